@@ -1,0 +1,1 @@
+//! The protocol of upaxos and its wire.

@@ -1,0 +1,3 @@
+//! The `upaxos-node` binary.
+
+fn main() {}

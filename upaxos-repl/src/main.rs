@@ -1,0 +1,3 @@
+//! The `upaxos-repl` binary.
+
+fn main() {}

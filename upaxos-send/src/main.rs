@@ -1,0 +1,3 @@
+//! The `upaxos-send` binary.
+
+fn main() {}
