@@ -1,0 +1,3 @@
+//! The parts of the daemon that the binary, the demo and the live tests share.
+
+pub mod lab;
