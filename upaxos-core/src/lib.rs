@@ -1,1 +1,10 @@
-//! The protocol of upaxos and its wire.
+//! The protocol of upaxos and its wire: data in, data out.
+//!
+//! This crate decides; it never reads a clock, a file, an environment variable or a random source:
+//! time, disk and chance are arguments. Sockets live in `net` alone.
+
+pub mod entry;
+pub mod node;
+pub mod record;
+pub mod types;
+pub mod wire;

@@ -1,0 +1,176 @@
+//! What a value in the log means.
+//!
+//! Owns the marks that the protocol puts before a value, and the rule that keeps any byte string
+//! legal for users: a value that begins with `@` gets another `@` in front. The roles that agree on
+//! values never look inside; sessions, reads and answers do.
+//!
+//! | in the log | means |
+//! | --- | --- |
+//! | `@noop` | nothing: fills an instance that a leader found empty |
+//! | `@tag C Q F V` | the tagged request C Q, with floor F, writes V |
+//! | `@read I V` | a safe read proposed for instance I, which reads V; void elsewhere |
+//! | `@tread I C Q F V` | the same, tagged |
+//! | `@@…` | a user's value that begins with one `@` less |
+//! | anything else | a user's value as it is |
+//!
+//! In a classic group there are no marks: a value is a user's, or begins with `safe read `.
+
+use crate::types::{Instance, MAX_NUMBER, Tag, Tagged, Value};
+use crate::wire::Dialect;
+
+/// What the answer to a safe read begins with.
+pub const SAFE_READ: &str = "safe read ";
+
+/// A value of the log, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing.
+    Noop,
+    /// A write, at least once.
+    Write(Value),
+    /// A write, exactly once.
+    Tagged(Tagged, Value),
+    /// A safe read: where it is valid, for whom, and what it reads (`safe read …`).
+    Read {
+        /// The instance it was computed for; in a classic group, where it stands.
+        instance: Instance,
+        /// The request, if it was tagged.
+        tagged: Option<Tagged>,
+        /// The answer.
+        value: Value,
+    },
+}
+
+impl Entry {
+    /// The bytes that stand in the log.
+    pub fn encode(&self, dialect: Dialect) -> Value {
+        match (dialect, self) {
+            (Dialect::Classic, Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. }) => {
+                value.clone()
+            }
+            (_, Entry::Noop) => Value::from("@noop"),
+            (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
+            (_, Entry::Write(value)) => value.clone(),
+            (_, Entry::Tagged(tagged, value)) => mark(format!("@tag {}", tag_text(tagged)), value),
+            (_, Entry::Read { instance, tagged: None, value }) => mark(format!("@read {instance} "), value),
+            (_, Entry::Read { instance, tagged: Some(tagged), value }) => {
+                mark(format!("@tread {instance} {}", tag_text(tagged)), value)
+            }
+        }
+    }
+
+    /// Understands what stands in the log at `instance`. Bytes that no node of this version would
+    /// have written are a user's value: nothing is lost.
+    pub fn decode(at: Instance, value: &Value, dialect: Dialect) -> Entry {
+        let bytes = value.as_bytes();
+        if dialect == Dialect::Classic {
+            return match bytes.starts_with(SAFE_READ.as_bytes()) {
+                true => Entry::Read { instance: at, tagged: None, value: value.clone() },
+                false => Entry::Write(value.clone()),
+            };
+        }
+        if !bytes.starts_with(b"@") {
+            return Entry::Write(value.clone());
+        }
+        marked(bytes).unwrap_or_else(|| Entry::Write(value.clone()))
+    }
+
+    /// The tag, if the request had one.
+    pub fn tagged(&self) -> Option<Tagged> {
+        match self {
+            Entry::Tagged(tagged, _) | Entry::Read { tagged: Some(tagged), .. } => Some(*tagged),
+            _ => None,
+        }
+    }
+}
+
+fn tag_text(Tagged { tag, floor }: &Tagged) -> String {
+    format!("{} {} {floor} ", tag.client, tag.seq)
+}
+
+fn mark(head: String, value: &Value) -> Value {
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(value.as_bytes());
+    Value::from(bytes)
+}
+
+fn marked(bytes: &[u8]) -> Option<Entry> {
+    if bytes.starts_with(b"@@") {
+        return Some(Entry::Write(Value::from(&bytes[1..])));
+    }
+    if bytes == b"@noop" {
+        return Some(Entry::Noop);
+    }
+    let mut fields = bytes.splitn(2, |b| *b == b' ');
+    let (mark, mut rest) = (fields.next()?, fields.next()?);
+    match mark {
+        b"@tag" => Some(Entry::Tagged(tagged(&mut rest)?, Value::from(rest))),
+        b"@read" => {
+            let instance = Instance(number(&mut rest)?);
+            Some(Entry::Read { instance, tagged: None, value: Value::from(rest) })
+        }
+        b"@tread" => {
+            let instance = Instance(number(&mut rest)?);
+            let tagged = Some(tagged(&mut rest)?);
+            Some(Entry::Read { instance, tagged, value: Value::from(rest) })
+        }
+        _ => None,
+    }
+}
+
+fn tagged(rest: &mut &[u8]) -> Option<Tagged> {
+    let tag = Tag { client: number(rest)?, seq: number(rest)? };
+    Some(Tagged { tag, floor: number(rest)? })
+}
+
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    let end = rest.iter().position(|b| *b == b' ')?;
+    let number = crate::wire::decimal(&rest[..end], MAX_NUMBER)?;
+    *rest = &rest[end + 1..];
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let value = || {
+            let bytes = prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..20),
+                "@{0,3}(noop|tag|read|tread)?( [0-9]{1,3}){0,5} ?x?".prop_map(String::into_bytes),
+            ];
+            bytes.prop_map(Value::from)
+        };
+        let tagged = || {
+            (0..=MAX_NUMBER, 0..9u64, 0..9u64)
+                .prop_map(|(client, seq, floor)| Tagged { tag: Tag { client, seq }, floor })
+        };
+        prop_oneof![
+            Just(Entry::Noop),
+            value().prop_map(Entry::Write),
+            (tagged(), value()).prop_map(|(tagged, value)| Entry::Tagged(tagged, value)),
+            (1..99u64, prop::option::of(tagged()), value()).prop_map(|(i, tagged, value)| Entry::Read {
+                instance: Instance(i),
+                tagged,
+                value
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_byte_string_is_a_legal_value(entry in any_entry()) {
+            let stored = entry.encode(Dialect::Extended);
+            prop_assert_eq!(Entry::decode(Instance(1), &stored, Dialect::Extended), entry);
+        }
+    }
+
+    #[test]
+    fn a_plain_value_stands_in_the_log_as_it_is() {
+        assert_eq!(Entry::Write("one".into()).encode(Dialect::Extended), "one".into());
+        assert_eq!(Entry::Write("@noop".into()).encode(Dialect::Extended), "@@noop".into());
+    }
+}

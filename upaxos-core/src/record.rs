@@ -1,0 +1,226 @@
+//! The text of the log on disk: what one node has durably said and learned.
+//!
+//! Owns the grammar of a record, and (in `block`) the framing that makes a batch of records one
+//! write that can be checked. Pure: the real disk and the simulated one use the same code. Recovery
+//! reads records in order and rebuilds the roles from them.
+//!
+//! | record | says | durable before |
+//! | --- | --- | --- |
+//! | `start K B` | start number K of this directory, boot B | anything is sent |
+//! | `member` | enough peers remember this directory's incarnation | the first vote |
+//! | `registered T C K B` | T is incarnation C; its last known start is K, boot B | T is told so |
+//! | `promise P` | promised ballot P in every instance | a promise, or an own proposal, is sent |
+//! | `promise I P` | promised ballot P in instance I (classic) | the same |
+//! | `accept I P V` | accepted V in ballot P, which promises P too | the vote is sent |
+//! | `chosen I J P` | learned I to J, each with the value last accepted there (in ballot P) | lazily |
+//! | `learn I V` | learned V at I | lazily |
+//!
+//! Values are escaped as on the wire, so that a record is one line.
+
+use std::fmt;
+
+use crate::types::{Ballot, Instance, MAX_NUMBER, NodeId, Value};
+use crate::wire::{self, Boot, Dialect, ParseError};
+
+/// One fact, durable once its block is synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the letters of the module's table")]
+pub enum Record {
+    Start { start: u64, boot: u64 },
+    Member,
+    Registered { node: NodeId, boot: Boot },
+    PromiseAll { ballot: Ballot },
+    Promise { instance: Instance, ballot: Ballot },
+    Accept { instance: Instance, ballot: Ballot, value: Value },
+    Chosen { first: Instance, last: Instance, ballot: Ballot },
+    Learn { instance: Instance, value: Value },
+}
+
+impl Record {
+    /// Appends the record as one line, without a newline.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Start { start, boot } => line(out, "start", &[*start, *boot]),
+            Record::Member => line(out, "member", &[]),
+            Record::Registered { node, boot } => {
+                line(out, "registered", &[u64::from(node.0), boot.incarnation, boot.start, boot.boot]);
+            }
+            Record::PromiseAll { ballot } => line_with_ballot(out, "promise", &[], *ballot),
+            Record::Promise { instance, ballot } => line_with_ballot(out, "promise", &[instance.0], *ballot),
+            Record::Accept { instance, ballot, value } => {
+                line_with_ballot(out, "accept", &[instance.0], *ballot);
+                value_text(out, value);
+            }
+            Record::Chosen { first, last, ballot } => {
+                line_with_ballot(out, "chosen", &[first.0, last.0], *ballot);
+            }
+            Record::Learn { instance, value } => {
+                line(out, "learn", &[instance.0]);
+                value_text(out, value);
+            }
+        }
+    }
+
+    /// Reads one line, without its newline.
+    ///
+    /// # Errors
+    /// What does not fit the grammar; on a log whose checksums hold, that is another version's log.
+    pub fn parse(text: &[u8]) -> Result<Record, ParseError> {
+        let mut rest = Some(text);
+        let word = field(&mut rest);
+        let record = match word {
+            b"start" => Record::Start { start: number(&mut rest)?, boot: number(&mut rest)? },
+            b"member" => Record::Member,
+            b"registered" => Record::Registered {
+                node: NodeId(u16::try_from(number(&mut rest)?).map_err(|_| bad(text))?),
+                boot: Boot {
+                    incarnation: number(&mut rest)?,
+                    start: number(&mut rest)?,
+                    boot: number(&mut rest)?,
+                },
+            },
+            b"promise" => promise(&mut rest)?,
+            b"accept" => {
+                let instance = Instance(number(&mut rest)?);
+                let ballot = wire::parse_ballot(field(&mut rest))?;
+                return Ok(Record::Accept { instance, ballot, value: value(rest)? });
+            }
+            b"chosen" => Record::Chosen {
+                first: Instance(number(&mut rest)?),
+                last: Instance(number(&mut rest)?),
+                ballot: wire::parse_ballot(field(&mut rest))?,
+            },
+            b"learn" => {
+                let instance = Instance(number(&mut rest)?);
+                return Ok(Record::Learn { instance, value: value(rest)? });
+            }
+            _ => return Err(bad(text)),
+        };
+        if rest.is_some() { Err(bad(text)) } else { Ok(record) }
+    }
+}
+
+impl fmt::Display for Record {
+    /// As in the log; bytes that are not text become U+FFFD.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        self.encode(&mut text);
+        Value::from(text).fmt(f)
+    }
+}
+
+fn promise(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
+    let first = field(rest);
+    if rest.is_none() {
+        return Ok(Record::PromiseAll { ballot: wire::parse_ballot(first)? });
+    }
+    let instance = Instance(wire::decimal(first, MAX_NUMBER).ok_or_else(|| bad(first))?);
+    Ok(Record::Promise { instance, ballot: wire::parse_ballot(field(rest))? })
+}
+
+fn line(out: &mut Vec<u8>, word: &str, numbers: &[u64]) {
+    out.extend_from_slice(word.as_bytes());
+    for number in numbers {
+        out.push(b' ');
+        wire::print_decimal(out, *number);
+    }
+}
+
+fn line_with_ballot(out: &mut Vec<u8>, word: &str, numbers: &[u64], ballot: Ballot) {
+    line(out, word, numbers);
+    out.push(b' ');
+    wire::print_ballot(out, ballot);
+}
+
+fn value_text(out: &mut Vec<u8>, value: &Value) {
+    out.push(b' ');
+    wire::escape(out, value.as_bytes());
+}
+
+fn field<'a>(rest: &mut Option<&'a [u8]>) -> &'a [u8] {
+    let text = rest.unwrap_or_default();
+    match text.iter().position(|b| *b == b' ') {
+        Some(at) => {
+            *rest = Some(&text[at + 1..]);
+            &text[..at]
+        }
+        None => {
+            *rest = None;
+            text
+        }
+    }
+}
+
+fn number(rest: &mut Option<&[u8]>) -> Result<u64, ParseError> {
+    let text = field(rest);
+    wire::decimal(text, MAX_NUMBER).ok_or_else(|| bad(text))
+}
+
+fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
+    wire::unescape(rest.ok_or(ParseError::NoValue("record"))?, Dialect::Extended)
+}
+
+fn bad(text: &[u8]) -> ParseError {
+    ParseError::UnknownVerb(String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::Epoch;
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let number = || 0..=MAX_NUMBER;
+        let instance = || number().prop_map(Instance);
+        let ballot = || (0..3u64, number()).prop_map(|(e, number)| Ballot { epoch: Epoch(e), number });
+        let value = || prop::collection::vec(any::<u8>(), 0..30).prop_map(Value::from);
+        let boot = (number(), number(), number()).prop_map(|(incarnation, start, boot)| Boot {
+            incarnation,
+            start,
+            boot,
+        });
+        prop_oneof![
+            (number(), number()).prop_map(|(start, boot)| Record::Start { start, boot }),
+            Just(Record::Member),
+            (any::<u16>(), boot).prop_map(|(id, boot)| Record::Registered { node: NodeId(id), boot }),
+            ballot().prop_map(|ballot| Record::PromiseAll { ballot }),
+            (instance(), ballot()).prop_map(|(instance, ballot)| Record::Promise { instance, ballot }),
+            (instance(), ballot(), value()).prop_map(|(instance, ballot, value)| Record::Accept {
+                instance,
+                ballot,
+                value
+            }),
+            (instance(), instance(), ballot()).prop_map(|(first, last, ballot)| Record::Chosen {
+                first,
+                last,
+                ballot
+            }),
+            (instance(), value()).prop_map(|(instance, value)| Record::Learn { instance, value }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_is_one_line_that_reads_back(record in any_record()) {
+            let mut text = Vec::new();
+            record.encode(&mut text);
+            prop_assert!(!text.contains(&b'\n') && !text.starts_with(b"#"));
+            prop_assert_eq!(Record::parse(&text), Ok(record));
+        }
+
+        #[test]
+        fn arbitrary_lines_never_panic(text in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Record::parse(&text);
+        }
+    }
+
+    #[test]
+    fn records_are_readable() {
+        let accept =
+            Record::Accept { instance: Instance(1), ballot: Ballot::first_epoch(2), value: "one".into() };
+        assert_eq!(accept.to_string(), "accept 1 2 one");
+        assert_eq!(Record::PromiseAll { ballot: Ballot::first_epoch(2) }.to_string(), "promise 2");
+    }
+}

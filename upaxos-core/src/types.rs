@@ -1,0 +1,315 @@
+//! The nouns of the protocol: who, where in the log, under which number, what.
+//!
+//! Owns the arithmetic of ballots and quorums. Knows no wire, no disk and no clock: time is a
+//! [`Micros`] that callers pass in. Everything in the crate builds on this module.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+/// The largest number that may stand anywhere on the wire: what a classic node's signed 64-bit
+/// integer holds. Adding one to a number from the wire can therefore never overflow a `u64`.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
+
+/// The most bytes that a client's value may have.
+pub const MAX_VALUE: usize = 60_000;
+
+/// A member's number, unique in the group for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u16);
+
+/// One slot of the log, counted from 1. `Instance(0)` stands for "nothing yet" in a prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance(pub u64);
+
+impl Instance {
+    /// The slot after this one.
+    pub fn next(self) -> Instance {
+        Instance(self.0 + 1)
+    }
+}
+
+/// The instance that chose the group in force; 0 for the first group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The number a leader proposes under. The epoch compares first: a ballot of an older epoch is
+/// lower than every ballot of a newer one. Written `E:P`, or just `P` in epoch 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// The epoch whose group this ballot asks.
+    pub epoch: Epoch,
+    /// Round and owner, put together by a [`Numbering`].
+    pub number: u64,
+}
+
+impl Ballot {
+    /// A ballot of the first group.
+    pub const fn first_epoch(number: u64) -> Ballot {
+        Ballot { epoch: Epoch(0), number }
+    }
+}
+
+/// How round and owner share a ballot's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// `round * 65536 + id`: room for every id that a group may ever have.
+    Standard,
+    /// `round * n + id`, of the classic nodes, in a group of `n`.
+    Classic(u16),
+}
+
+impl Numbering {
+    fn ids(self) -> u64 {
+        match self {
+            Numbering::Standard => 1 << 16,
+            Numbering::Classic(n) => u64::from(n.max(1)),
+        }
+    }
+
+    /// Who may use this ballot.
+    pub fn owner(self, ballot: Ballot) -> NodeId {
+        NodeId((ballot.number % self.ids()) as u16)
+    }
+
+    /// The round of this ballot.
+    pub fn round(self, ballot: Ballot) -> u64 {
+        ballot.number / self.ids()
+    }
+
+    /// The lowest ballot of `id` in `epoch` that is above `above`, if anything is to be exceeded.
+    /// `None` when numbers have run out.
+    pub fn next_owned_by(self, id: NodeId, epoch: Epoch, above: Option<Ballot>) -> Option<Ballot> {
+        let number = match above {
+            Some(top) if top.epoch == epoch => {
+                let same_round = self.round(top) * self.ids() + u64::from(id.0);
+                if same_round > top.number { same_round } else { same_round.checked_add(self.ids())? }
+            }
+            _ => u64::from(id.0),
+        };
+        (number <= MAX_NUMBER).then_some(Ballot { epoch, number })
+    }
+}
+
+/// The members that govern an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The instance that chose this group.
+    pub epoch: Epoch,
+    /// Who votes.
+    pub members: BTreeSet<NodeId>,
+}
+
+impl Group {
+    /// The first group of `n` members: ids 0 to n-1, epoch 0.
+    pub fn first(n: u16) -> Group {
+        Group { epoch: Epoch(0), members: (0..n).map(NodeId).collect() }
+    }
+
+    /// How many members a quorum takes: a strict majority.
+    pub fn quorum(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// The place of `id` when members queue up in order of id, starting after `after`; whoever is
+    /// `after` comes last. Deterministic, so that all nodes agree on who acts first.
+    pub fn rank_after(&self, id: NodeId, after: Option<NodeId>) -> usize {
+        let place = |id: NodeId| self.members.iter().position(|m| *m >= id).unwrap_or(0);
+        let start = after.map_or(0, |leader| place(leader) + 1);
+        let n = self.members.len().max(1);
+        (place(id) + n - start % n) % n
+    }
+}
+
+/// The set of members that said the same thing. A set, because the network repeats itself: a vote
+/// counts once per sender ("Paxos Made Simple" 2.2 asks for a majority of *acceptors*).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Votes(BTreeSet<NodeId>);
+
+impl Votes {
+    /// Counts `from`; false when it had been counted before.
+    pub fn insert(&mut self, from: NodeId) -> bool {
+        self.0.insert(from)
+    }
+
+    /// Whether `from` has been counted.
+    pub fn contains(&self, from: NodeId) -> bool {
+        self.0.contains(&from)
+    }
+
+    /// Whether a strict majority of `group` is in the set; strangers do not help.
+    pub fn is_quorum(&self, group: &Group) -> bool {
+        self.0.intersection(&group.members).count() >= group.quorum()
+    }
+
+    /// How many have been counted.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody has been counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Bytes that the group agrees on, as they stand in the log (see [`crate::entry`] for what they
+/// mean). Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(Arc<[u8]>);
+
+impl Value {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Value {
+        Value(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value(bytes.into())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value(text.as_bytes().into())
+    }
+}
+
+impl fmt::Display for Value {
+    /// For people: bytes that are not text become U+FFFD, control characters are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in String::from_utf8_lossy(&self.0).chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// A point in time, in microseconds since an origin that the caller chose; never the wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub u64);
+
+impl Micros {
+    /// A length of time of `ms` milliseconds.
+    pub const fn from_millis(ms: u64) -> Micros {
+        Micros(ms * 1000)
+    }
+
+    /// The time that has passed since `earlier`; zero when that lies ahead.
+    pub fn since(self, earlier: Micros) -> Micros {
+        Micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add for Micros {
+    type Output = Micros;
+    fn add(self, length: Micros) -> Micros {
+        Micros(self.0.saturating_add(length.0))
+    }
+}
+
+impl std::ops::Mul<u64> for Micros {
+    type Output = Micros;
+    fn mul(self, times: u64) -> Micros {
+        Micros(self.0.saturating_mul(times))
+    }
+}
+
+/// What makes a client's request the same request when it is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag {
+    /// The client: a random number of at most 63 bits.
+    pub client: u64,
+    /// The client's count of requests, from 1.
+    pub seq: u64,
+}
+
+/// A [`Tag`] as a request carries it: with the client's word on what it no longer asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tagged {
+    /// Which request.
+    pub tag: Tag,
+    /// The lowest sequence number that the client may still retry; all below are settled.
+    pub floor: u64,
+}
+
+macro_rules! displays_its_number {
+    ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+displays_its_number!(NodeId, Instance, Epoch);
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.epoch {
+            Epoch(0) => write!(f, "{}", self.number),
+            epoch => write!(f, "{epoch}:{}", self.number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_ballot_is_the_lowest_of_its_owner_above_what_was_heard() {
+        let n = Numbering::Classic(3);
+        let next = |id, above| n.next_owned_by(NodeId(id), Epoch(0), above).map(|b| b.number);
+        assert_eq!(next(0, None), Some(0), "ballot 0 is a ballot");
+        assert_eq!(next(0, Some(Ballot::first_epoch(0))), Some(3));
+        assert_eq!(next(2, Some(Ballot::first_epoch(4))), Some(5));
+        assert_eq!(next(1, Some(Ballot::first_epoch(5))), Some(7));
+        assert_eq!(next(1, Some(Ballot::first_epoch(MAX_NUMBER))), None, "numbers end, loudly");
+    }
+
+    #[test]
+    fn the_epoch_of_a_ballot_compares_first() {
+        let old = Ballot { epoch: Epoch(0), number: 900 };
+        let new = Ballot { epoch: Epoch(7), number: 2 };
+        assert!(new > old);
+        assert_eq!(new.to_string(), "7:2");
+    }
+
+    #[test]
+    fn a_quorum_is_a_strict_majority_of_distinct_members() {
+        for n in 1..=7u16 {
+            let group = Group::first(n);
+            let mut votes = Votes::default();
+            votes.insert(NodeId(100));
+            for id in 0..n {
+                votes.insert(NodeId(id));
+                votes.insert(NodeId(id));
+                assert_eq!(votes.is_quorum(&group), 2 * (id + 1) > n, "{id} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_start_after_the_old_leader_and_end_with_it() {
+        let group = Group::first(3);
+        let ranks = |after| [0, 1, 2].map(|id| group.rank_after(NodeId(id), after));
+        assert_eq!(ranks(None), [0, 1, 2]);
+        assert_eq!(ranks(Some(NodeId(0))), [2, 0, 1]);
+        assert_eq!(ranks(Some(NodeId(2))), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,219 @@
+//! The text of the wire: what may stand in a datagram, written down once.
+//!
+//! Owns the grammar, in both directions: [`lines`] and [`parse_line`] read, [`Line::encode`] and
+//! [`Packer`] write; nothing else in the project knows how a message looks. It never decides
+//! whether a message is *believed*: that is for the roles.
+//!
+//! A datagram is one or more lines, separated by `\n` (one at the end is allowed). A line is fields
+//! separated by exactly one space; the last field of a message that carries a value is the rest of
+//! the line. Numbers are plain decimals up to 2^63-1. In a value, the bytes newline, carriage return
+//! and backslash travel as `\n`, `\r` and `\\`; every other byte is carried as it is. Two values are
+//! literal, backslashes included: that of an untagged `Request`, and all values between
+//! [`Dialect::Classic`] nodes. A line that does not parse is dropped alone.
+//!
+//! `S` is the sender's id, `T` another node's, `I` and `J` instances, `P` a ballot (`E:P`, or `P` in
+//! epoch 0), `L` the last instance of a durably learned prefix, `C Q` a tag (client, sequence number),
+//! `F` the client's floor, `V` a value. `*` as a last instance means: without end.
+//!
+//! | line | says | example |
+//! | --- | --- | --- |
+//! | `Request I [V]` | a client: `0 V` write, `0` safe read, `I` history | `Request 0 one` |
+//! | `quit`, `exit`, `bye` | a client: every node that allows it ends | `quit` |
+//! | `Submit C Q F V` | a client: write V, exactly once | `Submit 7 1 1 one` |
+//! | `Read C Q F` | a client: safe read, exactly once | `Read 7 2 2` |
+//! | `S Propose I P` | asks to promise P in instance I (text after P is ignored) | `2 Propose 1 2` |
+//! | `S ProposeAll I P` | asks to promise P in every instance from I on | `2 ProposeAll 1 65538` |
+//! | `S Promise I P [B V]` | S promises P; in I it last accepted V in ballot B | `1 Promise 1 65538 2 one` |
+//! | `S PromiseNone I J P L` | S promises P; it accepted nothing in I to J; it has learned up to L | `1 PromiseNone 2 * 65538 0` |
+//! | `S Write I P V` | asks acceptors to accept V | `2 Write 1 2 one` |
+//! | `S Accept I P V` | S accepted V | `0 Accept 1 2 one` |
+//! | `S Accepts I J P` | S accepted, in I to J, what was written there in ballot P | `0 Accepts 1 9 65538` |
+//! | `S NACK I P` | S has promised the higher ballot P | `0 NACK 1 2` |
+//! | `S Written I V` | S knows that V is chosen at I | `2 Written 1 one` |
+//! | `S Chosen I J P` | in I to J, what was written in ballot P is chosen | `2 Chosen 1 9 65538` |
+//! | `S Gap I J` | S asks what was chosen at I to J | `1 Gap 4 9` |
+//! | `S Join N` | S wants to join; N is the last instance it has learned | `3 Join 0` |
+//! | `S OK I V` | the answer to a client: V is chosen at I | `0 OK 2 two` |
+//! | `S Done I J C Q` | the requests C Q, C Q+1, … are chosen at I to J | `2 Done 5 6 7 1` |
+//! | `S Answer I C Q V` | the safe read C Q is chosen at I and reads V | `2 Answer 7 7 3 safe read two` |
+//! | `S NotYet I L` | S has learned up to L; instance I is not among it | `0 NotYet 9 4` |
+//! | `S Refused C Q TEXT` | the request C Q is not carried out, and why | `2 Refused 7 1 busy` |
+//! | `S Error TEXT` | an untagged request is not carried out, and why | `2 Error no` |
+//! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
+//! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
+//! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
+//! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
+//! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that | `0 Barred 1 9 77 5` |
+//! | `& V` | the line before it again, with the next number and this value | `& two` |
+//!
+//! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),
+//! and never comes first in a datagram. Unknown verbs are ignored by every participant; known verbs
+//! never change their meaning. Writes that name tagged requests by digest, marks of fast reads and
+//! changes of the group get verbs of their own when they are built.
+
+mod parse;
+mod print;
+
+pub use parse::{Lines, ParseError, lines, parse_line};
+pub use print::Packer;
+
+pub(crate) use parse::{ballot as parse_ballot, decimal, unescape};
+pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape};
+
+use crate::types::{Ballot, Instance, MAX_VALUE, NodeId, Tagged, Value};
+
+/// Which grammar a group speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Everything in the table; values escaped.
+    Extended,
+    /// One line per datagram, values literal.
+    Classic,
+}
+
+/// One line, of a client or of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// From somebody who asks.
+    Client(Request),
+    /// From a node, with the id it claims.
+    Node(NodeId, Message),
+}
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `Request 0 V`, at least once.
+    Write(Value),
+    /// `Request 0`: a safe read.
+    Read,
+    /// `Request I`: what was chosen at I, from 1.
+    History(Instance),
+    /// `Request I V` with I > 0: nobody chooses an instance; to be refused.
+    Misplaced(Instance, Value),
+    /// `Submit C Q F V`: exactly once.
+    Submit(Tagged, Value),
+    /// `Read C Q F`: a safe read, exactly once.
+    TaggedRead(Tagged),
+    /// `quit`, `exit` or `bye`.
+    Quit,
+}
+
+/// What a node says. The variants keep the spelling of the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the letters of the module's table")]
+pub enum Message {
+    Propose { instance: Instance, ballot: Ballot },
+    ProposeAll { first: Instance, ballot: Ballot },
+    Promise { instance: Instance, ballot: Ballot, accepted: Option<(Ballot, Value)> },
+    PromiseNone { first: Instance, last: Option<Instance>, ballot: Ballot, learned: Instance },
+    Write { instance: Instance, ballot: Ballot, value: Value },
+    Accept { instance: Instance, ballot: Ballot, value: Value },
+    Accepts { first: Instance, last: Instance, ballot: Ballot },
+    Nack { instance: Instance, ballot: Ballot },
+    Written { instance: Instance, value: Value },
+    Chosen { first: Instance, last: Instance, ballot: Ballot },
+    Gap { first: Instance, last: Instance },
+    Join { learned: Instance },
+    Ok { instance: Instance, value: Value },
+    Done { first: Instance, last: Instance, client: u64, seq: u64 },
+    Answer { instance: Instance, client: u64, seq: u64, value: Value },
+    NotYet { instance: Instance, learned: Instance },
+    Refused { client: u64, seq: u64, reason: Value },
+    Error { reason: Value },
+    Relay { value: Option<Value> },
+    Beat(Beat),
+    Register { n: u16, boot: Boot },
+    Registered { node: NodeId, boot: u64 },
+    Barred { node: NodeId, boot: u64, incarnation: u64, start: u64 },
+}
+
+/// Which life of which data directory is speaking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// The random number that the directory was made with.
+    pub incarnation: u64,
+    /// How often the directory has been started, from 1.
+    pub start: u64,
+    /// A random number made at this start: tells a copied directory from the original.
+    pub boot: u64,
+}
+
+/// `S Beat N C K B P L R H`: a small sign of life, in regular intervals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// N: the size of the first group, which must be the same everywhere.
+    pub n: u16,
+    /// C K B: which life of which directory.
+    pub boot: Boot,
+    /// P: the highest ballot that S knows; `-` for none.
+    pub ballot: Option<Ballot>,
+    /// L: the durably learned prefix of S.
+    pub learned: Instance,
+    /// R: what S does about that ballot.
+    pub stance: Stance,
+    /// H: whom S has heard lately, comma-separated; `-` for nobody.
+    pub heard: Vec<NodeId>,
+}
+
+/// What a node does about the highest ballot it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// The ballot is its own and phase 1 is done; it has two-way links with a quorum.
+    Leads,
+    /// The ballot is its own, phase 1 goes on; it has two-way links with a quorum.
+    Seeks,
+    /// It has itself a fresh two-way link with the ballot's leader, who has its quorum.
+    Follows,
+    /// None of these: the leader is missing for it, or it lacks a quorum.
+    Waits,
+}
+
+impl Stance {
+    const ALL: [(Stance, &'static str); 4] = [
+        (Stance::Leads, "leads"),
+        (Stance::Seeks, "seeks"),
+        (Stance::Follows, "follows"),
+        (Stance::Waits, "waits"),
+    ];
+
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        Stance::ALL.iter().find(|(stance, _)| *stance == self).map_or("", |(_, word)| word)
+    }
+}
+
+/// The words that a client's line may begin with, and how to use each: for the help of programs
+/// that people type into. The first column is the form, the second what it does.
+pub const CLIENT_FORMS: [(&str, &str); 4] = [
+    ("Request 0 VALUE", "write VALUE into the log; answered when a quorum has it on disk"),
+    ("Request 0", "safe read: the last value written, through an instance of its own"),
+    ("Request I", "history: what was chosen at instance I"),
+    ("quit", "end every node that honours it (exit and bye mean the same on the wire)"),
+];
+
+/// The largest datagram that can carry a legal value with any head this grammar has.
+pub const MAX_DATAGRAM: usize = 65_507;
+
+/// The room that heads and marks may take beside a value in [`MAX_DATAGRAM`].
+pub const MAX_HEAD: usize = 256;
+
+/// Why a value cannot be carried, if it cannot: too long as it is, or too long once newlines,
+/// carriage returns and backslashes are escaped. The text names the sizes.
+pub fn value_refusal(value: &[u8]) -> Option<String> {
+    if value.len() > MAX_VALUE {
+        return Some(format!("a value of {} bytes is over the limit of {MAX_VALUE}", value.len()));
+    }
+    let escaped = print::escaped_len(value);
+    (escaped > MAX_DATAGRAM - MAX_HEAD).then(|| {
+        format!(
+            "a value of {} bytes takes {escaped} on the wire, where newlines and backslashes count \
+             twice; the limit is {}",
+            value.len(),
+            MAX_DATAGRAM - MAX_HEAD
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! Bytes to [`Line`]s. Never panics, never allocates more than the values it returns.
+
+use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
+use crate::types::{Ballot, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
+
+/// Why a line was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// The line has no verb, or one that this version does not know: to be ignored.
+    #[error("unknown verb {0:?}")]
+    UnknownVerb(String),
+    /// A number is missing, not a plain decimal, or over 2^63-1 (65535 for ids).
+    #[error("{field} is not a number in range: {text:?}")]
+    BadNumber {
+        /// Which field, by its name in the grammar.
+        field: &'static str,
+        /// The offending text, shortened.
+        text: String,
+    },
+    /// A value that the verb needs is missing.
+    #[error("{0} has no value")]
+    NoValue(&'static str),
+    /// There is text after the last field.
+    #[error("text after the end: {0:?}")]
+    Trailing(String),
+    /// A backslash is followed by something other than `n`, `r` or a backslash.
+    #[error("bad escape in a value")]
+    BadEscape,
+    /// A range ends before it begins.
+    #[error("range {0}..{1} ends before it begins")]
+    BadRange(Instance, Instance),
+    /// `&` first in a datagram, or after a line that cannot be continued.
+    #[error("continuation of nothing")]
+    NothingToContinue,
+}
+
+/// Reads the lines of a datagram, empty ones skipped.
+pub fn lines(datagram: &[u8], dialect: Dialect) -> Lines<'_> {
+    Lines { rest: datagram, dialect, head: None }
+}
+
+/// The iterator of [`lines`]: one item per line.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    rest: &'a [u8],
+    dialect: Dialect,
+    head: Option<Head>,
+}
+
+/// What a continuation line goes on from.
+#[derive(Clone, Copy, Debug)]
+enum Head {
+    Submit(Tagged),
+    Write(NodeId, Instance, Ballot),
+    Written(NodeId, Instance),
+}
+
+impl Head {
+    fn of(line: &Line) -> Option<Head> {
+        match line {
+            Line::Client(Request::Submit(tagged, _)) => Some(Head::Submit(*tagged)),
+            Line::Node(from, Message::Write { instance, ballot, .. }) => {
+                Some(Head::Write(*from, *instance, *ballot))
+            }
+            Line::Node(from, Message::Written { instance, .. }) => Some(Head::Written(*from, *instance)),
+            _ => None,
+        }
+    }
+
+    fn continued(self, value: Value) -> Line {
+        match self {
+            Head::Submit(Tagged { tag, floor }) => {
+                let tag = Tag { seq: tag.seq + 1, ..tag };
+                Line::Client(Request::Submit(Tagged { tag, floor }, value))
+            }
+            Head::Write(from, instance, ballot) => {
+                Line::Node(from, Message::Write { instance: instance.next(), ballot, value })
+            }
+            Head::Written(from, instance) => {
+                Line::Node(from, Message::Written { instance: instance.next(), value })
+            }
+        }
+    }
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Result<Line, ParseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.rest.is_empty() {
+                return None;
+            }
+            let (line, rest) = match self.rest.iter().position(|b| *b == b'\n') {
+                Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
+                None => (self.rest, &self.rest[self.rest.len()..]),
+            };
+            self.rest = rest;
+            if line.is_empty() {
+                continue;
+            }
+            let parsed = match line.strip_prefix(b"& ") {
+                Some(value) => self.continuation(value),
+                None => parse_line(line, self.dialect),
+            };
+            // A dropped line breaks the count, so nothing after it may go on from before it.
+            self.head = parsed.as_ref().ok().and_then(Head::of);
+            return Some(parsed);
+        }
+    }
+}
+
+impl Lines<'_> {
+    fn continuation(&self, value: &[u8]) -> Result<Line, ParseError> {
+        let head = self.head.ok_or(ParseError::NothingToContinue)?;
+        let line = head.continued(unescape(value, self.dialect)?);
+        let in_range = match &line {
+            Line::Client(Request::Submit(tagged, _)) => tagged.tag.seq <= MAX_NUMBER,
+            Line::Node(_, Message::Write { instance, .. } | Message::Written { instance, .. }) => {
+                instance.0 <= MAX_NUMBER
+            }
+            _ => true,
+        };
+        if in_range { Ok(line) } else { Err(bad_number("continued number", value)) }
+    }
+}
+
+/// Reads one line, without its newline. A continuation line is no line by itself.
+///
+/// # Errors
+/// Why the line is to be dropped; see [`ParseError`].
+pub fn parse_line(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
+    let mut fields = Fields { rest: Some(line), dialect };
+    match fields.next() {
+        b"quit" | b"exit" | b"bye" if fields.rest.is_none() => Ok(Line::Client(Request::Quit)),
+        b"Request" => request(&mut fields).map(Line::Client),
+        b"Submit" => {
+            let tagged = fields.tagged()?;
+            Ok(Line::Client(Request::Submit(tagged, fields.value("Submit")?)))
+        }
+        b"Read" => {
+            let tagged = fields.tagged()?;
+            fields.end(Line::Client(Request::TaggedRead(tagged)))
+        }
+        first => {
+            let Some(from) = decimal(first, u64::from(u16::MAX)) else {
+                return Err(ParseError::UnknownVerb(excerpt(first)));
+            };
+            message(&mut fields).map(|message| Line::Node(NodeId(from as u16), message))
+        }
+    }
+}
+
+fn request(fields: &mut Fields) -> Result<Request, ParseError> {
+    let instance = Instance(fields.number("instance", MAX_NUMBER)?);
+    // The text of a request is what somebody typed or piped: literal. An empty one is no value.
+    let value = fields.rest.filter(|text| !text.is_empty()).map(Value::from);
+    Ok(match (instance, value) {
+        (Instance(0), Some(value)) => Request::Write(value),
+        (Instance(0), None) => Request::Read,
+        (instance, None) => Request::History(instance),
+        (instance, Some(value)) => Request::Misplaced(instance, value),
+    })
+}
+
+fn message(f: &mut Fields) -> Result<Message, ParseError> {
+    let verb = f.next();
+    let message = match verb {
+        b"Propose" => {
+            let message = Message::Propose { instance: f.instance()?, ballot: f.ballot()? };
+            return Ok(message);
+        }
+        b"ProposeAll" => Message::ProposeAll { first: f.instance()?, ballot: f.ballot()? },
+        b"Promise" => return promise(f),
+        b"PromiseNone" => promise_none(f)?,
+        b"Write" => {
+            let (instance, ballot) = (f.instance()?, f.ballot()?);
+            return Ok(Message::Write { instance, ballot, value: f.value("Write")? });
+        }
+        b"Accept" => {
+            let (instance, ballot) = (f.instance()?, f.ballot()?);
+            return Ok(Message::Accept { instance, ballot, value: f.value("Accept")? });
+        }
+        b"Accepts" => {
+            let (first, last) = f.range()?;
+            Message::Accepts { first, last, ballot: f.ballot()? }
+        }
+        b"NACK" => Message::Nack { instance: f.instance()?, ballot: f.ballot()? },
+        b"Written" => {
+            return Ok(Message::Written { instance: f.instance()?, value: f.value("Written")? });
+        }
+        b"Chosen" => {
+            let (first, last) = f.range()?;
+            Message::Chosen { first, last, ballot: f.ballot()? }
+        }
+        b"Gap" => {
+            let (first, last) = f.range()?;
+            Message::Gap { first, last }
+        }
+        b"Join" => Message::Join { learned: f.prefix()? },
+        b"OK" => return Ok(Message::Ok { instance: f.instance()?, value: f.value("OK")? }),
+        b"Done" => {
+            let (first, last) = f.range()?;
+            Message::Done { first, last, client: f.number("client", MAX_NUMBER)?, seq: f.seq()? }
+        }
+        b"Answer" => {
+            let (instance, client, seq) = (f.instance()?, f.number("client", MAX_NUMBER)?, f.seq()?);
+            return Ok(Message::Answer { instance, client, seq, value: f.value("Answer")? });
+        }
+        b"NotYet" => Message::NotYet { instance: f.instance()?, learned: f.prefix()? },
+        b"Refused" => {
+            let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
+            return Ok(Message::Refused { client, seq, reason: f.value("Refused")? });
+        }
+        b"Error" => return Ok(Message::Error { reason: f.value("Error")? }),
+        b"Relay" if f.rest.is_none() => Message::Relay { value: None },
+        b"Relay" => return Ok(Message::Relay { value: Some(f.value("Relay")?) }),
+        b"Beat" => Message::Beat(beat(f)?),
+        b"Register" => Message::Register { n: f.id("group size")?.0, boot: f.boot()? },
+        b"Registered" => Message::Registered { node: f.id("node")?, boot: f.number("boot", MAX_NUMBER)? },
+        b"Barred" => Message::Barred {
+            node: f.id("node")?,
+            boot: f.number("boot", MAX_NUMBER)?,
+            incarnation: f.number("incarnation", MAX_NUMBER)?,
+            start: f.number("start", MAX_NUMBER)?,
+        },
+        unknown => return Err(ParseError::UnknownVerb(excerpt(unknown))),
+    };
+    f.end(message)
+}
+
+fn promise(f: &mut Fields) -> Result<Message, ParseError> {
+    let (instance, ballot) = (f.instance()?, f.ballot()?);
+    if f.rest.is_none() {
+        return Ok(Message::Promise { instance, ballot, accepted: None });
+    }
+    let accepted = Some((f.ballot()?, f.value("Promise")?));
+    Ok(Message::Promise { instance, ballot, accepted })
+}
+
+fn promise_none(f: &mut Fields) -> Result<Message, ParseError> {
+    let first = f.instance()?;
+    let last = match f.next() {
+        b"*" => None,
+        text => Some(instance(text)?),
+    };
+    if let Some(last) = last.filter(|last| *last < first) {
+        return Err(ParseError::BadRange(first, last));
+    }
+    Ok(Message::PromiseNone { first, last, ballot: f.ballot()?, learned: f.prefix()? })
+}
+
+fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
+    let n = f.id("group size")?.0;
+    let boot = f.boot()?;
+    let ballot = match f.next() {
+        b"-" => None,
+        text => Some(ballot(text)?),
+    };
+    let learned = f.prefix()?;
+    let word = f.next();
+    let stance = Stance::ALL.iter().find(|(_, known)| known.as_bytes() == word);
+    let stance = stance.ok_or_else(|| ParseError::UnknownVerb(excerpt(word)))?.0;
+    let heard = match f.next() {
+        b"-" => Vec::new(),
+        ids => ids.split(|b| *b == b',').map(|id| node_id("heard node", id)).collect::<Result<_, _>>()?,
+    };
+    Ok(Beat { n, boot, ballot, learned, stance, heard })
+}
+
+/// What is left of a line: `None` after the last field, so that an absent last field and an empty
+/// one can be told apart.
+struct Fields<'a> {
+    rest: Option<&'a [u8]>,
+    dialect: Dialect,
+}
+
+impl<'a> Fields<'a> {
+    /// The text up to the next space; empty when there is nothing left.
+    fn next(&mut self) -> &'a [u8] {
+        let Some(rest) = self.rest else { return b"" };
+        match rest.iter().position(|b| *b == b' ') {
+            Some(at) => {
+                self.rest = Some(&rest[at + 1..]);
+                &rest[..at]
+            }
+            None => {
+                self.rest = None;
+                rest
+            }
+        }
+    }
+
+    fn number(&mut self, field: &'static str, max: u64) -> Result<u64, ParseError> {
+        let text = self.next();
+        decimal(text, max).ok_or_else(|| bad_number(field, text))
+    }
+
+    fn instance(&mut self) -> Result<Instance, ParseError> {
+        instance(self.next())
+    }
+
+    /// A learned prefix: an instance, or 0.
+    fn prefix(&mut self) -> Result<Instance, ParseError> {
+        self.number("learned prefix", MAX_NUMBER).map(Instance)
+    }
+
+    fn range(&mut self) -> Result<(Instance, Instance), ParseError> {
+        let (first, last) = (self.instance()?, self.instance()?);
+        if last < first { Err(ParseError::BadRange(first, last)) } else { Ok((first, last)) }
+    }
+
+    fn ballot(&mut self) -> Result<Ballot, ParseError> {
+        ballot(self.next())
+    }
+
+    fn id(&mut self, field: &'static str) -> Result<NodeId, ParseError> {
+        node_id(field, self.next())
+    }
+
+    fn seq(&mut self) -> Result<u64, ParseError> {
+        self.number("sequence number", MAX_NUMBER)
+    }
+
+    fn tagged(&mut self) -> Result<Tagged, ParseError> {
+        let tag = Tag { client: self.number("client", MAX_NUMBER)?, seq: self.seq()? };
+        Ok(Tagged { tag, floor: self.number("floor", MAX_NUMBER)? })
+    }
+
+    fn boot(&mut self) -> Result<Boot, ParseError> {
+        Ok(Boot {
+            incarnation: self.number("incarnation", MAX_NUMBER)?,
+            start: self.number("start", MAX_NUMBER)?,
+            boot: self.number("boot", MAX_NUMBER)?,
+        })
+    }
+
+    fn value(&mut self, verb: &'static str) -> Result<Value, ParseError> {
+        unescape(self.rest.take().ok_or(ParseError::NoValue(verb))?, self.dialect)
+    }
+
+    fn end<T>(&self, parsed: T) -> Result<T, ParseError> {
+        self.rest.map_or(Ok(parsed), |text| Err(ParseError::Trailing(excerpt(text))))
+    }
+}
+
+fn instance(text: &[u8]) -> Result<Instance, ParseError> {
+    let number = decimal(text, MAX_NUMBER).filter(|number| *number > 0);
+    number.map(Instance).ok_or_else(|| bad_number("instance", text))
+}
+
+fn node_id(field: &'static str, text: &[u8]) -> Result<NodeId, ParseError> {
+    let id = decimal(text, u64::from(u16::MAX)).ok_or_else(|| bad_number(field, text))?;
+    Ok(NodeId(id as u16))
+}
+
+/// A ballot as it stands on the wire and in the log: `P` or `E:P`.
+pub(crate) fn ballot(text: &[u8]) -> Result<Ballot, ParseError> {
+    let (epoch, number) = match text.iter().position(|b| *b == b':') {
+        Some(at) => (decimal(&text[..at], MAX_NUMBER), &text[at + 1..]),
+        None => (Some(0), text),
+    };
+    let parsed = epoch.zip(decimal(number, MAX_NUMBER));
+    let (epoch, number) = parsed.ok_or_else(|| bad_number("ballot", text))?;
+    Ok(Ballot { epoch: Epoch(epoch), number })
+}
+
+/// A plain decimal of at most `max`: digits only.
+pub(crate) fn decimal(text: &[u8], max: u64) -> Option<u64> {
+    if text.is_empty() || text.len() > 20 {
+        return None;
+    }
+    let number = text.iter().try_fold(0u64, |number, digit| {
+        let digit = digit.wrapping_sub(b'0');
+        let grown = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        (digit < 10).then_some(grown)
+    })?;
+    (number <= max).then_some(number)
+}
+
+/// Undoes the escapes of a value.
+pub(crate) fn unescape(text: &[u8], dialect: Dialect) -> Result<Value, ParseError> {
+    if dialect == Dialect::Classic || !text.contains(&b'\\') {
+        return Ok(Value::from(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'\\' => match rest.next() {
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b'\\') => b'\\',
+                _ => return Err(ParseError::BadEscape),
+            },
+            plain => *plain,
+        });
+    }
+    Ok(Value::from(bytes))
+}
+
+fn bad_number(field: &'static str, text: &[u8]) -> ParseError {
+    ParseError::BadNumber { field, text: excerpt(text) }
+}
+
+/// Offending text for an error message: bounded, whatever came in.
+fn excerpt(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned()
+}

@@ -1,0 +1,344 @@
+//! [`Line`]s to bytes, and bytes into datagrams. By hand, without `format!`: this is the hot path.
+
+use std::fmt;
+
+use super::{Dialect, Line, Message, Request};
+use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
+
+impl Line {
+    /// Appends the line, without a newline.
+    pub fn encode(&self, dialect: Dialect, out: &mut Vec<u8>) {
+        let mut print = Print { out, dialect };
+        match self {
+            Line::Client(request) => print.request(request),
+            Line::Node(from, message) => {
+                decimal(print.out, u64::from(from.0));
+                print.message(message);
+            }
+        }
+    }
+
+    /// The line as bytes of its own.
+    pub fn to_bytes(&self, dialect: Dialect) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(dialect, &mut out);
+        out
+    }
+}
+
+impl fmt::Display for Line {
+    /// As on the wire; bytes that are not text become U+FFFD.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Value::from(self.to_bytes(Dialect::Extended)).fmt(f)
+    }
+}
+
+struct Print<'a> {
+    out: &'a mut Vec<u8>,
+    dialect: Dialect,
+}
+
+impl Print<'_> {
+    fn request(&mut self, request: &Request) {
+        match request {
+            Request::Write(value) => self.literal(b"Request 0 ", value),
+            Request::Read => self.out.extend_from_slice(b"Request 0"),
+            Request::History(instance) => self.word("Request").number(instance.0).done(),
+            Request::Misplaced(instance, value) => {
+                self.word("Request").number(instance.0).out.push(b' ');
+                self.out.extend_from_slice(value.as_bytes());
+            }
+            Request::Submit(tagged, value) => self.word("Submit").tagged(tagged).value(value),
+            Request::TaggedRead(tagged) => self.word("Read").tagged(tagged).done(),
+            Request::Quit => self.out.extend_from_slice(b"quit"),
+        }
+    }
+
+    fn message(&mut self, message: &Message) {
+        use Message as M;
+        match message {
+            M::Propose { instance, ballot } => {
+                self.verb("Propose").instance(*instance).ballot(*ballot).done()
+            }
+            M::ProposeAll { first, ballot } => {
+                self.verb("ProposeAll").instance(*first).ballot(*ballot).done()
+            }
+            M::Promise { instance, ballot, accepted } => {
+                self.verb("Promise").instance(*instance).ballot(*ballot);
+                if let Some((accepted_in, value)) = accepted {
+                    self.ballot(*accepted_in).value(value);
+                }
+            }
+            M::PromiseNone { first, last, ballot, learned } => {
+                self.verb("PromiseNone").instance(*first);
+                match last {
+                    Some(last) => self.instance(*last),
+                    None => self.text("*"),
+                };
+                self.ballot(*ballot).instance(*learned).done();
+            }
+            M::Write { instance, ballot, value } => {
+                self.verb("Write").instance(*instance).ballot(*ballot).value(value)
+            }
+            M::Accept { instance, ballot, value } => {
+                self.verb("Accept").instance(*instance).ballot(*ballot).value(value)
+            }
+            M::Accepts { first, last, ballot } => {
+                self.verb("Accepts").range(*first, *last).ballot(*ballot).done()
+            }
+            M::Nack { instance, ballot } => self.verb("NACK").instance(*instance).ballot(*ballot).done(),
+            M::Written { instance, value } => self.verb("Written").instance(*instance).value(value),
+            M::Chosen { first, last, ballot } => {
+                self.verb("Chosen").range(*first, *last).ballot(*ballot).done()
+            }
+            M::Gap { first, last } => self.verb("Gap").range(*first, *last).done(),
+            M::Join { learned } => self.verb("Join").instance(*learned).done(),
+            other => self.answer(other),
+        }
+    }
+
+    fn answer(&mut self, message: &Message) {
+        use Message as M;
+        match message {
+            M::Ok { instance, value } => self.verb("OK").instance(*instance).value(value),
+            M::Done { first, last, client, seq } => {
+                self.verb("Done").range(*first, *last).number(*client).number(*seq).done()
+            }
+            M::Answer { instance, client, seq, value } => {
+                self.verb("Answer").instance(*instance).number(*client).number(*seq).value(value)
+            }
+            M::NotYet { instance, learned } => {
+                self.verb("NotYet").instance(*instance).instance(*learned).done()
+            }
+            M::Refused { client, seq, reason } => {
+                self.verb("Refused").number(*client).number(*seq).value(reason)
+            }
+            M::Error { reason } => self.verb("Error").value(reason),
+            M::Relay { value: None } => self.verb("Relay").done(),
+            M::Relay { value: Some(value) } => self.verb("Relay").value(value),
+            M::Beat(beat) => {
+                self.verb("Beat").number(u64::from(beat.n)).boot(&beat.boot);
+                match beat.ballot {
+                    Some(ballot) => self.ballot(ballot),
+                    None => self.text("-"),
+                };
+                self.instance(beat.learned).text(beat.stance.word()).ids(&beat.heard);
+            }
+            M::Register { n, boot } => self.verb("Register").number(u64::from(*n)).boot(boot).done(),
+            M::Registered { node, boot } => {
+                self.verb("Registered").number(u64::from(node.0)).number(*boot).done()
+            }
+            M::Barred { node, boot, incarnation, start } => {
+                let node = u64::from(node.0);
+                self.verb("Barred").number(node).number(*boot).number(*incarnation).number(*start).done()
+            }
+            _ => unreachable!("message() prints the rest"),
+        }
+    }
+
+    fn word(&mut self, word: &str) -> &mut Self {
+        self.out.extend_from_slice(word.as_bytes());
+        self
+    }
+
+    fn text(&mut self, word: &str) -> &mut Self {
+        self.out.push(b' ');
+        self.word(word)
+    }
+
+    fn verb(&mut self, verb: &str) -> &mut Self {
+        self.text(verb)
+    }
+
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.out.push(b' ');
+        decimal(self.out, number);
+        self
+    }
+
+    fn instance(&mut self, instance: Instance) -> &mut Self {
+        self.number(instance.0)
+    }
+
+    fn range(&mut self, first: Instance, last: Instance) -> &mut Self {
+        self.instance(first).instance(last)
+    }
+
+    fn ballot(&mut self, at: Ballot) -> &mut Self {
+        self.out.push(b' ');
+        ballot(self.out, at);
+        self
+    }
+
+    fn tagged(&mut self, tagged: &Tagged) -> &mut Self {
+        self.number(tagged.tag.client).number(tagged.tag.seq).number(tagged.floor)
+    }
+
+    fn boot(&mut self, boot: &super::Boot) -> &mut Self {
+        self.number(boot.incarnation).number(boot.start).number(boot.boot)
+    }
+
+    fn ids(&mut self, ids: &[NodeId]) {
+        self.out.push(b' ');
+        for (place, id) in ids.iter().enumerate() {
+            if place > 0 {
+                self.out.push(b',');
+            }
+            decimal(self.out, u64::from(id.0));
+        }
+        if ids.is_empty() {
+            self.out.push(b'-');
+        }
+    }
+
+    fn value(&mut self, value: &Value) {
+        self.out.push(b' ');
+        match self.dialect {
+            Dialect::Extended => escape(self.out, value.as_bytes()),
+            Dialect::Classic => self.out.extend_from_slice(value.as_bytes()),
+        }
+    }
+
+    fn literal(&mut self, head: &[u8], value: &Value) {
+        self.out.extend_from_slice(head);
+        self.out.extend_from_slice(value.as_bytes());
+    }
+
+    fn done(&mut self) {}
+}
+
+/// Appends a ballot as it stands on the wire and in the log.
+pub(crate) fn ballot(out: &mut Vec<u8>, ballot: Ballot) {
+    if ballot.epoch.0 > 0 {
+        decimal(out, ballot.epoch.0);
+        out.push(b':');
+    }
+    decimal(out, ballot.number);
+}
+
+/// Appends a plain decimal.
+pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a value with the bytes that would break a line escaped.
+pub(crate) fn escape(out: &mut Vec<u8>, value: &[u8]) {
+    let mut plain = value;
+    while let Some(at) = plain.iter().position(|b| matches!(b, b'\n' | b'\r' | b'\\')) {
+        out.extend_from_slice(&plain[..at]);
+        out.extend_from_slice(match plain[at] {
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            _ => b"\\\\",
+        });
+        plain = &plain[at + 1..];
+    }
+    out.extend_from_slice(plain);
+}
+
+/// How long a value is once escaped, in bytes.
+pub(crate) fn escaped_len(value: &[u8]) -> usize {
+    value.len() + value.iter().filter(|b| matches!(b, b'\n' | b'\r' | b'\\')).count()
+}
+
+/// Puts lines together into datagrams: as many as fit, in order, continued where they follow on.
+/// Under [`Dialect::Classic`] one line per datagram.
+#[derive(Debug)]
+pub struct Packer {
+    dialect: Dialect,
+    limit: usize,
+    full: Vec<Vec<u8>>,
+    open: Vec<u8>,
+    head: Option<Line>,
+    line: Vec<u8>,
+}
+
+impl Packer {
+    /// A packer of datagrams of at most `limit` bytes; a single line that is longer gets a datagram
+    /// of its own.
+    pub fn new(dialect: Dialect, limit: usize) -> Packer {
+        Packer { dialect, limit, full: Vec::new(), open: Vec::new(), head: None, line: Vec::new() }
+    }
+
+    /// Adds a line.
+    pub fn push(&mut self, line: &Line) {
+        self.line.clear();
+        if self.continues(line) {
+            self.continuation(line);
+        } else {
+            line.encode(self.dialect, &mut self.line);
+        }
+        if !self.open.is_empty() && !self.fits() {
+            self.close();
+            // The first line of a datagram has a full head.
+            self.line.clear();
+            line.encode(self.dialect, &mut self.line);
+        }
+        if !self.open.is_empty() {
+            self.open.push(b'\n');
+        }
+        self.open.extend_from_slice(&self.line);
+        self.head = is_continuable(line).then(|| line.clone());
+    }
+
+    /// Hands out the datagrams put together so far, the last one included.
+    pub fn finish(&mut self) -> Vec<Vec<u8>> {
+        self.close();
+        std::mem::take(&mut self.full)
+    }
+
+    fn fits(&self) -> bool {
+        self.dialect == Dialect::Extended && self.open.len() + 1 + self.line.len() <= self.limit
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.full.push(std::mem::take(&mut self.open));
+        }
+        self.head = None;
+    }
+
+    fn continues(&self, line: &Line) -> bool {
+        match (&self.head, line) {
+            (Some(Line::Client(Request::Submit(a, _))), Line::Client(Request::Submit(b, _))) => {
+                a.tag.client == b.tag.client && a.tag.seq + 1 == b.tag.seq && a.floor == b.floor
+            }
+            (
+                Some(Line::Node(from, Message::Write { instance, ballot, .. })),
+                Line::Node(also, Message::Write { instance: next, ballot: same, .. }),
+            ) => from == also && instance.next() == *next && ballot == same,
+            (
+                Some(Line::Node(from, Message::Written { instance, .. })),
+                Line::Node(also, Message::Written { instance: next, .. }),
+            ) => from == also && instance.next() == *next,
+            _ => false,
+        }
+    }
+
+    fn continuation(&mut self, line: &Line) {
+        let (Line::Client(Request::Submit(_, value))
+        | Line::Node(_, Message::Write { value, .. } | Message::Written { value, .. })) = line
+        else {
+            unreachable!("continues() asks for a value");
+        };
+        self.line.extend_from_slice(b"& ");
+        escape(&mut self.line, value.as_bytes());
+    }
+}
+
+fn is_continuable(line: &Line) -> bool {
+    matches!(
+        line,
+        Line::Client(Request::Submit(..)) | Line::Node(_, Message::Write { .. } | Message::Written { .. })
+    )
+}

@@ -1,0 +1,252 @@
+//! What the grammar promises, by example and by chance.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::{Epoch, MAX_NUMBER, Tag};
+
+fn parsed(line: &str) -> Line {
+    parse_line(line.as_bytes(), Dialect::Extended).unwrap()
+}
+
+/// The third column of the table in the module's documentation.
+fn examples() -> Vec<String> {
+    let rows = include_str!("../wire.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.filter_map(|row| Some(row.rsplit_once("| `")?.1.rsplit_once('`')?.0.to_string())).collect()
+}
+
+#[test]
+fn every_example_of_the_documentation_reads_and_prints_back() {
+    let examples = examples();
+    assert!(examples.len() >= 28, "the table has a line for every verb: {}", examples.len());
+    for example in examples.iter().filter(|example| !example.starts_with('&')) {
+        assert_eq!(&parsed(example).to_string(), example);
+    }
+}
+
+#[test]
+fn the_classic_exchange_reads() {
+    let ballot = Ballot::first_epoch(2);
+    let instance = Instance(1);
+    let from = |id, message| Line::Node(NodeId(id), message);
+    assert_eq!(parsed("2 Propose 1 2 one"), from(2, Message::Propose { instance, ballot }));
+    assert_eq!(parsed("0 Promise 1 2"), from(0, Message::Promise { instance, ballot, accepted: None }));
+    assert_eq!(parsed("Request 0 one"), Line::Client(Request::Write("one".into())));
+    assert_eq!(parsed("Request 2"), Line::Client(Request::History(Instance(2))));
+    assert_eq!(parsed("bye"), Line::Client(Request::Quit));
+    assert!(parse_line(b"OK", Dialect::Extended).is_err(), "a classic node's bare answer is ignored");
+}
+
+#[test]
+fn a_piped_value_means_what_it_says() {
+    let line = parse_line(b"Request 0 a  b\\n \xff", Dialect::Extended).unwrap();
+    assert_eq!(line, Line::Client(Request::Write(b"a  b\\n \xff"[..].into())));
+    assert_eq!(parsed("Request 0 "), Line::Client(Request::Read), "nothing is not a value");
+    assert_eq!(parsed("Request 3 x"), Line::Client(Request::Misplaced(Instance(3), "x".into())));
+}
+
+#[test]
+fn a_malformed_line_takes_nothing_else_down() {
+    let datagram = b"0 NACK 1 2\n0 NACK 1\n\n0 NACK 18446744073709551616 2\nfoo\n0 NACK 3 4\n";
+    let read: Vec<_> = lines(datagram, Dialect::Extended).collect();
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, false, true]);
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    for line in [
+        "0 NACK 0 2",
+        "65536 NACK 1 2",
+        "0 NACK 1 9223372036854775808",
+        "0 NACK -1 2",
+        "0 NACK +1 2",
+        "0 NACK 1 :2",
+        "0 NACK 1 2 3",
+        "0 Accepts 5 4 2",
+        "0 Write 1 2",
+        "0 Written 1 a\\x",
+    ] {
+        assert!(parse_line(line.as_bytes(), Dialect::Extended).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn a_dropped_line_ends_the_run_that_continuations_go_on_from() {
+    let read: Vec<_> = lines(b"& x\n0 Write 1 2 a\n& b\n0 Write\n& c", Dialect::Extended).collect();
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, false, false]);
+}
+
+#[test]
+fn a_single_value_may_be_larger_than_a_datagram_of_the_path_and_travels_alone() {
+    let mut packer = Packer::new(Dialect::Extended, 100);
+    let write = |instance, len: usize| {
+        let ballot = Ballot::first_epoch(1);
+        Line::Node(
+            NodeId(1),
+            Message::Write { instance: Instance(instance), ballot, value: vec![b'x'; len].into() },
+        )
+    };
+    [write(1, 10), write(2, 10), write(3, 500), write(4, 10)].iter().for_each(|line| packer.push(line));
+    let datagrams = packer.finish();
+    assert_eq!(datagrams.iter().map(Vec::len).collect::<Vec<_>>(), [22 + 2 + 11, 12 + 500, 22]);
+}
+
+#[test]
+fn the_largest_value_fits_a_datagram_with_the_longest_head() {
+    let ballot = Ballot { epoch: Epoch(MAX_NUMBER), number: MAX_NUMBER };
+    let accepted = Some((ballot, Value::from(vec![b'x'; MAX_DATAGRAM - MAX_HEAD])));
+    let instance = Instance(MAX_NUMBER);
+    let line = Line::Node(NodeId(u16::MAX), Message::Promise { instance, ballot, accepted });
+    let marks = 100; // what `entry` puts before a tagged value
+    assert!(line.to_bytes(Dialect::Extended).len() + marks <= MAX_DATAGRAM);
+    assert!(value_refusal(&[b'x'; MAX_VALUE]).is_none());
+    assert!(value_refusal(&[b'\n'; MAX_VALUE]).unwrap().contains("120000"));
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\\'), Just(b' '), any::<u8>()], 0..40)
+        .prop_map(Value::from)
+}
+
+fn any_ballot() -> impl Strategy<Value = Ballot> {
+    (0..3u64, 0..=MAX_NUMBER).prop_map(|(epoch, number)| Ballot { epoch: Epoch(epoch), number })
+}
+
+fn any_instance() -> impl Strategy<Value = Instance> {
+    prop_oneof![1..100u64, 1..=MAX_NUMBER].prop_map(Instance)
+}
+
+fn any_range() -> impl Strategy<Value = (Instance, Instance)> {
+    (any_instance(), any_instance()).prop_map(|(a, b)| (a.min(b), a.max(b)))
+}
+
+fn any_boot() -> impl Strategy<Value = Boot> {
+    let number = || 0..=MAX_NUMBER;
+    (number(), number(), number()).prop_map(|(incarnation, start, boot)| Boot { incarnation, start, boot })
+}
+
+fn any_tagged() -> impl Strategy<Value = Tagged> {
+    (0..=MAX_NUMBER, 0..9u64, 0..9u64)
+        .prop_map(|(client, seq, floor)| Tagged { tag: Tag { client, seq }, floor })
+}
+
+fn any_beat() -> impl Strategy<Value = Beat> {
+    let stances = prop::sample::select(Stance::ALL.map(|(stance, _)| stance).to_vec());
+    let heard = prop::collection::vec(any::<u16>().prop_map(NodeId), 0..5);
+    (any::<u16>(), any_boot(), prop::option::of(any_ballot()), any_instance(), stances, heard).prop_map(
+        |(n, boot, ballot, learned, stance, heard)| Beat { n, boot, ballot, learned, stance, heard },
+    )
+}
+
+fn any_paxos_message() -> impl Strategy<Value = Message> {
+    use Message as M;
+    let at = || (any_instance(), any_ballot());
+    prop_oneof![
+        at().prop_map(|(instance, ballot)| M::Propose { instance, ballot }),
+        at().prop_map(|(first, ballot)| M::ProposeAll { first, ballot }),
+        (at(), prop::option::of((any_ballot(), any_value())))
+            .prop_map(|((instance, ballot), accepted)| M::Promise { instance, ballot, accepted }),
+        (any_range(), any::<bool>(), any_ballot(), any_instance()).prop_map(
+            |((first, last), open, ballot, learned)| {
+                M::PromiseNone { first, last: (!open).then_some(last), ballot, learned }
+            }
+        ),
+        (at(), any_value()).prop_map(|((instance, ballot), value)| M::Write { instance, ballot, value }),
+        (at(), any_value()).prop_map(|((instance, ballot), value)| M::Accept { instance, ballot, value }),
+        (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Accepts { first, last, ballot }),
+        at().prop_map(|(instance, ballot)| M::Nack { instance, ballot }),
+        (any_instance(), any_value()).prop_map(|(instance, value)| M::Written { instance, value }),
+        (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Chosen { first, last, ballot }),
+        any_range().prop_map(|(first, last)| M::Gap { first, last }),
+        any_instance().prop_map(|learned| M::Join { learned }),
+    ]
+}
+
+fn any_answer() -> impl Strategy<Value = Message> {
+    use Message as M;
+    let tag = || (0..=MAX_NUMBER, 0..=MAX_NUMBER);
+    let id = || any::<u16>().prop_map(NodeId);
+    prop_oneof![
+        (any_instance(), any_value()).prop_map(|(instance, value)| M::Ok { instance, value }),
+        (any_range(), tag()).prop_map(|((first, last), (client, seq))| M::Done { first, last, client, seq }),
+        (any_instance(), tag(), any_value()).prop_map(|(instance, (client, seq), value)| M::Answer {
+            instance,
+            client,
+            seq,
+            value
+        }),
+        any_range().prop_map(|(learned, instance)| M::NotYet { instance, learned }),
+        (tag(), any_value()).prop_map(|((client, seq), reason)| M::Refused { client, seq, reason }),
+        any_value().prop_map(|reason| M::Error { reason }),
+        prop::option::of(any_value()).prop_map(|value| M::Relay { value }),
+        any_beat().prop_map(M::Beat),
+        (any::<u16>(), any_boot()).prop_map(|(n, boot)| M::Register { n, boot }),
+        (id(), 0..=MAX_NUMBER).prop_map(|(node, boot)| M::Registered { node, boot }),
+        (id(), any_boot()).prop_map(|(node, Boot { incarnation, start, boot })| {
+            M::Barred { node, boot, incarnation, start }
+        }),
+    ]
+}
+
+fn any_line() -> impl Strategy<Value = Line> {
+    prop_oneof![
+        4 => (any::<u16>(), prop_oneof![any_paxos_message(), any_answer()])
+            .prop_map(|(id, message)| Line::Node(NodeId(id), message)),
+        1 => (any_tagged(), any_value()).prop_map(|(tagged, value)| Line::Client(Request::Submit(tagged, value))),
+        1 => any_tagged().prop_map(|tagged| Line::Client(Request::TaggedRead(tagged))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_reads_back(line in any_line()) {
+        prop_assert_eq!(parse_line(&line.to_bytes(Dialect::Extended), Dialect::Extended), Ok(line));
+    }
+
+    #[test]
+    fn packing_loses_nothing_and_keeps_the_order(lines_in in prop::collection::vec(any_line(), 0..30), limit in 40..400usize) {
+        let mut packer = Packer::new(Dialect::Extended, limit);
+        lines_in.iter().for_each(|line| packer.push(line));
+        let datagrams = packer.finish();
+        let out: Result<Vec<_>, _> = datagrams.iter().flat_map(|d| lines(d, Dialect::Extended)).collect();
+        prop_assert_eq!(out, Ok(lines_in));
+    }
+
+    #[test]
+    fn runs_are_continued(values in prop::collection::vec(any_value(), 1..30), limit in 60..400usize) {
+        let lines_in: Vec<_> = values.into_iter().zip(1..).map(|(value, i)| {
+            Line::Node(NodeId(1), Message::Write { instance: Instance(i), ballot: Ballot::first_epoch(1), value })
+        }).collect();
+        let mut packer = Packer::new(Dialect::Extended, limit);
+        lines_in.iter().for_each(|line| packer.push(line));
+        let datagrams = packer.finish();
+        let out: Result<Vec<_>, _> = datagrams.iter().flat_map(|d| lines(d, Dialect::Extended)).collect();
+        prop_assert_eq!(out, Ok(lines_in));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        for dialect in [Dialect::Extended, Dialect::Classic] {
+            lines(&bytes, dialect).for_each(drop);
+        }
+    }
+
+    #[test]
+    fn damaged_lines_are_dropped_or_read_as_some_other_line(line in any_line(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+        let mut bytes = line.to_bytes(Dialect::Extended);
+        let at = at.index(bytes.len());
+        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+        for read in lines(&bytes, Dialect::Extended).flatten() {
+            let again = read.to_bytes(Dialect::Extended);
+            prop_assert_eq!(parse_line(&again, Dialect::Extended), Ok(read));
+        }
+    }
+
+    #[test]
+    fn classic_values_are_literal(value in "[ -~]{1,40}") {
+        let line = Line::Node(NodeId(0), Message::Accept { instance: Instance(1), ballot: Ballot::first_epoch(2), value: value.as_str().into() });
+        let bytes = line.to_bytes(Dialect::Classic);
+        prop_assert_eq!(bytes.strip_prefix(b"0 Accept 1 2 "), Some(value.as_bytes()));
+        prop_assert_eq!(parse_line(&bytes, Dialect::Classic), Ok(line));
+    }
+}
