@@ -51,8 +51,7 @@ fn members(group: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let living = |fields: &Vec<String>| fields[0] != "Z" && fields[2] == group;
-    pids.filter(|&pid| stat(pid).as_ref().is_some_and(living))
-        .collect()
+    pids.filter(|&pid| stat(pid).as_ref().is_some_and(living)).collect()
 }
 
 fn group_of(node: &Node) -> String {
@@ -115,10 +114,7 @@ fn victim() {
     let traced = traced.inject("fdatasync:error=EIO").start();
     fs::create_dir(world.node_dir(0)).expect("a directory");
     println!("\nworld {} {}", group_of(&node), world.dir().display());
-    traced
-        .expect("strace starts")
-        .wait_for_line("never", PATIENCE * 10)
-        .ok();
+    traced.expect("strace starts").wait_for_line("never", PATIENCE * 10).ok();
 }
 
 #[test]
@@ -152,8 +148,7 @@ fn a_loopback_world_is_one_host_with_loopback_only() -> Outcome {
 
 #[test]
 fn worlds_with_the_same_names_are_apart() -> Outcome {
-    let (Some(one), Some(other)) = (or_skip(World::raw_only(1)), or_skip(World::raw_only(1)))
-    else {
+    let (Some(one), Some(other)) = (or_skip(World::raw_only(1)), or_skip(World::raw_only(1))) else {
         return Ok(());
     };
     let network = |world: &World| {
@@ -182,9 +177,7 @@ fn kill_by_pid_kills_the_program_and_its_tracer() -> Outcome {
         traced.kill9();
         let names = || members(&group).into_iter().map(comm).collect::<Vec<_>>();
         eventually("the tracer ends with it", || {
-            names()
-                .iter()
-                .all(|name| ["sh", "cat"].contains(&name.as_str()))
+            names().iter().all(|name| ["sh", "cat"].contains(&name.as_str()))
         });
     }
     Ok(())
@@ -332,10 +325,7 @@ fn the_plain_ground_runs_programs_and_names_the_faults_it_lacks() -> Outcome {
 #[test]
 fn a_program_that_is_not_built_is_named_with_the_remedy() {
     let error = upaxos_node::lab::binary("upaxos-nothing").expect_err("not there");
-    assert!(
-        error.to_string().contains("cargo build --workspace"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cargo build --workspace"), "{error}");
 }
 
 #[test]
@@ -372,10 +362,7 @@ fn nothing_is_left_after_a_kill_of_its_owner() -> Outcome {
         let words: Vec<&str> = line.split(' ').collect();
         let (group, dir) = (words[1], Path::new(words[2]));
         assert!(dir.exists());
-        assert!(
-            members(group).len() >= 4,
-            "the holder, two programs, a tracer"
-        );
+        assert!(members(group).len() >= 4, "the holder, two programs, a tracer");
 
         owner.kill()?;
         owner.wait()?;
@@ -390,7 +377,5 @@ fn nothing_is_left_after_a_kill_of_its_owner() -> Outcome {
 fn lab_names() -> Vec<PathBuf> {
     let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    paths
-        .filter(|path| path.to_string_lossy().contains("/lab-"))
-        .collect()
+    paths.filter(|path| path.to_string_lossy().contains("/lab-")).collect()
 }

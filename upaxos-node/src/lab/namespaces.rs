@@ -77,12 +77,7 @@ pub(super) struct Holder {
 
 impl Holder {
     /// Makes the namespaces of a world; `dir` is removed if we die before the world is dropped.
-    pub(super) fn start(
-        ground: Ground,
-        shape: Shape,
-        hosts: usize,
-        dir: &Path,
-    ) -> Result<Holder, LabError> {
+    pub(super) fn start(ground: Ground, shape: Shape, hosts: usize, dir: &Path) -> Result<Holder, LabError> {
         let setup = match (ground, shape) {
             (Ground::Udp, _) => "",
             (_, Shape::Switched) => SWITCHED,
@@ -101,11 +96,7 @@ impl Holder {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(LabError::tool(&program))?;
-        let mut holder = Holder {
-            ground,
-            shape,
-            child,
-        };
+        let mut holder = Holder { ground, shape, child };
         holder.await_ready()?;
         Ok(holder)
     }
@@ -114,16 +105,12 @@ impl Holder {
         let stdout = self.child.stdout.take().expect("stdout is piped");
         let stderr = self.child.stderr.take().expect("stderr is piped");
         let mut said = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut said)
-            .map_err(LabError::io("listen to the holder"))?;
+        BufReader::new(stdout).read_line(&mut said).map_err(LabError::io("listen to the holder"))?;
         if said == "ready\n" {
             return Ok(());
         }
         let mut words = String::new();
-        BufReader::new(stderr)
-            .read_to_string(&mut words)
-            .map_err(LabError::io("listen to the holder"))?;
+        BufReader::new(stderr).read_to_string(&mut words).map_err(LabError::io("listen to the holder"))?;
         Err(LabError::Failed {
             act: "make the namespaces".to_owned(),
             said: words.trim().replace('\n', ", "),
@@ -203,10 +190,7 @@ impl Filter {
     /// Waits until the rules are in force.
     pub(super) fn finish(self) -> Result<(), LabError> {
         let act = format!("set packet rules with nft on {}", self.host);
-        let output = self
-            .child
-            .wait_with_output()
-            .map_err(LabError::io(act.clone()))?;
+        let output = self.child.wait_with_output().map_err(LabError::io(act.clone()))?;
         if output.status.success() {
             return Ok(());
         }

@@ -99,12 +99,7 @@ impl Plan<'_> {
         command.args(self.args);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::piped());
-        let mut node = Node {
-            host: self.host,
-            command,
-            child: None,
-            log: Arc::default(),
-        };
+        let mut node = Node { host: self.host, command, child: None, log: Arc::default() };
         node.start()?;
         Ok(node)
     }
@@ -286,12 +281,7 @@ impl Node {
     }
 
     fn timed_out(&self, awaited: &str, after: Duration) -> LabError {
-        LabError::TimedOut {
-            host: self.host,
-            awaited: awaited.to_owned(),
-            after,
-            log: self.log(),
-        }
+        LabError::TimedOut { host: self.host, awaited: awaited.to_owned(), after, log: self.log() }
     }
 }
 

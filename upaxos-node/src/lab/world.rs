@@ -154,8 +154,7 @@ impl World {
     /// A command that runs `program` on `host`. The spawned process becomes the program, so
     /// its pid is the program's own.
     pub fn command(&self, host: impl Into<Host>, program: impl AsRef<OsStr>) -> Command {
-        self.holder
-            .command(host.into(), Path::new(program.as_ref()))
+        self.holder.command(host.into(), Path::new(program.as_ref()))
     }
 
     /// The flags that make one of our programs speak on this world's network.
@@ -164,7 +163,7 @@ impl World {
         let flags = match (self.ground, self.shape) {
             (Ground::Udp, _) => {
                 let Channel { group, port } = &self.channel;
-                format!("--transport udp -a {group} -p {port} --interface 127.0.0.1")
+                format!("--transport udp -a {group} -p {port} --interface lo")
             }
             (_, Shape::Switched) => "-a 10.253.0.255".to_owned(),
             (_, Shape::Loopback) => "-a 127.0.0.1".to_owned(),
@@ -205,8 +204,7 @@ impl World {
     ///
     /// As [`World::loss`].
     pub fn partition(&self, islands: &[&[usize]]) -> Result<(), LabError> {
-        let together =
-            |a: usize, b: usize| islands.iter().any(|i| i.contains(&a) && i.contains(&b));
+        let together = |a: usize, b: usize| islands.iter().any(|i| i.contains(&a) && i.contains(&b));
         self.change("a partition", |weather| {
             for from in 0..self.hosts {
                 for to in (0..self.hosts).filter(|&to| to != from && !together(from, to)) {
@@ -225,11 +223,7 @@ impl World {
         self.change("healing", |weather| *weather = Weather::default())
     }
 
-    fn change(
-        &self,
-        fault: &'static str,
-        change: impl FnOnce(&mut Weather),
-    ) -> Result<(), LabError> {
+    fn change(&self, fault: &'static str, change: impl FnOnce(&mut Weather)) -> Result<(), LabError> {
         let reason = match (self.ground, self.shape) {
             (Ground::Udp, _) => "the machine's own loopback is not ours to break",
             (_, Shape::Loopback) => "its hosts are one host",
@@ -239,19 +233,13 @@ impl World {
                 return self.enforce(&weather);
             }
         };
-        Err(LabError::Unsupported {
-            fault,
-            ground: self.ground,
-            reason,
-        })
+        Err(LabError::Unsupported { fault, ground: self.ground, reason })
     }
 
     /// Every host drops what it should not hear; the hosts change one after the other.
     fn enforce(&self, weather: &Weather) -> Result<(), LabError> {
-        let filters: Vec<_> = self
-            .everyone()
-            .map(|host| self.holder.filter(host, &self.rules(host, weather)))
-            .collect();
+        let filters: Vec<_> =
+            self.everyone().map(|host| self.holder.filter(host, &self.rules(host, weather))).collect();
         filters.into_iter().try_for_each(|filter| filter?.finish())
     }
 
@@ -272,8 +260,7 @@ impl World {
             // A host's own packets come back without passing a link.
             drops += &format!("    ip saddr != {own} numgen random mod 100 < {loss} drop\n");
         }
-        let chain =
-            format!("  chain input {{\n    type filter hook input priority 0;\n{drops}  }}\n");
+        let chain = format!("  chain input {{\n    type filter hook input priority 0;\n{drops}  }}\n");
         format!("table ip lab\ndelete table ip lab\ntable ip lab {{\n{chain}}}\n")
     }
 
