@@ -4,6 +4,7 @@
 //! time, disk and chance are arguments. Sockets live in `net` alone.
 
 pub mod entry;
+pub mod net;
 pub mod record;
 pub mod types;
 pub mod wire;
