@@ -150,9 +150,9 @@ impl Socket {
     /// Hears one batch: hands `each` the payload and the sender's address of up to 128 queued
     /// datagrams, and says how many that were.
     ///
-    /// With nothing queued it waits: up to `wait`, with `None` for ever. `Ok(0)` means that
-    /// the time is up or a signal came. A datagram that is not for this group (over raw IP: cut
-    /// short, or for loopback when the group is elsewhere) is skipped and not counted.
+    /// With nothing queued it waits: up to `wait`, with `None` for ever. `Ok(0)` means that the
+    /// time is up, that a signal came, or that nothing of the batch was for this group: what
+    /// raw IP delivers for other addresses, or cut short, is skipped and not counted.
     ///
     /// # Errors
     /// What says that the socket itself is unusable.

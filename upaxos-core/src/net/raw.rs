@@ -26,10 +26,10 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     if let Some(interface) = &interface {
         setup::bind_device(&socket, interface)?;
     }
-    setup::bind(&socket, local_address(options.address))?;
     if options.address.is_multicast() {
         setup::join(&socket, options.address, interface.as_ref())?;
     }
+    setup::bind(&socket, local_address(options.address))?;
     Ok(Opened {
         socket,
         destination,
@@ -38,10 +38,10 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     })
 }
 
-/// Loopback and multicast groups hear only what is sent to them. Elsewhere the destination may
-/// be another host or a broadcast address, and is no address that we could be bound to.
+/// Where to bind: elsewhere than on a shared address, the destination may be another host or a
+/// broadcast address, which is nothing that we could be bound to.
 fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
-    let shared = destination.is_loopback() || destination.is_multicast();
+    let shared = is_shared(destination);
     SocketAddrV4::new(
         if shared {
             destination
@@ -50,6 +50,11 @@ fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
         },
         0,
     )
+}
+
+/// Whether all members of a group hear exactly what is sent to this address and nothing else.
+fn is_shared(address: Ipv4Addr) -> bool {
+    address.is_loopback() || address.is_multicast()
 }
 
 fn usable_protocol(protocol: u16) -> Result<Protocol, OpenError> {
@@ -71,11 +76,14 @@ fn explain(error: io::Error, protocol: u16) -> OpenError {
 }
 
 /// The payload of a received IP packet, or nothing when the packet is cut short or belongs to
-/// another group: a socket that is bound to no address also hears the groups on loopback.
+/// another group. Binding is not enough to keep groups apart: the kernel queues for a raw
+/// socket from the moment it exists, so what came before it was bound is from anywhere; and a
+/// socket that is bound to no address also hears the groups on loopback.
 pub(super) fn payload_for(destination: Ipv4Addr, packet: &[u8]) -> Option<&[u8]> {
     let (header, payload) = split(packet)?;
     let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    (to.is_loopback() == destination.is_loopback()).then_some(payload)
+    let is_ours = to == destination || !(is_shared(to) || is_shared(destination));
+    is_ours.then_some(payload)
 }
 
 /// Header and payload; the header is as long as its own length field says (RFC 791, 3.1).
@@ -118,8 +126,18 @@ mod tests {
 
     #[test]
     fn a_group_elsewhere_does_not_hear_the_groups_on_loopback() {
+        let subnet = Ipv4Addr::new(10, 0, 0, 255);
         let local = packet(5, [127, 0, 0, 1], b"Request 0 one");
-        assert_eq!(payload_for(Ipv4Addr::new(10, 0, 0, 255), &local), None);
+        let near = packet(5, [10, 0, 0, 7], b"Request 0 one");
+        assert_eq!(payload_for(subnet, &local), None);
+        assert!(payload_for(subnet, &near).is_some());
+    }
+
+    #[test]
+    fn what_was_queued_before_the_socket_was_bound_is_ignored() {
+        let other = packet(5, [127, 0, 0, 2], b"1 Accept 1 65537 one");
+        assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &other), None);
+        assert_eq!(payload_for(Ipv4Addr::new(239, 253, 0, 1), &other), None);
     }
 
     #[test]

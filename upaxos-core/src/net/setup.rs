@@ -101,9 +101,9 @@ pub(super) fn join(
     let join = || {
         let index =
             InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
-        socket.join_multicast_v4_n(&group, &index)?;
         // Otherwise any group that any process of this host has joined is heard too.
-        socket.set_multicast_all_v4(false)
+        socket.set_multicast_all_v4(false)?;
+        socket.join_multicast_v4_n(&group, &index)
     };
     join().map_err(OpenError::io(act))?;
     send_multicast_on(socket, interface).map_err(OpenError::io("set IP_MULTICAST_IF"))

@@ -23,13 +23,14 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     let socket = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
         .map_err(OpenError::io("open a UDP socket"))?;
     setup::prepare(&socket, options.receive_buffer)?;
-    setup::bind(&socket, destination)?;
     if address.is_multicast() {
         // The membership names the interface; binding to it would need privilege before 5.7.
         setup::join(&socket, address, interface.as_ref())?;
     } else if let Some(interface) = &interface {
         setup::bind_device(&socket, interface)?;
     }
+    // Last, so that nothing for another group on this port is ever queued.
+    setup::bind(&socket, destination)?;
     let headers = IP_HEADER + UDP_HEADER;
     Ok(Opened {
         socket,
