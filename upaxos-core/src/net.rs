@@ -27,10 +27,6 @@ pub use udp::{DEFAULT_GROUP, PORT_BASE};
 
 use mmsg::{Inbox, Outgoing};
 
-/// The largest payload that any transport carries, in bytes: 65,535 minus an IP header and a
-/// UDP header. Raw sockets could carry eight more; one limit for both keeps groups portable.
-pub const LARGEST_PAYLOAD: usize = 65_507;
-
 /// How datagrams travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -162,12 +158,10 @@ impl Socket {
         each: &mut dyn FnMut(&[u8], Ipv4Addr),
     ) -> io::Result<usize> {
         match self.transport {
-            Transport::Udp => self
-                .inbox
-                .receive(&self.socket, wait, &mut |datagram, from| {
-                    each(datagram, from);
-                    true
-                }),
+            Transport::Udp => self.inbox.receive(&self.socket, wait, &mut |datagram, from| {
+                each(datagram, from);
+                true
+            }),
             Transport::Raw => {
                 let destination = *self.destination.ip();
                 self.inbox.receive(&self.socket, wait, &mut |packet, from| {
@@ -195,7 +189,8 @@ impl Socket {
     }
 
     /// The largest payload, in bytes, that travels in one IP packet: the path MTU without
-    /// headers, at most [`LARGEST_PAYLOAD`]. Larger ones, up to that, are sent in fragments.
+    /// headers, at most [`MAX_DATAGRAM`](crate::wire::MAX_DATAGRAM). Larger ones, up to that,
+    /// are sent in fragments.
     pub fn max_payload(&self) -> usize {
         self.max_payload
     }

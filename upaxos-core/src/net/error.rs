@@ -60,9 +60,6 @@ pub enum OpenError {
 impl OpenError {
     /// An [`OpenError::Io`] that says `act`, for `map_err`.
     pub(super) fn io<E: Into<io::Error>>(act: impl Into<String>) -> impl FnOnce(E) -> OpenError {
-        move |source| OpenError::Io {
-            act: act.into(),
-            source: source.into(),
-        }
+        move |source| OpenError::Io { act: act.into(), source: source.into() }
     }
 }

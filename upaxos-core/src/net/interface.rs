@@ -21,11 +21,7 @@ impl Interface {
     /// The interface called `name`, with its first IPv4 address.
     pub fn named(name: &str) -> Result<Interface, OpenError> {
         let all = interfaces()?;
-        let refuse = |why| OpenError::NoInterface {
-            name: name.to_owned(),
-            why,
-            present: names(&all),
-        };
+        let refuse = |why| OpenError::NoInterface { name: name.to_owned(), why, present: names(&all) };
         let index = if_nametoindex(name).map_err(|_| refuse("there is no such interface"))?;
         let (flags, address) = all
             .iter()
@@ -43,12 +39,8 @@ impl Interface {
     /// The loopback interface, whatever it is called.
     pub fn loopback() -> Result<Interface, OpenError> {
         let all = interfaces()?;
-        let is_loopback =
-            |entry: &&InterfaceAddress| entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
-        let name = all
-            .iter()
-            .find(is_loopback)
-            .map(|entry| &entry.interface_name);
+        let is_loopback = |entry: &&InterfaceAddress| entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        let name = all.iter().find(is_loopback).map(|entry| &entry.interface_name);
         Interface::named(name.map_or("lo", String::as_str))
     }
 }
@@ -71,10 +63,7 @@ fn ipv4(address: Option<&SockaddrStorage>) -> Option<Ipv4Addr> {
 }
 
 fn names(all: &[InterfaceAddress]) -> String {
-    let mut names: Vec<&str> = all
-        .iter()
-        .map(|entry| entry.interface_name.as_str())
-        .collect();
+    let mut names: Vec<&str> = all.iter().map(|entry| entry.interface_name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     names.join(" ")

@@ -33,10 +33,7 @@ impl std::fmt::Debug for Inbox {
 
 impl Inbox {
     pub fn new() -> Inbox {
-        Inbox {
-            headers: MultiHeaders::preallocate(BATCH, None),
-            room: vec![0; BATCH * ROOM],
-        }
+        Inbox { headers: MultiHeaders::preallocate(BATCH, None), room: vec![0; BATCH * ROOM] }
     }
 
     /// Hands out what is queued, waiting for it if nothing is, and counts what `each` took.
@@ -63,19 +60,10 @@ impl Inbox {
         each: &mut dyn FnMut(&[u8], Ipv4Addr) -> bool,
     ) -> io::Result<Option<usize>> {
         let mut rooms = self.room.chunks_exact_mut(ROOM);
-        let mut slices: [_; BATCH] = array::from_fn(|_| {
-            [IoSliceMut::new(
-                rooms.next().expect("room holds BATCH datagrams"),
-            )]
-        });
+        let mut slices: [_; BATCH] =
+            array::from_fn(|_| [IoSliceMut::new(rooms.next().expect("room holds BATCH datagrams"))]);
         let flags = MsgFlags::MSG_DONTWAIT;
-        let received = recvmmsg(
-            socket.as_raw_fd(),
-            &mut self.headers,
-            &mut slices,
-            flags,
-            None,
-        );
+        let received = recvmmsg(socket.as_raw_fd(), &mut self.headers, &mut slices, flags, None);
         let received = match received {
             Ok(received) => received,
             Err(errno) if is_passing(errno) => return Ok(None),
@@ -84,9 +72,7 @@ impl Inbox {
         let mut taken = 0;
         for message in received {
             let datagram = message.iovs().next().unwrap_or_default();
-            let from = message
-                .address
-                .map_or(Ipv4Addr::UNSPECIFIED, |address| address.ip());
+            let from = message.address.map_or(Ipv4Addr::UNSPECIFIED, |address| address.ip());
             taken += usize::from(each(datagram, from));
         }
         Ok(Some(taken))
@@ -150,11 +136,8 @@ impl Outgoing {
         datagrams: &[Vec<u8>],
         flags: MsgFlags,
     ) -> nix::Result<usize> {
-        let slices: [_; BATCH] = array::from_fn(|index| {
-            [IoSlice::new(
-                datagrams.get(index).map_or(&[], Vec::as_slice),
-            )]
-        });
+        let slices: [_; BATCH] =
+            array::from_fn(|index| [IoSlice::new(datagrams.get(index).map_or(&[], Vec::as_slice))]);
         let slices = &slices[..datagrams.len()];
         let destinations = &self.destinations;
         let fd = socket.as_raw_fd();
@@ -169,14 +152,6 @@ fn is_passing(errno: Errno) -> bool {
     use Errno::*;
     let one_datagram = [EMSGSIZE, EPERM, EACCES, ECONNREFUSED, EINTR];
     let no_room = [EAGAIN, ENOBUFS, ENOMEM];
-    let no_way = [
-        ENETUNREACH,
-        EHOSTUNREACH,
-        ENETDOWN,
-        EHOSTDOWN,
-        ENODEV,
-        ENXIO,
-        EADDRNOTAVAIL,
-    ];
+    let no_way = [ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, ENODEV, ENXIO, EADDRNOTAVAIL];
     one_datagram.contains(&errno) || no_room.contains(&errno) || no_way.contains(&errno)
 }

@@ -13,11 +13,7 @@ use super::{OpenError, Options};
 pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     let protocol = usable_protocol(options.protocol)?;
     let destination = SocketAddrV4::new(options.address, 0);
-    let interface = options
-        .interface
-        .as_deref()
-        .map(Interface::named)
-        .transpose()?;
+    let interface = options.interface.as_deref().map(Interface::named).transpose()?;
     setup::check_destination(options.address, interface.as_ref())?;
 
     let socket = socket2::Socket::new(Domain::IPV4, Type::RAW, Some(protocol))
@@ -42,14 +38,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
 /// broadcast address, which is nothing that we could be bound to.
 fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
     let shared = is_shared(destination);
-    SocketAddrV4::new(
-        if shared {
-            destination
-        } else {
-            Ipv4Addr::UNSPECIFIED
-        },
-        0,
-    )
+    SocketAddrV4::new(if shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
 }
 
 /// Whether all members of a group hear exactly what is sent to this address and nothing else.
@@ -109,10 +98,7 @@ mod tests {
         let plain = packet(5, [127, 0, 0, 1], b"quit");
         let with_options = packet(15, [127, 0, 0, 1], b"quit");
         assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &plain), Some(&b"quit"[..]));
-        assert_eq!(
-            payload_for(Ipv4Addr::LOCALHOST, &with_options),
-            Some(&b"quit"[..])
-        );
+        assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &with_options), Some(&b"quit"[..]));
     }
 
     #[test]
@@ -143,10 +129,7 @@ mod tests {
     #[test]
     fn protocols_that_cannot_carry_a_group_are_refused() {
         for protocol in [0, 255, 256, 9999] {
-            assert!(matches!(
-                usable_protocol(protocol),
-                Err(OpenError::BadProtocol { .. })
-            ));
+            assert!(matches!(usable_protocol(protocol), Err(OpenError::BadProtocol { .. })));
         }
         assert!(usable_protocol(253).is_ok());
     }
@@ -154,13 +137,7 @@ mod tests {
     #[test]
     fn without_privilege_the_error_names_every_remedy() {
         let text = explain(io::Error::from_raw_os_error(1), 253).to_string();
-        for part in [
-            "raw IP socket",
-            "protocol 253",
-            "as root",
-            "cap_net_raw+ep /",
-            "--transport udp",
-        ] {
+        for part in ["raw IP socket", "protocol 253", "as root", "cap_net_raw+ep /", "--transport udp"] {
             assert!(text.contains(part), "{part:?} is missing in {text:?}");
         }
     }

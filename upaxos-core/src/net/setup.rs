@@ -8,8 +8,9 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::{getsockopt_impl, sockopt_impl};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Type};
 
+use super::OpenError;
 use super::interface::Interface;
-use super::{LARGEST_PAYLOAD, OpenError};
+use crate::wire::MAX_DATAGRAM;
 
 /// A socket that is ready to send and receive.
 #[derive(Debug)]
@@ -45,10 +46,7 @@ pub(super) fn prepare(socket: &socket2::Socket, buffer: usize) -> Result<(), Ope
 }
 
 /// Refuses what no transport could serve.
-pub(super) fn check_destination(
-    address: Ipv4Addr,
-    interface: Option<&Interface>,
-) -> Result<(), OpenError> {
+pub(super) fn check_destination(address: Ipv4Addr, interface: Option<&Interface>) -> Result<(), OpenError> {
     let off_loopback = interface.is_some_and(|interface| !interface.is_loopback);
     let why = if address.is_unspecified() {
         "it names nobody; use a host, a broadcast address or a multicast group"
@@ -66,14 +64,9 @@ pub(super) fn is_local(destination: Ipv4Addr, interface: Option<&Interface>) -> 
 }
 
 /// Ties the socket to one interface, for what it sends and what it hears.
-pub(super) fn bind_device(
-    socket: &socket2::Socket,
-    interface: &Interface,
-) -> Result<(), OpenError> {
+pub(super) fn bind_device(socket: &socket2::Socket, interface: &Interface) -> Result<(), OpenError> {
     let act = format!("bind the socket to interface {}", interface.name);
-    socket
-        .bind_device(Some(interface.name.as_bytes()))
-        .map_err(OpenError::io(act))
+    socket.bind_device(Some(interface.name.as_bytes())).map_err(OpenError::io(act))
 }
 
 /// Binds the socket to a local address; groups of several processes share it.
@@ -92,15 +85,10 @@ pub(super) fn join(
     interface: Option<&Interface>,
 ) -> Result<(), OpenError> {
     let place = interface.map_or("the default interface", |interface| &interface.name);
-    let remedy = if interface.is_none() {
-        " (name one with --interface)"
-    } else {
-        ""
-    };
+    let remedy = if interface.is_none() { " (name one with --interface)" } else { "" };
     let act = format!("join multicast group {group} on {place}{remedy}");
     let join = || {
-        let index =
-            InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
+        let index = InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
         // Otherwise any group that any process of this host has joined is heard too.
         socket.set_multicast_all_v4(false)?;
         socket.join_multicast_v4_n(&group, &index)
@@ -109,10 +97,7 @@ pub(super) fn join(
     send_multicast_on(socket, interface).map_err(OpenError::io("set IP_MULTICAST_IF"))
 }
 
-fn send_multicast_on(
-    socket: &socket2::Socket,
-    interface: Option<&Interface>,
-) -> std::io::Result<()> {
+fn send_multicast_on(socket: &socket2::Socket, interface: Option<&Interface>) -> std::io::Result<()> {
     socket.set_multicast_loop_v4(true)?;
     socket.set_multicast_ttl_v4(1)?;
     match interface {
@@ -124,17 +109,11 @@ fn send_multicast_on(
 /// The largest payload for `destination` that travels unfragmented beside `headers` bytes of
 /// headers. A connected UDP socket is the way to ask the kernel for the MTU of a route
 /// (IP_MTU in ip(7)); where it does not say, Ethernet's 1,500 is assumed.
-pub(super) fn max_payload(
-    destination: SocketAddrV4,
-    interface: Option<&Interface>,
-    headers: usize,
-) -> usize {
+pub(super) fn max_payload(destination: SocketAddrV4, interface: Option<&Interface>, headers: usize) -> usize {
     const ETHERNET: usize = 1_500;
     const LARGEST_PACKET: usize = 65_535;
     let mtu = route_mtu(*destination.ip(), interface).unwrap_or(ETHERNET);
-    mtu.min(LARGEST_PACKET)
-        .saturating_sub(headers)
-        .min(LARGEST_PAYLOAD)
+    mtu.min(LARGEST_PACKET).saturating_sub(headers).min(MAX_DATAGRAM)
 }
 
 fn route_mtu(destination: Ipv4Addr, interface: Option<&Interface>) -> Option<usize> {
@@ -146,25 +125,14 @@ fn route_mtu(destination: Ipv4Addr, interface: Option<&Interface>) -> Option<usi
         // Best effort: without it the route's own interface answers, nearly always the same.
         let _ = probe.bind_device(Some(interface.name.as_bytes()));
     }
-    probe
-        .connect(&SockAddr::from(SocketAddrV4::new(
-            destination,
-            DISCARD_PORT,
-        )))
-        .ok()?;
+    probe.connect(&SockAddr::from(SocketAddrV4::new(destination, DISCARD_PORT))).ok()?;
     usize::try_from(getsockopt(&probe, sockopt::IpMtu).ok()?).ok()
 }
 
 /// SO_MEMINFO: nine counters, of which the last is the number of dropped datagrams
 /// (SK_MEMINFO_DROPS in linux/sock_diag.h).
 type MemoryCounters = [u32; 9];
-sockopt_impl!(
-    MemInfo,
-    GetOnly,
-    libc::SOL_SOCKET,
-    libc::SO_MEMINFO,
-    MemoryCounters
-);
+sockopt_impl!(MemInfo, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, MemoryCounters);
 
 /// Datagrams that the kernel dropped at this socket. Asked for when wanted rather than carried
 /// by each datagram (SO_RXQ_OVFL): nix's reusable headers lose the room for control messages

@@ -22,12 +22,7 @@ fn place(transport: Transport) -> Options {
         Transport::Udp => (Ipv4Addr::LOCALHOST, u16::from_be_bytes([high, low])),
         Transport::Raw => (Ipv4Addr::new(127, high.max(1), low, 1), 253),
     };
-    Options {
-        transport,
-        address,
-        protocol,
-        ..Options::default()
-    }
+    Options { transport, address, protocol, ..Options::default() }
 }
 
 /// The places to test: one for each transport that may be opened here.
@@ -38,10 +33,7 @@ fn places() -> Vec<Options> {
 }
 
 fn may_open_raw() -> bool {
-    let denied = matches!(
-        Socket::open(&Options::default()),
-        Err(OpenError::NoPrivilege { .. })
-    );
+    let denied = matches!(Socket::open(&Options::default()), Err(OpenError::NoPrivilege { .. }));
     if denied {
         let required = std::env::var("UPAXOS_REQUIRE").is_ok_and(|what| what.contains("raw"));
         assert!(!required, "UPAXOS_REQUIRE=raw, but CAP_NET_RAW is missing");
@@ -60,25 +52,20 @@ fn hear(socket: &mut Socket, count: usize, patience: Duration) -> Vec<Vec<u8>> {
     let deadline = Instant::now() + patience;
     while heard.len() < count && Instant::now() < deadline {
         let wait = deadline.saturating_duration_since(Instant::now());
-        socket
-            .receive(Some(wait), &mut |payload, _| heard.push(payload.to_vec()))
-            .expect("receive");
+        socket.receive(Some(wait), &mut |payload, _| heard.push(payload.to_vec())).expect("receive");
     }
     heard
 }
 
 fn numbered(count: usize) -> Vec<Vec<u8>> {
-    (0..count)
-        .map(|i| format!("Request 0 {i}").into_bytes())
-        .collect()
+    (0..count).map(|i| format!("Request 0 {i}").into_bytes()).collect()
 }
 
 #[test]
 fn what_one_says_all_hear_and_so_does_the_sender() {
     for place in places() {
         let (mut a, mut b, mut c) = (open(&place), open(&place), open(&place));
-        a.send(&[b"Request 0 \xff\x00 any bytes".to_vec()])
-            .expect("send");
+        a.send(&[b"Request 0 \xff\x00 any bytes".to_vec()]).expect("send");
         for socket in [&mut a, &mut b, &mut c] {
             assert_eq!(hear(socket, 1, PATIENCE), [b"Request 0 \xff\x00 any bytes"]);
         }
@@ -98,11 +85,7 @@ fn more_than_one_system_call_takes_arrives_whole_and_in_order() {
 fn a_value_of_60_000_bytes_arrives_whole() {
     for place in places() {
         let (mut a, mut b) = (open(&place), open(&place));
-        assert_eq!(
-            a.max_payload(),
-            LARGEST_PAYLOAD,
-            "loopback carries the largest payload"
-        );
+        assert_eq!(a.max_payload(), crate::wire::MAX_DATAGRAM, "loopback carries the largest payload");
         let large: Vec<u8> = (0..60_000).map(|i| i as u8).collect();
         a.send(std::slice::from_ref(&large)).expect("send");
         assert_eq!(hear(&mut b, 1, PATIENCE), [large]);
@@ -115,8 +98,7 @@ fn a_datagram_too_large_to_send_is_counted_and_the_rest_still_goes() {
         let (mut a, mut b) = (open(&place), open(&place));
         let [one, two] = [b"one".to_vec(), b"two".to_vec()];
         let huge = vec![b'x'; 70_000];
-        a.send(&[huge.clone(), one.clone(), huge.clone(), two.clone(), huge])
-            .expect("send");
+        a.send(&[huge.clone(), one.clone(), huge.clone(), two.clone(), huge]).expect("send");
         assert_eq!(a.send_errors(), 3);
         assert_eq!(hear(&mut b, 2, PATIENCE), [one, two]);
     }
@@ -126,17 +108,10 @@ fn a_datagram_too_large_to_send_is_counted_and_the_rest_still_goes() {
 fn every_datagram_is_received_or_counted_as_dropped() {
     for place in places() {
         let mut a = open(&place);
-        let mut b = open(&Options {
-            receive_buffer: 4_096,
-            ..place
-        });
+        let mut b = open(&Options { receive_buffer: 4_096, ..place });
         let before = b.drops();
         a.send(&vec![vec![b'x'; 1_000]; 200]).expect("send");
-        assert!(
-            b.drops() > before,
-            "a queue of {} bytes held 200 datagrams",
-            b.receive_buffer()
-        );
+        assert!(b.drops() > before, "a queue of {} bytes held 200 datagrams", b.receive_buffer());
         let heard = hear(&mut b, 200, Duration::from_millis(200)).len() as u64;
         assert_eq!(heard + b.drops() - before, 200);
     }
@@ -158,11 +133,7 @@ fn groups_at_different_places_do_not_hear_each_other() {
 fn a_wait_with_nothing_to_hear_ends_on_time() {
     for place in places() {
         let mut socket = open(&place);
-        for wait in [
-            Duration::ZERO,
-            Duration::from_micros(300),
-            Duration::from_millis(20),
-        ] {
+        for wait in [Duration::ZERO, Duration::from_micros(300), Duration::from_millis(20)] {
             let start = Instant::now();
             let heard = socket.receive(Some(wait), &mut |_, _| panic!("heard a ghost"));
             assert_eq!(heard.expect("receive"), 0);
@@ -176,10 +147,7 @@ fn an_empty_datagram_is_heard_as_empty() {
     for place in places() {
         let mut socket = open(&place);
         socket.send(&[Vec::new(), b"after".to_vec()]).expect("send");
-        assert_eq!(
-            hear(&mut socket, 2, PATIENCE),
-            [b"".to_vec(), b"after".to_vec()]
-        );
+        assert_eq!(hear(&mut socket, 2, PATIENCE), [b"".to_vec(), b"after".to_vec()]);
     }
 }
 
@@ -207,10 +175,7 @@ fn localhost_over_udp_is_the_default_group_on_loopback() {
 #[test]
 fn a_broadcast_address_serves_over_udp() {
     let address = Ipv4Addr::new(127, 255, 255, 255);
-    let place = Options {
-        address,
-        ..place(Transport::Udp)
-    };
+    let place = Options { address, ..place(Transport::Udp) };
     let (mut a, mut b) = (open(&place), open(&place));
     a.send(&[b"to all".to_vec()]).expect("send");
     assert_eq!(hear(&mut a, 1, PATIENCE), [b"to all"]);
@@ -224,10 +189,7 @@ fn broadcast_and_multicast_serve_over_raw_ip() {
     }
     // Other runs of this test meet at the same broadcast address: tell ours by its number.
     let ours = number().to_string().into_bytes();
-    for address in [
-        Ipv4Addr::new(127, 255, 255, 255),
-        Ipv4Addr::new(239, 253, 9, 9),
-    ] {
+    for address in [Ipv4Addr::new(127, 255, 255, 255), Ipv4Addr::new(239, 253, 9, 9)] {
         let place = Options {
             address,
             interface: Some(loopback().name),
@@ -245,25 +207,15 @@ fn broadcast_and_multicast_serve_over_raw_ip() {
 #[test]
 fn a_hosts_address_over_udp_is_refused_with_what_would_do() {
     let address = Ipv4Addr::new(127, 0, 0, 2);
-    let refused = Socket::open(&Options {
-        address,
-        ..place(Transport::Udp)
-    })
-    .expect_err("a host");
+    let refused = Socket::open(&Options { address, ..place(Transport::Udp) }).expect_err("a host");
     assert!(matches!(refused, OpenError::BadDestination { .. }));
     let text = refused.to_string();
-    assert!(
-        text.contains("127.0.0.2") && text.contains("239.253.0.1"),
-        "{text}"
-    );
+    assert!(text.contains("127.0.0.2") && text.contains("239.253.0.1"), "{text}");
 }
 
 #[test]
 fn loopback_on_another_interface_is_refused_before_any_socket() {
-    let interface = Interface {
-        is_loopback: false,
-        ..loopback()
-    };
+    let interface = Interface { is_loopback: false, ..loopback() };
     let refused = setup::check_destination(Ipv4Addr::LOCALHOST, Some(&interface));
     assert!(matches!(refused, Err(OpenError::BadDestination { .. })));
 }
@@ -275,16 +227,9 @@ fn loopback() -> Interface {
 #[test]
 fn an_unknown_interface_is_refused_with_those_that_exist() {
     let interface = Some("nosuch0".to_owned());
-    let refused = Socket::open(&Options {
-        interface,
-        ..place(Transport::Udp)
-    })
-    .expect_err("none");
+    let refused = Socket::open(&Options { interface, ..place(Transport::Udp) }).expect_err("none");
     let text = refused.to_string();
-    assert!(
-        text.contains("nosuch0") && text.contains(&loopback().name),
-        "{text}"
-    );
+    assert!(text.contains("nosuch0") && text.contains(&loopback().name), "{text}");
 }
 
 #[test]

@@ -41,19 +41,11 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
 }
 
 fn port(protocol: u16) -> u16 {
-    if protocol <= 255 {
-        PORT_BASE + protocol
-    } else {
-        protocol
-    }
+    if protocol <= 255 { PORT_BASE + protocol } else { protocol }
 }
 
 fn place(options: &Options) -> Result<(Ipv4Addr, Option<Interface>), OpenError> {
-    let named = options
-        .interface
-        .as_deref()
-        .map(Interface::named)
-        .transpose()?;
+    let named = options.interface.as_deref().map(Interface::named).transpose()?;
     let address = options.address;
     setup::check_destination(address, named.as_ref())?;
     if address == Ipv4Addr::LOCALHOST {
