@@ -3,7 +3,9 @@
 //! This crate decides; it never reads a clock, a file, an environment variable or a random source:
 //! time, disk and chance are arguments. Sockets live in `net` alone.
 
+pub mod client;
 pub mod entry;
+pub mod net;
 pub mod node;
 pub mod record;
 pub mod types;

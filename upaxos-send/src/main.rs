@@ -1,3 +1,107 @@
-//! The `upaxos-send` binary.
+//! The `upaxos-send` binary: one line of standard input, one datagram.
 
-fn main() {}
+use std::ffi::OsString;
+use std::io::{self, BufReader};
+use std::net::Ipv4Addr;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use upaxos_core::client::Status;
+use upaxos_core::net::{OpenError, Options, Socket, Transport};
+
+mod ask;
+mod pipe;
+
+use pipe::{Complain, Lines};
+
+/// Send lines to a upaxos group, one datagram each, and wait for answers if asked to.
+///
+/// Without MESSAGE, every line of standard input becomes one datagram, byte for byte and without its
+/// newline; empty lines are skipped. MESSAGE words, joined by one space, become one datagram. A line
+/// that is too large to carry is refused on standard error with its number, the rest is sent, and the
+/// exit status is 1.
+///
+/// With --wait, every line must be `Request 0 VALUE` (write), `Request 0` (safe read) or `Request I`
+/// (what was chosen at instance I). Each is asked in turn, exactly once however often it has to be
+/// sent, and its answer printed: `OK I VALUE`, with newline, carriage return and backslash in the
+/// value as \n, \r and \\. A value with newlines is given as MESSAGE.
+///
+/// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
+/// unknown), or not chosen yet; 4 refused; 77 no privilege for a raw socket. The worst decides.
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Args {
+    /// Where the group meets: a host, a broadcast address or a multicast group
+    #[arg(short, long, env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
+    address: Ipv4Addr,
+
+    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 stand for 25000 + N
+    #[arg(short, long, env = "UPAXOS_PROTOCOL", default_value_t = 253)]
+    protocol: u16,
+
+    /// raw: straight over IP, needs CAP_NET_RAW; udp: multicast or broadcast, needs nothing
+    #[arg(long, env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw, value_name = "raw|udp")]
+    transport: Transport,
+
+    /// Network interface to use, instead of what the routing table says
+    #[arg(long, env = "UPAXOS_INTERFACE")]
+    interface: Option<String>,
+
+    /// Wait for the answer to each line and print it
+    #[arg(short, long)]
+    wait: bool,
+
+    /// How long to wait for each answer, such as 500ms, 2s or 1m
+    #[arg(long, requires = "wait", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// Print answers and errors as JSON, one object per line: request, outcome, instance, value
+    /// (value_hex where it is not UTF-8), reason, ms; or error, line
+    #[arg(long)]
+    json: bool,
+
+    /// What to send, as one datagram, instead of standard input (behind -- if a word begins with -)
+    #[arg(value_name = "MESSAGE")]
+    message: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let status = run(&args).unwrap_or_else(|error| {
+        eprintln!("upaxos-send: {error:#}");
+        match error.downcast_ref() {
+            Some(OpenError::NoPrivilege { .. }) => Status::NoPrivilege,
+            _ => Status::Fault,
+        }
+    });
+    ExitCode::from(status.code())
+}
+
+fn run(args: &Args) -> Result<Status> {
+    let mut socket = Socket::open(&Options {
+        transport: args.transport,
+        address: args.address,
+        protocol: args.protocol,
+        interface: args.interface.clone(),
+        ..Options::default()
+    })?;
+    let lines = match message(&args.message) {
+        Some(message) => Lines::Message(Some(message)),
+        None => Lines::Stream(BufReader::new(io::stdin()), 0),
+    };
+    let complain = Complain { json: args.json };
+    if args.wait {
+        let client = getrandom::u64().context("cannot draw a random client id from the system")?;
+        ask::Asker::new(socket, client, args.timeout, args.json).ask_all(lines, &complain)
+    } else {
+        pipe::send_all(&mut socket, lines, &complain)
+    }
+}
+
+fn message(words: &[OsString]) -> Option<Vec<u8>> {
+    let words: Vec<Vec<u8>> = words.iter().map(|word| word.clone().into_vec()).collect();
+    (!words.is_empty()).then(|| words.join(&b' '))
+}

@@ -1,0 +1,171 @@
+//! A node that only answers: no group, no disk. It lets the client programs be tested alone.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use upaxos_core::net::{Options, Socket, Transport};
+use upaxos_core::types::{Ballot, Instance, NodeId, Value};
+use upaxos_core::wire::{self, Beat, Boot, Dialect, Line, Message, Request, Stance};
+
+/// How the node behaves.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// Requests to overhear before it answers any.
+    pub deaf_to: usize,
+    /// Why it refuses every write, if it does.
+    pub refuses: Option<&'static str>,
+    /// What its beats say; without it, it never beats.
+    pub stance: Option<Stance>,
+    /// Whether it answers at all.
+    pub answers: bool,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Manners { deaf_to: 0, refuses: None, stance: Some(Stance::Leads), answers: true }
+    }
+}
+
+/// A running fake node, at a meeting place of its own over UDP on loopback.
+pub struct FakeNode {
+    /// The port, to be given to programs as `-p`.
+    pub port: u16,
+    heard: Receiver<Vec<u8>>,
+    stop: Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeNode {
+    pub fn start(manners: Manners) -> FakeNode {
+        let port = free_port();
+        let (stop, stopped) = mpsc::channel();
+        let (tell, heard) = mpsc::channel();
+        let (ready, opened) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let options = Options { transport: Transport::Udp, protocol: port, ..Options::default() };
+            let socket = Socket::open(&options).expect("open a UDP socket on loopback");
+            ready.send(()).expect("the test waits");
+            Life { socket, manners, log: Vec::new(), tell }.live(&stopped);
+        });
+        opened.recv_timeout(Duration::from_secs(10)).expect("the node starts");
+        FakeNode { port, heard, stop, thread: Some(thread) }
+    }
+
+    /// The datagrams from clients that came until now and for a while after.
+    pub fn requests(&self) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| self.heard.recv_timeout(Duration::from_millis(200)).ok()).collect()
+    }
+}
+
+impl Drop for FakeNode {
+    fn drop(&mut self) {
+        let _ = self.stop.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A port that stays ours: the socket that claims it is never closed.
+fn free_port() -> u16 {
+    let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = claim.local_addr().expect("bound").port();
+    std::mem::forget(claim);
+    port
+}
+
+struct Life {
+    socket: Socket,
+    manners: Manners,
+    log: Vec<Value>,
+    tell: Sender<Vec<u8>>,
+}
+
+impl Life {
+    fn live(mut self, stopped: &Receiver<()>) {
+        while stopped.try_recv().is_err() {
+            self.beat();
+            let mut batch = Vec::new();
+            let wait = Some(Duration::from_millis(20));
+            self.socket.receive(wait, &mut |datagram, _| batch.push(datagram.to_vec())).expect("receive");
+            for datagram in batch {
+                self.on_datagram(&datagram);
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        let Some(stance) = self.manners.stance else { return };
+        self.say(Message::Beat(Beat {
+            n: 3,
+            boot: Boot { incarnation: 1, start: 1, boot: 1 },
+            ballot: Some(Ballot::first_epoch(65_536)),
+            learned: Instance(self.log.len() as u64),
+            stance,
+            heard: vec![NodeId(1), NodeId(2)],
+        }));
+    }
+
+    fn on_datagram(&mut self, datagram: &[u8]) {
+        let lines: Vec<_> = wire::lines(datagram, Dialect::Extended).collect();
+        if lines.iter().any(|line| matches!(line, Ok(Line::Node(..)))) {
+            return;
+        }
+        let _ = self.tell.send(datagram.to_vec());
+        if self.manners.deaf_to > 0 {
+            self.manners.deaf_to -= 1;
+            return;
+        }
+        for line in lines {
+            if let (Ok(Line::Client(request)), true) = (line, self.manners.answers) {
+                self.on_request(request);
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Submit(tagged, value) => {
+                let (client, seq) = (tagged.tag.client, tagged.tag.seq);
+                if let Some(why) = self.manners.refuses {
+                    return self.say(Message::Refused { client, seq, reason: why.into() });
+                }
+                let first = self.choose(value);
+                self.say(Message::Done { first, last: first, client, seq });
+            }
+            Request::TaggedRead(tagged) => {
+                let (client, seq) = (tagged.tag.client, tagged.tag.seq);
+                let last = self.log.iter().rev().find(|value| !value.as_bytes().starts_with(b"safe read"));
+                let read = last.map_or(Value::from("safe read "), |last| {
+                    [b"safe read ", last.as_bytes()].concat().into()
+                });
+                let instance = self.choose(read.clone());
+                self.say(Message::Answer { instance, client, seq, value: read });
+            }
+            Request::Write(value) => {
+                let instance = self.choose(value.clone());
+                self.say(Message::Ok { instance, value });
+            }
+            Request::History(instance) => {
+                let learned = Instance(self.log.len() as u64);
+                match self.log.get(instance.0 as usize - 1).cloned() {
+                    Some(value) => self.say(Message::Ok { instance, value }),
+                    None => self.say(Message::NotYet { instance, learned }),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn choose(&mut self, value: Value) -> Instance {
+        self.log.push(value);
+        Instance(self.log.len() as u64)
+    }
+
+    fn say(&mut self, message: Message) {
+        let line = Line::Node(NodeId(0), message).to_bytes(Dialect::Extended);
+        self.socket.send(&[line]).expect("send");
+    }
+}

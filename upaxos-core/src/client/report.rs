@@ -1,0 +1,68 @@
+//! Outcomes as text: for people and pipes, and as JSON for programs.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::Outcome;
+use crate::types::{Micros, Value};
+use crate::wire;
+
+impl Outcome {
+    /// One line without a newline: `OK I V`, `NotYet I L`, `Refused TEXT` or `Unknown`. Every byte of
+    /// a value is kept, with newline, carriage return and backslash escaped as on the wire.
+    pub fn to_line(&self) -> Vec<u8> {
+        match self {
+            Outcome::Chosen { instance, value } => with_value(format!("OK {instance} "), value),
+            Outcome::NotYet { instance, learned } => format!("NotYet {instance} {learned}").into_bytes(),
+            Outcome::Refused { reason } => with_value("Refused ".into(), reason),
+            Outcome::Unknown => b"Unknown".to_vec(),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Outcome::Chosen { .. } => "chosen",
+            Outcome::NotYet { .. } => "not-yet",
+            Outcome::Refused { .. } => "refused",
+            Outcome::Unknown => "unknown",
+        }
+    }
+}
+
+fn with_value(head: String, value: &Value) -> Vec<u8> {
+    let mut line = head.into_bytes();
+    wire::escape(&mut line, value.as_bytes());
+    line
+}
+
+/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `not-yet`,
+/// `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `reason` and `ms` (the
+/// milliseconds it took). A value that is not UTF-8 stands in `value_hex` instead, two digits a byte.
+pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
+    let mut object = Map::new();
+    put_bytes(&mut object, "request", request);
+    object.insert("outcome".into(), json!(outcome.word()));
+    match outcome {
+        Outcome::Chosen { instance, value } => {
+            object.insert("instance".into(), json!(instance.0));
+            put_bytes(&mut object, "value", value.as_bytes());
+        }
+        Outcome::NotYet { instance, learned } => {
+            object.insert("instance".into(), json!(instance.0));
+            object.insert("learned".into(), json!(learned.0));
+        }
+        Outcome::Refused { reason } => put_bytes(&mut object, "reason", reason.as_bytes()),
+        Outcome::Unknown => {}
+    }
+    object.insert("ms".into(), json!(took.0 as f64 / 1_000.0));
+    Json::Object(object)
+}
+
+fn put_bytes(object: &mut Map<String, Json>, key: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(key.into(), json!(text)),
+        Err(_) => {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            object.insert(format!("{key}_hex"), json!(hex))
+        }
+    };
+}

@@ -1,0 +1,49 @@
+//! The exit statuses that all programs share.
+
+use super::Outcome;
+
+/// How a program ends. The order is that of badness: where several things happened, the worst
+/// decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Done, or chosen: 0.
+    #[default]
+    Done,
+    /// The group does not carry the request out: 4.
+    Refused,
+    /// No answer in time, or not chosen yet: 3.
+    Unknown,
+    /// Nodes are there, but no quorum of them: 5.
+    NoQuorum,
+    /// The program was called wrongly: 2.
+    Usage,
+    /// Something failed: 1.
+    Fault,
+    /// A raw socket needs privilege: 77.
+    NoPrivilege,
+}
+
+impl Status {
+    /// The number that the shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Status::Done => 0,
+            Status::Fault => 1,
+            Status::Usage => 2,
+            Status::Unknown => 3,
+            Status::Refused => 4,
+            Status::NoQuorum => 5,
+            Status::NoPrivilege => 77,
+        }
+    }
+}
+
+impl From<&Outcome> for Status {
+    fn from(outcome: &Outcome) -> Status {
+        match outcome {
+            Outcome::Chosen { .. } => Status::Done,
+            Outcome::NotYet { .. } | Outcome::Unknown => Status::Unknown,
+            Outcome::Refused { .. } => Status::Refused,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The client against messages made by hand, on a clock made by hand.
+
+use super::*;
+use crate::types::{Ballot, NodeId};
+use crate::wire::{Beat, Boot, Stance};
+
+const PATIENCE: Micros = Micros::from_millis(2_000);
+
+fn at(ms: u64) -> Micros {
+    Micros::from_millis(ms)
+}
+
+fn write(value: &str) -> Ask {
+    Ask::Write(value.into())
+}
+
+fn sent(client: &mut Client, ms: u64) -> Vec<String> {
+    client.tick(at(ms)).send.iter().map(Line::to_string).collect()
+}
+
+fn done(first: u64, last: u64, client: u64, seq: u64) -> Message {
+    Message::Done { first: Instance(first), last: Instance(last), client, seq }
+}
+
+fn chosen(instance: u64, value: &str) -> Outcome {
+    Outcome::Chosen { instance: Instance(instance), value: value.into() }
+}
+
+#[test]
+fn a_write_is_sent_again_under_the_same_tag_with_growing_waits_until_answered() {
+    let mut client = Client::new(7);
+    client.ask(write("one"), at(0), Micros::from_millis(60_000));
+    let times: Vec<u64> = (0..6_000).filter(|ms| !sent(&mut client, *ms).is_empty()).collect();
+    assert_eq!(times, [0, 100, 300, 700, 1_500, 3_100, 4_700], "doubled up to the cap");
+    assert_eq!(client.next_deadline(), Some(at(6_300)));
+    let settled = client.on_message(&done(5, 5, 7, 1), at(6_000));
+    assert_eq!(settled[0].outcome, chosen(5, "one"));
+    assert_eq!(settled[0].took, at(6_000));
+    assert!(client.is_idle());
+    assert_eq!(client.next_deadline(), None);
+}
+
+#[test]
+fn tags_count_up_and_the_floor_is_the_lowest_still_open() {
+    let mut client = Client::new(7);
+    for value in ["a", "b", "c"] {
+        client.ask(write(value), at(0), PATIENCE);
+    }
+    assert_eq!(sent(&mut client, 0), ["Submit 7 1 1 a", "Submit 7 2 1 b", "Submit 7 3 1 c"]);
+    client.on_message(&done(4, 4, 7, 2), at(1));
+    client.ask(Ask::Read, at(1), PATIENCE);
+    assert_eq!(sent(&mut client, 1), ["Read 7 4 1"], "1 is still open");
+    client.on_message(&done(3, 3, 7, 1), at(2));
+    assert_eq!(sent(&mut client, 150), ["Submit 7 3 3 c", "Read 7 4 3"]);
+    client.on_message(&done(5, 5, 7, 3), at(160));
+    client.on_message(
+        &Message::Answer { instance: Instance(6), client: 7, seq: 4, value: "safe read c".into() },
+        at(160),
+    );
+    client.ask(write("d"), at(161), PATIENCE);
+    assert_eq!(sent(&mut client, 161), ["Submit 7 5 5 d"]);
+}
+
+#[test]
+fn one_answer_settles_a_whole_range_of_requests() {
+    let mut client = Client::new(7);
+    for value in ["a", "b", "c"] {
+        client.ask(write(value), at(0), PATIENCE);
+    }
+    let settled = client.on_message(&done(11, 12, 7, 2), at(1));
+    let outcomes: Vec<Outcome> = settled.into_iter().map(|settled| settled.outcome).collect();
+    assert_eq!(outcomes, [chosen(11, "b"), chosen(12, "c")]);
+    assert!(!client.is_idle(), "a is still open");
+}
+
+#[test]
+fn answers_to_other_clients_and_other_kinds_of_requests_settle_nothing() {
+    let mut client = Client::new(7);
+    client.ask(write("a"), at(0), PATIENCE);
+    client.ask(Ask::Read, at(0), PATIENCE);
+    client.ask(Ask::History(Instance(9)), at(0), PATIENCE);
+    let answer = |client, seq| Message::Answer { instance: Instance(1), client, seq, value: "x".into() };
+    let refused = |client, seq| Message::Refused { client, seq, reason: "x".into() };
+    for message in [
+        done(1, 1, 8, 1),
+        done(1, 1, 7, 2),
+        done(u64::MAX, u64::MAX, 7, 0),
+        answer(8, 2),
+        answer(7, 1),
+        refused(8, 1),
+        refused(7, 3),
+        Message::Ok { instance: Instance(8), value: "x".into() },
+        Message::NotYet { instance: Instance(8), learned: Instance(4) },
+    ] {
+        assert_eq!(client.on_message(&message, at(1)), [], "{message:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_comes_twice_settles_once() {
+    let mut client = Client::new(7);
+    client.ask(write("a"), at(0), PATIENCE);
+    assert_eq!(client.on_message(&done(1, 1, 7, 1), at(1)).len(), 1);
+    assert_eq!(client.on_message(&done(1, 1, 7, 1), at(1)).len(), 0);
+}
+
+#[test]
+fn patience_ends_with_the_outcome_unknown_and_the_tag_is_never_sent_again() {
+    let mut client = Client::new(7);
+    let ticket = client.ask(write("a"), at(0), at(250));
+    assert_eq!(sent(&mut client, 100).len(), 1);
+    assert_eq!(client.next_deadline(), Some(at(200)));
+    sent(&mut client, 200);
+    assert_eq!(client.next_deadline(), Some(at(250)), "giving up comes before sending again");
+    let turn = client.tick(at(250));
+    assert_eq!(turn.settled, [Settled { ticket, outcome: Outcome::Unknown, took: at(250) }]);
+    assert!(turn.send.is_empty() && client.is_idle());
+    client.ask(write("b"), at(300), PATIENCE);
+    assert_eq!(sent(&mut client, 300), ["Submit 7 2 2 b"]);
+}
+
+#[test]
+fn history_is_answered_by_any_learner_and_not_yet_is_an_answer() {
+    let mut client = Client::new(7);
+    client.ask(Ask::History(Instance(2)), at(0), PATIENCE);
+    client.ask(Ask::History(Instance(9)), at(0), PATIENCE);
+    assert_eq!(sent(&mut client, 0), ["Request 2", "Request 9"]);
+    let ok = Message::Ok { instance: Instance(2), value: "two".into() };
+    assert_eq!(client.on_message(&ok, at(1))[0].outcome, chosen(2, "two"));
+    let (instance, learned) = (Instance(9), Instance(4));
+    let settled = client.on_message(&Message::NotYet { instance, learned }, at(1));
+    assert_eq!(settled[0].outcome, Outcome::NotYet { instance, learned });
+    assert_eq!(Status::from(&settled[0].outcome), Status::Unknown);
+}
+
+#[test]
+fn a_client_id_fits_the_wire() {
+    let mut client = Client::new(u64::MAX);
+    client.ask(Ask::Read, at(0), PATIENCE);
+    let line = client.tick(at(0)).send.remove(0).to_bytes(Dialect::Extended);
+    assert!(wire::parse_line(&line, Dialect::Extended).is_ok());
+}
+
+#[test]
+fn only_requests_can_be_asked() {
+    assert_eq!(Ask::parse(b"Request 0 a\n\xff\\"), Ok(Ask::Write(b"a\n\xff\\"[..].into())));
+    assert_eq!(Ask::parse(b"Request 0"), Ok(Ask::Read));
+    assert_eq!(Ask::parse(b"Request 12"), Ok(Ask::History(Instance(12))));
+    assert_eq!(Ask::parse(b"Request 3 x"), Err(AskError::Misplaced(Instance(3))));
+    for line in ["quit", "Submit 7 1 1 x", "Request", "Request -1", "0 NACK 1 2", "request 0 a", ""] {
+        assert!(matches!(Ask::parse(line.as_bytes()), Err(AskError::NotARequest(_))), "{line}");
+    }
+    let huge = [b"Request 0 ", vec![b'x'; 60_001].as_slice()].concat();
+    assert!(matches!(Ask::parse(&huge), Err(AskError::TooLarge(_))));
+}
+
+#[test]
+fn outcomes_print_as_one_line_that_keeps_every_byte() {
+    let value = b"a\nb\\\xff"[..].into();
+    let outcome = Outcome::Chosen { instance: Instance(3), value };
+    assert_eq!(outcome.to_line(), b"OK 3 a\\nb\\\\\xff");
+    let json = request_json(b"Request 0", &outcome, Micros(1_234)).to_string();
+    let expected =
+        r#"{"request":"Request 0","outcome":"chosen","instance":3,"value_hex":"610a625cff","ms":1.234}"#;
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn the_worst_status_decides() {
+    let worst = [Status::Done, Status::NoQuorum, Status::Refused, Status::Unknown].into_iter().max();
+    assert_eq!(worst.map(Status::code), Some(5));
+}
+
+fn beat(stance: Stance, ballot: u64) -> Beat {
+    let boot = Boot { incarnation: 1, start: 1, boot: 1 };
+    let ballot = Some(Ballot::first_epoch(ballot));
+    Beat { n: 3, boot, ballot, learned: Instance(0), stance, heard: vec![] }
+}
+
+#[test]
+fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
+    let mut view = View::default();
+    assert_eq!(view.has_quorum(at(0)), None);
+    view.on_beat(NodeId(0), &beat(Stance::Leads, 65_536), at(0));
+    view.on_beat(NodeId(1), &beat(Stance::Leads, 131_073), at(500));
+    view.on_beat(NodeId(2), &beat(Stance::Waits, 131_073), at(600));
+    assert_eq!(view.leader(at(700)), Some(NodeId(1)));
+    assert_eq!(view.has_quorum(at(700)), Some(true));
+    assert_eq!(view.has_quorum(at(1_550)), Some(false), "only node 2 is left, and it waits");
+    assert!(view.explain_silence(at(1_550)).contains("node 2"));
+    assert_eq!(view.has_quorum(at(2_000)), None);
+}

@@ -1,0 +1,61 @@
+//! What a client can tell about the group by listening to its beats.
+
+use std::collections::BTreeMap;
+
+use crate::types::{Micros, NodeId};
+use crate::wire::{Beat, Stance};
+
+/// After how long without a beat a node counts as gone: several beats.
+pub const FRESH: Micros = Micros::from_millis(1_000);
+
+/// The last beat of every node that was heard lately. A client's picture: it decides nothing.
+#[derive(Debug, Default)]
+pub struct View {
+    nodes: BTreeMap<NodeId, (Beat, Micros)>,
+}
+
+impl View {
+    /// Remembers a beat and forgets the nodes that have fallen silent.
+    pub fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
+        self.nodes.retain(|_, (_, at)| now.since(*at) < FRESH);
+        self.nodes.insert(from, (beat.clone(), now));
+    }
+
+    /// The nodes that are there at `now`, by id, with their last beats.
+    pub fn nodes(&self, now: Micros) -> impl Iterator<Item = (NodeId, &Beat)> {
+        let fresh = self.nodes.iter().filter(move |(_, (_, at))| now.since(*at) < FRESH);
+        fresh.map(|(id, (beat, _))| (*id, beat))
+    }
+
+    /// Who leads: of those that say so, the one with the highest ballot.
+    pub fn leader(&self, now: Micros) -> Option<NodeId> {
+        let leads = self.nodes(now).filter(|(_, beat)| beat.stance == Stance::Leads);
+        leads.max_by_key(|(_, beat)| beat.ballot).map(|(id, _)| id)
+    }
+
+    /// Whether some node has a quorum around it; `None` when no node is heard at all.
+    pub fn has_quorum(&self, now: Micros) -> Option<bool> {
+        let mut nodes = self.nodes(now).peekable();
+        nodes.peek()?;
+        Some(nodes.any(|(_, beat)| beat.stance != Stance::Waits))
+    }
+
+    /// What to tell somebody whose request was not answered: what the beats say about why.
+    pub fn explain_silence(&self, now: Micros) -> String {
+        let ids: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
+        match (self.has_quorum(now), self.leader(now)) {
+            (None, _) => {
+                "no node was heard: is upaxos-node running, with the same address, protocol and transport?"
+                    .into()
+            }
+            (Some(false), _) => format!("no quorum: heard only of {}", list("node", &ids)),
+            (Some(true), None) => format!("no leader yet among {}", list("node", &ids)),
+            (Some(true), Some(leader)) => format!("node {leader} leads; it may have been busy: ask again"),
+        }
+    }
+}
+
+fn list(noun: &str, ids: &[String]) -> String {
+    let plural = if ids.len() == 1 { "" } else { "s" };
+    format!("{noun}{plural} {}", ids.join(", "))
+}

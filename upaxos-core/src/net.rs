@@ -1,0 +1,210 @@
+//! The sockets: one open socket that broadcasts datagrams to the group and hears what the
+//! group says.
+//!
+//! Owns everything that touches the network and is the only part of this crate that does.
+//! It never looks inside a payload (that is the wire's business), never retransmits, and
+//! never decides: what could not be sent is counted and left to the protocol, which expects
+//! datagrams to be lost. The daemon's loop and the clients call it; the simulator does not.
+//!
+//! A socket serves one thread: the headers that it keeps for `recvmmsg` hold raw pointers, so
+//! it is not [`Send`]. Open it in the thread that uses it.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::str::FromStr;
+use std::time::Duration;
+
+mod error;
+mod interface;
+mod mmsg;
+mod raw;
+mod setup;
+mod udp;
+
+pub use error::OpenError;
+pub use udp::{DEFAULT_GROUP, PORT_BASE};
+
+use mmsg::{Inbox, Outgoing};
+
+/// How datagrams travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Straight over IP, as their own IP protocol. Needs `CAP_NET_RAW`.
+    Raw,
+    /// UDP multicast or broadcast. Needs no privilege.
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Raw => "raw",
+            Transport::Udp => "udp",
+        })
+    }
+}
+
+/// The text that is not a [`Transport`]: neither `raw` nor `udp`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown transport {0:?}; known are raw and udp")]
+pub struct UnknownTransport(pub String);
+
+impl FromStr for Transport {
+    type Err = UnknownTransport;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTransport> {
+        match text {
+            "raw" => Ok(Transport::Raw),
+            "udp" => Ok(Transport::Udp),
+            _ => Err(UnknownTransport(text.to_owned())),
+        }
+    }
+}
+
+/// Where a group meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Raw IP or UDP.
+    pub transport: Transport,
+    /// Where every datagram goes: a host, a broadcast address or a multicast group; over UDP a
+    /// broadcast address or a multicast group, where `127.0.0.1` stands for [`DEFAULT_GROUP`]
+    /// on the loopback interface.
+    pub address: Ipv4Addr,
+    /// Raw: the IP protocol, 1 to 254. UDP: the port, where 0 to 255 stand for
+    /// [`PORT_BASE`] + protocol (so 253 is port 25253).
+    pub protocol: u16,
+    /// The interface to speak and listen on; without it, the routing table chooses.
+    pub interface: Option<String>,
+    /// Bytes the kernel may queue for us, asked for; it may grant less
+    /// (see [`Socket::receive_buffer`]). The same is asked for sending.
+    pub receive_buffer: usize,
+}
+
+impl Default for Options {
+    /// Protocol 253 on loopback, straight over IP, with 8 MiB of queue.
+    fn default() -> Self {
+        Options {
+            transport: Transport::Raw,
+            address: Ipv4Addr::LOCALHOST,
+            protocol: 253,
+            interface: None,
+            receive_buffer: 8 << 20,
+        }
+    }
+}
+
+/// An open socket of a group. See the [module](self) for what it does not do.
+#[derive(Debug)]
+pub struct Socket {
+    socket: socket2::Socket,
+    transport: Transport,
+    destination: SocketAddrV4,
+    inbox: Inbox,
+    outgoing: Outgoing,
+    send_errors: u64,
+    max_payload: usize,
+    is_local: bool,
+}
+
+impl Socket {
+    /// Opens the socket of a group and starts to queue what the group says.
+    ///
+    /// # Errors
+    /// [`OpenError`]: no privilege, an address or a protocol that cannot serve, an interface
+    /// that is not there, or a system call that failed.
+    pub fn open(options: &Options) -> Result<Socket, OpenError> {
+        let opened = match options.transport {
+            Transport::Raw => raw::open(options)?,
+            Transport::Udp => udp::open(options)?,
+        };
+        Ok(Socket {
+            socket: opened.socket,
+            transport: options.transport,
+            destination: opened.destination,
+            inbox: Inbox::new(),
+            outgoing: Outgoing::new(opened.destination),
+            send_errors: 0,
+            max_payload: opened.max_payload,
+            is_local: opened.is_local,
+        })
+    }
+
+    /// Sends every datagram to the group, in order, in as few system calls as possible.
+    ///
+    /// A datagram that the network refuses (too large, no buffer, no route, filtered) is
+    /// dropped and counted in [`send_errors`](Self::send_errors); the rest still goes. Waits
+    /// up to 100 ms for room in the send queue.
+    ///
+    /// # Errors
+    /// What says that the socket itself is unusable.
+    pub fn send(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
+        self.send_errors += self.outgoing.send(&self.socket, datagrams)?;
+        Ok(())
+    }
+
+    /// Hears one batch: hands `each` the payload and the sender's address of up to 128 queued
+    /// datagrams, and says how many that were.
+    ///
+    /// With nothing queued it waits: up to `wait`, with `None` for ever. `Ok(0)` means that the
+    /// time is up, that a signal came, or that nothing of the batch was for this group: what
+    /// raw IP delivers for other addresses, or cut short, is skipped and not counted.
+    ///
+    /// # Errors
+    /// What says that the socket itself is unusable.
+    pub fn receive(
+        &mut self,
+        wait: Option<Duration>,
+        each: &mut dyn FnMut(&[u8], Ipv4Addr),
+    ) -> io::Result<usize> {
+        match self.transport {
+            Transport::Udp => self.inbox.receive(&self.socket, wait, &mut |datagram, from| {
+                each(datagram, from);
+                true
+            }),
+            Transport::Raw => {
+                let destination = *self.destination.ip();
+                self.inbox.receive(&self.socket, wait, &mut |packet, from| {
+                    let payload = raw::payload_for(destination, packet);
+                    payload.map(|payload| each(payload, from)).is_some()
+                })
+            }
+        }
+    }
+
+    /// Datagrams that the network refused to take from us since the socket was opened.
+    pub fn send_errors(&self) -> u64 {
+        self.send_errors
+    }
+
+    /// Datagrams that the kernel dropped since the socket was opened, nearly always because
+    /// the receive queue was full. 0 where the kernel does not tell.
+    pub fn drops(&self) -> u64 {
+        setup::drops(&self.socket)
+    }
+
+    /// The bytes that the kernel grants the receive queue, its own bookkeeping included.
+    pub fn receive_buffer(&self) -> usize {
+        self.socket.recv_buffer_size().unwrap_or(0)
+    }
+
+    /// The largest payload, in bytes, that travels in one IP packet: the path MTU without
+    /// headers, at most [`MAX_DATAGRAM`](crate::wire::MAX_DATAGRAM). Larger ones, up to that,
+    /// are sent in fragments.
+    pub fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Where every datagram goes.
+    pub fn destination(&self) -> Ipv4Addr {
+        *self.destination.ip()
+    }
+
+    /// Whether the group stays on this host: everything goes over the loopback interface.
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+}
+
+#[cfg(test)]
+mod tests;

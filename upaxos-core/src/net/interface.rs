@@ -1,0 +1,70 @@
+//! The host's interfaces, as far as a group's meeting place needs them.
+
+use std::net::Ipv4Addr;
+
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::sys::socket::SockaddrStorage;
+
+use super::OpenError;
+
+/// An interface that is up to carrying IPv4.
+#[derive(Clone, Debug)]
+pub(super) struct Interface {
+    pub name: String,
+    pub index: u32,
+    pub address: Ipv4Addr,
+    pub is_loopback: bool,
+}
+
+impl Interface {
+    /// The interface called `name`, with its first IPv4 address.
+    pub fn named(name: &str) -> Result<Interface, OpenError> {
+        let all = interfaces()?;
+        let refuse = |why| OpenError::NoInterface { name: name.to_owned(), why, present: names(&all) };
+        let index = if_nametoindex(name).map_err(|_| refuse("there is no such interface"))?;
+        let (flags, address) = all
+            .iter()
+            .filter(|entry| entry.interface_name == name)
+            .find_map(|entry| Some((entry.flags, ipv4(entry.address.as_ref())?)))
+            .ok_or_else(|| refuse("it has no IPv4 address; bring it up and give it one"))?;
+        Ok(Interface {
+            name: name.to_owned(),
+            index,
+            address,
+            is_loopback: flags.contains(InterfaceFlags::IFF_LOOPBACK),
+        })
+    }
+
+    /// The loopback interface, whatever it is called.
+    pub fn loopback() -> Result<Interface, OpenError> {
+        let all = interfaces()?;
+        let is_loopback = |entry: &&InterfaceAddress| entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        let name = all.iter().find(is_loopback).map(|entry| &entry.interface_name);
+        Interface::named(name.map_or("lo", String::as_str))
+    }
+}
+
+/// Whether `address` is a broadcast address as seen from this host.
+pub(super) fn is_broadcast(address: Ipv4Addr) -> Result<bool, OpenError> {
+    // Loopback lists no broadcast address, yet the kernel routes this one as such.
+    let always = [Ipv4Addr::BROADCAST, Ipv4Addr::new(127, 255, 255, 255)];
+    let ours = |entry: &InterfaceAddress| ipv4(entry.broadcast.as_ref()) == Some(address);
+    Ok(always.contains(&address) || interfaces()?.iter().any(ours))
+}
+
+fn interfaces() -> Result<Vec<InterfaceAddress>, OpenError> {
+    let all = getifaddrs().map_err(OpenError::io("list the network interfaces"))?;
+    Ok(all.collect())
+}
+
+fn ipv4(address: Option<&SockaddrStorage>) -> Option<Ipv4Addr> {
+    address?.as_sockaddr_in().map(|address| address.ip())
+}
+
+fn names(all: &[InterfaceAddress]) -> String {
+    let mut names: Vec<&str> = all.iter().map(|entry| entry.interface_name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(" ")
+}

@@ -1,0 +1,157 @@
+//! Many datagrams per system call: recvmmsg(2) and sendmmsg(2), with memory that is set up once.
+
+use std::array;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
+use nix::sys::time::TimeSpec;
+
+/// Datagrams per system call, at most.
+pub(super) const BATCH: usize = 128;
+/// Room per datagram: an IP packet is never longer. The kernel commits only the pages that
+/// datagrams have actually touched, so a batch of small ones stays small.
+const ROOM: usize = 65_536;
+/// `ppoll` takes no wait beyond what its time type holds; who waits longer is woken once a day.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Receives batches into memory of its own.
+pub(super) struct Inbox {
+    headers: MultiHeaders<SockaddrIn>,
+    room: Vec<u8>,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    pub fn new() -> Inbox {
+        Inbox { headers: MultiHeaders::preallocate(BATCH, None), room: vec![0; BATCH * ROOM] }
+    }
+
+    /// Hands out what is queued, waiting for it if nothing is, and counts what `each` took.
+    pub fn receive(
+        &mut self,
+        socket: &socket2::Socket,
+        wait: Option<Duration>,
+        each: &mut dyn FnMut(&[u8], Ipv4Addr) -> bool,
+    ) -> io::Result<usize> {
+        // Under load something is queued already, and asking first saves the poll.
+        if let Some(taken) = self.take(socket, each)? {
+            return Ok(taken);
+        }
+        if wait == Some(Duration::ZERO) || !wait_readable(socket, wait)? {
+            return Ok(0);
+        }
+        Ok(self.take(socket, each)?.unwrap_or(0))
+    }
+
+    /// One `recvmmsg`; nothing when nothing is queued.
+    fn take(
+        &mut self,
+        socket: &socket2::Socket,
+        each: &mut dyn FnMut(&[u8], Ipv4Addr) -> bool,
+    ) -> io::Result<Option<usize>> {
+        let mut rooms = self.room.chunks_exact_mut(ROOM);
+        let mut slices: [_; BATCH] =
+            array::from_fn(|_| [IoSliceMut::new(rooms.next().expect("room holds BATCH datagrams"))]);
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let received = recvmmsg(socket.as_raw_fd(), &mut self.headers, &mut slices, flags, None);
+        let received = match received {
+            Ok(received) => received,
+            Err(errno) if is_passing(errno) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut taken = 0;
+        for message in received {
+            let datagram = message.iovs().next().unwrap_or_default();
+            let from = message.address.map_or(Ipv4Addr::UNSPECIFIED, |address| address.ip());
+            taken += usize::from(each(datagram, from));
+        }
+        Ok(Some(taken))
+    }
+}
+
+/// Whether a datagram is there in time; a signal ends the wait early.
+fn wait_readable(socket: &socket2::Socket, wait: Option<Duration>) -> io::Result<bool> {
+    let wait = wait.map(|wait| TimeSpec::from_duration(wait.min(LONGEST_WAIT)));
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match ppoll(&mut fds, wait, None) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sends batches to one destination.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    headers: MultiHeaders<SockaddrIn>,
+    destinations: [Option<SockaddrIn>; BATCH],
+}
+
+impl Outgoing {
+    pub fn new(destination: SocketAddrV4) -> Outgoing {
+        Outgoing {
+            headers: MultiHeaders::preallocate(BATCH, None),
+            destinations: [Some(destination.into()); BATCH],
+        }
+    }
+
+    /// Sends all in order and says how many were refused, one by one, on the way.
+    pub fn send(&mut self, socket: &socket2::Socket, datagrams: &[Vec<u8>]) -> io::Result<u64> {
+        let mut refused = 0;
+        let mut rest = datagrams;
+        let mut flags = MsgFlags::empty();
+        while !rest.is_empty() {
+            match self.offer(socket, &rest[..rest.len().min(BATCH)], flags) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(Errno::EINTR) => {}
+                // The error speaks of the first datagram only (sendmmsg(2)): go on behind it.
+                Err(errno) if is_passing(errno) => {
+                    refused += 1;
+                    rest = &rest[1..];
+                    if errno == Errno::EAGAIN {
+                        // The queue has not moved for as long as we wait: once per call is enough.
+                        flags = MsgFlags::MSG_DONTWAIT;
+                    }
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// One `sendmmsg` of at most [`BATCH`] datagrams: how many the kernel took.
+    fn offer(
+        &mut self,
+        socket: &socket2::Socket,
+        datagrams: &[Vec<u8>],
+        flags: MsgFlags,
+    ) -> nix::Result<usize> {
+        let slices: [_; BATCH] =
+            array::from_fn(|index| [IoSlice::new(datagrams.get(index).map_or(&[], Vec::as_slice))]);
+        let slices = &slices[..datagrams.len()];
+        let destinations = &self.destinations;
+        let fd = socket.as_raw_fd();
+        let sent = sendmmsg(fd, &mut self.headers, slices, destinations, [], flags)?;
+        Ok(sent.count())
+    }
+}
+
+/// Conditions of the network that pass, or that concern one datagram: the group lives on
+/// without it, and the socket stays as good as it was.
+fn is_passing(errno: Errno) -> bool {
+    use Errno::*;
+    let one_datagram = [EMSGSIZE, EPERM, EACCES, ECONNREFUSED, EINTR];
+    let no_room = [EAGAIN, ENOBUFS, ENOMEM];
+    let no_way = [ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, ENODEV, ENXIO, EADDRNOTAVAIL];
+    one_datagram.contains(&errno) || no_room.contains(&errno) || no_way.contains(&errno)
+}

@@ -1,0 +1,144 @@
+//! Datagrams straight over IP, as their own protocol: raw(7).
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use socket2::{Domain, Protocol, Type};
+
+use super::interface::Interface;
+use super::setup::{self, IP_HEADER, Opened};
+use super::{OpenError, Options};
+
+/// Opens the raw socket of a group.
+pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
+    let protocol = usable_protocol(options.protocol)?;
+    let destination = SocketAddrV4::new(options.address, 0);
+    let interface = options.interface.as_deref().map(Interface::named).transpose()?;
+    setup::check_destination(options.address, interface.as_ref())?;
+
+    let socket = socket2::Socket::new(Domain::IPV4, Type::RAW, Some(protocol))
+        .map_err(|error| explain(error, options.protocol))?;
+    setup::prepare(&socket, options.receive_buffer)?;
+    if let Some(interface) = &interface {
+        setup::bind_device(&socket, interface)?;
+    }
+    if options.address.is_multicast() {
+        setup::join(&socket, options.address, interface.as_ref())?;
+    }
+    setup::bind(&socket, local_address(options.address))?;
+    Ok(Opened {
+        socket,
+        destination,
+        max_payload: setup::max_payload(destination, interface.as_ref(), IP_HEADER),
+        is_local: setup::is_local(options.address, interface.as_ref()),
+    })
+}
+
+/// Where to bind: elsewhere than on a shared address, the destination may be another host or a
+/// broadcast address, which is nothing that we could be bound to.
+fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
+    let shared = is_shared(destination);
+    SocketAddrV4::new(if shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
+}
+
+/// Whether all members of a group hear exactly what is sent to this address and nothing else.
+fn is_shared(address: Ipv4Addr) -> bool {
+    address.is_loopback() || address.is_multicast()
+}
+
+fn usable_protocol(protocol: u16) -> Result<Protocol, OpenError> {
+    let why = match protocol {
+        0 => "0 is reserved; choose 253 or 254, which RFC 3692 keeps for experiments",
+        255 => "255 is raw IP itself, which sends and never receives; choose 253 or 254",
+        1..=254 => return Ok(Protocol::from(i32::from(protocol))),
+        _ => "an IP protocol is 1 to 254; for a port, add --transport udp",
+    };
+    Err(OpenError::BadProtocol { protocol, why })
+}
+
+fn explain(error: io::Error, protocol: u16) -> OpenError {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return OpenError::io(format!("open a raw IP socket for protocol {protocol}"))(error);
+    }
+    let binary = std::env::current_exe().unwrap_or_else(|_| "PATH-OF-THIS-BINARY".into());
+    OpenError::NoPrivilege { protocol, binary }
+}
+
+/// The payload of a received IP packet, or nothing when the packet is cut short or belongs to
+/// another group. Binding is not enough to keep groups apart: the kernel queues for a raw
+/// socket from the moment it exists, so what came before it was bound is from anywhere; and a
+/// socket that is bound to no address also hears the groups on loopback.
+pub(super) fn payload_for(destination: Ipv4Addr, packet: &[u8]) -> Option<&[u8]> {
+    let (header, payload) = split(packet)?;
+    let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
+    let is_ours = to == destination || !(is_shared(to) || is_shared(destination));
+    is_ours.then_some(payload)
+}
+
+/// Header and payload; the header is as long as its own length field says (RFC 791, 3.1).
+fn split(packet: &[u8]) -> Option<(&[u8], &[u8])> {
+    let words = usize::from(packet.first()? & 0x0f);
+    packet.split_at_checked((words * 4).max(IP_HEADER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(words: u8, to: [u8; 4], payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; usize::from(words) * 4];
+        packet[0] = 0x40 | words;
+        packet[16..20].copy_from_slice(&to);
+        packet.extend_from_slice(payload);
+        packet
+    }
+
+    #[test]
+    fn the_header_is_stripped_by_its_length_field() {
+        let plain = packet(5, [127, 0, 0, 1], b"quit");
+        let with_options = packet(15, [127, 0, 0, 1], b"quit");
+        assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &plain), Some(&b"quit"[..]));
+        assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &with_options), Some(&b"quit"[..]));
+    }
+
+    #[test]
+    fn a_packet_shorter_than_its_header_is_ignored() {
+        let whole = packet(15, [127, 0, 0, 1], b"");
+        for length in 0..whole.len() {
+            assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &whole[..length]), None);
+        }
+        assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &whole), Some(&b""[..]));
+    }
+
+    #[test]
+    fn a_group_elsewhere_does_not_hear_the_groups_on_loopback() {
+        let subnet = Ipv4Addr::new(10, 0, 0, 255);
+        let local = packet(5, [127, 0, 0, 1], b"Request 0 one");
+        let near = packet(5, [10, 0, 0, 7], b"Request 0 one");
+        assert_eq!(payload_for(subnet, &local), None);
+        assert!(payload_for(subnet, &near).is_some());
+    }
+
+    #[test]
+    fn what_was_queued_before_the_socket_was_bound_is_ignored() {
+        let other = packet(5, [127, 0, 0, 2], b"1 Accept 1 65537 one");
+        assert_eq!(payload_for(Ipv4Addr::LOCALHOST, &other), None);
+        assert_eq!(payload_for(Ipv4Addr::new(239, 253, 0, 1), &other), None);
+    }
+
+    #[test]
+    fn protocols_that_cannot_carry_a_group_are_refused() {
+        for protocol in [0, 255, 256, 9999] {
+            assert!(matches!(usable_protocol(protocol), Err(OpenError::BadProtocol { .. })));
+        }
+        assert!(usable_protocol(253).is_ok());
+    }
+
+    #[test]
+    fn without_privilege_the_error_names_every_remedy() {
+        let text = explain(io::Error::from_raw_os_error(1), 253).to_string();
+        for part in ["raw IP socket", "protocol 253", "as root", "cap_net_raw+ep /", "--transport udp"] {
+            assert!(text.contains(part), "{part:?} is missing in {text:?}");
+        }
+    }
+}

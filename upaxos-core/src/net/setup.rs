@@ -1,0 +1,142 @@
+//! What raw and UDP sockets have in common while they are opened.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use nix::{getsockopt_impl, sockopt_impl};
+use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Type};
+
+use super::OpenError;
+use super::interface::Interface;
+use crate::wire::MAX_DATAGRAM;
+
+/// A socket that is ready to send and receive.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub socket: socket2::Socket,
+    pub destination: SocketAddrV4,
+    pub max_payload: usize,
+    pub is_local: bool,
+}
+
+/// An IPv4 header without options, in bytes.
+pub(super) const IP_HEADER: usize = 20;
+/// A UDP header, in bytes.
+pub(super) const UDP_HEADER: usize = 8;
+
+/// How long a send may wait for room in the queue: long against any burst that drains, short
+/// against an election timeout.
+const SEND_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Options that every socket of a group has: broadcast allowed, deep queues, bounded sends.
+pub(super) fn prepare(socket: &socket2::Socket, buffer: usize) -> Result<(), OpenError> {
+    socket
+        .set_broadcast(true)
+        .and_then(|()| socket.set_write_timeout(Some(SEND_PATIENCE)))
+        .map_err(OpenError::io("set SO_BROADCAST and SO_SNDTIMEO"))?;
+    // The forced variants pass the host's limits but need CAP_NET_ADMIN.
+    setsockopt(socket, sockopt::RcvBufForce, &buffer)
+        .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &buffer))
+        .map_err(OpenError::io(format!("set SO_RCVBUF to {buffer} bytes")))?;
+    setsockopt(socket, sockopt::SndBufForce, &buffer)
+        .or_else(|_| setsockopt(socket, sockopt::SndBuf, &buffer))
+        .map_err(OpenError::io(format!("set SO_SNDBUF to {buffer} bytes")))
+}
+
+/// Refuses what no transport could serve.
+pub(super) fn check_destination(address: Ipv4Addr, interface: Option<&Interface>) -> Result<(), OpenError> {
+    let off_loopback = interface.is_some_and(|interface| !interface.is_loopback);
+    let why = if address.is_unspecified() {
+        "it names nobody; use a host, a broadcast address or a multicast group"
+    } else if address.is_loopback() && off_loopback {
+        "loopback does not reach the interface that was named; drop --interface"
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::BadDestination { address, why })
+}
+
+/// Whether what is sent to `destination` stays on this host for certain.
+pub(super) fn is_local(destination: Ipv4Addr, interface: Option<&Interface>) -> bool {
+    destination.is_loopback() || interface.is_some_and(|interface| interface.is_loopback)
+}
+
+/// Ties the socket to one interface, for what it sends and what it hears.
+pub(super) fn bind_device(socket: &socket2::Socket, interface: &Interface) -> Result<(), OpenError> {
+    let act = format!("bind the socket to interface {}", interface.name);
+    socket.bind_device(Some(interface.name.as_bytes())).map_err(OpenError::io(act))
+}
+
+/// Binds the socket to a local address; groups of several processes share it.
+pub(super) fn bind(socket: &socket2::Socket, local: SocketAddrV4) -> Result<(), OpenError> {
+    socket
+        .set_reuse_address(true)
+        .and_then(|()| socket.bind(&SockAddr::from(local)))
+        .map_err(OpenError::io(format!("bind the socket to {local}")))
+}
+
+/// Joins a multicast group: hears it, loops back our own datagrams so that other processes on
+/// this host hear them, and keeps them within one hop.
+pub(super) fn join(
+    socket: &socket2::Socket,
+    group: Ipv4Addr,
+    interface: Option<&Interface>,
+) -> Result<(), OpenError> {
+    let place = interface.map_or("the default interface", |interface| &interface.name);
+    let remedy = if interface.is_none() { " (name one with --interface)" } else { "" };
+    let act = format!("join multicast group {group} on {place}{remedy}");
+    let join = || {
+        let index = InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
+        // Otherwise any group that any process of this host has joined is heard too.
+        socket.set_multicast_all_v4(false)?;
+        socket.join_multicast_v4_n(&group, &index)
+    };
+    join().map_err(OpenError::io(act))?;
+    send_multicast_on(socket, interface).map_err(OpenError::io("set IP_MULTICAST_IF"))
+}
+
+fn send_multicast_on(socket: &socket2::Socket, interface: Option<&Interface>) -> std::io::Result<()> {
+    socket.set_multicast_loop_v4(true)?;
+    socket.set_multicast_ttl_v4(1)?;
+    match interface {
+        Some(interface) => socket.set_multicast_if_v4(&interface.address),
+        None => Ok(()),
+    }
+}
+
+/// The largest payload for `destination` that travels unfragmented beside `headers` bytes of
+/// headers. A connected UDP socket is the way to ask the kernel for the MTU of a route
+/// (IP_MTU in ip(7)); where it does not say, Ethernet's 1,500 is assumed.
+pub(super) fn max_payload(destination: SocketAddrV4, interface: Option<&Interface>, headers: usize) -> usize {
+    const ETHERNET: usize = 1_500;
+    const LARGEST_PACKET: usize = 65_535;
+    let mtu = route_mtu(*destination.ip(), interface).unwrap_or(ETHERNET);
+    mtu.min(LARGEST_PACKET).saturating_sub(headers).min(MAX_DATAGRAM)
+}
+
+fn route_mtu(destination: Ipv4Addr, interface: Option<&Interface>) -> Option<usize> {
+    const DISCARD_PORT: u16 = 9;
+    let probe = socket2::Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
+    probe.set_broadcast(true).ok()?;
+    send_multicast_on(&probe, interface).ok()?;
+    if let Some(interface) = interface {
+        // Best effort: without it the route's own interface answers, nearly always the same.
+        let _ = probe.bind_device(Some(interface.name.as_bytes()));
+    }
+    probe.connect(&SockAddr::from(SocketAddrV4::new(destination, DISCARD_PORT))).ok()?;
+    usize::try_from(getsockopt(&probe, sockopt::IpMtu).ok()?).ok()
+}
+
+/// SO_MEMINFO: nine counters, of which the last is the number of dropped datagrams
+/// (SK_MEMINFO_DROPS in linux/sock_diag.h).
+type MemoryCounters = [u32; 9];
+sockopt_impl!(MemInfo, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, MemoryCounters);
+
+/// Datagrams that the kernel dropped at this socket. Asked for when wanted rather than carried
+/// by each datagram (SO_RXQ_OVFL): nix's reusable headers lose the room for control messages
+/// after their first use, and asking also shows drops that no later datagram reports.
+pub(super) fn drops(socket: &socket2::Socket) -> u64 {
+    getsockopt(socket, MemInfo).map_or(0, |counters| u64::from(counters[8]))
+}

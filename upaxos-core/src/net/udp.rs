@@ -1,0 +1,77 @@
+//! The same datagrams over UDP multicast or broadcast, for who may not open raw sockets.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use socket2::{Domain, Protocol, Type};
+
+use super::interface::{self, Interface};
+use super::setup::{self, IP_HEADER, Opened, UDP_HEADER};
+use super::{OpenError, Options};
+
+/// The multicast group, on the loopback interface, that `127.0.0.1` stands for. (A UDP datagram
+/// to a host reaches one of the sockets there, not all, so a host's address cannot serve.)
+pub const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(239, 253, 0, 1);
+
+/// Added to protocols 0 to 255 to make a port: protocol 253 meets at port 25253.
+pub const PORT_BASE: u16 = 25_000;
+
+/// Opens the UDP socket of a group.
+pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
+    let (address, interface) = place(options)?;
+    let destination = SocketAddrV4::new(address, port(options.protocol));
+
+    let socket = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+        .map_err(OpenError::io("open a UDP socket"))?;
+    setup::prepare(&socket, options.receive_buffer)?;
+    if address.is_multicast() {
+        // The membership names the interface; binding to it would need privilege before 5.7.
+        setup::join(&socket, address, interface.as_ref())?;
+    } else if let Some(interface) = &interface {
+        setup::bind_device(&socket, interface)?;
+    }
+    // Last, so that nothing for another group on this port is ever queued.
+    setup::bind(&socket, destination)?;
+    let headers = IP_HEADER + UDP_HEADER;
+    Ok(Opened {
+        socket,
+        destination,
+        max_payload: setup::max_payload(destination, interface.as_ref(), headers),
+        is_local: setup::is_local(address, interface.as_ref()),
+    })
+}
+
+fn port(protocol: u16) -> u16 {
+    if protocol <= 255 { PORT_BASE + protocol } else { protocol }
+}
+
+fn place(options: &Options) -> Result<(Ipv4Addr, Option<Interface>), OpenError> {
+    let named = options.interface.as_deref().map(Interface::named).transpose()?;
+    let address = options.address;
+    setup::check_destination(address, named.as_ref())?;
+    if address == Ipv4Addr::LOCALHOST {
+        let interface = named.map_or_else(Interface::loopback, Ok)?;
+        return Ok((DEFAULT_GROUP, Some(interface)));
+    }
+    if address.is_multicast() || interface::is_broadcast(address)? {
+        return Ok((address, named));
+    }
+    Err(OpenError::BadDestination {
+        address,
+        why: "over UDP only a multicast group (such as 239.253.0.1) or the broadcast address \
+              of an interface reaches everybody; use one of these, or --transport raw",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocol_numbers_map_to_ports_of_their_own_and_ports_stay() {
+        assert_eq!(port(0), 25_000);
+        assert_eq!(port(253), 25_253);
+        assert_eq!(port(255), 25_255);
+        assert_eq!(port(256), 256);
+        assert_eq!(port(40_000), 40_000);
+    }
+}

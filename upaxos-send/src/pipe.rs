@@ -1,0 +1,149 @@
+//! Lines in, datagrams out.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use upaxos_core::client::Status;
+use upaxos_core::net::Socket;
+use upaxos_core::wire::{self, Dialect, Line, MAX_DATAGRAM, Request};
+
+/// Datagrams that are sent without a breath, at most.
+const BATCH: usize = 128;
+/// Bytes that are sent without a breath, at most.
+const BATCH_BYTES: usize = 256 << 10;
+/// The breath after a full batch: about 100,000 lines a second, which a receiver's queue of some
+/// thousand small datagrams survives while its node syncs a disk.
+const BREATH: Duration = Duration::from_millis(1);
+
+/// Numbered lines, byte for byte, without newlines; empty ones are skipped.
+pub enum Lines<R> {
+    /// The command line: one message, newlines included.
+    Message(Option<Vec<u8>>),
+    /// A stream, cut at newlines, and the number of the last line.
+    Stream(BufReader<R>, usize),
+}
+
+impl<R: Read> Lines<R> {
+    /// The next line and its number, from 1; `None` at the end.
+    pub fn read(&mut self) -> io::Result<Option<(usize, Vec<u8>)>> {
+        let (stream, number) = match self {
+            Lines::Message(message) => {
+                return Ok(message.take().filter(|message| !message.is_empty()).map(|message| (1, message)));
+            }
+            Lines::Stream(stream, number) => (stream, number),
+        };
+        loop {
+            let mut line = Vec::new();
+            if stream.read_until(b'\n', &mut line)? == 0 {
+                return Ok(None);
+            }
+            *number += 1;
+            line.pop_if(|last| *last == b'\n');
+            if !line.is_empty() {
+                return Ok(Some((*number, line)));
+            }
+        }
+    }
+
+    /// Whether another line is here already, so that reading it waits for nobody.
+    fn has_more(&self) -> bool {
+        matches!(self, Lines::Stream(stream, _) if stream.buffer().contains(&b'\n'))
+    }
+}
+
+/// Says on standard error what went wrong with a line.
+pub struct Complain {
+    pub json: bool,
+}
+
+impl Complain {
+    pub fn line(&self, number: usize, why: &str) {
+        if self.json {
+            eprintln!("{}", json!({ "error": why, "line": number }));
+        } else {
+            eprintln!("upaxos-send: line {number}: {why}");
+        }
+    }
+
+    fn all(&self, why: &str) {
+        if self.json {
+            eprintln!("{}", json!({ "error": why }));
+        } else {
+            eprintln!("upaxos-send: {why}");
+        }
+    }
+}
+
+/// Sends every line as a datagram of its own. Nothing is dropped in silence.
+pub fn send_all<R: Read>(socket: &mut Socket, mut lines: Lines<R>, complain: &Complain) -> Result<Status> {
+    let mut status = Status::Done;
+    let mut batch = Batch::default();
+    while let Some((number, line)) = lines.read().context("cannot read standard input")? {
+        if let Some(why) = refusal(&line) {
+            complain.line(number, &why);
+            status = Status::Fault;
+            continue;
+        }
+        batch.push(line);
+        if batch.is_full() || !lines.has_more() {
+            batch.send(socket)?;
+        }
+    }
+    batch.send(socket)?;
+    match socket.send_errors() {
+        0 => Ok(status),
+        lost => {
+            complain.all(&format!(
+                "the network refused {lost} datagrams to {} (no route, no buffer, or filtered); \
+                 check the interface and send them again",
+                socket.destination()
+            ));
+            Ok(Status::Fault)
+        }
+    }
+}
+
+/// Why no node could take this line, if none could.
+fn refusal(line: &[u8]) -> Option<String> {
+    if line.len() > MAX_DATAGRAM {
+        let size = line.len();
+        return Some(format!("{size} bytes do not fit a datagram, which carries {MAX_DATAGRAM}; not sent"));
+    }
+    let Ok(Line::Client(Request::Write(value) | Request::Submit(_, value) | Request::Misplaced(_, value))) =
+        wire::parse_line(line, Dialect::Extended)
+    else {
+        return None;
+    };
+    wire::value_refusal(value.as_bytes()).map(|why| format!("{why}; not sent"))
+}
+
+#[derive(Default)]
+struct Batch {
+    datagrams: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, datagram: Vec<u8>) {
+        self.bytes += datagram.len();
+        self.datagrams.push(datagram);
+    }
+
+    fn is_full(&self) -> bool {
+        self.datagrams.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    fn send(&mut self, socket: &mut Socket) -> Result<()> {
+        let was_full = self.is_full();
+        let to = socket.destination();
+        socket.send(&self.datagrams).with_context(|| format!("cannot send to {to}"))?;
+        self.datagrams.clear();
+        self.bytes = 0;
+        if was_full {
+            std::thread::sleep(BREATH);
+        }
+        Ok(())
+    }
+}
