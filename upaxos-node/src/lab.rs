@@ -1,12 +1,13 @@
 //! The lab's grounds: hosts that real processes run on, made for one run and gone after it.
 //!
-//! A [`World`] is a set of hosts joined by a network of their own; a [`Node`] is one daemon on
-//! one of them. The demo and the live tests share both. Many worlds may exist at once, in one
-//! process or in several, without hearing one another.
+//! A [`World`] is a set of hosts joined by a network of their own; a [`Node`] is one daemon on one of
+//! them, and a [`Client`] asks them. The demo and the live tests share all three. Many worlds may exist
+//! at once, in one process or in several, without hearing one another.
 //!
-//! This module owns processes, namespaces and temporary directories, and never speaks the
-//! protocol: whoever wants to send a request starts a program on a host.
+//! This module owns processes, namespaces and temporary directories, and never speaks the protocol: even
+//! its client is a program on a host.
 
+mod client;
 mod namespaces;
 mod process;
 mod world;
@@ -17,6 +18,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use client::{Answer, Client};
 pub use process::{Node, Plan};
 pub use world::World;
 

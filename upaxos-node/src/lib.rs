@@ -1,3 +1,4 @@
 //! The parts of the daemon that the binary, the demo and the live tests share.
 
+pub mod client;
 pub mod lab;
