@@ -1,4 +1,5 @@
 //! The parts of the daemon that the binary, the demo and the live tests share.
 
 pub mod client;
+pub mod demo;
 pub mod lab;
