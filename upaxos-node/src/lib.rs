@@ -1,5 +1,10 @@
-//! The parts of the daemon that the binary, the demo and the live tests share.
+//! The upaxos daemon, its disk and its tools. The binary is a few lines on top.
 
+pub mod cli;
 pub mod client;
+pub mod daemon;
 pub mod demo;
+pub mod disk;
 pub mod lab;
+pub mod logging;
+pub mod print;
