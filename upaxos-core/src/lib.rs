@@ -6,6 +6,7 @@
 pub mod client;
 pub mod entry;
 pub mod net;
+pub mod node;
 pub mod record;
 pub mod types;
 pub mod wire;

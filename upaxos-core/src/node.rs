@@ -1,0 +1,601 @@
+//! The node: fans every message out to the roles, and gathers what they want done.
+//!
+//! Data in (a line, the time), data out (an [`Outbox`]). Owns the roles, the deadlines and recovery. It
+//! never reads a clock, a disk or a random source. Whoever drives it calls, in a loop:
+//! [`Node::handle`] for each line received, [`Node::tick`], then does what the outbox says and, after a
+//! sync, calls [`Node::synced`] with what was sent; until the outbox stays empty.
+
+mod acceptor;
+mod classic;
+mod election;
+mod history;
+mod identity;
+mod leader;
+mod learner;
+mod messages;
+mod outbox;
+mod repair;
+mod requests;
+
+use std::collections::BTreeSet;
+
+use acceptor::Acceptor;
+use classic::Classic;
+use election::Election;
+use history::{History, Verdict};
+use identity::Identity;
+use leader::Leader;
+use learner::Learner;
+pub use outbox::{Event, Outbox};
+use repair::Repair;
+use requests::{About, Requests, Wanted};
+
+use crate::entry::Entry;
+use crate::record::Record;
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering, Value};
+use crate::wire::{Beat, Boot, Dialect, Line, Message, Stance};
+
+/// The one pace that all others follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The interval between two signs of life.
+    pub beat: Micros,
+}
+
+impl Timing {
+    /// The election timeout: how long a node may be silent before it counts as gone. Four beats, so
+    /// that at 30 % loss fewer than one in a hundred is missed by chance.
+    pub fn timeout(self) -> Micros {
+        self.beat * 4
+    }
+
+    /// How long each rank waits for the one before it to run: more than two beats and a sync.
+    pub fn step(self) -> Micros {
+        self.beat * 2 + Micros::from_millis(50)
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing { beat: Micros::from_millis(100) }
+    }
+}
+
+/// What a node is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which member this is.
+    pub id: NodeId,
+    /// The size of the first group, whose ids are 0 to n-1.
+    pub n: u16,
+    /// Whether to speak the classic grammar only.
+    pub classic: bool,
+    /// The pace.
+    pub timing: Timing,
+    /// The random number that the data directory was made with, at most 63 bits.
+    pub incarnation: u64,
+    /// A random number made at this start, at most 63 bits.
+    pub boot: u64,
+}
+
+/// Why a log cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// A record refers to an instance that the records before it do not lead up to.
+    #[error("record {record:?} does not follow from the records before it (learned up to {learned})")]
+    OutOfOrder {
+        /// The record.
+        record: String,
+        /// How far the records before it had learned.
+        learned: Instance,
+    },
+}
+
+/// What came in and was dropped, by reason. Monotone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// From an id that is no member.
+    pub strangers: u64,
+    /// From a member whose group size or incarnation is not the one known.
+    pub foreign: u64,
+    /// A ballot that is not its sender's.
+    pub not_owner: u64,
+    /// A ballot that jumps absurdly past all that was heard, or is of another epoch.
+    pub absurd: u64,
+    /// A value that contradicts what is known to be chosen.
+    pub conflicts: u64,
+}
+
+/// A member of the group, in this life.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    n: u16,
+    dialect: Dialect,
+    numbering: Numbering,
+    timing: Timing,
+    group: Group,
+    identity: Identity,
+    election: Election,
+    acceptor: Acceptor,
+    learner: Learner,
+    leader: Leader,
+    classic: Option<Classic>,
+    history: History,
+    requests: Requests,
+    repair: Repair,
+    /// The learned prefix that is durable here.
+    durable: Instance,
+    /// The highest instance that a leader said is chosen while its value was not known here.
+    claimed: Instance,
+    foreign: BTreeSet<NodeId>,
+    beat_at: Micros,
+    stance: Stance,
+    warned_of_twin: bool,
+    dropped: Dropped,
+}
+
+impl Node {
+    /// A node that takes up `records`, in the order in which they were written; none at a first start.
+    ///
+    /// # Errors
+    /// When the records contradict each other, which checksums cannot see.
+    pub fn recover(config: Config, records: impl IntoIterator<Item = Record>) -> Result<Node, RecoverError> {
+        let Config { id, n, classic, timing, .. } = config;
+        let group = Group::first(n);
+        let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
+        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
+        let boot = Boot { incarnation: config.incarnation, start: 1, boot: config.boot };
+        let mut recovery = Recovery {
+            acceptor: Acceptor::new(classic),
+            history: History::new(dialect),
+            learned: Instance(0),
+            identity: Identity::new(id, boot, timing, !classic),
+        };
+        for record in records {
+            recovery.take(&record)?;
+        }
+        let Recovery { acceptor, history, learned, identity } = recovery;
+        let mut node = Node {
+            id,
+            n,
+            dialect,
+            numbering,
+            timing,
+            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing)),
+            group,
+            identity,
+            election: Election::new(id, numbering, timing),
+            acceptor,
+            learner: Learner::default(),
+            leader: Leader::new(),
+            history,
+            requests: Requests::new(timing),
+            repair: Repair::new(),
+            durable: learned,
+            claimed: learned,
+            foreign: BTreeSet::new(),
+            beat_at: Micros(0),
+            stance: Stance::Waits,
+            warned_of_twin: false,
+            dropped: Dropped::default(),
+        };
+        node.learner.recover(learned);
+        Ok(node)
+    }
+
+    /// Writes down that this life has begun. To be made durable before anything else is done.
+    pub fn start(&mut self, now: Micros, out: &mut Outbox) {
+        let Boot { start, boot, .. } = self.identity.boot();
+        out.persist(Record::Start { start, boot });
+        out.flush();
+        if let Some(ballot) = self.acceptor.highest_promise() {
+            self.election.observe(ballot, now);
+        }
+    }
+
+    /// Takes one line from the network.
+    pub fn handle(&mut self, now: Micros, line: Line, out: &mut Outbox) {
+        match line {
+            Line::Client(request) => self.on_request(request, now, out),
+            Line::Node(from, message) => self.on_line(from, message, now, out),
+        }
+        self.settle(now, out);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
+        if let Some(classic) = &mut self.classic {
+            let wants = self.requests.first().is_some();
+            classic.tick(wants, self.learner.learned(), &mut self.acceptor, now, out);
+        } else {
+            self.identity.tick(&self.group, now, out);
+            self.give_up_if_stuck(now, out);
+            self.run_if_leaderless(now, out);
+            self.leader.tick(now, out);
+            self.mend(now, out);
+        }
+        let leads = self.leader.is_leading() || self.classic.is_some();
+        for answer in self.requests.tick(leads, now, out) {
+            self.give(answer, out);
+        }
+        self.settle(now, out);
+        self.beat(now, out);
+    }
+
+    /// Takes note that everything handed out so far is durable; `sent` are the lines of `after_sync`,
+    /// whose votes count here from now on.
+    pub fn synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
+        self.durable = self.learner.learned();
+        self.acceptor.forget_through(self.durable);
+        for line in sent {
+            if let Line::Node(from, message) = line
+                && *from == self.id
+            {
+                self.on_vote(self.id, message.clone(), now, out);
+            }
+        }
+        self.settle(now, out);
+    }
+
+    /// When [`tick`](Node::tick) has something to do next, if nothing comes in before.
+    pub fn deadline(&self, now: Micros) -> Micros {
+        let leads = self.leader.is_leading() || self.classic.is_some();
+        let times = [
+            Some(self.beat_at),
+            self.leader.deadline(),
+            self.requests.deadline(leads),
+            self.repair.deadline(),
+            self.election.run_at(&self.group),
+            self.election.next_expiry(now),
+            self.classic.as_ref().and_then(Classic::deadline),
+        ];
+        times.into_iter().flatten().min().unwrap_or(self.beat_at)
+    }
+
+    /// The learned prefix.
+    pub fn learned(&self) -> Instance {
+        self.learner.learned()
+    }
+
+    /// What `Request instance` answers, if it is learned.
+    pub fn reads(&self, instance: Instance) -> Option<Value> {
+        self.history.reads(instance)
+    }
+
+    /// Whether this node leads.
+    pub fn is_leading(&self) -> bool {
+        self.leader.is_leading()
+    }
+
+    /// The highest ballot this node knows of.
+    pub fn ballot(&self) -> Option<Ballot> {
+        self.election.ballot()
+    }
+
+    /// What was dropped.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// This life.
+    pub fn boot(&self) -> Boot {
+        self.identity.boot()
+    }
+
+    /// The place in the queue of those who answer: the leader first.
+    fn rank(&self) -> usize {
+        match self.election.leader() {
+            _ if self.leader.is_leading() => 0,
+            None => self.group.rank_after(self.id, None),
+            leader => self.group.rank_after(self.id, leader) + 1,
+        }
+    }
+
+    fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
+        let runs = self.leader.ballot().is_some();
+        if !self.identity.may_vote() || !self.election.should_run(runs, &self.group, now) {
+            return;
+        }
+        let above = self.election.ballot().max(self.acceptor.highest_promise());
+        let Some(ballot) = self.numbering.next_owned_by(self.id, self.group.epoch, above) else {
+            out.event(Event::Warning("ballots have run out: this node cannot lead".into()));
+            return;
+        };
+        self.election.observe(ballot, now);
+        self.leader.start(ballot, self.learner.learned(), now, out);
+        let first = self.learner.learned().next();
+        self.acceptor.on_propose_all(first, ballot, self.durable, out);
+    }
+
+    /// Ends a candidacy that gets nowhere, so that the next in rank may try.
+    fn give_up_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
+        let patience = self.timing.timeout() * 4;
+        if self.leader.is_stuck(self.learner.learned(), patience, now)
+            && let Some(ballot) = self.leader.ballot()
+        {
+            self.step_down(ballot, ballot, now, out);
+        }
+    }
+
+    /// Takes note of a ballot that somebody uses, and gives way to a higher one.
+    fn observe(&mut self, ballot: Ballot, now: Micros, out: &mut Outbox) {
+        self.election.observe(ballot, now);
+        if let Some(own) = self.leader.ballot().filter(|own| *own < ballot) {
+            self.step_down(own, ballot, now, out);
+        }
+    }
+
+    fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {
+        let wanted = self.leader.step_down();
+        self.requests.put_back(wanted, now);
+        out.event(Event::SteppedDown { ballot: own, to });
+    }
+
+    /// Closes gaps: its own, and those that others asked about.
+    fn mend(&mut self, now: Micros, out: &mut Outbox) {
+        let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
+        let claimed = self.claimed.max(self.election.claimed(now));
+        let target = evidence.map_or(claimed, |instance| instance.max(claimed));
+        let rank = self.rank();
+        self.repair.ask(self.learner.learned(), target, rank, now, out);
+        self.repair.answer(&self.history, now, out);
+    }
+
+    fn beat(&mut self, now: Micros, out: &mut Outbox) {
+        if self.learner.learned() > self.durable && now >= self.beat_at {
+            out.flush();
+        }
+        if self.classic.is_some() {
+            if now >= self.beat_at {
+                self.beat_at = now + self.timing.beat;
+            }
+            return;
+        }
+        let stance = self.election.stance(self.leader.stance(), &self.group, now);
+        if stance != self.stance {
+            self.stance = stance;
+            self.beat_at = now;
+            if let (Stance::Follows, Some(ballot), Some(leader)) =
+                (stance, self.election.ballot(), self.election.leader())
+            {
+                out.event(Event::Follows { leader, ballot });
+            }
+        }
+        if now < self.beat_at {
+            return;
+        }
+        self.beat_at = now + self.timing.beat;
+        out.send(Message::Beat(Beat {
+            n: self.n,
+            boot: self.identity.boot(),
+            ballot: self.election.ballot(),
+            learned: self.durable,
+            stance,
+            heard: self.election.heard(now),
+        }));
+        if self.identity.wants_registration() {
+            out.send(Message::Register { n: self.n, boot: self.identity.boot() });
+        }
+    }
+
+    /// Draws the consequences of what came in.
+    fn settle(&mut self, now: Micros, out: &mut Outbox) {
+        let mut chosen: Option<(Instance, Instance)> = None;
+        while let Some((instance, value)) = self.learner.next_learned() {
+            if self.on_learned(instance, value, now, out) {
+                chosen = Some((chosen.map_or(instance, |(first, _)| first), instance));
+            }
+        }
+        if let (Some((first, last)), Some(ballot)) = (chosen, self.leader.ballot()) {
+            out.send(Message::Chosen { first, last, ballot });
+        }
+        let learned = self.learner.learned();
+        if let Some(values) = self.leader.finish_phase_1(&self.group, learned) {
+            out.events.extend(self.leader.ballot().map(Event::Leads));
+            self.write_again(values, now, out);
+        }
+        self.propose(now, out);
+    }
+
+    /// Writes what phase 1 found, from the first instance that is not learned on.
+    fn write_again(&mut self, values: Vec<Value>, now: Micros, out: &mut Outbox) {
+        for (value, instance) in values.into_iter().zip(self.learner.learned().next().0..) {
+            // Who waits for this very request waits for this instance now: it is not proposed twice.
+            let entry = Entry::decode(Instance(instance), &value, self.dialect);
+            let wanted = self.requests.take_done(&entry).map(|(wanted, _)| wanted);
+            self.propose_value(value, wanted, now, out);
+        }
+    }
+
+    fn propose_value(&mut self, value: Value, wanted: Option<Wanted>, now: Micros, out: &mut Outbox) {
+        self.leader.propose(value, wanted, &mut self.acceptor, now, out);
+    }
+
+    /// Writes what is wanted, as far as there is room.
+    fn propose(&mut self, now: Micros, out: &mut Outbox) {
+        while let Some(wanted) = self.requests.first().filter(|_| self.leader.is_leading()) {
+            let learned = self.learner.learned();
+            let Some(instance) = self.leader.free_instance(learned, wanted.len()) else { return };
+            // A safe read says what is the last value below its instance: all of it must be learned.
+            if wanted.is_read() && learned.next() != instance {
+                return;
+            }
+            let Some(wanted) = self.requests.take_first() else { return };
+            let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
+            if is_retry || self.answer_if_done(&wanted, 0, now) {
+                continue;
+            }
+            let value = wanted.entry(instance, || self.history.safe_read()).encode(self.dialect);
+            self.propose_value(value, Some(wanted), now, out);
+        }
+    }
+
+    /// Takes the next instance of the prefix. True when this node wrote it, in the ballot it runs.
+    fn on_learned(&mut self, instance: Instance, value: Value, now: Micros, out: &mut Outbox) -> bool {
+        out.persist(match self.acceptor.accepted(instance) {
+            Some((ballot, accepted)) if *accepted == value => {
+                Record::Chosen { first: instance, last: instance, ballot: *ballot }
+            }
+            _ => Record::Learn { instance, value: value.clone() },
+        });
+        let flight = self.leader.on_learned(instance, now);
+        let is_own = flight.as_ref().is_some_and(|flight| flight.value == value);
+        let carries = flight.as_ref().is_some_and(|flight| is_own && flight.wanted.is_some());
+        let (entry, verdict) = self.history.learn(instance, value);
+        if let Some(reads) = self.history.reads(instance) {
+            out.event(Event::Learned { instance, reads });
+        }
+        if let Some(wanted) = flight.and_then(|flight| flight.wanted)
+            && (!is_own || verdict == Verdict::Misplaced)
+        {
+            // The instance went to another value: the request is still wanted.
+            self.requests.put_back(vec![wanted], now);
+        }
+        let wrote = self.classic.as_mut().is_some_and(|classic| classic.on_learned(instance));
+        if verdict != Verdict::Misplaced {
+            // The same words may wait a second time: only one request is done by one instance.
+            let waited = if carries { None } else { self.requests.take_done(&entry) };
+            if is_own || wrote {
+                self.give_for(&entry, instance, verdict, out);
+            } else if let Some((_, false)) = waited {
+                self.owe_for(&entry, instance, verdict, now);
+            }
+        }
+        is_own
+    }
+
+    fn give_for(&mut self, entry: &Entry, instance: Instance, verdict: Verdict, out: &mut Outbox) {
+        if let Some((_, answer)) = self.answer(entry, instance, verdict) {
+            self.give(answer, out);
+        }
+    }
+
+    fn owe_for(&mut self, entry: &Entry, instance: Instance, verdict: Verdict, now: Micros) {
+        let rank = self.rank().max(1);
+        if let Some((about, answer)) = self.answer(entry, instance, verdict) {
+            self.requests.owe(about, answer, rank, now);
+        }
+    }
+
+    /// Sends an answer, and notes it for the log.
+    fn give(&mut self, answer: Message, out: &mut Outbox) {
+        self.note_answer(self.id, &answer, out);
+        out.send(answer);
+    }
+
+    /// The answer to the request that `entry`, learned at `instance`, carries out.
+    fn answer(&self, entry: &Entry, instance: Instance, verdict: Verdict) -> Option<(About, Message)> {
+        if let Some(tagged) = entry.tagged() {
+            let tag = tagged.tag;
+            let (client, seq) = (tag.client, tag.seq);
+            let at = match verdict {
+                Verdict::DoneAt(original) => original,
+                Verdict::New => instance,
+                Verdict::Settled | Verdict::Misplaced => {
+                    let reason = Value::from("its number is below the client's floor: settled before");
+                    return Some((About::Tag(tag), Message::Refused { client, seq, reason }));
+                }
+            };
+            return Some((About::Tag(tag), self.answer_at(at, client, seq)?));
+        }
+        match entry {
+            Entry::Write(value) | Entry::Read { value, .. } => {
+                let answer = Message::Ok { instance, value: value.clone() };
+                Some((About::Instance(instance), answer))
+            }
+            _ => None,
+        }
+    }
+
+    fn answer_at(&self, instance: Instance, client: u64, seq: u64) -> Option<Message> {
+        let stored = self.history.value(instance)?;
+        Some(match Entry::decode(instance, stored, self.dialect) {
+            Entry::Read { value, .. } => Message::Answer { instance, client, seq, value },
+            _ => Message::Done { first: instance, last: instance, client, seq },
+        })
+    }
+
+    /// Owes the answer, if the tagged request has been carried out before.
+    fn answer_if_done(&mut self, wanted: &Wanted, rank: usize, now: Micros) -> bool {
+        let Some(tagged) = wanted.tagged() else { return false };
+        let verdict = self.history.verdict(tagged.tag);
+        if verdict == Verdict::New {
+            return false;
+        }
+        let (client, seq) = (tagged.tag.client, tagged.tag.seq);
+        let answer = match verdict {
+            Verdict::DoneAt(instance) => self.answer_at(instance, client, seq),
+            _ => Some(Message::Refused {
+                client,
+                seq,
+                reason: "settled before: below the client's floor".into(),
+            }),
+        };
+        if let Some(answer) = answer {
+            self.requests.owe(About::Tag(tagged.tag), answer, rank, now);
+        }
+        true
+    }
+
+    /// Says in the log that a client was answered.
+    fn note_answer(&self, by: NodeId, answer: &Message, out: &mut Outbox) {
+        let mut note = |instance, value| out.event(Event::Answered { by, instance, value });
+        match answer {
+            Message::Ok { instance, value } | Message::Answer { instance, value, .. } => {
+                note(*instance, Some(value.clone()));
+            }
+            Message::Done { first, last, .. } => {
+                let last = last.0.min(first.0 + learner::WINDOW);
+                for instance in (first.0..=last).map(Instance) {
+                    note(instance, self.history.reads(instance));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is rebuilt from the log.
+struct Recovery {
+    acceptor: Acceptor,
+    history: History,
+    learned: Instance,
+    identity: Identity,
+}
+
+impl Recovery {
+    fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
+        self.acceptor.recover(record);
+        self.identity.recover(record);
+        match record {
+            Record::Chosen { first, last, .. } => {
+                for instance in (first.0..=last.0).map(Instance) {
+                    let accepted = self.acceptor.accepted(instance).map(|(_, value)| value.clone());
+                    self.learn(record, instance, accepted)?;
+                }
+            }
+            Record::Learn { instance, value } => self.learn(record, *instance, Some(value.clone()))?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn learn(
+        &mut self,
+        record: &Record,
+        instance: Instance,
+        value: Option<Value>,
+    ) -> Result<(), RecoverError> {
+        let out_of_order = || RecoverError::OutOfOrder { record: record.to_string(), learned: self.learned };
+        let value = value.filter(|_| instance == self.learned.next()).ok_or_else(out_of_order)?;
+        self.history.learn(instance, value);
+        self.learned = instance;
+        self.acceptor.forget_through(instance);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

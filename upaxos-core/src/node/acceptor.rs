@@ -1,0 +1,157 @@
+//! The acceptor: what this node has promised and accepted.
+//!
+//! Owns the promise and the last accepted value of every instance that is not yet durably learned.
+//! It never counts anybody's votes. A vote leaves through `after_sync` only, together with the record
+//! that makes it true ("Paxos Made Simple" 2.5: an acceptor remembers across failures).
+
+use std::collections::BTreeMap;
+
+use super::outbox::Outbox;
+use crate::record::Record;
+use crate::types::{Ballot, Instance, Value};
+use crate::wire::Message;
+
+/// How many bytes of promises one proposal is answered with; who needs more asks again from the
+/// first instance that is not covered.
+const ANSWER_BYTES: usize = 1 << 20;
+
+/// The acceptor's durable word.
+#[derive(Debug, Default)]
+pub struct Acceptor {
+    classic: bool,
+    /// For all instances: enough, and stronger than one per instance.
+    promised: Option<Ballot>,
+    /// Per instance, in a classic group only.
+    promised_at: BTreeMap<Instance, Ballot>,
+    accepted: BTreeMap<Instance, (Ballot, Value)>,
+}
+
+impl Acceptor {
+    /// An acceptor that has said nothing. A `classic` one promises instance by instance.
+    pub fn new(classic: bool) -> Acceptor {
+        Acceptor { classic, ..Acceptor::default() }
+    }
+
+    /// Takes up what an earlier life of this node has said.
+    pub fn recover(&mut self, record: &Record) {
+        match record {
+            Record::PromiseAll { ballot } => self.promised = self.promised.max(Some(*ballot)),
+            Record::Promise { instance, ballot } => self.raise(*instance, *ballot),
+            Record::Accept { instance, ballot, value } => {
+                self.raise(*instance, *ballot);
+                self.accepted.insert(*instance, (*ballot, value.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The highest ballot promised for `instance`.
+    pub fn promised_in(&self, instance: Instance) -> Option<Ballot> {
+        self.promised.max(self.promised_at.get(&instance).copied())
+    }
+
+    /// The highest ballot promised anywhere.
+    pub fn highest_promise(&self) -> Option<Ballot> {
+        self.promised.max(self.promised_at.values().max().copied())
+    }
+
+    /// What was last accepted in `instance`, unless it is durably learned and forgotten.
+    pub fn accepted(&self, instance: Instance) -> Option<&(Ballot, Value)> {
+        self.accepted.get(&instance)
+    }
+
+    /// `Propose`: promise one instance, or refuse.
+    pub fn on_propose(&mut self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
+        if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
+            out.send(Message::Nack { instance, ballot: higher });
+            return;
+        }
+        self.promise(instance, ballot, out);
+        let accepted = self.accepted.get(&instance).cloned();
+        out.after_sync(Message::Promise { instance, ballot, accepted });
+    }
+
+    /// `ProposeAll`: promise every instance from `first` on, or refuse. The answer says exactly what was
+    /// accepted, and where nothing was, above `learned`, the durably learned prefix; what is below,
+    /// the candidate has to learn first.
+    pub fn on_propose_all(&mut self, first: Instance, ballot: Ballot, learned: Instance, out: &mut Outbox) {
+        assert!(!self.classic, "a classic group has no ballots for all instances");
+        if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
+            out.send(Message::Nack { instance: first, ballot: higher });
+            return;
+        }
+        self.promise(first, ballot, out);
+        let mut from = first.max(learned.next());
+        let mut bytes = 0;
+        for (instance, (accepted_in, value)) in self.accepted.range(from..) {
+            if bytes > ANSWER_BYTES {
+                return;
+            }
+            if from < *instance {
+                let last = Some(Instance(instance.0 - 1));
+                out.after_sync(Message::PromiseNone { first: from, last, ballot, learned });
+            }
+            bytes += value.as_bytes().len() + 64;
+            let accepted = Some((*accepted_in, value.clone()));
+            out.after_sync(Message::Promise { instance: *instance, ballot, accepted });
+            from = instance.next();
+        }
+        out.after_sync(Message::PromiseNone { first: from, last: None, ballot, learned });
+    }
+
+    /// `Write`: accept the value, or refuse. True when the value stands here in that ballot.
+    pub fn on_write(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) -> bool {
+        if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
+            out.send(Message::Nack { instance, ballot: higher });
+            return false;
+        }
+        match self.accepted.get(&instance) {
+            Some((accepted_in, other)) if *accepted_in == ballot && other != value => {
+                // One value per ballot and instance. Whoever wrote a second one has to give the
+                // ballot up: naming it in a refusal says so.
+                out.send(Message::Nack { instance, ballot });
+                return false;
+            }
+            Some((accepted_in, _)) if *accepted_in == ballot => {}
+            _ => {
+                // Accepting is also promising: else a lower ballot could overwrite this value.
+                self.raise(instance, ballot);
+                self.accepted.insert(instance, (ballot, value.clone()));
+                out.persist(Record::Accept { instance, ballot, value: value.clone() });
+            }
+        }
+        let value = value.clone();
+        out.after_sync(match self.classic {
+            true => Message::Accept { instance, ballot, value },
+            false => Message::Accepts { first: instance, last: instance, ballot },
+        });
+        true
+    }
+
+    /// Forgets what was accepted up to `learned`, which must be durably learned.
+    pub fn forget_through(&mut self, learned: Instance) {
+        if !self.classic {
+            self.accepted = self.accepted.split_off(&learned.next());
+        }
+    }
+
+    fn promise(&mut self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
+        if self.promised_in(instance) == Some(ballot) {
+            return;
+        }
+        self.raise(instance, ballot);
+        out.persist(match self.classic {
+            true => Record::Promise { instance, ballot },
+            false => Record::PromiseAll { ballot },
+        });
+    }
+
+    fn raise(&mut self, instance: Instance, ballot: Ballot) {
+        if self.classic {
+            let promised = self.promised_at.entry(instance).or_insert(ballot);
+            *promised = ballot.max(*promised);
+        } else {
+            self.promised = self.promised.max(Some(ballot));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The proposer of a classic group: both phases for every request, one instance at a time.
+//!
+//! Owns this node's current round, if any. Its peers may never retransmit, fall silent, or count
+//! wrongly: so it sends again by itself, and believes nothing but promises and votes. It shares the
+//! acceptor and the learner with the leader of the other mode.
+
+use super::Timing;
+use super::acceptor::Acceptor;
+use super::outbox::Outbox;
+use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value, Votes};
+use crate::wire::Message;
+
+const RETRY_MIN: Micros = Micros::from_millis(60);
+const RETRY_MAX: Micros = Micros::from_millis(1_000);
+/// How long each rank leaves the field to the one before it.
+const RANK_STEP: Micros = Micros::from_millis(30);
+
+/// The proposer.
+#[derive(Debug)]
+pub struct Classic {
+    me: NodeId,
+    group: Group,
+    numbering: Numbering,
+    timing: Timing,
+    round: Option<Round>,
+    /// The instance that `highest` was heard in, and the highest ballot heard there.
+    instance: Instance,
+    highest: Option<Ballot>,
+    start_at: Option<Micros>,
+    failures: u64,
+    /// Instances up to here are known to have been used by others.
+    used: Instance,
+}
+
+#[derive(Debug)]
+struct Round {
+    instance: Instance,
+    ballot: Ballot,
+    promises: Votes,
+    highest_accepted: Option<(Ballot, Value)>,
+    /// What phase 2 writes; fixed when phase 1 ends.
+    value: Option<Value>,
+    retry_at: Micros,
+    retry_after: Micros,
+}
+
+impl Classic {
+    /// A proposer with nothing to propose.
+    pub fn new(me: NodeId, group: Group, numbering: Numbering, timing: Timing) -> Classic {
+        let (instance, used) = (Instance(0), Instance(0));
+        let (round, highest, start_at) = (None, None, None);
+        Classic { me, group, numbering, timing, round, instance, highest, start_at, failures: 0, used }
+    }
+
+    /// Somebody used this ballot in this instance.
+    pub fn observe(&mut self, from: NodeId, instance: Instance, ballot: Ballot, now: Micros) {
+        if instance > self.instance {
+            self.instance = instance;
+            self.highest = None;
+        }
+        if instance == self.instance {
+            self.highest = self.highest.max(Some(ballot));
+        }
+        let overtaken = |round: &Round| {
+            round.instance == instance && round.ballot < ballot && round.value.is_none() && from != self.me
+        };
+        if self.round.as_ref().is_some_and(overtaken) {
+            self.give_way(now);
+        }
+    }
+
+    /// Somebody wrote or accepted something there: so there is something to learn before it.
+    pub fn on_used(&mut self, instance: Instance) {
+        self.used = self.used.max(instance);
+    }
+
+    /// `Promise`: one vote for going on with phase 2. When that makes a quorum: what to write, which is
+    /// what was accepted in the highest ballot or, where nothing was, what `own` wants.
+    pub fn on_promise(
+        &mut self,
+        from: NodeId,
+        (instance, ballot): (Instance, Ballot),
+        accepted: Option<(Ballot, Value)>,
+        own: impl FnOnce() -> Option<Value>,
+        now: Micros,
+    ) -> Option<Value> {
+        let is_asked = |round: &&mut Round| {
+            round.instance == instance && round.ballot == ballot && round.value.is_none()
+        };
+        let round = self.round.as_mut().filter(is_asked)?;
+        round.promises.insert(from);
+        if accepted.as_ref().map(|(b, _)| b) > round.highest_accepted.as_ref().map(|(b, _)| b) {
+            round.highest_accepted = accepted;
+        }
+        if !round.promises.is_quorum(&self.group) {
+            return None;
+        }
+        let found = round.highest_accepted.take().map(|(_, value)| value);
+        let Some(value) = found.or_else(own) else {
+            // Nothing was ever accepted here, and nobody wants anything: nothing to learn either.
+            self.round = None;
+            self.used = self.used.min(Instance(instance.0 - 1));
+            return None;
+        };
+        round.value = Some(value.clone());
+        round.retry_after = RETRY_MIN;
+        round.retry_at = now + RETRY_MIN;
+        Some(value)
+    }
+
+    /// `NACK`: an acceptor has promised a higher ballot, or holds another value in this one.
+    pub fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros) {
+        let refused = |round: &Round| round.instance == instance && round.ballot <= ballot;
+        if self.round.as_ref().is_some_and(refused) {
+            self.give_way(now);
+        }
+    }
+
+    /// An instance was learned. Says whether this node wrote there.
+    pub fn on_learned(&mut self, instance: Instance) -> bool {
+        self.failures = 0;
+        self.start_at = None;
+        match self.round.take() {
+            Some(round) if round.instance <= instance => round.value.is_some(),
+            round => {
+                self.round = round;
+                false
+            }
+        }
+    }
+
+    /// Starts a round when there is something to propose or to find out, and sends again what was not
+    /// answered.
+    pub fn tick(
+        &mut self,
+        wants: bool,
+        learned: Instance,
+        acceptor: &mut Acceptor,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        if let Some(round) = &mut self.round {
+            if now >= round.retry_at {
+                round.retry_after = (round.retry_after * 2).min(RETRY_MAX);
+                round.retry_at = now + round.retry_after;
+                let Round { instance, ballot, .. } = *round;
+                out.send(match round.value.clone() {
+                    Some(value) => Message::Write { instance, ballot, value },
+                    None => Message::Propose { instance, ballot },
+                });
+            }
+            return;
+        }
+        if !wants && learned.next() > self.used {
+            self.start_at = None;
+            return;
+        }
+        let patience =
+            if wants { RANK_STEP * self.rank() } else { self.timing.timeout() + RANK_STEP * self.rank() };
+        if now >= *self.start_at.get_or_insert(now + patience) {
+            self.start(learned.next(), acceptor, now, out);
+        }
+    }
+
+    /// When something is to be done.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.round.as_ref().map(|round| round.retry_at).or(self.start_at)
+    }
+
+    fn start(&mut self, instance: Instance, acceptor: &mut Acceptor, now: Micros, out: &mut Outbox) {
+        let heard = self.highest.filter(|_| self.instance == instance);
+        // What was promised is in the log, own ballots included: none is ever used again.
+        let above = acceptor.promised_in(instance).max(heard);
+        let Some(ballot) = self.numbering.next_owned_by(self.me, Epoch(0), above) else { return };
+        self.start_at = None;
+        self.round = Some(Round {
+            instance,
+            ballot,
+            promises: Votes::default(),
+            highest_accepted: None,
+            value: None,
+            retry_at: now + RETRY_MIN,
+            retry_after: RETRY_MIN,
+        });
+        out.after_sync(Message::Propose { instance, ballot });
+        acceptor.on_propose(instance, ballot, out);
+    }
+
+    fn give_way(&mut self, now: Micros) {
+        self.round = None;
+        self.failures = (self.failures + 1).min(6);
+        self.start_at = Some(now + RANK_STEP * (self.rank() + 1) * (1 << self.failures));
+    }
+
+    fn rank(&self) -> u64 {
+        self.group.rank_after(self.me, None) as u64
+    }
+}

@@ -1,0 +1,163 @@
+//! Who leads, as far as this node can tell, and when it should try itself.
+//!
+//! Owns the links (whom this node hears, and who hears it), the highest ballot it knows, and the
+//! decision to raise one. It never touches promises or values: a wrong guess here costs time, never
+//! agreement. The rules are those of the README, "Who leads".
+
+use std::collections::BTreeMap;
+
+use super::Timing;
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering};
+use crate::wire::{Beat, Stance};
+
+/// What this node knows of ballots and links.
+#[derive(Debug)]
+pub struct Election {
+    me: NodeId,
+    numbering: Numbering,
+    timing: Timing,
+    ballot: Option<Ballot>,
+    ballot_since: Micros,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Since when the leader has been missing while this node had a quorum.
+    missing_since: Option<Micros>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    heard_at: Option<Micros>,
+    beat_at: Option<Micros>,
+    beat: Option<Beat>,
+}
+
+impl Election {
+    /// An election that has heard nothing.
+    pub fn new(me: NodeId, numbering: Numbering, timing: Timing) -> Election {
+        let peers = BTreeMap::new();
+        Election { me, numbering, timing, ballot: None, ballot_since: Micros(0), peers, missing_since: None }
+    }
+
+    /// The highest ballot this node knows of.
+    pub fn ballot(&self) -> Option<Ballot> {
+        self.ballot
+    }
+
+    /// The owner of that ballot.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.ballot.map(|ballot| self.numbering.owner(ballot))
+    }
+
+    /// Takes note of a ballot; true when it is the highest so far. That cancels a candidacy.
+    pub fn observe(&mut self, ballot: Ballot, now: Micros) -> bool {
+        let is_higher = self.ballot.is_none_or(|known| ballot > known);
+        if is_higher {
+            self.ballot = Some(ballot);
+            self.ballot_since = now;
+            self.missing_since = None;
+        }
+        is_higher
+    }
+
+    /// Takes note of a line from `from`; true when the link was not fresh before.
+    pub fn on_heard(&mut self, from: NodeId, now: Micros) -> bool {
+        let fresh = self.hears(from, now);
+        self.peers.entry(from).or_default().heard_at = Some(now);
+        !fresh
+    }
+
+    /// Takes note of a beat.
+    pub fn on_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
+        let peer = self.peers.entry(from).or_default();
+        peer.beat_at = Some(now);
+        peer.beat = Some(beat);
+    }
+
+    /// Whom this node has heard lately.
+    pub fn heard(&self, now: Micros) -> Vec<NodeId> {
+        self.peers.keys().copied().filter(|id| self.hears(*id, now)).collect()
+    }
+
+    /// The longest learned prefix that a fresh beat claims.
+    pub fn claimed(&self, now: Micros) -> Instance {
+        let beats = self.peers.keys().filter_map(|id| self.fresh_beat(*id, now));
+        beats.map(|beat| beat.learned).max().unwrap_or_default()
+    }
+
+    /// Whether each end reports hearing the other.
+    pub fn is_two_way(&self, id: NodeId, now: Micros) -> bool {
+        self.hears(id, now) && self.fresh_beat(id, now).is_some_and(|beat| beat.heard.contains(&self.me))
+    }
+
+    /// Whether this node, with its two-way links, makes a quorum.
+    pub fn has_quorum(&self, group: &Group, now: Micros) -> bool {
+        let linked = |id: &&NodeId| **id == self.me || self.is_two_way(**id, now);
+        group.members.iter().filter(linked).count() >= group.quorum()
+    }
+
+    /// What this node says about the highest ballot it knows. `own` is what it does about a ballot of
+    /// its own: leading, seeking, or nothing.
+    pub fn stance(&self, own: Option<Stance>, group: &Group, now: Micros) -> Stance {
+        match own {
+            Some(stance) if self.has_quorum(group, now) => stance,
+            None if self.sees_leader(now) => Stance::Follows,
+            _ => Stance::Waits,
+        }
+    }
+
+    /// Whether this node should raise a ballot now: the leader is missing, a quorum is at hand, and
+    /// the nodes before it in rank have had their turn. `runs` says that it runs the highest ballot.
+    pub fn should_run(&mut self, runs: bool, group: &Group, now: Micros) -> bool {
+        if runs || !self.has_quorum(group, now) || self.is_leader_present(now) {
+            self.missing_since = None;
+            return false;
+        }
+        self.missing_since.get_or_insert(now);
+        self.run_at(group).is_some_and(|at| now >= at)
+    }
+
+    /// When this node would run, if nothing changes.
+    pub fn run_at(&self, group: &Group) -> Option<Micros> {
+        let rank = group.rank_after(self.me, self.leader()) as u64;
+        Some(self.missing_since? + self.timing.step() * rank)
+    }
+
+    /// The next moment at which a link may go stale.
+    pub fn next_expiry(&self, now: Micros) -> Option<Micros> {
+        let times = self.peers.values().flat_map(|peer| [peer.heard_at, peer.beat_at]).flatten();
+        times.map(|at| at + self.timing.timeout()).filter(|at| *at > now).min()
+    }
+
+    fn hears(&self, id: NodeId, now: Micros) -> bool {
+        let heard_at = self.peers.get(&id).and_then(|peer| peer.heard_at);
+        heard_at.is_some_and(|at| now.since(at) < self.timing.timeout())
+    }
+
+    fn fresh_beat(&self, id: NodeId, now: Micros) -> Option<&Beat> {
+        let peer = self.peers.get(&id)?;
+        peer.beat.as_ref().filter(|_| peer.beat_at.is_some_and(|at| now.since(at) < self.timing.timeout()))
+    }
+
+    /// A fresh two-way link with the ballot's leader, who leads, or is about to, with its quorum.
+    fn sees_leader(&self, now: Micros) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let leads =
+            |beat: &Beat| beat.ballot == self.ballot && matches!(beat.stance, Stance::Leads | Stance::Seeks);
+        self.is_two_way(leader, now) && self.fresh_beat(leader, now).is_some_and(leads)
+    }
+
+    fn is_leader_present(&self, now: Micros) -> bool {
+        if self.ballot.is_none() || self.leader() == Some(self.me) {
+            return false;
+        }
+        // A ballot heard of just now has not had the time to show that its leader lives.
+        let is_new = now.since(self.ballot_since) < self.timing.timeout();
+        // First hand, never relayed: else two nodes could keep a dead leader alive for each other.
+        let follows = |id: &NodeId| {
+            self.is_two_way(*id, now)
+                && self
+                    .fresh_beat(*id, now)
+                    .is_some_and(|beat| beat.ballot == self.ballot && beat.stance == Stance::Follows)
+        };
+        is_new || self.sees_leader(now) || self.peers.keys().any(follows)
+    }
+}

@@ -1,0 +1,174 @@
+//! Who this node is, and whether it may vote.
+//!
+//! Owns the registration of incarnations among the members of the first group. A node that lost its
+//! disk has forgotten its promises: it must never vote again under the same id. So a member votes
+//! for the first time only after ⌊(n-1)/2⌋+1 of the n-1 others have durably remembered its
+//! incarnation; any two such sets share a peer, and no peer remembers two incarnations for one id.
+
+use std::collections::BTreeMap;
+
+use super::Timing;
+use super::outbox::{Event, Outbox};
+use crate::record::Record;
+use crate::types::{Group, Micros, NodeId, Votes};
+use crate::wire::{Boot, Message};
+
+/// This node's identity, and what it remembers of its peers'.
+#[derive(Debug)]
+pub struct Identity {
+    me: NodeId,
+    boot: Boot,
+    timing: Timing,
+    /// Whether an earlier life of this directory has been registered.
+    is_member: bool,
+    remembers: BTreeMap<NodeId, Boot>,
+    registered_by: Votes,
+    standing: Standing,
+    started_at: Option<Micros>,
+    complain_at: Micros,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Waiting,
+    Votes,
+    Barred,
+}
+
+impl Identity {
+    /// A node in the life `boot`. Where `guarded` is false (a classic group cannot register) it may
+    /// vote at once.
+    pub fn new(me: NodeId, boot: Boot, timing: Timing, guarded: bool) -> Identity {
+        let standing = if guarded { Standing::Waiting } else { Standing::Votes };
+        Identity {
+            me,
+            boot,
+            timing,
+            is_member: false,
+            remembers: BTreeMap::new(),
+            registered_by: Votes::default(),
+            standing,
+            started_at: None,
+            complain_at: Micros(0),
+        }
+    }
+
+    /// Takes up what an earlier life has written down.
+    pub fn recover(&mut self, record: &Record) {
+        match record {
+            Record::Member => self.is_member = true,
+            Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
+            _ => {}
+        }
+    }
+
+    /// Which life of which directory this is.
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// Whether this node's votes count.
+    pub fn may_vote(&self) -> bool {
+        self.standing == Standing::Votes
+    }
+
+    /// Whether `boot` may speak for `id`: its incarnation is the one remembered, if one is.
+    pub fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
+        self.remembers.get(&id).is_none_or(|known| known.incarnation == boot.incarnation)
+    }
+
+    /// `Register`: remember a peer's life, or say what is remembered instead.
+    pub fn on_register(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+        let known = self.remembers.get(&from);
+        if let Some(known) = known.filter(|known| !is_successor(**known, boot)) {
+            let Boot { incarnation, start, .. } = *known;
+            out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
+            return;
+        }
+        if known != Some(&boot) {
+            self.remembers.insert(from, boot);
+            out.persist(Record::Registered { node: from, boot });
+        }
+        out.after_sync(Message::Registered { node: from, boot: boot.boot });
+    }
+
+    /// `Registered`: a peer has durably remembered this life, if it is this one that it names.
+    pub fn on_registered(&mut self, from: NodeId, node: NodeId, boot: u64) {
+        if node == self.me && boot == self.boot.boot {
+            self.registered_by.insert(from);
+        }
+    }
+
+    /// `Barred`: a peer remembers this id otherwise. Believed only while this node asks to vote, so
+    /// that a stray packet cannot silence a healthy member.
+    pub fn on_barred(&mut self, from: NodeId, node: NodeId, boot: u64, known: (u64, u64), out: &mut Outbox) {
+        if node != self.me || boot != self.boot.boot || self.standing != Standing::Waiting {
+            return;
+        }
+        let (incarnation, start) = known;
+        if incarnation == self.boot.incarnation && start < self.boot.start {
+            return;
+        }
+        self.standing = Standing::Barred;
+        let what = match incarnation == self.boot.incarnation {
+            true => format!(
+                "its disk is older than what node {from} remembers of it (start {start}, here {})",
+                self.boot.start
+            ),
+            false => format!(
+                "its disk is not the one that node {from} remembers (incarnation {incarnation}, here {})",
+                self.boot.incarnation
+            ),
+        };
+        out.event(Event::MayNotVote(format!(
+            "{what}. What the lost disk promised is not known here, so a vote could undo an agreement. \
+             Bring the old directory back, or come back under a new id: upaxos-node --join -i NEW_ID"
+        )));
+    }
+
+    /// Asks for registration until enough peers have answered, and then says that this node votes.
+    pub fn tick(&mut self, group: &Group, now: Micros, out: &mut Outbox) {
+        let started_at = *self.started_at.get_or_insert(now);
+        if self.standing != Standing::Waiting {
+            return;
+        }
+        if self.is_registered(group, now.since(started_at)) {
+            self.standing = Standing::Votes;
+            if !self.is_member {
+                self.is_member = true;
+                // Its own sync may come with the first vote: until then it claims nothing.
+                out.persist(Record::Member);
+            }
+            out.event(Event::MayVote);
+        } else if now >= self.complain_at {
+            if now > started_at {
+                let missing = |id: &&NodeId| **id != self.me && !self.registered_by.contains(**id);
+                out.event(Event::WaitsFor(group.members.iter().filter(missing).copied().collect()));
+            }
+            self.complain_at = now + Micros::from_millis(2_000);
+        }
+    }
+
+    /// Whether to ask for registration with the next beat.
+    pub fn wants_registration(&self) -> bool {
+        self.standing == Standing::Waiting
+    }
+
+    fn is_registered(&self, group: &Group, waited: Micros) -> bool {
+        let others = group.members.len().saturating_sub(1);
+        if others == 0 || self.registered_by.len() >= others {
+            return true;
+        }
+        if !self.is_member {
+            return self.registered_by.len() > others / 2;
+        }
+        // A member that comes back: a quorum with itself is enough, but all get the time to object.
+        self.registered_by.len() + 1 >= group.quorum() && waited >= self.timing.timeout()
+    }
+}
+
+/// Whether `boot` can be the life that `known` was, or a later one of the same directory.
+fn is_successor(known: Boot, boot: Boot) -> bool {
+    let same_life = boot.start == known.start && boot.boot == known.boot;
+    boot.incarnation == known.incarnation && (boot.start > known.start || same_life)
+}

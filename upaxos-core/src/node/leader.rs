@@ -1,0 +1,388 @@
+//! The leader: phase 1 once for all instances from one on, then phase 2, pipelined.
+//!
+//! Owns this node's own ballot: what acceptors promised for it, and which values it wrote under it.
+//! One value per ballot and instance: fixed when phase 1 ends, never changed after. A ballot that was
+//! given up is never taken up again. When to raise one is the election's decision, not made here.
+
+use std::collections::BTreeMap;
+
+use super::acceptor::Acceptor;
+use super::learner::WINDOW;
+use super::outbox::Outbox;
+use super::requests::Wanted;
+use crate::entry::Entry;
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
+use crate::wire::{Dialect, Message, Stance};
+
+/// How many instances may be under way at once, and how many bytes of values.
+const MAX_FLIGHTS: usize = 2048;
+const MAX_FLIGHT_BYTES: usize = 4 << 20;
+
+/// The bounds of the first retransmission: four round trips, but neither hasty nor lazy.
+const RETRY_MIN: Micros = Micros::from_millis(10);
+const RETRY_MAX: Micros = Micros::from_millis(250);
+
+/// How many writes one tick sends again.
+const RETRANSMIT: usize = 256;
+
+/// This node's own ballot, if it runs one.
+#[derive(Debug)]
+pub struct Leader {
+    ballot: Option<Ballot>,
+    phase: Phase,
+    round_trip: Micros,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Preparing(Preparing),
+    Leading(Leading),
+}
+
+/// Phase 1: which acceptors have promised what.
+#[derive(Debug)]
+struct Preparing {
+    first: Instance,
+    /// The highest durably learned prefix that any promise named: to be learned before phase 2.
+    base: Instance,
+    acceptors: BTreeMap<NodeId, Coverage>,
+    retry_at: Micros,
+    retry_after: Micros,
+    /// How far this node had learned, and since when it has not got further.
+    learned: Instance,
+    stuck_since: Micros,
+}
+
+/// What one acceptor has promised: the ranges in which it accepted nothing, and what it did accept.
+/// What no line of it mentioned, was lost perhaps, and covers nothing.
+#[derive(Debug, Default)]
+struct Coverage {
+    empty: BTreeMap<Instance, Option<Instance>>,
+    accepted: BTreeMap<Instance, (Ballot, Value)>,
+}
+
+/// Phase 2.
+#[derive(Debug)]
+struct Leading {
+    next: Instance,
+    flights: BTreeMap<Instance, Flight>,
+    bytes: usize,
+}
+
+/// A value that this leader has written, and that is not learned yet.
+#[derive(Debug)]
+pub struct Flight {
+    /// What was written.
+    pub value: Value,
+    /// The request it carries out; `None` for what phase 1 found.
+    pub wanted: Option<Wanted>,
+    sent_at: Micros,
+    retry_at: Micros,
+    retry_after: Micros,
+    is_resent: bool,
+}
+
+impl Coverage {
+    /// The first instance from `from` on that no promise covers; `None` when all are.
+    fn first_uncovered(&self, from: Instance) -> Option<Instance> {
+        let mut at = from;
+        loop {
+            if self.accepted.contains_key(&at) {
+                at = at.next();
+                continue;
+            }
+            match self.empty.range(..=at).next_back() {
+                Some((_, None)) => return None,
+                Some((_, Some(last))) if *last >= at => at = last.next(),
+                _ => return Some(at),
+            }
+        }
+    }
+}
+
+impl Leader {
+    /// A node that runs no ballot.
+    pub fn new() -> Leader {
+        Leader { ballot: None, phase: Phase::Idle, round_trip: Micros::from_millis(5) }
+    }
+
+    /// The ballot that this node runs.
+    pub fn ballot(&self) -> Option<Ballot> {
+        self.ballot
+    }
+
+    /// Whether phase 1 is done.
+    pub fn is_leading(&self) -> bool {
+        matches!(self.phase, Phase::Leading(_))
+    }
+
+    /// What this node does about its own ballot.
+    pub fn stance(&self) -> Option<Stance> {
+        match self.phase {
+            Phase::Idle => None,
+            Phase::Preparing(_) => Some(Stance::Seeks),
+            Phase::Leading(_) => Some(Stance::Leads),
+        }
+    }
+
+    /// Begins phase 1 under a ballot of this node's own, for all instances after `learned`. The ballot is
+    /// durable before anyone sees it: the own acceptor promises it in the same step.
+    pub fn start(&mut self, ballot: Ballot, learned: Instance, now: Micros, out: &mut Outbox) {
+        let first = learned.next();
+        out.after_sync(Message::ProposeAll { first, ballot });
+        let retry_after = self.retry_after();
+        self.ballot = Some(ballot);
+        self.phase = Phase::Preparing(Preparing {
+            first,
+            base: learned,
+            acceptors: BTreeMap::new(),
+            retry_at: now + retry_after,
+            retry_after,
+            learned,
+            stuck_since: now,
+        });
+    }
+
+    /// Gives the ballot up, for ever. Hands back the requests that were under way.
+    pub fn step_down(&mut self) -> Vec<Wanted> {
+        self.ballot = None;
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Leading(leading) => {
+                leading.flights.into_values().filter_map(|flight| flight.wanted).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// `Promise`: an acceptor says what it last accepted in one instance.
+    pub fn on_promise(
+        &mut self,
+        from: NodeId,
+        instance: Instance,
+        ballot: Ballot,
+        accepted: Option<(Ballot, Value)>,
+    ) {
+        let Some(preparing) = self.preparing(ballot) else { return };
+        if instance.0 > preparing.base.0 + 2 * WINDOW {
+            return;
+        }
+        let coverage = preparing.acceptors.entry(from).or_default();
+        match accepted {
+            // Only what was accepted in an epoch's own ballots can have been chosen in it.
+            Some((accepted_in, value)) if accepted_in.epoch == ballot.epoch => {
+                coverage.accepted.insert(instance, (accepted_in, value));
+            }
+            _ => add_range(&mut coverage.empty, instance, Some(instance)),
+        }
+    }
+
+    /// `PromiseNone`: an acceptor says that it accepted nothing in a range, and up to where it has
+    /// durably learned.
+    pub fn on_promise_none(
+        &mut self,
+        from: NodeId,
+        (first, last): (Instance, Option<Instance>),
+        ballot: Ballot,
+        learned: Instance,
+    ) {
+        let Some(preparing) = self.preparing(ballot) else { return };
+        preparing.base = preparing.base.max(learned);
+        add_range(&mut preparing.acceptors.entry(from).or_default().empty, first, last);
+    }
+
+    /// What must be learned before phase 2 may begin.
+    pub fn must_learn(&self) -> Option<Instance> {
+        match &self.phase {
+            Phase::Preparing(preparing) => Some(preparing.base),
+            _ => None,
+        }
+    }
+
+    /// Ends phase 1 if a quorum covers everything above what this node has learned. Then hands out the
+    /// values that must be written, in order from `learned + 1` on: of every instance that any of them
+    /// had accepted something in, and of those between. They are fixed from here on.
+    pub fn finish_phase_1(&mut self, group: &Group, learned: Instance) -> Option<Vec<Value>> {
+        let Phase::Preparing(preparing) = &self.phase else { return None };
+        if learned < preparing.base || !preparing.is_covered(group) {
+            return None;
+        }
+        let values = preparing.values_to_write(learned);
+        self.phase = Phase::Leading(Leading { next: learned.next(), flights: BTreeMap::new(), bytes: 0 });
+        Some(values)
+    }
+
+    /// Whether phase 1 has got nowhere for `patience`: a claim that cannot be caught up with, or a
+    /// quorum that does not vote. Others should have their turn.
+    pub fn is_stuck(&mut self, learned: Instance, patience: Micros, now: Micros) -> bool {
+        let Phase::Preparing(preparing) = &mut self.phase else { return false };
+        if learned > preparing.learned {
+            preparing.learned = learned;
+            preparing.stuck_since = now;
+        }
+        now.since(preparing.stuck_since) >= patience
+    }
+
+    /// The next free instance, if there is room for a value of `bytes` under way.
+    pub fn free_instance(&self, learned: Instance, bytes: usize) -> Option<Instance> {
+        let Phase::Leading(leading) = &self.phase else { return None };
+        let has_room = leading.flights.len() < MAX_FLIGHTS
+            && (leading.bytes + bytes <= MAX_FLIGHT_BYTES || leading.flights.is_empty())
+            && leading.next.0 <= learned.0 + WINDOW;
+        has_room.then_some(leading.next)
+    }
+
+    /// Whether this very request is under way.
+    pub fn is_under_way(&self, wanted: &Wanted) -> bool {
+        let Phase::Leading(leading) = &self.phase else { return false };
+        leading
+            .flights
+            .values()
+            .any(|flight| flight.wanted.as_ref().is_some_and(|other| other.is_same(wanted)))
+    }
+
+    /// Writes a value in the next free instance: what `wanted` asks for, or what phase 1 found.
+    ///
+    /// # Panics
+    /// When this node does not lead.
+    pub fn propose(
+        &mut self,
+        value: Value,
+        wanted: Option<Wanted>,
+        acceptor: &mut Acceptor,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let Phase::Leading(leading) = &mut self.phase else { panic!("only a leader proposes") };
+        let instance = leading.next;
+        leading.next = instance.next();
+        self.write(instance, value, wanted, acceptor, now, out);
+    }
+
+    /// Takes note that `instance` is learned; hands back what was under way there.
+    pub fn on_learned(&mut self, instance: Instance, now: Micros) -> Option<Flight> {
+        let Phase::Leading(leading) = &mut self.phase else { return None };
+        leading.next = leading.next.max(instance.next());
+        let flight = leading.flights.remove(&instance)?;
+        leading.bytes -= flight.value.as_bytes().len();
+        if !flight.is_resent {
+            let took = now.since(flight.sent_at);
+            self.round_trip = Micros((self.round_trip.0 * 7 + took.0) / 8);
+        }
+        Some(flight)
+    }
+
+    /// Sends again what lacks a quorum.
+    pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
+        let Some(ballot) = self.ballot else { return };
+        match &mut self.phase {
+            Phase::Idle => {}
+            Phase::Preparing(preparing) if now >= preparing.retry_at => {
+                let first = preparing.first_uncovered();
+                preparing.retry_after = (preparing.retry_after * 2).min(RETRY_MAX);
+                preparing.retry_at = now + preparing.retry_after;
+                out.send(Message::ProposeAll { first, ballot });
+            }
+            Phase::Preparing(_) => {}
+            Phase::Leading(leading) => {
+                let due = leading.flights.iter_mut().filter(|(_, flight)| now >= flight.retry_at);
+                for (instance, flight) in due.take(RETRANSMIT) {
+                    flight.is_resent = true;
+                    flight.retry_after = (flight.retry_after * 2).min(RETRY_MAX);
+                    flight.retry_at = now + flight.retry_after;
+                    out.send(Message::Write { instance: *instance, ballot, value: flight.value.clone() });
+                }
+            }
+        }
+    }
+
+    /// When something is to be sent again.
+    pub fn deadline(&self) -> Option<Micros> {
+        match &self.phase {
+            Phase::Idle => None,
+            Phase::Preparing(preparing) => Some(preparing.retry_at),
+            Phase::Leading(leading) => leading.flights.values().map(|flight| flight.retry_at).min(),
+        }
+    }
+
+    fn write(
+        &mut self,
+        instance: Instance,
+        value: Value,
+        wanted: Option<Wanted>,
+        acceptor: &mut Acceptor,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let retry_after = self.retry_after();
+        let (Some(ballot), Phase::Leading(leading)) = (self.ballot, &mut self.phase) else {
+            panic!("only a leader writes");
+        };
+        leading.bytes += value.as_bytes().len();
+        out.send(Message::Write { instance, ballot, value: value.clone() });
+        acceptor.on_write(instance, ballot, &value, out);
+        let retry_at = now + retry_after;
+        let flight = Flight { value, wanted, sent_at: now, retry_at, retry_after, is_resent: false };
+        let before = leading.flights.insert(instance, flight);
+        assert!(before.is_none(), "one value per ballot and instance");
+    }
+
+    fn preparing(&mut self, ballot: Ballot) -> Option<&mut Preparing> {
+        match &mut self.phase {
+            Phase::Preparing(preparing) if self.ballot == Some(ballot) => Some(preparing),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Micros {
+        (self.round_trip * 4).clamp(RETRY_MIN, RETRY_MAX)
+    }
+}
+
+impl Preparing {
+    fn covers(&self, coverage: &Coverage) -> bool {
+        coverage.first_uncovered(self.base.next()).is_none()
+    }
+
+    fn is_covered(&self, group: &Group) -> bool {
+        let complete = self.acceptors.iter().filter(|(id, _)| group.members.contains(id));
+        complete.filter(|(_, coverage)| self.covers(coverage)).count() >= group.quorum()
+    }
+
+    /// Of every instance above `learned`, the value of the highest ballot among the complete promises,
+    /// or nothing where none of them had accepted anything below one that did.
+    fn values_to_write(&self, learned: Instance) -> Vec<Value> {
+        let mut highest: BTreeMap<Instance, &(Ballot, Value)> = BTreeMap::new();
+        for coverage in self.acceptors.values().filter(|coverage| self.covers(coverage)) {
+            for (instance, accepted) in coverage.accepted.range(learned.next()..) {
+                let best = highest.entry(*instance).or_insert(accepted);
+                if accepted.0 > best.0 {
+                    *best = accepted;
+                }
+            }
+        }
+        let last = highest.last_key_value().map_or(learned, |(last, _)| *last);
+        let noop = Entry::Noop.encode(Dialect::Extended);
+        let value = |i| highest.get(&Instance(i)).map_or_else(|| noop.clone(), |(_, value)| value.clone());
+        (learned.next().0..=last.0).map(value).collect()
+    }
+
+    /// Where asking again must begin, so that every acceptor is asked for what it still owes; those
+    /// that have said nothing at all owe everything.
+    fn first_uncovered(&self) -> Instance {
+        let from = self.base.next().max(self.first);
+        let owed = self.acceptors.values().filter_map(|coverage| coverage.first_uncovered(from));
+        owed.min().unwrap_or(from)
+    }
+}
+
+fn add_range(ranges: &mut BTreeMap<Instance, Option<Instance>>, first: Instance, last: Option<Instance>) {
+    if ranges.len() as u64 > 2 * WINDOW {
+        return;
+    }
+    let known = ranges.entry(first).or_insert(last);
+    *known = match (*known, last) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        _ => None,
+    };
+}

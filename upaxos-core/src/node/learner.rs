@@ -1,0 +1,138 @@
+//! The learner: which values are chosen, and which of them this node may report.
+//!
+//! Owns the tallies of accepts above the learned prefix. It never decides what a value means. Votes
+//! are sets of senders, counted per instance *and* ballot, never per value: two acceptors that hold
+//! the same value in two ballots have not chosen it.
+
+use std::collections::BTreeMap;
+
+use crate::types::{Ballot, Group, Instance, NodeId, Value, Votes};
+
+/// How far above the learned prefix this node keeps tallies. What is further ahead is learned by
+/// repair; the bound is what keeps hostile numbers from costing memory.
+pub const WINDOW: u64 = 1 << 14;
+
+/// How many ballots one instance may have tallies for; more than a group in turmoil makes.
+const BALLOTS: usize = 16;
+
+/// What is chosen above the learned prefix, as far as this node has heard.
+#[derive(Debug, Default)]
+pub struct Learner {
+    learned: Instance,
+    tallies: BTreeMap<Instance, Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    ballots: BTreeMap<Ballot, Count>,
+    chosen: Option<Value>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    value: Option<Value>,
+    votes: Votes,
+}
+
+impl Learner {
+    /// The last instance of the learned prefix: this node knows every instance up to it.
+    pub fn learned(&self) -> Instance {
+        self.learned
+    }
+
+    /// Whether `instance` is above the learned prefix and near enough to be tallied.
+    pub fn is_open(&self, instance: Instance) -> bool {
+        instance > self.learned && instance.0 <= self.learned.0 + WINDOW
+    }
+
+    /// Takes up the prefix that an earlier life had learned.
+    pub fn recover(&mut self, learned: Instance) {
+        self.learned = learned;
+    }
+
+    /// A value was written in a ballot: what votes without a value will stand for.
+    pub fn on_write(&mut self, group: &Group, instance: Instance, ballot: Ballot, value: &Value) {
+        if let Some(count) = self.count(instance, ballot) {
+            count.value.get_or_insert_with(|| value.clone());
+            self.choose(group, instance, ballot);
+        }
+    }
+
+    /// `from` accepted what was written in this ballot. A value that comes with the vote is used when
+    /// no `Write` of the ballot was heard.
+    pub fn on_accept(
+        &mut self,
+        group: &Group,
+        from: NodeId,
+        instance: Instance,
+        ballot: Ballot,
+        value: Option<&Value>,
+    ) {
+        if !group.members.contains(&from) || ballot.epoch != group.epoch {
+            return;
+        }
+        let Some(count) = self.count(instance, ballot) else { return };
+        count.votes.insert(from);
+        if let Some(value) = value {
+            count.value.get_or_insert_with(|| value.clone());
+        }
+        self.choose(group, instance, ballot);
+    }
+
+    /// Somebody who may be believed says that the value written in `ballot` is chosen. True when this
+    /// node holds it.
+    pub fn on_chosen(&mut self, instance: Instance, ballot: Ballot) -> bool {
+        let Some(tally) = self.tallies.get_mut(&instance) else { return false };
+        let value = tally.ballots.get(&ballot).and_then(|count| count.value.clone());
+        let known = value.is_some();
+        if let Some(value) = value {
+            tally.chosen.get_or_insert(value);
+        }
+        known
+    }
+
+    /// A value is known to be chosen.
+    pub fn on_written(&mut self, instance: Instance, value: Value) {
+        if self.is_open(instance) {
+            self.tallies.entry(instance).or_default().chosen.get_or_insert(value);
+        }
+    }
+
+    /// The highest instance that this node knows to be chosen, or to have a quorum, without being
+    /// able to report it.
+    pub fn highest_evidence(&self, group: &Group) -> Option<Instance> {
+        let is_chosen = |tally: &Tally| {
+            tally.chosen.is_some() || tally.ballots.values().any(|count| count.votes.is_quorum(group))
+        };
+        self.tallies.iter().rev().find(|(_, tally)| is_chosen(tally)).map(|(instance, _)| *instance)
+    }
+
+    /// The next instance of the prefix, if its value is known: in order, each once.
+    pub fn next_learned(&mut self) -> Option<(Instance, Value)> {
+        let next = self.learned.next();
+        self.tallies.get(&next)?.chosen.as_ref()?;
+        let value = self.tallies.remove(&next)?.chosen?;
+        self.learned = next;
+        Some((next, value))
+    }
+
+    fn count(&mut self, instance: Instance, ballot: Ballot) -> Option<&mut Count> {
+        if !self.is_open(instance) {
+            return None;
+        }
+        let ballots = &mut self.tallies.entry(instance).or_default().ballots;
+        if ballots.len() >= BALLOTS && !ballots.contains_key(&ballot) {
+            // Losing a tally costs time, never safety; the highest ballots are the live ones.
+            ballots.pop_first();
+        }
+        Some(ballots.entry(ballot).or_default())
+    }
+
+    fn choose(&mut self, group: &Group, instance: Instance, ballot: Ballot) {
+        let Some(tally) = self.tallies.get_mut(&instance) else { return };
+        let Some(count) = tally.ballots.get(&ballot) else { return };
+        if let Some(value) = count.value.as_ref().filter(|_| count.votes.is_quorum(group)) {
+            tally.chosen.get_or_insert_with(|| value.clone());
+        }
+    }
+}

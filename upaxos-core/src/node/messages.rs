@@ -1,0 +1,396 @@
+//! What each line means to a node: the plausibility checks, then the roles.
+//!
+//! Owns the decision whether a line is believed at all. Nothing that comes in may panic, cost
+//! unbounded memory, or wedge an instance.
+
+use super::requests::{About, Wanted};
+use super::{Node, learner};
+use crate::entry::{Entry, SAFE_READ};
+use crate::node::outbox::{Event, Outbox};
+use crate::types::{Ballot, Instance, Micros, NodeId, Value};
+use crate::wire::{Beat, Boot, Message, Request};
+
+/// How far a ballot's round may be above the highest one heard. Honest rounds grow by ones; without
+/// the bound one hostile number would use up all ballots.
+const MAX_ROUND_JUMP: u64 = 1 << 20;
+
+/// The ballot a message proposes or votes under, and whether only its owner may send it.
+fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
+    match message {
+        Message::Propose { ballot, .. }
+        | Message::ProposeAll { ballot, .. }
+        | Message::Write { ballot, .. }
+        | Message::Chosen { ballot, .. } => Some((*ballot, true)),
+        Message::Promise { ballot, .. }
+        | Message::PromiseNone { ballot, .. }
+        | Message::Accept { ballot, .. }
+        | Message::Accepts { ballot, .. }
+        | Message::Nack { ballot, .. } => Some((*ballot, false)),
+        Message::Beat(Beat { ballot, .. }) => ballot.map(|ballot| (ballot, false)),
+        _ => None,
+    }
+}
+
+impl Node {
+    /// A line that claims to be from node `from`.
+    pub(super) fn on_line(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
+        if from == self.id {
+            self.on_own(&message, out);
+        } else if !self.group.members.contains(&from) {
+            self.dropped.strangers += 1;
+        } else if self.is_plausible(from, &message, out) {
+            let is_new = self.classic.is_none() && self.election.on_heard(from, now);
+            if is_new {
+                // Say so at once: a link counts when both ends report it.
+                self.beat_at = now;
+            }
+            if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message)) {
+                self.observe(ballot, now, out);
+            }
+            self.on_message(from, message, now, out);
+        }
+    }
+
+    /// What the own broadcasts brought back, or a node that goes by the same id. Own votes are counted
+    /// in [`Node::synced`], once they are durable, never from here.
+    fn on_own(&mut self, message: &Message, out: &mut Outbox) {
+        if let Message::Beat(Beat { boot, .. }) = message
+            && *boot != self.identity.boot()
+            && !self.warned_of_twin
+        {
+            self.warned_of_twin = true;
+            out.event(Event::Warning(format!(
+                "another node goes by id {} (incarnation {}, start {}, boot {}): stop one of them",
+                self.id, boot.incarnation, boot.start, boot.boot
+            )));
+        }
+    }
+
+    fn is_plausible(&mut self, from: NodeId, message: &Message, out: &mut Outbox) -> bool {
+        match message {
+            Message::Beat(Beat { n, boot, .. }) => self.admit(from, *n, *boot, out),
+            Message::Register { n, .. } if *n != self.n => self.mark_foreign(from, *n, out),
+            _ => {}
+        }
+        let is_registration = matches!(message, Message::Register { n, .. } if *n == self.n);
+        if self.foreign.contains(&from) && !is_registration {
+            self.dropped.foreign += 1;
+            return false;
+        }
+        let Some((ballot, only_owner)) = ballot_of(message) else { return true };
+        if only_owner && self.numbering.owner(ballot) != from {
+            self.dropped.not_owner += 1;
+            return false;
+        }
+        let heard = self.election.ballot().max(self.acceptor.highest_promise());
+        let highest_round = heard.map_or(0, |heard| self.numbering.round(heard));
+        let is_near = self.numbering.round(ballot) <= highest_round + MAX_ROUND_JUMP;
+        if !is_near || ballot.epoch != self.group.epoch {
+            self.dropped.absurd += 1;
+            return false;
+        }
+        true
+    }
+
+    /// Takes a member's lines or not, by what its beat says of itself.
+    fn admit(&mut self, from: NodeId, n: u16, boot: Boot, out: &mut Outbox) {
+        if n != self.n {
+            self.mark_foreign(from, n, out);
+        } else if !self.identity.is_genuine(from, boot) {
+            if self.foreign.insert(from) {
+                out.event(Event::Warning(format!(
+                    "node {from} has lost the disk that this node remembers (incarnation {} now): its \
+                     votes do not count; it has to come back under a new id (upaxos-node --join -i NEW_ID)",
+                    boot.incarnation
+                )));
+            }
+        } else {
+            self.foreign.remove(&from);
+        }
+    }
+
+    fn mark_foreign(&mut self, from: NodeId, n: u16, out: &mut Outbox) {
+        if self.foreign.insert(from) {
+            out.event(Event::Warning(format!(
+                "node {from} was started for a first group of {n}, this one for {}: its lines are ignored; \
+                 start both with the same -n",
+                self.n
+            )));
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
+        match message {
+            Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
+            Message::ProposeAll { first, ballot } => {
+                if self.classic.is_none() && self.identity.may_vote() {
+                    self.acceptor.on_propose_all(first, ballot, self.durable, out);
+                }
+            }
+            Message::Write { instance, ballot, value } => {
+                self.on_write((instance, ballot), value, from, now, out)
+            }
+            Message::Nack { instance, ballot } => self.on_nack(instance, ballot, now, out),
+            Message::Written { instance, value } => self.on_written(instance, value, now),
+            Message::Chosen { first, last, ballot } => self.on_chosen(first, last, ballot),
+            Message::Gap { first, last } if self.classic.is_none() => {
+                self.repair.on_overheard(first, last, self.learner.learned(), now);
+                let rank = self.rank();
+                self.repair.owe(first, last, rank, now);
+            }
+            Message::Beat(beat) => {
+                self.election.on_beat(from, beat, now);
+            }
+            Message::Register { boot, .. } => self.identity.on_register(from, boot, out),
+            Message::Registered { node, boot } => self.identity.on_registered(from, node, boot),
+            Message::Barred { node, boot, incarnation, start } => {
+                self.identity.on_barred(from, node, boot, (incarnation, start), out);
+            }
+            Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
+            Message::Promise { .. }
+            | Message::PromiseNone { .. }
+            | Message::Accept { .. }
+            | Message::Accepts { .. } => {
+                self.on_vote(from, message, now, out);
+            }
+            answer => self.on_answer(from, &answer, out),
+        }
+    }
+
+    /// A vote: of a peer as it comes in, of this node once it is durable.
+    pub(super) fn on_vote(&mut self, from: NodeId, vote: Message, now: Micros, out: &mut Outbox) {
+        match vote {
+            Message::Promise { instance, ballot, accepted } if self.classic.is_some() => {
+                self.on_classic_promise(from, (instance, ballot), accepted, now, out);
+            }
+            Message::Promise { instance, ballot, accepted } => {
+                self.leader.on_promise(from, instance, ballot, accepted);
+            }
+            Message::PromiseNone { first, last, ballot, learned } => {
+                self.leader.on_promise_none(from, (first, last), ballot, learned);
+            }
+            Message::Accept { instance, ballot, value } => {
+                if let Some(classic) = &mut self.classic {
+                    classic.on_used(instance);
+                }
+                self.learner.on_accept(&self.group, from, instance, ballot, Some(&value));
+            }
+            Message::Accepts { first, last, ballot } => {
+                for instance in self.open(first, last) {
+                    self.learner.on_accept(&self.group, from, instance, ballot, None);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_classic_promise(
+        &mut self,
+        from: NodeId,
+        (instance, ballot): (Instance, Ballot),
+        accepted: Option<(Ballot, Value)>,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let Some(classic) = &mut self.classic else { return };
+        let own = || {
+            let entry = self.requests.first()?.entry(instance, || self.history.safe_read());
+            Some(entry.encode(self.dialect))
+        };
+        if let Some(value) = classic.on_promise(from, (instance, ballot), accepted, own, now) {
+            out.send(Message::Write { instance, ballot, value: value.clone() });
+            self.learner.on_write(&self.group, instance, ballot, &value);
+            self.acceptor.on_write(instance, ballot, &value, out);
+        }
+    }
+
+    /// Of a range, the instances that are still open here.
+    fn open(&self, first: Instance, last: Instance) -> impl Iterator<Item = Instance> + use<> {
+        let learned = self.learner.learned().0;
+        (first.0.max(learned + 1)..=last.0.min(learned + learner::WINDOW)).map(Instance)
+    }
+
+    fn on_propose(
+        &mut self,
+        from: NodeId,
+        instance: Instance,
+        ballot: Ballot,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        if let Some(classic) = &mut self.classic {
+            classic.observe(from, instance, ballot, now);
+        } else if instance <= self.learner.learned() {
+            self.repair.owe(instance, instance, 0, now);
+            return;
+        }
+        if self.identity.may_vote() && self.is_near(instance) {
+            self.acceptor.on_propose(instance, ballot, out);
+        }
+    }
+
+    fn on_write(
+        &mut self,
+        (instance, ballot): (Instance, Ballot),
+        value: Value,
+        from: NodeId,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        if let Some(classic) = &mut self.classic {
+            classic.observe(from, instance, ballot, now);
+            classic.on_used(instance);
+        } else if instance <= self.learner.learned() {
+            // The leader has not heard that this is chosen.
+            self.repair.owe(instance, instance, 0, now);
+            return;
+        }
+        if !self.is_near(instance) {
+            return;
+        }
+        self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), now);
+        self.learner.on_write(&self.group, instance, ballot, &value);
+        if self.identity.may_vote() {
+            self.acceptor.on_write(instance, ballot, &value, out);
+        }
+    }
+
+    /// Whether an instance is near enough to keep anything about it.
+    fn is_near(&self, instance: Instance) -> bool {
+        instance.0 <= self.learner.learned().0 + learner::WINDOW
+    }
+
+    fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
+        if let Some(classic) = &mut self.classic {
+            classic.observe(self.id, instance, ballot, now);
+            classic.on_nack(instance, ballot, now);
+        } else if self.leader.ballot() == Some(ballot) {
+            // Another value stands in this very ballot somewhere: it cannot be completed.
+            self.step_down(ballot, ballot, now, out);
+        }
+    }
+
+    fn on_written(&mut self, instance: Instance, value: Value, now: Micros) {
+        // A classic node may have counted duplicates as votes: what it believes proves nothing.
+        if self.classic.is_some() {
+            return;
+        }
+        self.repair.on_told(instance, now);
+        match self.history.value(instance) {
+            Some(known) if *known != value => self.dropped.conflicts += 1,
+            Some(_) => {}
+            None => self.learner.on_written(instance, value),
+        }
+    }
+
+    fn on_chosen(&mut self, first: Instance, last: Instance, ballot: Ballot) {
+        for instance in self.open(first, last) {
+            if !self.learner.on_chosen(instance, ballot) {
+                self.claimed = self.claimed.max(instance);
+            }
+        }
+    }
+
+    fn on_relay(&mut self, value: Option<Value>, now: Micros) {
+        let wanted = value.map_or(Wanted::Read, Wanted::Write);
+        if !self.leader.is_under_way(&wanted)
+            && !self.requests.is_waiting(&wanted)
+            && wanted.refusal().is_none()
+        {
+            self.requests.add(wanted, 0, now);
+        }
+    }
+
+    fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
+        let is_tag = |about: &About, client: u64, seqs: std::ops::RangeInclusive<u64>| matches!(about, About::Tag(tag) if tag.client == client && seqs.contains(&tag.seq));
+        if let Message::Ok { instance, value } = answer
+            && *instance > self.learner.learned()
+        {
+            // The answer shows the words, not the marks.
+            let entry = match value.as_bytes().starts_with(SAFE_READ.as_bytes()) {
+                true => Entry::Read { instance: *instance, tagged: None, value: value.clone() },
+                false => Entry::Write(value.clone()),
+            };
+            self.requests.on_answered_untagged(&entry);
+        }
+        match answer {
+            Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
+                self.requests.on_answered(|about| *about == About::Instance(*instance));
+            }
+            Message::Done { first, last, client, seq } => {
+                let seqs = *seq..=seq.saturating_add(last.0 - first.0);
+                self.requests.on_answered(|about| is_tag(about, *client, seqs.clone()));
+            }
+            Message::Answer { client, seq, .. } | Message::Refused { client, seq, .. } => {
+                self.requests.on_answered(|about| is_tag(about, *client, *seq..=*seq));
+            }
+            Message::Error { reason } => {
+                self.requests.on_answered(|about| *about == About::Error(reason.clone()));
+            }
+            _ => return,
+        }
+        self.note_answer(from, answer, out);
+    }
+
+    /// A client's line.
+    pub(super) fn on_request(&mut self, request: Request, now: Micros, out: &mut Outbox) {
+        let wanted = match request {
+            Request::Quit => return out.event(Event::Quit),
+            Request::History(instance) => return self.on_history(instance, now),
+            Request::Misplaced(instance, _) => {
+                let reason = format!(
+                    "Request {instance} with a value: nobody chooses an instance; to write, say Request 0 VALUE, \
+                     to read, Request {instance}"
+                );
+                return self.refuse(None, &reason, now, out);
+            }
+            Request::Write(value) => Wanted::Write(value),
+            Request::Read => Wanted::Read,
+            // A classic node knows no tags.
+            Request::Submit(..) | Request::TaggedRead(_) if self.classic.is_some() => return,
+            Request::Submit(tagged, value) => Wanted::Tagged(tagged, value),
+            Request::TaggedRead(tagged) => Wanted::TaggedRead(tagged),
+        };
+        if let Some(reason) = wanted.refusal() {
+            return self.refuse(Some(&wanted), reason, now, out);
+        }
+        let rank = self.rank();
+        if self.answer_if_done(&wanted, rank, now)
+            || (wanted.tagged().is_some() && self.leader.is_under_way(&wanted))
+        {
+            return;
+        }
+        let refused = wanted.clone();
+        if !self.requests.add(wanted, rank, now) && self.leader.is_leading() {
+            self.refuse(Some(&refused), "too many requests wait; try again later", now, out);
+        }
+    }
+
+    fn on_history(&mut self, instance: Instance, now: Micros) {
+        let learned = self.learner.learned();
+        let answer = match self.history.reads(instance) {
+            Some(value) => Message::Ok { instance, value },
+            // The classic grammar has no word for it.
+            None if self.classic.is_some() => return,
+            None => Message::NotYet { instance, learned },
+        };
+        let rank = self.rank();
+        self.requests.owe(About::Instance(instance), answer, rank, now);
+    }
+
+    fn refuse(&mut self, wanted: Option<&Wanted>, reason: &str, now: Micros, out: &mut Outbox) {
+        if self.classic.is_some() {
+            return out.event(Event::Warning(format!("request refused: {reason}")));
+        }
+        let rank = self.rank();
+        let reason = Value::from(reason);
+        let (about, answer) = match wanted.and_then(Wanted::tagged) {
+            Some(tagged) => {
+                let (client, seq) = (tagged.tag.client, tagged.tag.seq);
+                (About::Tag(tagged.tag), Message::Refused { client, seq, reason })
+            }
+            None => (About::Error(reason.clone()), Message::Error { reason }),
+        };
+        self.requests.owe(about, answer, rank, now);
+    }
+}

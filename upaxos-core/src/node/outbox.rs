@@ -1,0 +1,197 @@
+//! What a step of the node wants done, in the lanes that safety asks for.
+//!
+//! Owns no decision. The roles fill it; whoever drives the node empties it in this order: send
+//! `early`, append `records`, sync if [`Outbox::needs_sync`], send `after_sync`, hand `after_sync` back
+//! through [`Node::synced`](super::Node::synced). Sending a line of `after_sync` before the sync breaks
+//! the promise that a vote is durable (README, "What is promised", 5).
+
+use std::fmt;
+
+use crate::record::Record;
+use crate::types::{Ballot, Instance, NodeId, Value};
+use crate::wire::{Line, Message};
+
+/// The effects of a step.
+#[derive(Debug)]
+pub struct Outbox {
+    me: NodeId,
+    /// Lines that claim nothing about our disk.
+    pub early: Vec<Line>,
+    /// What must reach the disk, in this order.
+    pub records: Vec<Record>,
+    /// Lines that claim what `records` says, and so may only follow a sync.
+    pub after_sync: Vec<Line>,
+    /// What people and their programs want to know of.
+    pub events: Vec<Event>,
+    flush: bool,
+}
+
+impl Outbox {
+    /// An empty outbox of node `me`.
+    pub fn new(me: NodeId) -> Outbox {
+        let lanes = || (Vec::new(), Vec::new());
+        let ((early, after_sync), records, events) = (lanes(), Vec::new(), Vec::new());
+        Outbox { me, early, records, after_sync, events, flush: false }
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.early.is_empty()
+            && self.records.is_empty()
+            && self.after_sync.is_empty()
+            && self.events.is_empty()
+            && !self.flush
+    }
+
+    /// Whether what was appended, now or in earlier steps, must be synced now.
+    pub fn needs_sync(&self) -> bool {
+        self.flush || !self.after_sync.is_empty()
+    }
+
+    /// Empties all lanes, keeping their memory.
+    pub fn clear(&mut self) {
+        self.early.clear();
+        self.records.clear();
+        self.after_sync.clear();
+        self.events.clear();
+        self.flush = false;
+    }
+
+    /// Adds a line for now; an answer to a client that goes on from the one before extends it.
+    pub(super) fn send(&mut self, message: Message) {
+        if let (
+            Some(Line::Node(_, Message::Done { first, last, client, seq })),
+            Message::Done { first: next, last: new_last, client: same, seq: next_seq },
+        ) = (self.early.last_mut(), &message)
+            && last.next() == *next
+            && *client == *same
+            && *seq + (last.0 - first.0) + 1 == *next_seq
+        {
+            *last = *new_last;
+            return;
+        }
+        self.early.push(Line::Node(self.me, message));
+    }
+
+    pub(super) fn send_line(&mut self, line: Line) {
+        self.early.push(line);
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Asks for a sync although nothing waits for it: lazily appended records should not stay
+    /// volatile for long.
+    pub(super) fn flush(&mut self) {
+        self.flush = true;
+    }
+
+    /// Adds a record; a `chosen` that goes on from the one before extends it.
+    pub(super) fn persist(&mut self, record: Record) {
+        if let (
+            Some(Record::Chosen { last, ballot, .. }),
+            Record::Chosen { first, last: new_last, ballot: same },
+        ) = (self.records.last_mut(), &record)
+            && last.next() == *first
+            && *ballot == *same
+        {
+            *last = *new_last;
+            return;
+        }
+        self.records.push(record);
+    }
+
+    /// Adds a line for after the sync; a range of accepts that goes on from the one before extends it.
+    pub(super) fn after_sync(&mut self, message: Message) {
+        if let (
+            Some(Line::Node(_, Message::Accepts { last, ballot, .. })),
+            Message::Accepts { first, last: new_last, ballot: same },
+        ) = (self.after_sync.last_mut(), &message)
+            && last.next() == *first
+            && *ballot == *same
+        {
+            *last = *new_last;
+            return;
+        }
+        self.after_sync.push(Line::Node(self.me, message));
+    }
+}
+
+/// Something that happened to this node. `Display` is the text for its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This node learned an instance; `reads` is what `Request I` answers from now on.
+    Learned {
+        /// Which instance.
+        instance: Instance,
+        /// What it reads.
+        reads: Value,
+    },
+    /// A client was answered, by this node or by one that was overheard.
+    Answered {
+        /// Who answered.
+        by: NodeId,
+        /// Which instance.
+        instance: Instance,
+        /// What the answer says; absent when it names a range this node has not learned yet.
+        value: Option<Value>,
+    },
+    /// This node leads.
+    Leads(Ballot),
+    /// This node no longer runs its ballot, because it heard of a higher one, or that another value
+    /// stands in its own.
+    SteppedDown {
+        /// The ballot given up, for ever.
+        ballot: Ballot,
+        /// What it gave way to.
+        to: Ballot,
+    },
+    /// This node follows a new leader.
+    Follows {
+        /// The leader.
+        leader: NodeId,
+        /// Its ballot.
+        ballot: Ballot,
+    },
+    /// This node may not vote until these nodes have remembered its identity.
+    WaitsFor(Vec<NodeId>),
+    /// Enough peers remember this node: it votes.
+    MayVote,
+    /// This node must not vote in this life, and how to come back.
+    MayNotVote(String),
+    /// Something an operator should look at.
+    Warning(String),
+    /// Somebody asks all nodes to end.
+    Quit,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Learned { instance, reads } => write!(f, "learn {instance} {reads}"),
+            Event::Answered { by, instance, value: Some(value) } => {
+                write!(f, "OK {instance} {value} (answered by {by})")
+            }
+            Event::Answered { by, instance, value: None } => {
+                write!(f, "OK {instance} (answered by {by}; not learned here yet)")
+            }
+            Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
+            Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
+            Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
+            Event::WaitsFor(nodes) => {
+                let nodes: Vec<_> = nodes.iter().map(NodeId::to_string).collect();
+                write!(
+                    f,
+                    "may not vote yet: waiting for node {} to remember this node's identity",
+                    nodes.join(" and node ")
+                )
+            }
+            Event::MayVote => write!(f, "may vote: enough peers remember this node"),
+            Event::MayNotVote(reason) => write!(f, "refuses to vote: {reason}"),
+            Event::Warning(text) => f.write_str(text),
+            Event::Quit => write!(f, "asked to quit"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Gaps: asking for what is chosen and not known here, and telling those who ask.
+//!
+//! Owns the pace of both. Asking waits for the answer to come by itself, by rank, and is silent when
+//! the same question is overheard; answering comes from the leader first, and never repeats an
+//! instance within one timeout. It decides nothing about the log.
+
+use std::collections::BTreeMap;
+
+use super::history::History;
+use super::outbox::Outbox;
+use crate::types::{Instance, Micros};
+use crate::wire::Message;
+
+/// How long a gap may close by itself, and each rank's wait after that.
+const PATIENCE: Micros = Micros::from_millis(15);
+const RANK_STEP: Micros = Micros::from_millis(2);
+/// How soon to ask on after an answer that helped.
+const ASK_ON: Micros = Micros::from_millis(4);
+const RETRY_MIN: Micros = Micros::from_millis(50);
+const RETRY_MAX: Micros = Micros::from_millis(400);
+/// How many instances one question asks for, and how many bytes one answer has at most.
+const ASK_INSTANCES: u64 = 4096;
+const ANSWER_BYTES: usize = 256 << 10;
+/// How long each rank waits for the one before it to answer.
+const ANSWER_STEP: Micros = Micros::from_millis(10);
+/// One timeout: an instance is not told twice within it.
+const TOLD_LATELY: Micros = Micros::from_millis(40);
+const MAX_OWED: usize = 64;
+
+/// What this node asks for, and what it has been asked.
+#[derive(Debug)]
+pub struct Repair {
+    ask_at: Option<Micros>,
+    retry_after: Micros,
+    learned: Instance,
+    has_asked: bool,
+    owed: BTreeMap<Instance, (Micros, Instance)>,
+    told: BTreeMap<Instance, Micros>,
+}
+
+impl Repair {
+    /// Nothing asked.
+    pub fn new() -> Repair {
+        Repair {
+            ask_at: None,
+            retry_after: RETRY_MIN,
+            learned: Instance(0),
+            has_asked: false,
+            owed: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Asks for what is chosen up to `target` and not learned, when it is time.
+    pub fn ask(&mut self, learned: Instance, target: Instance, rank: usize, now: Micros, out: &mut Outbox) {
+        if target <= learned {
+            self.learned = learned;
+            self.ask_at = None;
+            self.retry_after = RETRY_MIN;
+            self.has_asked = false;
+            return;
+        }
+        let patience = PATIENCE + RANK_STEP * rank as u64;
+        if learned > self.learned {
+            self.learned = learned;
+            self.retry_after = RETRY_MIN;
+            self.ask_at = Some(now + if self.has_asked { ASK_ON } else { patience });
+        }
+        if now < *self.ask_at.get_or_insert(now + patience) {
+            return;
+        }
+        let last = Instance(target.0.min(learned.0 + ASK_INSTANCES));
+        out.send(Message::Gap { first: learned.next(), last });
+        self.has_asked = true;
+        self.ask_at = Some(now + self.retry_after);
+        self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
+    }
+
+    /// Somebody else asks: this node need not, if that covers its own gap.
+    pub fn on_overheard(&mut self, first: Instance, last: Instance, learned: Instance, now: Micros) {
+        if first <= learned.next() && learned < last && self.ask_at.is_some() {
+            self.ask_at = self.ask_at.max(Some(now + RETRY_MIN));
+        }
+    }
+
+    /// Somebody asks: this node owes the answer after `rank` others have had their time.
+    pub fn owe(&mut self, first: Instance, last: Instance, rank: usize, now: Micros) {
+        if self.owed.len() < MAX_OWED {
+            self.owed.insert(first, (now + ANSWER_STEP * rank as u64, last));
+        }
+    }
+
+    /// Somebody tells what is chosen at an instance.
+    pub fn on_told(&mut self, instance: Instance, now: Micros) {
+        if self.told.len() < ASK_INSTANCES as usize * 2 {
+            self.told.insert(instance, now);
+        }
+        self.owed.remove(&instance);
+    }
+
+    /// Tells what it owes.
+    pub fn answer(&mut self, history: &History, now: Micros, out: &mut Outbox) {
+        if self.told.is_empty() && self.owed.is_empty() {
+            return;
+        }
+        self.told.retain(|_, at| now.since(*at) < TOLD_LATELY);
+        let due: Vec<_> =
+            self.owed.iter().filter(|(_, (at, _))| now >= *at).map(|(f, (_, l))| (*f, *l)).collect();
+        for (first, last) in due {
+            self.owed.remove(&first);
+            self.tell(first, last, history, now, out);
+        }
+    }
+
+    /// When the next question or answer is due.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.owed.values().map(|(at, _)| *at).chain(self.ask_at).min()
+    }
+
+    fn tell(&mut self, first: Instance, last: Instance, history: &History, now: Micros, out: &mut Outbox) {
+        let mut bytes = 0;
+        for instance in (first.0..=last.0).map(Instance) {
+            let Some(value) = history.value(instance) else { return };
+            if bytes > ANSWER_BYTES {
+                return;
+            }
+            if self.told.contains_key(&instance) {
+                continue;
+            }
+            bytes += value.as_bytes().len() + 8;
+            self.told.insert(instance, now);
+            out.send(Message::Written { instance, value: value.clone() });
+        }
+    }
+}
