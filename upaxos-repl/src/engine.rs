@@ -19,7 +19,7 @@ use crate::table;
 use crate::watch::Watch;
 
 /// How long to listen before a picture of the group counts as complete: several beats.
-const LISTEN: Micros = Micros::from_millis(600);
+const LISTEN: Micros = Micros::from_millis(250);
 
 /// Work, as it was typed, and whom to tell when it is done.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub enum Event {
 pub struct Settings {
     /// Where the group meets.
     pub place: Options,
-    /// A random number, new for every run.
-    pub client: u64,
+    /// Who asks.
+    pub client: Client,
     /// How long a request may take.
     pub patience: Duration,
 }
@@ -64,7 +64,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
         match Socket::open(&sender) {
             Ok(socket) => {
                 let _ = tell.send(Ok(()));
-                Engine::new(socket, &settings, output).run(&queue);
+                Engine::new(socket, settings, output).run(&queue);
             }
             Err(error) => drop(tell.send(Err(error))),
         }
@@ -111,12 +111,12 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(socket: Socket, settings: &Settings, output: Output) -> Engine {
+    fn new(socket: Socket, settings: Settings, output: Output) -> Engine {
         let patience = Micros(u64::try_from(settings.patience.as_micros()).unwrap_or(u64::MAX));
         Engine {
             socket,
-            client: Client::new(settings.client),
-            view: View::default(),
+            view: View::new(settings.client.dialect()),
+            client: settings.client,
             watch: Watch::default(),
             output,
             patience,
@@ -182,10 +182,13 @@ impl Engine {
 
     fn on_job(&mut self, job: Job) -> Result<()> {
         match &job.work {
-            Work::Ask(ask) => {
-                let ticket = self.client.ask(ask.clone(), self.now(), self.patience);
-                self.asked.insert(ticket, job);
-            }
+            Work::Ask(ask) => match self.client.ask(ask.clone(), self.now(), self.patience) {
+                Ok(ticket) => drop(self.asked.insert(ticket, job)),
+                Err(why) => {
+                    self.output.complain(&why.to_string())?;
+                    let _ = job.done.send(Status::Usage);
+                }
+            },
             Work::Status => self.shows.push(job),
             Work::Quit => {
                 self.socket.send(&[b"quit".to_vec()]).context("cannot send quit to the group")?;

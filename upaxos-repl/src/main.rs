@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use upaxos_core::client::Status;
+use upaxos_core::client::{Client, Status};
 use upaxos_core::net::{OpenError, Options, Transport};
+use upaxos_core::wire::Dialect;
 
 mod command;
 mod engine;
@@ -60,6 +61,10 @@ struct Args {
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
+    /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
+    #[arg(long)]
+    classic: bool,
+
     /// A command to carry out instead of prompting; may be given several times
     #[arg(short = 'e', value_name = "COMMAND", conflicts_with = "file")]
     commands: Vec<String>,
@@ -94,7 +99,8 @@ fn run(args: Args) -> Result<Status> {
         ..Options::default()
     };
     let client = getrandom::u64().context("cannot draw a random client id from the system")?;
-    let settings = engine::Settings { place, client, patience: args.timeout };
+    let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
+    let settings = engine::Settings { place, client: Client::new(client, dialect), patience: args.timeout };
     if !args.commands.is_empty() {
         let commands = args.commands.into_iter().map(|command| Ok(command.into_bytes()));
         return Session::piped(settings, args.json)?.run("command", commands);
