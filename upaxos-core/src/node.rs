@@ -14,6 +14,7 @@ mod leader;
 mod learner;
 mod messages;
 mod outbox;
+mod recovery;
 mod repair;
 mod requests;
 
@@ -27,6 +28,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use outbox::{Event, Outbox};
+pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::{About, Requests, Wanted};
 
@@ -72,24 +74,6 @@ pub struct Config {
     pub classic: bool,
     /// The pace.
     pub timing: Timing,
-    /// The random number that the data directory was made with, at most 63 bits.
-    pub incarnation: u64,
-    /// A random number made at this start, at most 63 bits.
-    pub boot: u64,
-}
-
-/// Why a log cannot be taken up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecoverError {
-    /// A record refers to an instance that the records before it do not lead up to.
-    #[error("record {record:?} does not follow from the records before it (learned up to {learned})")]
-    OutOfOrder {
-        /// The record.
-        record: String,
-        /// How far the records before it had learned.
-        learned: Instance,
-    },
 }
 
 /// What came in and was dropped, by reason. Monotone.
@@ -137,54 +121,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that takes up `records`, in the order in which they were written; none at a first start.
-    ///
-    /// # Errors
-    /// When the records contradict each other, which checksums cannot see.
-    pub fn recover(config: Config, records: impl IntoIterator<Item = Record>) -> Result<Node, RecoverError> {
-        let Config { id, n, classic, timing, .. } = config;
-        let group = Group::first(n);
-        let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
-        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
-        let boot = Boot { incarnation: config.incarnation, start: 1, boot: config.boot };
-        let mut recovery = Recovery {
-            acceptor: Acceptor::new(classic),
-            history: History::new(dialect),
-            learned: Instance(0),
-            identity: Identity::new(id, boot, timing, !classic),
-        };
-        for record in records {
-            recovery.take(&record)?;
-        }
-        let Recovery { acceptor, history, learned, identity } = recovery;
-        let mut node = Node {
-            id,
-            n,
-            dialect,
-            numbering,
-            timing,
-            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing)),
-            group,
-            identity,
-            election: Election::new(id, numbering, timing),
-            acceptor,
-            learner: Learner::default(),
-            leader: Leader::new(),
-            history,
-            requests: Requests::new(timing),
-            repair: Repair::new(),
-            durable: learned,
-            claimed: learned,
-            foreign: BTreeSet::new(),
-            beat_at: Micros(0),
-            stance: Stance::Waits,
-            warned_of_twin: false,
-            dropped: Dropped::default(),
-        };
-        node.learner.recover(learned);
-        Ok(node)
-    }
-
     /// Writes down that this life has begun. To be made durable before anything else is done.
     pub fn start(&mut self, now: Micros, out: &mut Outbox) {
         let Boot { start, boot, .. } = self.identity.boot();
@@ -410,7 +346,10 @@ impl Node {
     }
 
     fn propose_value(&mut self, value: Value, wanted: Option<Wanted>, now: Micros, out: &mut Outbox) {
-        self.leader.propose(value, wanted, &mut self.acceptor, now, out);
+        let instance = self.leader.propose(value.clone(), wanted, &mut self.acceptor, now, out);
+        if let Some(ballot) = self.leader.ballot() {
+            self.learner.on_write(&self.group, instance, ballot, &value);
+        }
     }
 
     /// Writes what is wanted, as far as there is room.
@@ -556,46 +495,3 @@ impl Node {
         }
     }
 }
-
-/// What is rebuilt from the log.
-struct Recovery {
-    acceptor: Acceptor,
-    history: History,
-    learned: Instance,
-    identity: Identity,
-}
-
-impl Recovery {
-    fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
-        self.acceptor.recover(record);
-        self.identity.recover(record);
-        match record {
-            Record::Chosen { first, last, .. } => {
-                for instance in (first.0..=last.0).map(Instance) {
-                    let accepted = self.acceptor.accepted(instance).map(|(_, value)| value.clone());
-                    self.learn(record, instance, accepted)?;
-                }
-            }
-            Record::Learn { instance, value } => self.learn(record, *instance, Some(value.clone()))?,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn learn(
-        &mut self,
-        record: &Record,
-        instance: Instance,
-        value: Option<Value>,
-    ) -> Result<(), RecoverError> {
-        let out_of_order = || RecoverError::OutOfOrder { record: record.to_string(), learned: self.learned };
-        let value = value.filter(|_| instance == self.learned.next()).ok_or_else(out_of_order)?;
-        self.history.learn(instance, value);
-        self.learned = instance;
-        self.acceptor.forget_through(instance);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests;

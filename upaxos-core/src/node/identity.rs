@@ -36,13 +36,13 @@ enum Standing {
 }
 
 impl Identity {
-    /// A node in the life `boot`. Where `guarded` is false (a classic group cannot register) it may
-    /// vote at once.
-    pub fn new(me: NodeId, boot: Boot, timing: Timing, guarded: bool) -> Identity {
+    /// A node that has not begun a life. Where `guarded` is false (a classic group cannot register) it
+    /// may vote at once.
+    pub fn new(me: NodeId, timing: Timing, guarded: bool) -> Identity {
         let standing = if guarded { Standing::Waiting } else { Standing::Votes };
         Identity {
             me,
-            boot,
+            boot: Boot { incarnation: 0, start: 0, boot: 0 },
             timing,
             is_member: false,
             remembers: BTreeMap::new(),
@@ -60,6 +60,11 @@ impl Identity {
             Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
             _ => {}
         }
+    }
+
+    /// Begins a life.
+    pub fn begin(&mut self, boot: Boot) {
+        self.boot = boot;
     }
 
     /// Which life of which directory this is.

@@ -241,7 +241,7 @@ impl Leader {
             .any(|flight| flight.wanted.as_ref().is_some_and(|other| other.is_same(wanted)))
     }
 
-    /// Writes a value in the next free instance: what `wanted` asks for, or what phase 1 found.
+    /// Writes a value in the next free instance, and says which: what `wanted` asks for, or what phase 1 found.
     ///
     /// # Panics
     /// When this node does not lead.
@@ -252,11 +252,12 @@ impl Leader {
         acceptor: &mut Acceptor,
         now: Micros,
         out: &mut Outbox,
-    ) {
+    ) -> Instance {
         let Phase::Leading(leading) = &mut self.phase else { panic!("only a leader proposes") };
         let instance = leading.next;
         leading.next = instance.next();
         self.write(instance, value, wanted, acceptor, now, out);
+        instance
     }
 
     /// Takes note that `instance` is learned; hands back what was under way there.

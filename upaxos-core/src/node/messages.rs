@@ -72,8 +72,12 @@ impl Node {
             Message::Register { n, .. } if *n != self.n => self.mark_foreign(from, *n, out),
             _ => {}
         }
-        let is_registration = matches!(message, Message::Register { n, .. } if *n == self.n);
-        if self.foreign.contains(&from) && !is_registration {
+        // Whoever has lost its disk may ask, and read; it must not vote.
+        let is_question = match message {
+            Message::Register { n, .. } => *n == self.n,
+            message => matches!(message, Message::Gap { .. }),
+        };
+        if self.foreign.contains(&from) && !is_question {
             self.dropped.foreign += 1;
             return false;
         }

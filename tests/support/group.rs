@@ -1,0 +1,261 @@
+//! A group of real nodes on a virtual clock, for directed scenarios.
+//!
+//! Every line is printed and parsed on its way. A crash loses what was not synced. The test decides
+//! which lines arrive. (The seeded simulator explores by chance; this harness follows a script.)
+
+use std::collections::VecDeque;
+
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use upaxos_core::record::Record;
+use upaxos_core::types::{Instance, Micros, NodeId};
+use upaxos_core::wire::{self, Dialect, Line, Packer};
+
+/// Whether a line from one node (or a client: `None`) reaches another.
+pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
+
+pub struct Group {
+    pub n: u16,
+    pub now: Micros,
+    pub members: Vec<Member>,
+    /// Everything that was ever sent, with its sender.
+    pub sent: Vec<(Option<u16>, Line)>,
+    pub filter: Filter,
+    classic: bool,
+    queue: VecDeque<(Option<u16>, Vec<u8>)>,
+    boots: u64,
+}
+
+pub struct Member {
+    pub id: u16,
+    pub node: Option<Node>,
+    pub durable: Vec<Record>,
+    volatile: Vec<Record>,
+    pub incarnation: u64,
+    pub events: Vec<Event>,
+}
+
+impl Group {
+    pub fn new(n: u16) -> Group {
+        Group::with(n, false)
+    }
+
+    pub fn with(n: u16, classic: bool) -> Group {
+        let member = |id| Member {
+            id,
+            node: None,
+            durable: Vec::new(),
+            volatile: Vec::new(),
+            incarnation: 1000 + u64::from(id),
+            events: Vec::new(),
+        };
+        Group {
+            n,
+            now: Micros(0),
+            members: (0..n).map(member).collect(),
+            sent: Vec::new(),
+            filter: Box::new(|_, _, _| true),
+            classic,
+            queue: VecDeque::new(),
+            boots: 0,
+        }
+    }
+
+    /// All members started, and a leader elected.
+    pub fn ready(n: u16) -> Group {
+        let mut group = Group::new(n);
+        (0..n).for_each(|id| group.start(id));
+        group.run_until("a leader", |group| group.leader().is_some());
+        group
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        if self.classic { Dialect::Classic } else { Dialect::Extended }
+    }
+
+    pub fn start(&mut self, id: u16) {
+        self.boots += 1;
+        let (now, boot) = (self.now, self.boots);
+        let config = Config { id: NodeId(id), n: self.n, classic: self.classic, timing: Timing::default() };
+        let member = &mut self.members[usize::from(id)];
+        member.volatile.clear();
+        let mut recovery = Recovery::new(config);
+        for record in &member.durable {
+            let mut text = Vec::new();
+            record.encode(&mut text);
+            recovery.take(&Record::parse(&text).unwrap()).unwrap();
+        }
+        let mut node = recovery.finish(member.incarnation, boot);
+        let mut out = Outbox::new(NodeId(id));
+        node.start(now, &mut out);
+        member.node = Some(node);
+        self.drain(id, out);
+        self.step(id, |node, now, out| node.tick(now, out));
+    }
+
+    /// Ends a node at once: what was not synced is gone.
+    pub fn crash(&mut self, id: u16) {
+        let member = &mut self.members[usize::from(id)];
+        member.node = None;
+        member.volatile.clear();
+    }
+
+    /// The disk is lost too.
+    pub fn wipe(&mut self, id: u16) {
+        self.crash(id);
+        let member = &mut self.members[usize::from(id)];
+        member.durable.clear();
+        member.incarnation += 1000;
+    }
+
+    pub fn node(&self, id: u16) -> &Node {
+        self.members[usize::from(id)].node.as_ref().expect("the node runs")
+    }
+
+    pub fn leader(&self) -> Option<u16> {
+        let leads = |member: &&Member| member.node.as_ref().is_some_and(Node::is_leading);
+        self.members.iter().filter(leads).max_by_key(|m| m.node.as_ref().and_then(Node::ballot)).map(|m| m.id)
+    }
+
+    /// A client says something to all.
+    pub fn say(&mut self, line: &str) {
+        self.queue.push_back((None, line.as_bytes().to_vec()));
+    }
+
+    /// A line reaches one node, now, whoever it claims to be from.
+    pub fn tell(&mut self, id: u16, line: &str) {
+        let line = wire::parse_line(line.as_bytes(), self.dialect()).expect("a line of the wire");
+        self.step(id, |node, now, out| node.handle(now, line, out));
+        self.step(id, |node, now, out| node.tick(now, out));
+    }
+
+    /// Delivers what is under way, and lets time pass.
+    pub fn run_for(&mut self, ms: u64) {
+        let end = self.now + Micros::from_millis(ms);
+        while self.now < end {
+            self.deliver();
+            let now = self.now;
+            let next =
+                self.members.iter().filter_map(|m| m.node.as_ref()).map(|node| node.deadline(now)).min();
+            self.now = next.unwrap_or(end).clamp(now + Micros(50), end);
+            for id in 0..self.n {
+                if self.members[usize::from(id)].node.is_some() {
+                    self.step(id, |node, now, out| node.tick(now, out));
+                }
+            }
+        }
+        self.deliver();
+    }
+
+    /// Lets time pass until something holds, for at most a minute of it.
+    pub fn run_until(&mut self, what: &str, mut holds: impl FnMut(&Group) -> bool) {
+        for _ in 0..6_000 {
+            if holds(self) {
+                return;
+            }
+            self.run_for(10);
+        }
+        panic!("{what}: not within a minute\n{}", self.view());
+    }
+
+    /// What every node knows, for failures.
+    pub fn view(&self) -> String {
+        let lines = self.members.iter().map(|member| match &member.node {
+            Some(node) => format!(
+                "{}: learned {}, ballot {:?}, leads {}, last events {:?}",
+                member.id,
+                node.learned(),
+                node.ballot(),
+                node.is_leading(),
+                member.events.iter().rev().take(4).collect::<Vec<_>>()
+            ),
+            None => format!("{}: down", member.id),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// What each instance reads at a node.
+    pub fn reads(&self, id: u16) -> Vec<String> {
+        let node = self.node(id);
+        (1..=node.learned().0).map(|i| node.reads(Instance(i)).unwrap().to_string()).collect()
+    }
+
+    /// The lines that a node sent, as text.
+    pub fn said_by(&self, id: u16) -> Vec<String> {
+        let by = self.sent.iter().filter(|(from, _)| *from == Some(id));
+        by.map(|(_, line)| String::from_utf8_lossy(&line.to_bytes(self.dialect())).into_owned()).collect()
+    }
+
+    /// All lines of nodes whose text contains `part`.
+    pub fn said(&self, part: &str) -> Vec<String> {
+        (0..self.n).flat_map(|id| self.said_by(id)).filter(|line| line.contains(part)).collect()
+    }
+
+    /// No two nodes read an instance differently.
+    pub fn assert_agreement(&self) {
+        for (a, b) in (0..self.n).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            let running = |id: u16| self.members[usize::from(id)].node.is_some();
+            if running(a) && running(b) {
+                let (a, b) = (self.reads(a), self.reads(b));
+                let common = a.len().min(b.len());
+                assert_eq!(a[..common], b[..common], "{}", self.view());
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let mut budget = 200_000;
+        while let Some((from, datagram)) = self.queue.pop_front() {
+            budget -= 1;
+            assert!(budget > 0, "the group talks without end\n{}", self.view());
+            let lines: Vec<Line> = wire::lines(&datagram, self.dialect()).map(Result::unwrap).collect();
+            for id in 0..self.n {
+                if self.members[usize::from(id)].node.is_none() {
+                    continue;
+                }
+                for line in &lines {
+                    if (self.filter)(from, id, line) {
+                        self.step(id, |node, now, out| node.handle(now, line.clone(), out));
+                    }
+                }
+                self.step(id, |node, now, out| node.tick(now, out));
+            }
+        }
+    }
+
+    fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, Micros, &mut Outbox)) {
+        let now = self.now;
+        let Some(node) = &mut self.members[usize::from(id)].node else { return };
+        let mut out = Outbox::new(NodeId(id));
+        act(node, now, &mut out);
+        self.drain(id, out);
+    }
+
+    /// What the daemon's loop does, with this disk and this network.
+    fn drain(&mut self, id: u16, mut out: Outbox) {
+        loop {
+            self.send(id, &out.early);
+            let now = self.now;
+            let member = &mut self.members[usize::from(id)];
+            member.events.append(&mut out.events);
+            member.volatile.append(&mut out.records);
+            if !out.needs_sync() {
+                return;
+            }
+            member.durable.append(&mut member.volatile);
+            let sent = std::mem::take(&mut out.after_sync);
+            self.send(id, &sent);
+            out.clear();
+            let node = self.members[usize::from(id)].node.as_mut().expect("it runs");
+            node.synced(now, &sent, &mut out);
+        }
+    }
+
+    fn send(&mut self, id: u16, lines: &[Line]) {
+        let mut packer = Packer::new(self.dialect(), 1400);
+        for line in lines {
+            packer.push(line);
+            self.sent.push((Some(id), line.clone()));
+        }
+        self.queue.extend(packer.finish().into_iter().map(|datagram| (Some(id), datagram)));
+    }
+}

@@ -1,0 +1,132 @@
+//! From the records of earlier lives to a node.
+//!
+//! Owns the order in which the log is taken up again; the roles know what each record means to them.
+
+use std::collections::BTreeSet;
+
+use super::acceptor::Acceptor;
+use super::classic::Classic;
+use super::election::Election;
+use super::history::History;
+use super::identity::Identity;
+use super::leader::Leader;
+use super::learner::Learner;
+use super::repair::Repair;
+use super::requests::Requests;
+use super::{Config, Dropped, Node};
+use crate::record::Record;
+use crate::types::{Group, Instance, MAX_NUMBER, Micros, Numbering, Value};
+use crate::wire::{Boot, Dialect, Stance};
+
+/// Why a log cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// A record refers to an instance that the records before it do not lead up to.
+    #[error("record {record:?} does not follow from the records before it (learned up to {learned})")]
+    OutOfOrder {
+        /// The record.
+        record: String,
+        /// How far the records before it had learned.
+        learned: Instance,
+    },
+}
+
+/// A node in the making: takes the records of its log in the order in which they were written.
+#[derive(Debug)]
+pub struct Recovery {
+    config: Config,
+    acceptor: Acceptor,
+    history: History,
+    learned: Instance,
+    identity: Identity,
+    starts: u64,
+}
+
+impl Recovery {
+    /// Begins with an empty log.
+    pub fn new(config: Config) -> Recovery {
+        let classic = config.classic;
+        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
+        Recovery {
+            acceptor: Acceptor::new(classic),
+            history: History::new(dialect),
+            learned: Instance(0),
+            identity: Identity::new(config.id, config.timing, !classic),
+            starts: 0,
+            config,
+        }
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// When it contradicts those before it, which checksums cannot see.
+    pub fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
+        self.acceptor.recover(record);
+        self.identity.recover(record);
+        match record {
+            Record::Start { start, .. } => self.starts = self.starts.max(*start),
+            Record::Chosen { first, last, .. } => {
+                for instance in (first.0..=last.0).map(Instance) {
+                    let accepted = self.acceptor.accepted(instance).map(|(_, value)| value.clone());
+                    self.learn(record, instance, accepted)?;
+                }
+            }
+            Record::Learn { instance, value } => self.learn(record, *instance, Some(value.clone()))?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The node, in a new life: `incarnation` is the random number that the data directory was made
+    /// with, `boot` one made for this start; of both, 63 bits are used.
+    pub fn finish(self, incarnation: u64, boot: u64) -> Node {
+        let Recovery { config, acceptor, history, learned, mut identity, starts } = self;
+        let Config { id, n, classic, timing } = config;
+        let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
+        identity.begin(Boot { incarnation, start: starts + 1, boot });
+        let group = Group::first(n);
+        let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
+        let mut learner = Learner::default();
+        learner.recover(learned);
+        Node {
+            id,
+            n,
+            dialect: if classic { Dialect::Classic } else { Dialect::Extended },
+            numbering,
+            timing,
+            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing)),
+            group,
+            identity,
+            election: Election::new(id, numbering, timing),
+            acceptor,
+            learner,
+            leader: Leader::new(),
+            history,
+            requests: Requests::new(timing),
+            repair: Repair::new(),
+            durable: learned,
+            claimed: learned,
+            foreign: BTreeSet::new(),
+            beat_at: Micros(0),
+            stance: Stance::Waits,
+            warned_of_twin: false,
+            dropped: Dropped::default(),
+        }
+    }
+
+    fn learn(
+        &mut self,
+        record: &Record,
+        instance: Instance,
+        value: Option<Value>,
+    ) -> Result<(), RecoverError> {
+        let out_of_order = || RecoverError::OutOfOrder { record: record.to_string(), learned: self.learned };
+        let value = value.filter(|_| instance == self.learned.next()).ok_or_else(out_of_order)?;
+        self.history.learn(instance, value);
+        self.learned = instance;
+        self.acceptor.forget_through(instance);
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line of `upaxos-node`, and what a failure exits with.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use upaxos_core::net::{self, OpenError, Transport};
+use upaxos_core::node::{Config, Timing};
+use upaxos_core::types::{Micros, NodeId};
+
+use crate::daemon;
+use crate::logging::Format;
+
+/// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
+///
+/// With flags it is the daemon; the subcommands are tools around it.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "Exit status: 0 done, 1 fault, 2 usage, 77 no privilege.")]
+pub struct Cli {
+    /// What to do instead of running a node.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The daemon's flags.
+    #[command(flatten)]
+    pub daemon: Option<DaemonArgs>,
+}
+
+/// The tools.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the log of a data directory, in the classic form; also while its node runs.
+    Log {
+        /// The data directory.
+        dir: PathBuf,
+    },
+}
+
+/// How to run a node.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Number of members of the first group, whose ids are 0 to N-1.
+    #[arg(short, long = "nodes", value_name = "N", env = "UPAXOS_NODES", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub n: u16,
+
+    /// This node's id.
+    #[arg(short, long, value_name = "ID", env = "UPAXOS_ID")]
+    pub id: u16,
+
+    /// Where the group meets: a host, a subnet's broadcast address, or a multicast group.
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1", env = "UPAXOS_ADDRESS")]
+    pub address: Ipv4Addr,
+
+    /// IP protocol number; with --transport udp, the port (up to 255: port 25000 + P).
+    #[arg(short, long, value_name = "PROTO", default_value_t = 253, env = "UPAXOS_PROTOCOL")]
+    pub protocol: u16,
+
+    /// Data directory, made if it is not there [default: ./upaxos-ID].
+    #[arg(long, value_name = "DIR", env = "UPAXOS_DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// How datagrams travel: raw (straight over IP, needs CAP_NET_RAW) or udp (multicast, no privilege).
+    #[arg(long, default_value = "raw", env = "UPAXOS_TRANSPORT")]
+    pub transport: Transport,
+
+    /// Network interface to speak and listen on.
+    #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
+    pub interface: Option<String>,
+
+    /// Interval between signs of life; a leader that misses four is replaced.
+    #[arg(long, value_name = "TIME", default_value = "100ms", env = "UPAXOS_BEAT", value_parser = beat)]
+    pub beat: Micros,
+
+    /// Speak the classic grammar only: plain Paxos, one instance at a time.
+    #[arg(long, env = "UPAXOS_CLASSIC")]
+    pub classic: bool,
+
+    /// Honour `quit` from beyond loopback, too.
+    #[arg(long, env = "UPAXOS_REMOTE_QUIT")]
+    pub remote_quit: bool,
+
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value = "text", env = "UPAXOS_LOG_FORMAT")]
+    pub log_format: Format,
+
+    /// Say more: -v what is learned and dropped, -vv every line of the wire.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl DaemonArgs {
+    /// What the daemon needs of it.
+    ///
+    /// # Errors
+    /// When the id cannot be a member.
+    pub fn options(&self) -> Result<daemon::Options> {
+        if self.id >= self.n {
+            bail!(
+                "cannot run node {} of {}: the ids of a first group of {} are 0 to {}; pass another -i or -n",
+                self.id,
+                self.n,
+                self.n,
+                self.n - 1
+            );
+        }
+        let net = net::Options {
+            transport: self.transport,
+            address: self.address,
+            protocol: self.protocol,
+            interface: self.interface.clone(),
+            ..net::Options::default()
+        };
+        let (id, n) = (NodeId(self.id), self.n);
+        Ok(daemon::Options {
+            config: Config { id, n, classic: self.classic, timing: Timing { beat: self.beat } },
+            net,
+            dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),
+            remote_quit: self.remote_quit,
+        })
+    }
+}
+
+fn beat(text: &str) -> Result<Micros, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time.as_micros() {
+        micros @ 1_000..=10_000_000 => Ok(Micros(micros as u64)),
+        _ => Err("must be between 1ms and 10s".into()),
+    }
+}
+
+/// The exit status that the contract gives to a failure.
+pub fn exit_status(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<OpenError>() {
+        Some(OpenError::NoPrivilege { .. }) => 77,
+        _ => 1,
+    }
+}

@@ -1,0 +1,237 @@
+//! The loop of one node: datagrams in, records to the disk, datagrams out.
+//!
+//! Owns the order of these things, which is what makes a vote durable before it is sent, and the clock.
+//! It decides nothing about the protocol (that is [`Node`]) and nothing about the form of the log (that
+//! is [`Disk`]). While the disk syncs, datagrams queue in the socket and the next batch is larger:
+//! group commit without a timer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use log::{debug, info, log_enabled, trace, warn};
+use upaxos_core::net::{self, Socket};
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
+use upaxos_core::record::Record;
+use upaxos_core::types::Micros;
+use upaxos_core::wire::{self, Dialect, Line, Packer};
+
+use crate::disk::{self, Disk};
+
+/// The largest datagram made of several lines. One lost fragment loses a whole datagram, so batches
+/// stay within what one packet carries on most links, whatever the path would allow.
+const MAX_BATCH: usize = 60_000;
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who it is and how it behaves.
+    pub config: Config,
+    /// Where the group meets.
+    pub net: net::Options,
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Whether to honour `quit` from beyond loopback.
+    pub remote_quit: bool,
+}
+
+/// Runs a node until it is told to end.
+///
+/// # Errors
+/// When the socket, the directory or the log cannot be used; and at once when a write or a sync
+/// fails, since nothing that was not durable may be claimed.
+pub fn run(options: &Options) -> Result<()> {
+    let stop = stop_on_signals()?;
+    let socket = Socket::open(&options.net)?;
+    let mut daemon = Daemon::open(options, socket)?;
+    daemon.announce(options);
+    while !daemon.quits && !stop.load(Ordering::Relaxed) {
+        daemon.turn()?;
+    }
+    daemon.close()
+}
+
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
+    }
+    Ok(stop)
+}
+
+struct Daemon {
+    node: Node,
+    disk: Disk,
+    socket: Socket,
+    out: Outbox,
+    packer: Packer,
+    dialect: Dialect,
+    text: Vec<u8>,
+    origin: Instant,
+    honours_quit: bool,
+    quits: bool,
+    malformed: u64,
+    drops: u64,
+}
+
+impl Daemon {
+    fn open(options: &Options, socket: Socket) -> Result<Daemon> {
+        let Config { id, n, classic, .. } = options.config;
+        let mut recovery = Recovery::new(options.config.clone());
+        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()? };
+        let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |line| {
+            let record = Record::parse(line).map_err(|error| error.to_string())?;
+            recovery.take(&record).map_err(|error| error.to_string())
+        })?;
+        opened.warnings.iter().for_each(|warning| warn!("{warning}"));
+        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
+        let mut daemon = Daemon {
+            node: recovery.finish(opened.identity.incarnation, random()?),
+            disk: opened.disk,
+            out: Outbox::new(id),
+            packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
+            dialect,
+            text: Vec::new(),
+            origin: Instant::now(),
+            honours_quit: options.remote_quit || socket.is_local(),
+            quits: false,
+            malformed: 0,
+            drops: 0,
+            socket,
+        };
+        daemon.node.start(Micros(0), &mut daemon.out);
+        daemon.drain()?;
+        Ok(daemon)
+    }
+
+    fn announce(&self, options: &Options) {
+        let Config { id, n, classic, .. } = options.config;
+        let net::Options { transport, address, protocol, .. } = &options.net;
+        info!(
+            "starting {id} of {n} on {address} protocol {protocol} ({transport}), directory {}, start {}, learned {}",
+            options.dir.display(),
+            self.node.boot().start,
+            self.node.learned()
+        );
+        if classic {
+            info!("speaks the classic grammar; its nodes cannot remember identities, so nothing guards against a lost disk");
+        }
+        if !self.socket.is_local() {
+            warn!("no key: whoever reaches this network can read, forge and disturb; keep it to networks you trust");
+        }
+    }
+
+    fn now(&self) -> Micros {
+        Micros(self.origin.elapsed().as_micros() as u64)
+    }
+
+    /// One turn: receive a batch, handle it, do what the node wants done.
+    fn turn(&mut self) -> Result<()> {
+        let now = self.now();
+        let wait = Duration::from_micros(self.node.deadline(now).since(now).0);
+        let Daemon { node, socket, out, dialect, malformed, origin, .. } = self;
+        socket
+            .receive(Some(wait), &mut |datagram, _| {
+                let now = Micros(origin.elapsed().as_micros() as u64);
+                for line in wire::lines(datagram, *dialect) {
+                    match line {
+                        Ok(line) => {
+                            trace!("<- {line}");
+                            node.handle(now, line, out);
+                        }
+                        Err(error) => {
+                            *malformed += 1;
+                            debug!("dropped a line: {error}");
+                        }
+                    }
+                }
+            })
+            .context("cannot receive from the group's socket")?;
+        let now = self.now();
+        self.node.tick(now, &mut self.out);
+        self.report_drops();
+        self.drain()
+    }
+
+    /// Does what the node wants done, until it wants nothing more.
+    fn drain(&mut self) -> Result<()> {
+        loop {
+            self.note_events();
+            self.send_early()?;
+            for record in &self.out.records {
+                self.text.clear();
+                record.encode(&mut self.text);
+                self.disk.append(&self.text);
+            }
+            if !self.out.needs_sync() {
+                self.out.clear();
+                return Ok(());
+            }
+            // A failed sync ends the node: what the kernel did with the pages is not known.
+            self.disk.commit()?;
+            let sent = std::mem::take(&mut self.out.after_sync);
+            self.out.clear();
+            self.send(&sent)?;
+            let now = self.now();
+            self.node.synced(now, &sent, &mut self.out);
+        }
+    }
+
+    fn send_early(&mut self) -> Result<()> {
+        let early = std::mem::take(&mut self.out.early);
+        self.send(&early)?;
+        self.out.early = early;
+        Ok(())
+    }
+
+    fn send(&mut self, lines: &[Line]) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        for line in lines {
+            trace!("-> {line}");
+            self.packer.push(line);
+        }
+        self.socket.send(&self.packer.finish()).context("cannot send to the group")
+    }
+
+    fn note_events(&mut self) {
+        for event in &self.out.events {
+            match event {
+                Event::Learned { .. } => debug!("{event}"),
+                Event::Answered { .. } if !log_enabled!(log::Level::Info) => {}
+                Event::Warning(_) | Event::WaitsFor(_) => warn!("{event}"),
+                Event::MayNotVote(_) => log::error!("{event}"),
+                Event::Quit if !self.honours_quit => {
+                    warn!("asked to quit from the network: ignored; --remote-quit would allow it");
+                }
+                Event::Quit => {
+                    info!("quits, as asked on the network");
+                    self.quits = true;
+                }
+                _ => info!("{event}"),
+            }
+        }
+    }
+
+    fn report_drops(&mut self) {
+        let drops = self.socket.drops();
+        if drops > self.drops {
+            warn!("the kernel dropped {} datagrams: the receive queue was full ({drops} so far)", drops - self.drops);
+            self.drops = drops;
+        }
+    }
+
+    /// Ends in good order: what was appended lazily becomes durable.
+    fn close(mut self) -> Result<()> {
+        self.disk.commit()?;
+        info!("ends; learned {}, dropped {} malformed lines and {:?}", self.node.learned(), self.malformed, self.node.dropped());
+        Ok(())
+    }
+}
+
+fn random() -> Result<u64> {
+    getrandom::u64().context("cannot get random numbers from the system")
+}
