@@ -2,7 +2,7 @@
 //!
 //! The prompt hands jobs in and never touches the network, so answers appear while somebody types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +18,10 @@ use crate::output::Output;
 use crate::table;
 use crate::watch::Watch;
 
-/// How long to listen before a picture of the group counts as complete: several beats.
-const LISTEN: Micros = Micros::from_millis(250);
+/// How long to listen before a picture of the group counts as complete: somewhat more than a beat.
+const LISTEN: Micros = Micros::from_millis(120);
+/// How long to listen before it is news that nobody leads.
+const SETTLE_IN: Micros = Micros::from_millis(300);
 
 /// Work, as it was typed, and whom to tell when it is done.
 #[derive(Debug)]
@@ -106,7 +108,7 @@ struct Engine {
     patience: Micros,
     start: Instant,
     asked: BTreeMap<Ticket, Job>,
-    shows: Vec<Job>,
+    shows: VecDeque<(Micros, Job)>,
     told_silence: bool,
 }
 
@@ -122,7 +124,7 @@ impl Engine {
             patience,
             start: Instant::now(),
             asked: BTreeMap::new(),
-            shows: Vec::new(),
+            shows: VecDeque::new(),
             told_silence: false,
         }
     }
@@ -149,8 +151,9 @@ impl Engine {
 
     fn wait(&self) -> Duration {
         let now = self.now();
-        let show = (now < LISTEN).then_some(LISTEN);
-        let next = self.client.next_deadline().into_iter().chain(show).min();
+        let show = self.shows.front().map(|(due, _)| *due);
+        let news = (now < SETTLE_IN).then_some(SETTLE_IN);
+        let next = [self.client.next_deadline(), show, news].into_iter().flatten().min();
         next.map_or(Duration::from_secs(1), |next| Duration::from_micros(next.since(now).0))
     }
 
@@ -189,7 +192,7 @@ impl Engine {
                     let _ = job.done.send(Status::Usage);
                 }
             },
-            Work::Status => self.shows.push(job),
+            Work::Status => self.shows.push_back((self.now() + LISTEN, job)),
             Work::Quit => {
                 self.socket.send(&[b"quit".to_vec()]).context("cannot send quit to the group")?;
                 self.output.news("quit sent; nodes that honour it end")?;
@@ -207,15 +210,13 @@ impl Engine {
             let datagrams: Vec<_> = turn.send.iter().map(|line| line.to_bytes(Dialect::Extended)).collect();
             self.socket.send(&datagrams).context("cannot send to the group")?;
         }
-        if now >= LISTEN {
-            self.show(now)?;
-        }
-        Ok(())
+        self.show(now)?;
+        if now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
     }
 
-    /// What waits until the picture of the group is complete: tables, and news about the leader.
+    /// The tables that are due: beats have come from everybody since they were asked for.
     fn show(&mut self, now: Micros) -> Result<()> {
-        for job in std::mem::take(&mut self.shows) {
+        while let Some((_, job)) = self.shows.pop_front_if(|(due, _)| now >= *due) {
             if self.output.is_json() {
                 self.output.object(&table::json(&self.view, now))?;
             } else {
@@ -223,6 +224,10 @@ impl Engine {
             }
             let _ = job.done.send(table::status(&self.view, now));
         }
+        Ok(())
+    }
+
+    fn tell_news(&mut self, now: Micros) -> Result<()> {
         if !std::mem::replace(&mut self.told_silence, true) && self.view.leader(now).is_none() {
             self.output.news(&self.view.explain_silence(now))?;
         }
@@ -241,11 +246,7 @@ impl Engine {
             let now = self.now();
             let why = self.view.explain_silence(now);
             self.output.settled(&job.text, &settled, &why).context("cannot print an answer")?;
-            let mut status = Status::from(&settled.outcome);
-            if settled.outcome == Outcome::Unknown && self.view.has_quorum(now) == Some(false) {
-                status = Status::NoQuorum;
-            }
-            let _ = job.done.send(status);
+            let _ = job.done.send(Status::after(&settled.outcome, &self.view, now));
         }
         Ok(())
     }

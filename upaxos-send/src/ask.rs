@@ -53,7 +53,7 @@ impl Asker {
                     let settled = self.until_settled()?;
                     self.print(&line, &settled).context("cannot print the answer")?;
                     self.explain(number, &settled.outcome, complain);
-                    Status::from(&settled.outcome)
+                    Status::after(&settled.outcome, &self.view, self.clock.now())
                 }
                 Err(why @ AskError::TooLarge(_)) => {
                     complain.line(number, &format!("{why}; not sent"));

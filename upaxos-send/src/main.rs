@@ -32,7 +32,8 @@ use pipe::{Complain, Lines};
 /// value as \n, \r and \\. A value with newlines is given as MESSAGE.
 ///
 /// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
-/// unknown), or not chosen yet; 4 refused; 77 no privilege for a raw socket. The worst decides.
+/// unknown), or not chosen yet; 4 refused; 5 not answered, and no quorum to be heard; 77 no privilege
+/// for a raw socket. The worst decides.
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Args {

@@ -134,7 +134,8 @@ fn history_is_answered_by_any_learner_and_not_yet_is_an_answer() {
     let (instance, learned) = (Instance(9), Instance(4));
     let settled = client.on_message(&Message::NotYet { instance, learned }, at(1));
     assert_eq!(settled[0].outcome, Outcome::NotYet { instance, learned });
-    assert_eq!(Status::from(&settled[0].outcome), Status::Unknown);
+    let view = View::new(Dialect::Extended);
+    assert_eq!(Status::after(&settled[0].outcome, &view, at(1)), Status::Unknown);
 }
 
 #[test]
@@ -208,5 +209,7 @@ fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
     assert_eq!(view.has_quorum(at(700)), Some(true));
     assert_eq!(view.has_quorum(at(1_550)), Some(false), "only node 2 is left, and it waits");
     assert!(view.explain_silence(at(1_550)).contains("node 2"));
+    assert_eq!(Status::after(&Outcome::Unknown, &view, at(1_550)), Status::NoQuorum);
+    assert_eq!(Status::after(&Outcome::Unknown, &view, at(700)), Status::Unknown);
     assert_eq!(view.has_quorum(at(2_000)), None);
 }
