@@ -262,8 +262,8 @@ fn hostile_numbers_wedge_nothing() {
             format!("1 Gap 1 {huge}"),
             format!("1 ProposeAll {huge} 65537"),
             format!("Submit {huge} {huge} {huge} x"),
-            format!("9 Write 1 9 x"),
-            format!("1 Write 1 65536 not-mine"),
+            "9 Write 1 9 x".to_string(),
+            "1 Write 1 65536 not-mine".to_string(),
         ] {
             group.tell(id, &line);
         }

@@ -82,7 +82,8 @@ impl Group {
         for record in &member.durable {
             let mut text = Vec::new();
             record.encode(&mut text);
-            recovery.take(&Record::parse(&text).unwrap()).unwrap();
+            let record = Record::parse(&text).expect("a record reads back");
+            recovery.take(&record).expect("records follow from each other");
         }
         let mut node = recovery.finish(member.incarnation, boot);
         let mut out = Outbox::new(NodeId(id));
@@ -176,7 +177,7 @@ impl Group {
     /// What each instance reads at a node.
     pub fn reads(&self, id: u16) -> Vec<String> {
         let node = self.node(id);
-        (1..=node.learned().0).map(|i| node.reads(Instance(i)).unwrap().to_string()).collect()
+        (1..=node.learned().0).map(|i| node.reads(Instance(i)).expect("it is learned").to_string()).collect()
     }
 
     /// The lines that a node sent, as text.

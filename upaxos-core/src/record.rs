@@ -1,6 +1,6 @@
 //! The text of the log on disk: what one node has durably said and learned.
 //!
-//! Owns the grammar of a record, and (in `block`) the framing that makes a batch of records one
+//! Owns the grammar of a record, and (in [`block`]) the framing that makes a batch of records one
 //! write that can be checked. Pure: the real disk and the simulated one use the same code. Recovery
 //! reads records in order and rebuilds the roles from them.
 //!
@@ -16,6 +16,8 @@
 //! | `learn I V` | learned V at I | lazily |
 //!
 //! Values are escaped as on the wire, so that a record is one line.
+
+pub mod block;
 
 use std::fmt;
 

@@ -116,10 +116,14 @@ impl Daemon {
             self.node.learned()
         );
         if classic {
-            info!("speaks the classic grammar; its nodes cannot remember identities, so nothing guards against a lost disk");
+            info!(
+                "speaks the classic grammar; its nodes cannot remember identities, so nothing guards against a lost disk"
+            );
         }
         if !self.socket.is_local() {
-            warn!("no key: whoever reaches this network can read, forge and disturb; keep it to networks you trust");
+            warn!(
+                "no key: whoever reaches this network can read, forge and disturb; keep it to networks you trust"
+            );
         }
     }
 
@@ -219,7 +223,10 @@ impl Daemon {
     fn report_drops(&mut self) {
         let drops = self.socket.drops();
         if drops > self.drops {
-            warn!("the kernel dropped {} datagrams: the receive queue was full ({drops} so far)", drops - self.drops);
+            warn!(
+                "the kernel dropped {} datagrams: the receive queue was full ({drops} so far)",
+                drops - self.drops
+            );
             self.drops = drops;
         }
     }
@@ -227,7 +234,12 @@ impl Daemon {
     /// Ends in good order: what was appended lazily becomes durable.
     fn close(mut self) -> Result<()> {
         self.disk.commit()?;
-        info!("ends; learned {}, dropped {} malformed lines and {:?}", self.node.learned(), self.malformed, self.node.dropped());
+        info!(
+            "ends; learned {}, dropped {} malformed lines and {:?}",
+            self.node.learned(),
+            self.malformed,
+            self.node.dropped()
+        );
         Ok(())
     }
 }

@@ -33,7 +33,8 @@ pub fn start(id: u16, format: Format, verbose: u8) {
         match format {
             Format::Json => {
                 let (at, level) = (at.to_string(), level.as_str().to_lowercase());
-                let object = serde_json::json!({ "at": at, "level": level, "node": id, "text": text.to_string() });
+                let object =
+                    serde_json::json!({ "at": at, "level": level, "node": id, "text": text.to_string() });
                 writeln!(out, "{object}")
             }
             Format::Text if level <= log::Level::Warn => {

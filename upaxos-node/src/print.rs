@@ -16,14 +16,17 @@ use crate::disk;
 /// When the directory cannot be read, or standard output cannot be written; a closed pipe is no error.
 pub fn log(dir: &Path) -> Result<()> {
     let identity = disk::identity(dir)?;
-    let mut printer = Printer { id: identity.id, accepted: BTreeMap::new(), out: io::stdout().lock(), error: None };
+    let mut printer =
+        Printer { id: identity.id, accepted: BTreeMap::new(), out: io::stdout().lock(), error: None };
     disk::read(dir, &mut |line| {
         let record = Record::parse(line).map_err(|error| error.to_string())?;
         printer.print(&record);
         Ok(())
     })?;
     match printer.error {
-        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print the log"),
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot print the log")
+        }
         _ => Ok(()),
     }
 }

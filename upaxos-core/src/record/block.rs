@@ -1,0 +1,258 @@
+//! The framing of the log: blocks of record lines, each with a checksum chained to the one before.
+//!
+//! A log is a sequence of blocks, and a block is what one sync makes durable: a header line
+//! and a body of record lines.
+//!
+//! ```text
+//! # b475ebc0 58e2d661 00000016 0000000000000001
+//! promise 1 65538
+//! ```
+//!
+//! The fields have fixed widths, so every header is [`HEADER_BYTES`] long:
+//!
+//! | field | form | says |
+//! | --- | --- | --- |
+//! | checksum | 8 lower-case hex digits | CRC-32C of all that follows: the rest of the header, and the body |
+//! | previous | 8 lower-case hex digits | the checksum of the block before, or of the seed |
+//! | length | 8 decimal digits | bytes of the body, 1 to [`MAX_BODY_BYTES`] |
+//! | sequence | 16 decimal digits | one more than the block before, from 1 |
+//!
+//! *One block, one write, one sync, before the next block is begun.* That is what lets a torn
+//! write be told from damage: a power cut can only hurt the last block, in whatever order its
+//! sectors landed. So bytes that are no valid block are a torn tail exactly when nothing valid
+//! follows them, and may be cut; followed by a valid block they were once whole and synced, and
+//! cutting them would take back what this node has said. A valid block in the wrong place
+//! (its checksum holds, its previous or sequence does not) is a write that was lost, repeated
+//! or misdirected: damage too. Assumed of the device is what SQLite calls powersafe overwrite:
+//! a torn write leaves the bytes outside its own range alone.
+//!
+//! Undetectable here: the last block of all, lost whole or hurt after its sync. The owner of
+//! the bytes adds what evidence it has, as a later segment in use.
+//!
+//! Record lines never contain a raw newline and never begin with `#`, so no body can hold what
+//! passes for a header. This module is pure; the disk of `upaxos-node` and the simulated disk
+//! both write through it, and neither knows the header's form.
+
+use std::io::Write;
+
+/// The length of every header, its newline included.
+pub const HEADER_BYTES: usize = 46;
+
+/// The longest body that the header's length field can say.
+pub const MAX_BODY_BYTES: usize = 99_999_999;
+
+/// Where the checksum stops and what it covers begins.
+const COVERED_FROM: usize = 11;
+
+/// A header may begin here whatever stands before it: one damaged sector ends where the next begins.
+const SECTOR_BYTES: usize = 512;
+
+/// The end of a log as the next block must cite it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    previous: u32,
+    sequence: u64,
+}
+
+impl Chain {
+    /// A log without blocks. `seed` is the log's own random number: a block of a log with
+    /// another seed does not fit, not even as the first.
+    pub fn new(seed: u64) -> Chain {
+        Chain { previous: crc32c::crc32c(&seed.to_be_bytes()), sequence: 0 }
+    }
+
+    /// How many blocks the log has had.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn is_followed_by(&self, header: &Header) -> bool {
+        header.previous == self.previous && header.sequence == self.sequence + 1
+    }
+}
+
+/// Appends to `out` the block that carries `body`, and moves the chain on.
+///
+/// # Panics
+///
+/// When `body` is empty, longer than [`MAX_BODY_BYTES`], or not made of whole lines.
+pub fn seal(chain: &mut Chain, body: &[u8], out: &mut Vec<u8>) {
+    assert!(body.ends_with(b"\n"), "a body is made of whole lines");
+    assert!(body.len() <= MAX_BODY_BYTES, "a body fits its length field");
+    let start = out.len();
+    let (previous, sequence) = (chain.previous, chain.sequence + 1);
+    writeln!(out, "# 00000000 {previous:08x} {:08} {sequence:016}", body.len())
+        .expect("a Vec takes every write");
+    out.extend_from_slice(body);
+    let checksum = crc32c::crc32c(&out[start + COVERED_FROM..]);
+    write!(&mut out[start + 2..start + 10], "{checksum:08x}").expect("eight digits fit eight");
+    *chain = Chain { previous: checksum, sequence };
+}
+
+/// One valid block, where a scan found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// Where its header begins, in bytes from the start of what is scanned.
+    pub at: usize,
+    /// Its record lines, each with its newline.
+    pub body: &'a [u8],
+}
+
+impl Block<'_> {
+    /// Where its body begins.
+    pub fn body_at(&self) -> usize {
+        self.at + HEADER_BYTES
+    }
+
+    /// Where the next block begins.
+    pub fn end(&self) -> usize {
+        self.body_at() + self.body.len()
+    }
+}
+
+/// How the valid blocks of a segment end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing but zeros from `at` on: the next block belongs there.
+    Clean {
+        /// Where the blocks end.
+        at: usize,
+    },
+    /// Something that is no block, and no block after it: a write that a crash cut short.
+    Torn {
+        /// Where the blocks end.
+        at: usize,
+        /// How many bytes to zero, from `at`.
+        bytes: usize,
+    },
+    /// What stood at `at` was synced, and is hurt or lost: a valid block follows.
+    Damaged {
+        /// Where the blocks end.
+        at: usize,
+        /// The first valid block after; equal to `at` when it is whole but belongs elsewhere.
+        next_valid_at: usize,
+    },
+}
+
+impl End {
+    /// Where the valid blocks end.
+    pub fn at(&self) -> usize {
+        match *self {
+            End::Clean { at } | End::Torn { at, .. } | End::Damaged { at, .. } => at,
+        }
+    }
+}
+
+/// Walks the blocks of one segment that follow a chain. It stops at the first that does not.
+#[derive(Clone, Debug)]
+pub struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    chain: Chain,
+}
+
+impl<'a> Scanner<'a> {
+    /// Scans `bytes` from `at`, where the block after `chain` is expected.
+    pub fn new(bytes: &'a [u8], at: usize, chain: Chain) -> Scanner<'a> {
+        Scanner { bytes, at, chain }
+    }
+
+    /// Where the next block would begin, and the chain up to there.
+    pub fn reached(&self) -> (usize, Chain) {
+        (self.at, self.chain)
+    }
+
+    /// Says what follows the last valid block, walking there first if need be. Linear in the
+    /// length of the segment: only what has the shape of a header is ever summed.
+    pub fn end(mut self) -> End {
+        self.by_ref().for_each(drop);
+        let (at, rest) = (self.at, &self.bytes[self.at..]);
+        let Some(last) = rest.iter().rposition(|byte| *byte != 0) else {
+            return End::Clean { at };
+        };
+        match self.next_valid_at() {
+            Some(next_valid_at) => End::Damaged { at, next_valid_at },
+            None => End::Torn { at, bytes: last + 1 },
+        }
+    }
+
+    fn next_valid_at(&self) -> Option<usize> {
+        // The header here may be whole and only the end of its body hurt, newline included.
+        let pointed =
+            Header::parse(&self.bytes[self.at..]).map(|header| self.at + HEADER_BYTES + header.length);
+        (self.at..self.bytes.len())
+            .filter(|at| self.bytes[*at] == b'#')
+            .filter(|at| Some(*at) == pointed || self.may_begin_at(*at))
+            .find(|at| Header::check(self.bytes, *at).is_some())
+    }
+
+    /// Whether a header can begin here: it follows a line, a hole, or a damaged sector. Not just
+    /// anywhere, because a client may put the text of a header into a value.
+    fn may_begin_at(&self, at: usize) -> bool {
+        at == self.at || at.is_multiple_of(SECTOR_BYTES) || matches!(self.bytes[at - 1], b'\n' | 0)
+    }
+}
+
+impl<'a> Iterator for Scanner<'a> {
+    type Item = Block<'a>;
+
+    fn next(&mut self) -> Option<Block<'a>> {
+        let (header, body) = Header::check(self.bytes, self.at)?;
+        if !self.chain.is_followed_by(&header) {
+            return None;
+        }
+        let block = Block { at: self.at, body };
+        self.at = block.end();
+        self.chain = Chain { previous: header.checksum, sequence: header.sequence };
+        Some(block)
+    }
+}
+
+struct Header {
+    checksum: u32,
+    previous: u32,
+    length: usize,
+    sequence: u64,
+}
+
+impl Header {
+    /// The header at the start of `bytes`, if it has the shape of one.
+    fn parse(bytes: &[u8]) -> Option<Header> {
+        let line = bytes.first_chunk::<HEADER_BYTES>()?;
+        let separators = [line[0], line[1], line[10], line[19], line[28], line[45]];
+        if separators != *b"#    \n" {
+            return None;
+        }
+        Some(Header {
+            checksum: number(&line[2..10], 16)? as u32,
+            previous: number(&line[11..19], 16)? as u32,
+            length: number(&line[20..28], 10)? as usize,
+            sequence: number(&line[29..45], 10)?,
+        })
+    }
+
+    /// The header at `at` and its body, if the length is possible and the checksum holds.
+    fn check(bytes: &[u8], at: usize) -> Option<(Header, &[u8])> {
+        let rest = bytes.get(at..)?;
+        let header = Header::parse(rest)?;
+        let block = rest.get(..HEADER_BYTES + header.length)?;
+        let body = &block[HEADER_BYTES..];
+        let is_valid = body.ends_with(b"\n") && crc32c::crc32c(&block[COVERED_FROM..]) == header.checksum;
+        is_valid.then_some((header, body))
+    }
+}
+
+/// Strict: one spelling per number, because a flipped bit must not pass as another spelling.
+fn number(digits: &[u8], radix: u64) -> Option<u64> {
+    digits.iter().try_fold(0, |sum, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' if radix == 16 => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(sum * radix + u64::from(value))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Claims about the framing. Sizes are small, so that headers meet sector boundaries often.
+
+use super::*;
+use proptest::prelude::*;
+
+const SEED: u64 = 0x00c0_ffee;
+
+/// Lines as records are: any bytes but a newline, never `#` first.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop::collection::vec(any::<u8>(), 0..300).prop_map(|mut line| {
+        line.retain(|byte| *byte != b'\n');
+        line.insert(0, b'a');
+        line.push(b'\n');
+        line
+    });
+    prop::collection::vec(line, 1..5).prop_map(|lines| lines.concat())
+}
+
+fn bodies(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<u8>>> {
+    prop::collection::vec(body(), count)
+}
+
+/// The bytes of a log, where each of its blocks begins, and where the last ends.
+fn log(bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
+    let (mut chain, mut bytes, mut starts) = (Chain::new(SEED), Vec::new(), vec![0]);
+    for body in bodies {
+        seal(&mut chain, body, &mut bytes);
+        starts.push(bytes.len());
+    }
+    bytes.resize(bytes.len() + 2048, 0);
+    (bytes, starts)
+}
+
+fn scan(bytes: &[u8]) -> (Vec<Vec<u8>>, End) {
+    let mut scanner = Scanner::new(bytes, 0, Chain::new(SEED));
+    let found = scanner.by_ref().map(|block| block.body.to_vec()).collect();
+    (found, scanner.end())
+}
+
+fn is_damaged_at(end: End, expected: usize) -> bool {
+    matches!(end, End::Damaged { at, .. } if at == expected)
+}
+
+proptest! {
+    #[test]
+    fn any_bodies_come_back_as_they_were(bodies in bodies(0..6)) {
+        let (bytes, starts) = log(&bodies);
+        let at = starts[bodies.len()];
+        prop_assert_eq!(scan(&bytes), (bodies, End::Clean { at }));
+    }
+
+    #[test]
+    fn the_last_block_cut_anywhere_is_torn(
+        bodies in bodies(1..5), cut in any::<prop::sample::Index>(), zeros in 0usize..1000,
+    ) {
+        let (mut bytes, starts) = log(&bodies);
+        let (start, end) = (starts[bodies.len() - 1], starts[bodies.len()]);
+        let cut = start + cut.index(end - start);
+        bytes.truncate(cut);
+        bytes.resize(cut + zeros, 0);
+        let (found, end) = scan(&bytes);
+        prop_assert_eq!(&found, &bodies[..bodies.len() - 1]);
+        if cut == start {
+            prop_assert_eq!(end, End::Clean { at: start });
+        } else {
+            let is_torn = matches!(end, End::Torn { at, bytes } if at == start && bytes <= cut - start);
+            prop_assert!(is_torn, "{:?}", end);
+        }
+    }
+
+    #[test]
+    fn one_flipped_bit_before_the_last_block_is_damage(
+        bodies in bodies(2..5), block in any::<prop::sample::Index>(),
+        byte in any::<prop::sample::Index>(), bit in 0u8..8, in_header in any::<bool>(),
+    ) {
+        let (mut bytes, starts) = log(&bodies);
+        let block = block.index(bodies.len() - 1);
+        let length = if in_header { HEADER_BYTES } else { starts[block + 1] - starts[block] };
+        bytes[starts[block] + byte.index(length)] ^= 1 << bit;
+        let (found, end) = scan(&bytes);
+        prop_assert_eq!(&found, &bodies[..block]);
+        prop_assert_eq!(end, End::Damaged { at: starts[block], next_valid_at: starts[block + 1] });
+    }
+
+    #[test]
+    fn one_flipped_bit_in_the_last_block_never_yields_it(
+        bodies in bodies(1..4), byte in any::<prop::sample::Index>(), bit in 0u8..8,
+    ) {
+        let (mut bytes, starts) = log(&bodies);
+        let (start, end) = (starts[bodies.len() - 1], starts[bodies.len()]);
+        bytes[start + byte.index(end - start)] ^= 1 << bit;
+        let (found, end) = scan(&bytes);
+        prop_assert_eq!(&found, &bodies[..bodies.len() - 1]);
+        let is_torn = matches!(end, End::Torn { at, .. } if at == start);
+        prop_assert!(is_torn, "{:?}", end);
+    }
+
+    #[test]
+    fn a_hole_before_the_last_block_is_damage(
+        bodies in bodies(2..6), sector in any::<prop::sample::Index>(),
+    ) {
+        let (mut bytes, starts) = log(&bodies);
+        let last = starts[bodies.len() - 1];
+        let from = sector.index(last) / 512 * 512;
+        // The hole may take the last block's beginning too; then only what comes before counts.
+        let to = (from + 512).min(last);
+        bytes[from..to].fill(0);
+        let hurt = starts.iter().rposition(|start| *start <= from).unwrap_or(0);
+        let (found, end) = scan(&bytes);
+        prop_assert_eq!(&found, &bodies[..hurt]);
+        prop_assert!(is_damaged_at(end, starts[hurt]), "{:?}", end);
+    }
+
+    #[test]
+    fn any_subset_of_the_last_blocks_sectors_is_torn_or_whole(
+        bodies in bodies(1..5), landed in any::<u16>(),
+    ) {
+        let (mut bytes, starts) = log(&bodies);
+        let whole = bytes.clone();
+        let (start, end) = (starts[bodies.len() - 1], starts[bodies.len()]);
+        for at in (start..end).filter(|at| landed >> ((at / 512) % 16) & 1 == 0) {
+            bytes[at] = 0;
+        }
+        let (found, end_found) = scan(&bytes);
+        if bytes == whole {
+            prop_assert_eq!(end_found, End::Clean { at: end });
+        } else {
+            prop_assert_eq!(&found, &bodies[..bodies.len() - 1]);
+            prop_assert!(!matches!(end_found, End::Damaged { .. }), "{:?}", end_found);
+            prop_assert_eq!(end_found.at(), start);
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+        scan(&bytes);
+    }
+
+    #[test]
+    fn header_like_bytes_never_panic(
+        text in "(# [0-9a-f]{8} [0-9a-f]{8} [0-9]{8} [0-9]{16}\n|# |\n|a{1,40}){0,40}",
+    ) {
+        scan(text.as_bytes());
+    }
+}
+
+/// Three blocks of equal length, so that one can stand in another's place.
+fn three() -> (Vec<u8>, Vec<usize>) {
+    log(&[b"one\n".to_vec(), b"two\n".to_vec(), b"six\n".to_vec()])
+}
+
+#[test]
+fn a_header_reads_as_documented() {
+    let mut out = Vec::new();
+    let mut chain = Chain::new(7);
+    seal(&mut chain, b"promise 1 65538\n", &mut out);
+    let text = String::from_utf8(out).expect("text");
+    assert_eq!(text, "# b475ebc0 58e2d661 00000016 0000000000000001\npromise 1 65538\n");
+    assert_eq!(chain.sequence(), 1);
+}
+
+#[test]
+fn a_block_repeated_over_the_next_is_damage() {
+    let (mut bytes, starts) = three();
+    bytes.copy_within(starts[0]..starts[1], starts[1]);
+    let at = starts[1];
+    assert_eq!(scan(&bytes).1, End::Damaged { at, next_valid_at: at });
+}
+
+#[test]
+fn an_older_block_over_the_last_is_damage() {
+    let (mut bytes, starts) = three();
+    bytes.copy_within(starts[0]..starts[1], starts[2]);
+    assert!(is_damaged_at(scan(&bytes).1, starts[2]));
+}
+
+#[test]
+fn a_block_that_vanished_between_two_is_damage() {
+    let (mut bytes, starts) = three();
+    bytes.drain(starts[1]..starts[2]);
+    assert!(is_damaged_at(scan(&bytes).1, starts[1]));
+}
+
+#[test]
+fn a_log_with_another_seed_is_damage_from_its_start() {
+    let (bytes, _) = three();
+    let end = Scanner::new(&bytes, 0, Chain::new(SEED + 1)).end();
+    assert!(is_damaged_at(end, 0));
+}
+
+#[test]
+fn a_hole_between_zeros_and_a_block_is_a_lost_write() {
+    let (mut bytes, starts) = three();
+    bytes[starts[1]..starts[2]].fill(0);
+    let (at, next_valid_at) = (starts[1], starts[2]);
+    assert_eq!(scan(&bytes).1, End::Damaged { at, next_valid_at });
+}
+
+#[test]
+fn a_length_that_points_past_the_end_is_no_block() {
+    let (mut bytes, starts) = three();
+    bytes[starts[2] + 20..starts[2] + 28].copy_from_slice(b"99999999");
+    assert!(matches!(scan(&bytes).1, End::Torn { at, .. } if at == starts[2]));
+    bytes[starts[0] + 20..starts[0] + 28].copy_from_slice(b"99999999");
+    assert!(is_damaged_at(scan(&bytes).1, 0));
+}
+
+#[test]
+fn header_text_inside_a_value_is_no_evidence_of_a_block() {
+    let mut fake = Vec::new();
+    seal(&mut Chain::new(1), b"b\n", &mut fake);
+    let body = [b"accept 1 ".as_slice(), &fake].concat();
+    let (mut bytes, _) = log(&[body]);
+    bytes[0] ^= 1;
+    assert!(matches!(scan(&bytes).1, End::Torn { at: 0, .. }));
+}
+
+#[test]
+fn a_scan_resumes_where_another_stopped() {
+    let (bytes, starts) = three();
+    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED));
+    scanner.next();
+    let (at, chain) = scanner.reached();
+    assert_eq!(at, starts[1]);
+    assert_eq!(Scanner::new(&bytes, at, chain).count(), 2);
+}
+
+#[test]
+#[should_panic = "whole lines"]
+fn an_empty_body_is_refused() {
+    seal(&mut Chain::new(SEED), b"", &mut Vec::new());
+}
