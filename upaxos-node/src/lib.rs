@@ -1,7 +1,10 @@
 //! The upaxos daemon, its disk and its tools. The binary is a few lines on top.
 
 pub mod cli;
+pub mod client;
 pub mod daemon;
+pub mod demo;
 pub mod disk;
+pub mod lab;
 pub mod logging;
 pub mod print;

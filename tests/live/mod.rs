@@ -1,0 +1,40 @@
+//! What the tests with real processes share.
+
+use std::env;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use upaxos_node::lab::{LabError, World};
+
+/// Long enough for a machine that does other things at the same time.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The world, or nothing with a word of why; where `UPAXOS_REQUIRE=raw` that is a failure.
+pub fn or_skip(world: Result<World, LabError>) -> Option<World> {
+    match world {
+        Ok(world) => Some(world),
+        Err(error @ LabError::NoGround { .. }) => {
+            let required = env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
+            assert!(!required, "UPAXOS_REQUIRE=raw, but: {error}");
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Waits until `holds`, which is asked again and again.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "not in {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The fields of `/proc/PID/stat` after the command's name: state, parent, group, …
+pub fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}

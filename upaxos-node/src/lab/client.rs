@@ -1,0 +1,122 @@
+//! A client on its own host, driven through `upaxos-node client`.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use super::{Host, LabError, World};
+
+/// Somebody who asks the group from the client's host: exactly once, patiently, many things at once.
+#[derive(Debug)]
+pub struct Client {
+    child: Child,
+    stdin: ChildStdin,
+    answers: Receiver<Answer>,
+    complaints: PathBuf,
+    asked: usize,
+}
+
+/// What the group answered to one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The number of the line, from 0.
+    pub number: usize,
+    /// How long it took, as the client saw it.
+    pub took: Duration,
+    /// The outcome as text, such as `OK 1 one`.
+    pub text: String,
+}
+
+impl Answer {
+    /// The instance and the value (escaped), if the answer is `OK`.
+    #[must_use]
+    pub fn chosen(&self) -> Option<(u64, &str)> {
+        let (instance, value) = self.text.strip_prefix("OK ")?.split_once(' ')?;
+        Some((instance.parse().ok()?, value))
+    }
+
+    fn parse(line: &str) -> Option<Answer> {
+        let mut fields = line.splitn(3, ' ');
+        let number = fields.next()?.parse().ok()?;
+        let took = Duration::from_micros(fields.next()?.parse().ok()?);
+        Some(Answer { number, took, text: fields.next()?.to_owned() })
+    }
+}
+
+impl Client {
+    /// Starts `program client` (`program` being `upaxos-node`) on the world's client host, with
+    /// `args` beyond those of the world.
+    ///
+    /// # Errors
+    /// [`LabError::Tool`] or [`LabError::Io`] if it cannot be started.
+    pub fn start(world: &World, program: impl AsRef<OsStr>, args: &[&str]) -> Result<Client, LabError> {
+        let complaints = world.dir().join("client.log");
+        let act = format!("write {}", complaints.display());
+        let log = File::options().create(true).append(true).open(&complaints).map_err(LabError::io(act))?;
+        let mut command = world.command(Host::Client, program);
+        command.arg("client").args(world.args()).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().map_err(LabError::tool("nsenter"))?;
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (sender, answers) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+            for line in lines {
+                let answer = Answer::parse(&String::from_utf8_lossy(&line));
+                if answer.is_some_and(|answer| sender.send(answer).is_err()) {
+                    break;
+                }
+            }
+        });
+        Ok(Client { child, stdin, answers, complaints, asked: 0 })
+    }
+
+    /// Asks without waiting; returns the number that the answer will carry.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if the client has ended.
+    pub fn ask(&mut self, line: &str) -> Result<usize, LabError> {
+        self.asked += 1;
+        match writeln!(self.stdin, "{line}") {
+            Ok(()) => Ok(self.asked - 1),
+            Err(_) => Err(self.failed(line)),
+        }
+    }
+
+    /// The next answer, whichever it is.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if none comes in time.
+    pub fn next(&self, timeout: Duration) -> Result<Answer, LabError> {
+        self.answers.recv_timeout(timeout).map_err(|_| self.failed("await an answer"))
+    }
+
+    /// Asks, and waits for the answer; for a client with nothing else under way.
+    ///
+    /// # Errors
+    /// As [`Client::ask`] and [`Client::next`].
+    pub fn call(&mut self, line: &str, timeout: Duration) -> Result<Answer, LabError> {
+        let number = self.ask(line)?;
+        let answer = self.next(timeout)?;
+        assert_eq!(answer.number, number, "another answer was under way");
+        Ok(answer)
+    }
+
+    fn failed(&self, act: &str) -> LabError {
+        let complaints = fs::read_to_string(&self.complaints).unwrap_or_default();
+        LabError::Failed { act: format!("client: {act}"), said: format!("no answer {}", complaints.trim()) }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

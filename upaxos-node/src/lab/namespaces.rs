@@ -1,0 +1,204 @@
+//! The holder: one child process that owns a world's namespaces and outlives nobody.
+//!
+//! The holder makes the namespaces, says `ready` and waits for its standard input to end, which
+//! happens when the world is dropped and also when our process is killed with -9. Its mounts
+//! and network names are private to it, so fixed names never clash and nothing needs to be
+//! deleted. Every program of the world is in the holder's process group, so that one signal
+//! ends them all, without relying on a list that a dying parent could no longer keep.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::{Ground, Host, LabError};
+
+/// A switch in the middle, `$2` hosts and the client's around it.
+const SWITCHED: &str = r#"
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/netns
+ip netns add lab-sw
+ip -n lab-sw link add br0 type bridge
+ip -n lab-sw link set br0 up
+index=0
+while [ "$index" -le "$2" ]; do
+  name=lab-n$index
+  [ "$index" -lt "$2" ] || name=lab-client
+  ip netns add "$name"
+  ip -n "$name" link set lo up
+  ip -n lab-sw link add "p$index" type veth peer name eth0 netns "$name"
+  ip -n lab-sw link set "p$index" master br0 up
+  ip -n "$name" link set eth0 up
+  ip -n "$name" addr add "10.253.0.$((10 + index))/24" brd + dev eth0
+  index=$((index + 1))
+done
+set +e
+"#;
+
+/// One network for everybody, with nothing in it but the loopback interface.
+const LOOPBACK: &str = r#"
+set -e
+mount -t tmpfs none /run
+mkdir -p /run/netns
+ip netns add lab-lo
+ip -n lab-lo link set lo up
+set +e
+"#;
+
+/// Wait for the end of our input, then end the whole group and remove the directory `$1`.
+/// The last step needs a session of its own, because the group it ends is the holder's.
+const KEEP: &str = r#"
+trap '' HUP INT TERM
+echo ready
+cat >/dev/null
+exec setsid --fork sh -c 'kill -s KILL -- "-$1"; rm -rf -- "$2"' sh $$ "$1"
+"#;
+
+/// How the hosts are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Every host in a network of its own, joined by a switch: 10.253.0.0/24.
+    Switched,
+    /// All on one loopback interface.
+    Loopback,
+}
+
+/// The process that keeps one world's namespaces alive.
+#[derive(Debug)]
+pub(super) struct Holder {
+    ground: Ground,
+    shape: Shape,
+    child: Child,
+}
+
+impl Holder {
+    /// Makes the namespaces of a world; `dir` is removed if we die before the world is dropped.
+    pub(super) fn start(ground: Ground, shape: Shape, hosts: usize, dir: &Path) -> Result<Holder, LabError> {
+        let setup = match (ground, shape) {
+            (Ground::Udp, _) => "",
+            (_, Shape::Switched) => SWITCHED,
+            (_, Shape::Loopback) => LOOPBACK,
+        };
+        let mut command = match ground {
+            Ground::Root => unshare(&["-nm"]),
+            Ground::User => unshare(&["-Ur", "-nm"]),
+            Ground::Udp => Command::new("sh"),
+        };
+        command.args(["-c", &format!("{setup}{KEEP}"), "upaxos-lab"]);
+        command.arg(dir).arg(hosts.to_string());
+        // A group of its own: Ctrl-C reaches us alone, and our end reaches the holder.
+        command.process_group(0);
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().map_err(LabError::tool(&program))?;
+        let mut holder = Holder { ground, shape, child };
+        holder.await_ready()?;
+        Ok(holder)
+    }
+
+    fn await_ready(&mut self) -> Result<(), LabError> {
+        let stdout = self.child.stdout.take().expect("stdout is piped");
+        let stderr = self.child.stderr.take().expect("stderr is piped");
+        let mut said = String::new();
+        BufReader::new(stdout).read_line(&mut said).map_err(LabError::io("listen to the holder"))?;
+        if said == "ready\n" {
+            return Ok(());
+        }
+        let mut words = String::new();
+        BufReader::new(stderr).read_to_string(&mut words).map_err(LabError::io("listen to the holder"))?;
+        Err(LabError::Failed {
+            act: "make the namespaces".to_owned(),
+            said: words.trim().replace('\n', ", "),
+        })
+    }
+
+    /// A command that will run on `host`, in the holder's process group.
+    ///
+    /// nsenter executes in place: the process that is spawned becomes the program.
+    pub(super) fn command(&self, host: Host, program: &Path) -> Command {
+        let mut command = match self.ground {
+            Ground::Udp => Command::new(program),
+            Ground::Root | Ground::User => {
+                let mut command = Command::new("nsenter");
+                self.enter(host, &mut command);
+                command.arg(program);
+                command
+            }
+        };
+        command.process_group(self.group().as_raw());
+        command
+    }
+
+    /// The mount namespace is looked through, not entered: programs see the files that we see.
+    fn enter(&self, host: Host, command: &mut Command) {
+        let holder = self.child.id();
+        if self.ground == Ground::User {
+            command.args(["-t", &holder.to_string(), "-U", "--preserve-credentials"]);
+        }
+        let name = match self.shape {
+            Shape::Switched => host.to_string(),
+            Shape::Loopback => "lo".to_owned(),
+        };
+        command.arg(format!("--net=/proc/{holder}/root/run/netns/lab-{name}"));
+    }
+
+    /// Gives `rules` to nft on `host`; the answer is awaited with [`Filter::finish`].
+    pub(super) fn filter(&self, host: Host, rules: &str) -> Result<Filter, LabError> {
+        let mut command = self.command(host, Path::new("nft"));
+        command.args(["-f", "-"]).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(LabError::tool("nsenter"))?;
+        // If nft is missing the pipe is closed, and its exit says so better than we could.
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let _ = stdin.write_all(rules.as_bytes());
+        Ok(Filter { host, child })
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits an i32"))
+    }
+}
+
+impl Drop for Holder {
+    /// Ends every process of the world. The holder is not reaped before that, so its number
+    /// cannot belong to another group yet.
+    fn drop(&mut self) {
+        let _ = killpg(self.group(), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+fn unshare(namespaces: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(namespaces);
+    command.args(["--propagation", "private", "sh"]);
+    command
+}
+
+/// An nft that is still at work.
+pub(super) struct Filter {
+    host: Host,
+    child: Child,
+}
+
+impl Filter {
+    /// Waits until the rules are in force.
+    pub(super) fn finish(self) -> Result<(), LabError> {
+        let act = format!("set packet rules with nft on {}", self.host);
+        let output = self.child.wait_with_output().map_err(LabError::io(act.clone()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        // nsenter exits like a shell does: 127 means that there is no such program.
+        if output.status.code() == Some(127) {
+            said.push_str(super::remedy("nft"));
+        }
+        Err(LabError::Failed { act, said })
+    }
+}

@@ -1,0 +1,312 @@
+//! One daemon as a process: started, listened to, hurt and ended by its pid.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Host, LabError, World};
+
+/// A program under test on one host of a [`World`], usually a node.
+///
+/// Dropping it kills the process if it still lives.
+#[derive(Debug)]
+pub struct Node {
+    host: Host,
+    command: Command,
+    child: Option<Child>,
+    log: Arc<Log>,
+}
+
+/// The lines of standard error, of every start; shared with the thread that reads them.
+#[derive(Debug, Default)]
+struct Log {
+    state: Mutex<Lines>,
+    grown: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    all: Vec<String>,
+    /// Where the latest start begins.
+    start: usize,
+    /// How many starts still have somebody who may write.
+    writers: usize,
+}
+
+/// How a [`Node`] is to be started.
+///
+/// ```no_run
+/// # use upaxos_node::lab::{Node, World};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let world = World::new(3)?;
+/// let node = Node::on(&world, 0, "target/debug/upaxos-node").args(["-n", "3", "-i", "0"]).start()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Plan<'w> {
+    world: &'w World,
+    host: Host,
+    program: PathBuf,
+    args: Vec<OsString>,
+    wrapper: Vec<String>,
+}
+
+impl Plan<'_> {
+    /// Adds arguments of the program.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Runs the program under strace with this fault, such as `fdatasync:error=EIO:when=5`.
+    ///
+    /// With `-D` the tracer is the grandchild: the spawned process still is the program.
+    #[must_use]
+    pub fn inject(mut self, fault: &str) -> Self {
+        let call = fault.split(':').next().unwrap_or(fault);
+        let flags = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+        self.wrapper = flags.map(str::to_owned).into();
+        self.wrapper.push(format!("-etrace={call}"));
+        self.wrapper.push(format!("-einject={fault}"));
+        self
+    }
+
+    /// Starts the process.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Tool`] if it cannot be started.
+    pub fn start(self) -> Result<Node, LabError> {
+        let mut words = self.wrapper.into_iter().map(OsString::from);
+        let mut command = match words.next() {
+            None => self.world.command(self.host, &self.program),
+            Some(wrapper) => {
+                let mut command = self.world.command(self.host, wrapper);
+                command.args(words).arg(&self.program);
+                command
+            }
+        };
+        command.args(self.args);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(Stdio::piped());
+        let mut node = Node { host: self.host, command, child: None, log: Arc::default() };
+        node.start()?;
+        Ok(node)
+    }
+}
+
+impl Node {
+    /// A plan to run `program` on `host`.
+    pub fn on(world: &World, host: impl Into<Host>, program: impl AsRef<Path>) -> Plan<'_> {
+        Plan {
+            world,
+            host: host.into(),
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            wrapper: Vec::new(),
+        }
+    }
+
+    /// Starts the process again, with the arguments it had; its log goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Tool`] if it cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// If it still runs.
+    pub fn start(&mut self) -> Result<(), LabError> {
+        assert!(self.child.is_none(), "{} still runs", self.host);
+        let program = self.command.get_program().to_string_lossy().into_owned();
+        let mut child = self.command.spawn().map_err(LabError::tool(&program))?;
+        let stderr = child.stderr.take().expect("stderr is piped");
+        self.child = Some(child);
+        let mut lines = self.log.lock();
+        lines.start = lines.all.len();
+        lines.writers += 1;
+        let log = Arc::clone(&self.log);
+        thread::spawn(move || log.fill(stderr));
+        Ok(())
+    }
+
+    /// Ends the process as an operator would and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::wait_exit`] and [`Node::start`].
+    pub fn restart(&mut self) -> Result<(), LabError> {
+        self.terminate();
+        self.wait_exit(Duration::from_secs(10))?;
+        self.start()
+    }
+
+    /// The pid of the program itself.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the process runs").id()
+    }
+
+    /// Whether the process was started and nobody has seen it end.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        match &mut self.child {
+            None => false,
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+        }
+    }
+
+    /// SIGKILL, as sudden as an end can be. Returns when it is over.
+    pub fn kill9(&mut self) {
+        self.signal(Signal::SIGKILL);
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGSTOP: alive, silent, and unaware of it.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: the end of a pause.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// SIGTERM: the wish that it ends. See [`Node::wait_exit`].
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Not reaped yet, so the pid is still ours even if the process is dead.
+    fn signal(&self, signal: Signal) {
+        if let Some(child) = &self.child {
+            let pid = i32::try_from(child.id()).expect("a pid fits an i32");
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Waits until the process ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::TimedOut`] if it does not.
+    ///
+    /// # Panics
+    ///
+    /// If it has not been started or its end was already seen.
+    pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus, LabError> {
+        let until = Instant::now() + timeout;
+        let child = self.child.as_mut().expect("the process runs");
+        loop {
+            let status = child.try_wait();
+            if let Some(status) = status.map_err(LabError::io("wait for a process"))? {
+                self.child = None;
+                return Ok(status);
+            }
+            if Instant::now() >= until {
+                return Err(self.timed_out("end of the process", timeout));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until a line of the latest start contains `pattern`, and returns that line.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::TimedOut`], or [`LabError::Ended`] if no such line can come any more.
+    pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> Result<String, LabError> {
+        let awaited = format!("line with {pattern:?}");
+        let until = Instant::now() + timeout;
+        let mut lines = self.log.lock();
+        let mut seen = lines.start;
+        loop {
+            if let Some(line) = lines.all[seen..].iter().find(|line| line.contains(pattern)) {
+                return Ok(line.clone());
+            }
+            seen = lines.all.len();
+            if lines.writers == 0 {
+                drop(lines);
+                return Err(LabError::Ended {
+                    host: self.host,
+                    status: "its standard error is closed".to_owned(),
+                    awaited,
+                    log: self.log(),
+                });
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(lines);
+                return Err(self.timed_out(&awaited, timeout));
+            }
+            let woken = self.log.grown.wait_timeout(lines, left);
+            (lines, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Everything it has logged, of every start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().all.join("\n")
+    }
+
+    /// Resident memory in bytes, from `/proc`.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] if the process has ended.
+    pub fn resident(&self) -> Result<u64, LabError> {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).map_err(LabError::io(format!("read {path}")))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        // A dead process that nobody has reaped has a status without memory.
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Ok(kib.unwrap_or(0) * 1024)
+    }
+
+    fn timed_out(&self, awaited: &str, after: Duration) -> LabError {
+        LabError::TimedOut { host: self.host, awaited: awaited.to_owned(), after, log: self.log() }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs on a thread of its own until nobody holds the other end any more.
+    fn fill(&self, stderr: impl Read) {
+        let mut reader = BufReader::new(stderr);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(length) if length > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            self.lock().all.push(text);
+            self.grown.notify_all();
+            line.clear();
+        }
+        self.lock().writers -= 1;
+        self.grown.notify_all();
+    }
+}

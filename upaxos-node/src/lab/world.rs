@@ -1,0 +1,321 @@
+//! A world: hosts, the network between them, and the faults of that network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+use upaxos_core::entry::Entry;
+use upaxos_core::types::{Instance, Value};
+use upaxos_core::wire::Dialect;
+
+use super::namespaces::{Holder, Shape};
+use super::{Ground, Host, LabError};
+
+/// Hosts for real processes, with a network that nobody else hears.
+///
+/// Dropping a world ends every process that was started on it and removes its directory. The
+/// same happens within moments when our own process is killed.
+///
+/// ```no_run
+/// # use upaxos_node::lab::{Host, World};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let world = World::new(3)?;
+/// println!("on {}", world.ground());
+/// world.command(Host::Node(0), "ip").args(["-o", "addr"]).status()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct World {
+    ground: Ground,
+    shape: Shape,
+    hosts: usize,
+    refused: Vec<String>,
+    // Before `dir`: processes end before their files are removed.
+    holder: Holder,
+    weather: Mutex<Weather>,
+    channel: Channel,
+    dir: TempDir,
+}
+
+/// The group address and port that this world has for itself where all share one network.
+#[derive(Debug)]
+struct Channel {
+    group: String,
+    port: u16,
+}
+
+/// What the network does to packets.
+#[derive(Debug, Default)]
+struct Weather {
+    loss: u8,
+    cuts: BTreeSet<(Host, Host)>,
+}
+
+impl World {
+    /// The most hosts that a world can have; they share one /24 with the client.
+    pub const MOST: usize = 200;
+
+    /// Makes `hosts` hosts and one for clients, on the first ground that can be had.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::NoGround`] with a reason for each ground.
+    pub fn new(hosts: usize) -> Result<World, LabError> {
+        World::first_of(&Ground::ALL, Shape::Switched, hosts)
+    }
+
+    /// Like [`World::new`], but only with namespaces: raw IP, and a network that can fail.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::NoGround`] where namespaces cannot be made.
+    pub fn raw_only(hosts: usize) -> Result<World, LabError> {
+        World::first_of(&[Ground::Root, Ground::User], Shape::Switched, hosts)
+    }
+
+    /// A world on `ground` and no other.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::NoGround`] where it cannot be had.
+    pub fn on(ground: Ground, hosts: usize) -> Result<World, LabError> {
+        World::first_of(&[ground], Shape::Switched, hosts)
+    }
+
+    /// A world in which all hosts are one and share 127.0.0.1, apart from the machine's own.
+    /// Raw IP only.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::NoGround`] where namespaces cannot be made.
+    pub fn loopback() -> Result<World, LabError> {
+        World::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1)
+    }
+
+    fn first_of(grounds: &[Ground], shape: Shape, hosts: usize) -> Result<World, LabError> {
+        assert!(hosts <= World::MOST, "at most {} hosts", World::MOST);
+        let dir = tempfile::Builder::new()
+            .prefix("upaxos-lab-")
+            .tempdir()
+            .map_err(LabError::io("make a temporary directory"))?;
+        let mut refused = Vec::new();
+        for &ground in grounds {
+            match Holder::start(ground, shape, hosts, dir.path()) {
+                Ok(holder) => {
+                    return Ok(World {
+                        ground,
+                        shape,
+                        hosts,
+                        refused,
+                        holder,
+                        weather: Mutex::default(),
+                        channel: Channel::unused()?,
+                        dir,
+                    });
+                }
+                Err(error) => refused.push(format!("{ground}: {error}")),
+            }
+        }
+        Err(LabError::NoGround { reasons: refused })
+    }
+
+    /// What the hosts are made of.
+    #[must_use]
+    pub fn ground(&self) -> Ground {
+        self.ground
+    }
+
+    /// The better grounds that could not be had, each with its reason.
+    #[must_use]
+    pub fn refused(&self) -> &[String] {
+        &self.refused
+    }
+
+    /// The number of hosts, without the client's.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.hosts
+    }
+
+    /// A directory that lives as long as the world; nodes keep their logs below it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The data directory of node `index`: not created, only named.
+    #[must_use]
+    pub fn node_dir(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("n{index}"))
+    }
+
+    /// A command that runs `program` on `host`. The spawned process becomes the program, so
+    /// its pid is the program's own.
+    pub fn command(&self, host: impl Into<Host>, program: impl AsRef<OsStr>) -> Command {
+        self.holder.command(host.into(), Path::new(program.as_ref()))
+    }
+
+    /// The flags that make one of our programs speak on this world's network.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let flags = match (self.ground, self.shape) {
+            (Ground::Udp, _) => {
+                let Channel { group, port } = &self.channel;
+                format!("--transport udp -a {group} -p {port} --interface lo")
+            }
+            (_, Shape::Switched) => "-a 10.253.0.255".to_owned(),
+            (_, Shape::Loopback) => "-a 127.0.0.1".to_owned(),
+        };
+        flags.split(' ').map(str::to_owned).collect()
+    }
+
+    /// What node `index` has learned and has on its disk, read by `program log`, where `program` is
+    /// `upaxos-node`. Works whether the node runs or not.
+    ///
+    /// # Errors
+    /// [`LabError::Failed`] if the directory cannot be read.
+    pub fn history(
+        &self,
+        index: usize,
+        program: impl AsRef<OsStr>,
+    ) -> Result<BTreeMap<Instance, Entry>, LabError> {
+        let dir = self.node_dir(index);
+        let act = format!("read the log in {}", dir.display());
+        let mut command = self.command(index, program);
+        let output = command.arg("log").arg(dir).output().map_err(LabError::io(act.clone()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(LabError::Failed { act, said });
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let learned = format!("{index}: learn ");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&learned)?.split_once(' '));
+        let entries = lines.filter_map(|(instance, value)| {
+            let instance = Instance(instance.parse().ok()?);
+            Some((instance, Entry::decode(instance, &Value::from(value), Dialect::Extended)))
+        });
+        Ok(entries.collect())
+    }
+
+    /// Loses `percent` of the packets on every link, the client's included; 0 ends it.
+    ///
+    /// # Errors
+    ///
+    /// Where the ground has no such fault, or nft is missing or fails.
+    ///
+    /// # Panics
+    ///
+    /// If `percent` is above 100.
+    pub fn loss(&self, percent: u8) -> Result<(), LabError> {
+        assert!(percent <= 100, "a loss of {percent} %");
+        self.change("loss", |weather| weather.loss = percent)
+    }
+
+    /// Cuts one direction of one link: `to` no longer hears `from`.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::loss`].
+    pub fn cut(&self, from: impl Into<Host>, to: impl Into<Host>) -> Result<(), LabError> {
+        let link = (from.into(), to.into());
+        self.change("a one-way cut", |weather| {
+            weather.cuts.insert(link);
+        })
+    }
+
+    /// Splits the nodes into islands that do not hear one another. A node in none of them is
+    /// alone; the client still reaches all.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::loss`].
+    pub fn partition(&self, islands: &[&[usize]]) -> Result<(), LabError> {
+        let together = |a: usize, b: usize| islands.iter().any(|i| i.contains(&a) && i.contains(&b));
+        self.change("a partition", |weather| {
+            for from in 0..self.hosts {
+                for to in (0..self.hosts).filter(|&to| to != from && !together(from, to)) {
+                    weather.cuts.insert((from.into(), to.into()));
+                }
+            }
+        })
+    }
+
+    /// Ends every fault of the network.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::loss`].
+    pub fn heal(&self) -> Result<(), LabError> {
+        self.change("healing", |weather| *weather = Weather::default())
+    }
+
+    fn change(&self, fault: &'static str, change: impl FnOnce(&mut Weather)) -> Result<(), LabError> {
+        let reason = match (self.ground, self.shape) {
+            (Ground::Udp, _) => "the machine's own loopback is not ours to break",
+            (_, Shape::Loopback) => "its hosts are one host",
+            (_, Shape::Switched) => {
+                let mut weather = self.weather.lock().unwrap_or_else(PoisonError::into_inner);
+                change(&mut weather);
+                return self.enforce(&weather);
+            }
+        };
+        Err(LabError::Unsupported { fault, ground: self.ground, reason })
+    }
+
+    /// Every host drops what it should not hear; the hosts change one after the other.
+    fn enforce(&self, weather: &Weather) -> Result<(), LabError> {
+        let filters: Vec<_> =
+            self.everyone().map(|host| self.holder.filter(host, &self.rules(host, weather))).collect();
+        filters.into_iter().try_for_each(|filter| filter?.finish())
+    }
+
+    fn everyone(&self) -> impl Iterator<Item = Host> {
+        (0..self.hosts).map(Host::Node).chain([Host::Client])
+    }
+
+    /// The rules of one host. The first two lines make the replacement of older rules atomic:
+    /// a table can only be deleted if it exists.
+    fn rules(&self, host: Host, weather: &Weather) -> String {
+        let own = self.address(host);
+        let mut drops = String::new();
+        for &(from, _) in weather.cuts.iter().filter(|(_, to)| *to == host) {
+            drops += &format!("    ip saddr {} drop\n", self.address(from));
+        }
+        if weather.loss > 0 {
+            let loss = weather.loss;
+            // A host's own packets come back without passing a link.
+            drops += &format!("    ip saddr != {own} numgen random mod 100 < {loss} drop\n");
+        }
+        let chain = format!("  chain input {{\n    type filter hook input priority 0;\n{drops}  }}\n");
+        format!("table ip lab\ndelete table ip lab\ntable ip lab {{\n{chain}}}\n")
+    }
+
+    fn address(&self, host: Host) -> String {
+        let index = match host {
+            Host::Node(index) => index,
+            Host::Client => self.hosts,
+        };
+        assert!(index <= self.hosts, "no host {host}");
+        format!("10.253.0.{}", 10 + index)
+    }
+}
+
+impl Channel {
+    /// A port that the system calls free, and a group drawn by chance: two worlds made in the
+    /// same moment may be told the same port.
+    fn unused() -> Result<Channel, LabError> {
+        let act = "find a free port on loopback";
+        let socket = UdpSocket::bind("127.0.0.1:0").map_err(LabError::io(act))?;
+        let port = socket.local_addr().map_err(LabError::io(act))?.port();
+        let mut chance = [0; 2];
+        getrandom::fill(&mut chance).map_err(|e| LabError::io(act)(e.into()))?;
+        let [high, low] = chance;
+        let group = format!("239.253.{high}.{low}");
+        Ok(Channel { group, port })
+    }
+}
