@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use upaxos_node::cli::{self, Cli, Command};
-use upaxos_node::{daemon, logging, print};
+use upaxos_node::{client, daemon, demo, logging, print};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -19,6 +19,8 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match (cli.command, cli.daemon) {
+        (Some(Command::Demo), _) => demo::run()?,
+        (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);
