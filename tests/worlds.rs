@@ -1,7 +1,7 @@
 //! Claims about the lab's worlds: hosts that are apart, processes that are what they seem,
 //! faults that bite, and nothing left behind.
 
-mod support;
+mod live;
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::{PATIENCE, eventually, or_skip, stat};
+use live::{PATIENCE, eventually, or_skip, stat};
 use upaxos_node::lab::{Ground, Host, LabError, Node, World};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;

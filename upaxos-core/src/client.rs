@@ -4,17 +4,20 @@
 //! Owns the tags that make a request the same request on every retry, and the floor that lets the
 //! group forget them. It never reads a clock, never sends, and never prints: `upaxos-send --wait`
 //! and `upaxos-repl` do that around it. Writes and safe reads are exactly once; history is a
-//! question that changes nothing and is simply asked again.
+//! question that changes nothing and is simply asked again. A classic group knows no tags: there a
+//! write is sent once and an answer is known by its words.
 
 use std::collections::BTreeMap;
 
-use crate::types::{Instance, MAX_NUMBER, Micros, Tag, Tagged, Value};
+use crate::types::{Instance, MAX_NUMBER, Micros, Value};
 use crate::wire::{self, Dialect, Line, Message, Request};
 
+mod question;
 mod report;
 mod status;
 mod view;
 
+use question::Question;
 pub use report::request_json;
 pub use status::Status;
 pub use view::View;
@@ -52,6 +55,9 @@ pub enum AskError {
     /// The value is too large.
     #[error("{0}")]
     TooLarge(String),
+    /// A classic group would take the second line of the value for a message.
+    #[error("the classic grammar cannot carry a value with a newline")]
+    NotClassic,
 }
 
 impl Ask {
@@ -147,6 +153,7 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Client {
     id: u64,
+    dialect: Dialect,
     next_seq: u64,
     next_ticket: u64,
     open: BTreeMap<Ticket, Open>,
@@ -161,31 +168,28 @@ struct Open {
     wait: Micros,
 }
 
-#[derive(Debug)]
-enum Question {
-    Write { seq: u64, value: Value },
-    Read { seq: u64 },
-    History(Instance),
-}
-
-impl Question {
-    fn seq(&self) -> Option<u64> {
-        match self {
-            Question::Write { seq, .. } | Question::Read { seq } => Some(*seq),
-            Question::History(_) => None,
-        }
-    }
-}
-
 impl Client {
     /// A client that calls itself `id`: a random number, new for each run of the program, because
-    /// sequence numbers start again at 1. One bit of it is not used.
-    pub fn new(id: u64) -> Client {
-        Client { id: id & MAX_NUMBER, next_seq: 1, next_ticket: 1, open: BTreeMap::new() }
+    /// sequence numbers start again at 1. One bit of it is not used. `dialect` is that of the group.
+    pub fn new(id: u64, dialect: Dialect) -> Client {
+        Client { id: id & MAX_NUMBER, dialect, next_seq: 1, next_ticket: 1, open: BTreeMap::new() }
+    }
+
+    /// What the group speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Asks, to be sent at the next [`tick`](Self::tick) and given up after `patience`.
-    pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Ticket {
+    ///
+    /// # Errors
+    /// [`AskError::NotClassic`] for a value that this group cannot be sent.
+    pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, AskError> {
+        if let (Ask::Write(value), Dialect::Classic) = (&ask, self.dialect)
+            && value.as_bytes().contains(&b'\n')
+        {
+            return Err(AskError::NotClassic);
+        }
         let question = match ask {
             Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
             Ask::Read => Question::Read { seq: self.take_seq() },
@@ -195,7 +199,7 @@ impl Client {
         self.next_ticket += 1;
         let open = Open { question, asked: now, give_up_at: now + patience, send_at: now, wait: FIRST_WAIT };
         self.open.insert(ticket, open);
-        ticket
+        Ok(ticket)
     }
 
     fn take_seq(&mut self) -> u64 {
@@ -207,11 +211,15 @@ impl Client {
     pub fn tick(&mut self, now: Micros) -> Turn {
         let late = self.settle(now, |open| (now >= open.give_up_at).then_some(Outcome::Unknown));
         let mut turn = Turn { settled: late, send: Vec::new() };
-        let (client, floor) = (self.id, self.floor());
+        let (client, floor, dialect) = (self.id, self.floor(), self.dialect);
         for open in self.open.values_mut().filter(|open| now >= open.send_at) {
-            turn.send.push(open.question.line(client, floor));
+            turn.send.push(open.question.line(client, floor, dialect));
             open.send_at = now + open.wait;
             open.wait = (open.wait * 2).min(LONGEST_WAIT);
+            if dialect == Dialect::Classic && open.question.seq().is_some() {
+                // Without a tag, what is sent again happens again.
+                open.send_at = open.give_up_at;
+            }
         }
         turn
     }
@@ -228,8 +236,24 @@ impl Client {
 
     /// Hears what a node said; hands out the questions that it settles.
     pub fn on_message(&mut self, message: &Message, now: Micros) -> Vec<Settled> {
+        if self.dialect == Dialect::Classic {
+            return self.on_classic(message, now);
+        }
         let client = self.id;
         self.settle(now, |open| open.question.answered_by(client, message))
+    }
+
+    /// An untagged answer settles one question, the oldest that it fits.
+    fn on_classic(&mut self, message: &Message, now: Micros) -> Vec<Settled> {
+        let Message::Ok { instance, value } = message else { return Vec::new() };
+        let mut open = self.open.iter();
+        let first =
+            open.find(|(_, open)| open.question.is_in_words(*instance, value)).map(|(ticket, _)| *ticket);
+        let chosen = Outcome::Chosen { instance: *instance, value: value.clone() };
+        let open = first.and_then(|ticket| Some((ticket, self.open.remove(&ticket)?)));
+        let settled =
+            |(ticket, open): (Ticket, Open)| Settled { ticket, outcome: chosen, took: now.since(open.asked) };
+        open.map(settled).into_iter().collect()
     }
 
     /// The lowest sequence number that may still be sent again; all below are settled, one way or
@@ -248,46 +272,6 @@ impl Client {
             self.open.remove(ticket);
         }
         settled
-    }
-}
-
-impl Question {
-    fn line(&self, client: u64, floor: u64) -> Line {
-        let tagged = |seq| Tagged { tag: Tag { client, seq }, floor };
-        Line::Client(match self {
-            Question::Write { seq, value } => Request::Submit(tagged(*seq), value.clone()),
-            Question::Read { seq } => Request::TaggedRead(tagged(*seq)),
-            Question::History(instance) => Request::History(*instance),
-        })
-    }
-
-    fn answered_by(&self, us: u64, message: &Message) -> Option<Outcome> {
-        use Message as M;
-        match (self, message) {
-            (Question::Write { seq, value }, M::Done { first, last, client, seq: first_seq })
-                if *client == us =>
-            {
-                let place = seq.checked_sub(*first_seq)?;
-                let instance = Instance(first.0.checked_add(place)?);
-                (instance <= *last).then(|| Outcome::Chosen { instance, value: value.clone() })
-            }
-            (Question::Read { seq }, M::Answer { instance, client, seq: answered, value })
-                if *client == us && answered == seq =>
-            {
-                Some(Outcome::Chosen { instance: *instance, value: value.clone() })
-            }
-            (_, M::Refused { client, seq, reason }) if *client == us && self.seq() == Some(*seq) => {
-                Some(Outcome::Refused { reason: reason.clone() })
-            }
-            // Chosen values never change, so an answer to somebody else serves as well.
-            (Question::History(asked), M::Ok { instance, value }) if asked == instance => {
-                Some(Outcome::Chosen { instance: *instance, value: value.clone() })
-            }
-            (Question::History(asked), M::NotYet { instance, learned }) if asked == instance => {
-                Some(Outcome::NotYet { instance: *instance, learned: *learned })
-            }
-            _ => None,
-        }
     }
 }
 

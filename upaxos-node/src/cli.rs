@@ -82,6 +82,10 @@ pub struct DaemonArgs {
     #[arg(long, env = "UPAXOS_CLASSIC")]
     pub classic: bool,
 
+    /// TOML file with defaults for these flags, by their long names: `nodes = 3`.
+    #[arg(long, value_name = "FILE", env = "UPAXOS_CONFIG")]
+    pub config: Option<PathBuf>,
+
     /// Honour `quit` from beyond loopback, too.
     #[arg(long, env = "UPAXOS_REMOTE_QUIT")]
     pub remote_quit: bool,

@@ -74,8 +74,8 @@ pub fn run(args: &Args) -> Result<()> {
     let id = getrandom::u64().context("cannot draw a random client id from the system")?;
     let mut dialogue = Dialogue {
         socket,
-        client: Client::new(id),
-        view: View::default(),
+        client: Client::new(id, Dialect::Extended),
+        view: View::new(Dialect::Extended),
         start: Instant::now(),
         patience: micros(args.timeout),
         numbers: BTreeMap::new(),
@@ -161,7 +161,7 @@ impl Dialogue {
         self.taken += 1;
         if line.starts_with(b"Request") {
             let ask = Ask::parse(line)?;
-            self.numbers.insert(self.client.ask(ask, now, self.patience), number);
+            self.numbers.insert(self.client.ask(ask, now, self.patience)?, number);
         } else {
             let state = State::parse(&String::from_utf8_lossy(line))?;
             self.wishes.push(Wish { number, asked: now, state });

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::net::{self, Socket};
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
@@ -45,6 +46,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let stop = stop_on_signals()?;
     let socket = Socket::open(&options.net)?;
+    drop_privileges()?;
     let mut daemon = Daemon::open(options, socket)?;
     daemon.announce(options);
     while !daemon.quits && !stop.load(Ordering::Relaxed) {
@@ -59,6 +61,15 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
     }
     Ok(stop)
+}
+
+/// Gives up every capability: the socket was the last thing that needed one. Without them root, too, can
+/// only use a directory that is its own.
+fn drop_privileges() -> Result<()> {
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        caps::clear(None, set).with_context(|| format!("cannot drop the {set:?} capabilities"))?;
+    }
+    Ok(())
 }
 
 struct Daemon {

@@ -3,18 +3,30 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
-use upaxos_node::{client, daemon, demo, logging, print};
+use upaxos_node::{client, config, daemon, demo, logging, print};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match run(parse()) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("upaxos-node: {error:#}");
             ExitCode::from(cli::exit_status(&error))
         }
     }
+}
+
+/// The command line, with what a configuration file adds to it.
+fn parse() -> Cli {
+    let args: Vec<_> = std::env::args_os().collect();
+    let command = match config::path(&args, std::env::var_os("UPAXOS_CONFIG")) {
+        Some(file) => config::apply(Cli::command(), &file)
+            .unwrap_or_else(|error| Cli::command().error(ErrorKind::InvalidValue, error).exit()),
+        None => Cli::command(),
+    };
+    Cli::from_arg_matches(&command.get_matches_from(args)).unwrap_or_else(|error| error.exit())
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -24,10 +36,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);
-            let options = args.options().unwrap_or_else(|error| {
-                let kind = clap::error::ErrorKind::ValueValidation;
-                Cli::command().error(kind, error).exit()
-            });
+            let options = args
+                .options()
+                .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
             daemon::run(&options)?;
         }
         (None, None) => {

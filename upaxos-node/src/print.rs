@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use upaxos_core::entry::Entry;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Instance, Value};
+use upaxos_core::wire::Dialect;
 
 use crate::disk;
 
@@ -46,15 +48,26 @@ impl<W: Write> Printer<W> {
             Record::Chosen { first, last, .. } => {
                 for instance in (first.0..=last.0).map(Instance) {
                     let value = self.accepted.remove(&instance).map(|(_, value)| value);
-                    let value = value.unwrap_or_else(|| Value::from("?"));
-                    self.line(format_args!("{id}: learn {instance} {value}"));
+                    self.learn(instance, &value.unwrap_or_else(|| Value::from("?")));
                 }
             }
             Record::Accept { instance, ballot, value } => {
                 self.line(format_args!("{id}: accept {instance} {ballot} {value}"));
                 self.accepted.insert(*instance, (*ballot, value.clone()));
             }
+            Record::Learn { instance, value } => self.learn(*instance, value),
             other => self.line(format_args!("{id}: {other}")),
+        }
+    }
+
+    /// What was learned, without the marks that the log keeps with it.
+    fn learn(&mut self, instance: Instance, value: &Value) {
+        let id = self.id;
+        match Entry::decode(instance, value, Dialect::Extended) {
+            Entry::Noop => self.line(format_args!("{id}: learn {instance} no-op")),
+            Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. } => {
+                self.line(format_args!("{id}: learn {instance} {value}"));
+            }
         }
     }
 

@@ -1,3 +1,117 @@
-//! The `upaxos-repl` binary.
+//! The `upaxos-repl` binary: the interactive client of a upaxos group.
 
-fn main() {}
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use upaxos_core::client::{Client, Status};
+use upaxos_core::net::{OpenError, Options, Transport};
+use upaxos_core::wire::Dialect;
+
+mod command;
+mod engine;
+mod output;
+mod prompt;
+mod session;
+mod table;
+mod watch;
+
+use session::Session;
+
+/// Talk to a upaxos group: write, read, look at its history and its state.
+///
+/// At a terminal it prompts (type help); otherwise it reads commands from -e, FILE or standard input,
+/// one a line, and asks one after the other. Commands are `Request 0 VALUE` (write), `Request 0`
+/// (safe read), `Request I` (what was chosen at instance I), `status`, `quit` (ends the nodes), `help`
+/// and `exit` (leaves this program). Lines that begin with # are comments.
+///
+/// Writes and safe reads are sent until answered and happen exactly once. Answers are printed as
+/// `OK I VALUE`, with newline, carriage return and backslash in the value as \n, \r and \\.
+///
+/// Exit status, the worst of what happened: 0 done; 1 something failed; 2 usage, or an unknown command;
+/// 3 not answered in time (the outcome is unknown), or not chosen yet; 4 refused; 5 no quorum; 77 no
+/// privilege for a raw socket.
+///
+/// The prompt's history is kept in $XDG_STATE_HOME/upaxos/history (by default under ~/.local/state).
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Args {
+    /// Where the group meets: a host, a broadcast address or a multicast group
+    #[arg(short, long, env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
+    address: Ipv4Addr,
+
+    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 stand for 25000 + N
+    #[arg(short, long, env = "UPAXOS_PROTOCOL", default_value_t = 253)]
+    protocol: u16,
+
+    /// raw: straight over IP, needs CAP_NET_RAW; udp: multicast or broadcast, needs nothing
+    #[arg(long, env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw, value_name = "raw|udp")]
+    transport: Transport,
+
+    /// Network interface to use, instead of what the routing table says
+    #[arg(long, env = "UPAXOS_INTERFACE")]
+    interface: Option<String>,
+
+    /// How long to wait for each answer, such as 500ms, 5s or 1m
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
+    #[arg(long)]
+    classic: bool,
+
+    /// A command to carry out instead of prompting; may be given several times
+    #[arg(short = 'e', value_name = "COMMAND", conflicts_with = "file")]
+    commands: Vec<String>,
+
+    /// Print answers as JSON, one object per line: request, outcome, instance, value (value_hex where
+    /// it is not UTF-8), learned, reason, ms; for status: nodes, leader, quorum; or error
+    #[arg(long)]
+    json: bool,
+
+    /// A file of commands, one a line, instead of the prompt
+    file: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let status = run(args).unwrap_or_else(|error| {
+        eprintln!("upaxos-repl: {error:#}");
+        match error.downcast_ref() {
+            Some(OpenError::NoPrivilege { .. }) => Status::NoPrivilege,
+            _ => Status::Fault,
+        }
+    });
+    ExitCode::from(status.code())
+}
+
+fn run(args: Args) -> Result<Status> {
+    let place = Options {
+        transport: args.transport,
+        address: args.address,
+        protocol: args.protocol,
+        interface: args.interface,
+        ..Options::default()
+    };
+    let client = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
+    let settings = engine::Settings { place, client: Client::new(client, dialect), patience: args.timeout };
+    if !args.commands.is_empty() {
+        let commands = args.commands.into_iter().map(|command| Ok(command.into_bytes()));
+        return Session::piped(settings, args.json)?.run("command", commands);
+    }
+    if let Some(path) = args.file {
+        let file = File::open(&path)
+            .with_context(|| format!("cannot open {}: name a file of commands", path.display()))?;
+        return Session::piped(settings, args.json)?.run("line", BufReader::new(file).split(b'\n'));
+    }
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        return session::at_prompt(settings, args.json);
+    }
+    Session::piped(settings, args.json)?.run("line", BufReader::new(io::stdin()).split(b'\n'))
+}

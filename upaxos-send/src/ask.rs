@@ -36,21 +36,24 @@ fn micros(length: Duration) -> Micros {
 }
 
 impl Asker {
-    pub fn new(socket: Socket, client: u64, patience: Duration, json: bool) -> Asker {
-        let (client, patience, clock) = (Client::new(client), micros(patience), Clock(Instant::now()));
-        Asker { socket, client, view: View::default(), patience, clock, json }
+    pub fn new(socket: Socket, client: Client, patience: Duration, json: bool) -> Asker {
+        let (patience, clock) = (micros(patience), Clock(Instant::now()));
+        let view = View::new(client.dialect());
+        Asker { socket, client, view, patience, clock, json }
     }
 
     /// Asks every line and prints every answer; the worst outcome is the status.
     pub fn ask_all<R: Read>(&mut self, mut lines: Lines<R>, complain: &Complain) -> Result<Status> {
         let mut worst = Status::Done;
         while let Some((number, line)) = lines.read().context("cannot read standard input")? {
-            let status = match Ask::parse(&line) {
-                Ok(ask) => {
-                    let settled = self.ask(ask)?;
+            let asked =
+                Ask::parse(&line).and_then(|ask| self.client.ask(ask, self.clock.now(), self.patience));
+            let status = match asked {
+                Ok(_) => {
+                    let settled = self.until_settled()?;
                     self.print(&line, &settled).context("cannot print the answer")?;
                     self.explain(number, &settled.outcome, complain);
-                    Status::from(&settled.outcome)
+                    Status::after(&settled.outcome, &self.view, self.clock.now())
                 }
                 Err(why @ AskError::TooLarge(_)) => {
                     complain.line(number, &format!("{why}; not sent"));
@@ -66,8 +69,8 @@ impl Asker {
         Ok(worst)
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<Settled> {
-        self.client.ask(ask, self.clock.now(), self.patience);
+    /// Sends, listens and sends again until the one question under way is settled.
+    fn until_settled(&mut self) -> Result<Settled> {
         loop {
             let turn = self.client.tick(self.clock.now());
             if let Some(settled) = turn.settled.into_iter().next() {

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use upaxos_core::client::Status;
+use upaxos_core::client::{Client, Status};
 use upaxos_core::net::{OpenError, Options, Socket, Transport};
+use upaxos_core::wire::Dialect;
 
 mod ask;
 mod pipe;
 
+use ask::Asker;
 use pipe::{Complain, Lines};
 
 /// Send lines to a upaxos group, one datagram each, and wait for answers if asked to.
@@ -30,7 +32,8 @@ use pipe::{Complain, Lines};
 /// value as \n, \r and \\. A value with newlines is given as MESSAGE.
 ///
 /// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
-/// unknown), or not chosen yet; 4 refused; 77 no privilege for a raw socket. The worst decides.
+/// unknown), or not chosen yet; 4 refused; 5 not answered, and no quorum to be heard; 77 no privilege
+/// for a raw socket. The worst decides.
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Args {
@@ -57,6 +60,10 @@ struct Args {
     /// How long to wait for each answer, such as 500ms, 2s or 1m
     #[arg(long, requires = "wait", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
+
+    /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
+    #[arg(long, requires = "wait")]
+    classic: bool,
 
     /// Print answers and errors as JSON, one object per line: request, outcome, instance, value
     /// (value_hex where it is not UTF-8), reason, ms; or error, line
@@ -95,7 +102,9 @@ fn run(args: &Args) -> Result<Status> {
     let complain = Complain { json: args.json };
     if args.wait {
         let client = getrandom::u64().context("cannot draw a random client id from the system")?;
-        ask::Asker::new(socket, client, args.timeout, args.json).ask_all(lines, &complain)
+        let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
+        let client = Client::new(client, dialect);
+        Asker::new(socket, client, args.timeout, args.json).ask_all(lines, &complain)
     } else {
         pipe::send_all(&mut socket, lines, &complain)
     }

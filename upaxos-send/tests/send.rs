@@ -111,17 +111,18 @@ fn a_request_that_is_lost_is_sent_again_under_the_same_tag() {
 }
 
 #[test]
-fn no_answer_in_time_is_status_3_and_says_whether_anybody_was_there() {
+fn no_answer_in_time_is_status_3_or_5_and_says_whether_anybody_was_there() {
     let deaf = Manners { answers: false, stance: Some(Stance::Waits), ..Manners::default() };
     let node = FakeNode::start(deaf);
     let start = Instant::now();
     let output = run(&node, &["--wait", "--timeout", "300ms", "Request 0 one"], b"");
     assert!(start.elapsed() >= Duration::from_millis(300));
-    assert_eq!(status(&output), 3);
+    assert_eq!(status(&output), 5);
     assert!(stderr(&output).contains("unknown: no quorum: heard only of node 0"), "{}", stderr(&output));
 
     let silent = FakeNode::start(Manners { answers: false, stance: None, ..Manners::default() });
     let output = run(&silent, &["--wait", "--timeout", "100ms", "Request 0 one"], b"");
+    assert_eq!(status(&output), 3);
     assert!(stderr(&output).contains("no node was heard"), "{}", stderr(&output));
 }
 
@@ -141,6 +142,14 @@ fn only_requests_can_be_waited_for() {
     let said = stderr(&output);
     assert!(said.contains("line 1: expected `Request 0 VALUE`") && said.contains("line 2: nobody"), "{said}");
     assert_eq!(stdout(&output), "OK 1 one\n", "the rest is still asked");
+}
+
+#[test]
+fn a_classic_group_is_asked_without_tags() {
+    let node = FakeNode::start(Manners::default());
+    let output = run(&node, &["--wait", "--classic"], b"Request 0 one\nRequest 1\n");
+    assert_eq!(stdout(&output), "OK 1 one\nOK 1 one\n", "{}", stderr(&output));
+    assert_eq!(node.requests(), [b"Request 0 one".to_vec(), b"Request 1".to_vec()]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The exit statuses that all programs share.
 
-use super::Outcome;
+use super::{Outcome, View};
+use crate::types::Micros;
 
 /// How a program ends. The order is that of badness: where several things happened, the worst
 /// decides.
@@ -13,7 +14,7 @@ pub enum Status {
     Refused,
     /// No answer in time, or not chosen yet: 3.
     Unknown,
-    /// Nodes are there, but no quorum of them: 5.
+    /// No answer in time, from nodes that are no quorum: 5. A write may still be chosen later.
     NoQuorum,
     /// The program was called wrongly: 2.
     Usage,
@@ -38,10 +39,12 @@ impl Status {
     }
 }
 
-impl From<&Outcome> for Status {
-    fn from(outcome: &Outcome) -> Status {
+impl Status {
+    /// What an outcome means for the program that asked, as far as the beats explain a silence.
+    pub fn after(outcome: &Outcome, view: &View, now: Micros) -> Status {
         match outcome {
             Outcome::Chosen { .. } => Status::Done,
+            Outcome::Unknown if view.has_quorum(now) == Some(false) => Status::NoQuorum,
             Outcome::NotYet { .. } | Outcome::Unknown => Status::Unknown,
             Outcome::Refused { .. } => Status::Refused,
         }

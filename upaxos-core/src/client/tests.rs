@@ -14,6 +14,10 @@ fn write(value: &str) -> Ask {
     Ask::Write(value.into())
 }
 
+fn ask(client: &mut Client, what: Ask, now: Micros, patience: Micros) -> Ticket {
+    client.ask(what, now, patience).expect("can be asked")
+}
+
 fn sent(client: &mut Client, ms: u64) -> Vec<String> {
     client.tick(at(ms)).send.iter().map(Line::to_string).collect()
 }
@@ -28,8 +32,8 @@ fn chosen(instance: u64, value: &str) -> Outcome {
 
 #[test]
 fn a_write_is_sent_again_under_the_same_tag_with_growing_waits_until_answered() {
-    let mut client = Client::new(7);
-    client.ask(write("one"), at(0), Micros::from_millis(60_000));
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, write("one"), at(0), Micros::from_millis(60_000));
     let times: Vec<u64> = (0..6_000).filter(|ms| !sent(&mut client, *ms).is_empty()).collect();
     assert_eq!(times, [0, 100, 300, 700, 1_500, 3_100, 4_700], "doubled up to the cap");
     assert_eq!(client.next_deadline(), Some(at(6_300)));
@@ -42,13 +46,13 @@ fn a_write_is_sent_again_under_the_same_tag_with_growing_waits_until_answered() 
 
 #[test]
 fn tags_count_up_and_the_floor_is_the_lowest_still_open() {
-    let mut client = Client::new(7);
+    let mut client = Client::new(7, Dialect::Extended);
     for value in ["a", "b", "c"] {
-        client.ask(write(value), at(0), PATIENCE);
+        ask(&mut client, write(value), at(0), PATIENCE);
     }
     assert_eq!(sent(&mut client, 0), ["Submit 7 1 1 a", "Submit 7 2 1 b", "Submit 7 3 1 c"]);
     client.on_message(&done(4, 4, 7, 2), at(1));
-    client.ask(Ask::Read, at(1), PATIENCE);
+    ask(&mut client, Ask::Read, at(1), PATIENCE);
     assert_eq!(sent(&mut client, 1), ["Read 7 4 1"], "1 is still open");
     client.on_message(&done(3, 3, 7, 1), at(2));
     assert_eq!(sent(&mut client, 150), ["Submit 7 3 3 c", "Read 7 4 3"]);
@@ -57,15 +61,15 @@ fn tags_count_up_and_the_floor_is_the_lowest_still_open() {
         &Message::Answer { instance: Instance(6), client: 7, seq: 4, value: "safe read c".into() },
         at(160),
     );
-    client.ask(write("d"), at(161), PATIENCE);
+    ask(&mut client, write("d"), at(161), PATIENCE);
     assert_eq!(sent(&mut client, 161), ["Submit 7 5 5 d"]);
 }
 
 #[test]
 fn one_answer_settles_a_whole_range_of_requests() {
-    let mut client = Client::new(7);
+    let mut client = Client::new(7, Dialect::Extended);
     for value in ["a", "b", "c"] {
-        client.ask(write(value), at(0), PATIENCE);
+        ask(&mut client, write(value), at(0), PATIENCE);
     }
     let settled = client.on_message(&done(11, 12, 7, 2), at(1));
     let outcomes: Vec<Outcome> = settled.into_iter().map(|settled| settled.outcome).collect();
@@ -75,10 +79,10 @@ fn one_answer_settles_a_whole_range_of_requests() {
 
 #[test]
 fn answers_to_other_clients_and_other_kinds_of_requests_settle_nothing() {
-    let mut client = Client::new(7);
-    client.ask(write("a"), at(0), PATIENCE);
-    client.ask(Ask::Read, at(0), PATIENCE);
-    client.ask(Ask::History(Instance(9)), at(0), PATIENCE);
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, write("a"), at(0), PATIENCE);
+    ask(&mut client, Ask::Read, at(0), PATIENCE);
+    ask(&mut client, Ask::History(Instance(9)), at(0), PATIENCE);
     let answer = |client, seq| Message::Answer { instance: Instance(1), client, seq, value: "x".into() };
     let refused = |client, seq| Message::Refused { client, seq, reason: "x".into() };
     for message in [
@@ -98,16 +102,16 @@ fn answers_to_other_clients_and_other_kinds_of_requests_settle_nothing() {
 
 #[test]
 fn an_answer_that_comes_twice_settles_once() {
-    let mut client = Client::new(7);
-    client.ask(write("a"), at(0), PATIENCE);
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, write("a"), at(0), PATIENCE);
     assert_eq!(client.on_message(&done(1, 1, 7, 1), at(1)).len(), 1);
     assert_eq!(client.on_message(&done(1, 1, 7, 1), at(1)).len(), 0);
 }
 
 #[test]
 fn patience_ends_with_the_outcome_unknown_and_the_tag_is_never_sent_again() {
-    let mut client = Client::new(7);
-    let ticket = client.ask(write("a"), at(0), at(250));
+    let mut client = Client::new(7, Dialect::Extended);
+    let ticket = ask(&mut client, write("a"), at(0), at(250));
     assert_eq!(sent(&mut client, 100).len(), 1);
     assert_eq!(client.next_deadline(), Some(at(200)));
     sent(&mut client, 200);
@@ -115,30 +119,47 @@ fn patience_ends_with_the_outcome_unknown_and_the_tag_is_never_sent_again() {
     let turn = client.tick(at(250));
     assert_eq!(turn.settled, [Settled { ticket, outcome: Outcome::Unknown, took: at(250) }]);
     assert!(turn.send.is_empty() && client.is_idle());
-    client.ask(write("b"), at(300), PATIENCE);
+    ask(&mut client, write("b"), at(300), PATIENCE);
     assert_eq!(sent(&mut client, 300), ["Submit 7 2 2 b"]);
 }
 
 #[test]
 fn history_is_answered_by_any_learner_and_not_yet_is_an_answer() {
-    let mut client = Client::new(7);
-    client.ask(Ask::History(Instance(2)), at(0), PATIENCE);
-    client.ask(Ask::History(Instance(9)), at(0), PATIENCE);
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, Ask::History(Instance(2)), at(0), PATIENCE);
+    ask(&mut client, Ask::History(Instance(9)), at(0), PATIENCE);
     assert_eq!(sent(&mut client, 0), ["Request 2", "Request 9"]);
     let ok = Message::Ok { instance: Instance(2), value: "two".into() };
     assert_eq!(client.on_message(&ok, at(1))[0].outcome, chosen(2, "two"));
     let (instance, learned) = (Instance(9), Instance(4));
     let settled = client.on_message(&Message::NotYet { instance, learned }, at(1));
     assert_eq!(settled[0].outcome, Outcome::NotYet { instance, learned });
-    assert_eq!(Status::from(&settled[0].outcome), Status::Unknown);
+    let view = View::new(Dialect::Extended);
+    assert_eq!(Status::after(&settled[0].outcome, &view, at(1)), Status::Unknown);
 }
 
 #[test]
 fn a_client_id_fits_the_wire() {
-    let mut client = Client::new(u64::MAX);
-    client.ask(Ask::Read, at(0), PATIENCE);
+    let mut client = Client::new(u64::MAX, Dialect::Extended);
+    ask(&mut client, Ask::Read, at(0), PATIENCE);
     let line = client.tick(at(0)).send.remove(0).to_bytes(Dialect::Extended);
     assert!(wire::parse_line(&line, Dialect::Extended).is_ok());
+}
+
+#[test]
+fn a_classic_group_is_asked_once_and_answers_in_words() {
+    let mut client = Client::new(7, Dialect::Classic);
+    let first = ask(&mut client, write("a"), at(0), PATIENCE);
+    let second = ask(&mut client, write("a"), at(0), PATIENCE);
+    ask(&mut client, Ask::Read, at(0), PATIENCE);
+    assert_eq!(sent(&mut client, 0), ["Request 0 a", "Request 0 a", "Request 0"]);
+    assert_eq!(sent(&mut client, 1_999), [""; 0], "what is sent again would happen again");
+    let ok = |instance, value: &str| Message::Ok { instance: Instance(instance), value: value.into() };
+    let settled = [ok(1, "a"), ok(2, "a")].map(|ok| client.on_message(&ok, at(3)).remove(0).ticket);
+    assert_eq!(settled, [first, second], "each answer settles one question");
+    assert_eq!(client.on_message(&ok(3, "safe read a"), at(4)).len(), 1);
+    assert!(client.is_idle());
+    assert_eq!(client.ask(write("a\nquit"), at(5), PATIENCE), Err(AskError::NotClassic));
 }
 
 #[test]
@@ -179,7 +200,7 @@ fn beat(stance: Stance, ballot: u64) -> Beat {
 
 #[test]
 fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
-    let mut view = View::default();
+    let mut view = View::new(Dialect::Extended);
     assert_eq!(view.has_quorum(at(0)), None);
     view.on_beat(NodeId(0), &beat(Stance::Leads, 65_536), at(0));
     view.on_beat(NodeId(1), &beat(Stance::Leads, 131_073), at(500));
@@ -188,5 +209,7 @@ fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
     assert_eq!(view.has_quorum(at(700)), Some(true));
     assert_eq!(view.has_quorum(at(1_550)), Some(false), "only node 2 is left, and it waits");
     assert!(view.explain_silence(at(1_550)).contains("node 2"));
+    assert_eq!(Status::after(&Outcome::Unknown, &view, at(1_550)), Status::NoQuorum);
+    assert_eq!(Status::after(&Outcome::Unknown, &view, at(700)), Status::Unknown);
     assert_eq!(view.has_quorum(at(2_000)), None);
 }

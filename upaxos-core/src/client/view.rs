@@ -3,18 +3,24 @@
 use std::collections::BTreeMap;
 
 use crate::types::{Micros, NodeId};
-use crate::wire::{Beat, Stance};
+use crate::wire::{Beat, Dialect, Stance};
 
 /// After how long without a beat a node counts as gone: several beats.
 pub const FRESH: Micros = Micros::from_millis(1_000);
 
 /// The last beat of every node that was heard lately. A client's picture: it decides nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct View {
+    dialect: Dialect,
     nodes: BTreeMap<NodeId, (Beat, Micros)>,
 }
 
 impl View {
+    /// A picture of nobody, of a group that speaks `dialect`.
+    pub fn new(dialect: Dialect) -> View {
+        View { dialect, nodes: BTreeMap::new() }
+    }
+
     /// Remembers a beat and forgets the nodes that have fallen silent.
     pub fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
         self.nodes.retain(|_, (_, at)| now.since(*at) < FRESH);
@@ -44,10 +50,10 @@ impl View {
     pub fn explain_silence(&self, now: Micros) -> String {
         let ids: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
-            (None, _) => {
-                "no node was heard: is upaxos-node running, with the same address, protocol and transport?"
-                    .into()
-            }
+            (None, _) if self.dialect == Dialect::Classic => "a classic group gives no sign of life".into(),
+            (None, _) => "no node was heard: is upaxos-node running, with the same address, protocol and \
+                          transport? (a classic group gives no sign of life: ask it with --classic)"
+                .into(),
             (Some(false), _) => format!("no quorum: heard only of {}", list("node", &ids)),
             (Some(true), None) => format!("no leader yet among {}", list("node", &ids)),
             (Some(true), Some(leader)) => format!("node {leader} leads; it may have been busy: ask again"),

@@ -1,0 +1,77 @@
+//! One question of a client: how it goes on the wire, and which answers are its own.
+
+use super::Outcome;
+use crate::entry::SAFE_READ;
+use crate::types::{Instance, Tag, Tagged, Value};
+use crate::wire::{Dialect, Line, Message, Request};
+
+/// What is asked, with the number that makes it the same request on every retry.
+#[derive(Debug)]
+pub(super) enum Question {
+    Write { seq: u64, value: Value },
+    Read { seq: u64 },
+    History(Instance),
+}
+
+impl Question {
+    /// Its sequence number; history needs none.
+    pub fn seq(&self) -> Option<u64> {
+        match self {
+            Question::Write { seq, .. } | Question::Read { seq } => Some(*seq),
+            Question::History(_) => None,
+        }
+    }
+
+    /// What is sent.
+    pub fn line(&self, client: u64, floor: u64, dialect: Dialect) -> Line {
+        let tagged = |seq| Tagged { tag: Tag { client, seq }, floor };
+        Line::Client(match (self, dialect) {
+            (Question::Write { value, .. }, Dialect::Classic) => Request::Write(value.clone()),
+            (Question::Read { .. }, Dialect::Classic) => Request::Read,
+            (Question::Write { seq, value }, Dialect::Extended) => {
+                Request::Submit(tagged(*seq), value.clone())
+            }
+            (Question::Read { seq }, Dialect::Extended) => Request::TaggedRead(tagged(*seq)),
+            (Question::History(instance), _) => Request::History(*instance),
+        })
+    }
+
+    /// Whether `OK instance chosen` answers this, as far as words can tell.
+    pub fn is_in_words(&self, instance: Instance, chosen: &Value) -> bool {
+        match self {
+            Question::Write { value, .. } => value == chosen,
+            Question::Read { .. } => chosen.as_bytes().starts_with(SAFE_READ.as_bytes()),
+            Question::History(asked) => *asked == instance,
+        }
+    }
+
+    /// What a message says about it, if it answers it.
+    pub fn answered_by(&self, us: u64, message: &Message) -> Option<Outcome> {
+        use Message as M;
+        match (self, message) {
+            (Question::Write { seq, value }, M::Done { first, last, client, seq: first_seq })
+                if *client == us =>
+            {
+                let place = seq.checked_sub(*first_seq)?;
+                let instance = Instance(first.0.checked_add(place)?);
+                (instance <= *last).then(|| Outcome::Chosen { instance, value: value.clone() })
+            }
+            (Question::Read { seq }, M::Answer { instance, client, seq: answered, value })
+                if *client == us && answered == seq =>
+            {
+                Some(Outcome::Chosen { instance: *instance, value: value.clone() })
+            }
+            (_, M::Refused { client, seq, reason }) if *client == us && self.seq() == Some(*seq) => {
+                Some(Outcome::Refused { reason: reason.clone() })
+            }
+            // Chosen values never change, so an answer to somebody else serves as well.
+            (Question::History(asked), M::Ok { instance, value }) if asked == instance => {
+                Some(Outcome::Chosen { instance: *instance, value: value.clone() })
+            }
+            (Question::History(asked), M::NotYet { instance, learned }) if asked == instance => {
+                Some(Outcome::NotYet { instance: *instance, learned: *learned })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The conversation with the group: one thread listens, one does everything else.
+//!
+//! The prompt hands jobs in and never touches the network, so answers appear while somebody types.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use upaxos_core::client::{Client, Outcome, Settled, Status, Ticket, View};
+use upaxos_core::net::{OpenError, Options, Socket};
+use upaxos_core::types::{Micros, NodeId};
+use upaxos_core::wire::{self, Dialect, Line, Message};
+
+use crate::command::Work;
+use crate::output::Output;
+use crate::table;
+use crate::watch::Watch;
+
+/// How long to listen before a picture of the group counts as complete: somewhat more than a beat.
+const LISTEN: Micros = Micros::from_millis(120);
+/// How long to listen before it is news that nobody leads.
+const SETTLE_IN: Micros = Micros::from_millis(300);
+
+/// Work, as it was typed, and whom to tell when it is done.
+#[derive(Debug)]
+pub struct Job {
+    pub work: Work,
+    pub text: Vec<u8>,
+    pub done: Sender<Status>,
+}
+
+/// What the engine reacts to.
+#[derive(Debug)]
+pub enum Event {
+    /// The group said something.
+    Heard(Vec<(NodeId, Message)>),
+    /// The prompt wants something.
+    Do(Job),
+    /// The listener has failed.
+    Deaf(std::io::Error),
+}
+
+/// What the engine needs to know.
+pub struct Settings {
+    /// Where the group meets.
+    pub place: Options,
+    /// Who asks.
+    pub client: Client,
+    /// How long a request may take.
+    pub patience: Duration,
+}
+
+/// Starts both threads and hands out where they take jobs; they end with the program.
+///
+/// The sockets are opened by the threads that use them, and before this returns, so that no beat and
+/// no answer is missed.
+pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
+    let (events, queue) = mpsc::channel();
+    listen(settings.place.clone(), events.clone())?;
+    let (tell, opened) = mpsc::channel();
+    thread::spawn(move || {
+        // Only sends: what arrives here is heard by the listener.
+        let sender = Options { receive_buffer: 0, ..settings.place.clone() };
+        match Socket::open(&sender) {
+            Ok(socket) => {
+                let _ = tell.send(Ok(()));
+                Engine::new(socket, settings, output).run(&queue);
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        }
+    });
+    opened.recv().context("the engine ended before it began")??;
+    Ok(events)
+}
+
+fn listen(place: Options, events: Sender<Event>) -> Result<()> {
+    let (tell, opened) = mpsc::channel::<Result<(), OpenError>>();
+    thread::spawn(move || match Socket::open(&place) {
+        Ok(mut socket) => {
+            let _ = tell.send(Ok(()));
+            while let Ok(()) = events.send(hear(&mut socket)) {}
+        }
+        Err(error) => drop(tell.send(Err(error))),
+    });
+    Ok(opened.recv().context("the listener ended before it began")??)
+}
+
+fn hear(socket: &mut Socket) -> Event {
+    let mut heard = Vec::new();
+    let received = socket.receive(None, &mut |datagram, _| {
+        for line in wire::lines(datagram, Dialect::Extended) {
+            if let Ok(Line::Node(from, message)) = line {
+                heard.push((from, message));
+            }
+        }
+    });
+    received.map_or_else(Event::Deaf, |_| Event::Heard(heard))
+}
+
+struct Engine {
+    socket: Socket,
+    client: Client,
+    view: View,
+    watch: Watch,
+    output: Output,
+    patience: Micros,
+    start: Instant,
+    asked: BTreeMap<Ticket, Job>,
+    shows: VecDeque<(Micros, Job)>,
+    told_silence: bool,
+}
+
+impl Engine {
+    fn new(socket: Socket, settings: Settings, output: Output) -> Engine {
+        let patience = Micros(u64::try_from(settings.patience.as_micros()).unwrap_or(u64::MAX));
+        Engine {
+            socket,
+            view: View::new(settings.client.dialect()),
+            client: settings.client,
+            watch: Watch::default(),
+            output,
+            patience,
+            start: Instant::now(),
+            asked: BTreeMap::new(),
+            shows: VecDeque::new(),
+            told_silence: false,
+        }
+    }
+
+    /// Ends when the group can no longer be reached, or nobody can be told anything.
+    fn run(mut self, queue: &Receiver<Event>) {
+        loop {
+            let event = queue.recv_timeout(self.wait());
+            let outcome = match event {
+                Ok(event) => self.on_event(event),
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = outcome.and_then(|()| self.on_time()) {
+                let _ = self.output.complain(&format!("{error:#}"));
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Micros {
+        Micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn wait(&self) -> Duration {
+        let now = self.now();
+        let show = self.shows.front().map(|(due, _)| *due);
+        let news = (now < SETTLE_IN).then_some(SETTLE_IN);
+        let next = [self.client.next_deadline(), show, news].into_iter().flatten().min();
+        next.map_or(Duration::from_secs(1), |next| Duration::from_micros(next.since(now).0))
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Heard(messages) => {
+                messages.iter().try_for_each(|(from, message)| self.on_message(*from, message))
+            }
+            Event::Do(job) => self.on_job(job),
+            Event::Deaf(error) => Err(error).context("cannot hear the group"),
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: &Message) -> Result<()> {
+        let now = self.now();
+        let news = if let Message::Beat(beat) = message {
+            self.view.on_beat(from, beat, now);
+            None
+        } else {
+            let settled = self.client.on_message(message, now);
+            if settled.is_empty() {
+                self.watch.on_message(from, message)
+            } else {
+                return self.settle(settled);
+            }
+        };
+        news.map_or(Ok(()), |news| self.output.news(&news).context("cannot print the news"))
+    }
+
+    fn on_job(&mut self, job: Job) -> Result<()> {
+        match &job.work {
+            Work::Ask(ask) => match self.client.ask(ask.clone(), self.now(), self.patience) {
+                Ok(ticket) => drop(self.asked.insert(ticket, job)),
+                Err(why) => {
+                    self.output.complain(&why.to_string())?;
+                    let _ = job.done.send(Status::Usage);
+                }
+            },
+            Work::Status => self.shows.push_back((self.now() + LISTEN, job)),
+            Work::Quit => {
+                self.socket.send(&[b"quit".to_vec()]).context("cannot send quit to the group")?;
+                self.output.news("quit sent; nodes that honour it end")?;
+                let _ = job.done.send(Status::Done);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_time(&mut self) -> Result<()> {
+        let now = self.now();
+        let turn = self.client.tick(now);
+        self.settle(turn.settled)?;
+        if !turn.send.is_empty() {
+            let datagrams: Vec<_> = turn.send.iter().map(|line| line.to_bytes(Dialect::Extended)).collect();
+            self.socket.send(&datagrams).context("cannot send to the group")?;
+        }
+        self.show(now)?;
+        if now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
+    }
+
+    /// The tables that are due: beats have come from everybody since they were asked for.
+    fn show(&mut self, now: Micros) -> Result<()> {
+        while let Some((_, job)) = self.shows.pop_front_if(|(due, _)| now >= *due) {
+            if self.output.is_json() {
+                self.output.object(&table::json(&self.view, now))?;
+            } else {
+                self.output.text(&table::text(&self.view, now))?;
+            }
+            let _ = job.done.send(table::status(&self.view, now));
+        }
+        Ok(())
+    }
+
+    fn tell_news(&mut self, now: Micros) -> Result<()> {
+        if !std::mem::replace(&mut self.told_silence, true) && self.view.leader(now).is_none() {
+            self.output.news(&self.view.explain_silence(now))?;
+        }
+        if let Some(news) = self.watch.on_view(&self.view, now) {
+            self.output.news(&news)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, settled: Vec<Settled>) -> Result<()> {
+        for settled in settled {
+            let Some(job) = self.asked.remove(&settled.ticket) else { continue };
+            if let Outcome::Chosen { instance, .. } = settled.outcome {
+                self.watch.is_new(instance);
+            }
+            let now = self.now();
+            let why = self.view.explain_silence(now);
+            self.output.settled(&job.text, &settled, &why).context("cannot print an answer")?;
+            let _ = job.done.send(Status::after(&settled.outcome, &self.view, now));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Where answers go: above the prompt for people, to the standard streams for everything else.
+
+use std::io::{self, Write};
+
+use rustyline::ExternalPrinter;
+use serde_json::{Value as Json, json};
+use upaxos_core::client::{Outcome, Settled, request_json};
+use upaxos_core::types::Micros;
+
+/// Prints for the engine.
+pub struct Output {
+    prompt: Option<Box<dyn ExternalPrinter + Send>>,
+    json: bool,
+}
+
+impl Output {
+    /// Prints above the prompt, with latencies and news.
+    pub fn above_prompt(printer: impl ExternalPrinter + Send + 'static, json: bool) -> Output {
+        Output { prompt: Some(Box::new(printer)), json }
+    }
+
+    /// Answers to standard output, one line each and nothing else; what went wrong to standard error.
+    pub fn streams(json: bool) -> Output {
+        Output { prompt: None, json }
+    }
+
+    /// How a request ended; `why` explains a missing answer.
+    pub fn settled(&mut self, request: &[u8], settled: &Settled, why: &str) -> io::Result<()> {
+        if self.json {
+            return self.object(&request_json(request, &settled.outcome, settled.took));
+        }
+        let request = String::from_utf8_lossy(request);
+        match (&settled.outcome, &mut self.prompt) {
+            (Outcome::Unknown, _) => {
+                self.complain(&format!("no answer to `{request}` in time, the outcome is unknown: {why}"))
+            }
+            (Outcome::Refused { reason }, _) => self.complain(&format!("refused `{request}`: {reason}")),
+            (outcome, None) => {
+                let mut out = io::stdout().lock();
+                out.write_all(&outcome.to_line())?;
+                out.write_all(b"\n")?;
+                out.flush()
+            }
+            (outcome, Some(_)) => self.text(&format!("{}   ({})", answer(outcome), length(settled.took))),
+        }
+    }
+
+    /// Something that happened, told to people only.
+    pub fn news(&mut self, text: &str) -> io::Result<()> {
+        if self.prompt.is_some() && !self.json { self.text(text) } else { Ok(()) }
+    }
+
+    /// Text that was asked for.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        match &mut self.prompt {
+            Some(prompt) => prompt.print(format!("{text}\n")).map_err(io::Error::other),
+            None => writeln!(io::stdout(), "{text}"),
+        }
+    }
+
+    /// One line of JSON.
+    pub fn object(&mut self, object: &Json) -> io::Result<()> {
+        self.text(&object.to_string())
+    }
+
+    /// What went wrong.
+    pub fn complain(&mut self, text: &str) -> io::Result<()> {
+        match (&self.prompt, self.json) {
+            (Some(_), true) => self.object(&json!({ "error": text })),
+            (Some(_), false) => self.text(text),
+            (None, true) => writeln!(io::stderr(), "{}", json!({ "error": text })),
+            (None, false) => writeln!(io::stderr(), "upaxos-repl: {text}"),
+        }
+    }
+
+    /// Whether answers are JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+}
+
+fn answer(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Chosen { instance, value } => format!("OK {instance} {value}"),
+        Outcome::NotYet { instance, learned } => {
+            format!("not yet: instance {instance}; learned so far: up to {learned}")
+        }
+        Outcome::Refused { reason } => format!("refused: {reason}"),
+        Outcome::Unknown => "unknown".into(),
+    }
+}
+
+fn length(took: Micros) -> String {
+    match took.0 {
+        0..10_000 => format!("{:.2} ms", took.0 as f64 / 1e3),
+        10_000..1_000_000 => format!("{:.0} ms", took.0 as f64 / 1e3),
+        _ => format!("{:.1} s", took.0 as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_have_two_to_three_digits() {
+        assert_eq!(length(Micros(1_234)), "1.23 ms");
+        assert_eq!(length(Micros(123_456)), "123 ms");
+        assert_eq!(length(Micros(2_345_678)), "2.3 s");
+    }
+}

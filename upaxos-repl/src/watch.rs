@@ -1,0 +1,73 @@
+//! What a person at the prompt wants to see of the traffic of others.
+
+use std::collections::VecDeque;
+
+use upaxos_core::client::View;
+use upaxos_core::types::{Instance, Micros, NodeId};
+use upaxos_core::wire::Message;
+
+/// How many answers are remembered, so that each is told once however many nodes give it.
+const REMEMBERED: usize = 64;
+
+/// Picks the news out of the traffic.
+#[derive(Debug, Default)]
+pub struct Watch {
+    leader: Option<NodeId>,
+    told: VecDeque<Instance>,
+}
+
+impl Watch {
+    /// News in a message that settled nothing of ours, if any.
+    pub fn on_message(&mut self, from: NodeId, message: &Message) -> Option<String> {
+        match message {
+            Message::Ok { instance, value } if self.is_new(*instance) => {
+                Some(format!("OK {instance} {value}   (asked by somebody else)"))
+            }
+            Message::Error { reason } => Some(format!("node {from} refuses an untagged request: {reason}")),
+            _ => None,
+        }
+    }
+
+    /// Marks an instance as told.
+    pub fn is_new(&mut self, instance: Instance) -> bool {
+        if self.told.contains(&instance) {
+            return false;
+        }
+        self.told.push_back(instance);
+        if self.told.len() > REMEMBERED {
+            self.told.pop_front();
+        }
+        true
+    }
+
+    /// News about who leads, if that has changed.
+    pub fn on_view(&mut self, view: &View, now: Micros) -> Option<String> {
+        let leader = view.leader(now);
+        if leader == self.leader {
+            return None;
+        }
+        self.leader = leader;
+        Some(match leader {
+            Some(leader) => format!("node {leader} leads"),
+            None => view.explain_silence(now),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_every_node_gives_is_told_once() {
+        let mut watch = Watch::default();
+        let ok = |instance| Message::Ok { instance: Instance(instance), value: "two".into() };
+        assert!(watch.on_message(NodeId(0), &ok(2)).is_some());
+        assert!(watch.on_message(NodeId(1), &ok(2)).is_none());
+        assert!(watch.on_message(NodeId(1), &ok(3)).is_some());
+        for instance in 10..10 + REMEMBERED as u64 {
+            watch.is_new(Instance(instance));
+        }
+        assert!(watch.on_message(NodeId(0), &ok(2)).is_some(), "asked again much later");
+    }
+}
