@@ -9,8 +9,8 @@ use upaxos_core::net::{self, OpenError, Transport};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
-use crate::daemon;
 use crate::logging::Format;
+use crate::{client, daemon};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -31,6 +31,11 @@ pub struct Cli {
 /// The tools.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Watch three real nodes agree, lose their leader and go on: a few seconds, nothing left behind.
+    Demo,
+    /// The demo's client.
+    #[command(hide = true)]
+    Client(client::Args),
     /// Print the log of a data directory, in the classic form; also while its node runs.
     Log {
         /// The data directory.

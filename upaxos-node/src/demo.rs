@@ -135,7 +135,7 @@ fn leader(client: &mut Client) -> Result<usize> {
     let step = Step::begin("leader");
     let answer = client.call("leader", PATIENCE)?;
     let id = answer.text.strip_prefix("leader ").and_then(|id| id.parse().ok());
-    let id = id.with_context(|| format!("no leader: {}", answer.text))?;
+    let id = id.with_context(|| format!("cannot find a leader: {}", answer.text))?;
     step.done(format_args!("node {id}"));
     Ok(id)
 }
@@ -152,7 +152,7 @@ fn write(client: &mut Client, value: &str) -> Result<u64> {
 fn read(client: &mut Client, instance: u64, value: &str) -> Result<()> {
     let step = Step::begin("read");
     let answer = client.call(&format!("Request {instance}"), PATIENCE)?;
-    ensure!(answer.chosen() == Some((instance, value)), "read instance {instance}: {}", answer.text);
+    ensure!(answer.chosen() == Some((instance, value)), "cannot read instance {instance}: {}", answer.text);
     step.took(format_args!("instance {instance} is {value}"), answer.took);
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
-use upaxos_node::{config, daemon, logging, print};
+use upaxos_node::{client, config, daemon, demo, logging, print};
 
 fn main() -> ExitCode {
     match run(parse()) {
@@ -31,6 +31,8 @@ fn parse() -> Cli {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match (cli.command, cli.daemon) {
+        (Some(Command::Demo), _) => demo::run()?,
+        (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);

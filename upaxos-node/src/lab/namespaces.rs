@@ -6,15 +6,19 @@
 //! deleted. Every program of the world is in the holder's process group, so that one signal
 //! ends them all, without relying on a list that a dying parent could no longer keep.
 
+use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 
 use super::{Ground, Host, LabError};
+
+/// Whatever befalls us, also while the namespaces are being made, the last step is still taken.
+const ENDURE: &str = "trap '' HUP INT TERM PIPE";
 
 /// A switch in the middle, `$2` hosts and the client's around it.
 const SWITCHED: &str = r#"
@@ -52,7 +56,6 @@ set +e
 /// Wait for the end of our input, then end the whole group and remove the directory `$1`.
 /// The last step needs a session of its own, because the group it ends is the holder's.
 const KEEP: &str = r#"
-trap '' HUP INT TERM
 echo ready
 cat >/dev/null
 exec setsid --fork sh -c 'kill -s KILL -- "-$1"; rm -rf -- "$2"' sh $$ "$1"
@@ -78,8 +81,12 @@ pub(super) struct Holder {
 impl Holder {
     /// Makes the namespaces of a world; `dir` is removed if we die before the world is dropped.
     pub(super) fn start(ground: Ground, shape: Shape, hosts: usize, dir: &Path) -> Result<Holder, LabError> {
+        if ground == Ground::Root && !Uid::effective().is_root() {
+            let (act, said) = ("make the namespaces".to_owned(), "not root".to_owned());
+            return Err(LabError::Failed { act, said });
+        }
         let setup = match (ground, shape) {
-            (Ground::Udp, _) => "",
+            (Ground::Udp, _) => "\n",
             (_, Shape::Switched) => SWITCHED,
             (_, Shape::Loopback) => LOOPBACK,
         };
@@ -88,7 +95,7 @@ impl Holder {
             Ground::User => unshare(&["-Ur", "-nm"]),
             Ground::Udp => Command::new("sh"),
         };
-        command.args(["-c", &format!("{setup}{KEEP}"), "upaxos-lab"]);
+        command.args(["-c", &format!("{ENDURE}{setup}{KEEP}"), "upaxos-lab"]);
         command.arg(dir).arg(hosts.to_string());
         // A group of its own: Ctrl-C reaches us alone, and our end reaches the holder.
         command.process_group(0);
@@ -130,6 +137,11 @@ impl Holder {
                 command
             }
         };
+        // What is set for us is not meant for the programs of another network.
+        let ours = env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"UPAXOS_")) {
+            command.env_remove(name);
+        }
         command.process_group(self.group().as_raw());
         command
     }
