@@ -4,14 +4,14 @@
 //! One value per ballot and instance: fixed when phase 1 ends, never changed after. A ballot that was
 //! given up is never taken up again. When to raise one is the election's decision, not made here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::acceptor::Acceptor;
 use super::learner::WINDOW;
 use super::outbox::Outbox;
 use super::requests::Wanted;
 use crate::entry::Entry;
-use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
 /// How many instances may be under way at once, and how many bytes of values.
@@ -67,6 +67,7 @@ struct Coverage {
 struct Leading {
     next: Instance,
     flights: BTreeMap<Instance, Flight>,
+    tags: BTreeSet<Tag>,
     bytes: usize,
 }
 
@@ -208,7 +209,12 @@ impl Leader {
             return None;
         }
         let values = preparing.values_to_write(learned);
-        self.phase = Phase::Leading(Leading { next: learned.next(), flights: BTreeMap::new(), bytes: 0 });
+        self.phase = Phase::Leading(Leading {
+            next: learned.next(),
+            flights: BTreeMap::new(),
+            tags: BTreeSet::new(),
+            bytes: 0,
+        });
         Some(values)
     }
 
@@ -235,10 +241,10 @@ impl Leader {
     /// Whether this very request is under way.
     pub fn is_under_way(&self, wanted: &Wanted) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
-        leading
-            .flights
-            .values()
-            .any(|flight| flight.wanted.as_ref().is_some_and(|other| other.is_same(wanted)))
+        match wanted.tagged() {
+            Some(tagged) => leading.tags.contains(&tagged.tag),
+            None => leading.flights.values().any(|flight| flight.wanted.as_ref() == Some(wanted)),
+        }
     }
 
     /// Writes a value in the next free instance, and says which: what `wanted` asks for, or what phase 1 found.
@@ -266,6 +272,9 @@ impl Leader {
         leading.next = leading.next.max(instance.next());
         let flight = leading.flights.remove(&instance)?;
         leading.bytes -= flight.value.as_bytes().len();
+        if let Some(tagged) = flight.wanted.as_ref().and_then(Wanted::tagged) {
+            leading.tags.remove(&tagged.tag);
+        }
         if !flight.is_resent {
             let took = now.since(flight.sent_at);
             self.round_trip = Micros((self.round_trip.0 * 7 + took.0) / 8);
@@ -320,6 +329,7 @@ impl Leader {
             panic!("only a leader writes");
         };
         leading.bytes += value.as_bytes().len();
+        leading.tags.extend(wanted.as_ref().and_then(Wanted::tagged).map(|tagged| tagged.tag));
         out.send(Message::Write { instance, ballot, value: value.clone() });
         acceptor.on_write(instance, ballot, &value, out);
         let retry_at = now + retry_after;
