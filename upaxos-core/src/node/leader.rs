@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::acceptor::Acceptor;
+use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
 use super::learner::WINDOW;
 use super::outbox::Outbox;
 use super::requests::Wanted;
@@ -24,6 +24,9 @@ const RETRY_MAX: Micros = Micros::from_millis(250);
 
 /// How many writes one tick sends again.
 const RETRANSMIT: usize = 256;
+
+/// How many bytes of values one acceptor may report: more than one can hold.
+const MAX_PROMISED_BYTES: usize = 2 * MAX_OPEN_BYTES;
 
 /// This node's own ballot, if it runs one.
 #[derive(Debug)]
@@ -60,6 +63,7 @@ struct Preparing {
 struct Coverage {
     empty: BTreeMap<Instance, Option<Instance>>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
+    bytes: usize,
 }
 
 /// Phase 2.
@@ -172,7 +176,12 @@ impl Leader {
         match accepted {
             // Only what was accepted in an epoch's own ballots can have been chosen in it.
             Some((accepted_in, value)) if accepted_in.epoch == ballot.epoch => {
-                coverage.accepted.insert(instance, (accepted_in, value));
+                if coverage.bytes > MAX_PROMISED_BYTES {
+                    return;
+                }
+                coverage.bytes += value.as_bytes().len();
+                let before = coverage.accepted.insert(instance, (accepted_in, value));
+                coverage.bytes -= before.map_or(0, |(_, value)| value.as_bytes().len());
             }
             _ => add_range(&mut coverage.empty, instance, Some(instance)),
         }
