@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::types::{Instance, MAX_NUMBER, Micros, Value};
-use crate::wire::{self, Dialect, Line, Message, Request};
+use crate::wire::{self, Dialect, Line, Message, Packer, Request};
 
 mod question;
 mod report;
@@ -241,6 +241,27 @@ impl Client {
         }
         let client = self.id;
         self.settle(now, |open| open.question.answered_by(client, message))
+    }
+
+    /// Lines in datagrams of at most `limit` bytes, where single lines allow it; for a classic group, one
+    /// each.
+    pub fn pack(&self, lines: &[Line], limit: usize) -> Vec<Vec<u8>> {
+        let mut packer = Packer::new(self.dialect, limit);
+        lines.iter().for_each(|line| packer.push(line));
+        packer.finish()
+    }
+
+    /// Hears a datagram of the group: its beats go to the view; hands out the questions it settles.
+    pub fn on_datagram(&mut self, datagram: &[u8], view: &mut View, now: Micros) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        for line in wire::lines(datagram, Dialect::Extended).flatten() {
+            match line {
+                Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
+                Line::Node(_, message) => settled.extend(self.on_message(&message, now)),
+                Line::Client(_) => {}
+            }
+        }
+        settled
     }
 
     /// An untagged answer settles one question, the oldest that it fits.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The largest number that may stand anywhere on the wire: what a classic node's signed 64-bit
 /// integer holds. Adding one to a number from the wire can therefore never overflow a `u64`.
@@ -212,6 +213,18 @@ impl Micros {
     /// The time that has passed since `earlier`; zero when that lies ahead.
     pub fn since(self, earlier: Micros) -> Micros {
         Micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<Duration> for Micros {
+    fn from(length: Duration) -> Micros {
+        Micros(u64::try_from(length.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(length: Micros) -> Duration {
+        Duration::from_micros(length.0)
     }
 }
 

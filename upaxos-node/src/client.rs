@@ -25,7 +25,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use upaxos_core::client::{Ask, Client, Outcome, Settled, Ticket, View};
 use upaxos_core::net::{Options, Socket, Transport};
 use upaxos_core::types::{Instance, Micros};
-use upaxos_core::wire::{self, Dialect, Line, Message};
+use upaxos_core::wire::Dialect;
 
 /// Where to ask, and how eagerly.
 #[derive(Debug, clap::Args)]
@@ -77,16 +77,12 @@ pub fn run(args: &Args) -> Result<()> {
         client: Client::new(id, Dialect::Extended),
         view: View::new(Dialect::Extended),
         start: Instant::now(),
-        patience: micros(args.timeout),
+        patience: args.timeout.into(),
         numbers: BTreeMap::new(),
         wishes: Vec::new(),
         taken: 0,
     };
     dialogue.run(&lines(), args.window.max(1))
-}
-
-fn micros(length: Duration) -> Micros {
-    Micros(u64::try_from(length.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Standard input, read on a thread of its own: a socket and a pipe cannot be awaited together here.
@@ -139,8 +135,9 @@ impl Dialogue {
                 }
             }
             let turn = self.client.tick(self.now());
-            let datagrams: Vec<_> = turn.send.iter().map(|line| line.to_bytes(Dialect::Extended)).collect();
-            self.socket.send(&datagrams).context("cannot send requests")?;
+            self.socket
+                .send(&self.client.pack(&turn.send, self.socket.max_payload()))
+                .context("cannot send requests")?;
             let mut settled = turn.settled;
             self.hear(&mut settled)?;
             self.answer(settled).context("cannot print answers")?;
@@ -149,7 +146,7 @@ impl Dialogue {
     }
 
     fn now(&self) -> Micros {
-        micros(self.start.elapsed())
+        self.start.elapsed().into()
     }
 
     fn is_idle(&self) -> bool {
@@ -172,14 +169,7 @@ impl Dialogue {
     fn hear(&mut self, settled: &mut Vec<Settled>) -> Result<()> {
         let (client, view, start) = (&mut self.client, &mut self.view, self.start);
         let each = &mut |datagram: &[u8], _| {
-            let now = micros(start.elapsed());
-            for line in wire::lines(datagram, Dialect::Extended).flatten() {
-                match line {
-                    Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
-                    Line::Node(_, message) => settled.extend(client.on_message(&message, now)),
-                    Line::Client(_) => {}
-                }
-            }
+            settled.extend(client.on_datagram(datagram, view, start.elapsed().into()));
         };
         self.socket.receive(Some(GLANCE), each).context("cannot receive answers")?;
         Ok(())

@@ -139,17 +139,17 @@ impl Daemon {
     }
 
     fn now(&self) -> Micros {
-        Micros(self.origin.elapsed().as_micros() as u64)
+        self.origin.elapsed().into()
     }
 
     /// One turn: receive a batch, handle it, do what the node wants done.
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
-        let wait = Duration::from_micros(self.node.deadline(now).since(now).0);
+        let wait = Duration::from(self.node.deadline(now).since(now));
         let Daemon { node, socket, out, dialect, malformed, origin, .. } = self;
         socket
             .receive(Some(wait), &mut |datagram, _| {
-                let now = Micros(origin.elapsed().as_micros() as u64);
+                let now = origin.elapsed().into();
                 for line in wire::lines(datagram, *dialect) {
                     match line {
                         Ok(line) => {

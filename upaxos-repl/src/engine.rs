@@ -114,7 +114,7 @@ struct Engine {
 
 impl Engine {
     fn new(socket: Socket, settings: Settings, output: Output) -> Engine {
-        let patience = Micros(u64::try_from(settings.patience.as_micros()).unwrap_or(u64::MAX));
+        let patience = Micros::from(settings.patience);
         Engine {
             socket,
             view: View::new(settings.client.dialect()),
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     fn now(&self) -> Micros {
-        Micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+        self.start.elapsed().into()
     }
 
     fn wait(&self) -> Duration {
@@ -207,8 +207,9 @@ impl Engine {
         let turn = self.client.tick(now);
         self.settle(turn.settled)?;
         if !turn.send.is_empty() {
-            let datagrams: Vec<_> = turn.send.iter().map(|line| line.to_bytes(Dialect::Extended)).collect();
-            self.socket.send(&datagrams).context("cannot send to the group")?;
+            self.socket
+                .send(&self.client.pack(&turn.send, self.socket.max_payload()))
+                .context("cannot send to the group")?;
         }
         self.show(now)?;
         if now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }

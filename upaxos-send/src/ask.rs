@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use upaxos_core::client::{Ask, AskError, Client, Outcome, Settled, Status, View, request_json};
 use upaxos_core::net::Socket;
 use upaxos_core::types::Micros;
-use upaxos_core::wire::{self, Dialect, Line, Message};
 
 use crate::pipe::{Complain, Lines};
 
@@ -27,17 +26,13 @@ struct Clock(Instant);
 
 impl Clock {
     fn now(self) -> Micros {
-        micros(self.0.elapsed())
+        self.0.elapsed().into()
     }
-}
-
-fn micros(length: Duration) -> Micros {
-    Micros(u64::try_from(length.as_micros()).unwrap_or(u64::MAX))
 }
 
 impl Asker {
     pub fn new(socket: Socket, client: Client, patience: Duration, json: bool) -> Asker {
-        let (patience, clock) = (micros(patience), Clock(Instant::now()));
+        let (patience, clock) = (patience.into(), Clock(Instant::now()));
         let view = View::new(client.dialect());
         Asker { socket, client, view, patience, clock, json }
     }
@@ -76,8 +71,9 @@ impl Asker {
             if let Some(settled) = turn.settled.into_iter().next() {
                 return Ok(settled);
             }
-            let datagrams: Vec<_> = turn.send.iter().map(|line| line.to_bytes(Dialect::Extended)).collect();
-            self.socket.send(&datagrams).context("cannot send the request")?;
+            self.socket
+                .send(&self.client.pack(&turn.send, self.socket.max_payload()))
+                .context("cannot send the request")?;
             if let Some(settled) = self.hear()? {
                 return Ok(settled);
             }
@@ -87,21 +83,13 @@ impl Asker {
     /// Listens until the client has something to do, or hears its answer.
     fn hear(&mut self) -> Result<Option<Settled>> {
         let now = self.clock.now();
-        let wait = self.client.next_deadline().map(|deadline| Duration::from_micros(deadline.since(now).0));
+        let wait = self.client.next_deadline().map(|deadline| deadline.since(now).into());
         let (client, view, clock) = (&mut self.client, &mut self.view, self.clock);
         let mut settled = None;
         self.socket
             .receive(wait, &mut |datagram, _| {
-                let now = clock.now();
-                for line in wire::lines(datagram, Dialect::Extended).flatten() {
-                    match line {
-                        Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
-                        Line::Node(_, message) => {
-                            settled = settled.take().or(client.on_message(&message, now).pop())
-                        }
-                        Line::Client(_) => {}
-                    }
-                }
+                let heard = client.on_datagram(datagram, view, clock.now());
+                settled = settled.take().or(heard.into_iter().next());
             })
             .context("cannot receive the answer")?;
         Ok(settled)
