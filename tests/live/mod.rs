@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
+pub mod garbage;
 pub mod group;
 
 use std::env;
