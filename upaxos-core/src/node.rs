@@ -19,6 +19,7 @@ mod repair;
 mod requests;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use acceptor::Acceptor;
 use classic::Classic;
@@ -76,7 +77,7 @@ pub struct Config {
     pub timing: Timing,
 }
 
-/// What came in and was dropped, by reason. Monotone.
+/// What came in and was dropped, by reason. Monotone. `Display` names the reasons that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// From an id that is no member.
@@ -89,6 +90,23 @@ pub struct Dropped {
     pub absurd: u64,
     /// A value that contradicts what is known to be chosen.
     pub conflicts: u64,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.strangers, "from strangers"),
+            (self.foreign, "from members of another group or life"),
+            (self.not_owner, "with a ballot that is not the sender's"),
+            (self.absurd, "with an absurd ballot"),
+            (self.conflicts, "contradicting what is chosen"),
+        ];
+        let texts =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let texts: Vec<_> = texts.collect();
+        f.write_str(if texts.is_empty() { "no line" } else { "" })?;
+        f.write_str(&texts.join(", "))
+    }
 }
 
 /// A member of the group, in this life.

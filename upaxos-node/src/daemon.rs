@@ -246,7 +246,7 @@ impl Daemon {
     fn close(mut self) -> Result<()> {
         self.disk.commit()?;
         info!(
-            "ends; learned {}, dropped {} malformed lines and {:?}",
+            "ends; learned {}, dropped {} malformed lines, and {}",
             self.node.learned(),
             self.malformed,
             self.node.dropped()

@@ -1,6 +1,6 @@
 //! Where answers go: above the prompt for people, to the standard streams for everything else.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use rustyline::ExternalPrinter;
 use serde_json::{Value as Json, json};
@@ -37,8 +37,10 @@ impl Output {
             (Outcome::Refused { reason }, _) => self.complain(&format!("refused `{request}`: {reason}")),
             (outcome, None) => {
                 let mut out = io::stdout().lock();
-                out.write_all(&outcome.to_line())?;
-                out.write_all(b"\n")?;
+                if out.is_terminal() {
+                    return writeln!(out, "{outcome}");
+                }
+                out.write_all(&[outcome.to_line(), b"\n".to_vec()].concat())?;
                 out.flush()
             }
             (outcome, Some(_)) => self.text(&format!("{}   ({})", answer(outcome), length(settled.took))),

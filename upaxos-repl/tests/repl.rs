@@ -13,6 +13,8 @@ fn run(node: &FakeNode, args: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_upaxos-repl"))
         .args(["--transport", "udp", "-p", &node.port.to_string()])
         .args(args)
+        .env_remove("UPAXOS_ADDRESS")
+        .env_remove("UPAXOS_INTERFACE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,6 +1,6 @@
 //! `--wait`: one line, one request, one answer.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -112,9 +112,10 @@ impl Asker {
         if self.json {
             return writeln!(out, "{}", request_json(line, &settled.outcome, settled.took));
         }
-        if let Outcome::Chosen { .. } | Outcome::NotYet { .. } = settled.outcome {
-            out.write_all(&settled.outcome.to_line())?;
-            out.write_all(b"\n")?;
+        match &settled.outcome {
+            Outcome::Refused { .. } | Outcome::Unknown => {}
+            answer if out.is_terminal() => writeln!(out, "{answer}")?,
+            answer => out.write_all(&[answer.to_line(), b"\n".to_vec()].concat())?,
         }
         out.flush()
     }

@@ -15,6 +15,7 @@ fn run(node: &FakeNode, args: &[&str], input: &[u8]) -> Output {
         .args(["--transport", "udp", "-p", &node.port.to_string()])
         .args(args)
         .env_remove("UPAXOS_ADDRESS")
+        .env_remove("UPAXOS_INTERFACE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Outcomes as text: for people and pipes, and as JSON for programs.
 
+use std::fmt;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::Outcome;
@@ -25,6 +27,13 @@ impl Outcome {
             Outcome::Refused { .. } => "refused",
             Outcome::Unknown => "unknown",
         }
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// For people: [`to_line`](Self::to_line) without the bytes that would drive a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Value::from(self.to_line()).fmt(f)
     }
 }
 

@@ -180,6 +180,8 @@ fn outcomes_print_as_one_line_that_keeps_every_byte() {
     let value = b"a\nb\\\xff"[..].into();
     let outcome = Outcome::Chosen { instance: Instance(3), value };
     assert_eq!(outcome.to_line(), b"OK 3 a\\nb\\\\\xff");
+    let hostile = Outcome::Chosen { instance: Instance(3), value: "\u{1b}[2J".into() };
+    assert!(!hostile.to_string().contains('\u{1b}'), "what people see cannot drive their terminal");
     let json = request_json(b"Request 0", &outcome, Micros(1_234)).to_string();
     let expected =
         r#"{"request":"Request 0","outcome":"chosen","instance":3,"value_hex":"610a625cff","ms":1.234}"#;

@@ -51,8 +51,8 @@ impl View {
         let ids: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
             (None, _) if self.dialect == Dialect::Classic => "a classic group gives no sign of life".into(),
-            (None, _) => "no node was heard: is upaxos-node running, with the same address, protocol and \
-                          transport? (a classic group gives no sign of life: ask it with --classic)"
+            (None, _) => "no node was heard: is one running with this address, protocol and transport? (a \
+                          classic group has to be asked with --classic)"
                 .into(),
             (Some(false), _) => format!("no quorum: heard only of {}", list("node", &ids)),
             (Some(true), None) => format!("no leader yet among {}", list("node", &ids)),

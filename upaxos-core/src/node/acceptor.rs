@@ -15,6 +15,10 @@ use crate::wire::Message;
 /// first instance that is not covered.
 const ANSWER_BYTES: usize = 1 << 20;
 
+/// How many bytes of values may be accepted and not yet learned: well over what honest leaders have under
+/// way. What is written beyond that is ignored, as if lost.
+pub const MAX_OPEN_BYTES: usize = 64 << 20;
+
 /// The acceptor's durable word.
 #[derive(Debug, Default)]
 pub struct Acceptor {
@@ -24,6 +28,8 @@ pub struct Acceptor {
     /// Per instance, in a classic group only.
     promised_at: BTreeMap<Instance, Ballot>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
+    /// Of the values in `accepted`.
+    bytes: usize,
 }
 
 impl Acceptor {
@@ -39,7 +45,7 @@ impl Acceptor {
             Record::Promise { instance, ballot } => self.raise(*instance, *ballot),
             Record::Accept { instance, ballot, value } => {
                 self.raise(*instance, *ballot);
-                self.accepted.insert(*instance, (*ballot, value.clone()));
+                self.store(*instance, *ballot, value);
             }
             _ => {}
         }
@@ -113,10 +119,11 @@ impl Acceptor {
                 return false;
             }
             Some((accepted_in, _)) if *accepted_in == ballot => {}
+            _ if self.bytes > MAX_OPEN_BYTES && !self.classic => return false,
             _ => {
                 // Accepting is also promising: else a lower ballot could overwrite this value.
                 self.raise(instance, ballot);
-                self.accepted.insert(instance, (ballot, value.clone()));
+                self.store(instance, ballot, value);
                 out.persist(Record::Accept { instance, ballot, value: value.clone() });
             }
         }
@@ -130,8 +137,17 @@ impl Acceptor {
 
     /// Forgets what was accepted up to `learned`, which must be durably learned.
     pub fn forget_through(&mut self, learned: Instance) {
-        if !self.classic {
-            self.accepted = self.accepted.split_off(&learned.next());
+        while let Some(first) =
+            self.accepted.first_entry().filter(|first| *first.key() <= learned && !self.classic)
+        {
+            self.bytes -= first.remove().1.as_bytes().len();
+        }
+    }
+
+    fn store(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
+        self.bytes += value.as_bytes().len();
+        if let Some((_, before)) = self.accepted.insert(instance, (ballot, value.clone())) {
+            self.bytes -= before.as_bytes().len();
         }
     }
 

@@ -4,14 +4,14 @@
 //! One value per ballot and instance: fixed when phase 1 ends, never changed after. A ballot that was
 //! given up is never taken up again. When to raise one is the election's decision, not made here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::acceptor::Acceptor;
+use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
 use super::learner::WINDOW;
 use super::outbox::Outbox;
 use super::requests::Wanted;
 use crate::entry::Entry;
-use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
 /// How many instances may be under way at once, and how many bytes of values.
@@ -24,6 +24,9 @@ const RETRY_MAX: Micros = Micros::from_millis(250);
 
 /// How many writes one tick sends again.
 const RETRANSMIT: usize = 256;
+
+/// How many bytes of values one acceptor may report: more than one can hold.
+const MAX_PROMISED_BYTES: usize = 2 * MAX_OPEN_BYTES;
 
 /// This node's own ballot, if it runs one.
 #[derive(Debug)]
@@ -60,6 +63,7 @@ struct Preparing {
 struct Coverage {
     empty: BTreeMap<Instance, Option<Instance>>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
+    bytes: usize,
 }
 
 /// Phase 2.
@@ -67,6 +71,7 @@ struct Coverage {
 struct Leading {
     next: Instance,
     flights: BTreeMap<Instance, Flight>,
+    tags: BTreeSet<Tag>,
     bytes: usize,
 }
 
@@ -171,7 +176,12 @@ impl Leader {
         match accepted {
             // Only what was accepted in an epoch's own ballots can have been chosen in it.
             Some((accepted_in, value)) if accepted_in.epoch == ballot.epoch => {
-                coverage.accepted.insert(instance, (accepted_in, value));
+                if coverage.bytes > MAX_PROMISED_BYTES {
+                    return;
+                }
+                coverage.bytes += value.as_bytes().len();
+                let before = coverage.accepted.insert(instance, (accepted_in, value));
+                coverage.bytes -= before.map_or(0, |(_, value)| value.as_bytes().len());
             }
             _ => add_range(&mut coverage.empty, instance, Some(instance)),
         }
@@ -208,7 +218,12 @@ impl Leader {
             return None;
         }
         let values = preparing.values_to_write(learned);
-        self.phase = Phase::Leading(Leading { next: learned.next(), flights: BTreeMap::new(), bytes: 0 });
+        self.phase = Phase::Leading(Leading {
+            next: learned.next(),
+            flights: BTreeMap::new(),
+            tags: BTreeSet::new(),
+            bytes: 0,
+        });
         Some(values)
     }
 
@@ -235,10 +250,10 @@ impl Leader {
     /// Whether this very request is under way.
     pub fn is_under_way(&self, wanted: &Wanted) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
-        leading
-            .flights
-            .values()
-            .any(|flight| flight.wanted.as_ref().is_some_and(|other| other.is_same(wanted)))
+        match wanted.tagged() {
+            Some(tagged) => leading.tags.contains(&tagged.tag),
+            None => leading.flights.values().any(|flight| flight.wanted.as_ref() == Some(wanted)),
+        }
     }
 
     /// Writes a value in the next free instance, and says which: what `wanted` asks for, or what phase 1 found.
@@ -266,6 +281,9 @@ impl Leader {
         leading.next = leading.next.max(instance.next());
         let flight = leading.flights.remove(&instance)?;
         leading.bytes -= flight.value.as_bytes().len();
+        if let Some(tagged) = flight.wanted.as_ref().and_then(Wanted::tagged) {
+            leading.tags.remove(&tagged.tag);
+        }
         if !flight.is_resent {
             let took = now.since(flight.sent_at);
             self.round_trip = Micros((self.round_trip.0 * 7 + took.0) / 8);
@@ -320,6 +338,7 @@ impl Leader {
             panic!("only a leader writes");
         };
         leading.bytes += value.as_bytes().len();
+        leading.tags.extend(wanted.as_ref().and_then(Wanted::tagged).map(|tagged| tagged.tag));
         out.send(Message::Write { instance, ballot, value: value.clone() });
         acceptor.on_write(instance, ballot, &value, out);
         let retry_at = now + retry_after;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::acceptor::MAX_OPEN_BYTES;
 use crate::types::{Ballot, Group, Instance, NodeId, Value, Votes};
 
 /// How far above the learned prefix this node keeps tallies. What is further ahead is learned by
@@ -15,11 +16,19 @@ pub const WINDOW: u64 = 1 << 14;
 /// How many ballots one instance may have tallies for; more than a group in turmoil makes.
 const BALLOTS: usize = 16;
 
+impl Count {
+    fn bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| value.as_bytes().len())
+    }
+}
+
 /// What is chosen above the learned prefix, as far as this node has heard.
 #[derive(Debug, Default)]
 pub struct Learner {
     learned: Instance,
     tallies: BTreeMap<Instance, Tally>,
+    /// Of the values in `tallies`.
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +61,8 @@ impl Learner {
 
     /// A value was written in a ballot: what votes without a value will stand for.
     pub fn on_write(&mut self, group: &Group, instance: Instance, ballot: Ballot, value: &Value) {
-        if let Some(count) = self.count(instance, ballot) {
-            count.value.get_or_insert_with(|| value.clone());
-            self.choose(group, instance, ballot);
-        }
+        self.keep(instance, ballot, value);
+        self.choose(group, instance, ballot);
     }
 
     /// `from` accepted what was written in this ballot. A value that comes with the vote is used when
@@ -74,7 +81,7 @@ impl Learner {
         let Some(count) = self.count(instance, ballot) else { return };
         count.votes.insert(from);
         if let Some(value) = value {
-            count.value.get_or_insert_with(|| value.clone());
+            self.keep(instance, ballot, value);
         }
         self.choose(group, instance, ballot);
     }
@@ -111,7 +118,9 @@ impl Learner {
     pub fn next_learned(&mut self) -> Option<(Instance, Value)> {
         let next = self.learned.next();
         self.tallies.get(&next)?.chosen.as_ref()?;
-        let value = self.tallies.remove(&next)?.chosen?;
+        let tally = self.tallies.remove(&next)?;
+        self.bytes -= tally.ballots.values().map(Count::bytes).sum::<usize>();
+        let value = tally.chosen?;
         self.learned = next;
         Some((next, value))
     }
@@ -123,9 +132,21 @@ impl Learner {
         let ballots = &mut self.tallies.entry(instance).or_default().ballots;
         if ballots.len() >= BALLOTS && !ballots.contains_key(&ballot) {
             // Losing a tally costs time, never safety; the highest ballots are the live ones.
-            ballots.pop_first();
+            self.bytes -= ballots.pop_first().map_or(0, |(_, count)| count.bytes());
         }
         Some(ballots.entry(ballot).or_default())
+    }
+
+    /// Keeps what was written in a ballot. Without room for it, it is fetched again once it is chosen.
+    fn keep(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
+        let has_room = self.bytes <= MAX_OPEN_BYTES;
+        if let Some(count) = self.count(instance, ballot)
+            && count.value.is_none()
+            && has_room
+        {
+            count.value = Some(value.clone());
+            self.bytes += value.as_bytes().len();
+        }
     }
 
     fn choose(&mut self, group: &Group, instance: Instance, ballot: Ballot) {

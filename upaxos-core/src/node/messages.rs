@@ -7,7 +7,7 @@ use super::requests::{About, Wanted};
 use super::{Node, learner};
 use crate::entry::{Entry, SAFE_READ};
 use crate::node::outbox::{Event, Outbox};
-use crate::types::{Ballot, Instance, Micros, NodeId, Value};
+use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message, Request};
 
 /// How far a ballot's round may be above the highest one heard. Honest rounds grow by ones; without
@@ -306,7 +306,6 @@ impl Node {
     }
 
     fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
-        let is_tag = |about: &About, client: u64, seqs: std::ops::RangeInclusive<u64>| matches!(about, About::Tag(tag) if tag.client == client && seqs.contains(&tag.seq));
         if let Message::Ok { instance, value } = answer
             && *instance > self.learner.learned()
         {
@@ -319,18 +318,18 @@ impl Node {
         }
         match answer {
             Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
-                self.requests.on_answered(|about| *about == About::Instance(*instance));
+                self.requests.on_answered(&About::Instance(*instance));
             }
             Message::Done { first, last, client, seq } => {
-                let seqs = *seq..=seq.saturating_add(last.0 - first.0);
-                self.requests.on_answered(|about| is_tag(about, *client, seqs.clone()));
+                let count = (last.0 - first.0).min(learner::WINDOW);
+                for seq in *seq..=seq + count {
+                    self.requests.on_answered(&About::Tag(Tag { client: *client, seq }));
+                }
             }
             Message::Answer { client, seq, .. } | Message::Refused { client, seq, .. } => {
-                self.requests.on_answered(|about| is_tag(about, *client, *seq..=*seq));
+                self.requests.on_answered(&About::Tag(Tag { client: *client, seq: *seq }));
             }
-            Message::Error { reason } => {
-                self.requests.on_answered(|about| *about == About::Error(reason.clone()));
-            }
+            Message::Error { reason } => self.requests.on_answered(&About::Error(reason.clone())),
             _ => return,
         }
         self.note_answer(from, answer, out);

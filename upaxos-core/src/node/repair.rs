@@ -5,6 +5,7 @@
 //! instance within one timeout. It decides nothing about the log.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::history::History;
 use super::outbox::Outbox;
@@ -18,7 +19,7 @@ const RANK_STEP: Micros = Micros::from_millis(2);
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
-/// How many instances one question asks for, and how many bytes one answer has at most.
+/// How many instances one question asks for, and how many bytes are told at once.
 const ASK_INSTANCES: u64 = 4096;
 const ANSWER_BYTES: usize = 256 << 10;
 /// How long each rank waits for the one before it to answer.
@@ -106,9 +107,13 @@ impl Repair {
         self.told.retain(|_, at| now.since(*at) < TOLD_LATELY);
         let due: Vec<_> =
             self.owed.iter().filter(|(_, (at, _))| now >= *at).map(|(f, (_, l))| (*f, *l)).collect();
+        let mut bytes = 0;
         for (first, last) in due {
+            if bytes > ANSWER_BYTES {
+                return;
+            }
             self.owed.remove(&first);
-            self.tell(first, last, history, now, out);
+            bytes += self.tell(first, last, history, now, out);
         }
     }
 
@@ -117,19 +122,24 @@ impl Repair {
         self.owed.values().map(|(at, _)| *at).chain(self.ask_at).min()
     }
 
-    fn tell(&mut self, first: Instance, last: Instance, history: &History, now: Micros, out: &mut Outbox) {
+    /// Says how many bytes it told.
+    fn tell(
+        &mut self,
+        first: Instance,
+        last: Instance,
+        history: &History,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> usize {
         let mut bytes = 0;
         for instance in (first.0..=last.0).map(Instance) {
-            let Some(value) = history.value(instance) else { return };
-            if bytes > ANSWER_BYTES {
-                return;
+            let Some(value) = history.value(instance).filter(|_| bytes <= ANSWER_BYTES) else { break };
+            if let Entry::Vacant(untold) = self.told.entry(instance) {
+                bytes += value.as_bytes().len() + 8;
+                untold.insert(now);
+                out.send(Message::Written { instance, value: value.clone() });
             }
-            if self.told.contains_key(&instance) {
-                continue;
-            }
-            bytes += value.as_bytes().len() + 8;
-            self.told.insert(instance, now);
-            out.send(Message::Written { instance, value: value.clone() });
         }
+        bytes
     }
 }

@@ -1,11 +1,11 @@
 //! What clients want and have not got: requests nobody has chosen yet, answers nobody has given yet.
 //!
-//! Owns two queues, both bounded. Every node keeps the requests it hears, since any of them may lead
+//! Owns two queues, both bounded and indexed: every step is cheap however long they are. Every node keeps the requests it hears, since any of them may lead
 //! next; a request that no leader takes up is passed on, by rank, and never raises a ballot. Every node
 //! owes the answers it could give, and keeps silent when it overhears one. It decides nothing about
 //! the log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Timing;
 use super::outbox::Outbox;
@@ -80,25 +80,10 @@ impl Wanted {
             Wanted::TaggedRead(tagged) => Entry::Read { instance, tagged: Some(*tagged), value: safe_read() },
         }
     }
-
-    /// Whether an entry of the log carries it out.
-    pub fn is_done_by(&self, entry: &Entry) -> bool {
-        match (self, entry) {
-            (Wanted::Write(value), Entry::Write(chosen)) => value == chosen,
-            (Wanted::Read, Entry::Read { tagged: None, .. }) => true,
-            _ => self.tagged().is_some_and(|wanted| entry.tagged().is_some_and(|is| is.tag == wanted.tag)),
-        }
-    }
-
-    /// Whether both are the same request: the same tag or, where there is none, the same words.
-    pub fn is_same(&self, other: &Wanted) -> bool {
-        match (self.tagged(), other.tagged()) {
-            (Some(one), Some(other)) => one.tag == other.tag,
-            (None, None) => self == other,
-            _ => false,
-        }
-    }
 }
+
+/// A place in the queue; lower is earlier.
+type Place = i64;
 
 #[derive(Debug)]
 struct Waiting {
@@ -109,8 +94,36 @@ struct Waiting {
     is_answered: bool,
 }
 
+/// What a request is found by: its tag or, where it has none, its words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Tag(Tag),
+    Write(Value),
+    Read,
+}
+
+impl Key {
+    fn of(wanted: &Wanted) -> Key {
+        match (wanted, wanted.tagged()) {
+            (_, Some(tagged)) => Key::Tag(tagged.tag),
+            (Wanted::Write(value), None) => Key::Write(value.clone()),
+            _ => Key::Read,
+        }
+    }
+
+    /// Of the request that an entry carries out.
+    fn of_entry(entry: &Entry) -> Option<Key> {
+        match (entry, entry.tagged()) {
+            (_, Some(tagged)) => Some(Key::Tag(tagged.tag)),
+            (Entry::Write(value), None) => Some(Key::Write(value.clone())),
+            (Entry::Read { .. }, None) => Some(Key::Read),
+            _ => None,
+        }
+    }
+}
+
 /// Which answer is owed: what an overheard one is recognised by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum About {
     /// An instance: `OK`, `NotYet`.
     Instance(Instance),
@@ -120,133 +133,168 @@ pub enum About {
     Error(Value),
 }
 
-#[derive(Debug)]
-struct Owed {
-    at: Micros,
-    about: About,
-    answer: Message,
-}
-
 /// The queues.
 #[derive(Debug)]
 pub struct Requests {
     timing: Timing,
-    waiting: VecDeque<Waiting>,
+    waiting: BTreeMap<Place, Waiting>,
+    places: BTreeSet<(Key, Place)>,
     bytes: usize,
-    owed: VecDeque<Owed>,
+    /// No request is to be passed on before.
+    relay_at: Option<Micros>,
+    owed: BTreeMap<About, (Micros, Message)>,
+    due: BTreeSet<(Micros, About)>,
 }
 
 impl Requests {
     /// Nothing wanted, nothing owed.
     pub fn new(timing: Timing) -> Requests {
-        Requests { timing, waiting: VecDeque::new(), bytes: 0, owed: VecDeque::new() }
+        Requests {
+            timing,
+            waiting: BTreeMap::new(),
+            places: BTreeSet::new(),
+            bytes: 0,
+            relay_at: None,
+            owed: BTreeMap::new(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// Adds a request at the end, unless the same tagged one waits already (a retry). False when there
     /// is no room.
     pub fn add(&mut self, wanted: Wanted, rank: usize, now: Micros) -> bool {
-        let is_retry = |waiting: &Waiting| wanted.tagged().is_some() && waiting.wanted.is_same(&wanted);
-        if self.waiting.iter().any(is_retry) {
+        if wanted.tagged().is_some() && self.is_waiting(&wanted) {
             return true;
         }
         if self.waiting.len() >= MAX_WAITING || self.bytes + wanted.len() > MAX_WAITING_BYTES {
             return false;
         }
-        self.bytes += wanted.len();
+        let place = self.waiting.last_key_value().map_or(0, |(last, _)| last + 1);
         let relay_at = now + self.timing.timeout() + self.timing.beat * rank as u64;
-        self.waiting.push_back(Waiting { wanted, since: now, relay_at, is_answered: false });
+        self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
         true
     }
 
     /// Puts requests back in front, in their order: their ballot was given up, or their instance lost.
     pub fn put_back(&mut self, wanted: Vec<Wanted>, now: Micros) {
         for wanted in wanted.into_iter().rev() {
-            self.bytes += wanted.len();
+            let place = self.waiting.first_key_value().map_or(0, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
-            self.waiting.push_front(Waiting { wanted, since: now, relay_at, is_answered: false });
+            self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
         }
     }
 
     /// The request that waits longest.
     pub fn first(&self) -> Option<&Wanted> {
-        self.waiting.front().map(|waiting| &waiting.wanted)
+        self.waiting.first_key_value().map(|(_, waiting)| &waiting.wanted)
     }
 
     /// Takes that request.
     pub fn take_first(&mut self) -> Option<Wanted> {
-        let waiting = self.waiting.pop_front()?;
-        self.bytes -= waiting.wanted.len();
-        Some(waiting.wanted)
+        let place = *self.waiting.first_key_value()?.0;
+        self.remove(place).map(|waiting| waiting.wanted)
     }
 
     /// Whether the same request waits.
     pub fn is_waiting(&self, wanted: &Wanted) -> bool {
-        self.waiting.iter().any(|waiting| waiting.wanted.is_same(wanted))
+        self.find(&Key::of(wanted)).is_some()
     }
 
     /// A leader took the request up: nobody needs to pass it on for a while.
     pub fn on_taken_up(&mut self, entry: &Entry, now: Micros) {
-        let relay_at = now + self.timing.timeout() * 2;
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.wanted.is_done_by(entry)) {
-            waiting.relay_at = relay_at;
+        let place = Key::of_entry(entry).and_then(|key| self.find(&key));
+        if let Some(waiting) = place.and_then(|place| self.waiting.get_mut(&place)) {
+            waiting.relay_at = now + self.timing.timeout() * 2;
         }
     }
 
     /// An entry is written or learned: takes the request that it carries out, if it waits here. With it
     /// comes whether somebody answered it already.
     pub fn take_done(&mut self, entry: &Entry) -> Option<(Wanted, bool)> {
-        let at = self.waiting.iter().position(|waiting| waiting.wanted.is_done_by(entry))?;
-        let Waiting { wanted, is_answered, .. } = self.waiting.remove(at)?;
-        self.bytes -= wanted.len();
-        Some((wanted, is_answered))
+        let place = self.find(&Key::of_entry(entry)?)?;
+        self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
     }
 
     /// Owes an answer, to be given when the ranks before have had the time to; rank 0 owes it now.
     pub fn owe(&mut self, about: About, answer: Message, rank: usize, now: Micros) {
-        if self.owed.len() < MAX_OWED && !self.owed.iter().any(|owed| owed.about == about) {
-            self.owed.push_back(Owed { at: now + ANSWER_STEP * rank as u64, about, answer });
+        if self.owed.len() < MAX_OWED && !self.owed.contains_key(&about) {
+            let at = now + ANSWER_STEP * rank as u64;
+            self.due.insert((at, about.clone()));
+            self.owed.insert(about, (at, answer));
         }
     }
 
     /// Somebody else gave the answer to whatever this is about.
-    pub fn on_answered(&mut self, is_about: impl Fn(&About) -> bool) {
-        self.owed.retain(|owed| !is_about(&owed.about));
-        for waiting in &mut self.waiting {
-            if let Some(tagged) = waiting.wanted.tagged() {
-                waiting.is_answered |= is_about(&About::Tag(tagged.tag));
-            }
+    pub fn on_answered(&mut self, about: &About) {
+        if let Some((at, _)) = self.owed.remove(about) {
+            self.due.remove(&(at, about.clone()));
+        }
+        if let About::Tag(tag) = about
+            && let Some(place) = self.find(&Key::Tag(*tag))
+            && let Some(waiting) = self.waiting.get_mut(&place)
+        {
+            waiting.is_answered = true;
         }
     }
 
     /// Somebody else answered an untagged write, or read, before it was learned here.
     pub fn on_answered_untagged(&mut self, entry: &Entry) {
-        let is_open = |waiting: &&mut Waiting| !waiting.is_answered && waiting.wanted.is_done_by(entry);
-        if let Some(waiting) = self.waiting.iter_mut().find(is_open) {
+        let Some(key) = Key::of_entry(entry) else { return };
+        let places = self.places.range((key.clone(), Place::MIN)..=(key, Place::MAX));
+        let open = places.map(|(_, place)| *place).find(|place| !self.waiting[place].is_answered);
+        if let Some(waiting) = open.and_then(|place| self.waiting.get_mut(&place)) {
             waiting.is_answered = true;
         }
     }
 
-    /// Gives the answers that are due, passes on the requests that nobody took up (unless this node
-    /// `leads`), and forgets those that waited too long.
+    /// Passes on the requests that nobody took up (unless this node `leads`), forgets those that waited
+    /// too long, and hands out the answers that are due.
     pub fn tick(&mut self, leads: bool, now: Micros, out: &mut Outbox) -> Vec<Message> {
-        let (due, later) = self.owed.drain(..).partition(|owed| now >= owed.at);
-        self.owed = later;
-        let due: VecDeque<Owed> = due;
-        self.waiting.retain(|waiting| now.since(waiting.since) < PATIENCE);
-        self.bytes = self.waiting.iter().map(|waiting| waiting.wanted.len()).sum();
-        if !leads {
-            for waiting in self.waiting.iter_mut().filter(|waiting| now >= waiting.relay_at) {
+        let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
+        while let Some(place) =
+            self.waiting.first_key_value().filter(|(_, waiting)| is_old(waiting)).map(|(place, _)| *place)
+        {
+            self.remove(place);
+        }
+        if !leads && self.relay_at.is_some_and(|at| now >= at) {
+            for waiting in self.waiting.values_mut().filter(|waiting| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
                 relay(&waiting.wanted, out);
             }
+            self.relay_at = self.waiting.values().map(|waiting| waiting.relay_at).min();
         }
-        due.into_iter().map(|owed| owed.answer).collect()
+        let mut answers = Vec::new();
+        while self.due.first().is_some_and(|(at, _)| now >= *at)
+            && let Some((_, about)) = self.due.pop_first()
+        {
+            answers.extend(self.owed.remove(&about).map(|(_, answer)| answer));
+        }
+        answers
     }
 
     /// When the next answer or relay is due.
     pub fn deadline(&self, leads: bool) -> Option<Micros> {
-        let relays = self.waiting.iter().filter(|_| !leads).map(|waiting| waiting.relay_at);
-        self.owed.iter().map(|owed| owed.at).chain(relays).min()
+        let relay_at = self.relay_at.filter(|_| !leads && !self.waiting.is_empty());
+        self.due.first().map(|(at, _)| *at).into_iter().chain(relay_at).min()
+    }
+
+    fn find(&self, key: &Key) -> Option<Place> {
+        let (found, place) = self.places.range((key.clone(), Place::MIN)..).next()?;
+        (found == key).then_some(*place)
+    }
+
+    fn insert(&mut self, place: Place, waiting: Waiting) {
+        self.bytes += waiting.wanted.len();
+        self.relay_at = Some(self.relay_at.map_or(waiting.relay_at, |at| at.min(waiting.relay_at)));
+        self.places.insert((Key::of(&waiting.wanted), place));
+        self.waiting.insert(place, waiting);
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&place)?;
+        self.bytes -= waiting.wanted.len();
+        self.places.remove(&(Key::of(&waiting.wanted), place));
+        Some(waiting)
     }
 }
 

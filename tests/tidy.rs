@@ -1,0 +1,82 @@
+//! The project's own rules of taste, held by a test where a test can hold them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path)).expect("a file of the project")
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a folder of the project").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for dir in ["upaxos-core/src", "upaxos-node/src", "upaxos-send/src", "upaxos-repl/src", "tests"] {
+        sources(&root().join(dir), &mut found);
+    }
+    found
+}
+
+#[test]
+fn the_wire_table_of_the_readme_is_the_one_in_the_code() {
+    let code = read("upaxos-core/src/wire.rs");
+    let rows: Vec<_> =
+        code.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|l| l.starts_with('|')).collect();
+    let readme = read("README.md");
+    assert!(rows.len() > 25);
+    for row in rows {
+        assert!(readme.contains(row), "README.md lacks the row: {row}");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    for path in all_sources() {
+        let text = fs::read_to_string(&path).expect("a source");
+        assert!(text.starts_with("//! "), "{} begins with no module documentation", path.display());
+    }
+}
+
+#[test]
+fn unsafe_code_stands_nowhere() {
+    for path in all_sources().iter().filter(|path| !path.ends_with("tidy.rs")) {
+        let text = fs::read_to_string(path).expect("a source");
+        assert!(!text.contains("unsafe {") && !text.contains("allow(unsafe_code)"), "{}", path.display());
+    }
+}
+
+#[test]
+fn the_core_reads_no_clock_no_file_no_environment_and_no_chance() {
+    let forbidden =
+        ["Instant::now", "SystemTime", "std::fs", "std::env", "env::var", "getrandom", "rand::", "thread::"];
+    for path in all_sources().iter().filter(|path| path.starts_with(root().join("upaxos-core/src"))) {
+        let is_exempt = path.to_string_lossy().contains("/net") || path.ends_with("tests.rs");
+        let text = fs::read_to_string(path).expect("a source");
+        for word in forbidden.iter().filter(|_| !is_exempt) {
+            assert!(!text.contains(word), "{} uses {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_binary_depends_on_another() {
+    for name in ["upaxos-node", "upaxos-send", "upaxos-repl"] {
+        let manifest = read(format!("{name}/Cargo.toml"));
+        for other in ["upaxos-node", "upaxos-send", "upaxos-repl"].iter().filter(|other| **other != name) {
+            assert!(!manifest.contains(&format!("{other}.")), "{name} depends on {other}");
+        }
+    }
+}
