@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use live::{PATIENCE, eventually, or_skip, stat};
+use live::{PATIENCE, eventually, oneself, or_skip, stat};
 use upaxos_node::lab::{Ground, Host, LabError, Node, World};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -56,14 +56,6 @@ fn members(group: &str) -> Vec<u32> {
 
 fn group_of(node: &Node) -> String {
     stat(node.pid()).expect("the process runs")[2].clone()
-}
-
-/// This test program once more, on `host`, as the ignored test `role` below.
-fn oneself(world: &World, host: impl Into<Host>, role: &str) -> Node {
-    let program = env::current_exe().expect("a test has a path");
-    let args = ["--exact", role, "--ignored", "--nocapture"];
-    let plan = Node::on(world, host, program).args(args);
-    plan.start().expect("the test program starts again")
 }
 
 const PACKETS: usize = 200;

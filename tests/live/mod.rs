@@ -1,13 +1,24 @@
 //! What the tests with real processes share.
 
+#![allow(dead_code, reason = "no test program uses all of it")]
+
+pub mod garbage;
+pub mod group;
+
 use std::env;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use upaxos_node::lab::{LabError, World};
+use upaxos_node::lab::{Host, LabError, Node, World};
 
 /// Long enough for a machine that does other things at the same time.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A world of three hosts that can be had here, for tests that do not need the network to fail.
+pub fn any_world() -> Option<World> {
+    let is_raw = env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
+    or_skip(if is_raw { World::raw_only(3) } else { World::new(3) })
+}
 
 /// The world, or nothing with a word of why; where `UPAXOS_REQUIRE=raw` that is a failure.
 pub fn or_skip(world: Result<World, LabError>) -> Option<World> {
@@ -37,4 +48,12 @@ pub fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The running test program once more, on `host`, as its ignored test `role`.
+pub fn oneself(world: &World, host: impl Into<Host>, role: &str) -> Node {
+    let program = env::current_exe().expect("a test has a path");
+    let args = ["--exact", role, "--ignored", "--nocapture"];
+    let plan = Node::on(world, host, program).args(args);
+    plan.start().expect("the test program starts again")
 }

@@ -108,7 +108,7 @@ impl Demo {
 
     /// What users have written, as node `index` has it on its disk.
     fn values(&self, index: usize) -> Result<Vec<String>> {
-        let history = self.world.history(index, &self.program)?;
+        let history = self.world.history(index)?;
         // A request that was sent twice may be chosen twice; the second is void.
         let mut seen = BTreeSet::new();
         let values = history.into_values().filter_map(|entry| match entry {

@@ -8,6 +8,7 @@
 //! its client is a program on a host.
 
 mod client;
+mod history;
 mod namespaces;
 mod process;
 mod world;

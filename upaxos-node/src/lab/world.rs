@@ -9,11 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use upaxos_core::entry::Entry;
-use upaxos_core::types::{Instance, Value};
-use upaxos_core::wire::Dialect;
+use upaxos_core::types::Instance;
 
 use super::namespaces::{Holder, Shape};
-use super::{Ground, Host, LabError};
+use super::{Ground, Host, LabError, history};
 
 /// Hosts for real processes, with a network that nobody else hears.
 ///
@@ -174,32 +173,13 @@ impl World {
         flags.split(' ').map(str::to_owned).collect()
     }
 
-    /// What node `index` has learned and has on its disk, read by `program log`, where `program` is
-    /// `upaxos-node`. Works whether the node runs or not.
+    /// What node `index` has learned and has on its disk, marks and all. Works whether the node runs or
+    /// not.
     ///
     /// # Errors
     /// [`LabError::Failed`] if the directory cannot be read.
-    pub fn history(
-        &self,
-        index: usize,
-        program: impl AsRef<OsStr>,
-    ) -> Result<BTreeMap<Instance, Entry>, LabError> {
-        let dir = self.node_dir(index);
-        let act = format!("read the log in {}", dir.display());
-        let mut command = self.command(index, program);
-        let output = command.arg("log").arg(dir).output().map_err(LabError::io(act.clone()))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(LabError::Failed { act, said });
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let learned = format!("{index}: learn ");
-        let lines = text.lines().filter_map(|line| line.strip_prefix(&learned)?.split_once(' '));
-        let entries = lines.filter_map(|(instance, value)| {
-            let instance = Instance(instance.parse().ok()?);
-            Some((instance, Entry::decode(instance, &Value::from(value), Dialect::Extended)))
-        });
-        Ok(entries.collect())
+    pub fn history(&self, index: usize) -> Result<BTreeMap<Instance, Entry>, LabError> {
+        history::read(&self.node_dir(index))
     }
 
     /// Loses `percent` of the packets on every link, the client's included; 0 ends it.

@@ -1,0 +1,147 @@
+//! Claims about groups of real processes on a network that loses, separates and lies.
+
+mod live;
+
+use std::env;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use live::garbage::Garbage;
+use live::group::{Group, Load, NODE};
+use live::{eventually, or_skip};
+use upaxos_core::net::{Options, Socket};
+use upaxos_node::lab::{Client, Host, Node, World};
+
+/// Datagrams in each of two halves.
+const GARBAGE: usize = 50_000;
+const SEED: u64 = 20_253;
+
+fn group() -> Option<Group> {
+    or_skip(World::raw_only(3)).map(Group::start)
+}
+
+#[test]
+fn at_thirty_percent_loss_every_write_is_chosen_once() {
+    let Some(group) = group() else { return };
+    group.world.loss(30).expect("packets can be lost here");
+    let mut client =
+        Client::start(&group.world, NODE, &["--window", "16", "--timeout", "25s"]).expect("starts");
+    let mut load = Load::default();
+    load.ask(&mut client, 200);
+    load.take(&group, &client, 200);
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+    assert_eq!(load.acknowledged.len(), 200);
+}
+
+#[test]
+fn a_leader_cut_off_from_the_others_is_replaced_and_rejoins() {
+    let Some(group) = group() else { return };
+    let (mut client, mut load) = (group.client(), Load::default());
+    let leader = group.leader(&mut client);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    load.ask(&mut client, 500);
+    load.take(&group, &client, 100);
+    group.world.partition(&[&others]).expect("links can be cut here");
+    load.take(&group, &client, 400);
+    load.ask(&mut client, 100);
+    load.take(&group, &client, 100);
+    assert_ne!(group.leader(&mut client), leader, "{}", group.logs());
+    group.world.heal().expect("links can be healed");
+    load.ask(&mut client, 100);
+    load.take(&group, &client, 100);
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+}
+
+#[test]
+fn a_chain_of_three_keeps_one_leader() {
+    let Some(group) = group() else { return };
+    let (mut client, mut load) = (group.client(), Load::default());
+    let leader = group.leader(&mut client);
+    let end = (leader + 1) % 3;
+    group.world.cut(leader, end).expect("links can be cut here");
+    group.world.cut(end, leader).expect("links can be cut here");
+    for _ in 0..20 {
+        load.ask(&mut client, 50);
+        load.take(&group, &client, 50);
+    }
+    // Four times the election timeout and more have to pass for a duel to show.
+    let begin = Instant::now();
+    eventually("time passes", || begin.elapsed() > Duration::from_secs(2));
+    load.ask(&mut client, 50);
+    load.take(&group, &client, 50);
+    let reigns: usize = group.nodes.iter().map(|node| node.log().matches("leads with ballot").count()).sum();
+    assert!(reigns <= 2, "{reigns} reigns\n{}", group.logs());
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+}
+
+#[test]
+fn cuts_in_one_direction_stop_nobody() {
+    let Some(group) = group() else { return };
+    let (mut client, mut load) = (group.client(), Load::default());
+    let leader = group.leader(&mut client);
+    // Half deaf: the leader no longer hears one follower. Half mute: the other no longer hears it.
+    group.world.cut((leader + 1) % 3, leader).expect("links can be cut here");
+    load.ask(&mut client, 100);
+    load.take(&group, &client, 100);
+    group.world.cut(leader, (leader + 2) % 3).expect("links can be cut here");
+    load.ask(&mut client, 100);
+    load.take(&group, &client, 100);
+    group.world.heal().expect("links can be healed");
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+}
+
+#[test]
+#[ignore = "not a test: the host that floods the group with garbage"]
+fn flood() {
+    let seed = env::var("UPAXOS_SEED").expect("the test gives the seed").parse().expect("a number");
+    let address = [10, 253, 0, 255].into();
+    let mut socket =
+        Socket::open(&Options { address, ..Options::default() }).expect("the host has a network");
+    let mut garbage = Garbage(seed);
+    for _ in 0..GARBAGE / 100 {
+        let batch: Vec<Vec<u8>> = (0..100).map(|_| garbage.datagram()).collect();
+        socket.send(&batch).expect("the socket stays usable");
+        // What overflows a queue is never parsed; then it would be no test of the parser.
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(socket.send_errors(), 0);
+}
+
+/// Garbage from `seed`, while a client writes.
+fn flooded(group: &Group, load: &mut Load, client: &mut Client, seed: u64) {
+    let program = env::current_exe().expect("a test has a path");
+    let mut command = group.world.command(Host::Client, program);
+    command.args(["--exact", "flood", "--ignored"]).env("UPAXOS_SEED", seed.to_string());
+    let mut flood = command.stdout(Stdio::null()).spawn().expect("the test program starts again");
+    load.ask(client, 50);
+    load.take(group, client, 50);
+    assert!(flood.wait().expect("the flood ends").success());
+    load.ask(client, 200);
+    load.take(group, client, 200);
+}
+
+fn resident(group: &Group) -> Vec<u64> {
+    group.nodes.iter().map(|node| node.resident().expect("it lives")).collect()
+}
+
+#[test]
+fn a_hundred_thousand_garbage_datagrams_change_nothing() {
+    let Some(mut group) = group() else { return };
+    let (mut client, mut load) = (group.client(), Load::default());
+    load.ask(&mut client, 500);
+    load.take(&group, &client, 500);
+    let calm = resident(&group);
+    // The first half may fill what is bounded; the second finds it full.
+    flooded(&group, &mut load, &mut client, SEED);
+    let full = resident(&group);
+    flooded(&group, &mut load, &mut client, SEED + 1);
+    let after = resident(&group);
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+    assert!(group.nodes.iter_mut().all(Node::is_running), "{}", group.logs());
+    println!("resident: {calm:?} calm, {full:?} after half of the garbage, {after:?} after all");
+    for index in 0..3 {
+        assert!(full[index] < calm[index] + (32 << 20), "node {index}, seed {SEED}");
+        assert!(after[index] < full[index] + (2 << 20), "node {index}, seed {SEED}");
+    }
+}
