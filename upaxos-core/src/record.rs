@@ -19,6 +19,7 @@
 
 pub mod block;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::types::{Ballot, Instance, MAX_NUMBER, NodeId, Value};
@@ -108,6 +109,34 @@ impl fmt::Display for Record {
         let mut text = Vec::new();
         self.encode(&mut text);
         Value::from(text).fmt(f)
+    }
+}
+
+/// Follows a log's records to what was learned, for those who read logs; a node recovers in its roles.
+#[derive(Debug, Default)]
+pub struct Reader {
+    accepted: BTreeMap<Instance, Value>,
+}
+
+impl Reader {
+    /// Takes the next record; hands out what it says was learned, in order. `None` stands for a value
+    /// that the records before did not hold.
+    pub fn take(&mut self, record: &Record) -> Vec<(Instance, Option<Value>)> {
+        match record {
+            Record::Accept { instance, value, .. } => {
+                self.accepted.insert(*instance, value.clone());
+                Vec::new()
+            }
+            Record::Chosen { first, last, .. } => {
+                let learned = (first.0..=last.0).map(Instance);
+                learned.map(|instance| (instance, self.accepted.remove(&instance))).collect()
+            }
+            Record::Learn { instance, value } => {
+                self.accepted.remove(instance);
+                vec![(*instance, Some(value.clone()))]
+            }
+            _ => Vec::new(),
+        }
     }
 }
 

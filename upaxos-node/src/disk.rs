@@ -1,295 +1,291 @@
-//! The log of one node on disk: records in, and back after a restart.
+//! The disk of one node: a directory with its identity, its lock, and the segments of its log.
 //!
-//! Owns a data directory: its lock, the identity of its node, and the segments. Blocks are framed by
-//! [`upaxos_core::record::block`]; what a record says, is not known here. One [`Disk::commit`] is one
-//! write and one sync, whatever the number of records: the daemon's loop calls it once per batch.
-//! After a failed write or sync nothing more is written, and the process has to end: the kernel may have
-//! dropped the pages that it could not write, and would call the next sync a success.
+//! ```text
+//! upaxos-2/identity        whose log it is, and of which incarnation
+//! upaxos-2/lock            held while a process has it open
+//! upaxos-2/00000001.log    segments: a head, blocks of records, zeros to the full length
+//! upaxos-2/00000002.log
+//! ```
+//!
+//! The daemon appends records and commits; when `commit` returns, they are durable, and only
+//! then may anything be said that they stand behind (README, "Safety"). One commit is one
+//! block, one write and one sync. A batch that no segment holds is cut between two records
+//! into several blocks, each synced before the next is begun: what survives of it is a prefix,
+//! and only a last block can ever be torn (see [`upaxos_core::record::block`]).
+//!
+//! It knows blocks and lines, not what a record means. It never forgives: after one failed
+//! write or sync the disk is of no use, since nobody knows what the device holds; the daemon
+//! ends, and the next start finds out.
 
 mod error;
 mod identity;
+mod lock;
+mod prepare;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
+mod walk;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-
-use upaxos_core::record::block::{self, Chain, HEADER_BYTES};
-
-use error::Context;
 pub use error::DiskError;
 pub use identity::Identity;
-pub use recovery::OnRecord;
-use segment::{Next, Segment};
 
-/// Who the directory should belong to.
+use prepare::Prepared;
+use segment::{Head, MAX_HEAD_BYTES, Segment};
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::path::{Path, PathBuf};
+use upaxos_core::record::block::{self, Chain, HEADER_BYTES};
+
+/// The shortest segment that can be asked for.
+pub const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
+
+/// The longest segment that can be asked for; recovery holds one in memory.
+pub const MAX_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Takes one record, without its newline; or says why it means nothing.
+pub type OnRecord<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), String>;
+
+/// Whose directory it should be.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     /// The node's id.
     pub id: u16,
     /// The size of the first group.
     pub n: u16,
-    /// A random number, used if the directory is made now.
+    /// A fresh random number, used only when the directory is made.
     pub incarnation_if_new: u64,
 }
 
 /// How the log is laid out.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The size of a segment that is made now, in bytes.
+    /// The length of segments made from now on, [`MIN_SEGMENT_BYTES`] to
+    /// [`MAX_SEGMENT_BYTES`]; 8 MiB by default. No record may be longer.
     pub segment_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { segment_bytes: 8 << 20 }
+        Options { segment_bytes: 8 * 1024 * 1024 }
     }
 }
 
-/// A log that is open for writing; at most one per directory, in all processes.
+/// An open directory, and what was found in it.
 #[derive(Debug)]
-pub struct Disk {
-    dir: PathBuf,
-    segment_bytes: u64,
-    active: Segment,
-    next: Option<Next>,
-    /// Where the next block goes.
-    at: u64,
-    chain: Chain,
-    body: Vec<u8>,
-    block: Vec<u8>,
-    is_poisoned: bool,
-    _lock: File,
-}
-
-/// What [`Disk::open`] found.
-#[derive(Debug)]
+#[non_exhaustive]
 pub struct Opened {
-    /// The log, ready to be written to.
+    /// The log, ready for the next record.
     pub disk: Disk,
     /// Whose it is.
     pub identity: Identity,
-    /// Whether it was made just now.
+    /// Whether this call made it: then the node has said nothing under this incarnation.
     pub is_new: bool,
-    /// What an operator should know.
+    /// What the owner should know, a sentence each, as a tail that was cut.
     pub warnings: Vec<String>,
 }
 
+/// What [`read`] found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Contents {
+    /// Whose log it is.
+    pub identity: Identity,
+    /// Where the walk stopped, if not at a clean end.
+    pub note: Option<String>,
+}
+
+/// The log of one node, open for writing. There is one per directory at any time.
+#[derive(Debug)]
+pub struct Disk {
+    dir: PathBuf,
+    incarnation: u64,
+    options: Options,
+    chain: Chain,
+    segment: Segment,
+    // Before the lock, so that it is dropped first: its thread works in the directory.
+    next: Option<Prepared>,
+    batch: Vec<u8>,
+    block: Vec<u8>,
+    failure: Option<String>,
+    _lock: lock::Lock,
+}
+
 impl Disk {
-    /// Opens a data directory, makes it if need be, and hands every record of its log to `on_record`, in
-    /// order. A tail that a crash cut short is removed, with a warning.
+    /// Opens the log in `dir`, or makes one, and hands every record in it to `on_record`.
+    ///
+    /// A tail that a crash tore is cut; the warnings say so.
     ///
     /// # Errors
-    /// [`DiskError`]: in use, of another node, damaged, or a system call failed.
+    ///
+    /// When another process has the directory, when it is another node's, when something that
+    /// was synced is hurt or gone ([`DiskError::Damaged`]), when `on_record` refuses a record,
+    /// or when the file system does.
     pub fn open(
         dir: &Path,
         wanted: &Wanted,
         options: &Options,
-        on_record: OnRecord,
+        on_record: OnRecord<'_>,
     ) -> Result<Opened, DiskError> {
-        make_dir(dir)?;
-        let lock = lock(dir)?;
+        check_options(options)?;
+        lock::create_dir(dir)?;
+        let lock = lock::lock(dir)?;
         segment::remove_drafts(dir)?;
-        let found = Identity::read(dir)?;
-        let is_new = found.is_none();
-        let identity = match found {
-            Some(identity) => check_owner(dir, identity, wanted)?,
-            None => begin(dir, wanted, options)?,
-        };
-        let walked = recovery::walk(dir, identity.incarnation, on_record)?;
-        let active = Segment::open(dir, walked.number)?;
+        let (identity, is_new) = recovery::identify(dir, wanted, options.segment_bytes)?;
+        let tail = walk::walk(dir, identity.incarnation, on_record)?;
         let mut warnings = Vec::new();
-        if walked.torn > 0 {
-            cut(&active, walked.at, walked.torn)?;
-            warnings.push(format!(
-                "cut {} bytes that a crash left unfinished at byte {} of {}; nothing that was acknowledged is in them",
-                walked.torn,
-                walked.at,
-                active.path.display()
-            ));
-        }
-        if let Some((number, at, bytes)) = &walked.last_block {
-            write_again(dir, *number, *at, bytes)?;
-        }
-        let segment_bytes = options.segment_bytes;
-        let next = Some(Next::begin(dir, active.number + 1, segment_bytes));
+        recovery::warn_of_open_doors(dir, &mut warnings)?;
+        let segment = recovery::mend(dir, &tail, &mut warnings)?;
         let disk = Disk {
-            dir: dir.to_owned(),
-            segment_bytes,
-            active,
-            next,
-            at: walked.at,
-            chain: walked.chain,
-            body: Vec::new(),
+            dir: dir.into(),
+            incarnation: identity.incarnation,
+            options: *options,
+            chain: tail.chain,
+            segment,
+            next: None,
+            batch: Vec::new(),
             block: Vec::new(),
-            is_poisoned: false,
+            failure: None,
             _lock: lock,
         };
         Ok(Opened { disk, identity, is_new, warnings })
     }
 
-    /// Adds a record, a line without its newline, to what the next commit makes durable.
+    /// Adds one record to the batch. Nothing is written before [`Disk::commit`].
+    ///
+    /// # Panics
+    ///
+    /// When `line` contains a newline or begins with `#`: no record does.
     pub fn append(&mut self, line: &[u8]) {
-        self.body.extend_from_slice(line);
-        self.body.push(b'\n');
+        self.append_with(|batch| batch.extend_from_slice(line));
     }
 
-    /// Makes everything appended durable: one write, one sync (more only where a batch is larger than a
-    /// segment). Without anything appended it does nothing.
+    /// Adds to the batch the record that `write` puts at the end of the buffer it is given.
+    ///
+    /// # Panics
+    ///
+    /// As [`Disk::append`].
+    pub fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.batch.len();
+        write(&mut self.batch);
+        let line = &self.batch[start..];
+        assert!(!line.contains(&b'\n'), "a record is one line");
+        assert!(!line.starts_with(b"#"), "# is for headers");
+        self.batch.push(b'\n');
+    }
+
+    /// Makes the batch durable: one write, one sync. Does nothing when there is no batch.
     ///
     /// # Errors
-    /// When the write or the sync failed. Nothing appended since the last commit may be taken for
-    /// durable, and every later call fails too.
-    pub fn commit(&mut self) -> Result<(), DiskError> {
-        if self.is_poisoned {
-            return Err(DiskError::Poisoned(self.dir.clone()));
+    ///
+    /// When a write or sync fails, and ever after: then nobody knows what is durable, the
+    /// process must end, and the next start reads what there is. A record longer than a
+    /// segment fails in the same way.
+    pub fn commit(&mut self) -> io::Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(io::Error::other(format!(
+                "cannot write to {} any more, since an earlier write failed ({failure})",
+                self.dir.display()
+            )));
         }
-        if self.body.is_empty() {
-            return Ok(());
+        let mut batch = mem::take(&mut self.batch);
+        let done = self.write_all(&batch);
+        batch.clear();
+        self.batch = batch;
+        self.failure = done.as_ref().err().map(io::Error::to_string);
+        done
+    }
+
+    fn write_all(&mut self, mut batch: &[u8]) -> io::Result<()> {
+        while !batch.is_empty() {
+            let (body, rest) = batch.split_at(self.body_length(batch)?);
+            self.write(body)?;
+            batch = rest;
         }
-        let body = std::mem::take(&mut self.body);
-        self.is_poisoned = true;
-        for part in parts(&body, self.segment_bytes as usize - HEADER_BYTES) {
-            self.write_block(part)?;
-        }
-        self.is_poisoned = false;
-        self.body = body;
-        self.body.clear();
         Ok(())
     }
 
-    fn write_block(&mut self, body: &[u8]) -> Result<(), DiskError> {
+    /// As much of the batch as one segment can hold, whole records only.
+    fn body_length(&self, batch: &[u8]) -> io::Result<usize> {
+        let most = self.options.segment_bytes as usize - MAX_HEAD_BYTES - HEADER_BYTES;
+        if batch.len() <= most {
+            return Ok(batch.len());
+        }
+        let last_newline = batch[..most].iter().rposition(|byte| *byte == b'\n');
+        last_newline.map(|at| at + 1).ok_or_else(|| {
+            let text = format!(
+                "cannot write a record of more than {most} bytes to {}; \
+                 open the log with longer segments",
+                self.dir.display()
+            );
+            io::Error::new(ErrorKind::InvalidInput, text)
+        })
+    }
+
+    fn write(&mut self, body: &[u8]) -> io::Result<()> {
         self.block.clear();
         block::seal(&mut self.chain, body, &mut self.block);
-        if self.at + self.block.len() as u64 > self.active.bytes {
-            self.roll()?;
+        while !self.segment.has_room_for(self.block.len()) {
+            self.begin_next_segment()?;
         }
-        let Segment { file, path, .. } = &self.active;
-        file.write_all_at(&self.block, self.at).act("write to", path)?;
-        file.sync_data().act("sync", path)?;
-        self.at += self.block.len() as u64;
+        self.segment.append(&self.block)?;
+        if self.next.is_none() && self.segment.is_half_full() {
+            self.next = Some(Prepared::begin(&self.dir, self.next_head())?);
+        }
         Ok(())
     }
 
-    fn roll(&mut self) -> Result<(), DiskError> {
-        let number = self.active.number + 1;
-        self.active = match self.next.take() {
-            Some(next) => next.take()?,
-            None => Segment::prepare(&self.dir, number, self.segment_bytes)?,
+    fn begin_next_segment(&mut self) -> io::Result<()> {
+        self.segment = match self.next.take() {
+            Some(prepared) => prepared.finish()?,
+            None => Segment::open_or_create(&self.dir, &self.next_head())?,
         };
-        self.at = 0;
-        self.next = Some(Next::begin(&self.dir, number + 1, self.segment_bytes));
         Ok(())
+    }
+
+    fn next_head(&self) -> Head {
+        Head {
+            number: self.segment.number() + 1,
+            bytes: self.options.segment_bytes,
+            incarnation: self.incarnation,
+        }
     }
 }
 
-/// Hands every record of a log to `on_record`, also while its node runs; stops silently where a write is
-/// under way.
+/// Whose log is in `dir`.
 ///
 /// # Errors
-/// As [`Disk::open`].
-pub fn read(dir: &Path, on_record: OnRecord) -> Result<(), DiskError> {
-    recovery::walk(dir, identity(dir)?.incarnation, on_record).map(drop)
-}
-
-/// Whose data directory it is.
 ///
-/// # Errors
-/// When it is none, or cannot be read.
+/// When there is none, or its identity is hurt.
 pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
-    Identity::read(dir)?.ok_or_else(|| DiskError::NotADirectory(dir.to_owned()))
+    Identity::load(dir)?.ok_or_else(|| DiskError::NoLog { dir: dir.into() })
 }
 
-fn make_dir(dir: &Path) -> Result<(), DiskError> {
-    if dir.is_dir() {
+/// Walks the log in `dir` without opening it: takes no lock and changes nothing, so it may run
+/// beside the node, and then ends at some block near the end.
+///
+/// # Errors
+///
+/// As [`Disk::open`]; but an end that is no block is not an error, only noted: it may be being
+/// written.
+pub fn read(dir: &Path, on_record: OnRecord<'_>) -> Result<Contents, DiskError> {
+    let identity = identity(dir)?;
+    let tail = walk::walk(dir, identity.incarnation, on_record)?;
+    let note = (tail.torn_bytes > 0).then(|| {
+        format!(
+            "{}: stopped at byte {}: {} bytes that are no block (being written, or torn)",
+            segment::path(dir, tail.number).display(),
+            tail.at,
+            tail.torn_bytes
+        )
+    });
+    Ok(Contents { identity, note })
+}
+
+fn check_options(options: &Options) -> Result<(), DiskError> {
+    let (bytes, min, max) = (options.segment_bytes, MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES);
+    if (min..=max).contains(&bytes) {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).act("create directory", dir)?;
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    identity::sync_dir(parent.unwrap_or(Path::new(".")))
+    Err(DiskError::SegmentBytes { bytes, min, max })
 }
-
-fn lock(dir: &Path) -> Result<File, DiskError> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .act("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DiskError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(DiskError::Io { act: "lock", path, source }),
-    }
-}
-
-fn check_owner(dir: &Path, identity: Identity, wanted: &Wanted) -> Result<Identity, DiskError> {
-    let Identity { id, n, .. } = identity;
-    if (id, n) != (wanted.id, wanted.n) {
-        let dir = dir.to_owned();
-        return Err(DiskError::OtherNode { dir, id, n, wanted_id: wanted.id, wanted_n: wanted.n });
-    }
-    if segment::list(dir)?.is_empty() {
-        let what = "it is missing, and the directory has an identity".into();
-        return Err(DiskError::Damaged { path: segment::path(dir, 1), offset: 0, what });
-    }
-    Ok(identity)
-}
-
-/// Makes a first segment, then the identity: a directory with an identity has had a log.
-fn begin(dir: &Path, wanted: &Wanted, options: &Options) -> Result<Identity, DiskError> {
-    for number in segment::list(dir)? {
-        let path = segment::path(dir, number);
-        let bytes = std::fs::read(&path).act("read", &path)?;
-        if let Some(offset) = bytes.iter().position(|byte| *byte != 0) {
-            let what = "it has records, but the directory's identity is missing".into();
-            return Err(DiskError::Damaged { path, offset: offset as u64, what });
-        }
-        std::fs::remove_file(&path).act("remove", &path)?;
-    }
-    Segment::prepare(dir, 1, options.segment_bytes)?;
-    let identity = Identity { id: wanted.id, n: wanted.n, incarnation: wanted.incarnation_if_new };
-    identity.write(dir)?;
-    Ok(identity)
-}
-
-fn cut(segment: &Segment, at: u64, bytes: u64) -> Result<(), DiskError> {
-    let Segment { file, path, .. } = segment;
-    file.write_all_at(&vec![0; bytes as usize], at).act("cut the unfinished end of", path)?;
-    file.sync_data().act("sync", path)
-}
-
-/// Writes the last block once more, and syncs it. If the life before ended in a failed sync, the block may
-/// be readable from memory and yet not be on the disk, and no later sync would mend that.
-fn write_again(dir: &Path, number: u64, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
-    let Segment { file, path, .. } = Segment::open(dir, number)?;
-    file.write_all_at(bytes, at).act("write again to", &path)?;
-    file.sync_data().act("sync", &path)
-}
-
-/// A batch in parts of at most `max` bytes, cut between records; a single longer record stays whole.
-fn parts(body: &[u8], max: usize) -> impl Iterator<Item = &[u8]> {
-    let mut rest = body;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = match rest.get(..max) {
-            None => rest.len(),
-            Some(head) => {
-                let fits = head.iter().rposition(|byte| *byte == b'\n');
-                let first = || rest.iter().position(|byte| *byte == b'\n');
-                fits.or_else(first).map_or(rest.len(), |at| at + 1)
-            }
-        };
-        let (part, later) = rest.split_at(end);
-        rest = later;
-        Some(part)
-    })
-}
-
-#[cfg(test)]
-mod tests;

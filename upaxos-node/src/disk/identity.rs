@@ -1,92 +1,96 @@
-//! Whose data directory this is: a small file, written once.
+//! Whose directory this is: a small text file, written once, when the directory is made.
+//!
+//! ```text
+//! format 1
+//! id 2
+//! n 3
+//! incarnation 1f3a5c7e9b2d4f60
+//! checksum f309412e
+//! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use super::error::cannot;
+use super::{DiskError, lock};
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::error::{Context, DiskError};
+const FORMAT: &str = "format 1";
 
-const FORMAT: &str = "upaxos 1";
-
-/// Whose data directory it is.
+/// Whose log a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The node's id.
     pub id: u16,
     /// The size of the first group.
     pub n: u16,
-    /// The random number the directory was made with.
+    /// The random number that tells this directory from every other, of this id too.
     pub incarnation: u64,
 }
 
-impl Identity {
-    fn text(&self) -> String {
-        let Identity { id, n, incarnation } = self;
-        let body = format!("{FORMAT}\nid {id}\nn {n}\nincarnation {incarnation}\n");
-        format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
-    }
-
-    fn parse(text: &str) -> Option<Identity> {
-        let mut fields = text.strip_prefix(FORMAT)?.split_whitespace().skip(1).step_by(2);
-        let identity = Identity {
-            id: fields.next()?.parse().ok()?,
-            n: fields.next()?.parse().ok()?,
-            incarnation: fields.next()?.parse().ok()?,
-        };
-        (identity.text() == text).then_some(identity)
-    }
-
-    /// Reads the identity of a directory; `None` when it has none yet.
-    pub(super) fn read(dir: &Path) -> Result<Option<Identity>, DiskError> {
-        let path = path(dir);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.act("read", &path)?,
-        };
-        let identity = std::str::from_utf8(&text).ok().and_then(Identity::parse);
-        let damaged = || DiskError::Damaged { path, offset: 0, what: "it is no intact identity".into() };
-        identity.map(Some).ok_or_else(damaged)
-    }
-
-    /// Writes the identity; all of it is there afterwards, or nothing.
-    pub(super) fn write(&self, dir: &Path) -> Result<(), DiskError> {
-        let path = path(dir);
-        let draft = path.with_extension("tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .act("create", &draft)?;
-        file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all()).act("write", &draft)?;
-        fs::rename(&draft, &path).act("rename to", &path)?;
-        sync_dir(dir)
+impl fmt::Display for Identity {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{FORMAT}\nid {}\nn {}\nincarnation {:016x}\n", self.id, self.n, self.incarnation);
+        let checksum = crc32c::crc32c(text.as_bytes());
+        writeln!(out, "{text}checksum {checksum:08x}")
     }
 }
 
-fn path(dir: &Path) -> PathBuf {
+impl Identity {
+    fn parse(text: &str) -> Option<Identity> {
+        let mut lines = text.lines();
+        lines.next().filter(|line| *line == FORMAT)?;
+        let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+        let identity = Identity {
+            id: field("id")?.parse().ok()?,
+            n: field("n")?.parse().ok()?,
+            incarnation: u64::from_str_radix(field("incarnation")?, 16).ok()?,
+        };
+        // Also settles the checksum, and that there is one spelling only.
+        (identity.to_string() == text).then_some(identity)
+    }
+
+    /// The identity of `dir`, if it has one.
+    pub(super) fn load(dir: &Path) -> Result<Option<Identity>, DiskError> {
+        let file = path(dir);
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(cannot("read", &file)(cause).into()),
+        };
+        let identity = str::from_utf8(&bytes).ok().and_then(Identity::parse);
+        identity.map(Some).ok_or_else(|| DiskError::Damaged {
+            file,
+            at: 0,
+            what: format!("it is no identity of \"{FORMAT}\", or its checksum is wrong"),
+        })
+    }
+
+    /// Writes the identity under a name that does not count yet.
+    pub(super) fn draft(&self, dir: &Path) -> io::Result<()> {
+        let path = draft_path(dir);
+        let file = lock::private().create(true).truncate(true).open(&path);
+        file.and_then(|mut file| {
+            file.write_all(self.to_string().as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(cannot("write", &path))
+    }
+
+    /// Gives the draft the name that counts. From here on the directory is this node's.
+    pub(super) fn publish(dir: &Path) -> io::Result<()> {
+        let draft = draft_path(dir);
+        fs::rename(&draft, path(dir)).map_err(cannot("rename", &draft))?;
+        lock::sync_dir(dir)
+    }
+}
+
+/// The file that says whose log it is.
+pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("identity")
 }
 
-/// Makes durable which files a directory has.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).act("sync directory", dir)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_with_any_changed_byte_is_refused() {
-        let text = Identity { id: 2, n: 3, incarnation: 77 }.text();
-        assert!(Identity::parse(&text).is_some());
-        for at in 0..text.len() {
-            let mut bytes = text.clone().into_bytes();
-            bytes[at] ^= 1;
-            assert_eq!(std::str::from_utf8(&bytes).ok().and_then(Identity::parse), None, "byte {at}");
-        }
-    }
+/// Its name until the directory is complete.
+pub(super) fn draft_path(dir: &Path) -> PathBuf {
+    dir.join("identity.tmp")
 }

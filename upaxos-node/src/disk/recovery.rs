@@ -1,82 +1,113 @@
-//! Reading a log back: what is intact, what a crash cut short, what was damaged.
+//! From a directory, in whatever state the last run left it, to a log that can be written on.
 
+use super::error::cannot;
+use super::segment::{self, Head, Segment};
+use super::walk::Tail;
+use super::{DiskError, Identity, MAX_SEGMENT_BYTES, Wanted, identity, lock};
 use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use upaxos_core::record::block::{Chain, End, Scanner};
-
-use super::error::{Context, DiskError};
-use super::segment;
-
-/// Takes one record line; an error says what is wrong with it.
-pub type OnRecord<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), String>;
-
-/// Where a log ends, and what stands there.
-#[derive(Debug)]
-pub(super) struct Walked {
-    /// The chain up to the last block.
-    pub chain: Chain,
-    /// The segment that the next block belongs to, and where in it.
-    pub number: u64,
-    pub at: u64,
-    /// Bytes to be zeroed there: a write that a crash cut short.
-    pub torn: u64,
-    /// The last block: where it stands, and its bytes.
-    pub last_block: Option<(u64, u64, Vec<u8>)>,
+/// The identity of the directory, and whether this call gave it one.
+pub(super) fn identify(
+    dir: &Path,
+    wanted: &Wanted,
+    segment_bytes: u64,
+) -> Result<(Identity, bool), DiskError> {
+    if let Some(found) = Identity::load(dir)? {
+        check(dir, "-i", wanted.id, found.id)?;
+        check(dir, "-n", wanted.n, found.n)?;
+        return Ok((found, false));
+    }
+    clear_unfinished(dir)?;
+    Ok((create(dir, wanted, segment_bytes)?, true))
 }
 
-/// Walks a log from its beginning, one segment in memory at a time, and hands over its records.
-pub(super) fn walk(dir: &Path, seed: u64, on_record: OnRecord) -> Result<Walked, DiskError> {
-    let mut walked = Walked { chain: Chain::new(seed), number: 1, at: 0, torn: 0, last_block: None };
-    for (number, expected) in segment::list(dir)?.into_iter().zip(1..) {
-        if number != expected {
-            let what = format!("segment {expected:08}.log is missing");
-            return Err(damaged(dir, number, 0, what));
-        }
-        walk_segment(dir, number, &mut walked, on_record)?;
+fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<(), DiskError> {
+    if expected == found {
+        return Ok(());
     }
-    Ok(walked)
+    Err(DiskError::Mismatch { dir: dir.into(), option, expected, found })
 }
 
-fn walk_segment(dir: &Path, number: u64, walked: &mut Walked, on_record: OnRecord) -> Result<(), DiskError> {
-    let path = segment::path(dir, number);
-    let bytes = fs::read(&path).act("read", &path)?;
-    let mut scanner = Scanner::new(&bytes, 0, walked.chain);
-    for block in scanner.by_ref() {
-        for line in block.body.split_inclusive(|byte| *byte == b'\n') {
-            on_record(&line[..line.len() - 1]).map_err(|what| damaged(dir, number, block.at, what))?;
-        }
-        walked.last_block = Some((number, block.at as u64, bytes[block.at..block.end()].to_vec()));
+/// The identity gets its name last: a directory that has one is complete, so a missing segment
+/// is a loss and never a crash half way through making it.
+fn create(dir: &Path, wanted: &Wanted, segment_bytes: u64) -> io::Result<Identity> {
+    let identity = Identity { id: wanted.id, n: wanted.n, incarnation: wanted.incarnation_if_new };
+    identity.draft(dir)?;
+    let head = Head { number: 1, bytes: segment_bytes, incarnation: identity.incarnation };
+    Segment::create(dir, &head)?;
+    Identity::publish(dir)?;
+    lock::sync_dir(lock::parent(dir))?;
+    Ok(identity)
+}
+
+/// Without an identity there must be nothing, or what `create` leaves when it is cut short:
+/// the draft of the identity, and perhaps a first segment that was never written to.
+fn clear_unfinished(dir: &Path) -> Result<(), DiskError> {
+    let Some(last) = segment::numbers(dir)?.pop() else {
+        return Ok(());
+    };
+    let path = segment::path(dir, last);
+    if last != 1 || !identity::draft_path(dir).exists() || is_written(&path)? {
+        return Err(DiskError::Damaged {
+            file: identity::path(dir),
+            at: 0,
+            what: format!("it is missing, though there is {}", path.display()),
+        });
     }
-    let (_, chain) = scanner.reached();
-    let has_blocks = chain != walked.chain;
-    let end = scanner.end();
-    let is_empty = !has_blocks && matches!(end, End::Clean { .. });
-    if walked.torn > 0 && !is_empty {
-        let what = "what stands there is no intact block, and the log goes on in a later segment";
-        return Err(damaged(dir, walked.number, walked.at as usize, what.into()));
+    fs::remove_file(&path).map_err(cannot("remove", &path))?;
+    Ok(())
+}
+
+fn is_written(path: &Path) -> Result<bool, DiskError> {
+    let mut bytes = Vec::new();
+    let (_, at) = segment::load(path, &mut bytes, MAX_SEGMENT_BYTES)?;
+    Ok(bytes[at..].iter().any(|byte| *byte != 0))
+}
+
+/// Cuts a torn tail, makes sure of the last block, and opens the log where it ends.
+pub(super) fn mend(dir: &Path, tail: &Tail, warnings: &mut Vec<String>) -> io::Result<Segment> {
+    // A name may be visible and not durable, if the sync of the directory failed.
+    lock::sync_dir(dir)?;
+    let mut segment = Segment::open(dir, tail.number, tail.at)?;
+    let path = segment::path(dir, tail.number);
+    if tail.torn_bytes > 0 {
+        warnings.push(format!(
+            "{}: cut {} bytes at byte {}: a write that a crash cut short (nothing valid follows)",
+            path.display(),
+            tail.torn_bytes,
+            tail.at
+        ));
     }
-    match end {
-        End::Damaged { at, next_valid_at } if at == next_valid_at => {
-            let what = "an intact block stands there that does not follow the one before: a write was lost, repeated, \
-                        or went astray";
-            Err(damaged(dir, number, at, what.into()))
-        }
-        End::Damaged { at, next_valid_at } => {
-            let what = format!(
-                "what stands there is no intact block, and an intact one follows at byte {next_valid_at}"
-            );
-            Err(damaged(dir, number, at, what))
-        }
-        _ if is_empty && number > 1 => Ok(()),
-        End::Clean { .. } | End::Torn { .. } => {
-            let torn = if let End::Torn { bytes, .. } = end { bytes as u64 } else { 0 };
-            (walked.chain, walked.number, walked.at, walked.torn) = (chain, number, end.at() as u64, torn);
-            Ok(())
-        }
+    if tail.torn_bytes > 0 {
+        segment.zero(tail.at, tail.at + tail.torn_bytes)?;
+    }
+    rewrite_last(dir, tail)?;
+    Ok(segment)
+}
+
+/// The last run may have ended because a sync failed. The kernel then keeps the pages, marked
+/// clean, so that what we have just read may be nowhere on the device; and no later sync would
+/// write it (fsync(2), "errors"). Only the last block can be in that state: nothing is written
+/// after a failed sync. So write it again before anything is built on it.
+fn rewrite_last(dir: &Path, tail: &Tail) -> io::Result<()> {
+    match tail.last {
+        Some((number, at, length)) => Segment::open(dir, number, at)?.rewrite(at, length),
+        None => Ok(()),
     }
 }
 
-fn damaged(dir: &Path, number: u64, offset: usize, what: String) -> DiskError {
-    DiskError::Damaged { path: segment::path(dir, number), offset: offset as u64, what }
+/// Says so when others may read what is in the log; the owner may want it so.
+pub(super) fn warn_of_open_doors(dir: &Path, warnings: &mut Vec<String>) -> io::Result<()> {
+    let metadata = fs::metadata(dir).map_err(cannot("look at", dir))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        warnings.push(format!(
+            "{}: others have access to it (mode {mode:o}); chmod 700 keeps the values private",
+            dir.display()
+        ));
+    }
+    Ok(())
 }

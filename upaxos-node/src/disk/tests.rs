@@ -1,217 +1,203 @@
-//! What a data directory promises.
-
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
-use tempfile::TempDir;
+//! Claims about the disk. Segments are tiny, so that a few records cross many of them.
 
 use super::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
+
+mod damage;
+mod space;
 
 const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99 };
 const SMALL: Options = Options { segment_bytes: 4096 };
 
-fn open(dir: &TempDir) -> Result<(Opened, Vec<String>), DiskError> {
+/// A data directory that does not exist yet, in one that goes away with the test.
+fn fresh() -> (TempDir, PathBuf) {
+    let parent = TempDir::new().expect("a temporary directory");
+    let dir = parent.path().join("data");
+    (parent, dir)
+}
+
+fn try_open(dir: &Path) -> Result<(Opened, Vec<String>), DiskError> {
     let mut records = Vec::new();
-    let opened = Disk::open(&dir.path().join("data"), &WANTED, &SMALL, &mut |line| {
+    let opened = Disk::open(dir, &WANTED, &SMALL, &mut |line| {
         records.push(String::from_utf8_lossy(line).into_owned());
         Ok(())
     })?;
     Ok((opened, records))
 }
 
-/// A directory with `count` blocks of two records each, closed.
-fn filled(count: usize) -> (TempDir, Vec<String>) {
-    let dir = TempDir::new().unwrap();
-    let mut disk = open(&dir).unwrap().0.disk;
-    let records: Vec<_> = (0..2 * count).map(|i| format!("accept {i} 1 value number {i}")).collect();
-    for pair in records.chunks(2) {
-        pair.iter().for_each(|record| disk.append(record.as_bytes()));
-        disk.commit().unwrap();
+fn open(dir: &Path) -> (Disk, Vec<String>) {
+    let (opened, records) = try_open(dir).expect("the log opens");
+    assert_eq!(opened.warnings, Vec::<String>::new());
+    (opened.disk, records)
+}
+
+/// Writes records until `segments` are in use, some commits of several; returns them all.
+fn fill(dir: &Path, segments: u64) -> Vec<String> {
+    let (mut disk, mut records) = open(dir);
+    while disk.segment.number() < segments {
+        for i in 0..1 + records.len() % 3 {
+            let record = format!("accept {} 1 {}", records.len(), "v".repeat(i * 50));
+            disk.append(record.as_bytes());
+            records.push(record);
+        }
+        disk.commit().expect("commits");
     }
-    (dir, records)
-}
-
-fn segment_path(dir: &TempDir, number: u64) -> PathBuf {
-    segment::path(&dir.path().join("data"), number)
-}
-
-fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let mut bytes = fs::read(path).unwrap();
-    change(&mut bytes);
-    fs::write(path, bytes).unwrap();
-}
-
-fn used(path: &Path) -> usize {
-    fs::read(path).unwrap().iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
+    records
 }
 
 #[test]
-fn what_was_committed_is_there_after_every_reopening_across_segments() {
-    let dir = TempDir::new().unwrap();
-    let mut written = Vec::new();
-    for round in 0..20 {
-        let (opened, records) = open(&dir).unwrap();
-        assert_eq!(records, written, "round {round}");
-        assert_eq!(opened.warnings, Vec::<String>::new());
-        let mut disk = opened.disk;
-        for i in 0..30 {
-            let record = format!("accept {round} {i} {}", "x".repeat(i * 7));
-            disk.append(record.as_bytes());
-            written.push(record);
-            if i % 3 == 2 {
-                disk.commit().unwrap();
-            }
-        }
+fn every_reopening_finds_what_was_committed_across_many_segments() {
+    let (_parent, dir) = fresh();
+    let mut records = Vec::new();
+    for segments in 1..12 {
+        let (_, found) = open(&dir);
+        assert_eq!(found, records);
+        records = fill(&dir, segments);
     }
-    assert!(segment::list(&dir.path().join("data")).unwrap().len() > 10);
+    assert_eq!(open(&dir).1, records);
 }
 
 #[test]
 fn what_was_not_committed_is_not_there() {
-    let (dir, records) = filled(3);
-    open(&dir).unwrap().0.disk.append(b"accept 9 9 lost");
-    assert_eq!(open(&dir).unwrap().1, records);
+    let (_parent, dir) = fresh();
+    open(&dir).0.append(b"accept 1 1 x");
+    assert_eq!(open(&dir).1, Vec::<String>::new());
 }
 
 #[test]
-fn a_batch_larger_than_a_segment_is_committed_in_parts() {
-    let dir = TempDir::new().unwrap();
-    let mut disk = open(&dir).unwrap().0.disk;
-    let records: Vec<_> = (0..100).map(|i| format!("accept {i} 1 {}", "y".repeat(100))).collect();
-    records.iter().for_each(|record| disk.append(record.as_bytes()));
-    disk.commit().unwrap();
+fn a_commit_of_nothing_writes_nothing() {
+    let (_parent, dir) = fresh();
+    let (mut disk, _) = open(&dir);
+    disk.commit().expect("commits");
+    assert_eq!(disk.chain.sequence(), 0);
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_is_cut_between_records() {
+    let (_parent, dir) = fresh();
+    let (mut disk, _) = open(&dir);
+    let records: Vec<String> = (0..500).map(|i| format!("accept {i} 1 value")).collect();
+    records.iter().for_each(|record| disk.append_with(|batch| batch.extend(record.as_bytes())));
+    disk.commit().expect("commits");
     drop(disk);
-    assert_eq!(open(&dir).unwrap().1, records);
+    assert_eq!(open(&dir).1, records);
 }
 
 #[test]
-fn a_write_cut_short_anywhere_is_removed_with_a_warning() {
-    let (dir, records) = filled(4);
-    let path = segment_path(&dir, 1);
-    let whole = fs::read(&path).unwrap();
-    let end = used(&path);
-    let last = whole[..end - 1].windows(3).rposition(|w| w == b"\n# ").unwrap() + 1;
-    for cut in last + 1..end {
-        change(&path, |bytes| bytes[cut..end].fill(0));
-        let (opened, found) = open(&dir).unwrap();
-        assert_eq!(found, records[..6], "cut at {cut}");
-        assert_eq!(opened.warnings.len(), 1);
-        drop(opened);
-        assert_eq!(open(&dir).unwrap().0.warnings, Vec::<String>::new(), "cut once");
-        fs::write(&path, &whole).unwrap();
-    }
+fn a_record_longer_than_a_segment_fails_and_so_does_all_after() {
+    let (_parent, dir) = fresh();
+    let (mut disk, _) = open(&dir);
+    disk.append(&[b'x'; 5000]);
+    let failure = disk.commit().expect_err("too long").to_string();
+    assert!(failure.contains("longer segments"), "{failure}");
+    disk.append(b"short");
+    let failure = disk.commit().expect_err("poisoned").to_string();
+    assert!(failure.contains("an earlier write failed"), "{failure}");
+    drop(disk);
+    assert_eq!(open(&dir).1, Vec::<String>::new());
 }
 
 #[test]
-fn a_flipped_bit_before_valid_blocks_stops_the_start_with_file_and_offset() {
-    let (dir, _) = filled(4);
-    let path = segment_path(&dir, 1);
-    let whole = fs::read(&path).unwrap();
-    let last = whole[..used(&path) - 1].windows(3).rposition(|w| w == b"\n# ").unwrap() + 1;
-    for at in 0..last {
-        change(&path, |bytes| bytes[at] ^= 4);
-        let error = open(&dir).unwrap_err();
-        assert!(matches!(error, DiskError::Damaged { .. }), "byte {at}: {error}");
-        assert!(error.to_string().contains("00000001.log at byte"), "{error}");
-        fs::write(&path, &whole).unwrap();
-    }
-}
-
-#[test]
-fn damage_before_a_later_segment_is_never_cut() {
-    let (dir, _) = filled(60);
-    let path = segment_path(&dir, 1);
-    let end = used(&path);
-    change(&path, |bytes| bytes[end - 3] ^= 1);
-    let error = open(&dir).unwrap_err();
-    assert!(error.to_string().contains("later segment"), "{error}");
-}
-
-#[test]
-fn a_lost_block_at_the_end_of_a_segment_is_seen() {
-    let (dir, _) = filled(60);
-    let path = segment_path(&dir, 1);
-    let end = used(&path);
-    let bytes = fs::read(&path).unwrap();
-    let last = bytes[..end - 1].windows(3).rposition(|w| w == b"\n# ").unwrap() + 1;
-    change(&path, |bytes| bytes[last..].fill(0));
-    assert!(open(&dir).unwrap_err().to_string().contains("does not follow"));
-}
-
-#[test]
-fn a_missing_segment_or_identity_stops_the_start() {
-    let (dir, _) = filled(60);
-    let identity = dir.path().join("data/identity");
-    let kept = fs::read(&identity).unwrap();
-    fs::remove_file(&identity).unwrap();
-    assert!(open(&dir).unwrap_err().to_string().contains("identity is missing"));
-    fs::write(&identity, kept).unwrap();
-    fs::remove_file(segment_path(&dir, 1)).unwrap();
-    assert!(open(&dir).unwrap_err().to_string().contains("00000001.log is missing"));
-}
-
-#[test]
-fn a_segment_of_another_directory_is_refused() {
-    let (dir, _) = filled(2);
-    let other = TempDir::new().unwrap();
-    let wanted = Wanted { incarnation_if_new: 100, ..WANTED };
-    let mut disk = Disk::open(other.path(), &wanted, &SMALL, &mut |_| Ok(())).unwrap().disk;
-    disk.append(b"member");
-    disk.commit().unwrap();
-    fs::copy(segment::path(other.path(), 1), segment_path(&dir, 1)).unwrap();
-    assert!(matches!(open(&dir).unwrap_err(), DiskError::Damaged { .. }));
-}
-
-#[test]
-fn two_processes_cannot_open_one_directory() {
-    let (dir, _) = filled(1);
-    let first = open(&dir).unwrap();
-    let error = open(&dir).unwrap_err();
-    assert!(matches!(error, DiskError::InUse(_)) && error.to_string().contains("--dir"), "{error}");
+fn a_second_opening_is_refused_until_the_first_is_dropped() {
+    let (_parent, dir) = fresh();
+    let first = open(&dir);
+    let refusal = try_open(&dir).expect_err("in use");
+    assert!(matches!(refusal, DiskError::InUse { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("--dir"), "{refusal}");
     drop(first);
-    open(&dir).unwrap();
+    open(&dir);
 }
 
 #[test]
-fn a_directory_of_another_node_is_refused_and_says_whose_it_is() {
-    let (dir, _) = filled(1);
-    let wanted = Wanted { id: 2, ..WANTED };
-    let error = Disk::open(&dir.path().join("data"), &wanted, &SMALL, &mut |_| Ok(())).unwrap_err();
-    assert!(error.to_string().contains("node 1 of a first group of 3"), "{error}");
+fn only_the_first_opening_is_new_and_the_incarnation_stays() {
+    let (_parent, dir) = fresh();
+    assert!(try_open(&dir).expect("opens").0.is_new);
+    let again = Wanted { incarnation_if_new: 100, ..WANTED };
+    let opened = Disk::open(&dir, &again, &SMALL, &mut |_| Ok(())).expect("opens");
+    assert!(!opened.is_new);
+    assert_eq!(opened.identity.incarnation, 99);
 }
 
 #[test]
-fn nobody_else_may_read_it() {
-    let (dir, _) = filled(60);
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let data = dir.path().join("data");
-    assert_eq!(mode(&data), 0o700);
-    for entry in fs::read_dir(&data).unwrap() {
-        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+fn a_directory_of_another_id_or_group_is_refused_with_what_it_is() {
+    let (_parent, dir) = fresh();
+    open(&dir);
+    for (wanted, says) in
+        [(Wanted { id: 2, ..WANTED }, "started with -i 1"), (Wanted { n: 5, ..WANTED }, "started with -n 3")]
+    {
+        let refusal = Disk::open(&dir, &wanted, &SMALL, &mut |_| Ok(())).expect_err("refused");
+        assert!(refusal.to_string().contains(says), "{refusal}");
     }
 }
 
 #[test]
-fn a_log_can_be_read_while_it_is_written() {
-    let (dir, records) = filled(5);
-    let opened = open(&dir).unwrap().0;
-    let mut found = Vec::new();
-    read(&dir.path().join("data"), &mut |line| {
-        found.push(String::from_utf8_lossy(line).into_owned());
-        Ok(())
-    })
-    .unwrap();
-    assert_eq!(found, records);
-    drop(opened);
+fn a_directory_left_half_made_is_made_anew() {
+    let (_parent, dir) = fresh();
+    open(&dir);
+    fs::rename(identity::path(&dir), identity::draft_path(&dir)).expect("as create leaves it");
+    let (opened, _) = try_open(&dir).expect("opens");
+    assert!(opened.is_new);
 }
 
 #[test]
-fn a_record_that_makes_no_sense_is_damage() {
-    let (dir, _) = filled(2);
-    let mut count = 0;
-    let error = Disk::open(&dir.path().join("data"), &WANTED, &SMALL, &mut |_| {
-        count += 1;
-        if count == 3 { Err("it makes no sense".into()) } else { Ok(()) }
+fn drafts_of_segments_are_removed() {
+    let (_parent, dir) = fresh();
+    open(&dir);
+    let draft = dir.join("00000002.log.tmp");
+    fs::write(&draft, "half").expect("writes");
+    open(&dir);
+    assert!(!draft.exists());
+}
+
+#[test]
+fn a_missing_parent_is_told_and_not_made() {
+    let (_parent, dir) = fresh();
+    let failure = try_open(&dir.join("deep")).expect_err("no parent");
+    assert!(failure.to_string().contains("create what is missing"), "{failure}");
+}
+
+#[test]
+fn the_owner_alone_may_read_the_directory() {
+    let (_parent, dir) = fresh();
+    fill(&dir, 3);
+    let mode = |path: &Path| fs::metadata(path).expect("exists").permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for entry in fs::read_dir(&dir).expect("lists") {
+        assert_eq!(mode(&entry.expect("lists").path()), 0o600);
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let (opened, _) = try_open(&dir).expect("opens");
+    assert!(opened.warnings[0].contains("755"), "{:?}", opened.warnings);
+}
+
+#[test]
+fn a_reader_beside_a_writer_never_sees_damage() {
+    let (_parent, dir) = fresh();
+    open(&dir);
+    let writer = std::thread::spawn({
+        let dir = dir.clone();
+        move || fill(&dir, 30)
     });
-    assert!(error.unwrap_err().to_string().contains("it makes no sense"));
+    let mut most = 0;
+    while !writer.is_finished() {
+        let mut count = 0;
+        read(&dir, &mut |line| {
+            assert!(line.starts_with(format!("accept {count} ").as_bytes()));
+            count += 1;
+            Ok(())
+        })
+        .expect("no damage");
+        assert!(count >= most, "a reader never goes back");
+        most = count;
+    }
+    writer.join().expect("writes");
+}
+
+#[test]
+fn a_directory_without_a_log_is_told_from_a_damaged_one() {
+    let (_parent, dir) = fresh();
+    let failure = read(&dir, &mut |_| Ok(())).expect_err("nothing there");
+    assert!(matches!(failure, DiskError::NoLog { .. }), "{failure}");
 }

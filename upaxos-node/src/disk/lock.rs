@@ -1,0 +1,57 @@
+//! One process per directory, and what makes names in a directory durable.
+
+use super::DiskError;
+use super::error::cannot;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Held for as long as the directory is in use. The kernel lets go of it when the process ends,
+/// however it ends; so the file itself stays and says nothing.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
+
+/// Takes the directory, or says at once that somebody has it.
+pub(super) fn lock(dir: &Path) -> Result<Lock, DiskError> {
+    let path = dir.join("lock");
+    let file = private().create(true).truncate(false).open(&path);
+    let file = file.map_err(cannot("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(TryLockError::WouldBlock) => Err(DiskError::InUse { dir: dir.into() }),
+        Err(TryLockError::Error(cause)) => Err(cannot("lock", &path)(cause).into()),
+    }
+}
+
+/// Options for files that only this user may read: values may be secrets.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Makes the directory if it is missing. Its parent must exist: a typing error in `--dir` must
+/// not start an empty node somewhere else.
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(cause) if cause.kind() != ErrorKind::AlreadyExists => {
+            Err(cannot("create the directory", dir)(cause))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A name is durable only when its directory is synced (fsync(2)).
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|opened| opened.sync_all()).map_err(cannot("sync the directory", dir))
+}
+
+/// The directory that holds the name of `dir`.
+pub(super) fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => dir,
+    }
+}

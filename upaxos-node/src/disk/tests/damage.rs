@@ -1,0 +1,207 @@
+//! What a crash may leave is cut; what it may not leave stops the start.
+
+use super::*;
+
+/// A log of one segment, its bytes, and where its blocks begin and the last ends.
+fn one_segment() -> (TempDir, PathBuf, Vec<String>, Vec<usize>) {
+    let (parent, dir) = fresh();
+    let (mut disk, _) = open(&dir);
+    let records: Vec<String> = (0..4).map(|i| format!("accept {i} 1 value")).collect();
+    let mut lengths = vec![];
+    for record in &records {
+        disk.append(record.as_bytes());
+        disk.commit().expect("commits");
+        lengths.push(disk.block.len());
+    }
+    drop(disk);
+    let bytes = fs::read(segment::path(&dir, 1)).expect("reads");
+    let mut starts = vec![Head::parse(&bytes).expect("has a head").1];
+    starts.extend(lengths.iter().scan(starts[0], |at, length| {
+        *at += length;
+        Some(*at)
+    }));
+    (parent, dir, records, starts)
+}
+
+fn change(dir: &Path, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = segment::path(dir, number);
+    let mut bytes = fs::read(&path).expect("reads");
+    change(&mut bytes);
+    fs::write(&path, bytes).expect("writes");
+}
+
+fn refusal(dir: &Path) -> String {
+    let before = contents(dir);
+    let refusal = try_open(dir).expect_err("refused");
+    assert!(matches!(refusal, DiskError::Damaged { .. }), "{refusal}");
+    assert_eq!(contents(dir), before, "a refusal changes nothing");
+    refusal.to_string()
+}
+
+fn contents(dir: &Path) -> Vec<Vec<u8>> {
+    let numbers = segment::numbers(dir).expect("lists");
+    let read = |number| fs::read(segment::path(dir, number)).expect("reads");
+    numbers.into_iter().map(read).collect()
+}
+
+#[test]
+fn a_last_block_torn_anywhere_is_cut_once_with_a_warning() {
+    let (_parent, dir, records, starts) = one_segment();
+    let whole = fs::read(segment::path(&dir, 1)).expect("reads");
+    for cut in starts[3] + 1..starts[4] {
+        change(&dir, 1, |bytes| bytes[cut..].fill(0));
+        let (opened, found) = try_open(&dir).expect("opens");
+        assert_eq!(found, records[..3], "torn at {cut}");
+        let says = format!("00000001.log: cut {} bytes at byte {}", cut - starts[3], starts[3]);
+        assert!(opened.warnings[0].contains(&says), "{:?}", opened.warnings);
+        drop(opened);
+        open(&dir);
+        fs::write(segment::path(&dir, 1), &whole).expect("restores");
+    }
+}
+
+#[test]
+fn the_log_goes_on_where_a_torn_tail_was_cut() {
+    let (_parent, dir, records, starts) = one_segment();
+    change(&dir, 1, |bytes| bytes[starts[3] + 1] ^= 1);
+    let (mut opened, _) = try_open(&dir).expect("opens");
+    opened.disk.append(b"x");
+    opened.disk.commit().expect("commits");
+    drop(opened);
+    assert_eq!(open(&dir).1, [&records[..3], &["x".to_string()]].concat());
+}
+
+#[test]
+fn a_file_cut_short_stops_the_start() {
+    let (_parent, dir, _, starts) = one_segment();
+    for length in [4095, starts[3] + 5, starts[2], starts[1] - 1] {
+        change(&dir, 1, |bytes| bytes.truncate(length));
+        let refusal = refusal(&dir);
+        assert!(refusal.contains("made with 4096"), "{refusal}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_before_the_last_block_stops_the_start() {
+    let (_parent, dir, _, starts) = one_segment();
+    for at in 0..starts[3] {
+        change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
+        let block = starts.iter().rfind(|start| **start <= at).unwrap_or(&0);
+        let says = format!("00000001.log at byte {block}:");
+        let refusal = refusal(&dir);
+        assert!(refusal.contains(&says), "{at}: {refusal}");
+        assert!(refusal.contains("--join"), "{refusal}");
+        change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
+    }
+    open(&dir);
+}
+
+#[test]
+fn an_emptied_or_zeroed_segment_stops_the_start() {
+    let (_parent, dir, _, _) = one_segment();
+    let whole = fs::read(segment::path(&dir, 1)).expect("reads");
+    change(&dir, 1, |bytes| bytes.fill(0));
+    assert!(refusal(&dir).contains("head is missing"));
+    change(&dir, 1, Vec::clear);
+    assert!(refusal(&dir).contains("head is missing"));
+    fs::write(segment::path(&dir, 1), whole).expect("restores");
+    open(&dir);
+}
+
+#[test]
+fn a_hurt_end_of_a_segment_is_damage_once_the_next_is_in_use() {
+    let (_parent, dir) = fresh();
+    fill(&dir, 3);
+    change(&dir, 2, |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("in use");
+        bytes[end - 2] ^= 1;
+    });
+    assert!(refusal(&dir).contains("a later segment is in use"));
+}
+
+#[test]
+fn garbage_in_a_later_segment_is_evidence_too() {
+    let (_parent, dir) = fresh();
+    fill(&dir, 3);
+    let (_, at) = Head::parse(&contents(&dir)[2]).expect("has a head");
+    change(&dir, 2, |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("in use");
+        bytes[end - 2] ^= 1;
+    });
+    change(&dir, 3, |bytes| bytes[at] ^= 1);
+    assert!(refusal(&dir).contains("00000002.log"));
+}
+
+#[test]
+fn blocks_lost_from_the_end_of_a_segment_are_missed_by_the_next() {
+    let (_parent, dir) = fresh();
+    fill(&dir, 3);
+    let (_, at) = Head::parse(&contents(&dir)[1]).expect("has a head");
+    change(&dir, 2, |bytes| bytes[at..].fill(0));
+    let refusal = refusal(&dir);
+    assert!(refusal.contains("00000003.log"), "{refusal}");
+    assert!(refusal.contains("does not follow"), "{refusal}");
+}
+
+#[test]
+fn a_missing_segment_stops_the_start() {
+    let (_parent, dir) = fresh();
+    fill(&dir, 3);
+    for (number, says) in [(2, "there is 00000003.log"), (1, "there is 00000002.log")] {
+        let kept = fs::read(segment::path(&dir, number)).expect("reads");
+        fs::remove_file(segment::path(&dir, number)).expect("removes");
+        assert!(refusal(&dir).contains(says));
+        fs::write(segment::path(&dir, number), kept).expect("restores");
+    }
+}
+
+#[test]
+fn an_identity_without_segments_and_segments_without_one_stop_the_start() {
+    let (_parent, dir, _, _) = one_segment();
+    let kept = fs::read(identity::path(&dir)).expect("reads");
+    fs::remove_file(identity::path(&dir)).expect("removes");
+    assert!(refusal(&dir).contains("identity at byte 0: it is missing"));
+    fs::write(identity::path(&dir), kept).expect("restores");
+    fs::remove_file(segment::path(&dir, 1)).expect("removes");
+    assert!(refusal(&dir).contains("the directory has an identity"));
+}
+
+#[test]
+fn any_flipped_bit_of_the_identity_stops_the_start() {
+    let (_parent, dir, _, _) = one_segment();
+    let whole = fs::read(identity::path(&dir)).expect("reads");
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(identity::path(&dir), bytes).expect("writes");
+        refusal(&dir);
+    }
+}
+
+#[test]
+fn a_segment_of_another_directory_or_place_is_named() {
+    let (_parent, dir) = fresh();
+    fill(&dir, 3);
+    let (_other_parent, other) = fresh();
+    let theirs = Wanted { incarnation_if_new: 100, ..WANTED };
+    Disk::open(&other, &theirs, &SMALL, &mut |_| Ok(())).expect("opens");
+    let kept = fs::read(segment::path(&dir, 1)).expect("reads");
+    fs::copy(segment::path(&other, 1), segment::path(&dir, 1)).expect("copies");
+    assert!(refusal(&dir).contains("belongs to another directory"));
+    fs::copy(segment::path(&dir, 2), segment::path(&dir, 1)).expect("copies");
+    assert!(refusal(&dir).contains("written as segment 00000002"));
+    fs::write(segment::path(&dir, 1), kept).expect("restores");
+    open(&dir);
+}
+
+#[test]
+fn a_record_that_means_nothing_is_named_with_its_place() {
+    let (_parent, dir, _, starts) = one_segment();
+    let failure = Disk::open(&dir, &WANTED, &SMALL, &mut |line| match line {
+        b"accept 2 1 value" => Err("never heard of it".into()),
+        _ => Ok(()),
+    });
+    let failure = failure.expect_err("refused").to_string();
+    let says = format!("at byte {}: never heard of it", starts[2] + HEADER_BYTES);
+    assert!(failure.contains(&says), "{failure}");
+}

@@ -1,0 +1,44 @@
+//! A full disk, in a mount namespace that only this test's thread sees.
+
+use super::*;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// A tmpfs of so many KiB on `dir`; or why there can be none.
+fn small_disk(dir: &Path, kib: u32) -> nix::Result<()> {
+    let none = None::<&str>;
+    fs::create_dir(dir).expect("creates");
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let size = format!("size={kib}k,mode=700");
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+}
+
+#[test]
+fn a_full_disk_ends_the_log_and_keeps_what_was_committed() {
+    let (_parent, dir) = fresh();
+    if let Err(cause) = small_disk(&dir, 40) {
+        assert!(std::env::var_os("CI").is_none(), "CI must run this: {cause}");
+        eprintln!("skipped: cannot mount a small file system here: {cause}");
+        return;
+    }
+    let (mut disk, _) = open(&dir);
+    let mut committed = Vec::new();
+    let failure = loop {
+        let record = format!("accept {} 1 {}", committed.len(), "v".repeat(100));
+        disk.append(record.as_bytes());
+        match disk.commit() {
+            Ok(()) => committed.push(record),
+            Err(failure) => break failure,
+        }
+    };
+    assert_eq!(failure.kind(), ErrorKind::StorageFull);
+    assert!(failure.to_string().contains("free some space"), "{failure}");
+    disk.append(b"more");
+    disk.commit().expect_err("poisoned");
+    drop(disk);
+    let (mut disk, found) = open(&dir);
+    assert_eq!(found, committed, "recovery needs no space");
+    disk.append(b"x");
+    drop(disk);
+}
