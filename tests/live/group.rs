@@ -68,8 +68,7 @@ impl Group {
 
     /// Waits until `indices` have learned everything that was acknowledged, then checks their disks.
     pub fn check_after(&self, load: &Load, client: &mut Client, indices: &[usize]) {
-        let last = load.acknowledged.keys().max().copied().unwrap_or(0);
-        self.learned(client, indices.len(), last);
+        self.learned(client, indices.len(), load.highest());
         self.check(load, indices);
     }
 
@@ -111,7 +110,7 @@ fn effects(history: &BTreeMap<Instance, Entry>) -> BTreeMap<u64, String> {
 /// Writes with distinct values, and what became of them.
 #[derive(Default)]
 pub struct Load {
-    asked: BTreeMap<usize, String>,
+    asked: BTreeMap<usize, Asked>,
     /// What was acknowledged, and where it stands.
     pub acknowledged: BTreeMap<u64, String>,
     /// How many have an outcome that nobody knows.
@@ -122,6 +121,13 @@ pub struct Load {
     count: usize,
 }
 
+/// A write under way.
+struct Asked {
+    value: String,
+    /// The highest instance that had been acknowledged before: this one has to stand above it.
+    above: u64,
+}
+
 impl Load {
     /// Asks for `count` more writes, without waiting.
     pub fn ask(&mut self, client: &mut Client, count: usize) {
@@ -129,7 +135,8 @@ impl Load {
             self.count += 1;
             let value = format!("{LOADED}{}", self.count);
             let number = client.ask(&format!("Request 0 {value}")).expect("the client lives");
-            self.asked.insert(number, value);
+            let above = self.highest();
+            self.asked.insert(number, Asked { value, above });
         }
     }
 
@@ -150,6 +157,11 @@ impl Load {
         }
     }
 
+    /// The highest instance that was acknowledged.
+    fn highest(&self) -> u64 {
+        self.acknowledged.last_key_value().map_or(0, |(instance, _)| *instance)
+    }
+
     pub fn is_done(&self) -> bool {
         self.asked.is_empty()
     }
@@ -160,9 +172,11 @@ impl Load {
         let now = Instant::now();
         self.gap = self.gap.max(self.last.map_or(Duration::ZERO, |last| now - last));
         self.last = Some(now);
-        let value = self.asked.remove(&answer.number).expect("answers only to what was asked");
+        let Asked { value, above } =
+            self.asked.remove(&answer.number).expect("answers only to what was asked");
         if let Some((instance, chosen)) = answer.chosen() {
             assert_eq!(chosen, value, "another value was acknowledged");
+            assert!(instance > above, "{value} at {instance}, though {above} was done before it was asked");
             let twice = self.acknowledged.insert(instance, value);
             assert_eq!(twice, None, "instance {instance} was acknowledged twice");
         }
