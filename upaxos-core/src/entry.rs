@@ -75,6 +75,14 @@ impl Entry {
         marked(bytes).unwrap_or_else(|| Entry::Write(value.clone()))
     }
 
+    /// What a reader of the log is shown: the user's value, or what a safe read reads.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Entry::Noop => None,
+            Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. } => Some(value),
+        }
+    }
+
     /// The tag, if the request had one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {

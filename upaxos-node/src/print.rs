@@ -53,11 +53,10 @@ fn print(
         other => writeln!(out, "{id}: {other}")?,
     }
     for (instance, value) in learned {
-        match value.map(|value| Entry::decode(instance, &value, Dialect::Extended)) {
-            Some(Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. }) => {
-                writeln!(out, "{id}: learn {instance} {value}")?;
-            }
-            Some(Entry::Noop) => writeln!(out, "{id}: learn {instance} no-op")?,
+        let entry = value.map(|value| Entry::decode(instance, &value, Dialect::Extended));
+        match entry.as_ref().map(Entry::value) {
+            Some(Some(value)) => writeln!(out, "{id}: learn {instance} {value}")?,
+            Some(None) => writeln!(out, "{id}: learn {instance} no-op")?,
             None => writeln!(out, "{id}: learn {instance}, but not what")?,
         }
     }

@@ -65,10 +65,8 @@ impl History {
                 None => Value::from("void"),
             });
         }
-        Some(match Entry::decode(instance, stored, self.dialect) {
-            Entry::Noop => Value::from("no-op"),
-            Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. } => value,
-        })
+        let entry = Entry::decode(instance, stored, self.dialect);
+        Some(entry.value().cloned().unwrap_or_else(|| Value::from("no-op")))
     }
 
     /// What a safe read at the next instance reads: the last value that a user wrote.

@@ -150,7 +150,7 @@ impl World {
     /// The data directory of node `index`: not created, only named.
     #[must_use]
     pub fn node_dir(&self, index: usize) -> PathBuf {
-        self.dir.path().join(format!("n{index}"))
+        self.dir.path().join(format!("upaxos-{index}"))
     }
 
     /// A command that runs `program` on `host`. The spawned process becomes the program, so

@@ -1,0 +1,107 @@
+//! The example of the README, typed as it stands: three terminals, and somebody with echo and a pipe.
+
+mod live;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use live::group::{NODE, PATIENCE};
+use live::{eventually, or_skip};
+use upaxos_node::lab::{Host, Node, World};
+
+/// The folder of the built programs, `upaxos-send` and `upaxos-repl` among them: they belong to other
+/// packages, so cargo is asked for them.
+fn programs() -> PathBuf {
+    let folder = PathBuf::from(NODE).parent().expect("a program is in a folder").to_owned();
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--locked", "-p", "upaxos-send", "-p", "upaxos-repl", "--target-dir"]);
+    build.arg(folder.parent().expect("of a target folder"));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo runs").success(), "cannot build upaxos-send and upaxos-repl");
+    folder
+}
+
+/// A shell on the one host that all share.
+fn shell(world: &World, script: &str) -> Output {
+    let mut command = world.command(Host::Client, "sh");
+    let path = format!("{}:{}", programs().display(), env::var("PATH").unwrap_or_default());
+    command.args(["-c", script]).env("PATH", path).output().expect("a shell runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
+}
+
+fn start(world: &World) -> [Node; 3] {
+    [0, 1, 2].map(|index: usize| {
+        // The default directory, ./upaxos-ID, is the one that the world knows.
+        let script = format!("cd '{}' && exec '{NODE}' -n 3 -i {index}", world.dir().display());
+        Node::on(world, index, "sh").args(["-c", &script]).start().expect("a node starts")
+    })
+}
+
+fn all_log(nodes: &[Node], text: &str) {
+    for node in nodes {
+        let found = node.wait_for_line(text, PATIENCE);
+        assert!(found.is_ok(), "no line with {text:?} in\n{}", node.log());
+    }
+}
+
+fn type_in(world: &World, line: &str) {
+    let output = shell(world, &format!("echo {line} | upaxos-send -a 127.0.0.1 -p 253"));
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+fn quit(world: &World, nodes: [Node; 3]) {
+    type_in(world, "quit");
+    for mut node in nodes {
+        assert!(node.wait_exit(PATIENCE).expect("it ends when asked").success(), "{}", node.log());
+    }
+}
+
+#[test]
+fn the_example_of_the_readme_works_as_it_stands() {
+    let Some(world) = or_skip(World::loopback()) else { return };
+    let nodes = start(&world);
+    all_log(&nodes, "may vote");
+    for (value, instance) in ["one", "two", "three"].iter().zip(1..) {
+        type_in(&world, &format!("Request 0 {value}"));
+        all_log(&nodes, &format!("OK {instance} {value}"));
+    }
+    let answers = |node: &Node| node.log().matches("OK 2 two").count();
+    let before = answers(&nodes[1]);
+    type_in(&world, "Request 2");
+    eventually("the question is answered in every log", || answers(&nodes[1]) > before);
+    quit(&world, nodes);
+
+    let nodes = start(&world);
+    type_in(&world, "Request 2");
+    all_log(&nodes, "OK 2 two");
+    quit(&world, nodes);
+}
+
+#[test]
+fn values_keep_their_bytes() {
+    let Some(world) = or_skip(World::loopback()) else { return };
+    let nodes = start(&world);
+    all_log(&nodes, "may vote");
+    // Piped: literal, backslashes and bytes that are no text included.
+    let piped = shell(&world, r"printf 'Request 0  two  blanks \\n \377\n' | upaxos-send");
+    assert!(piped.status.success(), "{}", said(&piped));
+    // Tagged: newlines too.
+    let tagged = shell(&world, "upaxos-send --wait \"Request 0 line\nline \\\\ end\"");
+    assert_eq!(said(&tagged), "OK 2 line\\nline \\\\ end\n", "{}", nodes[0].log());
+    let typed = shell(&world, r#"upaxos-repl -e 'Request 0 "a\nb"' -e 'Request 3'"#);
+    assert!(said(&typed).contains(r"OK 3 a\nb"), "{}", said(&typed));
+    quit(&world, nodes);
+
+    let history = world.history(1).expect("the log can be read");
+    let values: Vec<_> =
+        history.values().map(|entry| entry.value().expect("a write").as_bytes().to_vec()).collect();
+    let expected: [&[u8]; 3] = [b" two  blanks \\n \xff", b"line\nline \\ end", b"a\nb"];
+    assert_eq!(values, expected);
+}
