@@ -3,6 +3,8 @@
 //! Every line is printed and parsed on its way. A crash loses what was not synced. The test decides
 //! which lines arrive. (The seeded simulator explores by chance; this harness follows a script.)
 
+#![allow(dead_code, reason = "no test program uses all of it")]
+
 use std::collections::VecDeque;
 
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
