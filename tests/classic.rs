@@ -401,6 +401,42 @@ fn nothing_but_promises_and_votes_is_believed() {
 }
 
 #[test]
+fn an_answer_that_is_not_true_does_not_keep_ours_back() {
+    let mut group = group_with(&[1]);
+    hear(&mut group, 1, &["Request 0 one", "2 OK 1 one", "2 OK 7 one"]);
+    hear(&mut group, 1, &["2 Propose 1 2", "2 Write 1 2 other", "0 Accept 1 2 other"]);
+    hear(&mut group, 1, &["2 Propose 2 2", "2 Write 2 2 one", "0 Accept 2 2 one", "2 OK 2 other"]);
+    group.run_for(300);
+    assert_eq!(group.said("OK 2"), ["1 OK 2 one"]);
+    hear(&mut group, 1, &["Request 1", "2 OK 1 lie"]);
+    group.run_for(300);
+    assert_eq!(group.said("OK 1"), ["1 OK 1 other"]);
+    hear(&mut group, 1, &["Request 1", "2 OK 1 other"]);
+    group.run_for(300);
+    assert_eq!(group.said("OK 1").len(), 1, "the right answer need not be given twice");
+}
+
+#[test]
+fn a_vote_for_another_value_in_the_same_ballot_does_not_count() {
+    let mut group = group_with(&[0]);
+    // A leader that put two values into one ballot, and an acceptor that took the second.
+    hear(&mut group, 0, &["1 Propose 1 1", "1 Write 1 1 a", "2 Accept 1 1 b"]);
+    assert!(group.reads(0).is_empty(), "a has one vote, and so has b");
+    hear(&mut group, 0, &["1 Accept 1 1 a"]);
+    assert_eq!(group.reads(0), ["a"]);
+}
+
+#[test]
+fn a_write_against_what_is_chosen_gets_no_vote() {
+    let mut group = group_with(&[0]);
+    hear(&mut group, 0, &["1 Write 1 1 a", "1 Accept 1 1 a"]);
+    assert_eq!(group.reads(0), ["a"]);
+    assert!(answers(&mut group, 0, &["2 Write 1 2 b"]).is_empty(), "its leader counted copies as promises");
+    assert_eq!(group.node(0).dropped().conflicts, 1);
+    assert_eq!(answers(&mut group, 0, &["2 Write 1 5 a"]), ["0 Accept 1 5 a"]);
+}
+
+#[test]
 fn lines_that_classic_nodes_could_not_read_are_never_said() {
     let mut group = group_with(&[0, 1]);
     let puppet = Puppet::join_lazy(&mut group, 2);

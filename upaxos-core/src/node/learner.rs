@@ -59,7 +59,8 @@ impl Learner {
     }
 
     /// `from` accepted what was written in this ballot. A value that comes with the vote is used when
-    /// no `Write` of the ballot was heard.
+    /// no `Write` of the ballot was heard; a vote for another value than the ballot's is void, since
+    /// whoever put two values into one ballot has not got either chosen.
     pub fn on_accept(
         &mut self,
         group: &Group,
@@ -72,10 +73,12 @@ impl Learner {
             return;
         }
         let Some(count) = self.count(instance, ballot) else { return };
-        count.votes.insert(from);
-        if let Some(value) = value {
-            count.value.get_or_insert_with(|| value.clone());
+        if let Some(value) = value
+            && count.value.get_or_insert_with(|| value.clone()) != value
+        {
+            return;
         }
+        count.votes.insert(from);
         self.choose(group, instance, ballot);
     }
 
