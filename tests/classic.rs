@@ -526,6 +526,18 @@ fn a_node_that_missed_much_catches_up_soon() {
 }
 
 #[test]
+fn a_proposal_further_on_says_that_something_was_missed() {
+    let mut group = group_with(&[0]);
+    let proposals = |group: &Group| group.said("Propose").len();
+    hear(&mut group, 0, &["2 Propose 1 2"]);
+    group.run_for(600);
+    assert_eq!(proposals(&group), 0, "nothing can be missing before the first instance");
+    hear(&mut group, 0, &["2 Propose 2 2"]);
+    group.run_until("it asks what was chosen first", |group| proposals(group) > 0);
+    assert_eq!(group.said("Propose")[0], "0 Propose 1 3");
+}
+
+#[test]
 fn two_of_ours_and_a_classic_node_agree_whatever_is_lost() {
     for seed in 0..200 {
         let mut group = group_with(&[0, 1]);
