@@ -5,7 +5,9 @@
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
@@ -15,6 +17,11 @@ use upaxos_core::wire::{self, Dialect, Line, Packer};
 /// Whether a line from one node (or a client: `None`) reaches another.
 pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
 
+/// A member that is not one of ours: hears every datagram, and says some.
+pub trait Guest {
+    fn hear(&mut self, datagram: &[u8]) -> Vec<Vec<u8>>;
+}
+
 pub struct Group {
     pub n: u16,
     pub now: Micros,
@@ -22,6 +29,13 @@ pub struct Group {
     /// Everything that was ever sent, with its sender.
     pub sent: Vec<(Option<u16>, Line)>,
     pub filter: Filter,
+    pub guests: BTreeMap<u16, Rc<RefCell<dyn Guest>>>,
+    /// How often the network delivers a datagram to each member, unless the filter objects.
+    pub copies: usize,
+    /// Which of so many datagrams under way comes next.
+    pub next: Box<dyn FnMut(usize) -> usize>,
+    /// Sees every datagram of our nodes.
+    pub tap: fn(&[u8]),
     classic: bool,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
     boots: u64,
@@ -56,6 +70,10 @@ impl Group {
             members: (0..n).map(member).collect(),
             sent: Vec::new(),
             filter: Box::new(|_, _, _| true),
+            guests: BTreeMap::new(),
+            copies: 1,
+            next: Box::new(|_| 0),
+            tap: |_| (),
             classic,
             queue: VecDeque::new(),
             boots: 0,
@@ -124,11 +142,18 @@ impl Group {
         self.queue.push_back((None, line.as_bytes().to_vec()));
     }
 
+    /// A datagram reaches one node, now, whatever is in it.
+    pub fn hear(&mut self, id: u16, datagram: &[u8]) {
+        for line in wire::lines(datagram, self.dialect()).flatten() {
+            self.step(id, |node, now, out| node.handle(now, line, out));
+        }
+        self.step(id, |node, now, out| node.tick(now, out));
+    }
+
     /// A line reaches one node, now, whoever it claims to be from.
     pub fn tell(&mut self, id: u16, line: &str) {
-        let line = wire::parse_line(line.as_bytes(), self.dialect()).expect("a line of the wire");
-        self.step(id, |node, now, out| node.handle(now, line, out));
-        self.step(id, |node, now, out| node.tick(now, out));
+        assert!(wire::parse_line(line.as_bytes(), self.dialect()).is_ok(), "not a line of the wire: {line}");
+        self.hear(id, line.as_bytes());
     }
 
     /// Delivers what is under way, and lets time pass.
@@ -207,22 +232,35 @@ impl Group {
 
     fn deliver(&mut self) {
         let mut budget = 200_000;
-        while let Some((from, datagram)) = self.queue.pop_front() {
+        while !self.queue.is_empty() {
+            let at = (self.next)(self.queue.len());
+            let Some((from, datagram)) = self.queue.remove(at) else { return };
             budget -= 1;
             assert!(budget > 0, "the group talks without end\n{}", self.view());
-            let lines: Vec<Line> = wire::lines(&datagram, self.dialect()).map(Result::unwrap).collect();
-            for id in 0..self.n {
-                if self.members[usize::from(id)].node.is_none() {
-                    continue;
-                }
-                for line in &lines {
-                    if (self.filter)(from, id, line) {
-                        self.step(id, |node, now, out| node.handle(now, line.clone(), out));
-                    }
-                }
-                self.step(id, |node, now, out| node.tick(now, out));
+            let lines: Vec<Line> = wire::lines(&datagram, self.dialect()).flatten().collect();
+            for id in (0..self.n).collect::<Vec<_>>().repeat(self.copies) {
+                self.deliver_to(id, from, &datagram, &lines);
             }
         }
+    }
+
+    fn deliver_to(&mut self, id: u16, from: Option<u16>, datagram: &[u8], lines: &[Line]) {
+        if let Some(guest) = self.guests.get(&id) {
+            if lines.iter().all(|line| (self.filter)(from, id, line)) {
+                let said = guest.borrow_mut().hear(datagram);
+                self.queue.extend(said.into_iter().map(|datagram| (Some(id), datagram)));
+            }
+            return;
+        }
+        if self.members[usize::from(id)].node.is_none() {
+            return;
+        }
+        for line in lines {
+            if (self.filter)(from, id, line) {
+                self.step(id, |node, now, out| node.handle(now, line.clone(), out));
+            }
+        }
+        self.step(id, |node, now, out| node.tick(now, out));
     }
 
     fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, Micros, &mut Outbox)) {
@@ -259,6 +297,13 @@ impl Group {
             packer.push(line);
             self.sent.push((Some(id), line.clone()));
         }
-        self.queue.extend(packer.finish().into_iter().map(|datagram| (Some(id), datagram)));
+        for datagram in packer.finish() {
+            (self.tap)(&datagram);
+            assert!(
+                wire::lines(&datagram, self.dialect()).all(|line| line.is_ok()),
+                "its own lines read back"
+            );
+            self.queue.push_back((Some(id), datagram));
+        }
     }
 }

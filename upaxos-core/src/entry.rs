@@ -13,7 +13,8 @@
 //! | `@@…` | a user's value that begins with one `@` less |
 //! | anything else | a user's value as it is |
 //!
-//! In a classic group there are no marks: a value is a user's, or begins with `safe read `.
+//! In a classic group there are no marks: a value is a user's, or a safe read: `safe read V`, or `safe read`
+//! where there is nothing to read.
 
 use crate::types::{Instance, MAX_NUMBER, Tag, Tagged, Value};
 use crate::wire::Dialect;
@@ -45,9 +46,9 @@ impl Entry {
     /// The bytes that stand in the log.
     pub fn encode(&self, dialect: Dialect) -> Value {
         match (dialect, self) {
-            (Dialect::Classic, Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. }) => {
-                value.clone()
-            }
+            (Dialect::Classic, Entry::Write(value) | Entry::Tagged(_, value)) => value.clone(),
+            // Of a read of nothing, classic nodes see no blank at the end.
+            (Dialect::Classic, Entry::Read { value, .. }) => Value::from(value.as_bytes().trim_ascii_end()),
             (_, Entry::Noop) => Value::from("@noop"),
             (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
             (_, Entry::Write(value)) => value.clone(),
@@ -64,7 +65,7 @@ impl Entry {
     pub fn decode(at: Instance, value: &Value, dialect: Dialect) -> Entry {
         let bytes = value.as_bytes();
         if dialect == Dialect::Classic {
-            return match bytes.starts_with(SAFE_READ.as_bytes()) {
+            return match bytes.starts_with(SAFE_READ.as_bytes()) || bytes == SAFE_READ.trim_end().as_bytes() {
                 true => Entry::Read { instance: at, tagged: None, value: value.clone() },
                 false => Entry::Write(value.clone()),
             };

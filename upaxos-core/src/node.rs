@@ -162,7 +162,7 @@ impl Node {
     pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
             let wants = self.requests.first().is_some();
-            classic.tick(wants, self.learner.learned(), &mut self.acceptor, now, out);
+            classic.tick(wants, &mut self.acceptor, now, out);
         } else {
             self.identity.tick(&self.group, now, out);
             self.give_up_if_stuck(now, out);
@@ -400,6 +400,8 @@ impl Node {
         let flight = self.leader.on_learned(instance, now);
         let is_own = flight.as_ref().is_some_and(|flight| flight.value == value);
         let carries = flight.as_ref().is_some_and(|flight| is_own && flight.wanted.is_some());
+        // Without marks, what somebody wrote can look like a safe read.
+        let words = self.classic.as_ref().map(|_| Entry::Write(value.clone()));
         let (entry, verdict) = self.history.learn(instance, value);
         if let Some(reads) = self.history.reads(instance) {
             out.event(Event::Learned { instance, reads });
@@ -413,7 +415,8 @@ impl Node {
         let wrote = self.classic.as_mut().is_some_and(|classic| classic.on_learned(instance));
         if verdict != Verdict::Misplaced {
             // The same words may wait a second time: only one request is done by one instance.
-            let waited = if carries { None } else { self.requests.take_done(&entry) };
+            let mut take_done = |entry: &Entry| if carries { None } else { self.requests.take_done(entry) };
+            let waited = take_done(&entry).or_else(|| take_done(words.as_ref()?));
             if is_own || wrote {
                 self.give_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited {

@@ -9,7 +9,8 @@
 //! the line. Numbers are plain decimals up to 2^63-1. In a value, the bytes newline, carriage return
 //! and backslash travel as `\n`, `\r` and `\\`; every other byte is carried as it is. Two values are
 //! literal, backslashes included: that of an untagged `Request`, and all values between
-//! [`Dialect::Classic`] nodes. A line that does not parse is dropped alone.
+//! [`Dialect::Classic`] nodes; of the latter, white space separates words and is otherwise not part,
+//! because classic nodes split on it. A line that does not parse is dropped alone.
 //!
 //! `S` is the sender's id, `T` another node's, `I` and `J` instances, `P` a ballot (`E:P`, or `P` in
 //! epoch 0), `L` the last instance of a durably learned prefix, `C Q` a tag (client, sequence number),

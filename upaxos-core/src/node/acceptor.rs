@@ -27,6 +27,8 @@ pub struct Acceptor {
     promised: Option<Ballot>,
     /// Per instance, in a classic group only.
     promised_at: BTreeMap<Instance, Ballot>,
+    /// The highest of all that was promised.
+    highest: Option<Ballot>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
     /// Of the values in `accepted`.
     bytes: usize,
@@ -41,7 +43,10 @@ impl Acceptor {
     /// Takes up what an earlier life of this node has said.
     pub fn recover(&mut self, record: &Record) {
         match record {
-            Record::PromiseAll { ballot } => self.promised = self.promised.max(Some(*ballot)),
+            Record::PromiseAll { ballot } => {
+                self.promised = self.promised.max(Some(*ballot));
+                self.highest = self.highest.max(self.promised);
+            }
             Record::Promise { instance, ballot } => self.raise(*instance, *ballot),
             Record::Accept { instance, ballot, value } => {
                 self.raise(*instance, *ballot);
@@ -58,7 +63,12 @@ impl Acceptor {
 
     /// The highest ballot promised anywhere.
     pub fn highest_promise(&self) -> Option<Ballot> {
-        self.promised.max(self.promised_at.values().max().copied())
+        self.highest
+    }
+
+    /// The last instance in which a value is held.
+    pub fn last_accepted(&self) -> Option<Instance> {
+        self.accepted.keys().next_back().copied()
     }
 
     /// What was last accepted in `instance`, unless it is durably learned and forgotten.
@@ -163,6 +173,7 @@ impl Acceptor {
     }
 
     fn raise(&mut self, instance: Instance, ballot: Ballot) {
+        self.highest = self.highest.max(Some(ballot));
         if self.classic {
             let promised = self.promised_at.entry(instance).or_insert(ballot);
             *promised = ballot.max(*promised);

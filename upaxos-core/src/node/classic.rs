@@ -23,13 +23,16 @@ pub struct Classic {
     numbering: Numbering,
     timing: Timing,
     round: Option<Round>,
-    /// The instance that `highest` was heard in, and the highest ballot heard there.
-    instance: Instance,
+    /// The learned prefix; only the instance after it is ever proposed in.
+    learned: Instance,
+    /// The highest ballot heard in that instance.
     highest: Option<Ballot>,
     start_at: Option<Micros>,
     failures: u64,
     /// Instances up to here are known to have been used by others.
     used: Instance,
+    /// What was learned last, this node had to find out, and it knows of more that it missed.
+    is_catching_up: bool,
 }
 
 #[derive(Debug)]
@@ -46,19 +49,32 @@ struct Round {
 
 impl Classic {
     /// A proposer with nothing to propose.
-    pub fn new(me: NodeId, group: Group, numbering: Numbering, timing: Timing) -> Classic {
-        let (instance, used) = (Instance(0), Instance(0));
-        let (round, highest, start_at) = (None, None, None);
-        Classic { me, group, numbering, timing, round, instance, highest, start_at, failures: 0, used }
+    pub fn new(
+        me: NodeId,
+        group: Group,
+        numbering: Numbering,
+        timing: Timing,
+        learned: Instance,
+        used: Instance,
+    ) -> Classic {
+        Classic {
+            me,
+            group,
+            numbering,
+            timing,
+            round: None,
+            learned,
+            highest: None,
+            start_at: None,
+            failures: 0,
+            used,
+            is_catching_up: false,
+        }
     }
 
     /// Somebody used this ballot in this instance.
     pub fn observe(&mut self, from: NodeId, instance: Instance, ballot: Ballot, now: Micros) {
-        if instance > self.instance {
-            self.instance = instance;
-            self.highest = None;
-        }
-        if instance == self.instance {
+        if instance == self.learned.next() {
             self.highest = self.highest.max(Some(ballot));
         }
         let overtaken = |round: &Round| {
@@ -108,9 +124,10 @@ impl Classic {
         Some(value)
     }
 
-    /// `NACK`: an acceptor has promised a higher ballot, or holds another value in this one.
+    /// `NACK`: an acceptor has promised a higher ballot. One that names this very ballot is meant for
+    /// somebody who proposed a lower one.
     pub fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros) {
-        let refused = |round: &Round| round.instance == instance && round.ballot <= ballot;
+        let refused = |round: &Round| round.instance == instance && round.ballot < ballot;
         if self.round.as_ref().is_some_and(refused) {
             self.give_way(now);
         }
@@ -118,27 +135,18 @@ impl Classic {
 
     /// An instance was learned. Says whether this node wrote there.
     pub fn on_learned(&mut self, instance: Instance) -> bool {
+        self.learned = instance;
+        self.highest = None;
         self.failures = 0;
         self.start_at = None;
-        match self.round.take() {
-            Some(round) if round.instance <= instance => round.value.is_some(),
-            round => {
-                self.round = round;
-                false
-            }
-        }
+        let wrote = self.round.take_if(|round| round.instance <= instance).is_some_and(|r| r.value.is_some());
+        self.is_catching_up = wrote && instance < self.used;
+        wrote
     }
 
     /// Starts a round when there is something to propose or to find out, and sends again what was not
     /// answered.
-    pub fn tick(
-        &mut self,
-        wants: bool,
-        learned: Instance,
-        acceptor: &mut Acceptor,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
+    pub fn tick(&mut self, wants: bool, acceptor: &mut Acceptor, now: Micros, out: &mut Outbox) {
         if let Some(round) = &mut self.round {
             if now >= round.retry_at {
                 round.retry_after = (round.retry_after * 2).min(RETRY_MAX);
@@ -151,14 +159,24 @@ impl Classic {
             }
             return;
         }
-        if !wants && learned.next() > self.used {
+        if !wants && self.learned >= self.used {
             self.start_at = None;
             return;
         }
-        let patience =
-            if wants { RANK_STEP * self.rank() } else { self.timing.timeout() + RANK_STEP * self.rank() };
-        if now >= *self.start_at.get_or_insert(now + patience) {
-            self.start(learned.next(), acceptor, now, out);
+        let by_rank = RANK_STEP * self.rank();
+        let patience = match wants {
+            _ if self.is_catching_up => Micros(0),
+            true => by_rank,
+            false => self.timing.timeout() + by_rank,
+        };
+        // Who was refused waits as it was told; else the shorter wait counts, of a request that came late.
+        let start_at = match self.start_at {
+            Some(at) if self.failures > 0 => at,
+            at => at.unwrap_or(Micros(u64::MAX)).min(now + patience),
+        };
+        self.start_at = Some(start_at);
+        if now >= start_at {
+            self.start(self.learned.next(), acceptor, now, out);
         }
     }
 
@@ -168,9 +186,8 @@ impl Classic {
     }
 
     fn start(&mut self, instance: Instance, acceptor: &mut Acceptor, now: Micros, out: &mut Outbox) {
-        let heard = self.highest.filter(|_| self.instance == instance);
         // What was promised is in the log, own ballots included: none is ever used again.
-        let above = acceptor.promised_in(instance).max(heard);
+        let above = acceptor.promised_in(instance).max(self.highest);
         let Some(ballot) = self.numbering.next_owned_by(self.me, Epoch(0), above) else { return };
         self.start_at = None;
         self.round = Some(Round {

@@ -66,7 +66,8 @@ impl Learner {
     }
 
     /// `from` accepted what was written in this ballot. A value that comes with the vote is used when
-    /// no `Write` of the ballot was heard.
+    /// no `Write` of the ballot was heard; a vote for another value than the ballot's is void, since
+    /// whoever put two values into one ballot has not got either chosen.
     pub fn on_accept(
         &mut self,
         group: &Group,
@@ -78,11 +79,14 @@ impl Learner {
         if !group.members.contains(&from) || ballot.epoch != group.epoch {
             return;
         }
-        let Some(count) = self.count(instance, ballot) else { return };
-        count.votes.insert(from);
         if let Some(value) = value {
             self.keep(instance, ballot, value);
         }
+        let Some(count) = self.count(instance, ballot) else { return };
+        if value.is_some_and(|value| count.value.as_ref().is_some_and(|known| known != value)) {
+            return;
+        }
+        count.votes.insert(from);
         self.choose(group, instance, ballot);
     }
 

@@ -224,6 +224,8 @@ impl Node {
     ) {
         if let Some(classic) = &mut self.classic {
             classic.observe(from, instance, ballot, now);
+            // Who proposes there has learned what is before.
+            classic.on_used(Instance(instance.0 - 1));
         } else if instance <= self.learner.learned() {
             self.repair.owe(instance, instance, 0, now);
             return;
@@ -244,6 +246,11 @@ impl Node {
         if let Some(classic) = &mut self.classic {
             classic.observe(from, instance, ballot, now);
             classic.on_used(instance);
+            // A classic node that counted duplicates as promises may write against what is chosen.
+            if self.history.value(instance).is_some_and(|chosen| *chosen != value) {
+                self.dropped.conflicts += 1;
+                return;
+            }
         } else if instance <= self.learner.learned() {
             // The leader has not heard that this is chosen.
             self.repair.owe(instance, instance, 0, now);
@@ -306,6 +313,14 @@ impl Node {
     }
 
     fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
+        if let Message::Ok { instance, value } = answer
+            && self.classic.is_some()
+            && self.history.reads(*instance).as_ref() != Some(value)
+        {
+            // A classic node may have counted duplicates as votes: its answer may be false, and it does
+            // not keep ours back.
+            return self.note_answer(from, answer, out);
+        }
         if let Message::Ok { instance, value } = answer
             && *instance > self.learner.learned()
         {

@@ -88,6 +88,8 @@ impl Recovery {
         identity.begin(Boot { incarnation, start: starts + 1, boot });
         let group = Group::first(n);
         let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
+        // What an earlier life accepted may have been chosen since: nobody else will say so.
+        let used = acceptor.last_accepted().unwrap_or_default();
         let mut learner = Learner::default();
         learner.recover(learned);
         Node {
@@ -96,7 +98,7 @@ impl Recovery {
             dialect: if classic { Dialect::Classic } else { Dialect::Extended },
             numbering,
             timing,
-            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing)),
+            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing, learned, used)),
             group,
             identity,
             election: Election::new(id, numbering, timing),

@@ -101,8 +101,8 @@ impl Iterator for Lines<'_> {
                 continue;
             }
             let parsed = match line.strip_prefix(b"& ") {
-                Some(value) => self.continuation(value),
-                None => parse_line(line, self.dialect),
+                Some(value) if self.dialect == Dialect::Extended => self.continuation(value),
+                _ => parse_line(line, self.dialect),
             };
             // A dropped line breaks the count, so nothing after it may go on from before it.
             self.head = parsed.as_ref().ok().and_then(Head::of);
@@ -131,6 +131,31 @@ impl Lines<'_> {
 /// # Errors
 /// Why the line is to be dropped; see [`ParseError`].
 pub fn parse_line(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
+    match dialect {
+        Dialect::Extended => parse_fields(line, dialect),
+        Dialect::Classic => parse_fields(&joined_words(line), dialect),
+    }
+}
+
+/// The line as a classic node reads it: split on any white space. Whoever read it otherwise would
+/// hold another value than its peers, in the same ballot.
+fn joined_words(line: &[u8]) -> Vec<u8> {
+    let mut words = Vec::with_capacity(line.len());
+    for chunk in line.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if !c.is_whitespace() {
+                words.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            } else if words.last().is_some_and(|last| *last != b' ') {
+                words.push(b' ');
+            }
+        }
+        words.extend_from_slice(chunk.invalid());
+    }
+    words.truncate(words.trim_ascii_end().len());
+    words
+}
+
+fn parse_fields(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
     let mut fields = Fields { rest: Some(line), dialect };
     match fields.next() {
         b"quit" | b"exit" | b"bye" if fields.rest.is_none() => Ok(Line::Client(Request::Quit)),
@@ -164,8 +189,15 @@ fn request(fields: &mut Fields) -> Result<Request, ParseError> {
     })
 }
 
+/// What classic nodes say to each other. Whatever else is on the wire is not meant for them.
+const CLASSIC_VERBS: [&[u8]; 8] =
+    [b"Propose", b"Promise", b"Write", b"Accept", b"NACK", b"Written", b"Join", b"OK"];
+
 fn message(f: &mut Fields) -> Result<Message, ParseError> {
     let verb = f.next();
+    if f.dialect == Dialect::Classic && !CLASSIC_VERBS.contains(&verb) {
+        return Err(ParseError::UnknownVerb(excerpt(verb)));
+    }
     let message = match verb {
         b"Propose" => {
             let message = Message::Propose { instance: f.instance()?, ballot: f.ballot()? };
@@ -312,7 +344,10 @@ impl<'a> Fields<'a> {
     }
 
     fn ballot(&mut self) -> Result<Ballot, ParseError> {
-        ballot(self.next())
+        let text = self.next();
+        // Classic groups never change, so their ballots know no epoch.
+        let is_known = self.dialect == Dialect::Extended || !text.contains(&b':');
+        if is_known { ballot(text) } else { Err(bad_number("ballot", text)) }
     }
 
     fn id(&mut self, field: &'static str) -> Result<NodeId, ParseError> {

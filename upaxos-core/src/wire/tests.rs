@@ -38,6 +38,27 @@ fn the_classic_exchange_reads() {
 }
 
 #[test]
+fn classic_lines_are_read_as_classic_nodes_read_them() {
+    let read = |line: &[u8]| parse_line(line, Dialect::Classic);
+    let accept = |value: &[u8]| {
+        let (instance, ballot) = (Instance(1), Ballot::first_epoch(2));
+        Ok(Line::Node(NodeId(0), Message::Accept { instance, ballot, value: value.into() }))
+    };
+    assert_eq!(read("0  Accept\t1 2 \u{a0} a  \u{2003} b\r ".as_bytes()), accept(b"a b"));
+    assert_eq!(read(b"0 Accept 1 2 \xff  \\n\xc3"), accept(b"\xff \\n\xc3"), "all else is literal");
+    assert_eq!(read(b"Request 0   "), Ok(Line::Client(Request::Read)), "blanks are no value");
+    let no_lines: [&[u8]; 5] = [
+        b"0 Accept 1 2  ",
+        b"0 Accept 1 0:2 a",
+        b"0 Accepts 1 1 2",
+        b"0 Register 3 7 1 1",
+        b"0 Chosen 1 1 2",
+    ];
+    assert!(no_lines.iter().all(|line| read(line).is_err()));
+    assert_eq!(lines(b"0 Write 1 2 a\n& b", Dialect::Classic).flatten().count(), 1, "no continuations");
+}
+
+#[test]
 fn a_piped_value_means_what_it_says() {
     let line = parse_line(b"Request 0 a  b\\n \xff", Dialect::Extended).unwrap();
     assert_eq!(line, Line::Client(Request::Write(b"a  b\\n \xff"[..].into())));
@@ -243,7 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn classic_values_are_literal(value in "[ -~]{1,40}") {
+    fn classic_values_are_literal(value in "[!-~]{1,9}( [!-~]{1,9}){0,3}") {
         let line = Line::Node(NodeId(0), Message::Accept { instance: Instance(1), ballot: Ballot::first_epoch(2), value: value.as_str().into() });
         let bytes = line.to_bytes(Dialect::Classic);
         prop_assert_eq!(bytes.strip_prefix(b"0 Accept 1 2 "), Some(value.as_bytes()));
