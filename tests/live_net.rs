@@ -145,3 +145,18 @@ fn a_hundred_thousand_garbage_datagrams_change_nothing() {
         assert!(after[index] < full[index] + (2 << 20), "node {index}, seed {SEED}");
     }
 }
+
+#[test]
+fn garbage_does_not_flood_the_log() {
+    let Some(group) = group() else { return };
+    let (mut client, mut load) = (group.client(), Load::default());
+    load.ask(&mut client, 50);
+    load.take(&group, &client, 50);
+    flooded(&group, &mut load, &mut client, SEED);
+    for node in &group.nodes {
+        let log = node.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(5)..];
+        assert!(lines.len() < GARBAGE / 10, "{} lines, the last of them {last:#?}", lines.len());
+    }
+}
