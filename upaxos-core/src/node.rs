@@ -64,6 +64,9 @@ impl Default for Timing {
     }
 }
 
+/// How many answers of one range are named one by one in the log.
+const NOTED_ONE_BY_ONE: u64 = 16;
+
 /// What a node is told once.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -135,6 +138,8 @@ pub struct Node {
     beat_at: Micros,
     stance: Stance,
     warned_of_twin: bool,
+    /// Whose lost disk was reported.
+    warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,
 }
 
@@ -507,8 +512,12 @@ impl Node {
                 note(*instance, Some(value.clone()));
             }
             Message::Done { first, last, .. } => {
-                let last = last.0.min(first.0 + learner::WINDOW);
-                for instance in (first.0..=last).map(Instance) {
+                // One line of the wire must not cost a page of the log.
+                if last.0 - first.0 >= NOTED_ONE_BY_ONE {
+                    out.event(Event::AnsweredRange { by, first: *first, last: *last });
+                    return;
+                }
+                for instance in (first.0..=last.0).map(Instance) {
                     note(instance, self.history.reads(instance));
                 }
             }

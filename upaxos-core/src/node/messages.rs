@@ -101,7 +101,8 @@ impl Node {
         if n != self.n {
             self.mark_foreign(from, n, out);
         } else if !self.identity.is_genuine(from, boot) {
-            if self.foreign.insert(from) {
+            self.foreign.insert(from);
+            if self.warned_of_lost.insert(from) {
                 out.event(Event::Warning(format!(
                     "node {from} has lost the disk that this node remembers (incarnation {} now): its \
                      votes do not count; it has to come back under a new id (upaxos-node --join -i NEW_ID)",

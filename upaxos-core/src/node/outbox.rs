@@ -138,6 +138,15 @@ pub enum Event {
         /// What the answer says; absent when it names a range this node has not learned yet.
         value: Option<Value>,
     },
+    /// A client was answered about many instances at once.
+    AnsweredRange {
+        /// Who answered.
+        by: NodeId,
+        /// From here.
+        first: Instance,
+        /// To here.
+        last: Instance,
+    },
     /// This node leads.
     Leads(Ballot),
     /// This node no longer runs its ballot, because it heard of a higher one, or that another value
@@ -177,6 +186,7 @@ impl fmt::Display for Event {
             Event::Answered { by, instance, value: None } => {
                 write!(f, "OK {instance} (answered by {by}; not learned here yet)")
             }
+            Event::AnsweredRange { by, first, last } => write!(f, "OK {first} to {last} (answered by {by})"),
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
