@@ -78,6 +78,17 @@ fn rule_1_a_promise_of_an_older_ballot_is_none_for_the_new_one() {
     assert!(node.node.is_leading());
 }
 
+#[test]
+fn rule_1_accepts_of_two_values_in_one_ballot_do_not_add_up() {
+    let mut node = Lone::new(5, 0);
+    for (from, value) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        node.hear(&format!("{from} Accept 1 {} {value}", B[0][1]));
+    }
+    assert_eq!(node.learned(), [""; 0]);
+    node.hear(&format!("2 Accept 1 {} a", B[0][1]));
+    assert_eq!(node.learned(), ["a"]);
+}
+
 // Rule 2: one value per ballot and instance.
 
 #[test]
@@ -249,6 +260,19 @@ fn rule_7_a_promise_outlives_a_crash() {
     node.take();
     node.hear(&format!("1 ProposeAll 1 {}", B[1][1]));
     assert_eq!(node.take(), [format!("0 NACK 1 {}", B[1][2])]);
+}
+
+#[test]
+fn rule_7_an_accept_is_kept_until_the_learned_value_is_durable() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("1 Write 1 {} x", B[0][1]));
+    // Learned, and asked to promise, before the record of learning is synced.
+    let accepts = format!("1 Accepts 1 1 {}", B[0][1]);
+    let out = node.step_without_sync(&[&accepts, &format!("2 ProposeAll 1 {}", B[0][2])]);
+    assert_eq!(node.node.learned().0, 1);
+    let said: Vec<String> = out.after_sync.iter().map(ToString::to_string).collect();
+    assert_eq!(said[0], format!("0 Promise 1 {} {} x", B[0][2], B[0][1]));
+    assert_eq!(said[1], format!("0 PromiseNone 2 * {} 0", B[0][2]), "what is learned counts when durable");
 }
 
 // Rule 8: who lost its disk never votes again under the same identity.

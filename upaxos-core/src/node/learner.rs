@@ -72,10 +72,13 @@ impl Learner {
             return;
         }
         let Some(count) = self.count(instance, ballot) else { return };
-        count.votes.insert(from);
-        if let Some(value) = value {
-            count.value.get_or_insert_with(|| value.clone());
+        if let Some(value) = value
+            && *value != *count.value.get_or_insert_with(|| value.clone())
+        {
+            // A classic peer that puts two values into one ballot: votes for them do not add up.
+            return;
         }
+        count.votes.insert(from);
         self.choose(group, instance, ballot);
     }
 
