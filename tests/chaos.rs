@@ -200,7 +200,7 @@ fn run(seed: u64) {
 
 #[test]
 fn no_seed_breaks_agreement_durability_exactly_once_or_progress() {
-    let seeds = std::env::var("UPAXOS_SEEDS").unwrap_or_else(|_| "0..200".into());
+    let seeds = std::env::var("UPAXOS_SEEDS").unwrap_or_else(|_| "0..120".into());
     let (first, end) = seeds.split_once("..").expect("UPAXOS_SEEDS is FIRST..END");
     let range: std::ops::Range<u64> = first.parse().expect("a number")..end.parse().expect("a number");
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
