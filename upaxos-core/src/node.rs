@@ -326,14 +326,21 @@ impl Node {
             return;
         }
         self.beat_at = now + self.timing.beat;
-        out.send(Message::Beat(Beat {
+        let beat = Message::Beat(Beat {
             n: self.n,
             boot: self.identity.boot(),
             ballot: self.election.ballot(),
             learned: self.durable,
             stance,
             heard: self.election.heard(now),
-        }));
+        });
+        let is_seeking = self.leader.ballot().is_some() && !self.leader.is_leading();
+        if is_seeking && out.needs_sync() {
+            // It may name a ballot begun in this very step, which nobody may see before it is durable.
+            out.after_sync(beat);
+        } else {
+            out.send(beat);
+        }
         if self.identity.wants_registration() {
             out.send(Message::Register { n: self.n, boot: self.identity.boot() });
         }
@@ -341,14 +348,20 @@ impl Node {
 
     /// Draws the consequences of what came in.
     fn settle(&mut self, now: Micros, out: &mut Outbox) {
-        let mut chosen: Option<(Instance, Instance)> = None;
+        let mut chosen: Vec<(Instance, Instance)> = Vec::new();
         while let Some((instance, value)) = self.learner.next_learned() {
             if self.on_learned(instance, value, now, out) {
-                chosen = Some((chosen.map_or(instance, |(first, _)| first), instance));
+                // A range holds only what this node wrote: between may stand what another ballot chose.
+                match chosen.last_mut() {
+                    Some((_, last)) if last.next() == instance => *last = instance,
+                    _ => chosen.push((instance, instance)),
+                }
             }
         }
-        if let (Some((first, last)), Some(ballot)) = (chosen, self.leader.ballot()) {
-            out.send(Message::Chosen { first, last, ballot });
+        for (first, last) in chosen {
+            if let Some(ballot) = self.leader.ballot() {
+                out.send(Message::Chosen { first, last, ballot });
+            }
         }
         let learned = self.learner.learned();
         if let Some(values) = self.leader.finish_phase_1(&self.group, learned) {

@@ -1,0 +1,380 @@
+//! What may never happen, by the number of the rule in the README's "What is promised".
+//!
+//! One real node at a time, fed the lines of a group. Each test fails when the rule it names is broken.
+
+#[path = "support/lone.rs"]
+mod lone;
+
+use lone::Lone;
+use upaxos_core::record::Record;
+
+// Ballots of nodes 0, 1 and 2, in rounds 0 to 3.
+const B: [[u64; 3]; 4] =
+    [[0, 1, 2], [65_536, 65_537, 65_538], [131_072, 131_073, 131_074], [196_608, 196_609, 196_610]];
+
+// Rule 1: a vote counts once per sender, only from a member, only for its instance and ballot.
+
+#[test]
+fn rule_1_a_repeated_promise_is_one_promise() {
+    let mut node = Lone::member(5, 0);
+    let ballot = node.run();
+    node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    assert!(!node.node.is_leading(), "two of five");
+    node.hear(&format!("9 PromiseNone 1 * {ballot} 0"));
+    assert!(!node.node.is_leading(), "a stranger");
+    node.hear(&format!("2 PromiseNone 1 * {ballot} 0"));
+    assert!(node.node.is_leading());
+}
+
+#[test]
+fn rule_1_a_repeated_accept_is_one_accept() {
+    let mut node = Lone::member(5, 0);
+    node.hear(&format!("1 Write 1 {} x", B[0][1]));
+    for _ in 0..4 {
+        node.hear(&format!("1 Accepts 1 1 {}", B[0][1]));
+    }
+    node.hear(&format!("9 Accepts 1 1 {}", B[0][1]));
+    assert_eq!(node.learned(), [""; 0], "0 and 1 of five");
+    node.hear(&format!("4 Accepts 1 1 {}", B[0][1]));
+    assert_eq!(node.learned(), ["x"]);
+}
+
+#[test]
+fn rule_1_half_of_four_is_no_quorum() {
+    let mut node = Lone::member(4, 0);
+    let ballot = node.run();
+    node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    assert!(!node.node.is_leading());
+    node.hear(&format!("2 PromiseNone 1 * {ballot} 0"));
+    assert!(node.node.is_leading());
+    node.hear("Request 0 x");
+    node.hear(&format!("1 Accepts 1 1 {ballot}"));
+    assert_eq!(node.learned(), [""; 0]);
+    node.hear(&format!("3 Accepts 1 1 {ballot}"));
+    assert_eq!(node.learned(), ["x"]);
+}
+
+#[test]
+fn rule_1_accepts_of_two_ballots_do_not_add_up_though_the_value_is_the_same() {
+    let mut node = Lone::member(5, 0);
+    node.hear(&format!("1 Write 1 {} u", B[0][1]));
+    node.hear(&format!("3 Accept 1 {} u", B[0][1]));
+    node.hear(&format!("2 Write 1 {} u", B[0][2]));
+    node.hear(&format!("4 Accept 1 {} u", B[0][2]));
+    assert_eq!(node.learned(), [""; 0]);
+}
+
+#[test]
+fn rule_1_a_promise_of_an_older_ballot_is_none_for_the_new_one() {
+    let mut node = Lone::member(3, 0);
+    let old = node.run();
+    node.hear(&format!("1 NACK 1 {}", B[1][1]));
+    let new = node.run();
+    assert!(new > old);
+    node.hear(&format!("1 PromiseNone 1 * {old} 0"));
+    assert!(!node.node.is_leading());
+    node.hear(&format!("1 PromiseNone 1 * {new} 0"));
+    assert!(node.node.is_leading());
+}
+
+#[test]
+fn rule_1_accepts_of_two_values_in_one_ballot_do_not_add_up() {
+    let mut node = Lone::new(5, 0);
+    for (from, value) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        node.hear(&format!("{from} Accept 1 {} {value}", B[0][1]));
+    }
+    assert_eq!(node.learned(), [""; 0]);
+    node.hear(&format!("2 Accept 1 {} a", B[0][1]));
+    assert_eq!(node.learned(), ["a"]);
+}
+
+// Rule 2: one value per ballot and instance.
+
+#[test]
+fn rule_2_a_promise_after_phase_1_changes_nothing() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.run();
+    node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    node.hear("Request 0 mine");
+    node.hear(&format!("2 Promise 1 {ballot} {} other", B[0][1]));
+    node.hear(&format!("2 PromiseNone 2 * {ballot} 0"));
+    node.run_for(1_000);
+    assert_eq!(node.wrote(1), ["mine"]);
+}
+
+#[test]
+fn rule_2_an_acceptor_refuses_a_second_value_in_a_ballot() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("1 Write 1 {} x", B[0][1]));
+    node.take();
+    node.hear(&format!("1 Write 1 {} y", B[0][1]));
+    assert_eq!(node.take(), [format!("0 NACK 1 {}", B[0][1])]);
+}
+
+// Rule 3: phase 2 takes the value of the highest ballot among promises that cover the instance.
+
+#[test]
+fn rule_3_phase_2_takes_the_value_of_the_highest_ballot() {
+    for order in [[1, 2], [2, 1]] {
+        let mut node = Lone::member(5, 0);
+        node.hear(&format!("4 NACK 1 {}", B[0][2]));
+        let ballot = node.run();
+        for from in order {
+            node.hear(&format!("{from} Promise 1 {ballot} {} v{from}", B[0][from]));
+            node.hear(&format!("{from} PromiseNone 2 * {ballot} 0"));
+        }
+        assert_eq!(node.wrote(1), ["v2"]);
+    }
+}
+
+#[test]
+fn rule_3_a_part_of_a_promise_that_was_lost_covers_nothing() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("1 NACK 1 {}", B[0][2]));
+    let ballot = node.run();
+    node.hear(&format!("1 PromiseNone 1 1 {ballot} 0"));
+    // Lost: what 1 accepted at 2.
+    node.hear(&format!("1 PromiseNone 3 * {ballot} 0"));
+    assert!(!node.node.is_leading());
+    let asked = format!("0 ProposeAll 2 {ballot}");
+    assert!(node.run_for(300).contains(&asked), "it asks again for what is owed");
+    node.hear(&format!("1 Promise 2 {ballot} {} v", B[0][1]));
+    assert_eq!(node.wrote(1), ["@noop"]);
+    assert_eq!(node.wrote(2), ["v"]);
+}
+
+#[test]
+fn rule_3_a_candidate_first_learns_what_a_promise_says_is_learned() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.run();
+    node.hear("Request 0 mine");
+    node.hear(&format!("1 PromiseNone 3 * {ballot} 2"));
+    assert!(!node.node.is_leading());
+    assert!(node.run_for(100).contains(&"0 Gap 1 2".into()), "it asks for them");
+    node.hear("1 Written 1 a");
+    assert!(!node.node.is_leading());
+    node.hear("1 Written 2 b");
+    assert_eq!(node.wrote(3), ["mine"]);
+    assert_eq!(node.learned(), ["a", "b"]);
+}
+
+#[test]
+fn rule_3_a_promise_tells_what_was_accepted_and_how_far_it_has_learned() {
+    let mut node = Lone::member(3, 0);
+    node.hear("1 Written 1 one");
+    node.hear(&format!("1 Write 3 {} three", B[0][1]));
+    node.take();
+    node.hear(&format!("2 ProposeAll 1 {}", B[0][2]));
+    let b = B[0][2];
+    let told = [
+        format!("0 PromiseNone 2 2 {b} 1"),
+        format!("0 Promise 3 {b} {} three", B[0][1]),
+        format!("0 PromiseNone 4 * {b} 1"),
+    ];
+    assert_eq!(node.take(), told);
+    node.restart();
+    node.take();
+    node.hear(&format!("2 ProposeAll 1 {b}"));
+    assert_eq!(node.take(), told, "also after a restart");
+}
+
+// Rule 4: accepting is also promising, and a promise is kept.
+
+#[test]
+fn rule_4_a_lower_write_is_refused_after_a_promise() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("2 ProposeAll 1 {}", B[1][2]));
+    node.take();
+    node.hear(&format!("1 Write 1 {} w", B[1][1]));
+    assert_eq!(node.take(), [format!("0 NACK 1 {}", B[1][2])]);
+}
+
+#[test]
+fn rule_4_a_lower_write_or_proposal_is_refused_after_a_higher_write() {
+    let mut node = Lone::member(3, 0);
+    for lives in 0..2 {
+        node.hear(&format!("2 Write 1 {} v", B[1][2]));
+        node.take();
+        node.hear(&format!("1 Write 1 {} w", B[1][1]));
+        node.hear(&format!("1 Write 2 {} w", B[1][1]));
+        node.hear(&format!("1 ProposeAll 1 {}", B[1][1]));
+        let refused = [1, 2, 1].map(|instance| format!("0 NACK {instance} {}", B[1][2]));
+        assert_eq!(node.take(), refused, "life {lives}");
+        node.restart();
+    }
+}
+
+// Rule 5: nothing that a vote claims is sent before it is durable.
+
+#[test]
+fn rule_5_votes_wait_for_the_sync_and_count_here_only_then() {
+    let mut node = Lone::member(3, 0);
+    let ballot = B[0][1];
+    let out = node.step_without_sync(&[
+        &format!("1 ProposeAll 1 {ballot}"),
+        &format!("1 Write 1 {ballot} x"),
+        &format!("1 Accepts 1 1 {ballot}"),
+    ]);
+    let is_vote = |line: &String| line.contains("Promise") || line.contains("Accept");
+    assert!(!out.early.iter().map(ToString::to_string).any(|line| is_vote(&line)), "{:?}", out.early);
+    assert_eq!(out.after_sync.len(), 2);
+    assert!(
+        matches!(out.records[..], [Record::PromiseAll { .. }, Record::Accept { .. }]),
+        "{:?}",
+        out.records
+    );
+    assert_eq!(node.node.learned().0, 0, "its own vote does not count yet");
+    node.finish(out);
+    assert_eq!(node.learned(), ["x"]);
+}
+
+// Rule 6: a leader's ballot is durable before anyone sees it, and never used again.
+
+#[test]
+fn rule_6_nobody_sees_a_ballot_before_it_is_durable() {
+    let mut node = Lone::member(3, 0);
+    let out = node.run_without_sync();
+    let ballot = node.node.ballot().expect("it runs").to_string();
+    let shows = |line: &String| line.split(' ').any(|word| word == ballot);
+    assert!(!out.early.iter().map(ToString::to_string).any(|line| shows(&line)), "{:?}", out.early);
+    assert!(out.after_sync.iter().map(ToString::to_string).any(|line| line.contains("ProposeAll")));
+}
+
+#[test]
+fn rule_6_a_later_life_starts_above_its_own_old_ballots() {
+    let mut node = Lone::member(3, 0);
+    let old = node.run();
+    node.restart();
+    let new = node.run();
+    assert!(new > old, "{new} {old}");
+}
+
+// Rule 7: promises never regress, across any crash.
+
+#[test]
+fn rule_7_a_promise_outlives_a_crash() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("2 ProposeAll 1 {}", B[1][2]));
+    node.restart();
+    node.take();
+    node.hear(&format!("1 ProposeAll 1 {}", B[1][1]));
+    assert_eq!(node.take(), [format!("0 NACK 1 {}", B[1][2])]);
+}
+
+#[test]
+fn rule_7_an_accept_is_kept_until_the_learned_value_is_durable() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("1 Write 1 {} x", B[0][1]));
+    // Learned, and asked to promise, before the record of learning is synced.
+    let accepts = format!("1 Accepts 1 1 {}", B[0][1]);
+    let out = node.step_without_sync(&[&accepts, &format!("2 ProposeAll 1 {}", B[0][2])]);
+    assert_eq!(node.node.learned().0, 1);
+    let said: Vec<String> = out.after_sync.iter().map(ToString::to_string).collect();
+    assert_eq!(said[0], format!("0 Promise 1 {} {} x", B[0][2], B[0][1]));
+    assert_eq!(said[1], format!("0 PromiseNone 2 * {} 0", B[0][2]), "what is learned counts when durable");
+}
+
+// Rule 8: who lost its disk never votes again under the same identity.
+
+#[test]
+fn rule_8_a_peer_registers_one_incarnation_and_no_earlier_life() {
+    let mut node = Lone::member(3, 0);
+    node.take();
+    for (line, answer) in [
+        ("1 Register 3 777 1 9", "0 Barred 1 9 1001 1"),
+        ("1 Register 3 1001 1 8", "0 Barred 1 8 1001 1"),
+        ("1 Register 3 1001 2 7", "0 Registered 1 7"),
+        ("1 Register 3 1001 1 501", "0 Barred 1 501 1001 2"),
+    ] {
+        node.hear(line);
+        assert_eq!(node.take(), [answer], "{line}");
+    }
+    node.restart();
+    node.take();
+    node.hear("1 Register 3 777 5 9");
+    assert_eq!(node.take(), ["0 Barred 1 9 1001 2"], "also after a restart");
+}
+
+#[test]
+fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
+    let mut node = Lone::new(5, 0);
+    for peer in 1..=3 {
+        node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
+        assert!(node.take().iter().all(|line| !line.contains("Promise")), "with {} others", peer - 1);
+        node.hear(&format!("{peer} Registered 0 1"));
+        node.hear(&format!("{peer} Registered 0 1"));
+    }
+    node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
+    assert!(node.take().iter().any(|line| line.contains("PromiseNone")));
+}
+
+// Rule 10: an instance is reported only when all below it are learned, and in beats when durable.
+
+#[test]
+fn rule_10_what_is_chosen_above_a_gap_is_not_reported() {
+    let mut node = Lone::member(3, 0);
+    node.hear("1 Written 2 two");
+    node.hear("Request 2");
+    assert!(node.run_for(500).iter().all(|line| !line.contains("two")));
+    node.hear("1 Written 1 one");
+    assert_eq!(node.learned(), ["one", "two"]);
+}
+
+// Rule 11: an acknowledged request is in the log, its effect once per tag.
+
+#[test]
+fn rule_11_no_answer_on_the_leaders_own_accept() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.lead();
+    node.hear("Submit 7 1 1 x\nRequest 0 y");
+    let said = node.run_for(300);
+    assert!(said.iter().all(|line| !line.contains("Done") && !line.contains("OK")), "{said:?}");
+    node.hear(&format!("1 Accepts 1 2 {ballot}"));
+    let said = node.take();
+    assert!(said.contains(&"0 Done 1 1 7 1".into()) && said.contains(&"0 OK 2 y".into()), "{said:?}");
+}
+
+#[test]
+fn rule_11_a_late_request_is_no_duplicate_of_an_earlier_higher_number() {
+    let mut node = Lone::member(3, 0);
+    node.hear("1 Written 1 @tag 7 5 1 five\n1 Written 2 @tag 7 3 1 three\n1 Written 3 @tag 7 5 1 five");
+    for _ in 0..2 {
+        assert_eq!(node.learned(), ["five", "three", "duplicate of 1"]);
+        let ballot = node.lead();
+        node.take();
+        node.hear("Submit 7 5 1 five\nSubmit 7 4 1 four");
+        assert_eq!(node.wrote(4), ["@tag 7 4 1 four"], "the table of tags is there in every life");
+        assert!(node.take().contains(&"0 Done 1 1 7 5".into()), "ballot {ballot}");
+        node.forget_wire();
+        node.restart();
+    }
+}
+
+// Rule 12: a vote without the value counts only for what was written in exactly that ballot.
+
+#[test]
+fn rule_12_a_range_of_accepts_takes_no_value_of_another_ballot() {
+    let mut node = Lone::member(3, 0);
+    node.hear(&format!("1 Write 1 {} old", B[0][1]));
+    node.hear(&format!("1 Accepts 1 1 {}\n2 Accepts 1 1 {}", B[0][2], B[0][2]));
+    assert_eq!(node.learned(), [""; 0]);
+    assert!(node.run_for(300).contains(&"0 Gap 1 1".into()), "it fetches the value");
+    node.hear("2 Chosen 1 1 2");
+    assert_eq!(node.learned(), [""; 0]);
+    node.hear(&format!("2 Write 1 {} new", B[0][2]));
+    assert_eq!(node.learned(), ["new"]);
+}
+
+#[test]
+fn rule_12_a_leader_says_chosen_only_of_what_it_wrote() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.lead();
+    node.hear("Request 0 a\nRequest 0 b\nRequest 0 c");
+    // A later leader got another value chosen at 2. That is learned here in one go, from the end.
+    node.hear("1 Written 3 c\n1 Written 2 other");
+    node.take();
+    node.hear("1 Written 1 a");
+    let said: Vec<_> = node.take().into_iter().filter(|line| line.contains("Chosen")).collect();
+    assert_eq!(said, [format!("0 Chosen 1 1 {ballot}"), format!("0 Chosen 3 3 {ballot}")]);
+}

@@ -1,0 +1,66 @@
+//! The three schedules that every implementation of this protocol must survive.
+//!
+//! Three nodes, instance 1; `W(b, v)` is a Write of v in ballot b. Each schedule makes a node that takes a
+//! short cut choose two values. The node that is tempted is real, its peers are the test.
+
+#[path = "support/lone.rs"]
+mod lone;
+
+use lone::Lone;
+
+/// The first ballots of nodes 0, 1 and 2, and the second ones of 0 and 2.
+const B0: u64 = 0;
+const B1: u64 = 1;
+const B2: u64 = 2;
+const SECOND_B0: u64 = 65_536;
+const SECOND_B2: u64 = 65_538;
+
+/// A leader's W(1, a) was accepted by 2 only. The next leader, 0, hears promises from itself and 1 (a quorum,
+/// no value: it must fix its own now), then a late promise from 2 that carries (1, a).
+#[test]
+fn one_ballot_never_carries_two_values() {
+    let mut leader = Lone::member(3, 0);
+    leader.hear(&format!("1 NACK 1 {B1}"));
+    leader.hear("Request 0 b");
+    let ballot = leader.run();
+    assert_eq!(ballot, SECOND_B0);
+    leader.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    leader.hear(&format!("2 Promise 1 {ballot} {B1} a\n2 PromiseNone 2 * {ballot} 0"));
+    leader.run_for(1_000);
+    assert_eq!(leader.wrote(1), ["b"]);
+    leader.hear(&format!("1 Accepts 1 1 {ballot}"));
+    assert_eq!(leader.learned(), ["b"]);
+}
+
+/// 0 and 1 promise the first ballot; its W(1, w) is late. 0 and 2 promise the second, and W(2, v) is accepted
+/// by 0 and 1, which never saw its proposal: v is chosen. Now W(1, w) reaches 1. It must refuse, and tell the
+/// third leader, who hears 1 and 2, of v.
+#[test]
+fn a_write_raises_the_promise_above_a_late_lower_write() {
+    let mut one = Lone::member(3, 1);
+    one.hear(&format!("0 ProposeAll 1 {B0}"));
+    one.hear(&format!("2 Write 1 {B2} v"));
+    one.take();
+    one.hear(&format!("0 Write 1 {B0} w"));
+    assert_eq!(one.take(), [format!("1 NACK 1 {B2}")]);
+    one.hear(&format!("0 ProposeAll 1 {SECOND_B0}"));
+    assert_eq!(one.take()[0], format!("1 Promise 1 {SECOND_B0} {B2} v"));
+}
+
+/// u is accepted by 0 in the first ballot and by 1 in the third: two acceptors, not chosen. w is accepted by 2
+/// in the second. The fourth, through 0 and 2, hears (1, u) and (2, w), must take w, and gets it chosen.
+#[test]
+fn accepts_in_two_ballots_are_no_quorum_and_the_highest_ballot_heard_wins() {
+    let mut two = Lone::member(3, 2);
+    two.hear(&format!("1 Write 1 {B1} w"));
+    two.hear(&format!("0 Accept 1 {B0} u"));
+    two.hear(&format!("1 Accept 1 {SECOND_B0} u"));
+    assert_eq!(two.learned(), [""; 0]);
+    two.hear("Request 0 mine");
+    let ballot = two.run();
+    assert_eq!(ballot, SECOND_B2);
+    two.hear(&format!("0 Promise 1 {ballot} {B0} u\n0 PromiseNone 2 * {ballot} 0"));
+    assert_eq!((two.wrote(1), two.wrote(2)), (vec!["w".into()], vec!["mine".into()]));
+    two.hear(&format!("0 Accepts 1 2 {ballot}"));
+    assert_eq!(two.learned(), ["w", "mine"]);
+}

@@ -1,0 +1,199 @@
+//! One real node whose peers are the test: it is fed lines, and what it says is looked at.
+
+use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
+use upaxos_core::record::Record;
+use upaxos_core::types::{Instance, Micros, NodeId};
+use upaxos_core::wire::{self, Dialect, Line, Message};
+
+#[allow(dead_code, reason = "each test file uses a part")]
+pub struct Lone {
+    pub node: Node,
+    id: u16,
+    n: u16,
+    now: Micros,
+    starts: u64,
+    durable: Vec<Record>,
+    said: Vec<Line>,
+    seen: usize,
+}
+
+#[allow(dead_code, reason = "each test file uses a part")]
+impl Lone {
+    /// A node that nobody knows.
+    pub fn new(n: u16, id: u16) -> Lone {
+        let mut lone = Lone {
+            node: Recovery::new(config(n, id)).finish(1000, 1),
+            id,
+            n,
+            now: Micros(0),
+            starts: 0,
+            durable: Vec::new(),
+            said: Vec::new(),
+            seen: 0,
+        };
+        lone.restart();
+        lone
+    }
+
+    /// A node that may vote, and knows its peers' first lives.
+    pub fn member(n: u16, id: u16) -> Lone {
+        let mut lone = Lone::new(n, id);
+        lone.register();
+        lone
+    }
+
+    /// Ends this life and begins another with what is durable.
+    pub fn restart(&mut self) {
+        let mut recovery = Recovery::new(config(self.n, self.id));
+        for record in &self.durable {
+            recovery.take(record).expect("records follow from each other");
+        }
+        let is_member = self.durable.contains(&Record::Member);
+        self.starts += 1;
+        self.node = recovery.finish(1000 + u64::from(self.id), self.starts);
+        let mut out = Outbox::new(NodeId(self.id));
+        self.node.start(self.now, &mut out);
+        self.finish(out);
+        if is_member {
+            self.register();
+        }
+    }
+
+    /// Lines of one datagram reach the node; it does what it wants to do.
+    pub fn hear(&mut self, datagram: &str) {
+        let out = self.step_without_sync(&datagram.lines().collect::<Vec<_>>());
+        self.finish(out);
+    }
+
+    /// The same, up to the moment before the sync.
+    pub fn step_without_sync(&mut self, lines: &[&str]) -> Outbox {
+        let mut out = Outbox::new(NodeId(self.id));
+        for line in lines {
+            let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
+            self.node.handle(self.now, line, &mut out);
+        }
+        self.node.tick(self.now, &mut out);
+        out
+    }
+
+    /// The sync, what follows it, and so on until nothing is left to do.
+    pub fn finish(&mut self, mut out: Outbox) {
+        let mut volatile = Vec::new();
+        loop {
+            self.said.append(&mut out.early);
+            volatile.append(&mut out.records);
+            let sent = std::mem::take(&mut out.after_sync);
+            if sent.is_empty() && volatile.is_empty() {
+                return;
+            }
+            self.durable.append(&mut volatile);
+            self.said.extend(sent.iter().cloned());
+            out.clear();
+            self.node.synced(self.now, &sent, &mut out);
+        }
+    }
+
+    /// Lets time pass; what the node said meanwhile.
+    pub fn run_for(&mut self, ms: u64) -> Vec<String> {
+        let end = self.now + Micros::from_millis(ms);
+        self.take();
+        while self.now < end {
+            self.now = self.now + Micros::from_millis(5);
+            let out = self.step_without_sync(&[]);
+            self.finish(out);
+        }
+        self.take()
+    }
+
+    /// What the node has said since the last look, beats and the like left out.
+    pub fn take(&mut self) -> Vec<String> {
+        let new = self.said[self.seen..].iter();
+        let is_told =
+            |line: &&Line| !matches!(line, Line::Node(_, Message::Beat(_) | Message::Register { .. }));
+        let told = new.filter(is_told).map(ToString::to_string).collect();
+        self.seen = self.said.len();
+        told
+    }
+
+    /// The distinct values that it has ever written at an instance.
+    pub fn wrote(&self, at: u64) -> Vec<String> {
+        let mut values: Vec<String> = Vec::new();
+        for line in &self.said {
+            if let Line::Node(_, Message::Write { instance, value, .. }) = line
+                && instance.0 == at
+                && !values.contains(&value.to_string())
+            {
+                values.push(value.to_string());
+            }
+        }
+        values
+    }
+
+    /// Starts what `wrote` says anew.
+    pub fn forget_wire(&mut self) {
+        self.said.clear();
+        self.seen = 0;
+    }
+
+    /// What each learned instance reads.
+    pub fn learned(&self) -> Vec<String> {
+        let all = (1..=self.node.learned().0).map(Instance);
+        all.map(|i| self.node.reads(i).expect("it is learned").to_string()).collect()
+    }
+
+    /// Lets it find itself without a leader until it runs; its ballot.
+    pub fn run(&mut self) -> u64 {
+        let out = self.run_without_sync();
+        self.finish(out);
+        self.node.ballot().expect("it runs").number
+    }
+
+    /// The same, up to the moment before the ballot is durable.
+    pub fn run_without_sync(&mut self) -> Outbox {
+        for _ in 0..2_000 {
+            self.now = self.now + Micros::from_millis(5);
+            let beats: Vec<String> = self.peers().map(|peer| self.beat(peer)).collect();
+            let beats: Vec<&str> = beats.iter().map(String::as_str).collect();
+            let out = self.step_without_sync(&beats);
+            if out.after_sync.iter().any(|line| matches!(line, Line::Node(_, Message::ProposeAll { .. }))) {
+                return out;
+            }
+            self.finish(out);
+        }
+        panic!("it does not run");
+    }
+
+    /// Makes it lead with nothing found; its ballot.
+    pub fn lead(&mut self) -> u64 {
+        let (ballot, learned) = (self.run(), self.node.learned().0);
+        let peers: Vec<u16> = self.peers().collect();
+        for peer in peers {
+            self.hear(&format!("{peer} PromiseNone 1 * {ballot} {learned}"));
+        }
+        assert!(self.node.is_leading());
+        ballot
+    }
+
+    fn register(&mut self) {
+        let (id, n, boot) = (self.id, self.n, self.node.boot().boot);
+        let peers: Vec<u16> = self.peers().collect();
+        for peer in peers {
+            self.hear(&format!("{peer} Register {n} {} 1 {}", 1000 + peer, 500 + peer));
+            self.hear(&format!("{peer} Registered {id} {boot}"));
+        }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = u16> + use<> {
+        let id = self.id;
+        (0..self.n).filter(move |peer| *peer != id)
+    }
+
+    fn beat(&self, peer: u16) -> String {
+        let (n, id) = (self.n, self.id);
+        format!("{peer} Beat {n} {} 1 {} - 0 waits {id}", 1000 + peer, 500 + peer)
+    }
+}
+
+fn config(n: u16, id: u16) -> Config {
+    Config { id: NodeId(id), n, classic: false, timing: Timing::default() }
+}
