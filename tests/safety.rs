@@ -112,6 +112,16 @@ fn rule_2_an_acceptor_refuses_a_second_value_in_a_ballot() {
     assert_eq!(node.take(), [format!("0 NACK 1 {}", B[0][1])]);
 }
 
+#[test]
+fn rule_2_only_its_owner_uses_a_ballot() {
+    let mut node = Lone::member(3, 0);
+    let b = B[0][1];
+    node.take();
+    node.hear(&format!("2 ProposeAll 1 {b}\n2 Write 1 {b} x\n2 Chosen 1 1 {b}"));
+    assert_eq!(node.take(), [""; 0]);
+    assert_eq!(node.node.dropped().not_owner, 3);
+}
+
 // Rule 3: phase 2 takes the value of the highest ballot among promises that cover the instance.
 
 #[test]
