@@ -388,3 +388,16 @@ fn rule_12_a_leader_says_chosen_only_of_what_it_wrote() {
     let said: Vec<_> = node.take().into_iter().filter(|line| line.contains("Chosen")).collect();
     assert_eq!(said, [format!("0 Chosen 1 1 {ballot}"), format!("0 Chosen 3 3 {ballot}")]);
 }
+
+#[test]
+fn a_read_is_never_done_by_an_older_read_that_a_new_leader_finds() {
+    let mut node = Lone::member(3, 0);
+    node.hear("Request 0");
+    let ballot = node.run();
+    node.hear(&format!("1 Promise 1 {ballot} {} @read 1 safe read older", B[0][1]));
+    node.hear(&format!("1 PromiseNone 2 * {ballot} 0"));
+    node.hear(&format!("1 Accepts 1 1 {ballot}"));
+    assert_eq!(node.learned(), ["safe read older"]);
+    node.hear(&format!("1 Accepts 2 2 {ballot}"));
+    assert_eq!(node.learned(), ["safe read older", "safe read "], "it takes an instance of its own");
+}

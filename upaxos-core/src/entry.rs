@@ -84,6 +84,11 @@ impl Entry {
         }
     }
 
+    /// Whether it is a safe read that cannot be told from another.
+    pub fn is_untagged_read(&self) -> bool {
+        matches!(self, Entry::Read { tagged: None, .. })
+    }
+
     /// The tag, if the request had one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use acceptor::Acceptor;
-use classic::Classic;
+use classic::{Classic, Wrote};
 use election::Election;
 use history::{History, Verdict};
 use identity::Identity;
@@ -376,7 +376,8 @@ impl Node {
         for (value, instance) in values.into_iter().zip(self.learner.learned().next().0..) {
             // Who waits for this very request waits for this instance now: it is not proposed twice.
             let entry = Entry::decode(Instance(instance), &value, self.dialect);
-            let wanted = self.requests.take_done(&entry).map(|(wanted, _)| wanted);
+            let is_same = !entry.is_untagged_read();
+            let wanted = is_same.then(|| self.requests.take_done(&entry)).flatten().map(|(wanted, _)| wanted);
             self.propose_value(value, wanted, now, out);
         }
     }
@@ -430,14 +431,19 @@ impl Node {
             // The instance went to another value: the request is still wanted.
             self.requests.put_back(vec![wanted], now);
         }
-        let wrote = self.classic.as_mut().is_some_and(|classic| classic.on_learned(instance));
+        let wrote = self.classic.as_mut().and_then(|classic| classic.on_learned(instance));
+        // An untagged read that this node did not begin itself may be older than the one that waits here,
+        // and so may what it reads.
+        let may_be_stale = entry.is_untagged_read() && !carries && wrote != Some(Wrote::Own);
+        let leads = self.leader.is_leading() || wrote.is_some();
         if verdict != Verdict::Misplaced {
             // The same words may wait a second time: only one request is done by one instance.
-            let mut take_done = |entry: &Entry| if carries { None } else { self.requests.take_done(entry) };
+            let is_kept = carries || (may_be_stale && leads);
+            let mut take_done = |entry: &Entry| if is_kept { None } else { self.requests.take_done(entry) };
             let waited = take_done(&entry).or_else(|| take_done(words.as_ref()?));
-            if is_own || wrote {
+            if is_own || wrote.is_some() {
                 self.give_for(&entry, instance, verdict, out);
-            } else if let Some((_, false)) = waited {
+            } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
                 self.owe_for(&entry, instance, verdict, now);
             }
         }

@@ -35,6 +35,15 @@ pub struct Classic {
     is_catching_up: bool,
 }
 
+/// Whose value a node wrote in a round of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    /// What it wanted itself.
+    Own,
+    /// What its promises told it of.
+    Found,
+}
+
 #[derive(Debug)]
 struct Round {
     instance: Instance,
@@ -43,6 +52,7 @@ struct Round {
     highest_accepted: Option<(Ballot, Value)>,
     /// What phase 2 writes; fixed when phase 1 ends.
     value: Option<Value>,
+    wrote: Wrote,
     retry_at: Micros,
     retry_after: Micros,
 }
@@ -112,6 +122,7 @@ impl Classic {
             return None;
         }
         let found = round.highest_accepted.take().map(|(_, value)| value);
+        round.wrote = if found.is_some() { Wrote::Found } else { Wrote::Own };
         let Some(value) = found.or_else(own) else {
             // Nothing was ever accepted here, and nobody wants anything: nothing to learn either.
             self.round = None;
@@ -133,14 +144,15 @@ impl Classic {
         }
     }
 
-    /// An instance was learned. Says whether this node wrote there.
-    pub fn on_learned(&mut self, instance: Instance) -> bool {
+    /// An instance was learned. Says what this node wrote there, if it did.
+    pub fn on_learned(&mut self, instance: Instance) -> Option<Wrote> {
         self.learned = instance;
         self.highest = None;
         self.failures = 0;
         self.start_at = None;
-        let wrote = self.round.take_if(|round| round.instance <= instance).is_some_and(|r| r.value.is_some());
-        self.is_catching_up = wrote && instance < self.used;
+        let round = self.round.take_if(|round| round.instance <= instance);
+        let wrote = round.filter(|round| round.value.is_some()).map(|round| round.wrote);
+        self.is_catching_up = wrote.is_some() && instance < self.used;
         wrote
     }
 
@@ -196,6 +208,7 @@ impl Classic {
             promises: Votes::default(),
             highest_accepted: None,
             value: None,
+            wrote: Wrote::Own,
             retry_at: now + RETRY_MIN,
             retry_after: RETRY_MIN,
         });

@@ -305,10 +305,9 @@ impl Node {
 
     fn on_relay(&mut self, value: Option<Value>, now: Micros) {
         let wanted = value.map_or(Wanted::Read, Wanted::Write);
-        if !self.leader.is_under_way(&wanted)
-            && !self.requests.is_waiting(&wanted)
-            && wanted.refusal().is_none()
-        {
+        // A read that is under way may be older than this one.
+        let is_under_way = !wanted.is_read() && self.leader.is_under_way(&wanted);
+        if !is_under_way && !self.requests.is_waiting(&wanted) && wanted.refusal().is_none() {
             self.requests.add(wanted, 0, now);
         }
     }
