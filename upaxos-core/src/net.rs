@@ -15,6 +15,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 use std::time::Duration;
 
+#[cfg(feature = "cli")]
+mod args;
 mod error;
 mod interface;
 mod mmsg;
@@ -22,6 +24,8 @@ mod raw;
 mod setup;
 mod udp;
 
+#[cfg(feature = "cli")]
+pub use args::Args;
 pub use error::OpenError;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
 

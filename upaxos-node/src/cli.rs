@@ -1,11 +1,10 @@
 //! The command line of `upaxos-node`, and what a failure exits with.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use upaxos_core::net::{self, OpenError, Transport};
+use upaxos_core::net::{self, OpenError};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
@@ -26,6 +25,10 @@ pub struct Cli {
     /// The daemon's flags.
     #[command(flatten)]
     pub daemon: Option<DaemonArgs>,
+
+    /// Where its group meets.
+    #[command(flatten)]
+    pub net: net::Args,
 }
 
 /// The tools.
@@ -54,25 +57,9 @@ pub struct DaemonArgs {
     #[arg(short, long, value_name = "ID", env = "UPAXOS_ID")]
     pub id: u16,
 
-    /// Where the group meets: a host, a subnet's broadcast address, or a multicast group.
-    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1", env = "UPAXOS_ADDRESS")]
-    pub address: Ipv4Addr,
-
-    /// IP protocol number; with --transport udp, the port (up to 255: port 25000 + P).
-    #[arg(short, long, value_name = "PROTO", default_value_t = 253, env = "UPAXOS_PROTOCOL")]
-    pub protocol: u16,
-
     /// Data directory, made if it is not there [default: ./upaxos-ID].
     #[arg(long, value_name = "DIR", env = "UPAXOS_DIR")]
     pub dir: Option<PathBuf>,
-
-    /// How datagrams travel: raw (straight over IP, needs CAP_NET_RAW) or udp (multicast, no privilege).
-    #[arg(long, default_value = "raw", env = "UPAXOS_TRANSPORT")]
-    pub transport: Transport,
-
-    /// Network interface to speak and listen on.
-    #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
-    pub interface: Option<String>,
 
     /// Interval between signs of life; a leader that misses four is replaced.
     #[arg(long, value_name = "TIME", default_value = "100ms", env = "UPAXOS_BEAT", value_parser = beat)]
@@ -100,11 +87,11 @@ pub struct DaemonArgs {
 }
 
 impl DaemonArgs {
-    /// What the daemon needs of it.
+    /// What the daemon needs of it; its group meets at `net`.
     ///
     /// # Errors
     /// When the id cannot be a member.
-    pub fn options(&self) -> Result<daemon::Options> {
+    pub fn options(&self, net: net::Options) -> Result<daemon::Options> {
         if self.id >= self.n {
             bail!(
                 "cannot run node {} of {}: the ids of a first group of {} are 0 to {}; pass another -i or -n",
@@ -114,13 +101,6 @@ impl DaemonArgs {
                 self.n - 1
             );
         }
-        let net = net::Options {
-            transport: self.transport,
-            address: self.address,
-            protocol: self.protocol,
-            interface: self.interface.clone(),
-            ..net::Options::default()
-        };
         let (id, n) = (NodeId(self.id), self.n);
         Ok(daemon::Options {
             config: Config { id, n, classic: self.classic, timing: Timing { beat: self.beat } },

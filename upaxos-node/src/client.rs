@@ -16,35 +16,21 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use upaxos_core::client::{Ask, Client, Outcome, Settled, Ticket, View};
-use upaxos_core::net::{Options, Socket, Transport};
+use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Dialect;
 
 /// Where to ask, and how eagerly.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where the group meets
-    #[arg(short, long, default_value = "127.0.0.1")]
-    address: Ipv4Addr,
-
-    /// IP protocol, or UDP port
-    #[arg(short, long, default_value_t = 253)]
-    protocol: u16,
-
-    /// raw or udp
-    #[arg(long, default_value_t = Transport::Raw)]
-    transport: Transport,
-
-    /// Network interface
-    #[arg(long)]
-    interface: Option<String>,
+    #[command(flatten)]
+    net: net::Args,
 
     /// How long to wait for each answer
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
@@ -64,13 +50,7 @@ const GLANCE: Duration = Duration::from_millis(2);
 /// # Errors
 /// A socket that cannot be opened or used, a line that is none of the forms.
 pub fn run(args: &Args) -> Result<()> {
-    let socket = Socket::open(&Options {
-        transport: args.transport,
-        address: args.address,
-        protocol: args.protocol,
-        interface: args.interface.clone(),
-        ..Options::default()
-    })?;
+    let socket = Socket::open(&args.net.options())?;
     let id = getrandom::u64().context("cannot draw a random client id from the system")?;
     let mut dialogue = Dialogue {
         socket,

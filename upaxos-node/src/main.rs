@@ -37,7 +37,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);
             let options = args
-                .options()
+                .options(cli.net.options())
                 .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
             daemon::run(&options)?;
         }

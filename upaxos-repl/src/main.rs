@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{OpenError, Options, Transport};
+use upaxos_core::net::{self, OpenError};
 use upaxos_core::wire::Dialect;
 
 mod command;
@@ -41,21 +40,8 @@ use session::Session;
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Args {
-    /// Where the group meets: a host, a broadcast address or a multicast group
-    #[arg(short, long, env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
-    address: Ipv4Addr,
-
-    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 stand for 25000 + N
-    #[arg(short, long, env = "UPAXOS_PROTOCOL", default_value_t = 253)]
-    protocol: u16,
-
-    /// raw: straight over IP, needs CAP_NET_RAW; udp: multicast or broadcast, needs nothing
-    #[arg(long, env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw, value_name = "raw|udp")]
-    transport: Transport,
-
-    /// Network interface to use, instead of what the routing table says
-    #[arg(long, env = "UPAXOS_INTERFACE")]
-    interface: Option<String>,
+    #[command(flatten)]
+    net: net::Args,
 
     /// How long to wait for each answer, such as 500ms, 5s or 1m
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
@@ -91,13 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<Status> {
-    let place = Options {
-        transport: args.transport,
-        address: args.address,
-        protocol: args.protocol,
-        interface: args.interface,
-        ..Options::default()
-    };
+    let place = args.net.options();
     let client = getrandom::u64().context("cannot draw a random client id from the system")?;
     let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
     let settings = engine::Settings { place, client: Client::new(client, dialect), patience: args.timeout };

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufReader};
-use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{OpenError, Options, Socket, Transport};
+use upaxos_core::net::{self, OpenError, Socket};
 use upaxos_core::wire::Dialect;
 
 mod ask;
@@ -37,21 +36,8 @@ use pipe::{Complain, Lines};
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Args {
-    /// Where the group meets: a host, a broadcast address or a multicast group
-    #[arg(short, long, env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
-    address: Ipv4Addr,
-
-    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 stand for 25000 + N
-    #[arg(short, long, env = "UPAXOS_PROTOCOL", default_value_t = 253)]
-    protocol: u16,
-
-    /// raw: straight over IP, needs CAP_NET_RAW; udp: multicast or broadcast, needs nothing
-    #[arg(long, env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw, value_name = "raw|udp")]
-    transport: Transport,
-
-    /// Network interface to use, instead of what the routing table says
-    #[arg(long, env = "UPAXOS_INTERFACE")]
-    interface: Option<String>,
+    #[command(flatten)]
+    net: net::Args,
 
     /// Wait for the answer to each line and print it
     #[arg(short, long)]
@@ -88,13 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Status> {
-    let mut socket = Socket::open(&Options {
-        transport: args.transport,
-        address: args.address,
-        protocol: args.protocol,
-        interface: args.interface.clone(),
-        ..Options::default()
-    })?;
+    let mut socket = Socket::open(&args.net.options())?;
     let lines = match message(&args.message) {
         Some(message) => Lines::Message(Some(message)),
         None => Lines::Stream(BufReader::new(io::stdin()), 0),

@@ -1,0 +1,39 @@
+//! Where the group meets, on a command line: the same flags for every program.
+
+use std::net::Ipv4Addr;
+
+use super::{Options, Transport};
+
+/// The flags; a flag beats its environment variable.
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Where the group meets: a host, a subnet's broadcast address, or a multicast group
+    #[arg(short, long, value_name = "ADDR", env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
+    pub address: Ipv4Addr,
+
+    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 stand for 25000 + N
+    #[arg(short, long, value_name = "PROTO", env = "UPAXOS_PROTOCOL", default_value_t = 253)]
+    pub protocol: u16,
+
+    /// raw: straight over IP, needs CAP_NET_RAW; udp: multicast or broadcast, needs nothing
+    #[arg(long, value_name = "raw|udp", env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw)]
+    pub transport: Transport,
+
+    /// Network interface to speak and listen on, instead of what the routing table says
+    #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
+    pub interface: Option<String>,
+}
+
+impl Args {
+    /// The socket to open.
+    pub fn options(&self) -> Options {
+        Options {
+            transport: self.transport,
+            address: self.address,
+            protocol: self.protocol,
+            interface: self.interface.clone(),
+            ..Options::default()
+        }
+    }
+}
