@@ -540,6 +540,9 @@ impl Node {
                     note(instance, self.history.reads(instance));
                 }
             }
+            Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {
+                out.event(Event::Refused(reason.clone()));
+            }
             _ => {}
         }
     }

@@ -398,7 +398,7 @@ impl Node {
 
     fn refuse(&mut self, wanted: Option<&Wanted>, reason: &str, now: Micros, out: &mut Outbox) {
         if self.classic.is_some() {
-            return out.event(Event::Warning(format!("request refused: {reason}")));
+            return out.event(Event::Refused(Value::from(reason)));
         }
         let rank = self.rank();
         let reason = Value::from(reason);

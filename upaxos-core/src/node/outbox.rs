@@ -138,6 +138,8 @@ pub enum Event {
         /// What the answer says; absent when it names a range this node has not learned yet.
         value: Option<Value>,
     },
+    /// This node told a client that its request is not carried out.
+    Refused(Value),
     /// A client was answered about many instances at once.
     AnsweredRange {
         /// Who answered.
@@ -187,6 +189,7 @@ impl fmt::Display for Event {
                 write!(f, "OK {instance} (answered by {by}; not learned here yet)")
             }
             Event::AnsweredRange { by, first, last } => write!(f, "OK {first} to {last} (answered by {by})"),
+            Event::Refused(reason) => write!(f, "refused a request: {reason}"),
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
