@@ -43,6 +43,21 @@ fn the_wire_table_of_the_readme_is_the_one_in_the_code() {
 }
 
 #[test]
+fn the_dissector_knows_every_verb() {
+    let code = read("upaxos-core/src/wire.rs");
+    let dissector = read("scripts/wireshark/upaxos.lua");
+    let rows = code.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let forms: Vec<_> = rows.filter_map(|row| row.split_once('`').map(|(form, _)| form)).collect();
+    assert!(forms.len() > 25);
+    for form in forms {
+        let words: Vec<_> = form.split(' ').collect();
+        let verb = if words[0] == "S" { words[1] } else { words[0] };
+        let is_known = [format!("  {verb} = {{"), format!(" {verb} = {{}}"), format!("[\"{verb}\"] = {{")];
+        assert!(is_known.iter().any(|text| dissector.contains(text)), "scripts/wireshark lacks {verb}");
+    }
+}
+
+#[test]
 fn every_file_says_what_it_owns() {
     for path in all_sources() {
         let text = fs::read_to_string(&path).expect("a source");
