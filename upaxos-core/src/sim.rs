@@ -80,26 +80,29 @@ pub fn run(plan: &Plan) -> Outcome {
     Outcome { trace: trace.hash(), seen, failure }
 }
 
-fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) {
+/// Ends with the first violation: what comes after would hide where everybody stood.
+fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     world.run_until(plan.peace, |_| false);
     world.begin_chaos();
     let most = world.seen().0.events + CHAOS_EVENTS;
     world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
     world.heal();
-    settle(world, "after healing");
+    settle(world, "after healing")?;
     *seen = world.seen().0;
     world.cut_all_power();
     world.clients().ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);
-    settle(world, "after a power cut of all");
+    settle(world, "after a power cut of all")?;
     let learned = world.learned();
     world.judges().finish(&learned);
+    Some(())
 }
 
-fn settle(world: &mut World, when: &str) {
+fn settle(world: &mut World, when: &str) -> Option<()> {
     world.clients().ask(false);
     let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
     if !is_settled {
         world.judges().fail(Rule::Progress, format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000));
     }
+    is_settled.then_some(())
 }

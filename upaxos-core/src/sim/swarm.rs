@@ -221,7 +221,7 @@ impl Plan {
     /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
     pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
         let mut chance = Chance::new(seed, Stream::Plan);
-        let drawn = [3, 3, 3, 3, 5, 5, 5, 4, 7, 2][chance.below(10) as usize];
+        let drawn = [3, 3, 3, 3, 5, 5, 4, 6, 7, 2][chance.below(10) as usize];
         let n = nodes.unwrap_or(drawn);
         let classes = draw_classes(&mut chance);
         let mut rate = |class, most| {

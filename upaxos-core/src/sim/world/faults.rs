@@ -18,6 +18,9 @@ impl World {
 
     /// Ends every fault. Who is down comes back by itself.
     pub fn heal(&mut self) {
+        if self.judges.violation().is_some() {
+            return;
+        }
         self.is_chaotic = false;
         self.network.heal();
         for id in 0..self.plan.n {
