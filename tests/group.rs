@@ -207,6 +207,31 @@ fn a_node_without_its_disk_refuses_to_vote_and_says_how_to_return() {
     assert_eq!(group.reads(2), ["one", "two"], "it still learns");
 }
 
+/// Found by the simulator: with ⌊(n-1)/2⌋+1 registrations, node 4 could be remembered by 0 to 3 and then, when
+/// 0, 3 and 4 have lost their disks, by 0, 3, 5 and 6, none of whom remembers its first life.
+#[test]
+fn a_lost_disk_does_not_vote_though_a_minority_of_seven_lost_theirs() {
+    let mut group = Group::new(7);
+    group.filter = Box::new(|from, to, _| !(from == Some(4) && to > 4));
+    (0..7).for_each(|id| group.start(id));
+    group.run_for(3_000);
+    let votes = |group: &Group| group.said_by(4).iter().filter(|line| line.contains("Promise")).count();
+    assert_eq!(votes(&group), 0, "four registrations are not enough");
+    group.filter = Box::new(|from, to, _| !(from == Some(4) && to == 6));
+    group.run_for(1_000);
+    group.say("Request 0 one");
+    group.run_for(1_000);
+    for id in [0, 3, 4] {
+        group.wipe(id);
+    }
+    group.sent.clear();
+    group.filter = Box::new(|from, to, _| !(to == 4 && from.is_some_and(|from| [1, 2].contains(&from))));
+    [0, 3, 4].into_iter().for_each(|id| group.start(id));
+    group.run_for(3_000);
+    let is_vote = |line: &str| line.contains("Accepts") || line.contains("Promise");
+    assert!(!group.said_by(4).iter().any(|line| is_vote(line)), "{}", group.view());
+}
+
 #[test]
 fn a_node_whose_disk_went_back_in_time_refuses_to_vote() {
     let mut group = Group::ready(3);

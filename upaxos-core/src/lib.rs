@@ -8,5 +8,6 @@ pub mod entry;
 pub mod net;
 pub mod node;
 pub mod record;
+pub mod sim;
 pub mod types;
 pub mod wire;

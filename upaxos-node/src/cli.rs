@@ -9,7 +9,7 @@ use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
 use crate::logging::Format;
-use crate::{client, daemon};
+use crate::{client, daemon, sim};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -44,6 +44,8 @@ pub enum Command {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Run simulated groups under every fault there is, seed after seed, until one breaks a rule.
+    Sim(sim::Args),
 }
 
 /// How to run a node.

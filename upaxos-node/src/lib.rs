@@ -9,3 +9,4 @@ pub mod disk;
 pub mod lab;
 pub mod logging;
 pub mod print;
+pub mod sim;

@@ -2,8 +2,9 @@
 //!
 //! Owns the registration of incarnations among the members of the first group. A node that lost its
 //! disk has forgotten its promises: it must never vote again under the same id. So a member votes
-//! for the first time only after ⌊(n-1)/2⌋+1 of the n-1 others have durably remembered its
-//! incarnation; any two such sets share a peer, and no peer remembers two incarnations for one id.
+//! for the first time only after [`enough_peers`] of the n-1 others have durably remembered its
+//! incarnation; any two such sets share a peer that has its disk while a minority lost theirs, and no
+//! peer remembers two incarnations for one id.
 
 use std::collections::BTreeMap;
 
@@ -165,15 +166,38 @@ impl Identity {
             return true;
         }
         if !self.is_member {
-            return self.registered_by.len() > others / 2;
+            return self.registered_by.len() >= enough_peers(others);
         }
         // A member that comes back: a quorum with itself is enough, but all get the time to object.
         self.registered_by.len() + 1 >= group.quorum() && waited >= self.timing.timeout()
     }
 }
 
+/// How many of so many peers must remember a member before it votes for the first time. Of the minority
+/// that may lose its disks one is the member itself, the rest are peers that have forgotten it: any two
+/// sets of this size share one peer more than those.
+fn enough_peers(others: usize) -> usize {
+    let minority = others / 2;
+    (others + minority).div_ceil(2)
+}
+
 /// Whether `boot` can be the life that `known` was, or a later one of the same directory.
 fn is_successor(known: Boot, boot: Boot) -> bool {
     let same_life = boot.start == known.start && boot.boot == known.boot;
     boot.incarnation == known.incarnation && (boot.start > known.start || same_life)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_registrations_share_a_peer_that_kept_its_disk_while_a_minority_lost_theirs() {
+        for n in 2..100 {
+            let (others, enough) = (n - 1, enough_peers(n - 1));
+            let shared = 2 * enough - others;
+            let forgetful = (others / 2).saturating_sub(1);
+            assert!(enough <= others && shared > forgetful, "{enough} of {others}");
+        }
+    }
 }

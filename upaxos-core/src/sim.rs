@@ -1,0 +1,108 @@
+//! A group of real nodes in a world that goes wrong on purpose, all from one seed.
+//!
+//! Everything that matters is the real thing: the [`Node`](crate::node::Node) and the order in which its
+//! effects are carried out, every message printed and parsed, every record framed, written as bytes and
+//! read back after a crash. Only time, the network, the disks and the clients are simulated, and they owe
+//! everything to the seed: the same seed happens the same way everywhere, which its trace hash shows.
+//!
+//! A run has phases: some peace, chaos as drawn from the seed ([`swarm`]), healing, after which the group
+//! must make progress, a power cut of all, after which everything acknowledged must still be there. The
+//! [`judges`] watch every step.
+//!
+//! ```
+//! use upaxos_core::sim::{self, Plan};
+//!
+//! let outcome = sim::run(&Plan::draw(1, None));
+//! assert!(outcome.failure.is_none());
+//! ```
+
+pub mod chance;
+pub mod clients;
+pub mod disk;
+pub mod judges;
+pub mod machine;
+pub mod network;
+pub mod shrink;
+pub mod swarm;
+pub mod trace;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use judges::{Rule, Violation};
+pub use shrink::shrink;
+pub use swarm::{Class, Plan};
+pub use trace::Seen;
+use world::World;
+
+use crate::types::Micros;
+
+/// How long a healed group may take to answer everything and learn alike.
+const PATIENCE: Micros = Micros::from_millis(15_000);
+
+/// How many events the chaos of a run has at most.
+const CHAOS_EVENTS: u64 = 2_000;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The hash of all that happened.
+    pub trace: u64,
+    /// What was seen until the group had healed.
+    pub seen: Seen,
+    /// What went wrong, if anything did.
+    pub failure: Option<Failure>,
+}
+
+/// What went wrong, and where everybody stood.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The rule that was broken.
+    pub violation: Violation,
+    /// What every node knew, and what was said last.
+    pub view: String,
+}
+
+/// Runs a plan to its end, or to the first violation.
+pub fn run(plan: &Plan) -> Outcome {
+    let mut world = World::new(plan.clone());
+    let mut seen = Seen::default();
+    let ended = catch_unwind(AssertUnwindSafe(|| phases(plan, &mut world, &mut seen)));
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        world.judges().fail(Rule::NoPanic, text);
+    }
+    let (all, trace) = world.seen();
+    seen.events = all.events;
+    let violation = world.judges().violation().cloned();
+    let failure = violation.map(|violation| Failure { violation, view: world.view() });
+    Outcome { trace: trace.hash(), seen, failure }
+}
+
+/// Ends with the first violation: what comes after would hide where everybody stood.
+fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
+    world.run_until(plan.peace, |_| false);
+    world.begin_chaos();
+    let most = world.seen().0.events + CHAOS_EVENTS;
+    world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
+    world.heal();
+    settle(world, "after healing")?;
+    *seen = world.seen().0;
+    world.cut_all_power();
+    world.clients().ask(true);
+    world.run_until(world.now() + Micros::from_millis(100), |_| false);
+    settle(world, "after a power cut of all")?;
+    let learned = world.learned();
+    world.judges().finish(&learned);
+    Some(())
+}
+
+fn settle(world: &mut World, when: &str) -> Option<()> {
+    world.clients().ask(false);
+    let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
+    if !is_settled {
+        world.judges().fail(Rule::Progress, format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000));
+    }
+    is_settled.then_some(())
+}

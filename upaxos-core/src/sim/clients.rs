@@ -1,0 +1,175 @@
+//! Clients: they ask, ask again, ask twice, and sometimes give up.
+//!
+//! Three of them tag what they ask; now and then somebody types an untagged line. They hear what nodes
+//! broadcast, as real clients do, and hand everything to the judges.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::chance::Chance;
+use super::judges::Judges;
+use super::network::Datagram;
+use crate::types::{Instance, Micros, Tag, Tagged, Value};
+use crate::wire::{Dialect, Line, Message, Packer, Request};
+
+/// How many requests a client has open at once.
+const OPEN: usize = 4;
+
+/// The tagging clients' names, and that of who does not tag.
+const NAMES: [u64; 3] = [7, 8, 9];
+const UNTAGGED: usize = NAMES.len();
+
+/// How many clients there are.
+pub const COUNT: usize = NAMES.len() + 1;
+
+#[derive(Debug)]
+struct Open {
+    /// What it writes; `None` for a safe read.
+    value: Option<Value>,
+    retry_at: Micros,
+    tries: u64,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub struct Clients {
+    chance: Chance,
+    open: [BTreeMap<u64, Open>; NAMES.len()],
+    count: u64,
+    /// Whether they ask anything new.
+    asks: bool,
+    think: Micros,
+}
+
+impl Clients {
+    /// Clients that think for up to `think` between two requests.
+    pub fn new(chance: Chance, think: Micros) -> Clients {
+        Clients { chance, open: Default::default(), count: 0, asks: true, think }
+    }
+
+    /// From now on they ask something new, or not.
+    pub fn ask(&mut self, asks: bool) {
+        self.asks = asks;
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_content(&self) -> bool {
+        self.open.iter().all(BTreeMap::is_empty)
+    }
+
+    /// How many requests are open.
+    pub fn open(&self) -> usize {
+        self.open.iter().map(BTreeMap::len).sum()
+    }
+
+    /// Client `at` does something: returns what it sends, and when it wants to go on.
+    pub fn turn(&mut self, at: usize, now: Micros, judges: &mut Judges) -> (Vec<Rc<Datagram>>, Micros) {
+        let mut packer = Packer::new(Dialect::Extended, 1_400);
+        if at == UNTAGGED {
+            if self.asks {
+                packer.push(&Line::Client(self.untagged(judges)));
+            }
+        } else {
+            self.give_up(at, now, judges);
+            if self.asks && self.open[at].len() < OPEN {
+                self.call(at, now, judges);
+            }
+            self.send_due(at, now, &mut packer);
+        }
+        let factor = if at == UNTAGGED { 3 } else { 1 };
+        let next = now + Micros(1_000 + self.chance.below(self.think.0)) * factor;
+        (packer.finish().into_iter().map(Datagram::new).collect(), next)
+    }
+
+    /// What nodes said reaches the clients.
+    pub fn hear(&mut self, datagram: &Datagram, judges: &mut Judges) {
+        for line in &datagram.lines {
+            if let Line::Node(_, message) = line
+                && let Err((rule, got)) = self.hear_line(message, judges)
+            {
+                judges.fail(rule, got);
+            }
+        }
+    }
+
+    fn hear_line(&mut self, message: &Message, judges: &mut Judges) -> Result<(), (super::Rule, String)> {
+        match message {
+            Message::Done { first, last, client, seq } => {
+                for (instance, seq) in (first.0..=last.0).zip(*seq..) {
+                    self.on_done(Tag { client: *client, seq }, Instance(instance), judges)?;
+                }
+                Ok(())
+            }
+            Message::Answer { instance, client, seq, value } => {
+                judges.calls().on_reads(*instance, value.clone())?;
+                self.on_done(Tag { client: *client, seq: *seq }, *instance, judges)
+            }
+            Message::Ok { instance, value } => judges.calls().on_reads(*instance, value.clone()),
+            Message::Refused { client, seq, reason } => {
+                judges.calls().on_refused(Tag { client: *client, seq: *seq }, reason)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_done(
+        &mut self,
+        tag: Tag,
+        instance: Instance,
+        judges: &mut Judges,
+    ) -> Result<(), (super::Rule, String)> {
+        if let Some(at) = NAMES.iter().position(|name| *name == tag.client) {
+            self.open[at].remove(&tag.seq);
+        }
+        judges.calls().on_done(tag, instance)
+    }
+
+    fn call(&mut self, at: usize, now: Micros, judges: &mut Judges) {
+        self.count += 1;
+        let seq = self.count;
+        let long = if self.chance.hits(150_000) { self.chance.below(1_200) as usize } else { 0 };
+        let text = format!("w{seq}{}", "\n".repeat(long / 600) + &"x".repeat(long));
+        let value = (!self.chance.hits(200_000)).then(|| Value::from(text.as_str()));
+        judges.calls().on_call(Tag { client: NAMES[at], seq }, value.clone());
+        self.open[at].insert(seq, Open { value, retry_at: now, tries: 0 });
+    }
+
+    /// Some lose patience. A client that settles things while the group heals has patience.
+    fn give_up(&mut self, at: usize, now: Micros, judges: &mut Judges) {
+        let Some((seq, open)) = self.open[at].first_key_value() else { return };
+        if self.asks && open.tries > 3 && open.retry_at <= now && self.chance.hits(200_000) {
+            judges.calls().on_given_up(Tag { client: NAMES[at], seq: *seq });
+            self.open[at].pop_first();
+        }
+    }
+
+    fn send_due(&mut self, at: usize, now: Micros, packer: &mut Packer) {
+        let Some(floor) = self.open[at].keys().next().copied() else { return };
+        for (seq, open) in self.open[at].iter_mut().filter(|(_, open)| open.retry_at <= now) {
+            open.tries += 1;
+            open.retry_at = now + Micros::from_millis(self.chance.between(100, 400));
+            let tagged = Tagged { tag: Tag { client: NAMES[at], seq: *seq }, floor };
+            let request = match &open.value {
+                Some(value) => Request::Submit(tagged, value.clone()),
+                None => Request::TaggedRead(tagged),
+            };
+            let copies = if self.chance.hits(50_000) { 2 } else { 1 };
+            (0..copies).for_each(|_| packer.push(&Line::Client(request.clone())));
+        }
+    }
+
+    fn untagged(&mut self, judges: &mut Judges) -> Request {
+        let acknowledged = judges.calls().acknowledged().0;
+        match self.chance.below(10) {
+            0..=1 => Request::Read,
+            2..=4 => Request::History(Instance(1 + self.chance.below(acknowledged + 2))),
+            _ => {
+                self.count += 1;
+                let text = format!("{}u{}", if self.count.is_multiple_of(7) { "@" } else { "" }, self.count);
+                let value = Value::from(text.as_str());
+                judges.calls().on_write(value.clone());
+                Request::Write(value)
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Hand-made bad histories: each must be rejected, and for the right reason. And good ones, which must not.
+
+use super::*;
+use crate::record::Record;
+use crate::types::Tag;
+use crate::wire::{self, Dialect};
+
+/// Judges of three nodes, to whom clients 7 and an untagged one have said what they want.
+struct Court(Judges);
+
+fn court() -> Court {
+    let mut judges = Judges::new(3);
+    for value in ["a", "b", "c"] {
+        judges.calls().on_write(value.into());
+    }
+    Court(judges)
+}
+
+impl Court {
+    fn disk(mut self, id: u16, record: &str) -> Court {
+        let record = Record::parse(record.as_bytes()).expect("a record");
+        self.0.on_record(id, &record);
+        self.0.on_durable(id, &record);
+        self
+    }
+
+    fn says(self, line: &str) -> Court {
+        self.says_in_life(1, line)
+    }
+
+    fn says_in_life(mut self, life: u64, line: &str) -> Court {
+        let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
+        let Line::Node(from, _) = &line else { panic!("a node's line") };
+        self.0.on_sent(from.0, life, &line);
+        self
+    }
+
+    /// Nodes 0 and 1 accept a value in ballot 0, which node 0 owns.
+    fn chosen(self, instance: u64, value: &str) -> Court {
+        let accept = format!("accept {instance} 0 {value}");
+        self.disk(0, &accept).disk(1, &accept)
+    }
+
+    fn reads(mut self, instance: u64, value: &str) -> Court {
+        self.0.on_reads(0, Instance(instance), &value.into());
+        self
+    }
+
+    fn calls(mut self, seq: u64, value: Option<&str>) -> Court {
+        self.0.calls().on_call(Tag { client: 7, seq }, value.map(Value::from));
+        self
+    }
+
+    fn told(mut self, seq: u64, instance: u64) -> Court {
+        if let Err((rule, got)) = self.0.calls().on_done(Tag { client: 7, seq }, Instance(instance)) {
+            self.0.fail(rule, got);
+        }
+        self
+    }
+
+    fn shown(mut self, instance: u64, value: &str) -> Court {
+        if let Err((rule, got)) = self.0.calls().on_reads(Instance(instance), value.into()) {
+            self.0.fail(rule, got);
+        }
+        self
+    }
+
+    fn ends(mut self, learned: [u64; 3]) -> Court {
+        self.0.finish(&learned.map(Instance));
+        self
+    }
+
+    #[track_caller]
+    fn breaks(self, rule: Rule) {
+        assert_eq!(
+            self.0.violation().map(|violation| violation.rule),
+            Some(rule),
+            "{:?}",
+            self.0.violation()
+        );
+    }
+
+    #[track_caller]
+    fn breaks_nothing(self) {
+        assert_eq!(self.0.violation(), None);
+    }
+}
+
+#[test]
+fn a_good_history_is_accepted() {
+    court()
+        .disk(0, "promise 0")
+        .says("0 ProposeAll 1 0")
+        .says("0 PromiseNone 1 * 0 0")
+        .disk(1, "promise 0")
+        .says("1 PromiseNone 1 * 0 0")
+        .says("0 Write 1 0 a")
+        .chosen(1, "a")
+        .says("0 Accepts 1 1 0")
+        .says("1 Accepts 1 1 0")
+        .disk(0, "chosen 1 1 0")
+        .reads(1, "a")
+        .says("0 OK 1 a")
+        .shown(1, "a")
+        .disk(1, "promise 65538")
+        .says("1 Promise 1 65538 0 a")
+        .calls(1, Some("d"))
+        .chosen(2, "@tag 7 1 1 d")
+        .reads(2, "d")
+        .told(1, 2)
+        .calls(2, None)
+        .chosen(3, "@tread 3 7 2 2 safe read d")
+        .reads(3, "safe read d")
+        .told(2, 3)
+        .ends([3, 3, 3])
+        .breaks_nothing();
+}
+
+#[test]
+fn two_chosen_values_break_agreement() {
+    let one = court().disk(0, "accept 1 0 a").disk(1, "accept 1 0 a");
+    one.disk(1, "accept 1 1 b").disk(2, "accept 1 1 b").breaks(Rule::Agreement);
+    court().reads(1, "a").reads(1, "b").breaks(Rule::Agreement);
+}
+
+#[test]
+fn accepts_in_two_ballots_are_not_chosen_and_may_not_be_claimed() {
+    let split = || court().disk(0, "accept 1 0 a").disk(1, "accept 1 65536 a");
+    split().disk(2, "accept 1 2 b").disk(0, "accept 1 65538 b").breaks_nothing();
+    split().says("0 Written 1 a").breaks(Rule::Integrity);
+    split().disk(0, "learn 1 a").breaks(Rule::Integrity);
+    split().says("0 Chosen 1 1 0").breaks(Rule::Integrity);
+    split().says("0 Done 1 1 7 1").breaks(Rule::Integrity);
+}
+
+#[test]
+fn two_values_in_one_ballot_are_noticed_on_the_wire_already() {
+    let first = court().disk(0, "promise 0").says("0 Write 1 0 a");
+    first.says("0 Write 1 0 b").breaks(Rule::OneValuePerBallot);
+}
+
+#[test]
+fn a_ballot_is_its_owners_durable_and_of_one_life() {
+    court().says("0 ProposeAll 1 0").breaks(Rule::OwnBallot);
+    court().says("0 Beat 3 7 1 1 0 0 seeks 1").breaks(Rule::OwnBallot);
+    court().disk(0, "promise 1").says("0 Write 1 1 a").breaks(Rule::OwnBallot);
+    let proposed = court().disk(0, "promise 0").says("0 ProposeAll 1 0");
+    proposed.says_in_life(2, "0 ProposeAll 1 0").breaks(Rule::OwnBallot);
+}
+
+#[test]
+fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
+    let promised = court().disk(0, "promise 65538").says("0 PromiseNone 1 * 65538 0");
+    promised.says_in_life(2, "0 PromiseNone 1 * 1 0").breaks(Rule::PromisesNeverRegress);
+    let promised = court().disk(0, "accept 1 0 a").disk(0, "promise 65538").says("0 Promise 1 65538 0 a");
+    promised.says("0 Accepts 1 1 0").breaks(Rule::PromisesNeverRegress);
+}
+
+#[test]
+fn what_is_said_before_it_is_durable_is_a_lie() {
+    court().says("0 PromiseNone 1 * 1 0").breaks(Rule::DurableBeforeSaid);
+    court().says("0 Accepts 1 1 0").breaks(Rule::DurableBeforeSaid);
+    court().disk(0, "accept 1 0 a").says("1 Accepts 1 1 0").breaks(Rule::DurableBeforeSaid);
+    court().says("0 Beat 3 7 1 1 - 1 waits 1").breaks(Rule::DurableBeforeSaid);
+    court().disk(0, "promise 1").says("0 PromiseNone 2 * 1 1").breaks(Rule::DurableBeforeSaid);
+}
+
+#[test]
+fn a_promise_may_not_hide_nor_change_what_was_accepted() {
+    let accepted = || court().disk(0, "accept 1 0 a").disk(0, "accept 1 1 b").disk(0, "promise 65538");
+    accepted().says("0 Promise 1 65538 1 b").breaks_nothing();
+    accepted().says("0 Promise 1 65538 0 a").breaks(Rule::PromiseTellsAll);
+    accepted().says("0 Promise 1 65538").breaks(Rule::PromiseTellsAll);
+    accepted().says("0 PromiseNone 1 * 65538 0").breaks(Rule::PromiseTellsAll);
+}
+
+#[test]
+fn what_nobody_asked_for_is_not_valid() {
+    court().chosen(1, "z").breaks(Rule::Validity);
+    court().chosen(1, "@tag 7 1 1 a").breaks(Rule::Validity);
+    court().calls(1, Some("d")).chosen(1, "@tag 7 1 1 a").breaks(Rule::Validity);
+    court().chosen(1, "@noop").breaks_nothing();
+}
+
+#[test]
+fn a_lost_disk_silences_its_node_for_ever() {
+    let mut wiped = court().disk(0, "promise 1").says("0 PromiseNone 1 * 1 0");
+    wiped.0.on_wiped(0);
+    wiped.disk(0, "promise 65537").says("0 PromiseNone 1 * 65537 0").breaks(Rule::LostDiskNeverVotes);
+}
+
+#[test]
+fn what_was_asked_later_may_not_stand_earlier() {
+    let told = || court().calls(1, Some("d")).told(1, 5);
+    told().calls(2, Some("e")).told(2, 4).breaks(Rule::RealTimeOrder);
+    told().calls(2, None).told(2, 5).breaks(Rule::RealTimeOrder);
+    let mut told = told();
+    told.0.calls().on_write("u".into());
+    told.shown(3, "u").breaks(Rule::RealTimeOrder);
+}
+
+#[test]
+fn a_read_that_misses_a_write_is_noticed() {
+    let stale = court().reads(1, "a").reads(2, "b").reads(3, "safe read a");
+    stale.ends([3, 3, 3]).breaks(Rule::ReadsSeeWrites);
+}
+
+#[test]
+fn what_was_acknowledged_must_be_there_in_the_end() {
+    let told = || court().calls(1, Some("d")).told(1, 1);
+    told().reads(1, "d").ends([1, 1, 1]).breaks_nothing();
+    told().reads(1, "a").ends([1, 1, 1]).breaks(Rule::Durability);
+    told().reads(1, "d").ends([1, 0, 1]).breaks(Rule::Durability);
+    court().calls(1, None).told(1, 1).ends([1, 1, 1]).breaks(Rule::Durability);
+    court().reads(1, "a").shown(1, "b").ends([1, 1, 1]).breaks(Rule::Durability);
+}
+
+#[test]
+fn a_tag_has_one_effect_and_one_answer() {
+    court().calls(1, Some("d")).told(1, 1).told(1, 2).breaks(Rule::ExactlyOnce);
+    let twice = court().calls(1, Some("d")).reads(1, "d").reads(2, "d");
+    twice.ends([2, 2, 2]).breaks(Rule::ExactlyOnce);
+}
+
+#[test]
+fn a_request_that_is_waited_for_is_not_refused() {
+    let refuse = |court: &mut Court| court.0.calls().on_refused(Tag { client: 7, seq: 1 }, &"no".into());
+    let mut waits = court().calls(1, Some("d"));
+    assert!(refuse(&mut waits).is_err_and(|(rule, _)| rule == Rule::NothingRefused));
+    waits.0.calls().on_given_up(Tag { client: 7, seq: 1 });
+    assert_eq!(refuse(&mut waits), Ok(()));
+}
+
+#[test]
+fn a_recovery_that_forgets_is_noticed() {
+    let mut forgets = court().disk(0, "promise 1");
+    forgets.0.on_recovered(0, 0, Instance(0));
+    forgets.breaks(Rule::RecoversWhole);
+}
+
+#[test]
+fn an_answer_that_contradicts_the_log_is_noticed() {
+    court().chosen(1, "a").reads(1, "a").says("0 OK 1 b").breaks(Rule::Agreement);
+    court().shown(1, "a").shown(1, "b").breaks(Rule::Agreement);
+}

@@ -1,0 +1,64 @@
+//! What a run leaves behind: a hash of all that happened, and counts of what it saw.
+
+use std::ops::AddAssign;
+
+use crate::types::Micros;
+
+/// A hash over every event of a run, the same wherever it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trace(u64);
+
+impl Trace {
+    /// Adds an event: when, where, what. (The checksum of the bytes, mixed in as in SplitMix64.)
+    pub fn note(&mut self, at: Micros, place: u16, what: &[u8]) {
+        let event = u64::from(crc32c::crc32c(what)) << 16 | u64::from(place);
+        let mut mixed = self.0.rotate_left(23) ^ event ^ at.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.0 = mixed ^ (mixed >> 31);
+    }
+
+    /// The hash.
+    pub fn hash(self) -> u64 {
+        self.0
+    }
+}
+
+/// What happened in a run, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Seen {
+    pub events: u64,
+    pub leaders: u64,
+    pub crashes: u64,
+    pub crashes_in_sync: u64,
+    pub failed_syncs: u64,
+    pub torn: u64,
+    pub partitions: u64,
+    pub pauses: u64,
+    pub gaps: u64,
+    pub wipes: u64,
+    pub refusals: u64,
+}
+
+impl Seen {
+    /// Whether more than one ballot led before the power cut of all, which always changes the leader.
+    pub fn has_leader_change(&self) -> bool {
+        self.leaders > 1
+    }
+}
+
+impl AddAssign for Seen {
+    fn add_assign(&mut self, more: Seen) {
+        self.events += more.events;
+        self.leaders += more.leaders;
+        self.crashes += more.crashes;
+        self.crashes_in_sync += more.crashes_in_sync;
+        self.failed_syncs += more.failed_syncs;
+        self.torn += more.torn;
+        self.partitions += more.partitions;
+        self.pauses += more.pauses;
+        self.gaps += more.gaps;
+        self.wipes += more.wipes;
+        self.refusals += more.refusals;
+    }
+}

@@ -1,0 +1,105 @@
+//! What the plan does to the world, and how it ends.
+
+use super::{Next, World, incarnation};
+use crate::sim::disk::Disk;
+use crate::sim::machine::State;
+use crate::sim::swarm::Fault;
+use crate::types::Micros;
+
+impl World {
+    /// From now on the plan takes its course.
+    pub fn begin_chaos(&mut self) {
+        self.is_chaotic = true;
+        self.network.disturb(&self.plan.rates);
+        for at in 0..self.plan.faults.len() {
+            self.at(self.now + self.plan.faults[at].at, Next::Fault(at));
+        }
+    }
+
+    /// Ends every fault. Who is down comes back by itself.
+    pub fn heal(&mut self) {
+        if self.judges.violation().is_some() {
+            return;
+        }
+        self.is_chaotic = false;
+        self.network.heal();
+        for id in 0..self.plan.n {
+            let machine = &mut self.machines[usize::from(id)];
+            machine.heal();
+            if matches!(machine.state, State::Waits(_)) {
+                machine.wake_at = Micros(u64::MAX);
+                self.wake_at(id, self.now);
+            }
+        }
+    }
+
+    /// The power of all fails in one moment, and comes back.
+    pub fn cut_all_power(&mut self) {
+        (0..self.plan.n).for_each(|id| self.crash(id, Micros(0)));
+    }
+
+    pub(super) fn fault(&mut self, at: usize) {
+        if !self.is_chaotic {
+            return;
+        }
+        let (fault, now) = (self.plan.faults[at].fault.clone(), self.now);
+        self.trace.note(now, at as u16, b"fault");
+        match fault {
+            Fault::Crash { node, after, down } => {
+                self.machines[usize::from(node)].crash_after = Some((after, down));
+            }
+            Fault::TornWrite { node, down } => self.tear(node, down),
+            Fault::SyncError { node, down } => self.machines[usize::from(node)].sync_fails = Some(down),
+            Fault::SlowSync { node, each, length } => {
+                self.machines[usize::from(node)].slow_sync = (each, now + length);
+            }
+            Fault::Pause { node, length } => {
+                self.seen.pauses += 1;
+                self.machines[usize::from(node)].paused_until = now + length;
+            }
+            Fault::Cut { topology, length } => {
+                self.seen.partitions += 1;
+                self.cut += 1;
+                self.network.cut(&topology);
+                self.at(now + length, Next::Join(self.cut));
+            }
+            Fault::SwizzleClog { goes, comes, step } => {
+                self.seen.partitions += 1;
+                let steps = goes.len() as u64;
+                for (at, node) in (0..).zip(goes) {
+                    self.at(now + step * at, Next::Isolate(node, true));
+                }
+                for (at, node) in (steps..).zip(comes) {
+                    self.at(now + step * at, Next::Isolate(node, false));
+                }
+            }
+            Fault::Wipe { node, down } => self.wipe(node, down),
+        }
+    }
+
+    fn tear(&mut self, node: u16, down: Micros) {
+        let machine = &mut self.machines[usize::from(node)];
+        match machine.state {
+            State::Syncs(..) => self.crash(node, down),
+            _ => machine.tears = Some(down),
+        }
+    }
+
+    /// Only while a quorum keeps its disks, and everybody has been registered once: else not even a
+    /// correct group survives it.
+    fn wipe(&mut self, node: u16, down: Micros) {
+        let lost = self.machines.iter().filter(|machine| machine.wipes > 0).count() as u16;
+        let all_registered = (0..self.plan.n).all(|id| self.judges.is_member(id) || self.judges.is_lost(id));
+        if self.machines[usize::from(node)].wipes > 0 || lost >= (self.plan.n - 1) / 2 || !all_registered {
+            return;
+        }
+        self.seen.wipes += 1;
+        if !matches!(self.machines[usize::from(node)].state, State::Down) {
+            self.crash(node, down);
+        }
+        let machine = &mut self.machines[usize::from(node)];
+        machine.wipes += 1;
+        machine.disk = Disk::new(incarnation(node, machine.wipes));
+        self.judges.on_wiped(node);
+    }
+}

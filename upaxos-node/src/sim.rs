@@ -1,0 +1,263 @@
+//! `upaxos-node sim`: runs simulated groups, seed after seed, on all cores, until one breaks a rule.
+//!
+//! Owns the sweep and the report. What happens in a seed, and what must hold, is decided in
+//! [`upaxos_core::sim`].
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use upaxos_core::sim::shrink::Shrunk;
+use upaxos_core::sim::{self, Class, Plan, Seen};
+
+/// Which seeds, of how many nodes, and what to leave out.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Seeds to run: the first, and the one after the last.
+    #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = range)]
+    pub seeds: Range<u64>,
+
+    /// One seed only.
+    #[arg(long, value_name = "S", conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+
+    /// Number of nodes, 1 to 9; otherwise each seed has its own.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: Option<u16>,
+
+    /// Classes of faults to leave out, with commas: loss, crash, partition, …
+    #[arg(long, value_name = "CLASS", value_delimiter = ',', value_parser = class)]
+    pub without: Vec<Class>,
+
+    /// Single faults to leave out, by their numbers in the plan, with commas.
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
+    pub skip: Vec<usize>,
+
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a sweep came to.
+#[derive(Debug, Default)]
+struct Sweep {
+    seeds: u64,
+    seen: Seen,
+    shares: [u64; SHARES.len()],
+    failed: Option<u64>,
+}
+
+/// Words for something that a seed may have seen, and whether it has.
+type Share = (&'static str, fn(&Seen) -> bool);
+
+const SHARES: [Share; 8] = [
+    ("leader change", Seen::has_leader_change),
+    ("crash during sync", |seen| seen.crashes_in_sync > 0),
+    ("partition", |seen| seen.partitions > 0),
+    ("recovered gap", |seen| seen.gaps > 0),
+    ("torn block", |seen| seen.torn > 0),
+    ("failed sync", |seen| seen.failed_syncs > 0),
+    ("lost disk", |seen| seen.wipes > 0),
+    ("refusal to vote", |seen| seen.refusals > 0),
+];
+
+/// Runs the seeds; prints what was seen, or how the first one fails.
+///
+/// # Errors
+/// When the report cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
+    // What a node's panic says is part of the report.
+    std::panic::set_hook(Box::new(|_| ()));
+    let began = Instant::now();
+    let threads = std::thread::available_parallelism().context("cannot count the cores")?.get();
+    let sweep = sweep(args, &seeds, threads);
+    let took = began.elapsed();
+    let failed = sweep.failed.map(|seed| args.plan(seed));
+    let shrunk = failed.as_ref().map(|plan| {
+        sim::shrink(plan, sim::run).ok_or_else(|| anyhow!("seed {} fails, but not twice", plan.seed))
+    });
+    let shrunk =
+        shrunk.transpose().context("cannot repeat a failure: the simulation is not deterministic")?;
+    if args.json {
+        println!("{}", json_report(args, &seeds, &sweep, took, shrunk.as_ref()));
+    } else {
+        print_report(&sweep, took, threads);
+        if let Some(shrunk) = &shrunk {
+            print_failure(args, shrunk);
+        }
+    }
+    Ok(if shrunk.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+impl Args {
+    fn plan(&self, seed: u64) -> Plan {
+        let plan = self.without.iter().fold(Plan::draw(seed, self.nodes), |plan, class| plan.without(*class));
+        self.skip.iter().fold(plan, |plan, number| plan.skip(*number))
+    }
+
+    /// The command that shows a failure again, and nothing else.
+    fn again(&self, shrunk: &Shrunk) -> String {
+        let mut text = format!("upaxos-node sim --seed {}", shrunk.plan.seed);
+        if let Some(nodes) = self.nodes {
+            text += &format!(" --nodes {nodes}");
+        }
+        let without: Vec<_> = self.without.iter().chain(&shrunk.without).map(Class::to_string).collect();
+        if !without.is_empty() {
+            text += &format!(" --without {}", without.join(","));
+        }
+        let skipped: Vec<_> = self.skip.iter().chain(&shrunk.skipped).map(usize::to_string).collect();
+        if !skipped.is_empty() {
+            text += &format!(" --skip {}", skipped.join(","));
+        }
+        text
+    }
+}
+
+/// Runs seeds on all cores until they are done, or one fails. Of several, the lowest is kept.
+fn sweep(args: &Args, seeds: &Range<u64>, threads: usize) -> Sweep {
+    let (next, stops) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let sweep = Mutex::new(Sweep::default());
+    let bar = progress(seeds.end.saturating_sub(seeds.start));
+    let work = || {
+        while !stops.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let outcome = sim::run(&args.plan(seed));
+            let mut sweep = sweep.lock().expect("no run panics: the simulation catches them");
+            sweep.add(&outcome.seen);
+            if outcome.failure.is_some() {
+                sweep.failed = Some(sweep.failed.map_or(seed, |failed| failed.min(seed)));
+                stops.store(true, Ordering::Relaxed);
+            }
+            bar.inc(1);
+        }
+    };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    bar.finish_and_clear();
+    sweep.into_inner().expect("no run panics: the simulation catches them")
+}
+
+impl Sweep {
+    fn add(&mut self, seen: &Seen) {
+        self.seeds += 1;
+        self.seen += *seen;
+        for (share, (_, is_in)) in self.shares.iter_mut().zip(SHARES) {
+            *share += u64::from(is_in(seen));
+        }
+    }
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} to go");
+    let bar = ProgressBar::new(seeds);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn print_report(sweep: &Sweep, took: Duration, threads: usize) {
+    let Sweep { seeds, seen, shares, failed } = sweep;
+    let speed = *seeds as f64 / took.as_secs_f64();
+    let events = seen.events / (*seeds).max(1);
+    println!("{seeds} seeds, {speed:.0} seeds/s on {threads} threads, {events} events each");
+    for (share, (name, _)) in shares.iter().zip(SHARES) {
+        println!("{:>5.1} % saw a {name}", 100.0 * *share as f64 / (*seeds).max(1) as f64);
+    }
+    if failed.is_none() {
+        println!("every rule held");
+    }
+}
+
+fn print_failure(args: &Args, shrunk: &Shrunk) {
+    println!("\nFAILED\n{}\n\n{}", shrunk.failure.violation, shrunk.plan);
+    println!("{}\nagain: {}", shrunk.failure.view, args.again(shrunk));
+}
+
+fn json_report(
+    args: &Args,
+    seeds: &Range<u64>,
+    sweep: &Sweep,
+    took: Duration,
+    shrunk: Option<&Shrunk>,
+) -> Value {
+    let share = |count: &u64| *count as f64 / sweep.seeds.max(1) as f64;
+    let shares = sweep.shares.iter().zip(SHARES);
+    let shares: serde_json::Map<_, _> =
+        shares.map(|(count, (name, _))| (name.replace(' ', "_"), share(count).into())).collect();
+    json!({
+        "seeds": format!("{}..{}", seeds.start, seeds.end),
+        "run": sweep.seeds,
+        "seconds": took.as_secs_f64(),
+        "seeds_per_second": sweep.seeds as f64 / took.as_secs_f64(),
+        "events": sweep.seen.events,
+        "shares": shares,
+        "failure": shrunk.map(|shrunk| json!({
+            "seed": shrunk.plan.seed,
+            "expected": shrunk.failure.violation.rule.text(),
+            "got": shrunk.failure.violation.got,
+            "plan": shrunk.plan.to_string(),
+            "view": shrunk.failure.view,
+            "again": args.again(shrunk),
+        })),
+    })
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match numbers {
+        Some((first, end)) if first < end => Ok(first..end),
+        _ => Err("must be two numbers, the first below the second: 0..1000".into()),
+    }
+}
+
+fn class(name: &str) -> Result<Class, String> {
+    let names = || Class::ALL.map(|(_, name)| name).join(", ");
+    Class::named(name).ok_or_else(|| format!("there are {}", names()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parsed(args: &[&str]) -> Result<Args, String> {
+        let args = ["upaxos-node", "sim"].iter().chain(args);
+        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+            Some(Command::Sim(args)) => Ok(args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn the_command_of_a_shrunk_failure_makes_the_same_plan() {
+        let args = parsed(&["--seed", "11", "--nodes", "5", "--without", "loss"]).unwrap();
+        let plan = args.plan(11);
+        let class = *plan.classes().last().unwrap();
+        let violation = sim::Violation { rule: sim::Rule::Progress, got: String::new() };
+        let failure = sim::Failure { violation, view: String::new() };
+        let shrunk =
+            Shrunk { plan: plan.without(class).skip(0), without: vec![class], skipped: vec![0], failure };
+        let again = args.again(&shrunk);
+        let words: Vec<&str> = again.split(' ').skip(2).collect();
+        assert_eq!(parsed(&words).unwrap().plan(11), shrunk.plan, "{again}");
+    }
+
+    #[test]
+    fn seeds_are_a_range_and_classes_have_names() {
+        assert_eq!(parsed(&["--seeds", "5..7"]).unwrap().seeds, 5..7);
+        assert!(parsed(&["--seeds", "7..5"]).unwrap_err().contains("0..1000"));
+        assert!(parsed(&["--without", "rain"]).unwrap_err().contains("torn-write"));
+    }
+}
