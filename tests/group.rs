@@ -226,7 +226,7 @@ fn a_lost_disk_does_not_vote_though_a_minority_of_seven_lost_theirs() {
     }
     group.sent.clear();
     group.filter = Box::new(|from, to, _| !(to == 4 && from.is_some_and(|from| [1, 2].contains(&from))));
-    [0, 3, 4].map(|id| group.start(id));
+    [0, 3, 4].into_iter().for_each(|id| group.start(id));
     group.run_for(3_000);
     let is_vote = |line: &str| line.contains("Accepts") || line.contains("Promise");
     assert!(!group.said_by(4).iter().any(|line| is_vote(line)), "{}", group.view());
