@@ -12,7 +12,7 @@ use upaxos_core::sim::{self, Plan};
 const HASHES_OF: &str = "UPAXOS_SIM_HASHES_OF";
 
 fn seeds() -> Range<u64> {
-    let text = std::env::var("UPAXOS_SEEDS").unwrap_or_else(|_| "0..250".into());
+    let text = std::env::var("UPAXOS_SEEDS").unwrap_or_else(|_| "0..200".into());
     let (first, end) = text.split_once("..").expect("UPAXOS_SEEDS is FIRST..END");
     first.parse().expect("a number")..end.parse().expect("a number")
 }

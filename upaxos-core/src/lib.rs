@@ -5,6 +5,10 @@
 
 pub mod client;
 pub mod entry;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod net;
 pub mod node;
 pub mod record;

@@ -34,8 +34,9 @@ use repair::Repair;
 use requests::{About, Requests, Wanted};
 
 use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering, Value};
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering, Tag, Value};
 use crate::wire::{Beat, Boot, Dialect, Line, Message, Stance};
 
 /// The one pace that all others follow from.
@@ -193,6 +194,11 @@ impl Node {
                 && *from == self.id
             {
                 self.on_vote(self.id, message.clone(), now, out);
+                if let (true, Message::Accepts { first, last, ballot }) =
+                    (mutant::is(Mutant::OkOnOwnAccept), message)
+                {
+                    self.on_chosen(*first, *last, *ballot);
+                }
             }
         }
         self.settle(now, out);
@@ -258,7 +264,10 @@ impl Node {
             return;
         }
         let above = self.election.ballot().max(self.acceptor.highest_promise());
-        let Some(ballot) = self.numbering.next_owned_by(self.id, self.group.epoch, above) else {
+        let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
+        let reused =
+            above.filter(|top| mutant::is(Mutant::ReuseBallot) && self.numbering.owner(*top) == self.id);
+        let Some(ballot) = reused.or(next) else {
             out.event(Event::Warning("ballots have run out: this node cannot lead".into()));
             return;
         };
@@ -418,6 +427,13 @@ impl Node {
         });
         let flight = self.leader.on_learned(instance, now);
         let is_own = flight.as_ref().is_some_and(|flight| flight.value == value);
+        if let Some(tagged) = flight.as_ref().and_then(|flight| flight.wanted.as_ref()?.tagged())
+            && !is_own
+            && mutant::is(Mutant::OkForAnother)
+        {
+            let Tag { client, seq } = tagged.tag;
+            out.send(Message::Done { first: instance, last: instance, client, seq });
+        }
         let carries = flight.as_ref().is_some_and(|flight| is_own && flight.wanted.is_some());
         // Without marks, what somebody wrote can look like a safe read.
         let words = self.classic.as_ref().map(|_| Entry::Write(value.clone()));

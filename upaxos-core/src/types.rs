@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::mutant::{self, Mutant};
+
 /// The largest number that may stand anywhere on the wire: what a classic node's signed 64-bit
 /// integer holds. Adding one to a number from the wire can therefore never overflow a `u64`.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
@@ -109,7 +111,7 @@ impl Group {
 
     /// How many members a quorum takes: a strict majority.
     pub fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
+        self.members.len() / 2 + usize::from(!mutant::is(Mutant::HalfIsQuorum))
     }
 
     /// The place of `id` when members queue up in order of id, starting after `after`; whoever is

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::outbox::Outbox;
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::types::{Ballot, Instance, Value};
 use crate::wire::Message;
@@ -97,7 +98,17 @@ impl Acceptor {
             return;
         }
         self.promise(first, ballot, out);
-        let mut from = first.max(learned.next());
+        if mutant::is(Mutant::PromiseOmitsValue) {
+            return out.after_sync(Message::PromiseNone {
+                first: first.max(learned.next()),
+                last: None,
+                ballot,
+                learned,
+            });
+        }
+        let silent = mutant::is(Mutant::SilentAboutPrefix);
+        let (mut from, learned) =
+            if silent { (first, Instance(0)) } else { (first.max(learned.next()), learned) };
         let mut bytes = 0;
         for (instance, (accepted_in, value)) in self.accepted.range(from..) {
             if bytes > ANSWER_BYTES {
@@ -117,7 +128,8 @@ impl Acceptor {
 
     /// `Write`: accept the value, or refuse. True when the value stands here in that ballot.
     pub fn on_write(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) -> bool {
-        if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
+        let is_higher = |promised: &Ballot| *promised > ballot && !mutant::is(Mutant::IgnorePromiseOnWrite);
+        if let Some(higher) = self.promised_in(instance).filter(is_higher) {
             out.send(Message::Nack { instance, ballot: higher });
             return false;
         }
@@ -132,7 +144,9 @@ impl Acceptor {
             _ if self.bytes > MAX_OPEN_BYTES && !self.classic => return false,
             _ => {
                 // Accepting is also promising: else a lower ballot could overwrite this value.
-                self.raise(instance, ballot);
+                if !mutant::is(Mutant::WriteRaisesNothing) {
+                    self.raise(instance, ballot);
+                }
                 self.store(instance, ballot, value);
                 out.persist(Record::Accept { instance, ballot, value: value.clone() });
             }

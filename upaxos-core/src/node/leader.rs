@@ -11,6 +11,7 @@ use super::learner::WINDOW;
 use super::outbox::Outbox;
 use super::requests::Wanted;
 use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
@@ -64,6 +65,8 @@ struct Coverage {
     empty: BTreeMap<Instance, Option<Instance>>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
     bytes: usize,
+    /// How often its end was heard; of interest to a mutant alone.
+    repeats: usize,
 }
 
 /// Phase 2.
@@ -175,7 +178,9 @@ impl Leader {
         let coverage = preparing.acceptors.entry(from).or_default();
         match accepted {
             // Only what was accepted in an epoch's own ballots can have been chosen in it.
-            Some((accepted_in, value)) if accepted_in.epoch == ballot.epoch => {
+            Some((accepted_in, value))
+                if accepted_in.epoch == ballot.epoch && !mutant::is(Mutant::IgnoreAcceptedInPromises) =>
+            {
                 if coverage.bytes > MAX_PROMISED_BYTES {
                     return;
                 }
@@ -198,7 +203,9 @@ impl Leader {
     ) {
         let Some(preparing) = self.preparing(ballot) else { return };
         preparing.base = preparing.base.max(learned);
-        add_range(&mut preparing.acceptors.entry(from).or_default().empty, first, last);
+        let coverage = preparing.acceptors.entry(from).or_default();
+        coverage.repeats += usize::from(last.is_none());
+        add_range(&mut coverage.empty, first, last);
     }
 
     /// What must be learned before phase 2 may begin.
@@ -349,7 +356,11 @@ impl Leader {
 
     fn preparing(&mut self, ballot: Ballot) -> Option<&mut Preparing> {
         match &mut self.phase {
-            Phase::Preparing(preparing) if self.ballot == Some(ballot) => Some(preparing),
+            Phase::Preparing(preparing)
+                if self.ballot == Some(ballot) || mutant::is(Mutant::OldPromiseCounts) =>
+            {
+                Some(preparing)
+            }
             _ => None,
         }
     }
@@ -361,12 +372,16 @@ impl Leader {
 
 impl Preparing {
     fn covers(&self, coverage: &Coverage) -> bool {
-        coverage.first_uncovered(self.base.next()).is_none()
+        mutant::is(Mutant::LostPartIsEmpty) || coverage.first_uncovered(self.base.next()).is_none()
     }
 
     fn is_covered(&self, group: &Group) -> bool {
         let complete = self.acceptors.iter().filter(|(id, _)| group.members.contains(id));
-        complete.filter(|(_, coverage)| self.covers(coverage)).count() >= group.quorum()
+        let complete = complete.filter(|(_, coverage)| self.covers(coverage));
+        if mutant::is(Mutant::CountDuplicatePromises) {
+            return complete.map(|(_, coverage)| coverage.repeats.max(1)).sum::<usize>() >= group.quorum();
+        }
+        complete.count() >= group.quorum()
     }
 
     /// Of every instance above `learned`, the value of the highest ballot among the complete promises,
@@ -376,7 +391,7 @@ impl Preparing {
         for coverage in self.acceptors.values().filter(|coverage| self.covers(coverage)) {
             for (instance, accepted) in coverage.accepted.range(learned.next()..) {
                 let best = highest.entry(*instance).or_insert(accepted);
-                if accepted.0 > best.0 {
+                if (accepted.0 > best.0) != mutant::is(Mutant::LowestBallotWins) {
                     *best = accepted;
                 }
             }

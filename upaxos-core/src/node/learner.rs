@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::acceptor::MAX_OPEN_BYTES;
+use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Group, Instance, NodeId, Value, Votes};
 
 /// How far above the learned prefix this node keeps tallies. What is further ahead is learned by
@@ -86,7 +87,10 @@ impl Learner {
         if value.is_some_and(|value| count.value.as_ref().is_some_and(|known| known != value)) {
             return;
         }
-        count.votes.insert(from);
+        if !count.votes.insert(from) && mutant::is(Mutant::CountDuplicateAccepts) {
+            let other = group.members.iter().find(|id| !count.votes.contains(**id));
+            other.map(|id| count.votes.insert(*id));
+        }
         self.choose(group, instance, ballot);
     }
 
@@ -156,6 +160,15 @@ impl Learner {
     fn choose(&mut self, group: &Group, instance: Instance, ballot: Ballot) {
         let Some(tally) = self.tallies.get_mut(&instance) else { return };
         let Some(count) = tally.ballots.get(&ballot) else { return };
+        if mutant::is(Mutant::CountAcrossBallots) && count.value.is_some() {
+            let same = tally.ballots.values().filter(|other| other.value == count.value);
+            let votes: Vec<&Votes> = same.map(|other| &other.votes).collect();
+            let voters = group.members.iter().filter(|id| votes.iter().any(|votes| votes.contains(**id)));
+            if voters.count() >= group.quorum() {
+                tally.chosen = count.value.clone();
+                return;
+            }
+        }
         if let Some(value) = count.value.as_ref().filter(|_| count.votes.is_quorum(group)) {
             tally.chosen.get_or_insert_with(|| value.clone());
         }

@@ -295,7 +295,7 @@ impl Node {
         }
     }
 
-    fn on_chosen(&mut self, first: Instance, last: Instance, ballot: Ballot) {
+    pub(super) fn on_chosen(&mut self, first: Instance, last: Instance, ballot: Ballot) {
         for instance in self.open(first, last) {
             if !self.learner.on_chosen(instance, ballot) {
                 self.claimed = self.claimed.max(instance);

@@ -14,6 +14,7 @@ use super::learner::Learner;
 use super::repair::Repair;
 use super::requests::Requests;
 use super::{Config, Dropped, Node};
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::types::{Group, Instance, MAX_NUMBER, Micros, Numbering, Value};
 use crate::wire::{Boot, Dialect, Stance};
@@ -82,7 +83,10 @@ impl Recovery {
     /// The node, in a new life: `incarnation` is the random number that the data directory was made
     /// with, `boot` one made for this start; of both, 63 bits are used.
     pub fn finish(self, incarnation: u64, boot: u64) -> Node {
-        let Recovery { config, acceptor, history, learned, mut identity, starts } = self;
+        let Recovery { config, acceptor, mut history, learned, mut identity, starts } = self;
+        if mutant::is(Mutant::ForgetTags) {
+            history.forget_tags();
+        }
         let Config { id, n, classic, timing } = config;
         let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
         identity.begin(Boot { incarnation, start: starts + 1, boot });

@@ -68,11 +68,16 @@ pub struct Rates {
     pub delay: u64,
 }
 
+/// Stands for whoever leads at the moment, where a fault names a node.
+pub const LEADER: u16 = u16::MAX;
+
 /// Which links are cut, as shapes that have names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// Two sides, by the bits of this mask, that do not hear each other.
     Split(u64),
+    /// This node hears nobody and is not heard.
+    Alone(u16),
     /// The side with a bit is not heard by the other, but hears it.
     OneWay(u64),
     /// Only this node has links: the others, a leader among them, lost the quorum.
@@ -91,6 +96,7 @@ impl Topology {
         let has = |mask: u64, at: u16| (mask >> (at % 64)) & 1 == 1;
         match *self {
             Topology::Split(mask) => has(mask, from) != has(mask, to),
+            Topology::Alone(node) => from == node || to == node,
             Topology::OneWay(mask) => has(mask, from) && !has(mask, to),
             Topology::QuorumLoss(center) => from != center && to != center,
             Topology::Constrained(center, other) => {
@@ -173,6 +179,34 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The same with `leader` where it says [`LEADER`].
+    pub fn aimed_at(&self, leader: u16) -> Fault {
+        let mut fault = self.clone();
+        let aim = |node: &mut u16| {
+            if *node == LEADER {
+                *node = leader;
+            }
+        };
+        match &mut fault {
+            Fault::Crash { node, .. }
+            | Fault::TornWrite { node, .. }
+            | Fault::SyncError { node, .. }
+            | Fault::SlowSync { node, .. }
+            | Fault::Pause { node, .. }
+            | Fault::Wipe { node, .. } => aim(node),
+            Fault::Cut { topology, .. } => match topology {
+                Topology::Alone(node) | Topology::QuorumLoss(node) | Topology::Chained(node) => aim(node),
+                Topology::Constrained(center, other) => {
+                    aim(center);
+                    aim(other);
+                }
+                Topology::Split(_) | Topology::OneWay(_) | Topology::Any(_) => {}
+            },
+            Fault::SwizzleClog { .. } => {}
+        }
+        fault
+    }
+
     /// Of which class it is.
     pub fn class(&self) -> Class {
         match self {
@@ -207,6 +241,8 @@ pub struct Plan {
     pub peace: Micros,
     /// How long things go wrong.
     pub chaos: Micros,
+    /// The interval between two signs of life of a node: the shorter, the more elections fit in.
+    pub beat: Micros,
     /// The longest pause of a client between two requests.
     pub think: Micros,
     /// The network's misbehaviour.
@@ -244,10 +280,12 @@ impl Plan {
         let chaos = ms(&mut chance, 800, 3_000);
         let per_node = |length: Micros| Micros(length.0 * 7 / (u64::from(n) + 4));
         let (peace, chaos) = (per_node(peace), per_node(chaos));
+        let beat = ms(&mut chance, 15, 100);
         let think = ms(&mut chance, 60, 600);
         let mut faults = Vec::new();
         for class in classes {
-            let many = if matches!(class, Class::Crash | Class::TornWrite) { 8 } else { 3 };
+            let many =
+                if matches!(class, Class::Crash | Class::TornWrite | Class::Partition) { 8 } else { 4 };
             for _ in 0..=chance.below(many) {
                 let fault = draw_fault(class, n, &mut chance);
                 let at = Micros(chance.below(chaos.0));
@@ -256,7 +294,7 @@ impl Plan {
         }
         faults.sort_by_key(|planned| planned.at);
         faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
-        Plan { seed, n, peace, chaos, think, rates, skew, faults }
+        Plan { seed, n, peace, chaos, beat, think, rates, skew, faults }
     }
 
     /// The classes that are in it.
@@ -299,10 +337,11 @@ impl fmt::Display for Plan {
         let names: Vec<_> = self.classes().iter().map(Class::to_string).collect();
         write!(
             f,
-            "seed {}, {} nodes, {} ms of peace, {} ms of ",
+            "seed {}, {} nodes, {} ms of peace, {} ms between beats, {} ms of ",
             self.seed,
             self.n,
             self.peace.0 / 1000,
+            self.beat.0 / 1000,
             self.chaos.0 / 1000
         )?;
         writeln!(f, "{}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
@@ -329,8 +368,10 @@ fn draw_classes(chance: &mut Chance) -> Vec<Class> {
 
 fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
     let node = chance.below(u64::from(n)) as u16;
+    let node = if chance.hits(400_000) { LEADER } else { node };
     let down = Micros::from_millis(if chance.hits(300_000) { chance.below(20) } else { chance.below(900) });
-    let length = Micros::from_millis(chance.between(50, 1_500));
+    let longest = if chance.hits(500_000) { 300 } else { 1_500 };
+    let length = Micros::from_millis(chance.between(20, longest));
     Some(match class {
         Class::Crash => Fault::Crash { node, after: chance.below(12), down },
         Class::TornWrite => Fault::TornWrite { node, down },
@@ -356,12 +397,13 @@ fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
 
 fn draw_topology(node: u16, n: u16, chance: &mut Chance) -> Topology {
     let mask = chance.below(1 << n.min(32));
-    match chance.below(6) {
+    match chance.below(7) {
         0 => Topology::Split(mask),
         1 => Topology::OneWay(mask),
         2 => Topology::QuorumLoss(node),
-        3 => Topology::Constrained(node, (node + 1 + chance.below(u64::from(n).max(2) - 1) as u16) % n),
+        3 => Topology::Constrained(chance.below(u64::from(n)) as u16, node),
         4 => Topology::Chained(node),
+        5 => Topology::Alone(node),
         _ => Topology::Any(chance.below(u64::MAX) & chance.below(u64::MAX)),
     }
 }

@@ -16,6 +16,7 @@ use super::machine::{Machine, State};
 use super::network::{Datagram, Delivery, Network};
 use super::swarm::Plan;
 use super::trace::{Seen, Trace};
+use crate::mutant::{self, Mutant};
 use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::{Dialect, Line, Message, Packer};
@@ -307,7 +308,8 @@ impl World {
             return self.crash(id, down);
         }
         self.seen.events += 1;
-        let durable = machine.disk.end_sync();
+        let skips = mutant::is(Mutant::SkipSync);
+        let durable = if skips { Vec::new() } else { machine.disk.end_sync() };
         let State::Syncs(mut node, mut out) = std::mem::replace(&mut machine.state, State::Down) else {
             unreachable!("it was looked at above");
         };
@@ -344,7 +346,12 @@ impl World {
             }
         };
         self.seen.torn += u64::from(opened.torn_bytes > 0);
-        let config = Config { id: NodeId(id), n: self.plan.n, classic: false, timing: Timing::default() };
+        let config = Config {
+            id: NodeId(id),
+            n: self.plan.n,
+            classic: false,
+            timing: Timing { beat: self.plan.beat },
+        };
         let mut recovery = Recovery::new(config);
         for record in &opened.records {
             if let Err(error) = recovery.take(record) {

@@ -1,6 +1,7 @@
 //! What the plan does to the world, and how it ends.
 
 use super::{Next, World, incarnation};
+use crate::node::Node;
 use crate::sim::disk::Disk;
 use crate::sim::machine::State;
 use crate::sim::swarm::Fault;
@@ -42,7 +43,7 @@ impl World {
         if !self.is_chaotic {
             return;
         }
-        let (fault, now) = (self.plan.faults[at].fault.clone(), self.now);
+        let (fault, now) = (self.plan.faults[at].fault.aimed_at(self.leader()), self.now);
         self.trace.note(now, at as u16, b"fault");
         match fault {
             Fault::Crash { node, after, down } => {
@@ -75,6 +76,13 @@ impl World {
             }
             Fault::Wipe { node, down } => self.wipe(node, down),
         }
+    }
+
+    /// Who leads in the highest ballot; without a leader, node 0.
+    fn leader(&self) -> u16 {
+        let leads = |id: &u16| self.machines[usize::from(*id)].node().is_some_and(Node::is_leading);
+        let ballot = |id: &u16| self.machines[usize::from(*id)].node().and_then(Node::ballot);
+        (0..self.plan.n).filter(leads).max_by_key(ballot).unwrap_or(0)
     }
 
     fn tear(&mut self, node: u16, down: Micros) {

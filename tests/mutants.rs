@@ -1,0 +1,52 @@
+//! Every mistake of an implementer that we know of, made on purpose: the simulator must find each.
+//!
+//! The table (mutant, seeds until caught, by which rule) is printed by
+//! `cargo test --release -p upaxos-core --features mutants --test mutants -- --nocapture`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use upaxos_core::mutant::{self, Mutant};
+use upaxos_core::sim::{self, Plan, Rule};
+
+/// How many seeds a mutant may survive.
+const BUDGET: u64 = 12_000;
+
+/// The first seed that catches the mutant, and the rule it broke.
+fn caught(mutant: Mutant) -> Option<(u64, Rule)> {
+    mutant::activate(Some(mutant));
+    let broken = |seed| Some((seed, sim::run(&Plan::draw(seed, None)).failure?.violation.rule));
+    let caught = (0..BUDGET).find_map(broken);
+    mutant::activate(None);
+    caught
+}
+
+#[test]
+fn no_mutant_survives_its_budget_of_seeds() {
+    std::panic::set_hook(Box::new(|panic| {
+        if std::thread::current().name().is_some() {
+            eprintln!("{panic}");
+        }
+    }));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut rows = Vec::new();
+        while let Some((mutant, name)) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            rows.push((*name, caught(*mutant)));
+        }
+        rows
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let rows: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("runs catch panics")).collect()
+    });
+    let mut survivors = Vec::new();
+    println!("| mutant | seeds until caught | rule |\n| --- | --- | --- |");
+    for (_, name) in Mutant::ALL {
+        match rows.iter().find(|(row, _)| *row == name).and_then(|(_, caught)| *caught) {
+            Some((seed, rule)) => println!("| {name} | {} | {rule:?} |", seed + 1),
+            None => survivors.push(name),
+        }
+    }
+    assert!(survivors.is_empty(), "survived {BUDGET} seeds: {survivors:?}");
+}

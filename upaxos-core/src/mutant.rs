@@ -1,0 +1,78 @@
+//! Errors made on purpose, to see that the simulator finds them.
+//!
+//! Each is one classic mistake of an implementer. Without the feature `mutants`, which only tests turn on,
+//! [`is`] is `false` and the compiler removes them all. The active one is a thread's own.
+
+/// A mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "Mutant::ALL has the words")]
+pub enum Mutant {
+    SkipSync,
+    CountDuplicatePromises,
+    IgnoreAcceptedInPromises,
+    LowestBallotWins,
+    ReuseBallot,
+    IgnorePromiseOnWrite,
+    WriteRaisesNothing,
+    CountAcrossBallots,
+    HalfIsQuorum,
+    PromiseOmitsValue,
+    CountDuplicateAccepts,
+    OkOnOwnAccept,
+    OkForAnother,
+    OldPromiseCounts,
+    ForgetTags,
+    SilentAboutPrefix,
+    LostPartIsEmpty,
+    SecondIncarnation,
+    HighestSequence,
+}
+
+impl Mutant {
+    /// All of them, in words.
+    #[cfg(feature = "mutants")]
+    pub const ALL: [(Mutant, &'static str); 19] = [
+        (Mutant::SkipSync, "skip the sync"),
+        (Mutant::CountDuplicatePromises, "count duplicate promises"),
+        (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
+        (Mutant::LowestBallotWins, "take the lowest ballot's value"),
+        (Mutant::ReuseBallot, "re-use a ballot after restart"),
+        (Mutant::IgnorePromiseOnWrite, "ignore the promise on Write"),
+        (Mutant::WriteRaisesNothing, "Write does not raise the promise"),
+        (Mutant::CountAcrossBallots, "count accepts across ballots"),
+        (Mutant::HalfIsQuorum, "quorum n/2"),
+        (Mutant::PromiseOmitsValue, "promise omits the accepted value"),
+        (Mutant::CountDuplicateAccepts, "count duplicate accepts"),
+        (Mutant::OkOnOwnAccept, "OK on one's own accept"),
+        (Mutant::OkForAnother, "OK for another's value"),
+        (Mutant::OldPromiseCounts, "match an old promise to a new ballot"),
+        (Mutant::ForgetTags, "tag table not rebuilt after restart"),
+        (Mutant::SilentAboutPrefix, "promise silent about a compacted prefix"),
+        (Mutant::LostPartIsEmpty, "lost part of a promise counted as empty"),
+        (Mutant::SecondIncarnation, "a peer registers a second incarnation"),
+        (Mutant::HighestSequence, "highest sequence as the tag table"),
+    ];
+}
+
+#[cfg(feature = "mutants")]
+std::thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Makes this mistake from now on, on this thread; `None` for none.
+#[cfg(feature = "mutants")]
+pub fn activate(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
+
+/// Whether this mistake is to be made.
+#[cfg(feature = "mutants")]
+pub(crate) fn is(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Never.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn is(_: Mutant) -> bool {
+    false
+}
