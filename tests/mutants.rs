@@ -9,7 +9,7 @@ use upaxos_core::mutant::{self, Mutant};
 use upaxos_core::sim::{self, Plan, Rule};
 
 /// How many seeds a mutant may survive.
-const BUDGET: u64 = 12_000;
+const BUDGET: u64 = 20_000;
 
 /// The first seed that catches the mutant, and the rule it broke.
 fn caught(mutant: Mutant) -> Option<(u64, Rule)> {
