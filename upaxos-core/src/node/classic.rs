@@ -16,7 +16,7 @@ const RETRY_MAX: Micros = Micros::from_millis(1_000);
 const RANK_STEP: Micros = Micros::from_millis(30);
 
 /// The proposer.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Classic {
     me: NodeId,
     group: Group,
@@ -35,7 +35,7 @@ pub struct Classic {
     is_catching_up: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
     instance: Instance,
     ballot: Ballot,
