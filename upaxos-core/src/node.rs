@@ -20,6 +20,7 @@ mod requests;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use acceptor::Acceptor;
 use classic::{Classic, Wrote};
@@ -40,7 +41,7 @@ use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering, Tag, Valu
 use crate::wire::{Beat, Boot, Dialect, Line, Message, Stance};
 
 /// The one pace that all others follow from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// The interval between two signs of life.
     pub beat: Micros,
@@ -82,7 +83,7 @@ pub struct Config {
 }
 
 /// What came in and was dropped, by reason. Monotone. `Display` names the reasons that occurred.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Dropped {
     /// From an id that is no member.
     pub strangers: u64,
@@ -114,7 +115,7 @@ impl fmt::Display for Dropped {
 }
 
 /// A member of the group, in this life.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     id: NodeId,
     n: u16,
@@ -142,6 +143,16 @@ pub struct Node {
     /// Whose lost disk was reported.
     warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,
+}
+
+/// Of what decides what this node will say, not of how soon it will answer and repair: a search over states
+/// may take nodes for one that differ in nothing else.
+impl Hash for Node {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
+        (&self.acceptor, &self.learner, &self.leader, &self.classic).hash(to);
+        (&self.history, &self.requests).hash(to);
+    }
 }
 
 impl Node {
@@ -260,9 +271,13 @@ impl Node {
 
     fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
         let runs = self.leader.ballot().is_some();
-        if !self.identity.may_vote() || !self.election.should_run(runs, &self.group, now) {
-            return;
+        if self.identity.may_vote() && self.election.should_run(runs, &self.group, now) {
+            self.run(now, out);
         }
+    }
+
+    /// Raises a ballot of this node's own.
+    fn run(&mut self, now: Micros, out: &mut Outbox) {
         let above = self.election.ballot().max(self.acceptor.highest_promise());
         let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
         let reused =
@@ -275,6 +290,15 @@ impl Node {
         self.leader.start(ballot, self.learner.learned(), now, out);
         let first = self.learner.learned().next();
         self.acceptor.on_propose_all(first, ballot, self.durable, out);
+    }
+
+    /// Raises a ballot unless one runs, whoever leads and whatever the clock says: a wrong guess of the
+    /// election may cost time, never agreement. A door for model checks, which have no clock.
+    #[doc(hidden)]
+    pub fn run_unasked(&mut self, now: Micros, out: &mut Outbox) {
+        if self.identity.may_vote() && self.leader.ballot().is_none() {
+            self.run(now, out);
+        }
     }
 
     /// Ends a candidacy that gets nowhere, so that the next in rank may try.

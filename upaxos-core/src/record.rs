@@ -26,7 +26,7 @@ use crate::types::{Ballot, Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Boot, Dialect, ParseError};
 
 /// One fact, durable once its block is synced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are the letters of the module's table")]
 pub enum Record {
     Start { start: u64, boot: u64 },

@@ -54,7 +54,7 @@ impl Ballot {
 }
 
 /// How round and owner share a ballot's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Numbering {
     /// `round * 65536 + id`: room for every id that a group may ever have.
     Standard,
@@ -95,7 +95,7 @@ impl Numbering {
 }
 
 /// The members that govern an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     /// The instance that chose this group.
     pub epoch: Epoch,
@@ -126,7 +126,7 @@ impl Group {
 
 /// The set of members that said the same thing. A set, because the network repeats itself: a vote
 /// counts once per sender ("Paxos Made Simple" 2.2 asks for a majority of *acceptors*).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Votes(BTreeSet<NodeId>);
 
 impl Votes {
@@ -254,7 +254,7 @@ pub struct Tag {
 }
 
 /// A [`Tag`] as a request carries it: with the client's word on what it no longer asks about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tagged {
     /// Which request.
     pub tag: Tag,

@@ -64,7 +64,7 @@ pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape}
 use crate::types::{Ballot, Instance, MAX_VALUE, NodeId, Tagged, Value};
 
 /// Which grammar a group speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// Everything in the table; values escaped.
     Extended,
@@ -73,7 +73,7 @@ pub enum Dialect {
 }
 
 /// One line, of a client or of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Line {
     /// From somebody who asks.
     Client(Request),
@@ -82,7 +82,7 @@ pub enum Line {
 }
 
 /// What a client says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// `Request 0 V`, at least once.
     Write(Value),
@@ -101,7 +101,7 @@ pub enum Request {
 }
 
 /// What a node says. The variants keep the spelling of the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are the letters of the module's table")]
 pub enum Message {
     Propose { instance: Instance, ballot: Ballot },
@@ -130,7 +130,7 @@ pub enum Message {
 }
 
 /// Which life of which data directory is speaking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Boot {
     /// The random number that the directory was made with.
     pub incarnation: u64,
@@ -141,7 +141,7 @@ pub struct Boot {
 }
 
 /// `S Beat N C K B P L R H`: a small sign of life, in regular intervals.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Beat {
     /// N: the size of the first group, which must be the same everywhere.
     pub n: u16,
@@ -158,7 +158,7 @@ pub struct Beat {
 }
 
 /// What a node does about the highest ballot it knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stance {
     /// The ballot is its own and phase 1 is done; it has two-way links with a quorum.
     Leads,

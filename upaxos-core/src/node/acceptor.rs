@@ -21,7 +21,7 @@ const ANSWER_BYTES: usize = 1 << 20;
 pub const MAX_OPEN_BYTES: usize = 64 << 20;
 
 /// The acceptor's durable word.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     classic: bool,
     /// For all instances: enough, and stronger than one per instance.

@@ -16,7 +16,7 @@ const RETRY_MAX: Micros = Micros::from_millis(1_000);
 const RANK_STEP: Micros = Micros::from_millis(30);
 
 /// The proposer.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Classic {
     me: NodeId,
     group: Group,
@@ -36,7 +36,7 @@ pub struct Classic {
 }
 
 /// Whose value a node wrote in a round of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wrote {
     /// What it wanted itself.
     Own,
@@ -44,7 +44,7 @@ pub enum Wrote {
     Found,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
     instance: Instance,
     ballot: Ballot,

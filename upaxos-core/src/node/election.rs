@@ -11,7 +11,7 @@ use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering};
 use crate::wire::{Beat, Stance};
 
 /// What this node knows of ballots and links.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Election {
     me: NodeId,
     numbering: Numbering,
@@ -23,7 +23,7 @@ pub struct Election {
     missing_since: Option<Micros>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     heard_at: Option<Micros>,
     beat_at: Option<Micros>,

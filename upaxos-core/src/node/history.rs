@@ -12,7 +12,7 @@ use crate::types::{Instance, Tag, Tagged, Value};
 use crate::wire::Dialect;
 
 /// The learned prefix and what it means.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct History {
     dialect: Dialect,
     values: Vec<Value>,
@@ -23,7 +23,7 @@ pub struct History {
 }
 
 /// What one client has had done.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Session {
     /// Below it everything is settled, and nothing will be done again.
     floor: u64,

@@ -16,7 +16,7 @@ use crate::types::{Group, Micros, NodeId, Votes};
 use crate::wire::{Boot, Message};
 
 /// This node's identity, and what it remembers of its peers'.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     me: NodeId,
     boot: Boot,
@@ -30,7 +30,7 @@ pub struct Identity {
     complain_at: Micros,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Standing {
     Waiting,
     Votes,

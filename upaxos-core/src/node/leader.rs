@@ -30,14 +30,14 @@ const RETRANSMIT: usize = 256;
 const MAX_PROMISED_BYTES: usize = 2 * MAX_OPEN_BYTES;
 
 /// This node's own ballot, if it runs one.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
     ballot: Option<Ballot>,
     phase: Phase,
     round_trip: Micros,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Idle,
     Preparing(Preparing),
@@ -45,7 +45,7 @@ enum Phase {
 }
 
 /// Phase 1: which acceptors have promised what.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Preparing {
     first: Instance,
     /// The highest durably learned prefix that any promise named: to be learned before phase 2.
@@ -60,7 +60,7 @@ struct Preparing {
 
 /// What one acceptor has promised: the ranges in which it accepted nothing, and what it did accept.
 /// What no line of it mentioned, was lost perhaps, and covers nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Coverage {
     empty: BTreeMap<Instance, Option<Instance>>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
@@ -70,7 +70,7 @@ struct Coverage {
 }
 
 /// Phase 2.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leading {
     next: Instance,
     flights: BTreeMap<Instance, Flight>,
@@ -79,7 +79,7 @@ struct Leading {
 }
 
 /// A value that this leader has written, and that is not learned yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
     /// What was written.
     pub value: Value,

@@ -24,7 +24,7 @@ impl Count {
 }
 
 /// What is chosen above the learned prefix, as far as this node has heard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Learner {
     learned: Instance,
     tallies: BTreeMap<Instance, Tally>,
@@ -32,13 +32,13 @@ pub struct Learner {
     bytes: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Tally {
     ballots: BTreeMap<Ballot, Count>,
     chosen: Option<Value>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Count {
     value: Option<Value>,
     votes: Votes,

@@ -29,7 +29,7 @@ const TOLD_LATELY: Micros = Micros::from_millis(40);
 const MAX_OWED: usize = 64;
 
 /// What this node asks for, and what it has been asked.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repair {
     ask_at: Option<Micros>,
     retry_after: Micros,

@@ -28,7 +28,7 @@ const PATIENCE: Micros = Micros::from_millis(10_000);
 const ANSWER_STEP: Micros = Micros::from_millis(20);
 
 /// A request that ends in a value of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
     /// `Request 0 V`.
     Write(Value),
@@ -85,7 +85,7 @@ impl Wanted {
 /// A place in the queue; lower is earlier.
 type Place = i64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     wanted: Wanted,
     since: Micros,
@@ -95,7 +95,7 @@ struct Waiting {
 }
 
 /// What a request is found by: its tag or, where it has none, its words.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key {
     Tag(Tag),
     Write(Value),
@@ -123,7 +123,7 @@ impl Key {
 }
 
 /// Which answer is owed: what an overheard one is recognised by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum About {
     /// An instance: `OK`, `NotYet`.
     Instance(Instance),
@@ -134,7 +134,7 @@ pub enum About {
 }
 
 /// The queues.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requests {
     timing: Timing,
     waiting: BTreeMap<Place, Waiting>,

@@ -187,7 +187,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether a header can begin here: it follows a line, a hole, or a damaged sector. Not just
-    /// anywhere, because a client may put the text of a header into a value.
+    /// anywhere, because a client may put the text of a header into a value. Behind a zero byte, or where
+    /// a sector begins, such a text still passes, if its checksum fits the records after it: then a torn
+    /// tail is taken for damage, and a start is refused that need not be; nothing is ever cut for it.
     fn may_begin_at(&self, at: usize) -> bool {
         at == self.at || at.is_multiple_of(SECTOR_BYTES) || matches!(self.bytes[at - 1], b'\n' | 0)
     }

@@ -216,6 +216,16 @@ fn header_text_inside_a_value_is_no_evidence_of_a_block() {
 }
 
 #[test]
+fn a_forged_header_behind_a_zero_byte_refuses_a_start_and_cuts_nothing() {
+    let mut fake = Vec::new();
+    seal(&mut Chain::new(1), b"b\n", &mut fake);
+    let body = [b"accept 1 2 \0".as_slice(), &fake].concat();
+    let (mut bytes, _) = log(&[body]);
+    bytes[0] ^= 1;
+    assert!(is_damaged_at(scan(&bytes).1, 0));
+}
+
+#[test]
 fn a_scan_resumes_where_another_stopped() {
     let (bytes, starts) = three();
     let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED));
