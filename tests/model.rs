@@ -465,5 +465,5 @@ fn a_leader_that_comes_back_finds_what_others_wrote() {
 #[test]
 fn a_part_of_a_datagram_says_no_more_than_it_says() {
     let ci = Size { runs: [1, 1], crashes: 0, packet: 1, asides: false, steps: 8 };
-    check("parts", ci, Size { steps: 12, ..ci });
+    check("parts", ci, Size { steps: 11, ..ci });
 }

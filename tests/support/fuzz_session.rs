@@ -1,0 +1,343 @@
+//! A session of one node with whatever the bytes say: peers that lie, power that fails, time that passes.
+//!
+//! The bytes are text. The first line says who the node is: `N ID`, then `classic` or `alone` (nobody
+//! remembers its identity) if wanted. Each further line is a line of the wire; an empty one ends a datagram,
+//! and so does a line that begins with `!`:
+//!
+//! | line | does |
+//! | --- | --- |
+//! | `!wait MS` | time passes |
+//! | `!beats` | every peer is heard, and hears the node |
+//! | `!run` | the node finds itself without a leader until it runs, or for a while |
+//! | `!restart` | power fails when nothing is under way |
+//! | `!crash` | power fails after the next datagram, before its sync |
+//!
+//! Checked is what the node says: its votes, its writes, its records. What it learns is what it is told,
+//! true or not; a group whose members lie agrees on nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
+use upaxos_core::record::Record;
+use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Value};
+use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
+
+/// What one step may say, in lines of all lanes and in bytes of their values.
+const MAX_STEP_LINES: usize = 70_000;
+const MAX_STEP_BYTES: usize = 8 << 20;
+/// What a node may hold, as the text of its debug form, after a session of a few kilobytes.
+const MAX_STATE_TEXT: usize = 96 << 20;
+/// How many steps a session has at most, and how often it ticks while it waits.
+const MAX_STEPS: usize = 150;
+const MAX_TICKS: usize = 12;
+
+/// Any sequence of lines, in either dialect.
+pub fn session(data: &[u8]) {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let mut session = Session::new(&String::from_utf8_lossy(lines.next().unwrap_or_default()));
+    let mut datagram: Vec<u8> = Vec::new();
+    for line in lines.take(MAX_STEPS) {
+        if line.is_empty() || line.starts_with(b"!") {
+            session.hear(&std::mem::take(&mut datagram));
+            session.obey(&String::from_utf8_lossy(line));
+        } else {
+            datagram.extend_from_slice(line);
+            datagram.push(b'\n');
+        }
+    }
+    session.hear(&datagram);
+    session.restart();
+    session.must_be_bounded();
+}
+
+struct Session {
+    id: u16,
+    n: u16,
+    classic: bool,
+    /// Whether its peers remember it.
+    is_known: bool,
+    node: Node,
+    now: Micros,
+    life: u64,
+    crash_next: bool,
+    volatile: Vec<Record>,
+    durable: Vec<Record>,
+    said: Said,
+}
+
+/// What this node has said and made durable, over all its lives.
+#[derive(Default)]
+struct Said {
+    /// The highest ballot voted in: in each instance for a classic node, else under instance 0.
+    voted: BTreeMap<Instance, Ballot>,
+    written: BTreeMap<(Instance, Ballot), Value>,
+    promised: BTreeMap<(Instance, Ballot), ()>,
+    accepted: BTreeMap<(Instance, Ballot), Value>,
+    /// What the durable records say was learned.
+    learned: Instance,
+}
+
+impl Session {
+    fn new(line: &str) -> Session {
+        let mut words = line.split(' ');
+        let n = words.next().and_then(|word| word.parse().ok()).unwrap_or(3u16).clamp(1, 7);
+        let id = words.next().and_then(|word| word.parse().ok()).unwrap_or(0u16) % n;
+        let flags: Vec<_> = words.collect();
+        let classic = flags.contains(&"classic");
+        let config = config(n, id, classic);
+        let mut session = Session {
+            id,
+            n,
+            classic,
+            is_known: !flags.contains(&"alone"),
+            node: Recovery::new(config).finish(0, 0),
+            now: Micros(0),
+            life: 0,
+            crash_next: false,
+            volatile: Vec::new(),
+            durable: Vec::new(),
+            said: Said::default(),
+        };
+        session.restart();
+        session
+    }
+
+    fn dialect(&self) -> Dialect {
+        if self.classic { Dialect::Classic } else { Dialect::Extended }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = u16> + use<> {
+        let id = self.id;
+        (0..self.n).filter(move |peer| *peer != id)
+    }
+
+    fn obey(&mut self, order: &str) {
+        let mut words = order.split(' ');
+        match words.next() {
+            Some("!wait") => {
+                let ms = words.next().and_then(|ms| ms.parse().ok()).unwrap_or(100u64);
+                self.wait(Micros::from_millis(ms.min(30_000)));
+            }
+            Some("!beats") => self.beats(),
+            Some("!run") => {
+                for _ in 0..MAX_TICKS {
+                    self.now = self.now + Micros::from_millis(50);
+                    self.beats();
+                    self.hear(b"");
+                }
+            }
+            Some("!restart") => self.restart(),
+            Some("!crash") => self.crash_next = true,
+            _ => {}
+        }
+    }
+
+    fn wait(&mut self, length: Micros) {
+        let end = self.now + length;
+        for _ in 0..MAX_TICKS {
+            self.now = self.node.deadline(self.now).max(self.now + Micros::from_millis(1)).min(end);
+            self.hear(b"");
+            if self.now == end {
+                return;
+            }
+        }
+        self.now = end;
+        self.hear(b"");
+    }
+
+    fn beats(&mut self) {
+        let (n, id) = (self.n, self.id);
+        for peer in self.peers() {
+            let beat = format!("{peer} Beat {n} {} 1 {} - 0 waits {id}", 1_000 + peer, 500 + peer);
+            self.hear(beat.as_bytes());
+        }
+    }
+
+    /// Begins another life with what is durable.
+    fn restart(&mut self) {
+        let before: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.reads(Instance(i))).collect();
+        let mut recovery = Recovery::new(config(self.n, self.id, self.classic));
+        for record in &self.durable {
+            recovery.take(record).expect("its own records follow from each other");
+        }
+        self.life += 1;
+        self.crash_next = false;
+        self.volatile.clear();
+        self.node = recovery.finish(1_000 + u64::from(self.id), self.life);
+        assert_eq!(self.node.learned(), self.said.learned, "what is durable is learned after a restart");
+        let after: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.reads(Instance(i))).collect();
+        assert!(self.life == 1 || before == after, "what was learned reads the same after a restart");
+        let mut out = Outbox::new(NodeId(self.id));
+        self.node.start(self.now, &mut out);
+        self.finish(out);
+        if self.is_known && !self.classic {
+            let (id, n, boot) = (self.id, self.n, self.node.boot().boot);
+            for peer in self.peers() {
+                let (incarnation, peer_boot) = (1_000 + peer, 500 + peer);
+                self.hear(format!("{peer} Register {n} {incarnation} 1 {peer_boot}").as_bytes());
+                self.hear(format!("{peer} Registered {id} {boot}").as_bytes());
+            }
+        }
+    }
+
+    /// A datagram arrives, or just time has passed.
+    fn hear(&mut self, datagram: &[u8]) {
+        let mut out = Outbox::new(NodeId(self.id));
+        for line in wire::lines(datagram, self.dialect()).flatten() {
+            self.node.handle(self.now, line, &mut out);
+        }
+        self.node.tick(self.now, &mut out);
+        self.finish(out);
+    }
+
+    fn finish(&mut self, mut out: Outbox) {
+        let crashes = std::mem::take(&mut self.crash_next);
+        loop {
+            must_be_few(&out);
+            out.early.iter().for_each(|line| self.said.on_early(line, self.classic));
+            self.volatile.append(&mut out.records);
+            if crashes {
+                return self.restart();
+            }
+            if !out.needs_sync() {
+                return;
+            }
+            for record in self.volatile.drain(..) {
+                self.said.on_durable(&record);
+                self.durable.push(record);
+            }
+            let sent = std::mem::take(&mut out.after_sync);
+            sent.iter().for_each(|line| self.said.on_late(line, self.classic));
+            out.clear();
+            self.node.synced(self.now, &sent, &mut out);
+        }
+    }
+
+    /// What a few kilobytes cost is bounded, whatever they say.
+    fn must_be_bounded(&self) {
+        let mut room = Room(MAX_STATE_TEXT);
+        assert!(write!(room, "{:?}", self.node).is_ok(), "the node holds too much");
+    }
+}
+
+impl Said {
+    fn on_durable(&mut self, record: &Record) {
+        match record {
+            Record::PromiseAll { ballot } => drop(self.promised.insert((Instance(0), *ballot), ())),
+            Record::Promise { instance, ballot } => drop(self.promised.insert((*instance, *ballot), ())),
+            Record::Accept { instance, ballot, value } => {
+                let before = self.accepted.insert((*instance, *ballot), value.clone());
+                assert!(before.is_none_or(|before| before == *value), "accepted twice: {record}");
+            }
+            Record::Chosen { first, last, .. } => {
+                assert_eq!(*first, self.learned.next(), "{record}");
+                self.learned = *last;
+            }
+            Record::Learn { instance, .. } => {
+                assert_eq!(*instance, self.learned.next(), "{record}");
+                self.learned = *instance;
+            }
+            _ => {}
+        }
+    }
+
+    /// A line that may be sent before the sync: it claims nothing that is not durable.
+    fn on_early(&mut self, line: &Line, classic: bool) {
+        let Line::Node(_, message) = line else { return };
+        match message {
+            Message::Promise { .. }
+            | Message::PromiseNone { .. }
+            | Message::Accept { .. }
+            | Message::Accepts { .. }
+            | Message::Registered { .. } => panic!("{line} does not wait for the sync"),
+            Message::Write { instance, ballot, value } => {
+                self.must_own(*instance, *ballot, classic, line);
+                let known = self.written.entry((*instance, *ballot)).or_insert_with(|| value.clone());
+                assert_eq!(known, value, "one value per ballot and instance: {line}");
+            }
+            Message::Propose { instance, ballot } => self.must_own(*instance, *ballot, classic, line),
+            Message::ProposeAll { first, ballot } => self.must_own(*first, *ballot, classic, line),
+            Message::Beat(Beat { learned, .. }) => assert!(*learned <= self.learned, "{line}"),
+            _ => {}
+        }
+    }
+
+    fn must_own(&self, instance: Instance, ballot: Ballot, classic: bool, line: &Line) {
+        let place = if classic { instance } else { Instance(0) };
+        assert!(
+            self.promised.contains_key(&(place, ballot)),
+            "a ballot is durable before it is used: {line}"
+        );
+    }
+
+    /// A line that waited for the sync: its claim is durable, and no vote is below an earlier one.
+    fn on_late(&mut self, line: &Line, classic: bool) {
+        let Line::Node(_, message) = line else { return };
+        match message {
+            Message::Promise { instance, ballot, accepted } => {
+                self.on_vote(*instance, *ballot, classic, line);
+                let is_own = accepted.as_ref().is_some_and(|(at, _)| at == ballot);
+                let last = self.accepted_below(*ballot, *instance, *instance).next_back();
+                let last = last.map(|((_, at), value)| (*at, value.clone()));
+                assert!(is_own || last == *accepted, "not what it accepted last: {line}");
+            }
+            Message::PromiseNone { first, last, ballot, learned } => {
+                self.on_vote(*first, *ballot, classic, line);
+                let last = last.unwrap_or(Instance(u64::MAX));
+                assert!(self.accepted_below(*ballot, *first, last).next().is_none(), "it hides: {line}");
+                assert!(*learned <= self.learned, "{line}");
+            }
+            Message::Accepts { first, last, ballot } => {
+                for instance in (first.0..=last.0).map(Instance) {
+                    self.on_vote(instance, *ballot, classic, line);
+                    assert!(self.accepted.contains_key(&(instance, *ballot)), "not durable: {line}");
+                }
+            }
+            Message::Accept { instance, ballot, value } => {
+                self.on_vote(*instance, *ballot, classic, line);
+                assert_eq!(self.accepted.get(&(*instance, *ballot)), Some(value), "{line}");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_vote(&mut self, instance: Instance, ballot: Ballot, classic: bool, line: &Line) {
+        let place = if classic { instance } else { Instance(0) };
+        let highest = self.voted.entry(place).or_insert(ballot);
+        assert!(*highest <= ballot, "{line}, after a vote in {highest}");
+        *highest = ballot;
+    }
+
+    fn accepted_below(
+        &self,
+        ballot: Ballot,
+        first: Instance,
+        last: Instance,
+    ) -> impl DoubleEndedIterator<Item = (&(Instance, Ballot), &Value)> {
+        let range = (first, Ballot::first_epoch(0))..=(last, Ballot::first_epoch(u64::MAX));
+        self.accepted.range(range).filter(move |((_, at), _)| *at < ballot)
+    }
+}
+
+fn config(n: u16, id: u16, classic: bool) -> Config {
+    Config { id: NodeId(id), n, classic, timing: Timing::default() }
+}
+
+fn must_be_few(out: &Outbox) {
+    let lines = out.early.len() + out.after_sync.len() + out.records.len() + out.events.len();
+    assert!(lines <= MAX_STEP_LINES, "{lines} effects of one step");
+    let sent = out.early.iter().chain(&out.after_sync);
+    let bytes: usize = sent.map(|line| line.to_bytes(Dialect::Extended).len()).sum();
+    assert!(bytes <= MAX_STEP_BYTES, "{bytes} bytes said in one step");
+}
+
+/// Counts what is written to it, and refuses more than there is room for.
+struct Room(usize);
+
+impl Write for Room {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 = self.0.checked_sub(text.len()).ok_or(fmt::Error)?;
+        Ok(())
+    }
+}
