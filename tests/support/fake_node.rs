@@ -1,6 +1,8 @@
 //! A node that only answers: no group, no disk. It lets the client programs be tested alone.
 
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -168,4 +170,37 @@ impl Life {
         let line = Line::Node(NodeId(0), message).to_bytes(Dialect::Extended);
         self.socket.send(&[line]).expect("send");
     }
+}
+
+/// Runs a client program with the node as its group, and feeds it `input`.
+pub fn run(program: &str, node: &FakeNode, args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(["--transport", "udp", "-p", &node.port.to_string()])
+        .args(args)
+        .env_remove("UPAXOS_ADDRESS")
+        .env_remove("UPAXOS_INTERFACE")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the program");
+    let fed = child.stdin.take().expect("piped").write_all(input);
+    // A program that has what it needs in its arguments may end without reading.
+    assert!(
+        fed.is_ok() || fed.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe),
+        "its input can be written"
+    );
+    child.wait_with_output().expect("the program ends")
+}
+
+pub fn status(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"))
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -1,40 +1,16 @@
 //! The program without a terminal, as scripts run it, against a fake node over UDP on loopback.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 #[path = "../../tests/support/fake_node.rs"]
 mod fake_node;
 
-use fake_node::{FakeNode, Manners};
+use fake_node::{FakeNode, Manners, status, stderr, stdout};
 use upaxos_core::wire::Stance;
 
 fn run(node: &FakeNode, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_upaxos-repl"))
-        .args(["--transport", "udp", "-p", &node.port.to_string()])
-        .args(args)
-        .env_remove("UPAXOS_ADDRESS")
-        .env_remove("UPAXOS_INTERFACE")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start upaxos-repl");
-    // A program that reads none of it may have ended already.
-    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    child.wait_with_output().expect("upaxos-repl ends")
-}
-
-fn status(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"))
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    fake_node::run(env!("CARGO_BIN_EXE_upaxos-repl"), node, args, input.as_bytes())
 }
 
 const SCRIPT: &str = "# a comment\nRequest 0 one\n\nRequest 0 \"a\\nb\"\nRequest 0\nRequest 1\n";

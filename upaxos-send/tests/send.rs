@@ -1,45 +1,16 @@
 //! The program as its users run it, against a fake node over UDP on loopback.
 
-use std::io::{ErrorKind, Write};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 #[path = "../../tests/support/fake_node.rs"]
 mod fake_node;
 
-use fake_node::{FakeNode, Manners};
+use fake_node::{FakeNode, Manners, status, stderr, stdout};
 use upaxos_core::wire::Stance;
 
 fn run(node: &FakeNode, args: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_upaxos-send"))
-        .args(["--transport", "udp", "-p", &node.port.to_string()])
-        .args(args)
-        .env_remove("UPAXOS_ADDRESS")
-        .env_remove("UPAXOS_INTERFACE")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start upaxos-send");
-    let fed = child.stdin.take().expect("piped").write_all(input);
-    // A program that has its message in its arguments may end without reading.
-    assert!(
-        fed.is_ok() || fed.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe),
-        "its input can be written"
-    );
-    child.wait_with_output().expect("upaxos-send ends")
-}
-
-fn status(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("killed: {output:?}"))
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    fake_node::run(env!("CARGO_BIN_EXE_upaxos-send"), node, args, input)
 }
 
 #[test]
