@@ -1,0 +1,104 @@
+//! From a seed to a plan: the odds of everything that can go wrong.
+//!
+//! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
+
+use super::{Class, Fault, LEADER, Plan, Planned, Rates, Topology};
+use crate::sim::chance::{Chance, Stream};
+use crate::types::Micros;
+
+impl Plan {
+    /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
+    pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
+        let mut chance = Chance::new(seed, Stream::Plan);
+        let drawn = [3, 3, 3, 3, 5, 5, 4, 6, 7, 2][chance.below(10) as usize];
+        let n = nodes.unwrap_or(drawn);
+        let classes = draw_classes(&mut chance);
+        let mut rate = |class, most| {
+            let rate = chance.between(most / 50, most);
+            if classes.contains(&class) { rate } else { 0 }
+        };
+        let rates = Rates {
+            loss: rate(Class::Loss, 400_000),
+            duplicates: rate(Class::Duplication, 400_000),
+            replays: rate(Class::Replay, 500_000),
+            corruption: rate(Class::Corruption, 100_000),
+            delay: rate(Class::Delay, 250_000),
+        };
+        let has_skew = classes.contains(&Class::Skew);
+        let skew = (0..n).map(|_| if has_skew { chance.between(0, 200_000) as i64 - 100_000 } else { 0 });
+        let skew = skew.collect();
+        let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
+        let peace = if chance.hits(300_000) { Micros(0) } else { ms(&mut chance, 0, 700) };
+        // The larger a group, the more is said in a second.
+        let chaos = ms(&mut chance, 800, 3_000);
+        let per_node = |length: Micros| Micros(length.0 * 7 / (u64::from(n) + 4));
+        let (peace, chaos) = (per_node(peace), per_node(chaos));
+        let beat = ms(&mut chance, 15, 100);
+        let think = ms(&mut chance, 60, 600);
+        let mut faults = Vec::new();
+        for class in classes {
+            let many =
+                if matches!(class, Class::Crash | Class::TornWrite | Class::Partition) { 8 } else { 4 };
+            for _ in 0..=chance.below(many) {
+                let fault = draw_fault(class, n, &mut chance);
+                let at = Micros(chance.below(chaos.0));
+                faults.extend(fault.map(|fault| Planned { number: 0, at, fault }));
+            }
+        }
+        faults.sort_by_key(|planned| planned.at);
+        faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
+        Plan { seed, n, peace, chaos, beat, think, rates, skew, faults }
+    }
+}
+
+fn draw_classes(chance: &mut Chance) -> Vec<Class> {
+    let mut classes = Class::ALL.map(|(class, _)| class);
+    chance.shuffle(&mut classes);
+    let most = if chance.hits(500_000) { 2 } else { classes.len() as u64 };
+    let count = chance.between(u64::from(most == 2), most) as usize;
+    let mut chosen = classes[..count].to_vec();
+    chosen.sort();
+    chosen
+}
+
+fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
+    let node = chance.below(u64::from(n)) as u16;
+    let node = if chance.hits(400_000) { LEADER } else { node };
+    let down = Micros::from_millis(if chance.hits(300_000) { chance.below(20) } else { chance.below(900) });
+    let longest = if chance.hits(500_000) { 300 } else { 1_500 };
+    let length = Micros::from_millis(chance.between(20, longest));
+    Some(match class {
+        Class::Crash => Fault::Crash { node, after: chance.below(12), down },
+        Class::TornWrite => Fault::TornWrite { node, down },
+        Class::SyncError => Fault::SyncError { node, down },
+        Class::SlowSync => {
+            let each = Micros::from_millis(chance.between(5, 600));
+            Fault::SlowSync { node, each, length }
+        }
+        Class::Pause => Fault::Pause { node, length },
+        Class::Partition if chance.hits(150_000) => {
+            let mut goes: Vec<u16> = (0..n).collect();
+            chance.shuffle(&mut goes);
+            goes.truncate(chance.between(1, u64::from(n)) as usize);
+            let mut comes = goes.clone();
+            chance.shuffle(&mut comes);
+            Fault::SwizzleClog { goes, comes, step: Micros::from_millis(chance.between(10, 200)) }
+        }
+        Class::Partition => Fault::Cut { topology: draw_topology(node, n, chance), length },
+        Class::Wipe => Fault::Wipe { node, down },
+        _ => return None,
+    })
+}
+
+fn draw_topology(node: u16, n: u16, chance: &mut Chance) -> Topology {
+    let mask = chance.below(1 << n.min(32));
+    match chance.below(7) {
+        0 => Topology::Split(mask),
+        1 => Topology::OneWay(mask),
+        2 => Topology::QuorumLoss(node),
+        3 => Topology::Constrained(chance.below(u64::from(n)) as u16, node),
+        4 => Topology::Chained(node),
+        5 => Topology::Alone(node),
+        _ => Topology::Any(chance.below(u64::MAX) & chance.below(u64::MAX)),
+    }
+}
