@@ -3,7 +3,7 @@
 use super::*;
 use crate::record::Record;
 use crate::types::Tag;
-use crate::wire::{self, Dialect};
+use crate::wire::{self, Dialect, Line};
 
 /// Judges of three nodes, to whom clients 7 and an untagged one have said what they want.
 struct Court(Judges);
