@@ -1,0 +1,209 @@
+//! One turn of a node, exactly as the daemon's loop makes it: queue, handle, tick, send early, append,
+//! sync, send, count own votes; with a place to crash between any two of these effects.
+
+use super::{DATAGRAM, Next, World};
+use crate::mutant::{self, Mutant};
+use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use crate::sim::judges::Rule;
+use crate::sim::machine::State;
+use crate::sim::network::Datagram;
+use crate::types::{Instance, Micros, NodeId};
+use crate::wire::{Dialect, Line, Message, Packer};
+
+impl World {
+    /// One turn of the daemon's loop: all that came in, then the clock.
+    pub(super) fn wake(&mut self, id: u16) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.wake_at != self.now {
+            return;
+        }
+        machine.wake_at = Micros(u64::MAX);
+        if machine.paused_until > self.now {
+            return self.wake_at(id, Micros(0));
+        }
+        let State::Waits(mut node) = std::mem::replace(&mut machine.state, State::Down) else {
+            unreachable!("only a node that waits is woken");
+        };
+        self.seen.events += 1;
+        let clock = machine.clock(self.now);
+        let mut out = Outbox::new(NodeId(id));
+        for datagram in machine.queue.drain(..) {
+            datagram.lines.iter().for_each(|line| node.handle(clock, line.clone(), &mut out));
+        }
+        node.tick(clock, &mut out);
+        self.act(id, node, out);
+    }
+
+    /// What is done before a sync, and the sync's beginning.
+    fn act(&mut self, id: u16, node: Box<Node>, out: Outbox) {
+        self.note(id, &out.events);
+        out.records.iter().for_each(|record| self.judges.on_record(id, record));
+        if self.crashes(id) || self.crashes_while_sending(id, &out.early) {
+            return;
+        }
+        let machine = &mut self.machines[usize::from(id)];
+        out.records.iter().for_each(|record| machine.disk.append(record));
+        if self.crashes(id) {
+            return;
+        }
+        if !out.needs_sync() {
+            return self.rest(id, node);
+        }
+        let machine = &mut self.machines[usize::from(id)];
+        machine.disk.begin_sync();
+        let (each, until) = machine.slow_sync;
+        let slow = if self.now < until { each } else { Micros(0) };
+        let tears = machine.tears.take();
+        machine.state = State::Syncs(node, out);
+        if let Some(down) = tears {
+            return self.crash(id, down);
+        }
+        if self.crashes(id) {
+            return;
+        }
+        let life = self.machines[usize::from(id)].life;
+        let at = self.now + slow + Micros(self.disk_chance.between(80, 900));
+        self.at(at, Next::Synced(id, life));
+    }
+
+    /// The sync is done: what waited for it follows.
+    pub(super) fn synced(&mut self, id: u16, life: u64) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.life != life || !matches!(machine.state, State::Syncs(..)) {
+            return;
+        }
+        if machine.paused_until > self.now {
+            let at = machine.paused_until;
+            return self.at(at, Next::Synced(id, life));
+        }
+        if let Some(down) = machine.sync_fails.take() {
+            self.seen.failed_syncs += 1;
+            return self.crash(id, down);
+        }
+        self.seen.events += 1;
+        let skips = mutant::is(Mutant::SkipSync);
+        let durable = if skips { Vec::new() } else { machine.disk.end_sync() };
+        let State::Syncs(mut node, mut out) = std::mem::replace(&mut machine.state, State::Down) else {
+            unreachable!("it was looked at above");
+        };
+        durable.iter().for_each(|record| self.judges.on_durable(id, record));
+        let sent = std::mem::take(&mut out.after_sync);
+        if self.crashes(id) || self.crashes_while_sending(id, &sent) {
+            return;
+        }
+        out.clear();
+        let clock = self.machines[usize::from(id)].clock(self.now);
+        node.synced(clock, &sent, &mut out);
+        self.act(id, node, out);
+    }
+
+    fn rest(&mut self, id: u16, node: Box<Node>) {
+        let machine = &mut self.machines[usize::from(id)];
+        let deadline = machine.when(node.deadline(machine.clock(self.now)));
+        let waits = !machine.queue.is_empty();
+        machine.state = State::Waits(node);
+        let soonest = self.now + Micros(50);
+        self.wake_at(id, if waits { soonest } else { deadline.max(soonest) });
+    }
+
+    pub(super) fn start(&mut self, id: u16, life: u64) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.life != life || !matches!(machine.state, State::Down) {
+            return;
+        }
+        machine.begin_life(self.now);
+        let opened = match machine.disk.open() {
+            Ok(opened) => opened,
+            Err(error) => {
+                return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
+            }
+        };
+        self.seen.torn += u64::from(opened.torn_bytes > 0);
+        let config = Config {
+            id: NodeId(id),
+            n: self.plan.n,
+            classic: false,
+            timing: Timing { beat: self.plan.beat },
+        };
+        let mut recovery = Recovery::new(config);
+        for record in &opened.records {
+            if let Err(error) = recovery.take(record) {
+                return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
+            }
+        }
+        self.count += 1;
+        let mut node = recovery.finish(machine.disk.seed(), self.count);
+        self.judges.on_recovered(id, opened.records.len(), node.learned());
+        for instance in (1..=node.learned().0).map(Instance) {
+            match node.reads(instance) {
+                Some(reads) => self.judges.on_reads(id, instance, &reads),
+                None => self.judges.fail(Rule::Durability, format!("{id} lost instance {instance}")),
+            }
+        }
+        let mut out = Outbox::new(NodeId(id));
+        node.start(Micros(0), &mut out);
+        self.act(id, Box::new(node), out);
+    }
+
+    /// Ends a node at once. Of what was not synced, the disk keeps a part.
+    pub(super) fn crash(&mut self, id: u16, down: Micros) {
+        let machine = &mut self.machines[usize::from(id)];
+        self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(..)));
+        self.seen.crashes += 1;
+        machine.state = State::Down;
+        machine.queue.clear();
+        machine.crash_after = None;
+        machine.wake_at = Micros(u64::MAX);
+        let (durable, life) = (machine.disk.cut_power(&mut self.disk_chance), machine.life);
+        durable.iter().for_each(|record| self.judges.on_durable(id, record));
+        self.trace.note(self.now, id, b"crash");
+        self.at(self.now + down, Next::Start(id, life));
+    }
+
+    fn crashes(&mut self, id: u16) -> bool {
+        let down = self.machines[usize::from(id)].crashes_now();
+        if let Some(down) = down {
+            self.crash(id, down);
+        }
+        down.is_some()
+    }
+
+    fn crashes_while_sending(&mut self, id: u16, lines: &[Line]) -> bool {
+        if lines.is_empty() {
+            return false;
+        }
+        let mut packer = Packer::new(Dialect::Extended, DATAGRAM);
+        lines.iter().for_each(|line| packer.push(line));
+        for bytes in packer.finish() {
+            let datagram = Datagram::new(bytes);
+            let life = self.machines[usize::from(id)].life;
+            for line in &datagram.lines {
+                self.judges.on_sent(id, life, line);
+                if let Line::Node(_, Message::Gap { first, .. }) = line {
+                    self.gaps[usize::from(id)] = Some(*first);
+                }
+            }
+            self.send(id, datagram);
+            if self.crashes(id) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn note(&mut self, id: u16, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Learned { instance, reads } => {
+                    self.judges.on_reads(id, *instance, reads);
+                    if self.gaps[usize::from(id)].take_if(|gap| *gap <= *instance).is_some() {
+                        self.seen.gaps += 1;
+                    }
+                }
+                Event::Leads(_) => self.seen.leaders += 1,
+                Event::MayNotVote(_) => self.seen.refusals += 1,
+                _ => {}
+            }
+        }
+    }
+}
