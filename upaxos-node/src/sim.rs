@@ -55,10 +55,11 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 8] = [
+const SHARES: [Share; 9] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
+    ("pause amid a turn", |seen| seen.pauses_amid > 0),
     ("recovered gap", |seen| seen.gaps > 0),
     ("torn block", |seen| seen.torn > 0),
     ("failed sync", |seen| seen.failed_syncs > 0),

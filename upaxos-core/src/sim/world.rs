@@ -129,6 +129,7 @@ impl World {
             Next::Deliver(to, datagram) => self.deliver(to, datagram),
             Next::Wake(id) => self.wake(id),
             Next::Synced(id, life) => self.synced(id, life),
+            Next::GoOn(id, life) => self.resume(id, life),
             Next::Start(id, life) => self.start(id, life),
             Next::Client(client) => self.client(client),
             Next::Fault(at) => self.fault(at),

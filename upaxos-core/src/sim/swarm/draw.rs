@@ -75,7 +75,10 @@ fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
             let each = Micros::from_millis(chance.between(5, 600));
             Fault::SlowSync { node, each, length }
         }
-        Class::Pause => Fault::Pause { node, length },
+        Class::Pause => {
+            let after = chance.hits(500_000).then(|| chance.below(12));
+            Fault::Pause { node, after, length }
+        }
         Class::Partition if chance.hits(150_000) => {
             let mut goes: Vec<u16> = (0..n).collect();
             chance.shuffle(&mut goes);

@@ -47,6 +47,8 @@ pub enum Fault {
     Pause {
         /// Who.
         node: u16,
+        /// After so many more effects of its loop, whenever that is; at once without.
+        after: Option<u64>,
         /// For how long.
         length: Micros,
     },

@@ -11,6 +11,7 @@ pub(super) enum Next {
     Deliver(u16, Rc<Datagram>),
     Wake(u16),
     Synced(u16, u64),
+    GoOn(u16, u64),
     Start(u16, u64),
     Client(usize),
     Fault(usize),

@@ -27,9 +27,16 @@ impl World {
         for id in 0..self.plan.n {
             let machine = &mut self.machines[usize::from(id)];
             machine.heal();
-            if matches!(machine.state, State::Waits(_)) {
-                machine.wake_at = Micros(u64::MAX);
-                self.wake_at(id, self.now);
+            match machine.state {
+                State::Waits(_) => {
+                    machine.wake_at = Micros(u64::MAX);
+                    self.wake_at(id, self.now);
+                }
+                State::Halts(_) => {
+                    let life = machine.life;
+                    self.at(self.now, Next::GoOn(id, life));
+                }
+                _ => {}
             }
         }
     }
@@ -54,7 +61,10 @@ impl World {
             Fault::SlowSync { node, each, length } => {
                 self.machines[usize::from(node)].slow_sync = (each, now + length);
             }
-            Fault::Pause { node, length } => {
+            Fault::Pause { node, after: Some(after), length } => {
+                self.machines[usize::from(node)].halt_after = Some((after, length));
+            }
+            Fault::Pause { node, after: None, length } => {
                 self.seen.pauses += 1;
                 self.machines[usize::from(node)].paused_until = now + length;
             }
@@ -88,7 +98,7 @@ impl World {
     fn tear(&mut self, node: u16, down: Micros) {
         let machine = &mut self.machines[usize::from(node)];
         match machine.state {
-            State::Syncs(..) => self.crash(node, down),
+            State::Syncs(_) => self.crash(node, down),
             _ => machine.tears = Some(down),
         }
     }

@@ -1,11 +1,14 @@
 //! One turn of a node, exactly as the daemon's loop makes it: queue, handle, tick, send early, append,
-//! sync, send, count own votes; with a place to crash between any two of these effects.
+//! sync, send, count own votes; with a place to crash, or to stand still, between any two of these effects.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::{DATAGRAM, Next, World};
 use crate::mutant::{self, Mutant};
 use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use crate::sim::judges::Rule;
-use crate::sim::machine::State;
+use crate::sim::machine::{Stage, State, Work};
 use crate::sim::network::Datagram;
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::{Dialect, Line, Message, Packer};
@@ -34,27 +37,75 @@ impl World {
         self.act(id, node, out);
     }
 
-    /// What is done before a sync, and the sync's beginning.
+    /// Takes up what a node wants done.
     fn act(&mut self, id: u16, node: Box<Node>, out: Outbox) {
         self.note(id, &out.events);
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
-        if self.crashes(id) || self.crashes_while_sending(id, &out.early) {
-            return;
+        let said = packed(&out.early);
+        self.go_on(id, Work { node, out, said, sent: Vec::new(), stage: Stage::Early });
+    }
+
+    /// Does one effect after another, until the node has to wait, ends, or stands still.
+    fn go_on(&mut self, id: u16, mut work: Work) {
+        loop {
+            if self.crashes(id) {
+                return;
+            }
+            if let Some(length) = self.machines[usize::from(id)].halts_now() {
+                return self.halt(id, work, length);
+            }
+            if let Some(datagram) = work.said.pop_front() {
+                self.say(id, datagram);
+                continue;
+            }
+            match work.stage {
+                Stage::Early => {
+                    let disk = &mut self.machines[usize::from(id)].disk;
+                    work.out.records.iter().for_each(|record| disk.append(record));
+                    work.stage = Stage::Appended;
+                }
+                Stage::Appended if work.out.needs_sync() => return self.sync(id, work),
+                Stage::Appended => return self.rest(id, work.node),
+                Stage::Synced => {
+                    let Work { mut node, mut out, sent, .. } = work;
+                    out.clear();
+                    let clock = self.machines[usize::from(id)].clock(self.now);
+                    node.synced(clock, &sent, &mut out);
+                    return self.act(id, node, out);
+                }
+            }
         }
+    }
+
+    fn halt(&mut self, id: u16, work: Work, length: Micros) {
+        self.seen.pauses += 1;
+        self.seen.pauses_amid += 1;
+        self.trace.note(self.now, id, b"halt");
         let machine = &mut self.machines[usize::from(id)];
-        out.records.iter().for_each(|record| machine.disk.append(record));
-        if self.crashes(id) {
+        machine.state = State::Halts(work);
+        let life = machine.life;
+        self.at(self.now + length, Next::GoOn(id, life));
+    }
+
+    /// A node that stood still between two effects goes on with the next.
+    pub(super) fn resume(&mut self, id: u16, life: u64) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.life != life {
             return;
         }
-        if !out.needs_sync() {
-            return self.rest(id, node);
+        if let Some(work) = machine.take_halted() {
+            self.seen.events += 1;
+            self.go_on(id, work);
         }
+    }
+
+    fn sync(&mut self, id: u16, work: Work) {
         let machine = &mut self.machines[usize::from(id)];
         machine.disk.begin_sync();
         let (each, until) = machine.slow_sync;
         let slow = if self.now < until { each } else { Micros(0) };
         let tears = machine.tears.take();
-        machine.state = State::Syncs(node, out);
+        machine.state = State::Syncs(work);
         if let Some(down) = tears {
             return self.crash(id, down);
         }
@@ -69,7 +120,7 @@ impl World {
     /// The sync is done: what waited for it follows.
     pub(super) fn synced(&mut self, id: u16, life: u64) {
         let machine = &mut self.machines[usize::from(id)];
-        if machine.life != life || !matches!(machine.state, State::Syncs(..)) {
+        if machine.life != life || !matches!(machine.state, State::Syncs(_)) {
             return;
         }
         if machine.paused_until > self.now {
@@ -83,18 +134,14 @@ impl World {
         self.seen.events += 1;
         let skips = mutant::is(Mutant::SkipSync);
         let durable = if skips { Vec::new() } else { machine.disk.end_sync() };
-        let State::Syncs(mut node, mut out) = std::mem::replace(&mut machine.state, State::Down) else {
+        let State::Syncs(mut work) = std::mem::replace(&mut machine.state, State::Down) else {
             unreachable!("it was looked at above");
         };
         durable.iter().for_each(|record| self.judges.on_durable(id, record));
-        let sent = std::mem::take(&mut out.after_sync);
-        if self.crashes(id) || self.crashes_while_sending(id, &sent) {
-            return;
-        }
-        out.clear();
-        let clock = self.machines[usize::from(id)].clock(self.now);
-        node.synced(clock, &sent, &mut out);
-        self.act(id, node, out);
+        work.sent = std::mem::take(&mut work.out.after_sync);
+        work.said = packed(&work.sent);
+        work.stage = Stage::Synced;
+        self.go_on(id, work);
     }
 
     fn rest(&mut self, id: u16, node: Box<Node>) {
@@ -148,11 +195,12 @@ impl World {
     /// Ends a node at once. Of what was not synced, the disk keeps a part.
     pub(super) fn crash(&mut self, id: u16, down: Micros) {
         let machine = &mut self.machines[usize::from(id)];
-        self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(..)));
+        self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(_)));
         self.seen.crashes += 1;
         machine.state = State::Down;
         machine.queue.clear();
         machine.crash_after = None;
+        machine.halt_after = None;
         machine.wake_at = Micros(u64::MAX);
         let (durable, life) = (machine.disk.cut_power(&mut self.disk_chance), machine.life);
         durable.iter().for_each(|record| self.judges.on_durable(id, record));
@@ -168,27 +216,15 @@ impl World {
         down.is_some()
     }
 
-    fn crashes_while_sending(&mut self, id: u16, lines: &[Line]) -> bool {
-        if lines.is_empty() {
-            return false;
-        }
-        let mut packer = Packer::new(Dialect::Extended, DATAGRAM);
-        lines.iter().for_each(|line| packer.push(line));
-        for bytes in packer.finish() {
-            let datagram = Datagram::new(bytes);
-            let life = self.machines[usize::from(id)].life;
-            for line in &datagram.lines {
-                self.judges.on_sent(id, life, line);
-                if let Line::Node(_, Message::Gap { first, .. }) = line {
-                    self.gaps[usize::from(id)] = Some(*first);
-                }
-            }
-            self.send(id, datagram);
-            if self.crashes(id) {
-                return true;
+    fn say(&mut self, id: u16, datagram: Rc<Datagram>) {
+        let life = self.machines[usize::from(id)].life;
+        for line in &datagram.lines {
+            self.judges.on_sent(id, life, line);
+            if let Line::Node(_, Message::Gap { first, .. }) = line {
+                self.gaps[usize::from(id)] = Some(*first);
             }
         }
-        false
+        self.send(id, datagram);
     }
 
     fn note(&mut self, id: u16, events: &[Event]) {
@@ -206,4 +242,11 @@ impl World {
             }
         }
     }
+}
+
+/// Lines as datagrams.
+fn packed(lines: &[Line]) -> VecDeque<Rc<Datagram>> {
+    let mut packer = Packer::new(Dialect::Extended, DATAGRAM);
+    lines.iter().for_each(|line| packer.push(line));
+    packer.finish().into_iter().map(Datagram::new).collect()
 }

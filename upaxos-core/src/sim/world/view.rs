@@ -27,7 +27,8 @@ impl World {
             let state = match &machine.state {
                 State::Down => "down".into(),
                 State::Waits(node) => node_text(node),
-                State::Syncs(node, _) => format!("syncs, {}", node_text(node)),
+                State::Syncs(work) => format!("syncs, {}", node_text(&work.node)),
+                State::Halts(work) => format!("stands still, {}", node_text(&work.node)),
             };
             text += &format!("  node {id}, life {}, {} wipes: {state}\n", machine.life, machine.wipes);
         }
