@@ -81,6 +81,15 @@ impl Clients {
         (packer.finish().into_iter().map(Datagram::new).collect(), next)
     }
 
+    /// The first client asks for something at once: returns its tag, and what it sends.
+    pub fn ask_now(&mut self, now: Micros, judges: &mut Judges) -> (Tag, Vec<Rc<Datagram>>) {
+        let mut packer = Packer::new(Dialect::Extended, 1_400);
+        self.call(0, now, judges);
+        self.send_due(0, now, &mut packer);
+        let tag = Tag { client: NAMES[0], seq: self.count };
+        (tag, packer.finish().into_iter().map(Datagram::new).collect())
+    }
+
     /// What nodes said reaches the clients.
     pub fn hear(&mut self, datagram: &Datagram, judges: &mut Judges) {
         for line in &datagram.lines {

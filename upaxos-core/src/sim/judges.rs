@@ -17,7 +17,7 @@ use disks::Disk;
 pub use rule::{Rule, Violation};
 
 use crate::entry::Entry;
-use crate::types::{Ballot, Instance, Value};
+use crate::types::{Ballot, Instance, Tag, Value};
 use crate::wire::Dialect;
 
 /// The judges of one run.
@@ -58,6 +58,11 @@ impl Judges {
     /// What clients asked and were told.
     pub fn calls(&mut self) -> &mut Calls {
         &mut self.calls
+    }
+
+    /// Where a tagged request was chosen first.
+    pub fn chosen(&self, tag: Tag) -> Option<Instance> {
+        self.calls.chosen(tag)
     }
 
     /// The highest instance that any client was told of.
@@ -104,7 +109,9 @@ impl Judges {
             }
             None => {
                 self.chosen.insert(instance, value.clone());
-                if !self.calls.asked_for(&Entry::decode(instance, value, Dialect::Extended)) {
+                let entry = Entry::decode(instance, value, Dialect::Extended);
+                self.calls.on_chosen(instance, &entry);
+                if !self.calls.asked_for(&entry) {
                     self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
                 }
             }

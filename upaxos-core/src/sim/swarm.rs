@@ -83,11 +83,24 @@ pub struct Planned {
     pub fault: Fault,
 }
 
+/// What a run looks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything that goes wrong, together.
+    #[default]
+    Chaos,
+    /// Links fail as one shape, and stay so, and nothing else is wrong (but a little loss, perhaps): where
+    /// a leader is possible, there must be one soon.
+    Partitioned,
+}
+
 /// All that a run is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Where all chance comes from.
     pub seed: u64,
+    /// What the run looks for.
+    pub kind: Kind,
     /// How many nodes.
     pub n: u16,
     /// How long nothing happens at first.
@@ -154,7 +167,8 @@ impl fmt::Display for Plan {
             self.beat.0 / 1000,
             self.chaos.0 / 1000
         )?;
-        writeln!(f, "{}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
+        let alone = if self.kind == Kind::Chaos { "" } else { ", to see who leads" };
+        writeln!(f, "{}{alone}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
         writeln!(f, "  {:?}", self.rates)?;
         if self.skew.iter().any(|skew| *skew != 0) {
             writeln!(f, "  clocks off by {:?} per million", self.skew)?;
@@ -173,6 +187,8 @@ mod tests {
     #[test]
     fn half_of_the_seeds_have_two_classes_at_most_and_every_class_occurs() {
         let plans: Vec<Plan> = (0..1000).map(|seed| Plan::draw(seed, None)).collect();
+        let partitioned = plans.iter().filter(|plan| plan.kind == Kind::Partitioned).count();
+        assert!((40..100).contains(&partitioned), "{partitioned} of 1000");
         let few = plans.iter().filter(|plan| plan.classes().len() <= 2).count();
         assert!((500..700).contains(&few), "{few} of 1000");
         for (class, name) in Class::ALL {

@@ -5,6 +5,7 @@
 
 mod agenda;
 mod faults;
+mod leaders;
 mod turn;
 mod view;
 
@@ -18,7 +19,7 @@ use super::clients::{self, Clients};
 use super::judges::Judges;
 use super::machine::{Machine, State};
 use super::network::{Datagram, Delivery, Network};
-use super::swarm::Plan;
+use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
 use crate::types::{Instance, Micros};
 
@@ -45,6 +46,8 @@ pub struct World {
     machine_chance: Chance,
     is_chaotic: bool,
     cut: u64,
+    /// Which links are cut, if any.
+    topology: Option<Topology>,
     gaps: Vec<Option<Instance>>,
     deliveries: Vec<Delivery>,
     tail: VecDeque<(Micros, u16, Rc<Datagram>)>,
@@ -69,6 +72,7 @@ impl World {
             machine_chance: chance(Stream::Machines),
             is_chaotic: false,
             cut: 0,
+            topology: None,
             gaps: vec![None; usize::from(plan.n)],
             deliveries: Vec::new(),
             tail: VecDeque::new(),
@@ -133,7 +137,10 @@ impl World {
             Next::Start(id, life) => self.start(id, life),
             Next::Client(client) => self.client(client),
             Next::Fault(at) => self.fault(at),
-            Next::Join(cut) if cut == self.cut => self.network.join(),
+            Next::Join(cut) if cut == self.cut => {
+                self.network.join();
+                self.topology = None;
+            }
             Next::Join(_) => {}
             Next::Isolate(id, isolated) => self.network.isolate(id, isolated && self.is_chaotic),
         }

@@ -22,6 +22,8 @@ pub enum Rule {
     NothingRefused,
     RecoversWhole,
     Progress,
+    LeaderSoon,
+    NoDuels,
     NoPanic,
 }
 
@@ -47,6 +49,10 @@ impl Rule {
             Rule::NothingRefused => "a request that its client still waits for is not refused",
             Rule::RecoversWhole => "a crash leaves a log that opens, with every durable record",
             Rule::Progress => "a healed group answers every request and learns alike",
+            Rule::LeaderSoon => {
+                "where a node keeps two-way links with a quorum, somebody leads and gets a request chosen in time"
+            }
+            Rule::NoDuels => "once somebody leads, nobody raises a ballot without need",
             Rule::NoPanic => "no input and no order of events makes a node panic",
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
 
-use super::{Class, Fault, LEADER, Plan, Planned, Rates, Topology};
+use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology};
 use crate::sim::chance::{Chance, Stream};
 use crate::types::Micros;
 
@@ -12,43 +12,75 @@ impl Plan {
         let mut chance = Chance::new(seed, Stream::Plan);
         let drawn = [3, 3, 3, 3, 5, 5, 4, 6, 7, 2][chance.below(10) as usize];
         let n = nodes.unwrap_or(drawn);
-        let classes = draw_classes(&mut chance);
-        let mut rate = |class, most| {
-            let rate = chance.between(most / 50, most);
-            if classes.contains(&class) { rate } else { 0 }
-        };
-        let rates = Rates {
-            loss: rate(Class::Loss, 400_000),
-            duplicates: rate(Class::Duplication, 400_000),
-            replays: rate(Class::Replay, 500_000),
-            corruption: rate(Class::Corruption, 100_000),
-            delay: rate(Class::Delay, 250_000),
-        };
-        let has_skew = classes.contains(&Class::Skew);
-        let skew = (0..n).map(|_| if has_skew { chance.between(0, 200_000) as i64 - 100_000 } else { 0 });
-        let skew = skew.collect();
-        let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
-        let peace = if chance.hits(300_000) { Micros(0) } else { ms(&mut chance, 0, 700) };
-        // The larger a group, the more is said in a second.
-        let chaos = ms(&mut chance, 800, 3_000);
-        let per_node = |length: Micros| Micros(length.0 * 7 / (u64::from(n) + 4));
-        let (peace, chaos) = (per_node(peace), per_node(chaos));
-        let beat = ms(&mut chance, 15, 100);
-        let think = ms(&mut chance, 60, 600);
-        let mut faults = Vec::new();
-        for class in classes {
-            let many =
-                if matches!(class, Class::Crash | Class::TornWrite | Class::Partition) { 8 } else { 4 };
-            for _ in 0..=chance.below(many) {
-                let fault = draw_fault(class, n, &mut chance);
-                let at = Micros(chance.below(chaos.0));
-                faults.extend(fault.map(|fault| Planned { number: 0, at, fault }));
-            }
+        match chance.below(100) {
+            0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
+            _ => draw_chaos(seed, n, &mut chance),
         }
-        faults.sort_by_key(|planned| planned.at);
-        faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
-        Plan { seed, n, peace, chaos, beat, think, rates, skew, faults }
     }
+}
+
+/// Links fail, and nothing else; there is always a node that could lead.
+fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    let node = chance.below(u64::from(n)) as u16;
+    let node = if chance.hits(400_000) { LEADER } else { node };
+    let drawn = (0..8).map(|_| draw_topology(node, n, chance));
+    // Shapes without a name can take longer.
+    let is_fit = |topology: &Topology| topology.allows_leader(n) && !matches!(topology, Topology::Any(_));
+    let topology = drawn.filter(is_fit).last().unwrap_or(Topology::QuorumLoss(node));
+    let beat = Micros::from_millis(chance.between(25, 100));
+    let chaos = beat * 80;
+    let loss = if chance.hits(500_000) { 50_000 } else { 0 };
+    Plan {
+        seed,
+        kind: Kind::Partitioned,
+        n,
+        peace: Micros::from_millis(chance.below(500)),
+        chaos,
+        beat,
+        think: Micros::from_millis(chance.between(60, 600)),
+        rates: Rates { loss, ..Rates::default() },
+        skew: vec![0; usize::from(n)],
+        faults: vec![Planned { number: 0, at: Micros(0), fault: Fault::Cut { topology, length: chaos } }],
+    }
+}
+
+/// Anything that goes wrong, together.
+fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    let classes = draw_classes(chance);
+    let mut rate = |class, most| {
+        let rate = chance.between(most / 50, most);
+        if classes.contains(&class) { rate } else { 0 }
+    };
+    let rates = Rates {
+        loss: rate(Class::Loss, 400_000),
+        duplicates: rate(Class::Duplication, 400_000),
+        replays: rate(Class::Replay, 500_000),
+        corruption: rate(Class::Corruption, 100_000),
+        delay: rate(Class::Delay, 250_000),
+    };
+    let has_skew = classes.contains(&Class::Skew);
+    let skew = (0..n).map(|_| if has_skew { chance.between(0, 200_000) as i64 - 100_000 } else { 0 });
+    let skew = skew.collect();
+    let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
+    let peace = if chance.hits(300_000) { Micros(0) } else { ms(chance, 0, 700) };
+    // The larger a group, the more is said in a second.
+    let chaos = ms(chance, 800, 3_000);
+    let per_node = |length: Micros| Micros(length.0 * 7 / (u64::from(n) + 4));
+    let (peace, chaos) = (per_node(peace), per_node(chaos));
+    let beat = ms(chance, 15, 100);
+    let think = ms(chance, 60, 600);
+    let mut faults = Vec::new();
+    for class in classes {
+        let many = if matches!(class, Class::Crash | Class::TornWrite | Class::Partition) { 8 } else { 4 };
+        for _ in 0..=chance.below(many) {
+            let fault = draw_fault(class, n, chance);
+            let at = Micros(chance.below(chaos.0));
+            faults.extend(fault.map(|fault| Planned { number: 0, at, fault }));
+        }
+    }
+    faults.sort_by_key(|planned| planned.at);
+    faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
+    Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, faults }
 }
 
 fn draw_classes(chance: &mut Chance) -> Vec<Class> {

@@ -40,6 +40,17 @@ impl Topology {
             Topology::Any(mask) => has(mask, from * n + to),
         }
     }
+
+    /// Whether this node keeps two-way links that make, with itself, a quorum.
+    pub fn leaves_quorum(&self, n: u16, id: u16) -> bool {
+        let linked = |other: &u16| *other == id || !(self.cuts(n, id, *other) || self.cuts(n, *other, id));
+        (0..n).filter(linked).count() > usize::from(n / 2)
+    }
+
+    /// Whether some node could lead.
+    pub fn allows_leader(&self, n: u16) -> bool {
+        (0..n).any(|id| self.leaves_quorum(n, id))
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +67,13 @@ mod tests {
         assert_eq!(left(Topology::Constrained(0, 3)), [(0, 1), (0, 2), (0, 4)]);
         assert_eq!(left(Topology::Chained(0)), [(0, 1), (1, 2), (2, 3), (3, 4)]);
         assert_eq!(left(Topology::Split(0b11)), [(0, 1), (2, 3), (2, 4), (3, 4)]);
+    }
+
+    #[test]
+    fn a_leader_is_possible_where_one_node_keeps_two_way_links_with_a_quorum() {
+        assert!(Topology::QuorumLoss(6).allows_leader(7));
+        assert!(Topology::Chained(2).allows_leader(5) && !Topology::Chained(2).allows_leader(6));
+        assert!(Topology::OneWay(0b001).allows_leader(3) && !Topology::OneWay(0b001).leaves_quorum(3, 0));
+        assert!(!Topology::Split(0b0011).allows_leader(4));
     }
 }

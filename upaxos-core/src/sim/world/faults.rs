@@ -1,7 +1,6 @@
 //! What the plan does to the world, and how it ends.
 
 use super::{Next, World, incarnation};
-use crate::node::Node;
 use crate::sim::disk::Disk;
 use crate::sim::machine::State;
 use crate::sim::swarm::Fault;
@@ -24,6 +23,7 @@ impl World {
         }
         self.is_chaotic = false;
         self.network.heal();
+        self.topology = None;
         for id in 0..self.plan.n {
             let machine = &mut self.machines[usize::from(id)];
             machine.heal();
@@ -72,6 +72,7 @@ impl World {
                 self.seen.partitions += 1;
                 self.cut += 1;
                 self.network.cut(&topology);
+                self.topology = Some(topology);
                 self.at(now + length, Next::Join(self.cut));
             }
             Fault::SwizzleClog { goes, comes, step } => {
@@ -86,13 +87,6 @@ impl World {
             }
             Fault::Wipe { node, down } => self.wipe(node, down),
         }
-    }
-
-    /// Who leads in the highest ballot; without a leader, node 0.
-    fn leader(&self) -> u16 {
-        let leads = |id: &u16| self.machines[usize::from(*id)].node().is_some_and(Node::is_leading);
-        let ballot = |id: &u16| self.machines[usize::from(*id)].node().and_then(Node::ballot);
-        (0..self.plan.n).filter(leads).max_by_key(ballot).unwrap_or(0)
     }
 
     fn tear(&mut self, node: u16, down: Micros) {
