@@ -84,7 +84,7 @@ pub fn run(plan: &Plan) -> Outcome {
 /// Ends with the first violation: what comes after would hide where everybody stood.
 fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     match plan.kind {
-        Kind::Chaos => suffer(plan, world),
+        Kind::Chaos | Kind::Classic => suffer(plan, world),
         Kind::Partitioned => partitioned::hold_out(plan, world)?,
     }
     world.heal();

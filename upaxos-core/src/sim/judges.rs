@@ -17,13 +17,15 @@ use disks::Disk;
 pub use rule::{Rule, Violation};
 
 use crate::entry::Entry;
-use crate::types::{Ballot, Instance, Tag, Value};
+use crate::types::{Ballot, Instance, Numbering, Tag, Value};
 use crate::wire::Dialect;
 
 /// The judges of one run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Judges {
     quorum: usize,
+    dialect: Dialect,
+    numbering: Numbering,
     disks: Vec<Disk>,
     /// The one value of each (instance, ballot), wherever it was seen.
     values: BTreeMap<(Instance, Ballot), Value>,
@@ -33,16 +35,32 @@ pub struct Judges {
     /// What nodes say that each instance reads.
     reads: BTreeMap<Instance, Value>,
     /// In which life its owner asked for promises in a ballot.
-    proposed: BTreeMap<Ballot, u64>,
+    proposed: BTreeMap<(Instance, Ballot), u64>,
     calls: Calls,
     violation: Option<Violation>,
 }
 
 impl Judges {
     /// The judges of a group of `n`.
-    pub fn new(n: u16) -> Judges {
+    pub fn new(n: u16, dialect: Dialect) -> Judges {
         let disks = vec![Disk::default(); usize::from(n)];
-        Judges { quorum: usize::from(n) / 2 + 1, disks, ..Judges::default() }
+        let numbering = match dialect {
+            Dialect::Extended => Numbering::Standard,
+            Dialect::Classic => Numbering::Classic(n),
+        };
+        Judges {
+            quorum: usize::from(n) / 2 + 1,
+            dialect,
+            numbering,
+            disks,
+            values: BTreeMap::new(),
+            accepts: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            calls: Calls::default(),
+            violation: None,
+        }
     }
 
     /// The first violation, if any.
@@ -92,6 +110,11 @@ impl Judges {
             self.fail(rule, got);
         }
     }
+    /// What a promise is kept under: a classic group has one for each instance, others one for all.
+    fn slot(&self, instance: Instance) -> Instance {
+        if self.dialect == Dialect::Classic { instance } else { Instance(0) }
+    }
+
     fn on_value(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
         let known = self.values.entry((instance, ballot)).or_insert_with(|| value.clone());
         if known != value {
@@ -109,7 +132,7 @@ impl Judges {
             }
             None => {
                 self.chosen.insert(instance, value.clone());
-                let entry = Entry::decode(instance, value, Dialect::Extended);
+                let entry = Entry::decode(instance, value, self.dialect);
                 self.calls.on_chosen(instance, &entry);
                 if !self.calls.asked_for(&entry) {
                     self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));

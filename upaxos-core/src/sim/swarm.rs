@@ -13,6 +13,7 @@ pub use fault::{Fault, LEADER};
 pub use topology::Topology;
 
 use crate::types::Micros;
+use crate::wire::Dialect;
 
 /// A kind of trouble, on or off in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +93,8 @@ pub enum Kind {
     /// Links fail as one shape, and stay so, and nothing else is wrong (but a little loss, perhaps): where
     /// a leader is possible, there must be one soon.
     Partitioned,
+    /// The same trouble, but for lost disks, in a group that speaks the classic grammar only.
+    Classic,
 }
 
 /// All that a run is made of.
@@ -120,6 +123,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Which grammar its group speaks.
+    pub fn dialect(&self) -> Dialect {
+        if self.kind == Kind::Classic { Dialect::Classic } else { Dialect::Extended }
+    }
+
     /// The classes that are in it.
     pub fn classes(&self) -> Vec<Class> {
         let is_on = |class: &Class| match class {
@@ -167,8 +175,12 @@ impl fmt::Display for Plan {
             self.beat.0 / 1000,
             self.chaos.0 / 1000
         )?;
-        let alone = if self.kind == Kind::Chaos { "" } else { ", to see who leads" };
-        writeln!(f, "{}{alone}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
+        let kind = match self.kind {
+            Kind::Chaos => "",
+            Kind::Partitioned => ", to see who leads",
+            Kind::Classic => ", in a classic group",
+        };
+        writeln!(f, "{}{kind}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
         writeln!(f, "  {:?}", self.rates)?;
         if self.skew.iter().any(|skew| *skew != 0) {
             writeln!(f, "  clocks off by {:?} per million", self.skew)?;
@@ -189,6 +201,8 @@ mod tests {
         let plans: Vec<Plan> = (0..1000).map(|seed| Plan::draw(seed, None)).collect();
         let partitioned = plans.iter().filter(|plan| plan.kind == Kind::Partitioned).count();
         assert!((40..100).contains(&partitioned), "{partitioned} of 1000");
+        let classic = plans.iter().filter(|plan| plan.kind == Kind::Classic).count();
+        assert!((30..80).contains(&classic), "{classic} of 1000");
         let few = plans.iter().filter(|plan| plan.classes().len() <= 2).count();
         assert!((500..700).contains(&few), "{few} of 1000");
         for (class, name) in Class::ALL {

@@ -15,11 +15,12 @@ pub(super) struct Disk {
     pub records: usize,
     pub is_member: bool,
     pub is_lost: bool,
-    pub promised: Option<Ballot>,
+    /// By the slot of each promise.
+    pub promised: BTreeMap<Instance, Ballot>,
     pub accepted: BTreeMap<(Instance, Ballot), Value>,
     pub learned: Instance,
     /// The highest ballot that it voted in, as the others see it.
-    pub voted: Option<Ballot>,
+    pub voted: BTreeMap<Instance, Ballot>,
 }
 
 impl Disk {
@@ -49,13 +50,23 @@ impl Judges {
 
     /// A record became durable at a member.
     pub fn on_durable(&mut self, id: u16, record: &Record) {
+        let slot = |instance| self.slot(instance);
+        let promise = match record {
+            Record::PromiseAll { ballot } => Some((Instance(0), *ballot)),
+            Record::Promise { instance, ballot } | Record::Accept { instance, ballot, .. } => {
+                Some((slot(*instance), *ballot))
+            }
+            _ => None,
+        };
         let disk = &mut self.disks[usize::from(id)];
         disk.records += 1;
+        if let Some((slot, ballot)) = promise {
+            let promised = disk.promised.entry(slot).or_insert(ballot);
+            *promised = ballot.max(*promised);
+        }
         match record {
             Record::Member => disk.is_member = true,
-            Record::PromiseAll { ballot } => disk.promised = disk.promised.max(Some(*ballot)),
             Record::Accept { instance, ballot, value } => {
-                disk.promised = disk.promised.max(Some(*ballot));
                 disk.accepted.insert((*instance, *ballot), value.clone());
                 self.on_value(*instance, *ballot, value);
                 let voters = self.accepts.entry((*instance, *ballot)).or_default();

@@ -9,7 +9,7 @@ use crate::wire::{self, Dialect, Line};
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3);
+    let mut judges = Judges::new(3, Dialect::Extended);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }

@@ -1,7 +1,7 @@
 //! The judges of what members say: each line, when it is sent, against what its sender has durably done.
 
 use super::{Judges, Rule};
-use crate::types::{Ballot, Instance, NodeId, Numbering, Value};
+use crate::types::{Ballot, Instance, NodeId, Value};
 use crate::wire::{Beat, Line, Message};
 
 impl Judges {
@@ -12,15 +12,10 @@ impl Judges {
             return self.fail(Rule::OwnBallot, format!("{id} speaks for {from}: {line}"));
         }
         match message {
-            Message::ProposeAll { ballot, .. } => {
-                self.must_own_durably(id, *ballot, line);
-                let first = *self.proposed.entry(*ballot).or_insert(life);
-                if first != life {
-                    self.fail(Rule::OwnBallot, format!("{id} says {line} in life {life}, first in {first}"));
-                }
-            }
+            Message::ProposeAll { ballot, .. } => self.on_propose(id, life, Instance(0), *ballot, line),
+            Message::Propose { instance, ballot } => self.on_propose(id, life, *instance, *ballot, line),
             Message::Write { instance, ballot, value } => {
-                self.must_own_durably(id, *ballot, line);
+                self.must_own_durably(id, *instance, *ballot, line);
                 self.on_value(*instance, *ballot, value);
             }
             Message::Promise { instance, ballot, accepted } => {
@@ -29,13 +24,17 @@ impl Judges {
             Message::PromiseNone { first, last, ballot, learned } => {
                 self.on_promise_none(id, (*first, *last), *ballot, *learned, line);
             }
+            Message::Accept { instance, ballot, value } => {
+                self.on_value(*instance, *ballot, value);
+                self.on_accepts(id, (*instance, *instance), *ballot, line);
+            }
             Message::Accepts { first, last, ballot } => self.on_accepts(id, (*first, *last), *ballot, line),
             Message::Beat(Beat { ballot, learned, .. }) => {
                 self.must_have_learned(id, *learned, line);
                 // Who has lost its disk may hear of a ballot that it once owned, as of anybody's.
-                let is_own = |ballot: &Ballot| Numbering::Standard.owner(*ballot) == NodeId(id);
+                let is_own = |ballot: &Ballot| self.numbering.owner(*ballot) == NodeId(id);
                 if let Some(ballot) = ballot.filter(is_own).filter(|_| !self.is_lost(id)) {
-                    self.must_own_durably(id, ballot, line);
+                    self.must_own_durably(id, Instance(0), ballot, line);
                 }
             }
             Message::Chosen { first, last, ballot } => self.must_be_chosen_in(id, *first, *last, *ballot),
@@ -51,6 +50,15 @@ impl Judges {
                 (first.0..=last.0).for_each(|i| self.must_be_chosen(id, Instance(i), None));
             }
             _ => {}
+        }
+    }
+
+    /// A ballot is asked about in one life of its owner only.
+    fn on_propose(&mut self, id: u16, life: u64, instance: Instance, ballot: Ballot, line: &Line) {
+        self.must_own_durably(id, instance, ballot, line);
+        let first = *self.proposed.entry((instance, ballot)).or_insert(life);
+        if first != life {
+            self.fail(Rule::OwnBallot, format!("{id} says {line} in life {life}, first in {first}"));
         }
     }
 
@@ -70,7 +78,7 @@ impl Judges {
             let got = format!("{id} says {line}, having accepted last {last:?}");
             self.fail(Rule::PromiseTellsAll, got);
         }
-        self.on_vote(id, ballot, line);
+        self.on_vote(id, instance, ballot, line);
     }
 
     fn on_promise_none(
@@ -88,7 +96,7 @@ impl Judges {
             self.fail(Rule::PromiseTellsAll, got);
         }
         self.must_have_learned(id, learned, line);
-        self.on_vote(id, ballot, line);
+        self.on_vote(id, first, ballot, line);
     }
 
     fn on_accepts(&mut self, id: u16, (first, last): (Instance, Instance), ballot: Ballot, line: &Line) {
@@ -98,13 +106,14 @@ impl Judges {
                 self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, not durable at {instance}"));
             }
         }
-        self.on_vote(id, ballot, line);
+        self.on_vote(id, first, ballot, line);
     }
 
-    fn on_vote(&mut self, id: u16, ballot: Ballot, line: &Line) {
+    fn on_vote(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        let slot = self.slot(instance);
         let disk = &mut self.disks[usize::from(id)];
-        let (voted, promised) = (disk.voted, disk.promised);
-        disk.voted = voted.max(Some(ballot));
+        let (voted, promised) = (disk.voted.get(&slot).copied(), disk.promised.get(&slot).copied());
+        disk.voted.insert(slot, voted.map_or(ballot, |voted| voted.max(ballot)));
         if disk.is_lost {
             self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
         } else if promised < Some(ballot) {
@@ -114,9 +123,9 @@ impl Judges {
         }
     }
 
-    fn must_own_durably(&mut self, id: u16, ballot: Ballot, line: &Line) {
-        let promised = self.disks[usize::from(id)].promised;
-        if Numbering::Standard.owner(ballot) != NodeId(id) || promised < Some(ballot) {
+    fn must_own_durably(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        let promised = self.disks[usize::from(id)].promised.get(&self.slot(instance)).copied();
+        if self.numbering.owner(ballot) != NodeId(id) || promised < Some(ballot) {
             self.fail(Rule::OwnBallot, format!("{id} says {line}, durably promised {promised:?}"));
         }
     }

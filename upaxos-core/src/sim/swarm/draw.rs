@@ -14,6 +14,7 @@ impl Plan {
         let n = nodes.unwrap_or(drawn);
         match chance.below(100) {
             0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
+            7..12 => draw_classic(seed, n, &mut chance),
             _ => draw_chaos(seed, n, &mut chance),
         }
     }
@@ -42,6 +43,11 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         skew: vec![0; usize::from(n)],
         faults: vec![Planned { number: 0, at: Micros(0), fault: Fault::Cut { topology, length: chaos } }],
     }
+}
+
+/// Nothing guards a classic group against lost disks.
+fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    Plan { kind: Kind::Classic, ..draw_chaos(seed, n, chance).without(Class::Wipe) }
 }
 
 /// Anything that goes wrong, together.

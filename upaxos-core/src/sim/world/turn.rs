@@ -10,6 +10,7 @@ use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use crate::sim::judges::Rule;
 use crate::sim::machine::{Stage, State, Work};
 use crate::sim::network::Datagram;
+use crate::sim::swarm::Kind;
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::{Dialect, Line, Message, Packer};
 
@@ -41,7 +42,7 @@ impl World {
     fn act(&mut self, id: u16, node: Box<Node>, out: Outbox) {
         self.note(id, &out.events);
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
-        let said = packed(&out.early);
+        let said = packed(&out.early, self.plan.dialect());
         self.go_on(id, Work { node, out, said, sent: Vec::new(), stage: Stage::Early });
     }
 
@@ -139,7 +140,7 @@ impl World {
         };
         durable.iter().for_each(|record| self.judges.on_durable(id, record));
         work.sent = std::mem::take(&mut work.out.after_sync);
-        work.said = packed(&work.sent);
+        work.said = packed(&work.sent, self.plan.dialect());
         work.stage = Stage::Synced;
         self.go_on(id, work);
     }
@@ -169,7 +170,7 @@ impl World {
         let config = Config {
             id: NodeId(id),
             n: self.plan.n,
-            classic: false,
+            classic: self.plan.kind == Kind::Classic,
             timing: Timing { beat: self.plan.beat },
         };
         let mut recovery = Recovery::new(config);
@@ -245,8 +246,8 @@ impl World {
 }
 
 /// Lines as datagrams.
-fn packed(lines: &[Line]) -> VecDeque<Rc<Datagram>> {
-    let mut packer = Packer::new(Dialect::Extended, DATAGRAM);
+fn packed(lines: &[Line], dialect: Dialect) -> VecDeque<Rc<Datagram>> {
+    let mut packer = Packer::new(dialect, DATAGRAM);
     lines.iter().for_each(|line| packer.push(line));
-    packer.finish().into_iter().map(Datagram::new).collect()
+    packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect)).collect()
 }
