@@ -15,6 +15,7 @@ impl Plan {
         match chance.below(100) {
             0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
             7..12 => draw_classic(seed, n, &mut chance),
+            12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),
             _ => draw_chaos(seed, n, &mut chance),
         }
     }
@@ -48,6 +49,48 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
 /// Nothing guards a classic group against lost disks.
 fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     Plan { kind: Kind::Classic, ..draw_chaos(seed, n, chance).without(Class::Wipe) }
+}
+
+/// Election upon election, while datagrams come late, twice, and long after their ballot: what old votes could
+/// do needs a leader that comes back soon, and values chosen behind its back.
+fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
+    let rates = Rates {
+        loss: chance.between(50_000, 400_000),
+        duplicates: chance.between(100_000, 400_000),
+        replays: chance.between(100_000, 500_000),
+        corruption: 0,
+        delay: chance.between(2_000, 120_000),
+    };
+    let chaos = ms(chance, 600, 1_500);
+    let mut faults = Vec::new();
+    for _ in 0..chance.between(6, 20) {
+        let class =
+            [Class::Partition, Class::Partition, Class::Pause, Class::Crash][chance.below(4) as usize];
+        let at = Micros(chance.below(chaos.0));
+        let fault = draw_fault(class, n, chance);
+        faults.extend(fault.map(|fault| Planned { number: 0, at, fault: shortened(fault) }));
+    }
+    numbered(&mut faults);
+    let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
+    let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n)]);
+    Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, faults }
+}
+
+/// The same for an eighth of the time, as fits fast beats.
+fn shortened(mut fault: Fault) -> Fault {
+    match &mut fault {
+        Fault::Cut { length, .. } | Fault::Pause { length, .. } => *length = Micros(length.0 / 8),
+        Fault::Crash { down, .. } => *down = Micros(down.0 / 8),
+        Fault::SwizzleClog { step, .. } => *step = Micros(step.0 / 8),
+        _ => {}
+    }
+    fault
+}
+
+fn numbered(faults: &mut [Planned]) {
+    faults.sort_by_key(|planned| planned.at);
+    faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
 }
 
 /// Anything that goes wrong, together.
@@ -84,8 +127,7 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
             faults.extend(fault.map(|fault| Planned { number: 0, at, fault }));
         }
     }
-    faults.sort_by_key(|planned| planned.at);
-    faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
+    numbered(&mut faults);
     Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, faults }
 }
 
