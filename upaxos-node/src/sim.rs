@@ -262,7 +262,7 @@ mod tests {
         let plan = args.plan(11);
         let class = *plan.classes().last().unwrap();
         let violation = sim::Violation { rule: sim::Rule::Progress, got: String::new() };
-        let failure = sim::Failure { violation, view: String::new() };
+        let failure = Failure { violation, view: String::new() };
         let shrunk =
             Shrunk { plan: plan.without(class).skip(0), without: vec![class], skipped: vec![0], failure };
         let again = args.again(&shrunk);
