@@ -157,6 +157,17 @@ fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
 }
 
 #[test]
+fn a_classic_promise_is_kept_instance_by_instance() {
+    let court = || Court(Judges::new(3, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
+    court().disk(0, "promise 2 3").says("0 Promise 2 3").breaks_nothing();
+    court().says("0 Promise 2 3").breaks(Rule::DurableBeforeSaid);
+    court().says_in_life(2, "0 Promise 1 4").breaks(Rule::PromisesNeverRegress);
+    court().says("0 Propose 1 3").says_in_life(2, "0 Propose 1 3").breaks(Rule::OwnBallot);
+    court().says("0 Propose 1 4").breaks(Rule::OwnBallot);
+    court().says("0 Accept 1 5 a").breaks(Rule::DurableBeforeSaid);
+}
+
+#[test]
 fn what_is_said_before_it_is_durable_is_a_lie() {
     court().says("0 PromiseNone 1 * 1 0").breaks(Rule::DurableBeforeSaid);
     court().says("0 Accepts 1 1 0").breaks(Rule::DurableBeforeSaid);
