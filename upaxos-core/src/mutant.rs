@@ -26,12 +26,18 @@ pub enum Mutant {
     LostPartIsEmpty,
     SecondIncarnation,
     HighestSequence,
+    GroupBeforeChosen,
+    StartAboveChange,
+    JoinerVotesEarly,
+    DropEpoch,
+    OldEpochVotes,
+    Phase1InOldGroup,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 19] = [
+    pub const ALL: [(Mutant, &'static str); 25] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -51,6 +57,12 @@ impl Mutant {
         (Mutant::LostPartIsEmpty, "lost part of a promise counted as empty"),
         (Mutant::SecondIncarnation, "a peer registers a second incarnation"),
         (Mutant::HighestSequence, "highest sequence as the tag table"),
+        (Mutant::GroupBeforeChosen, "use a new group before it is chosen"),
+        (Mutant::StartAboveChange, "start above an unlearned group change"),
+        (Mutant::JoinerVotesEarly, "joiner votes before it has caught up"),
+        (Mutant::DropEpoch, "drop the epoch from ballots"),
+        (Mutant::OldEpochVotes, "count votes of an older epoch"),
+        (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
     ];
 }
 

@@ -105,7 +105,11 @@ impl DaemonArgs {
         }
         let (id, n) = (NodeId(self.id), self.n);
         Ok(daemon::Options {
-            config: Config { id, n, classic: self.classic, timing: Timing { beat: self.beat } },
+            config: Config {
+                classic: self.classic,
+                timing: Timing { beat: self.beat },
+                ..Config::member(id, n)
+            },
             net,
             dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),
             remote_quit: self.remote_quit,

@@ -180,6 +180,9 @@ fn any_paxos_message() -> impl Strategy<Value = Message> {
         (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Chosen { first, last, ballot }),
         any_range().prop_map(|(first, last)| M::Gap { first, last }),
         any_instance().prop_map(|learned| M::Join { learned }),
+        (any_instance(), any::<u16>()).prop_map(|(learned, id)| M::JoinFor { learned, replaces: NodeId(id) }),
+        (any_instance(), any_instance(), prop::collection::vec(any::<u16>().prop_map(NodeId), 0..5))
+            .prop_map(|(epoch, learned, members)| M::Members { epoch: Epoch(epoch.0), learned, members }),
     ]
 }
 

@@ -124,7 +124,7 @@ impl Calls {
     /// Whether an entry of the log is what a client asked for, or a mark of our own.
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
-            Entry::Noop | Entry::Read { tagged: None, .. } => true,
+            Entry::Noop | Entry::Read { tagged: None, .. } | Entry::Group(..) => true,
             Entry::Write(value) => self.untagged.contains_key(value),
             Entry::Tagged(tagged, value) => {
                 self.tagged.get(&tagged.tag).is_some_and(|call| call.value.as_ref() == Some(value))

@@ -167,12 +167,8 @@ impl World {
             }
         };
         self.seen.torn += u64::from(opened.torn_bytes > 0);
-        let config = Config {
-            id: NodeId(id),
-            n: self.plan.n,
-            classic: self.plan.kind == Kind::Classic,
-            timing: Timing { beat: self.plan.beat },
-        };
+        let (classic, timing) = (self.plan.kind == Kind::Classic, Timing { beat: self.plan.beat });
+        let config = Config { classic, timing, ..Config::member(NodeId(id), self.plan.n) };
         let mut recovery = Recovery::new(config);
         for record in &opened.records {
             if let Err(error) = recovery.take(record) {
