@@ -410,9 +410,10 @@ impl Node {
             stance,
             heard: self.election.heard(now),
         });
-        let is_seeking = self.leader.ballot().is_some() && !self.leader.is_leading();
-        if is_seeking && out.needs_sync() {
-            // It may name a ballot begun in this very step, which nobody may see before it is durable.
+        let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();
+        if is_own && out.needs_sync() {
+            // It may name a ballot begun in this very step, given up already perhaps, which nobody may see
+            // before it is durable.
             out.after_sync(beat);
         } else {
             out.send(beat);

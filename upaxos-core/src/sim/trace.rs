@@ -39,6 +39,10 @@ pub struct Seen {
     pub gaps: u64,
     pub wipes: u64,
     pub refusals: u64,
+    pub joins: u64,
+    pub leaves: u64,
+    pub changes: u64,
+    pub dead: u64,
 }
 
 impl Seen {
@@ -62,5 +66,9 @@ impl AddAssign for Seen {
         self.gaps += more.gaps;
         self.wipes += more.wipes;
         self.refusals += more.refusals;
+        self.joins += more.joins;
+        self.leaves += more.leaves;
+        self.changes += more.changes;
+        self.dead += more.dead;
     }
 }

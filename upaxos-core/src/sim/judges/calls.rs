@@ -91,6 +91,11 @@ impl Calls {
         Ok(())
     }
 
+    /// The operator is told where a change of the group stands.
+    pub fn on_change_done(&mut self, instance: Instance) {
+        self.acknowledged = self.acknowledged.max(instance);
+    }
+
     /// A client is told what an instance reads.
     ///
     /// # Errors
@@ -124,7 +129,8 @@ impl Calls {
     /// Whether an entry of the log is what a client asked for, or a mark of our own.
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
-            Entry::Noop | Entry::Read { tagged: None, .. } | Entry::Group(..) => true,
+            Entry::Noop | Entry::Read { tagged: None, .. } => true,
+            Entry::Group(..) => false,
             Entry::Write(value) => self.untagged.contains_key(value),
             Entry::Tagged(tagged, value) => {
                 self.tagged.get(&tagged.tag).is_some_and(|call| call.value.as_ref() == Some(value))

@@ -9,7 +9,7 @@ use crate::wire::{self, Dialect, Line};
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3, Dialect::Extended);
+    let mut judges = Judges::new(3, 2, Dialect::Extended);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }
@@ -66,7 +66,8 @@ impl Court {
     }
 
     fn ends(mut self, learned: [u64; 3]) -> Court {
-        self.0.finish(&learned.map(Instance));
+        let learned: Vec<_> = (0..).zip(learned.map(Instance)).collect();
+        self.0.finish(&learned);
         self
     }
 
@@ -158,7 +159,7 @@ fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
 
 #[test]
 fn a_classic_promise_is_kept_instance_by_instance() {
-    let court = || Court(Judges::new(3, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
+    let court = || Court(Judges::new(3, 0, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
     court().disk(0, "promise 2 3").says("0 Promise 2 3").breaks_nothing();
     court().says("0 Promise 2 3").breaks(Rule::DurableBeforeSaid);
     court().says_in_life(2, "0 Promise 1 4").breaks(Rule::PromisesNeverRegress);
