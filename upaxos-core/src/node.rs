@@ -299,7 +299,8 @@ impl Node {
     fn rank(&self) -> usize {
         match self.election.leader() {
             _ if self.leader.is_leading() => 0,
-            _ if !self.group.members.contains(&self.id) => self.group.members.len() + 1,
+            // Some may not believe a node that lost its disk: if it answered first, nobody else would.
+            _ if !self.is_voter() => self.group.members.len() + 1,
             None => self.group.rank_after(self.id, None),
             leader => self.group.rank_after(self.id, leader) + 1,
         }
