@@ -1,7 +1,13 @@
 //! Every mistake of an implementer that we know of, made on purpose: the simulator must find each.
 //!
 //! The table (mutant, seeds until caught, by which rule) is printed by
-//! `cargo test --release -p upaxos-core --features mutants --test mutants -- --nocapture`.
+//! `cargo test --release -p upaxos-core --features mutants --test mutants -- --nocapture`;
+//! with `UPAXOS_MUTANTS=read`, only for those with that word.
+
+#[path = "support/directed.rs"]
+mod directed;
+#[path = "support/lone.rs"]
+mod lone;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,8 +17,31 @@ use upaxos_core::sim::{self, Plan, Rule};
 /// How many seeds a mutant may survive.
 const BUDGET: u64 = 20_000;
 
+/// What chance does not find: a schedule of its own must.
+const DIRECTED: [(Mutant, fn() -> bool); 1] =
+    [(Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing)];
+
+/// Whether a mutant breaks the claim of its own schedule; `None` where it has none.
+fn caught_by_schedule(mutant: Mutant) -> Option<bool> {
+    let (_, holds) = DIRECTED.iter().find(|(known, _)| *known == mutant)?;
+    assert!(holds(), "the schedule's claim holds without the mistake");
+    mutant::activate(Some(mutant));
+    let is_caught = !holds();
+    mutant::activate(None);
+    Some(is_caught)
+}
+
+/// What caught a mutant: its schedule, or a seed and the rule it broke. `None` when it survives.
+fn caught(mutant: Mutant) -> Option<String> {
+    if let Some(is_caught) = caught_by_schedule(mutant) {
+        return is_caught.then(|| "a schedule of its own | |".into());
+    }
+    let (seed, rule) = caught_by_seed(mutant)?;
+    Some(format!("{} | {rule:?} |", seed + 1))
+}
+
 /// The first seed that catches the mutant, and the rule it broke.
-fn caught(mutant: Mutant) -> Option<(u64, Rule)> {
+fn caught_by_seed(mutant: Mutant) -> Option<(u64, Rule)> {
     mutant::activate(Some(mutant));
     let broken = |seed| Some((seed, sim::run(&Plan::draw(seed, None)).failure?.violation.rule));
     let caught = (0..BUDGET).find_map(broken);
@@ -27,10 +56,13 @@ fn no_mutant_survives_its_budget_of_seeds() {
             eprintln!("{panic}");
         }
     }));
+    let word = std::env::var("UPAXOS_MUTANTS").unwrap_or_default();
+    let mutants: Vec<_> = Mutant::ALL.into_iter().filter(|(_, name)| name.contains(&word)).collect();
+    assert!(!mutants.is_empty(), "no mutant has the word {word:?}");
     let next = AtomicUsize::new(0);
     let work = || {
         let mut rows = Vec::new();
-        while let Some((mutant, name)) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((mutant, name)) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
             rows.push((*name, caught(*mutant)));
         }
         rows
@@ -42,10 +74,10 @@ fn no_mutant_survives_its_budget_of_seeds() {
     });
     let mut survivors = Vec::new();
     println!("| mutant | seeds until caught | rule |\n| --- | --- | --- |");
-    for (_, name) in Mutant::ALL {
-        match rows.iter().find(|(row, _)| *row == name).and_then(|(_, caught)| *caught) {
-            Some((seed, rule)) => println!("| {name} | {} | {rule:?} |", seed + 1),
-            None => survivors.push(name),
+    for (_, name) in &mutants {
+        match rows.iter().find(|(row, _)| row == name).and_then(|(_, caught)| caught.as_ref()) {
+            Some(by) => println!("| {name} | {by}"),
+            None => survivors.push(*name),
         }
     }
     assert!(survivors.is_empty(), "survived {BUDGET} seeds: {survivors:?}");

@@ -2,6 +2,8 @@
 //!
 //! One real node at a time, fed the lines of a group. Each test fails when the rule it names is broken.
 
+#[path = "support/directed.rs"]
+mod directed;
 #[path = "support/lone.rs"]
 mod lone;
 
@@ -317,6 +319,43 @@ fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
     }
     node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
     assert!(node.take().iter().any(|line| line.contains("PromiseNone")));
+}
+
+// Rule 9: a ballot belongs to an epoch and counts only there; nobody uses an epoch before it has learned it.
+
+#[test]
+fn rule_9_votes_of_an_older_epoch_choose_nothing_above_the_change() {
+    assert!(directed::votes_of_an_older_epoch_choose_nothing());
+}
+
+#[test]
+fn rule_9_a_vote_in_an_epoch_waits_for_the_change_that_began_it() {
+    let mut node = Lone::member(3, 2);
+    node.hear("0 ProposeAll 2 1:0");
+    assert!(!node.has_said("Promise"), "what stands at 1 is not known");
+    node.hear("0 Written 1 @group 0 0,2,3:77");
+    node.hear("0 ProposeAll 2 1:0");
+    assert!(node.has_said("2 PromiseNone 2 * 1:0 "));
+}
+
+#[test]
+fn rule_9_a_ballot_of_an_older_epoch_gets_no_vote() {
+    let mut node = Lone::member(3, 2);
+    node.hear("0 Written 1 @group 0 0,2,3:77");
+    node.hear(&format!("1 ProposeAll 1 {}", B[3][1]));
+    node.hear(&format!("0 Write 2 {} x", B[3][0]));
+    assert!(!node.has_said("Promise") && !node.has_said("Accepts"));
+}
+
+#[test]
+fn rule_9_what_was_accepted_in_an_older_epoch_is_free() {
+    let mut node = Lone::member(3, 2);
+    node.hear("1 Write 2 65537 y");
+    node.hear("0 Written 1 @group 0 0,2,3:77");
+    let ballot = node.run();
+    node.hear(&format!("0 PromiseNone 2 * 1:{ballot} 1"));
+    assert!(node.node.is_leading());
+    assert_eq!(node.wrote(2), [""; 0], "y was never chosen");
 }
 
 // Rule 10: an instance is reported only when all below it are learned, and in beats when durable.

@@ -115,6 +115,11 @@ impl Lone {
         told
     }
 
+    /// Whether it ever said a line with this part.
+    pub fn has_said(&self, part: &str) -> bool {
+        self.said.iter().any(|line| line.to_string().contains(part))
+    }
+
     /// The distinct values that it has ever written at an instance.
     pub fn wrote(&self, at: u64) -> Vec<String> {
         let mut values: Vec<String> = Vec::new();

@@ -66,17 +66,19 @@ fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     };
     let chaos = ms(chance, 600, 1_500);
     let mut faults = Vec::new();
+    let joiners = if chance.hits(500_000) { 3 } else { 0 };
+    let classes = [Class::Partition, Class::Partition, Class::Pause, Class::Crash, Class::Leave, Class::Join];
+    let kinds = if joiners > 0 { classes.len() as u64 } else { 4 };
     for _ in 0..chance.between(6, 20) {
-        let class =
-            [Class::Partition, Class::Partition, Class::Pause, Class::Crash][chance.below(4) as usize];
+        let class = classes[chance.below(kinds) as usize];
         let at = Micros(chance.below(chaos.0));
-        let fault = draw_fault(class, n, 0, chance);
+        let fault = draw_fault(class, n, joiners, chance);
         faults.extend(fault.map(|fault| Planned { number: 0, at, fault: shortened(fault) }));
     }
     numbered(&mut faults);
     let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
-    let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n)]);
-    Plan { seed, kind: Kind::Chaos, n, joiners: 0, peace, chaos, beat, think, rates, skew, faults }
+    let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n + joiners)]);
+    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, faults }
 }
 
 /// The same for an eighth of the time, as fits fast beats.

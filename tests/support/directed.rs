@@ -1,0 +1,17 @@
+//! Schedules that chance does not find within any sensible budget, each a claim: true while it holds.
+
+use super::lone::Lone;
+use upaxos_core::types::Instance;
+
+/// Votes of an older epoch choose nothing above the change that ended it.
+///
+/// Both peers of node 2 accepted y at 2 in epoch 0, before anybody knew what stands at 1. Then it turns out
+/// that 1 holds a change of the group: at 2, the old group's votes are none.
+pub fn votes_of_an_older_epoch_choose_nothing() -> bool {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("1 Write 2 65537 y");
+    lone.hear("0 Accepts 2 2 65537");
+    lone.hear("1 Accepts 2 2 65537");
+    lone.hear("0 Written 1 @group 0 0,2,3:77");
+    lone.node.learned() == Instance(1)
+}
