@@ -2,12 +2,15 @@
 //!
 //! Owns the meaning of values (through [`crate::entry`]) and the table that makes tagged requests
 //! happen exactly once. It is a pure function of the learned values in order, so that every node
-//! decides every duplicate alike, and a restart rebuilds it from the log.
+//! decides every duplicate alike, and a restart rebuilds it from the log. Old values are forgotten here
+//! once they stand in the history files ([`crate::store`]); what they did to the table stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
+use crate::record::Record;
+use crate::store::Past;
 use crate::types::{Instance, Tag, Tagged, Value};
 use crate::wire::Dialect;
 
@@ -15,8 +18,10 @@ use crate::wire::Dialect;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct History {
     dialect: Dialect,
-    values: Vec<Value>,
-    /// The instances that had no effect, and whose duplicate each is, if of one still known.
+    /// Values up to here are not held.
+    forgotten: Instance,
+    values: VecDeque<Value>,
+    /// The instances that had no effect, and whose duplicate each is, if of one still known; of those held.
     void: BTreeMap<Instance, Option<Instance>>,
     sessions: BTreeMap<u64, Session>,
     last_user: Option<Value>,
@@ -27,6 +32,8 @@ pub struct History {
 struct Session {
     /// Below it everything is settled, and nothing will be done again.
     floor: u64,
+    /// Where its last request was learned.
+    used: Instance,
     /// What was chosen from the floor on. A set, not the highest number: requests of one client may
     /// be chosen out of order.
     done: BTreeMap<u64, Instance>,
@@ -48,26 +55,79 @@ pub enum Verdict {
 impl History {
     /// Nothing learned.
     pub fn new(dialect: Dialect) -> History {
-        let (values, void, sessions) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        History { dialect, values, void, sessions, last_user: None }
-    }
-
-    /// The value that was chosen at `instance`, as it stands in the log, if learned.
-    pub fn value(&self, instance: Instance) -> Option<&Value> {
-        self.values.get(usize::try_from(instance.0.checked_sub(1)?).ok()?)
-    }
-
-    /// What `Request instance` answers, if learned.
-    pub fn reads(&self, instance: Instance) -> Option<Value> {
-        let stored = self.value(instance)?;
-        if let Some(original) = self.void.get(&instance) {
-            return Some(match original {
-                Some(original) => Value::from(format!("duplicate of {original}").as_str()),
-                None => Value::from("void"),
-            });
+        History {
+            dialect,
+            forgotten: Instance(0),
+            values: VecDeque::new(),
+            void: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            last_user: None,
         }
-        let entry = Entry::decode(instance, stored, self.dialect);
-        Some(entry.value().cloned().unwrap_or_else(|| Value::from("no-op")))
+    }
+
+    /// Takes up what a checkpoint says.
+    pub fn recover(&mut self, record: &Record) {
+        match record {
+            Record::Checkpoint { learned, .. } => self.forgotten = *learned,
+            Record::Session { client, floor, used, done } => {
+                let done = done.iter().copied().collect();
+                self.sessions.insert(*client, Session { floor: *floor, used: *used, done });
+            }
+            Record::User { value } => self.last_user = Some(value.clone()),
+            _ => {}
+        }
+    }
+
+    /// What rebuilds all this but the values.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
+        let session = |(client, session): (&u64, &Session)| {
+            let done = session.done.iter().map(|(seq, instance)| (*seq, *instance)).collect();
+            Record::Session { client: *client, floor: session.floor, used: session.used, done }
+        };
+        let user = self.last_user.iter().map(|value| Record::User { value: value.clone() });
+        self.sessions.iter().map(session).chain(user)
+    }
+
+    /// The last instance that was learned.
+    fn learned(&self) -> Instance {
+        Instance(self.forgotten.0 + self.values.len() as u64)
+    }
+
+    /// Whether `instance` was learned, and its value is no longer held.
+    pub fn is_forgotten(&self, instance: Instance) -> bool {
+        instance <= self.forgotten
+    }
+
+    /// Forgets the values up to `through`, which stand in the history; true when some were held.
+    pub fn forget_through(&mut self, through: Instance) -> bool {
+        let through = through.min(self.learned());
+        let is_held = through > self.forgotten;
+        if is_held {
+            self.values.drain(..(through.0 - self.forgotten.0) as usize);
+            self.void = self.void.split_off(&through.next());
+            self.forgotten = through;
+        }
+        is_held
+    }
+
+    /// What history files are made of: what is held of `first` to `last`.
+    pub fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
+        let past = |instance| {
+            let value = self.value(instance)?.clone();
+            Some(Past { instance, value, void: self.void.get(&instance).copied() })
+        };
+        (first.0..=last.0).map(Instance).map_while(past).collect()
+    }
+
+    /// The value that was chosen at `instance`, as it stands in the log, if it is held.
+    pub fn value(&self, instance: Instance) -> Option<&Value> {
+        self.values.get(usize::try_from(instance.0.checked_sub(self.forgotten.0 + 1)?).ok()?)
+    }
+
+    /// What `Request instance` answers, if its value is held.
+    pub fn reads(&self, instance: Instance) -> Option<Value> {
+        let value = self.value(instance)?.clone();
+        Some(reads(&Past { instance, value, void: self.void.get(&instance).copied() }, self.dialect))
     }
 
     /// What a safe read at the next instance reads: the last value that a user wrote.
@@ -103,9 +163,9 @@ impl History {
     /// # Panics
     /// When `instance` is not the one after the last.
     pub fn learn(&mut self, instance: Instance, value: Value) -> (Entry, Verdict) {
-        assert_eq!(instance.0, self.values.len() as u64 + 1, "instances are learned in order");
+        assert_eq!(instance, self.learned().next(), "instances are learned in order");
         let entry = Entry::decode(instance, &value, self.dialect);
-        self.values.push(value);
+        self.values.push_back(value);
         let misplaced = matches!(&entry, Entry::Read { instance: valid_at, .. } if *valid_at != instance);
         let verdict = match entry.tagged() {
             _ if misplaced => Verdict::Misplaced,
@@ -126,6 +186,7 @@ impl History {
     fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
         let verdict = self.verdict(tag);
         let session = self.sessions.entry(tag.client).or_default();
+        session.used = instance;
         if verdict == Verdict::New {
             session.done.insert(tag.seq, instance);
         }
@@ -134,6 +195,18 @@ impl History {
             session.done = session.done.split_off(&floor);
         }
         verdict
+    }
+}
+
+/// What `Request I` answers about an instance.
+pub fn reads(past: &Past, dialect: Dialect) -> Value {
+    match past.void {
+        Some(Some(original)) => Value::from(format!("duplicate of {original}").as_str()),
+        Some(None) => Value::from("void"),
+        None => {
+            let entry = Entry::decode(past.instance, &past.value, dialect);
+            entry.value().cloned().unwrap_or_else(|| Value::from("no-op"))
+        }
     }
 }
 

@@ -66,7 +66,9 @@ impl Recovery {
     pub fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
         self.acceptor.recover(record);
         self.identity.recover(record);
+        self.history.recover(record);
         match record {
+            Record::Checkpoint { learned, .. } => self.learned = *learned,
             Record::Start { start, .. } => self.starts = self.starts.max(*start),
             Record::Chosen { first, last, .. } => {
                 for instance in (first.0..=last.0).map(Instance) {

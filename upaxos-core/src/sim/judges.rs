@@ -15,7 +15,7 @@ pub use calls::Calls;
 use crate::entry::Entry;
 use crate::record::Record;
 use crate::types::{Ballot, Instance, NodeId, Numbering, Value};
-use crate::wire::{Beat, Dialect, Line, Message};
+use crate::wire::{Beat, Boot, Dialect, Line, Message};
 
 /// The rules, by what a reader of the README calls them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +103,9 @@ pub struct Judges {
 /// What one member has durably said, over all its lives.
 #[derive(Clone, Debug, Default)]
 struct Disk {
-    records: usize,
+    starts: u64,
     is_member: bool,
+    registered: BTreeMap<NodeId, Boot>,
     is_lost: bool,
     promised: Option<Ballot>,
     accepted: BTreeMap<(Instance, Ballot), Value>,
@@ -167,9 +168,10 @@ impl Judges {
     /// A record became durable at a member.
     pub fn on_durable(&mut self, id: u16, record: &Record) {
         let disk = &mut self.disks[usize::from(id)];
-        disk.records += 1;
         match record {
+            Record::Start { start, .. } => disk.starts = *start,
             Record::Member => disk.is_member = true,
+            Record::Registered { node, boot } => drop(disk.registered.insert(*node, *boot)),
             Record::PromiseAll { ballot } => disk.promised = disk.promised.max(Some(*ballot)),
             Record::Accept { instance, ballot, value } => {
                 disk.promised = disk.promised.max(Some(*ballot));
@@ -197,14 +199,40 @@ impl Judges {
         }
     }
 
-    /// A member opened its log: so many records, learned so far.
-    pub fn on_recovered(&mut self, id: u16, records: usize, learned: Instance) {
+    /// A member opened its log, and would begin the next segment with this: all that was durable, and
+    /// nothing else.
+    pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>)) {
         let disk = &self.disks[usize::from(id)];
-        if disk.records != records || disk.learned != learned {
-            let durable = (disk.records, disk.learned);
+        let mut durable: Vec<Record> = Vec::new();
+        durable.extend(disk.is_member.then_some(Record::Member));
+        let registered = disk.registered.iter();
+        durable.extend(registered.map(|(node, boot)| Record::Registered { node: *node, boot: *boot }));
+        durable.extend(disk.promised.map(|ballot| Record::PromiseAll { ballot }));
+        let open = disk.accepted.range((learned.next(), Ballot::first_epoch(0))..);
+        // The last ballot of an instance is the one that counts.
+        let last: BTreeMap<_, _> = open.map(|((i, ballot), value)| (*i, (*ballot, value.clone()))).collect();
+        let accept = |(instance, (ballot, value))| Record::Accept { instance, ballot, value };
+        durable.extend(last.into_iter().map(accept));
+        let is_judged = |record: &&Record| {
+            !matches!(
+                record,
+                Record::Start { .. }
+                    | Record::Session { .. }
+                    | Record::User { .. }
+                    | Record::Forgotten { .. }
+            )
+        };
+        let found: Vec<Record> = records.iter().filter(is_judged).cloned().collect();
+        let start = |record: &Record| match record {
+            Record::Start { start, .. } => Some(*start),
+            _ => None,
+        };
+        let starts = records.iter().find_map(start).unwrap_or(0);
+        if found != durable || disk.learned != *learned || disk.starts + 1 != starts {
+            let (found, durable) = ((learned, starts, found), (disk.learned, disk.starts, durable));
             self.fail(
                 Rule::RecoversWhole,
-                format!("{id} recovers {records} records, learned {learned}; durable are {durable:?}"),
+                format!("{id} recovers (learned, start, the rest) {found:?}; durable are {durable:?}"),
             );
         }
     }

@@ -38,6 +38,8 @@ pub struct Seen {
     pub gaps: u64,
     pub wipes: u64,
     pub refusals: u64,
+    pub lookups: u64,
+    pub compactions: u64,
 }
 
 impl Seen {
@@ -60,5 +62,7 @@ impl AddAssign for Seen {
         self.gaps += more.gaps;
         self.wipes += more.wipes;
         self.refusals += more.refusals;
+        self.lookups += more.lookups;
+        self.compactions += more.compactions;
     }
 }

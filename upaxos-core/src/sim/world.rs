@@ -17,7 +17,8 @@ use super::network::{Datagram, Delivery, Network};
 use super::swarm::Plan;
 use super::trace::{Seen, Trace};
 use crate::mutant::{self, Mutant};
-use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use crate::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery, Timing};
+use crate::store::Source;
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::{Dialect, Line, Message, Packer};
 
@@ -252,6 +253,11 @@ impl World {
             unreachable!("only a node that waits is woken");
         };
         self.seen.events += 1;
+        while self.disk_chance.hits(600_000)
+            && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
+        {
+            self.seen.compactions += u64::from(node.compacted(compacted));
+        }
         let clock = machine.clock(self.now);
         let mut out = Outbox::new(NodeId(id));
         for datagram in machine.queue.drain(..) {
@@ -262,7 +268,8 @@ impl World {
     }
 
     /// What is done before a sync, and the sync's beginning.
-    fn act(&mut self, id: u16, node: Box<Node>, out: Outbox) {
+    fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
+        self.look_up(id, &mut node, &mut out);
         self.note(id, &out.events);
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
         if self.crashes(id) || self.crashes_while_sending(id, &out.early) {
@@ -277,7 +284,7 @@ impl World {
             return self.rest(id, node);
         }
         let machine = &mut self.machines[usize::from(id)];
-        machine.disk.begin_sync();
+        machine.disk.begin_sync(&*node);
         let (each, until) = machine.slow_sync;
         let slow = if self.now < until { each } else { Micros(0) };
         let tears = machine.tears.take();
@@ -291,6 +298,17 @@ impl World {
         let life = self.machines[usize::from(id)].life;
         let at = self.now + slow + Micros(self.disk_chance.between(80, 900));
         self.at(at, Next::Synced(id, life));
+    }
+
+    fn look_up(&mut self, id: u16, node: &mut Node, out: &mut Outbox) {
+        let machine = &self.machines[usize::from(id)];
+        for lookup in std::mem::take(&mut out.lookups) {
+            self.seen.lookups += 1;
+            match machine.disk.past(lookup.first, lookup.last, LOOKUP_BYTES) {
+                Ok(past) => node.found(machine.clock(self.now), &lookup, past, out),
+                Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
+            }
+        }
     }
 
     /// The sync is done: what waited for it follows.
@@ -345,7 +363,8 @@ impl World {
                 return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
             }
         };
-        self.seen.torn += u64::from(opened.torn_bytes > 0);
+        self.seen.torn += u64::from(opened.is_torn);
+        opened.news.iter().for_each(|record| self.judges.on_durable(id, record));
         let config = Config {
             id: NodeId(id),
             n: self.plan.n,
@@ -359,17 +378,34 @@ impl World {
             }
         }
         self.count += 1;
+        let machine = &mut self.machines[usize::from(id)];
         let mut node = recovery.finish(machine.disk.seed(), self.count);
-        self.judges.on_recovered(id, opened.records.len(), node.learned());
-        for instance in (1..=node.learned().0).map(Instance) {
-            match node.reads(instance) {
+        node.compacted(machine.disk.compacted());
+        self.judges.on_recovered(id, &node.checkpoint());
+        self.reread(id, &node);
+        let mut out = Outbox::new(NodeId(id));
+        node.start(Micros(0), &mut out);
+        self.act(id, Box::new(node), out);
+    }
+
+    /// All that it has learned must read as ever, in memory or in its history.
+    fn reread(&mut self, id: u16, node: &Node) {
+        let compacted = self.machines[usize::from(id)].disk.compacted();
+        let past = match self.machines[usize::from(id)].disk.past(Instance(1), compacted, usize::MAX) {
+            Ok(past) => past,
+            Err(error) => return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
+        };
+        let old = past.iter().map(|past| (past.instance, Some(node.reads_of(past))));
+        let new = (compacted.0 + 1..=node.learned().0).map(Instance);
+        for (instance, reads) in old.chain(new.map(|instance| (instance, node.reads(instance)))) {
+            match reads {
                 Some(reads) => self.judges.on_reads(id, instance, &reads),
                 None => self.judges.fail(Rule::Durability, format!("{id} lost instance {instance}")),
             }
         }
-        let mut out = Outbox::new(NodeId(id));
-        node.start(Micros(0), &mut out);
-        self.act(id, Box::new(node), out);
+        if past.len() as u64 != compacted.0 {
+            self.judges.fail(Rule::Durability, format!("{id} lost a part of its history to {compacted}"));
+        }
     }
 
     /// Ends a node at once. Of what was not synced, the disk keeps a part.
@@ -381,8 +417,8 @@ impl World {
         machine.queue.clear();
         machine.crash_after = None;
         machine.wake_at = Micros(u64::MAX);
-        let (durable, life) = (machine.disk.cut_power(&mut self.disk_chance), machine.life);
-        durable.iter().for_each(|record| self.judges.on_durable(id, record));
+        machine.disk.cut_power(&mut self.disk_chance);
+        let life = machine.life;
         self.trace.note(self.now, id, b"crash");
         self.at(self.now + down, Next::Start(id, life));
     }
