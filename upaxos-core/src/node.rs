@@ -18,6 +18,7 @@ mod past;
 mod recovery;
 mod repair;
 mod requests;
+mod sessions;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -434,7 +435,12 @@ impl Node {
             }
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
-            if is_retry || self.answer_if_done(&wanted, 0, now, out) {
+            let verdict_at = |tag| self.history.verdict_at(tag, instance);
+            let is_ahead = wanted.tagged().is_some_and(|tagged| verdict_at(tagged.tag) == Verdict::Ahead);
+            if is_ahead {
+                self.refuse(Some(&wanted), "its number is too far ahead of the log", now, out);
+            }
+            if is_ahead || is_retry || self.answer_if_done(&wanted, 0, now, out) {
                 continue;
             }
             let value = wanted.entry(instance, || self.history.safe_read()).encode(self.dialect);
@@ -551,8 +557,14 @@ impl Node {
         let at = match verdict {
             Verdict::DoneAt(original) => original,
             Verdict::New => instance,
-            Verdict::Settled | Verdict::Misplaced => {
-                let reason = Value::from("its number is below the client's floor: settled before");
+            Verdict::Forgotten(begin) => {
+                return Some(Message::Forgotten { client: tag.client, seq: tag.seq, begin });
+            }
+            Verdict::Settled | Verdict::Misplaced | Verdict::Ahead => {
+                let reason = Value::from(match verdict {
+                    Verdict::Ahead => "its number is too far ahead of the log",
+                    _ => "its number is below the client's floor: settled before",
+                });
                 return Some(Message::Refused { client: tag.client, seq: tag.seq, reason });
             }
         };
@@ -604,6 +616,9 @@ impl Node {
             }
             Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {
                 out.event(Event::Refused(reason.clone()));
+            }
+            Message::Forgotten { client, .. } if by == self.id => {
+                out.event(Event::Refused(format!("client {client} is not known (any more)").as_str().into()));
             }
             _ => {}
         }

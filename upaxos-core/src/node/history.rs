@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::sessions::Sessions;
+pub use super::sessions::Verdict;
 use crate::entry::{Entry, SAFE_READ};
-use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::Past;
-use crate::types::{Instance, Tag, Tagged, Value};
+use crate::types::{Instance, Tag, Value};
 use crate::wire::Dialect;
 
 /// The learned prefix and what it means.
@@ -23,33 +24,8 @@ pub struct History {
     values: VecDeque<Value>,
     /// The instances that had no effect, and whose duplicate each is, if of one still known; of those held.
     void: BTreeMap<Instance, Option<Instance>>,
-    sessions: BTreeMap<u64, Session>,
+    sessions: Sessions,
     last_user: Option<Value>,
-}
-
-/// What one client has had done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Session {
-    /// Below it everything is settled, and nothing will be done again.
-    floor: u64,
-    /// Where its last request was learned.
-    used: Instance,
-    /// What was chosen from the floor on. A set, not the highest number: requests of one client may
-    /// be chosen out of order.
-    done: BTreeMap<u64, Instance>,
-}
-
-/// Whether a tagged request has been carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It has not.
-    New,
-    /// It has, at this instance.
-    DoneAt(Instance),
-    /// It is below the client's floor: settled, whatever it was.
-    Settled,
-    /// It is a safe read that stands in another instance than it was computed for.
-    Misplaced,
 }
 
 impl History {
@@ -60,7 +36,7 @@ impl History {
             forgotten: Instance(0),
             values: VecDeque::new(),
             void: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            sessions: Sessions::default(),
             last_user: None,
         }
     }
@@ -69,23 +45,15 @@ impl History {
     pub fn recover(&mut self, record: &Record) {
         match record {
             Record::Checkpoint { learned, .. } => self.forgotten = *learned,
-            Record::Session { client, floor, used, done } => {
-                let done = done.iter().copied().collect();
-                self.sessions.insert(*client, Session { floor: *floor, used: *used, done });
-            }
             Record::User { value } => self.last_user = Some(value.clone()),
-            _ => {}
+            record => self.sessions.recover(record),
         }
     }
 
     /// What rebuilds all this but the values.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
-        let session = |(client, session): (&u64, &Session)| {
-            let done = session.done.iter().map(|(seq, instance)| (*seq, *instance)).collect();
-            Record::Session { client: *client, floor: session.floor, used: session.used, done }
-        };
         let user = self.last_user.iter().map(|value| Record::User { value: value.clone() });
-        self.sessions.iter().map(session).chain(user)
+        self.sessions.checkpoint().chain(user)
     }
 
     /// The last instance that was learned.
@@ -139,22 +107,17 @@ impl History {
 
     /// Forgets who had what done: a mistake that a mutant makes.
     pub fn forget_tags(&mut self) {
-        self.sessions.clear();
+        self.sessions = Sessions::default();
     }
 
     /// Whether a tagged request has been carried out in the learned prefix.
     pub fn verdict(&self, tag: Tag) -> Verdict {
-        let Some(session) = self.sessions.get(&tag.client) else { return Verdict::New };
-        match session.done.get(&tag.seq) {
-            Some(instance) => Verdict::DoneAt(*instance),
-            None if tag.seq < session.floor => Verdict::Settled,
-            None if mutant::is(Mutant::HighestSequence)
-                && session.done.last_key_value().is_some_and(|(highest, _)| tag.seq < *highest) =>
-            {
-                Verdict::Settled
-            }
-            None => Verdict::New,
-        }
+        self.sessions.verdict(tag)
+    }
+
+    /// The same, if it were to be carried out at `instance`.
+    pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
+        self.sessions.verdict_at(tag, instance)
     }
 
     /// Adds the next instance: `value` was chosen there. Says what it means and, if it carries a tag,
@@ -169,32 +132,18 @@ impl History {
         let misplaced = matches!(&entry, Entry::Read { instance: valid_at, .. } if *valid_at != instance);
         let verdict = match entry.tagged() {
             _ if misplaced => Verdict::Misplaced,
-            Some(tagged) => self.settle(tagged, instance),
+            Some(tagged) => self.sessions.settle(tagged, instance),
             None => Verdict::New,
         };
         match (&entry, verdict) {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
-            (_, Verdict::Settled | Verdict::Misplaced) => drop(self.void.insert(instance, None)),
             (Entry::Write(value) | Entry::Tagged(_, value), Verdict::New) => {
                 self.last_user = Some(value.clone());
             }
-            _ => {}
+            (_, Verdict::New) => {}
+            _ => drop(self.void.insert(instance, None)),
         }
         (entry, verdict)
-    }
-
-    fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
-        let verdict = self.verdict(tag);
-        let session = self.sessions.entry(tag.client).or_default();
-        session.used = instance;
-        if verdict == Verdict::New {
-            session.done.insert(tag.seq, instance);
-        }
-        if floor > session.floor {
-            session.floor = floor;
-            session.done = session.done.split_off(&floor);
-        }
-        verdict
     }
 }
 
@@ -213,6 +162,7 @@ pub fn reads(past: &Past, dialect: Dialect) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Tagged;
 
     fn tagged(seq: u64, floor: u64, value: &str) -> Value {
         let tagged = Tagged { tag: Tag { client: 7, seq }, floor };

@@ -341,7 +341,9 @@ impl Node {
                     self.requests.on_answered(&About::Tag(Tag { client: *client, seq }));
                 }
             }
-            Message::Answer { client, seq, .. } | Message::Refused { client, seq, .. } => {
+            Message::Answer { client, seq, .. }
+            | Message::Refused { client, seq, .. }
+            | Message::Forgotten { client, seq, .. } => {
                 self.requests.on_answered(&About::Tag(Tag { client: *client, seq: *seq }));
             }
             Message::Error { reason } => self.requests.on_answered(&About::Error(reason.clone())),
@@ -402,7 +404,7 @@ impl Node {
         self.requests.owe(About::Instance(instance), answer, rank, now);
     }
 
-    fn refuse(&mut self, wanted: Option<&Wanted>, reason: &str, now: Micros, out: &mut Outbox) {
+    pub(super) fn refuse(&mut self, wanted: Option<&Wanted>, reason: &str, now: Micros, out: &mut Outbox) {
         if self.classic.is_some() {
             return out.event(Event::Refused(Value::from(reason)));
         }
