@@ -408,7 +408,8 @@ fn a_number_far_ahead_of_the_log_is_refused_with_a_reason() {
     let mut alone = Lone::member(1, 0);
     alone.run_for(2_000);
     alone.hear("Submit 7 2000000 1 x\nSubmit 8 1000000 1 y");
-    let said = alone.run_for(100);
+    let mut said = alone.take();
+    said.extend(alone.run_for(100));
     assert!(said.contains(&"0 Refused 7 2000000 its number is too far ahead of the log".into()), "{said:?}");
     assert_eq!(alone.node.reads(Instance(1)), Some("y".into()));
 }

@@ -26,12 +26,13 @@ pub enum Mutant {
     LostPartIsEmpty,
     SecondIncarnation,
     HighestSequence,
+    CutAnyDamage,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 19] = [
+    pub const ALL: [(Mutant, &'static str); 20] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -51,6 +52,7 @@ impl Mutant {
         (Mutant::LostPartIsEmpty, "lost part of a promise counted as empty"),
         (Mutant::SecondIncarnation, "a peer registers a second incarnation"),
         (Mutant::HighestSequence, "highest sequence as the tag table"),
+        (Mutant::CutAnyDamage, "truncate on any checksum error"),
     ];
 }
 

@@ -7,6 +7,8 @@
 use super::chance::Chance;
 use super::files::Files;
 use crate::record::Record;
+use crate::record::block::{Chain, Scanner};
+use crate::store::segment::Head;
 use crate::store::{self, Options, Past, Source, Store, StoreError, Task};
 use crate::types::Instance;
 
@@ -94,6 +96,34 @@ impl Disk {
         self.tasks.clear();
         self.batch.clear();
         self.files.cut_power(chance);
+    }
+
+    /// Flips one bit: of a block of the log that is not the last, or of the history. False when there is
+    /// neither.
+    pub fn flip_bit(&mut self, chance: &mut Chance) -> bool {
+        let names = store::Files::list(&self.files).expect("the model refuses nothing");
+        let (logs, values): (Vec<String>, Vec<String>) =
+            names.into_iter().filter(|name| !name.ends_with(".tmp")).partition(|name| name.ends_with(".log"));
+        let mut places: Vec<(String, usize, usize)> = Vec::new();
+        for name in logs {
+            let bytes = self.files.bytes(&name);
+            let (_, at) = Head::parse(&bytes).expect("a segment has its name when its head is durable");
+            if let Some(chain) = Chain::cited_by(&bytes[at..]) {
+                let blocks = Scanner::new(&bytes, at, chain);
+                places.extend(blocks.map(|block| (name.clone(), block.at, block.end())));
+            }
+        }
+        // A last block that is hurt after its sync cannot be told from one that was never whole.
+        places.pop();
+        if places.is_empty() || chance.hits(250_000) {
+            let whole = |name: String| (name.clone(), 0, self.files.bytes(&name).len());
+            places.extend(values.into_iter().map(whole));
+        }
+        let at = chance.below(places.len() as u64) as usize;
+        let Some((name, from, to)) = places.get(at) else { return false };
+        let bit = chance.below((to - from) as u64 * 8) as usize;
+        self.files.damage(name, |bytes| bytes[from + bit / 8] ^= 1 << (bit % 8));
+        true
     }
 
     /// Reads the log as a node does when it starts, and mends what a crash cut short.

@@ -35,6 +35,8 @@ pub struct Machine {
     pub life: u64,
     /// How often its disk was lost.
     pub wipes: u64,
+    /// A bit of its disk was flipped, which nobody has noticed yet.
+    pub is_damaged: bool,
     /// When its node runs next, unless something comes in before.
     pub wake_at: Micros,
     /// It stands still until then.
@@ -61,6 +63,7 @@ impl Machine {
             queue: VecDeque::new(),
             life: 0,
             wipes: 0,
+            is_damaged: false,
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
             crash_after: None,

@@ -25,11 +25,12 @@ pub enum Class {
     Pause,
     Skew,
     Wipe,
+    BitFlip,
 }
 
 impl Class {
     /// All of them, with the names that the command line uses.
-    pub const ALL: [(Class, &'static str); 13] = [
+    pub const ALL: [(Class, &'static str); 14] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
         (Class::Replay, "replay"),
@@ -43,6 +44,7 @@ impl Class {
         (Class::Pause, "pause"),
         (Class::Skew, "skew"),
         (Class::Wipe, "wipe"),
+        (Class::BitFlip, "bit-flip"),
     ];
 
     /// The class of that name.
@@ -169,6 +171,14 @@ pub enum Fault {
         /// Between two steps.
         step: Micros,
     },
+    /// A bit of what the node had synced is flipped while it is down. It must refuse to start; then it comes
+    /// back as with a lost disk.
+    BitFlip {
+        /// Whose.
+        node: u16,
+        /// After how long.
+        down: Micros,
+    },
     /// The node's disk is lost; it comes back with an empty one.
     Wipe {
         /// Whose.
@@ -193,6 +203,7 @@ impl Fault {
             | Fault::SyncError { node, .. }
             | Fault::SlowSync { node, .. }
             | Fault::Pause { node, .. }
+            | Fault::BitFlip { node, .. }
             | Fault::Wipe { node, .. } => aim(node),
             Fault::Cut { topology, .. } => match topology {
                 Topology::Alone(node) | Topology::QuorumLoss(node) | Topology::Chained(node) => aim(node),
@@ -217,6 +228,7 @@ impl Fault {
             Fault::Pause { .. } => Class::Pause,
             Fault::Cut { .. } | Fault::SwizzleClog { .. } => Class::Partition,
             Fault::Wipe { .. } => Class::Wipe,
+            Fault::BitFlip { .. } => Class::BitFlip,
         }
     }
 }
@@ -391,6 +403,7 @@ fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
         }
         Class::Partition => Fault::Cut { topology: draw_topology(node, n, chance), length },
         Class::Wipe => Fault::Wipe { node, down },
+        Class::BitFlip => Fault::BitFlip { node, down },
         _ => return None,
     })
 }

@@ -40,6 +40,7 @@ pub struct Seen {
     pub refusals: u64,
     pub lookups: u64,
     pub compactions: u64,
+    pub damaged: u64,
 }
 
 impl Seen {
@@ -63,6 +64,7 @@ impl AddAssign for Seen {
         self.wipes += more.wipes;
         self.refusals += more.refusals;
         self.lookups += more.lookups;
+        self.damaged += more.damaged;
         self.compactions += more.compactions;
     }
 }

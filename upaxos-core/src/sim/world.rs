@@ -18,7 +18,7 @@ use super::swarm::Plan;
 use super::trace::{Seen, Trace};
 use crate::mutant::{self, Mutant};
 use crate::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery, Timing};
-use crate::store::Source;
+use crate::store::{Source, StoreError};
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::{Dialect, Line, Message, Packer};
 
@@ -359,9 +359,7 @@ impl World {
         machine.begin_life(self.now);
         let opened = match machine.disk.open() {
             Ok(opened) => opened,
-            Err(error) => {
-                return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
-            }
+            Err(error) => return self.refuse_start(id, &error),
         };
         self.seen.torn += u64::from(opened.is_torn);
         opened.news.iter().for_each(|record| self.judges.on_durable(id, record));
@@ -382,19 +380,22 @@ impl World {
         let mut node = recovery.finish(machine.disk.seed(), self.count);
         node.compacted(machine.disk.compacted());
         self.judges.on_recovered(id, &node.checkpoint());
-        self.reread(id, &node);
+        if let Err(error) = self.reread(id, &node) {
+            return self.refuse_start(id, &error);
+        }
+        if self.machines[usize::from(id)].is_damaged {
+            self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
+        }
         let mut out = Outbox::new(NodeId(id));
         node.start(Micros(0), &mut out);
         self.act(id, Box::new(node), out);
     }
 
     /// All that it has learned must read as ever, in memory or in its history.
-    fn reread(&mut self, id: u16, node: &Node) {
-        let compacted = self.machines[usize::from(id)].disk.compacted();
-        let past = match self.machines[usize::from(id)].disk.past(Instance(1), compacted, usize::MAX) {
-            Ok(past) => past,
-            Err(error) => return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
-        };
+    fn reread(&mut self, id: u16, node: &Node) -> Result<(), StoreError> {
+        let disk = &self.machines[usize::from(id)].disk;
+        let compacted = disk.compacted();
+        let past = disk.past(Instance(1), compacted, usize::MAX)?;
         let old = past.iter().map(|past| (past.instance, Some(node.reads_of(past))));
         let new = (compacted.0 + 1..=node.learned().0).map(Instance);
         for (instance, reads) in old.chain(new.map(|instance| (instance, node.reads(instance)))) {
@@ -406,6 +407,19 @@ impl World {
         if past.len() as u64 != compacted.0 {
             self.judges.fail(Rule::Durability, format!("{id} lost a part of its history to {compacted}"));
         }
+        Ok(())
+    }
+
+    /// A node may refuse to start only when its disk was damaged behind its back. Then it is lost.
+    fn refuse_start(&mut self, id: u16, error: &StoreError) {
+        let machine = &mut self.machines[usize::from(id)];
+        if !machine.is_damaged {
+            return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
+        }
+        self.seen.damaged += 1;
+        let life = machine.life;
+        self.lose_disk(id);
+        self.at(self.now, Next::Start(id, life));
     }
 
     /// Ends a node at once. Of what was not synced, the disk keeps a part.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::files::{Files, cannot_in};
 use super::segment::{self, Head};
 use super::{Found, OnRecord, StoreError};
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::record::block::{Block, Chain, End, Scanner};
 use crate::types::Instance;
@@ -97,6 +98,9 @@ pub(super) fn walk<F: Files>(
         match end {
             End::Torn { at, bytes } if number == last_used => {
                 return Ok(walk.tail(number, at as u64, bytes as u64, None));
+            }
+            End::Torn { at, bytes } if mutant::is(Mutant::CutAnyDamage) => {
+                return Ok(walk.tail(number, at as u64, bytes as u64, Some(number + 1)));
             }
             End::Torn { at, .. } => {
                 // The next segment is begun only when the last block of this one is durable.
@@ -208,6 +212,9 @@ impl<F: Files> Walk<'_, F> {
             let End::Damaged { at: hurt, next_valid_at } = end else {
                 return Ok((end, state == Checkpoint::Whole));
             };
+            if mutant::is(Mutant::CutAnyDamage) {
+                return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, true));
+            }
             if seen_hurt == Some(hurt) {
                 return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)));
             }

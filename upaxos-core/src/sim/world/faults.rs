@@ -3,7 +3,7 @@
 use super::{Next, World, incarnation};
 use crate::node::Node;
 use crate::sim::disk::Disk;
-use crate::sim::machine::State;
+use crate::sim::machine::{Machine, State};
 use crate::sim::swarm::Fault;
 use crate::types::Micros;
 
@@ -75,6 +75,7 @@ impl World {
                 }
             }
             Fault::Wipe { node, down } => self.wipe(node, down),
+            Fault::BitFlip { node, down } => self.flip_bit(node, down),
         }
     }
 
@@ -95,19 +96,41 @@ impl World {
 
     /// Only while a quorum keeps its disks, and everybody has been registered once: else not even a
     /// correct group survives it.
-    fn wipe(&mut self, node: u16, down: Micros) {
-        let lost = self.machines.iter().filter(|machine| machine.wipes > 0).count() as u16;
+    fn may_lose_disk(&self, node: u16) -> bool {
+        let is_lost = |machine: &&Machine| machine.wipes > 0 || machine.is_damaged;
+        let lost = self.machines.iter().filter(is_lost).count() as u16;
         let all_registered = (0..self.plan.n).all(|id| self.judges.is_member(id) || self.judges.is_lost(id));
-        if self.machines[usize::from(node)].wipes > 0 || lost >= (self.plan.n - 1) / 2 || !all_registered {
-            return;
+        !is_lost(&&self.machines[usize::from(node)]) && lost < (self.plan.n - 1) / 2 && all_registered
+    }
+
+    fn wipe(&mut self, node: u16, down: Micros) {
+        if self.may_lose_disk(node) {
+            self.take_down(node, down);
+            self.lose_disk(node);
         }
+    }
+
+    /// A node without a disk comes back with an empty one.
+    pub(super) fn lose_disk(&mut self, node: u16) {
         self.seen.wipes += 1;
+        let machine = &mut self.machines[usize::from(node)];
+        machine.wipes += 1;
+        machine.is_damaged = false;
+        machine.disk = Disk::new(incarnation(node, machine.wipes));
+        self.judges.on_wiped(node);
+    }
+
+    fn flip_bit(&mut self, node: u16, down: Micros) {
+        if self.may_lose_disk(node) {
+            self.take_down(node, down);
+            let machine = &mut self.machines[usize::from(node)];
+            machine.is_damaged = machine.disk.flip_bit(&mut self.disk_chance);
+        }
+    }
+
+    fn take_down(&mut self, node: u16, down: Micros) {
         if !matches!(self.machines[usize::from(node)].state, State::Down) {
             self.crash(node, down);
         }
-        let machine = &mut self.machines[usize::from(node)];
-        machine.wipes += 1;
-        machine.disk = Disk::new(incarnation(node, machine.wipes));
-        self.judges.on_wiped(node);
     }
 }
