@@ -508,6 +508,15 @@ fn an_instance_far_ahead_does_not_hide_the_ballots_of_this_one() {
 }
 
 #[test]
+fn who_writes_in_a_ballot_that_was_overtaken_is_told_so_after_the_instance_is_learned() {
+    let mut group = group_with(&[1]);
+    hear(&mut group, 1, &["2 Propose 1 2", "2 Write 1 2 a", "0 Accept 1 2 a", "2 Accept 1 2 a"]);
+    assert_eq!(group.reads(1), ["a"]);
+    assert_eq!(answers(&mut group, 1, &["0 Write 1 0 b"]), ["1 NACK 1 2"]);
+    assert_eq!(answers(&mut group, 1, &["2 Write 1 5 b"]), [""; 0], "nothing makes it accept that");
+}
+
+#[test]
 fn a_node_that_missed_much_catches_up_soon() {
     let mut group = group_with(&[0, 1]);
     let puppet = Puppet::join_lazy(&mut group, 2);

@@ -54,6 +54,17 @@ fn a_hub_takes_over_when_the_leader_is_gone_and_nobody_else_reaches_a_quorum() {
 }
 
 #[test]
+fn nobody_waits_for_nodes_that_say_they_hear_too_few_to_lead() {
+    let mut group = Group::ready(7);
+    assert_eq!(group.leader(), Some(0));
+    only(&mut group, &[(6, 1), (6, 2), (6, 3), (6, 4), (6, 5)]);
+    let began = group.now;
+    group.run_until("the hub, last in rank, leads", |group| group.node(6).is_leading());
+    let took = group.now.since(began);
+    assert!(took <= Micros::from_millis(2 * TIMEOUT_MS), "{took:?}");
+}
+
+#[test]
 fn a_chain_keeps_its_leader() {
     let mut group = Group::ready(3);
     let (leader, ballot) = (group.leader(), group.node(0).ballot());

@@ -225,7 +225,7 @@ impl Node {
             self.leader.deadline(),
             self.requests.deadline(leads),
             self.repair.deadline(),
-            self.election.run_at(&self.group),
+            self.election.run_at(&self.group, now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
         ];

@@ -7,7 +7,7 @@
 //!
 //! A run has phases: some peace, chaos as drawn from the seed ([`swarm`]), healing, after which the group
 //! must make progress, a power cut of all, after which everything acknowledged must still be there. The
-//! [`judges`] watch every step.
+//! [`judges`] watch every step. Some runs ([`Kind`]) are no chaos, but one kind of trouble alone.
 //!
 //! ```
 //! use upaxos_core::sim::{self, Plan};
@@ -23,6 +23,7 @@ pub mod files;
 pub mod judges;
 pub mod machine;
 pub mod network;
+mod partitioned;
 pub mod shrink;
 pub mod swarm;
 pub mod trace;
@@ -32,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use judges::{Rule, Violation};
 pub use shrink::shrink;
-pub use swarm::{Class, Plan};
+pub use swarm::{Class, Kind, Plan};
 pub use trace::Seen;
 use world::World;
 
@@ -83,10 +84,10 @@ pub fn run(plan: &Plan) -> Outcome {
 
 /// Ends with the first violation: what comes after would hide where everybody stood.
 fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
-    world.run_until(plan.peace, |_| false);
-    world.begin_chaos();
-    let most = world.seen().0.events + CHAOS_EVENTS;
-    world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
+    match plan.kind {
+        Kind::Chaos | Kind::Classic => suffer(plan, world),
+        Kind::Partitioned => partitioned::hold_out(plan, world)?,
+    }
     world.heal();
     settle(world, "after healing")?;
     *seen = world.seen().0;
@@ -99,11 +100,24 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     Some(())
 }
 
+/// Some peace, then everything that the plan has.
+fn suffer(plan: &Plan, world: &mut World) {
+    world.run_until(plan.peace, |_| false);
+    world.begin_chaos();
+    let most = world.seen().0.events + CHAOS_EVENTS;
+    world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
+}
+
 fn settle(world: &mut World, when: &str) -> Option<()> {
     world.clients().ask(false);
-    let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
-    if !is_settled {
-        world.judges().fail(Rule::Progress, format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000));
+    if !world.run_until(world.now() + PATIENCE, World::is_settled) {
+        let got = format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000);
+        return give_up(world, Rule::Progress, got);
     }
-    is_settled.then_some(())
+    Some(())
+}
+
+fn give_up(world: &mut World, rule: Rule, got: impl Into<String>) -> Option<()> {
+    world.judges().fail(rule, got);
+    None
 }

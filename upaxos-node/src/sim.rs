@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use upaxos_core::sim::shrink::Shrunk;
-use upaxos_core::sim::{self, Class, Plan, Seen};
+use upaxos_core::sim::{self, Class, Failure, Outcome, Plan, Seen};
 
 /// Which seeds, of how many nodes, and what to leave out.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,10 +55,11 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 11] = [
+const SHARES: [Share; 12] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
+    ("pause amid a turn", |seen| seen.pauses_amid > 0),
     ("recovered gap", |seen| seen.gaps > 0),
     ("torn block", |seen| seen.torn > 0),
     ("failed sync", |seen| seen.failed_syncs > 0),
@@ -74,28 +75,40 @@ const SHARES: [Share; 11] = [
 /// # Errors
 /// When the report cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     // What a node's panic says is part of the report.
     std::panic::set_hook(Box::new(|_| ()));
-    let began = Instant::now();
     let threads = std::thread::available_parallelism().context("cannot count the cores")?.get();
-    let sweep = sweep(args, &seeds, threads);
+    let report = report(args, sim::run, threads)?;
+    println!("{}", report.text);
+    Ok(ExitCode::from(report.status))
+}
+
+/// What a sweep comes to, in words or JSON, and the exit status that says the same.
+#[derive(Debug)]
+struct Report {
+    text: String,
+    status: u8,
+}
+
+/// Runs the seeds with `simulate`, and makes the first that fails smaller.
+fn report(args: &Args, simulate: impl Fn(&Plan) -> Outcome + Sync, threads: usize) -> Result<Report> {
+    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
+    let began = Instant::now();
+    let sweep = sweep(args, &seeds, &simulate, threads);
     let took = began.elapsed();
     let failed = sweep.failed.map(|seed| args.plan(seed));
     let shrunk = failed.as_ref().map(|plan| {
-        sim::shrink(plan, sim::run).ok_or_else(|| anyhow!("seed {} fails, but not twice", plan.seed))
+        sim::shrink(plan, &simulate).ok_or_else(|| anyhow!("seed {} fails, but not twice", plan.seed))
     });
     let shrunk =
         shrunk.transpose().context("cannot repeat a failure: the simulation is not deterministic")?;
-    if args.json {
-        println!("{}", json_report(args, &seeds, &sweep, took, shrunk.as_ref()));
+    let text = if args.json {
+        json_report(args, &seeds, &sweep, took, shrunk.as_ref()).to_string()
     } else {
-        print_report(&sweep, took, threads);
-        if let Some(shrunk) = &shrunk {
-            print_failure(args, shrunk);
-        }
-    }
-    Ok(if shrunk.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        let failure = shrunk.as_ref().map_or("every rule held".into(), |shrunk| failure_text(args, shrunk));
+        format!("{}\n{failure}", sweep_text(&sweep, took, threads))
+    };
+    Ok(Report { text, status: u8::from(shrunk.is_some()) })
 }
 
 impl Args {
@@ -123,7 +136,12 @@ impl Args {
 }
 
 /// Runs seeds on all cores until they are done, or one fails. Of several, the lowest is kept.
-fn sweep(args: &Args, seeds: &Range<u64>, threads: usize) -> Sweep {
+fn sweep(
+    args: &Args,
+    seeds: &Range<u64>,
+    simulate: &(impl Fn(&Plan) -> Outcome + Sync),
+    threads: usize,
+) -> Sweep {
     let (next, stops) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let sweep = Mutex::new(Sweep::default());
     let bar = progress(seeds.end.saturating_sub(seeds.start));
@@ -133,7 +151,7 @@ fn sweep(args: &Args, seeds: &Range<u64>, threads: usize) -> Sweep {
             if seed >= seeds.end {
                 return;
             }
-            let outcome = sim::run(&args.plan(seed));
+            let outcome = simulate(&args.plan(seed));
             let mut sweep = sweep.lock().expect("no run panics: the simulation catches them");
             sweep.add(&outcome.seen);
             if outcome.failure.is_some() {
@@ -168,22 +186,20 @@ fn progress(seeds: u64) -> ProgressBar {
     }
 }
 
-fn print_report(sweep: &Sweep, took: Duration, threads: usize) {
-    let Sweep { seeds, seen, shares, failed } = sweep;
+fn sweep_text(sweep: &Sweep, took: Duration, threads: usize) -> String {
+    let Sweep { seeds, seen, shares, .. } = sweep;
     let speed = *seeds as f64 / took.as_secs_f64();
     let events = seen.events / (*seeds).max(1);
-    println!("{seeds} seeds, {speed:.0} seeds/s on {threads} threads, {events} events each");
-    for (share, (name, _)) in shares.iter().zip(SHARES) {
-        println!("{:>5.1} % saw a {name}", 100.0 * *share as f64 / (*seeds).max(1) as f64);
-    }
-    if failed.is_none() {
-        println!("every rule held");
-    }
+    let head = format!("{seeds} seeds, {speed:.0} seeds/s on {threads} threads, {events} events each");
+    let percent = |share: &u64| 100.0 * *share as f64 / (*seeds).max(1) as f64;
+    let shares = shares.iter().zip(SHARES);
+    let shares = shares.map(|(share, (name, _))| format!("{:>5.1} % saw a {name}", percent(share)));
+    std::iter::once(head).chain(shares).collect::<Vec<_>>().join("\n")
 }
 
-fn print_failure(args: &Args, shrunk: &Shrunk) {
-    println!("\nFAILED\n{}\n\n{}", shrunk.failure.violation, shrunk.plan);
-    println!("{}\nagain: {}", shrunk.failure.view, args.again(shrunk));
+fn failure_text(args: &Args, shrunk: &Shrunk) -> String {
+    let Failure { violation, view } = &shrunk.failure;
+    format!("\nFAILED\n{violation}\n\n{}\n{view}\nagain: {}", shrunk.plan, args.again(shrunk))
 }
 
 fn json_report(
@@ -249,12 +265,65 @@ mod tests {
         let plan = args.plan(11);
         let class = *plan.classes().last().unwrap();
         let violation = sim::Violation { rule: sim::Rule::Progress, got: String::new() };
-        let failure = sim::Failure { violation, view: String::new() };
+        let failure = Failure { violation, view: String::new() };
         let shrunk =
             Shrunk { plan: plan.without(class).skip(0), without: vec![class], skipped: vec![0], failure };
         let again = args.again(&shrunk);
         let words: Vec<&str> = again.split(' ').skip(2).collect();
         assert_eq!(parsed(&words).unwrap().plan(11), shrunk.plan, "{again}");
+    }
+
+    /// The first seed with a partition among more.
+    fn seed() -> u64 {
+        let has_more = |classes: &[Class]| classes.len() > 2 && classes.contains(&Class::Partition);
+        (0..).find(|seed| has_more(&Plan::draw(*seed, Some(5)).classes())).expect("seeds go on for ever")
+    }
+
+    /// A simulation in which that seed breaks a rule, as long as its plan has a partition.
+    fn simulate(plan: &Plan) -> Outcome {
+        let breaks = plan.seed == seed() && plan.classes().contains(&Class::Partition);
+        let violation = sim::Violation { rule: sim::Rule::Agreement, got: "two values".into() };
+        let failure = breaks.then(|| Failure { violation, view: "node 0 learned 3".into() });
+        Outcome { trace: 0, seen: Seen::default(), failure }
+    }
+
+    /// A sweep that comes to that seed.
+    fn args(more: &[&str]) -> Args {
+        let seeds = format!("0..{}", seed() + 2);
+        parsed(&[&["--seeds", &seeds, "--nodes", "5"], more].concat()).unwrap()
+    }
+
+    #[test]
+    fn a_failure_is_reported_small_with_its_replay_and_exit_status_1() {
+        let args = args(&[]);
+        let Report { text, status } = report(&args, simulate, 1).unwrap();
+        assert_eq!(status, 1);
+        for part in ["\nFAILED\nexpected: an instance has one", "\ngot:      two values", "node 0 learned 3"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let again = text.split("again: upaxos-node sim ").nth(1).expect("a command that shows it again");
+        let again = parsed(&again.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let plan = again.plan(seed());
+        assert_eq!((again.seed, plan.classes()), (Some(seed()), vec![Class::Partition]));
+        assert!(text.contains(&plan.to_string()), "the shrunk schedule: {text}");
+        assert_eq!(report(&again, simulate, 1).unwrap().status, 1);
+    }
+
+    #[test]
+    fn a_failure_as_json_says_the_same() {
+        let Report { text, status } = report(&args(&["--json"]), simulate, 1).unwrap();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &report["failure"]["seed"]), (1, &json!(seed())));
+        assert_eq!(report["failure"]["got"], json!("two values"));
+        let again = format!("upaxos-node sim --seed {} --nodes 5", seed());
+        assert!(report["failure"]["again"].as_str().is_some_and(|text| text.starts_with(&again)), "{text}");
+    }
+
+    #[test]
+    fn without_a_failure_every_rule_held_and_the_exit_status_is_0() {
+        let Report { text, status } = report(&args(&["--without", "partition"]), simulate, 1).unwrap();
+        assert!(status == 0 && text.ends_with("\nevery rule held"), "{text}");
     }
 
     #[test]

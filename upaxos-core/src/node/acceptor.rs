@@ -168,6 +168,13 @@ impl Acceptor {
         true
     }
 
+    /// Refuses a `Write` if its ballot is below the promise, and ignores it if not.
+    pub fn refuse(&self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
+        if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
+            out.send(Message::Nack { instance, ballot: higher });
+        }
+    }
+
     /// Forgets what was accepted up to `learned`, which must be durably learned.
     pub fn forget_through(&mut self, learned: Instance) {
         while let Some(first) =

@@ -112,13 +112,27 @@ impl Election {
             return false;
         }
         self.missing_since.get_or_insert(now);
-        self.run_at(group).is_some_and(|at| now >= at)
+        self.run_at(group, now).is_some_and(|at| now >= at)
     }
 
     /// When this node would run, if nothing changes.
-    pub fn run_at(&self, group: &Group) -> Option<Micros> {
-        let rank = group.rank_after(self.me, self.leader()) as u64;
-        Some(self.missing_since? + self.timing.step() * rank)
+    pub fn run_at(&self, group: &Group, now: Micros) -> Option<Micros> {
+        let since = self.missing_since?;
+        let rank = |id: NodeId| group.rank_after(id, self.leader());
+        let own = rank(self.me);
+        let is_ahead = |id: &&NodeId| rank(**id) < own && self.may_run(**id, group, now);
+        let ahead = group.members.iter().filter(is_ahead).count() as u64;
+        Some(since + self.timing.step() * ahead)
+    }
+
+    /// Whether `id` might raise a ballot. Who says itself that it hears too few for a quorum cannot; to wait
+    /// for it would only cost a step. Before the first ballot links are just coming up, and that says little.
+    fn may_run(&self, id: NodeId, group: &Group, now: Micros) -> bool {
+        let hears_quorum = |beat: &Beat| {
+            let heard = group.members.iter().filter(|member| **member == id || beat.heard.contains(member));
+            heard.count() >= group.quorum()
+        };
+        self.ballot.is_none() || self.fresh_beat(id, now).is_none_or(hears_quorum)
     }
 
     /// The next moment at which a link may go stale.

@@ -247,9 +247,11 @@ impl Node {
         if let Some(classic) = &mut self.classic {
             classic.observe(from, instance, ballot, now);
             classic.on_used(instance);
-            // A classic node that counted duplicates as promises may write against what is chosen.
+            // A classic node that counted duplicates as promises may write against what is chosen. An honest one
+            // writes so in a ballot that was overtaken: told so, it finds out what is chosen.
             if self.history.value(instance).is_some_and(|chosen| *chosen != value) {
                 self.dropped.conflicts += 1;
+                self.acceptor.refuse(instance, ballot, out);
                 return;
             }
         } else if instance <= self.learner.learned() {

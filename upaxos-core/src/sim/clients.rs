@@ -1,6 +1,6 @@
 //! Clients: they ask, ask again, ask twice, and sometimes give up.
 //!
-//! Three of them tag what they ask; now and then somebody types an untagged line. They hear what nodes
+//! Three of them tag what they ask, if the group knows tags; now and then somebody types an untagged line. They hear what nodes
 //! broadcast, as real clients do, and hand everything to the judges.
 
 use std::collections::BTreeMap;
@@ -39,12 +39,13 @@ pub struct Clients {
     /// Whether they ask anything new.
     asks: bool,
     think: Micros,
+    dialect: Dialect,
 }
 
 impl Clients {
     /// Clients that think for up to `think` between two requests.
-    pub fn new(chance: Chance, think: Micros) -> Clients {
-        Clients { chance, open: Default::default(), count: 0, asks: true, think }
+    pub fn new(chance: Chance, think: Micros, dialect: Dialect) -> Clients {
+        Clients { chance, open: Default::default(), count: 0, asks: true, think, dialect }
     }
 
     /// From now on they ask something new, or not.
@@ -64,9 +65,10 @@ impl Clients {
 
     /// Client `at` does something: returns what it sends, and when it wants to go on.
     pub fn turn(&mut self, at: usize, now: Micros, judges: &mut Judges) -> (Vec<Rc<Datagram>>, Micros) {
-        let mut packer = Packer::new(Dialect::Extended, 1_400);
+        let mut packer = Packer::new(self.dialect, 1_400);
         if at == UNTAGGED {
-            if self.asks {
+            // Without beats, who missed the last instance learns of it from the next.
+            if self.asks || self.dialect == Dialect::Classic {
                 packer.push(&Line::Client(self.untagged(judges)));
             }
         } else {
@@ -78,7 +80,16 @@ impl Clients {
         }
         let factor = if at == UNTAGGED { 3 } else { 1 };
         let next = now + Micros(1_000 + self.chance.below(self.think.0)) * factor;
-        (packer.finish().into_iter().map(Datagram::new).collect(), next)
+        (packer.finish().into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect(), next)
+    }
+
+    /// The first client asks for something at once: returns its tag, and what it sends.
+    pub fn ask_now(&mut self, now: Micros, judges: &mut Judges) -> (Tag, Vec<Rc<Datagram>>) {
+        let mut packer = Packer::new(self.dialect, 1_400);
+        self.call(0, now, judges);
+        self.send_due(0, now, &mut packer);
+        let tag = Tag { client: NAMES[0], seq: self.count };
+        (tag, packer.finish().into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect())
     }
 
     /// What nodes said reaches the clients.
@@ -104,7 +115,13 @@ impl Clients {
                 judges.calls().on_reads(*instance, value.clone())?;
                 self.on_done(Tag { client: *client, seq: *seq }, *instance, judges)
             }
-            Message::Ok { instance, value } => judges.calls().on_reads(*instance, value.clone()),
+            Message::Ok { instance, value } => {
+                if self.dialect == Dialect::Classic {
+                    let is_other = |open: &Open| open.value.as_ref() != Some(value);
+                    self.open.iter_mut().for_each(|open| open.retain(|_, open| is_other(open)));
+                }
+                judges.calls().on_reads(*instance, value.clone())
+            }
             Message::Refused { client, seq, reason } => {
                 judges.calls().on_refused(Tag { client: *client, seq: *seq }, reason)
             }
@@ -128,9 +145,14 @@ impl Clients {
         self.count += 1;
         let seq = self.count;
         let long = if self.chance.hits(150_000) { self.chance.below(1_200) as usize } else { 0 };
-        let text = format!("w{seq}{}", "\n".repeat(long / 600) + &"x".repeat(long));
-        let value = (!self.chance.hits(200_000)).then(|| Value::from(text.as_str()));
-        judges.calls().on_call(Tag { client: NAMES[at], seq }, value.clone());
+        let is_classic = self.dialect == Dialect::Classic;
+        let newlines = if is_classic { 0 } else { long / 600 };
+        let text = format!("w{seq}{}", "\n".repeat(newlines) + &"x".repeat(long));
+        let value = (is_classic || !self.chance.hits(200_000)).then(|| Value::from(text.as_str()));
+        match value.clone().filter(|_| is_classic) {
+            Some(value) => judges.calls().on_write(value),
+            None => judges.calls().on_call(Tag { client: NAMES[at], seq }, value.clone()),
+        }
         self.open[at].insert(seq, Open { value, retry_at: now, tries: 0 });
     }
 
@@ -150,6 +172,8 @@ impl Clients {
             open.retry_at = now + Micros::from_millis(self.chance.between(100, 400));
             let tagged = Tagged { tag: Tag { client: NAMES[at], seq: *seq }, floor };
             let request = match &open.value {
+                // Nobody knows tags: at least once.
+                Some(value) if self.dialect == Dialect::Classic => Request::Write(value.clone()),
                 Some(value) => Request::Submit(tagged, value.clone()),
                 None => Request::TaggedRead(tagged),
             };

@@ -7,6 +7,7 @@ use super::disk::Disk;
 use super::network::Datagram;
 use crate::node::{Node, Outbox};
 use crate::types::Micros;
+use crate::wire::Line;
 
 /// How many datagrams a node's queue holds while it is busy; what comes then is lost.
 const QUEUE: usize = 64;
@@ -18,8 +19,36 @@ pub enum State {
     Down,
     /// Its node waits for datagrams, or its deadline.
     Waits(Box<Node>),
-    /// Its node waits for the disk; what it wants done after that.
-    Syncs(Box<Node>, Outbox),
+    /// Its node waits for the disk.
+    Syncs(Work),
+    /// Its node stands still between two effects.
+    Halts(Work),
+}
+
+/// What a node wants done, and how far that is.
+#[derive(Debug)]
+pub struct Work {
+    /// The node.
+    pub node: Box<Node>,
+    /// What it wants done.
+    pub out: Outbox,
+    /// What it is about to say.
+    pub said: VecDeque<Rc<Datagram>>,
+    /// What waited for the sync.
+    pub sent: Vec<Line>,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// The stages of a turn: each ends when all is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// What claims nothing about the disk is being said.
+    Early,
+    /// The records are appended, in memory.
+    Appended,
+    /// The records are durable; what waited for that is being said.
+    Synced,
 }
 
 /// A machine.
@@ -43,6 +72,8 @@ pub struct Machine {
     pub paused_until: Micros,
     /// Its node crashes after so many more effects, for how long.
     pub crash_after: Option<(u64, Micros)>,
+    /// Its node stands still after so many more effects, for how long.
+    pub halt_after: Option<(u64, Micros)>,
     /// The next block is torn: the node is down for so long.
     pub tears: Option<Micros>,
     /// The next sync fails: the node is down for so long.
@@ -67,6 +98,7 @@ impl Machine {
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
             crash_after: None,
+            halt_after: None,
             tears: None,
             sync_fails: None,
             slow_sync: (Micros(0), Micros(0)),
@@ -95,7 +127,8 @@ impl Machine {
     pub fn node(&self) -> Option<&Node> {
         match &self.state {
             State::Down => None,
-            State::Waits(node) | State::Syncs(node, _) => Some(node),
+            State::Waits(node) => Some(node),
+            State::Syncs(work) | State::Halts(work) => Some(&work.node),
         }
     }
 
@@ -110,7 +143,7 @@ impl Machine {
 
     /// Everything that was to go wrong does not.
     pub fn heal(&mut self) {
-        (self.crash_after, self.tears, self.sync_fails) = (None, None, None);
+        (self.crash_after, self.halt_after, self.tears, self.sync_fails) = (None, None, None, None);
         self.slow_sync = (Micros(0), Micros(0));
         self.paused_until = Micros(0);
     }
@@ -120,5 +153,23 @@ impl Machine {
         let (after, down) = self.crash_after?;
         self.crash_after = Some((after.saturating_sub(1), down));
         (after == 0).then_some(down)
+    }
+
+    /// One more effect; when the node stands still after it, for how long.
+    pub fn halts_now(&mut self) -> Option<Micros> {
+        let (after, length) = self.halt_after?;
+        self.halt_after = after.checked_sub(1).map(|after| (after, length));
+        (after == 0).then_some(length)
+    }
+
+    /// What its node was doing, if it stands still between two effects.
+    pub fn take_halted(&mut self) -> Option<Work> {
+        match std::mem::replace(&mut self.state, State::Down) {
+            State::Halts(work) => Some(work),
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 }

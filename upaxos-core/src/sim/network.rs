@@ -32,8 +32,8 @@ pub struct Datagram {
 
 impl Datagram {
     /// Parses what was printed. What does not parse is left out, as a node does.
-    pub fn new(bytes: Vec<u8>) -> Rc<Datagram> {
-        let lines: Vec<Line> = wire::lines(&bytes, Dialect::Extended).flatten().collect();
+    pub fn new(bytes: Vec<u8>, dialect: Dialect) -> Rc<Datagram> {
+        let lines: Vec<Line> = wire::lines(&bytes, dialect).flatten().collect();
         let is_answer = lines.iter().any(|line| {
             matches!(
                 line,
@@ -59,6 +59,7 @@ pub type Delivery = (u16, Micros, Rc<Datagram>);
 #[derive(Debug)]
 pub struct Network {
     n: u16,
+    dialect: Dialect,
     chance: Chance,
     rates: Rates,
     /// Chance of loss per link, from `from * (n + 1) + to`.
@@ -70,10 +71,11 @@ pub struct Network {
 
 impl Network {
     /// A network that is well, for `n` nodes and their clients.
-    pub fn new(n: u16, chance: Chance) -> Network {
+    pub fn new(n: u16, dialect: Dialect, chance: Chance) -> Network {
         let links = usize::from(n + 1).pow(2);
         Network {
             n,
+            dialect,
             chance,
             rates: Rates::default(),
             loss: vec![0; links],
@@ -180,7 +182,7 @@ impl Network {
                 }
             }
         }
-        let damaged = Datagram::new(bytes);
+        let damaged = Datagram::new(bytes, self.dialect);
         let is_forged = damaged.lines.iter().any(|line| !datagram.lines.contains(line));
         (!is_forged).then_some(damaged)
     }

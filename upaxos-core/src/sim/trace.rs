@@ -35,6 +35,7 @@ pub struct Seen {
     pub torn: u64,
     pub partitions: u64,
     pub pauses: u64,
+    pub pauses_amid: u64,
     pub gaps: u64,
     pub wipes: u64,
     pub refusals: u64,
@@ -60,6 +61,7 @@ impl AddAssign for Seen {
         self.torn += more.torn;
         self.partitions += more.partitions;
         self.pauses += more.pauses;
+        self.pauses_amid += more.pauses_amid;
         self.gaps += more.gaps;
         self.wipes += more.wipes;
         self.refusals += more.refusals;

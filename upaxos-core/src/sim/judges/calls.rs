@@ -18,6 +18,8 @@ struct Call {
     value: Option<Value>,
     after: Instance,
     is_open: bool,
+    /// Where it was chosen first.
+    chosen: Option<Instance>,
     done: Option<Instance>,
 }
 
@@ -42,7 +44,19 @@ impl Calls {
     pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
         self.asked.extend(value.clone());
         let after = self.acknowledged;
-        self.tagged.insert(tag, Call { value, after, is_open: true, done: None });
+        self.tagged.insert(tag, Call { value, after, is_open: true, chosen: None, done: None });
+    }
+
+    /// An entry is chosen; nobody needs to know yet.
+    pub fn on_chosen(&mut self, instance: Instance, entry: &Entry) {
+        if let Some(call) = entry.tagged().and_then(|tagged| self.tagged.get_mut(&tagged.tag)) {
+            call.chosen.get_or_insert(instance);
+        }
+    }
+
+    /// Where a tagged request was chosen first.
+    pub fn chosen(&self, tag: Tag) -> Option<Instance> {
+        self.tagged.get(&tag).and_then(|call| call.chosen)
     }
 
     /// A client sends an untagged write.

@@ -3,13 +3,13 @@
 use super::*;
 use crate::record::Record;
 use crate::types::Tag;
-use crate::wire::{self, Dialect};
+use crate::wire::{self, Dialect, Line};
 
 /// Judges of three nodes, to whom clients 7 and an untagged one have said what they want.
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3);
+    let mut judges = Judges::new(3, Dialect::Extended);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }
@@ -154,6 +154,17 @@ fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
     promised.says_in_life(2, "0 PromiseNone 1 * 1 0").breaks(Rule::PromisesNeverRegress);
     let promised = court().disk(0, "accept 1 0 a").disk(0, "promise 65538").says("0 Promise 1 65538 0 a");
     promised.says("0 Accepts 1 1 0").breaks(Rule::PromisesNeverRegress);
+}
+
+#[test]
+fn a_classic_promise_is_kept_instance_by_instance() {
+    let court = || Court(Judges::new(3, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
+    court().disk(0, "promise 2 3").says("0 Promise 2 3").breaks_nothing();
+    court().says("0 Promise 2 3").breaks(Rule::DurableBeforeSaid);
+    court().says_in_life(2, "0 Promise 1 4").breaks(Rule::PromisesNeverRegress);
+    court().says("0 Propose 1 3").says_in_life(2, "0 Propose 1 3").breaks(Rule::OwnBallot);
+    court().says("0 Propose 1 4").breaks(Rule::OwnBallot);
+    court().says("0 Accept 1 5 a").breaks(Rule::DurableBeforeSaid);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What the plan does to the world, and how it ends.
 
 use super::{Next, World, incarnation};
-use crate::node::Node;
 use crate::sim::disk::Disk;
 use crate::sim::machine::{Machine, State};
 use crate::sim::swarm::Fault;
@@ -24,12 +23,20 @@ impl World {
         }
         self.is_chaotic = false;
         self.network.heal();
+        self.topology = None;
         for id in 0..self.plan.n {
             let machine = &mut self.machines[usize::from(id)];
             machine.heal();
-            if matches!(machine.state, State::Waits(_)) {
-                machine.wake_at = Micros(u64::MAX);
-                self.wake_at(id, self.now);
+            match machine.state {
+                State::Waits(_) => {
+                    machine.wake_at = Micros(u64::MAX);
+                    self.wake_at(id, self.now);
+                }
+                State::Halts(_) => {
+                    let life = machine.life;
+                    self.at(self.now, Next::GoOn(id, life));
+                }
+                _ => {}
             }
         }
     }
@@ -54,7 +61,10 @@ impl World {
             Fault::SlowSync { node, each, length } => {
                 self.machines[usize::from(node)].slow_sync = (each, now + length);
             }
-            Fault::Pause { node, length } => {
+            Fault::Pause { node, after: Some(after), length } => {
+                self.machines[usize::from(node)].halt_after = Some((after, length));
+            }
+            Fault::Pause { node, after: None, length } => {
                 self.seen.pauses += 1;
                 self.machines[usize::from(node)].paused_until = now + length;
             }
@@ -62,6 +72,7 @@ impl World {
                 self.seen.partitions += 1;
                 self.cut += 1;
                 self.network.cut(&topology);
+                self.topology = Some(topology);
                 self.at(now + length, Next::Join(self.cut));
             }
             Fault::SwizzleClog { goes, comes, step } => {
@@ -79,17 +90,10 @@ impl World {
         }
     }
 
-    /// Who leads in the highest ballot; without a leader, node 0.
-    fn leader(&self) -> u16 {
-        let leads = |id: &u16| self.machines[usize::from(*id)].node().is_some_and(Node::is_leading);
-        let ballot = |id: &u16| self.machines[usize::from(*id)].node().and_then(Node::ballot);
-        (0..self.plan.n).filter(leads).max_by_key(ballot).unwrap_or(0)
-    }
-
     fn tear(&mut self, node: u16, down: Micros) {
         let machine = &mut self.machines[usize::from(node)];
         match machine.state {
-            State::Syncs(..) => self.crash(node, down),
+            State::Syncs(_) => self.crash(node, down),
             _ => machine.tears = Some(down),
         }
     }

@@ -1,0 +1,74 @@
+//! The rules that must hold, in words, and what breaking one looks like.
+
+use std::fmt;
+
+/// The rules, by what a reader of the README calls them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "Display says what each asks for")]
+pub enum Rule {
+    Agreement,
+    OneValuePerBallot,
+    OwnBallot,
+    PromisesNeverRegress,
+    DurableBeforeSaid,
+    PromiseTellsAll,
+    Validity,
+    Integrity,
+    LostDiskNeverVotes,
+    RealTimeOrder,
+    ReadsSeeWrites,
+    Durability,
+    ExactlyOnce,
+    NothingRefused,
+    RecoversWhole,
+    Progress,
+    LeaderSoon,
+    NoDuels,
+    NoPanic,
+}
+
+impl Rule {
+    /// What must hold.
+    pub fn text(self) -> &'static str {
+        match self {
+            Rule::Agreement => "an instance has one chosen value, and reads the same at every node for ever",
+            Rule::OneValuePerBallot => "one value per instance and ballot",
+            Rule::OwnBallot => "a ballot is used by its owner alone, durable before it is shown, in one life",
+            Rule::PromisesNeverRegress => "no vote in a lower ballot than one before, across restarts",
+            Rule::DurableBeforeSaid => {
+                "what a line claims about its sender's disk is durable before it is sent"
+            }
+            Rule::PromiseTellsAll => "a promise tells the last accepted value of every instance it covers",
+            Rule::Validity => "what is chosen was asked for by a client, or is a mark of our own",
+            Rule::Integrity => "what a node claims to be chosen was accepted by a quorum in one ballot",
+            Rule::LostDiskNeverVotes => "who has lost its disk never votes again under its id",
+            Rule::RealTimeOrder => "what was asked after an answer stands above the instance answered",
+            Rule::ReadsSeeWrites => "a safe read reads the last user value below its instance",
+            Rule::Durability => "what was acknowledged is in the log of every node, for ever",
+            Rule::ExactlyOnce => "a tagged request takes effect once, where its answer says",
+            Rule::NothingRefused => "a request that its client still waits for is not refused",
+            Rule::RecoversWhole => "a crash leaves a log that opens, with every durable record",
+            Rule::Progress => "a healed group answers every request and learns alike",
+            Rule::LeaderSoon => {
+                "where a node keeps two-way links with a quorum, somebody leads and gets a request chosen in time"
+            }
+            Rule::NoDuels => "once somebody leads, nobody raises a ballot without need",
+            Rule::NoPanic => "no input and no order of events makes a node panic",
+        }
+    }
+}
+
+/// What was expected, and what was found instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule.
+    pub rule: Rule,
+    /// What happened.
+    pub got: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected: {}\ngot:      {}", self.rule.text(), self.got)
+    }
+}

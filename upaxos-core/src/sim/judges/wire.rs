@@ -1,0 +1,139 @@
+//! The judges of what members say: each line, when it is sent, against what its sender has durably done.
+
+use super::{Judges, Rule};
+use crate::types::{Ballot, Instance, NodeId, Value};
+use crate::wire::{Beat, Line, Message};
+
+impl Judges {
+    /// A member, in its `life`, sends a line.
+    pub fn on_sent(&mut self, id: u16, life: u64, line: &Line) {
+        let Line::Node(from, message) = line else { return };
+        if from.0 != id {
+            return self.fail(Rule::OwnBallot, format!("{id} speaks for {from}: {line}"));
+        }
+        match message {
+            Message::ProposeAll { ballot, .. } => self.on_propose(id, life, Instance(0), *ballot, line),
+            Message::Propose { instance, ballot } => self.on_propose(id, life, *instance, *ballot, line),
+            Message::Write { instance, ballot, value } => {
+                self.must_own_durably(id, *instance, *ballot, line);
+                self.on_value(*instance, *ballot, value);
+            }
+            Message::Promise { instance, ballot, accepted } => {
+                self.on_promise(id, *instance, *ballot, accepted.as_ref(), line);
+            }
+            Message::PromiseNone { first, last, ballot, learned } => {
+                self.on_promise_none(id, (*first, *last), *ballot, *learned, line);
+            }
+            Message::Accept { instance, ballot, value } => {
+                self.on_value(*instance, *ballot, value);
+                self.on_accepts(id, (*instance, *instance), *ballot, line);
+            }
+            Message::Accepts { first, last, ballot } => self.on_accepts(id, (*first, *last), *ballot, line),
+            Message::Beat(Beat { ballot, learned, .. }) => {
+                self.must_have_learned(id, *learned, line);
+                // Who has lost its disk may hear of a ballot that it once owned, as of anybody's.
+                let is_own = |ballot: &Ballot| self.numbering.owner(*ballot) == NodeId(id);
+                if let Some(ballot) = ballot.filter(is_own).filter(|_| !self.is_lost(id)) {
+                    self.must_own_durably(id, Instance(0), ballot, line);
+                }
+            }
+            Message::Chosen { first, last, ballot } => self.must_be_chosen_in(id, *first, *last, *ballot),
+            Message::Written { instance, value } => self.must_be_chosen(id, *instance, Some(value.clone())),
+            Message::Ok { instance, value } | Message::Answer { instance, value, .. } => {
+                self.must_be_chosen(id, *instance, None);
+                if self.reads.get(instance) != Some(value) {
+                    let reads = self.reads.get(instance);
+                    self.fail(Rule::Agreement, format!("{id} says {line}, which reads {reads:?}"));
+                }
+            }
+            Message::Done { first, last, .. } => {
+                (first.0..=last.0).for_each(|i| self.must_be_chosen(id, Instance(i), None));
+            }
+            _ => {}
+        }
+    }
+
+    /// A ballot is asked about in one life of its owner only.
+    fn on_propose(&mut self, id: u16, life: u64, instance: Instance, ballot: Ballot, line: &Line) {
+        self.must_own_durably(id, instance, ballot, line);
+        let first = *self.proposed.entry((instance, ballot)).or_insert(life);
+        if first != life {
+            self.fail(Rule::OwnBallot, format!("{id} says {line} in life {life}, first in {first}"));
+        }
+    }
+
+    fn on_promise(
+        &mut self,
+        id: u16,
+        instance: Instance,
+        ballot: Ballot,
+        accepted: Option<&(Ballot, Value)>,
+        line: &Line,
+    ) {
+        let last = self.disks[usize::from(id)].accepted_below(ballot, (instance, instance)).next_back();
+        let last = last.map(|(_, accepted)| accepted);
+        // A late question may be answered with what its own ballot wrote in the meantime.
+        let is_own = accepted.is_some_and(|(at, _)| *at == ballot);
+        if !is_own && last != accepted.map(|(at, value)| (*at, value)) {
+            let got = format!("{id} says {line}, having accepted last {last:?}");
+            self.fail(Rule::PromiseTellsAll, got);
+        }
+        self.on_vote(id, instance, ballot, line);
+    }
+
+    fn on_promise_none(
+        &mut self,
+        id: u16,
+        (first, last): (Instance, Option<Instance>),
+        ballot: Ballot,
+        learned: Instance,
+        line: &Line,
+    ) {
+        let last = last.unwrap_or(Instance(u64::MAX - 1));
+        let hidden = self.disks[usize::from(id)].accepted_below(ballot, (first, last)).next();
+        if let Some(hidden) = hidden {
+            let got = format!("{id} says {line}, hiding {hidden:?}");
+            self.fail(Rule::PromiseTellsAll, got);
+        }
+        self.must_have_learned(id, learned, line);
+        self.on_vote(id, first, ballot, line);
+    }
+
+    fn on_accepts(&mut self, id: u16, (first, last): (Instance, Instance), ballot: Ballot, line: &Line) {
+        for instance in (first.0..=last.0).map(Instance) {
+            let voters = self.accepts.get(&(instance, ballot));
+            if !voters.is_some_and(|voters| voters.contains(&id)) {
+                self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, not durable at {instance}"));
+            }
+        }
+        self.on_vote(id, first, ballot, line);
+    }
+
+    fn on_vote(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        let slot = self.slot(instance);
+        let disk = &mut self.disks[usize::from(id)];
+        let (voted, promised) = (disk.voted.get(&slot).copied(), disk.promised.get(&slot).copied());
+        disk.voted.insert(slot, voted.map_or(ballot, |voted| voted.max(ballot)));
+        if disk.is_lost {
+            self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
+        } else if promised < Some(ballot) {
+            self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, durably promised {promised:?}"));
+        } else if voted > Some(ballot) {
+            self.fail(Rule::PromisesNeverRegress, format!("{id} says {line} after it voted in {voted:?}"));
+        }
+    }
+
+    fn must_own_durably(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        let promised = self.disks[usize::from(id)].promised.get(&self.slot(instance)).copied();
+        if self.numbering.owner(ballot) != NodeId(id) || promised < Some(ballot) {
+            self.fail(Rule::OwnBallot, format!("{id} says {line}, durably promised {promised:?}"));
+        }
+    }
+
+    fn must_have_learned(&mut self, id: u16, learned: Instance, line: &Line) {
+        let durable = self.disks[usize::from(id)].learned;
+        if learned > durable {
+            self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, durably learned {durable}"));
+        }
+    }
+}

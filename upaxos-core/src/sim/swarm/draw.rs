@@ -1,0 +1,188 @@
+//! From a seed to a plan: the odds of everything that can go wrong.
+//!
+//! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
+
+use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology};
+use crate::sim::chance::{Chance, Stream};
+use crate::types::Micros;
+
+impl Plan {
+    /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
+    pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
+        let mut chance = Chance::new(seed, Stream::Plan);
+        let drawn = [3, 3, 3, 3, 5, 5, 4, 6, 7, 2][chance.below(10) as usize];
+        let n = nodes.unwrap_or(drawn);
+        match chance.below(100) {
+            0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
+            7..12 => draw_classic(seed, n, &mut chance),
+            12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),
+            _ => draw_chaos(seed, n, &mut chance),
+        }
+    }
+}
+
+/// Links fail, and nothing else; there is always a node that could lead.
+fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    let node = chance.below(u64::from(n)) as u16;
+    let node = if chance.hits(400_000) { LEADER } else { node };
+    let drawn = (0..8).map(|_| draw_topology(node, n, chance));
+    // Shapes without a name can take longer.
+    let is_fit = |topology: &Topology| topology.allows_leader(n) && !matches!(topology, Topology::Any(_));
+    let topology = drawn.filter(is_fit).last().unwrap_or(Topology::QuorumLoss(node));
+    let beat = Micros::from_millis(chance.between(25, 100));
+    let chaos = beat * 80;
+    let loss = if chance.hits(500_000) { 50_000 } else { 0 };
+    Plan {
+        seed,
+        kind: Kind::Partitioned,
+        n,
+        peace: Micros::from_millis(chance.below(500)),
+        chaos,
+        beat,
+        think: Micros::from_millis(chance.between(60, 600)),
+        rates: Rates { loss, ..Rates::default() },
+        skew: vec![0; usize::from(n)],
+        faults: vec![Planned { number: 0, at: Micros(0), fault: Fault::Cut { topology, length: chaos } }],
+    }
+}
+
+/// Nothing guards a classic group against lost disks.
+fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    Plan { kind: Kind::Classic, ..draw_chaos(seed, n, chance).without(Class::Wipe).without(Class::BitFlip) }
+}
+
+/// Election upon election, while datagrams come late, twice, and long after their ballot: what old votes could
+/// do needs a leader that comes back soon, and values chosen behind its back.
+fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
+    let rates = Rates {
+        loss: chance.between(50_000, 400_000),
+        duplicates: chance.between(100_000, 400_000),
+        replays: chance.between(100_000, 500_000),
+        corruption: 0,
+        delay: chance.between(2_000, 120_000),
+    };
+    let chaos = ms(chance, 600, 1_500);
+    let mut faults = Vec::new();
+    for _ in 0..chance.between(6, 20) {
+        let class =
+            [Class::Partition, Class::Partition, Class::Pause, Class::Crash][chance.below(4) as usize];
+        let at = Micros(chance.below(chaos.0));
+        let fault = draw_fault(class, n, chance);
+        faults.extend(fault.map(|fault| Planned { number: 0, at, fault: shortened(fault) }));
+    }
+    numbered(&mut faults);
+    let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
+    let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n)]);
+    Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, faults }
+}
+
+/// The same for an eighth of the time, as fits fast beats.
+fn shortened(mut fault: Fault) -> Fault {
+    match &mut fault {
+        Fault::Cut { length, .. } | Fault::Pause { length, .. } => *length = Micros(length.0 / 8),
+        Fault::Crash { down, .. } => *down = Micros(down.0 / 8),
+        Fault::SwizzleClog { step, .. } => *step = Micros(step.0 / 8),
+        _ => {}
+    }
+    fault
+}
+
+fn numbered(faults: &mut [Planned]) {
+    faults.sort_by_key(|planned| planned.at);
+    faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
+}
+
+/// Anything that goes wrong, together.
+fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+    let classes = draw_classes(chance);
+    let mut rate = |class, most| {
+        let rate = chance.between(most / 50, most);
+        if classes.contains(&class) { rate } else { 0 }
+    };
+    let rates = Rates {
+        loss: rate(Class::Loss, 400_000),
+        duplicates: rate(Class::Duplication, 400_000),
+        replays: rate(Class::Replay, 500_000),
+        corruption: rate(Class::Corruption, 100_000),
+        delay: rate(Class::Delay, 250_000),
+    };
+    let has_skew = classes.contains(&Class::Skew);
+    let skew = (0..n).map(|_| if has_skew { chance.between(0, 200_000) as i64 - 100_000 } else { 0 });
+    let skew = skew.collect();
+    let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
+    let peace = if chance.hits(300_000) { Micros(0) } else { ms(chance, 0, 700) };
+    // The larger a group, the more is said in a second.
+    let chaos = ms(chance, 800, 3_000);
+    let per_node = |length: Micros| Micros(length.0 * 7 / (u64::from(n) + 4));
+    let (peace, chaos) = (per_node(peace), per_node(chaos));
+    let beat = ms(chance, 15, 100);
+    let think = ms(chance, 60, 600);
+    let mut faults = Vec::new();
+    for class in classes {
+        let many = if matches!(class, Class::Crash | Class::TornWrite | Class::Partition) { 8 } else { 4 };
+        for _ in 0..=chance.below(many) {
+            let fault = draw_fault(class, n, chance);
+            let at = Micros(chance.below(chaos.0));
+            faults.extend(fault.map(|fault| Planned { number: 0, at, fault }));
+        }
+    }
+    numbered(&mut faults);
+    Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, faults }
+}
+
+fn draw_classes(chance: &mut Chance) -> Vec<Class> {
+    let mut classes = Class::ALL.map(|(class, _)| class);
+    chance.shuffle(&mut classes);
+    let most = if chance.hits(500_000) { 2 } else { classes.len() as u64 };
+    let count = chance.between(u64::from(most == 2), most) as usize;
+    let mut chosen = classes[..count].to_vec();
+    chosen.sort();
+    chosen
+}
+
+fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
+    let node = chance.below(u64::from(n)) as u16;
+    let node = if chance.hits(400_000) { LEADER } else { node };
+    let down = Micros::from_millis(if chance.hits(300_000) { chance.below(20) } else { chance.below(900) });
+    let longest = if chance.hits(500_000) { 300 } else { 1_500 };
+    let length = Micros::from_millis(chance.between(20, longest));
+    Some(match class {
+        Class::Crash => Fault::Crash { node, after: chance.below(12), down },
+        Class::TornWrite => Fault::TornWrite { node, down },
+        Class::SyncError => Fault::SyncError { node, down },
+        Class::SlowSync => {
+            let each = Micros::from_millis(chance.between(5, 600));
+            Fault::SlowSync { node, each, length }
+        }
+        Class::Pause => {
+            let after = chance.hits(500_000).then(|| chance.below(12));
+            Fault::Pause { node, after, length }
+        }
+        Class::Partition if chance.hits(150_000) => {
+            let mut goes: Vec<u16> = (0..n).collect();
+            chance.shuffle(&mut goes);
+            goes.truncate(chance.between(1, u64::from(n)) as usize);
+            let mut comes = goes.clone();
+            chance.shuffle(&mut comes);
+            Fault::SwizzleClog { goes, comes, step: Micros::from_millis(chance.between(10, 200)) }
+        }
+        Class::Partition => Fault::Cut { topology: draw_topology(node, n, chance), length },
+        Class::Wipe => Fault::Wipe { node, down },
+        Class::BitFlip => Fault::BitFlip { node, down },
+        _ => return None,
+    })
+}
+
+fn draw_topology(node: u16, n: u16, chance: &mut Chance) -> Topology {
+    let mask = chance.below(1 << n.min(32));
+    match chance.below(7) {
+        0 => Topology::Split(mask),
+        1 => Topology::OneWay(mask),
+        2 => Topology::QuorumLoss(node),
+        3 => Topology::Constrained(chance.below(u64::from(n)) as u16, node),
+        4 => Topology::Chained(node),
+        5 => Topology::Alone(node),
+        _ => Topology::Any(chance.below(u64::MAX) & chance.below(u64::MAX)),
+    }
+}

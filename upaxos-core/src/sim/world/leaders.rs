@@ -1,0 +1,55 @@
+//! Who leads, seen from outside, and whether anybody should.
+
+use super::World;
+use crate::node::Node;
+use crate::types::{Ballot, Instance, Tag};
+
+impl World {
+    /// Who leads in the highest ballot; without a leader, node 0.
+    pub(super) fn leader(&self) -> u16 {
+        let ballot = |id: &u16| self.machines[usize::from(*id)].node().and_then(Node::ballot);
+        (0..self.plan.n).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
+    }
+
+    /// The highest ballot that any node knows of.
+    pub fn highest_ballot(&self) -> Option<Ballot> {
+        self.machines.iter().filter_map(|machine| machine.node()?.ballot()).max()
+    }
+
+    /// Whether somebody leads, and all have learned as much.
+    pub fn is_led(&self) -> bool {
+        let mut learned = self.machines.iter().map(|machine| machine.node().map(Node::learned));
+        let first = learned.next().flatten();
+        (0..self.plan.n).any(|id| self.leads(id)) && learned.all(|learned| learned == first)
+    }
+
+    /// A client asks for something at once.
+    pub fn ask_now(&mut self) -> Tag {
+        let (tag, said) = self.clients.ask_now(self.now, &mut self.judges);
+        said.into_iter().for_each(|datagram| self.send(self.plan.n, datagram));
+        tag
+    }
+
+    /// Whether somebody who leads, with two-way links to a quorum, knows that the request is chosen.
+    pub fn is_chosen_under_a_leader(&self, tag: Tag) -> bool {
+        let Some(instance) = self.judges.chosen(tag) else { return false };
+        (0..self.plan.n).any(|id| self.leads(id) && self.knows(id, instance) && self.has_quorum(id))
+    }
+
+    /// Whether the links that are left allow any leader.
+    pub fn allows_leader(&self) -> bool {
+        self.topology.as_ref().is_none_or(|topology| topology.allows_leader(self.plan.n))
+    }
+
+    fn leads(&self, id: u16) -> bool {
+        self.machines[usize::from(id)].node().is_some_and(Node::is_leading)
+    }
+
+    fn knows(&self, id: u16, instance: Instance) -> bool {
+        self.machines[usize::from(id)].node().is_some_and(|node| node.learned() >= instance)
+    }
+
+    fn has_quorum(&self, id: u16) -> bool {
+        self.topology.as_ref().is_none_or(|topology| topology.leaves_quorum(self.plan.n, id))
+    }
+}

@@ -1,0 +1,230 @@
+//! One turn of a node, exactly as the daemon's loop makes it: queue, handle, tick, send early, append,
+//! sync, send, count own votes; with a place to crash, or to stand still, between any two of these effects.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::{DATAGRAM, Next, World};
+use crate::mutant::{self, Mutant};
+use crate::node::{Event, LOOKUP_BYTES, Node, Outbox};
+use crate::sim::judges::Rule;
+use crate::sim::machine::{Stage, State, Work};
+use crate::sim::network::Datagram;
+use crate::types::{Micros, NodeId};
+use crate::wire::{Dialect, Line, Message, Packer};
+
+impl World {
+    /// One turn of the daemon's loop: all that came in, then the clock.
+    pub(super) fn wake(&mut self, id: u16) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.wake_at != self.now {
+            return;
+        }
+        machine.wake_at = Micros(u64::MAX);
+        if machine.paused_until > self.now {
+            return self.wake_at(id, Micros(0));
+        }
+        let State::Waits(mut node) = std::mem::replace(&mut machine.state, State::Down) else {
+            unreachable!("only a node that waits is woken");
+        };
+        self.seen.events += 1;
+        while self.disk_chance.hits(600_000)
+            && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
+        {
+            self.seen.compactions += u64::from(node.compacted(compacted));
+        }
+        let clock = machine.clock(self.now);
+        let mut out = Outbox::new(NodeId(id));
+        for datagram in machine.queue.drain(..) {
+            datagram.lines.iter().for_each(|line| node.handle(clock, line.clone(), &mut out));
+        }
+        node.tick(clock, &mut out);
+        self.act(id, node, out);
+    }
+
+    /// Takes up what a node wants done.
+    pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
+        self.look_up(id, &mut node, &mut out);
+        self.note(id, &out.events);
+        out.records.iter().for_each(|record| self.judges.on_record(id, record));
+        let said = packed(&out.early, self.plan.dialect());
+        self.go_on(id, Work { node, out, said, sent: Vec::new(), stage: Stage::Early });
+    }
+
+    fn look_up(&mut self, id: u16, node: &mut Node, out: &mut Outbox) {
+        let machine = &self.machines[usize::from(id)];
+        for lookup in std::mem::take(&mut out.lookups) {
+            self.seen.lookups += 1;
+            match machine.disk.past(lookup.first, lookup.last, LOOKUP_BYTES) {
+                Ok(past) => node.found(machine.clock(self.now), &lookup, past, out),
+                Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
+            }
+        }
+    }
+
+    /// Does one effect after another, until the node has to wait, ends, or stands still.
+    fn go_on(&mut self, id: u16, mut work: Work) {
+        loop {
+            if self.crashes(id) {
+                return;
+            }
+            if let Some(length) = self.machines[usize::from(id)].halts_now() {
+                return self.halt(id, work, length);
+            }
+            if let Some(datagram) = work.said.pop_front() {
+                self.say(id, datagram);
+                continue;
+            }
+            match work.stage {
+                Stage::Early => {
+                    let disk = &mut self.machines[usize::from(id)].disk;
+                    work.out.records.iter().for_each(|record| disk.append(record));
+                    work.stage = Stage::Appended;
+                }
+                Stage::Appended if work.out.needs_sync() => return self.sync(id, work),
+                Stage::Appended => return self.rest(id, work.node),
+                Stage::Synced => {
+                    let Work { mut node, mut out, sent, .. } = work;
+                    out.clear();
+                    let clock = self.machines[usize::from(id)].clock(self.now);
+                    node.synced(clock, &sent, &mut out);
+                    return self.act(id, node, out);
+                }
+            }
+        }
+    }
+
+    fn halt(&mut self, id: u16, work: Work, length: Micros) {
+        self.seen.pauses += 1;
+        self.seen.pauses_amid += 1;
+        self.trace.note(self.now, id, b"halt");
+        let machine = &mut self.machines[usize::from(id)];
+        machine.state = State::Halts(work);
+        let life = machine.life;
+        self.at(self.now + length, Next::GoOn(id, life));
+    }
+
+    /// A node that stood still between two effects goes on with the next.
+    pub(super) fn resume(&mut self, id: u16, life: u64) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.life != life {
+            return;
+        }
+        if let Some(work) = machine.take_halted() {
+            self.seen.events += 1;
+            self.go_on(id, work);
+        }
+    }
+
+    fn sync(&mut self, id: u16, work: Work) {
+        let machine = &mut self.machines[usize::from(id)];
+        machine.disk.begin_sync(&*work.node);
+        let (each, until) = machine.slow_sync;
+        let slow = if self.now < until { each } else { Micros(0) };
+        let tears = machine.tears.take();
+        machine.state = State::Syncs(work);
+        if let Some(down) = tears {
+            return self.crash(id, down);
+        }
+        if self.crashes(id) {
+            return;
+        }
+        let life = self.machines[usize::from(id)].life;
+        let at = self.now + slow + Micros(self.disk_chance.between(80, 900));
+        self.at(at, Next::Synced(id, life));
+    }
+
+    /// The sync is done: what waited for it follows.
+    pub(super) fn synced(&mut self, id: u16, life: u64) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.life != life || !matches!(machine.state, State::Syncs(_)) {
+            return;
+        }
+        if machine.paused_until > self.now {
+            let at = machine.paused_until;
+            return self.at(at, Next::Synced(id, life));
+        }
+        if let Some(down) = machine.sync_fails.take() {
+            self.seen.failed_syncs += 1;
+            return self.crash(id, down);
+        }
+        self.seen.events += 1;
+        let skips = mutant::is(Mutant::SkipSync);
+        let durable = if skips { Vec::new() } else { machine.disk.end_sync() };
+        let State::Syncs(mut work) = std::mem::replace(&mut machine.state, State::Down) else {
+            unreachable!("it was looked at above");
+        };
+        durable.iter().for_each(|record| self.judges.on_durable(id, record));
+        work.sent = std::mem::take(&mut work.out.after_sync);
+        work.said = packed(&work.sent, self.plan.dialect());
+        work.stage = Stage::Synced;
+        self.go_on(id, work);
+    }
+
+    fn rest(&mut self, id: u16, node: Box<Node>) {
+        let machine = &mut self.machines[usize::from(id)];
+        let deadline = machine.when(node.deadline(machine.clock(self.now)));
+        let waits = !machine.queue.is_empty();
+        machine.state = State::Waits(node);
+        let soonest = self.now + Micros(50);
+        self.wake_at(id, if waits { soonest } else { deadline.max(soonest) });
+    }
+
+    /// Ends a node at once. Of what was not synced, the disk keeps a part.
+    pub(super) fn crash(&mut self, id: u16, down: Micros) {
+        let machine = &mut self.machines[usize::from(id)];
+        self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(_)));
+        self.seen.crashes += 1;
+        machine.state = State::Down;
+        machine.queue.clear();
+        machine.crash_after = None;
+        machine.halt_after = None;
+        machine.wake_at = Micros(u64::MAX);
+        machine.disk.cut_power(&mut self.disk_chance);
+        let life = machine.life;
+        self.trace.note(self.now, id, b"crash");
+        self.at(self.now + down, Next::Start(id, life));
+    }
+
+    fn crashes(&mut self, id: u16) -> bool {
+        let down = self.machines[usize::from(id)].crashes_now();
+        if let Some(down) = down {
+            self.crash(id, down);
+        }
+        down.is_some()
+    }
+
+    fn say(&mut self, id: u16, datagram: Rc<Datagram>) {
+        let life = self.machines[usize::from(id)].life;
+        for line in &datagram.lines {
+            self.judges.on_sent(id, life, line);
+            if let Line::Node(_, Message::Gap { first, .. }) = line {
+                self.gaps[usize::from(id)] = Some(*first);
+            }
+        }
+        self.send(id, datagram);
+    }
+
+    fn note(&mut self, id: u16, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Learned { instance, reads } => {
+                    self.judges.on_reads(id, *instance, reads);
+                    if self.gaps[usize::from(id)].take_if(|gap| *gap <= *instance).is_some() {
+                        self.seen.gaps += 1;
+                    }
+                }
+                Event::Leads(_) => self.seen.leaders += 1,
+                Event::MayNotVote(_) => self.seen.refusals += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Lines as datagrams.
+fn packed(lines: &[Line], dialect: Dialect) -> VecDeque<Rc<Datagram>> {
+    let mut packer = Packer::new(dialect, DATAGRAM);
+    lines.iter().for_each(|line| packer.push(line));
+    packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect)).collect()
+}
