@@ -9,6 +9,7 @@ mod lone;
 
 use lone::Lone;
 use upaxos_core::record::Record;
+use upaxos_core::types::Instance;
 
 // Ballots of nodes 0, 1 and 2, in rounds 0 to 3.
 const B: [[u64; 3]; 4] =
@@ -439,4 +440,15 @@ fn a_read_is_never_done_by_an_older_read_that_a_new_leader_finds() {
     assert_eq!(node.learned(), ["safe read older"]);
     node.hear(&format!("1 Accepts 2 2 {ballot}"));
     assert_eq!(node.learned(), ["safe read older", "safe read "], "it takes an instance of its own");
+}
+
+#[test]
+fn a_number_far_ahead_of_the_log_is_refused_with_a_reason() {
+    let mut alone = Lone::member(1, 0);
+    alone.run_for(2_000);
+    alone.hear("Submit 7 2000000 1 x\nSubmit 8 1000000 1 y");
+    let mut said = alone.take();
+    said.extend(alone.run_for(100));
+    assert!(said.contains(&"0 Refused 7 2000000 its number is too far ahead of the log".into()), "{said:?}");
+    assert_eq!(alone.node.reads(Instance(1)), Some("y".into()));
 }

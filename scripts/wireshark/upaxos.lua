@@ -19,6 +19,7 @@ local f = {
   client = ProtoField.uint64("upaxos.client", "Client"),
   seq = ProtoField.uint64("upaxos.seq", "Sequence number"),
   floor = ProtoField.uint64("upaxos.floor", "Floor"),
+  begin = ProtoField.uint64("upaxos.begin", "New sessions begin above"),
   node = ProtoField.uint32("upaxos.node", "Node"),
   n = ProtoField.uint32("upaxos.n", "Size of the first group"),
   incarnation = ProtoField.uint64("upaxos.incarnation", "Incarnation"),
@@ -63,6 +64,7 @@ local node_forms = {
   Answer = { "instance", "client", "seq", "value" },
   NotYet = { "instance", "learned" },
   Refused = { "client", "seq", "value" },
+  Forgotten = { "client", "seq", "begin" },
   Error = { "value" },
   Relay = { "value" },
   Beat = { "n", "incarnation", "start", "boot", "ballot", "learned", "stance", "heard" },
@@ -72,7 +74,7 @@ local node_forms = {
 }
 
 local numeric = {
-  instance = true, learned = true, client = true, seq = true, floor = true,
+  instance = true, learned = true, client = true, seq = true, floor = true, begin = true,
   node = true, n = true, incarnation = true, start = true, boot = true,
 }
 

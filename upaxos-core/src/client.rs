@@ -18,7 +18,7 @@ mod status;
 mod view;
 
 use question::Question;
-pub use report::request_json;
+pub use report::{FORGOTTEN, request_json};
 pub use status::Status;
 pub use view::View;
 
@@ -127,6 +127,9 @@ pub enum Outcome {
     },
     /// No answer in time. A write may have been chosen, and may still be.
     Unknown,
+    /// The group has forgotten this client's session: nobody can tell any more whether the request was
+    /// carried out before that.
+    Forgotten,
 }
 
 /// A question that has ended.
@@ -156,6 +159,8 @@ pub struct Client {
     dialect: Dialect,
     next_seq: u64,
     next_ticket: u64,
+    /// Whether the group has ever answered a tagged request of this session.
+    is_known: bool,
     open: BTreeMap<Ticket, Open>,
 }
 
@@ -166,13 +171,22 @@ struct Open {
     give_up_at: Micros,
     send_at: Micros,
     wait: Micros,
+    /// How often it was sent.
+    sent: u64,
 }
 
 impl Client {
     /// A client that calls itself `id`: a random number, new for each run of the program, because
     /// sequence numbers start again at 1. One bit of it is not used. `dialect` is that of the group.
     pub fn new(id: u64, dialect: Dialect) -> Client {
-        Client { id: id & MAX_NUMBER, dialect, next_seq: 1, next_ticket: 1, open: BTreeMap::new() }
+        Client {
+            id: id & MAX_NUMBER,
+            dialect,
+            next_seq: 1,
+            next_ticket: 1,
+            is_known: false,
+            open: BTreeMap::new(),
+        }
     }
 
     /// What the group speaks.
@@ -197,7 +211,8 @@ impl Client {
         };
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let open = Open { question, asked: now, give_up_at: now + patience, send_at: now, wait: FIRST_WAIT };
+        let give_up_at = now + patience;
+        let open = Open { question, asked: now, give_up_at, send_at: now, wait: FIRST_WAIT, sent: 0 };
         self.open.insert(ticket, open);
         Ok(ticket)
     }
@@ -214,6 +229,7 @@ impl Client {
         let (client, floor, dialect) = (self.id, self.floor(), self.dialect);
         for open in self.open.values_mut().filter(|open| now >= open.send_at) {
             turn.send.push(open.question.line(client, floor, dialect));
+            open.sent += 1;
             open.send_at = now + open.wait;
             open.wait = (open.wait * 2).min(LONGEST_WAIT);
             if dialect == Dialect::Classic && open.question.seq().is_some() {
@@ -240,7 +256,37 @@ impl Client {
             return self.on_classic(message, now);
         }
         let client = self.id;
-        self.settle(now, |open| open.question.answered_by(client, message))
+        if let Message::Forgotten { client: named, seq, begin } = message
+            && *named == client
+        {
+            return self.on_forgotten(*seq, *begin, now);
+        }
+        let settled = self.settle(now, |open| open.question.answered_by(client, message));
+        self.is_known |= settled.iter().any(|settled| matches!(settled.outcome, Outcome::Chosen { .. }));
+        settled
+    }
+
+    /// The group does not know this client. If it never did, what was asked begins a new session, with
+    /// numbers above `begin`. Else, or when an earlier sending may have been carried out before the group
+    /// forgot, nobody can tell what became of it.
+    fn on_forgotten(&mut self, seq: u64, begin: u64, now: Micros) -> Vec<Settled> {
+        if !self.open.values().any(|open| open.question.seq() == Some(seq)) || seq > begin {
+            return Vec::new();
+        }
+        let is_known = self.is_known;
+        let settled = self.settle(now, |open| {
+            let is_old = open.question.seq().is_some_and(|seq| seq <= begin);
+            (is_old && (is_known || open.sent > 1)).then_some(Outcome::Forgotten)
+        });
+        (self.next_seq, self.is_known) = (self.next_seq.max(begin + 1), false);
+        for open in self.open.values_mut() {
+            if open.question.seq().is_some_and(|seq| seq <= begin) {
+                open.question.renumber(self.next_seq);
+                self.next_seq += 1;
+                (open.send_at, open.sent) = (now, 0);
+            }
+        }
+        settled
     }
 
     /// Lines in datagrams of at most `limit` bytes, where single lines allow it; for a classic group, one

@@ -13,5 +13,6 @@ pub mod net;
 pub mod node;
 pub mod record;
 pub mod sim;
+pub mod store;
 pub mod types;
 pub mod wire;

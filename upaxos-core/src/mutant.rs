@@ -32,12 +32,13 @@ pub enum Mutant {
     DropEpoch,
     OldEpochVotes,
     Phase1InOldGroup,
+    CutAnyDamage,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 25] = [
+    pub const ALL: [(Mutant, &'static str); 26] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -63,6 +64,7 @@ impl Mutant {
         (Mutant::DropEpoch, "drop the epoch from ballots"),
         (Mutant::OldEpochVotes, "count votes of an older epoch"),
         (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
+        (Mutant::CutAnyDamage, "truncate on any checksum error"),
     ];
 }
 

@@ -16,9 +16,11 @@ mod learner;
 mod membership;
 mod messages;
 mod outbox;
+mod past;
 mod recovery;
 mod repair;
 mod requests;
+mod sessions;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,7 +34,7 @@ use history::{History, Verdict};
 use identity::Identity;
 use leader::Leader;
 use learner::Learner;
-pub use outbox::{Event, Outbox};
+pub use outbox::{Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::{About, Requests, Wanted};
@@ -503,7 +505,12 @@ impl Node {
             }
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
-            if is_retry || self.answer_if_done(&wanted, 0, now) {
+            let verdict_at = |tag| self.history.verdict_at(tag, instance);
+            let is_ahead = wanted.tagged().is_some_and(|tagged| verdict_at(tagged.tag) == Verdict::Ahead);
+            if is_ahead {
+                self.refuse(Some(&wanted), "its number is too far ahead of the log", now, out);
+            }
+            if is_ahead || is_retry || self.answer_if_done(&wanted, 0, now, out) {
                 continue;
             }
             if let Wanted::Change(_, change) = wanted {
@@ -558,7 +565,7 @@ impl Node {
             if is_own || wrote.is_some() {
                 self.give_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
-                self.owe_for(&entry, instance, verdict, now);
+                self.owe_for(&entry, instance, verdict, now, out);
             }
         }
         if matches!(entry, Entry::Group(..)) && verdict == Verdict::New {
@@ -568,14 +575,21 @@ impl Node {
     }
 
     fn give_for(&mut self, entry: &Entry, instance: Instance, verdict: Verdict, out: &mut Outbox) {
-        if let Some((_, answer)) = self.answer(entry, instance, verdict) {
+        if let Some((_, answer)) = self.answer(entry, instance, verdict, 0, out) {
             self.give(answer, out);
         }
     }
 
-    fn owe_for(&mut self, entry: &Entry, instance: Instance, verdict: Verdict, now: Micros) {
+    fn owe_for(
+        &mut self,
+        entry: &Entry,
+        instance: Instance,
+        verdict: Verdict,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
         let rank = self.rank().max(1);
-        if let Some((about, answer)) = self.answer(entry, instance, verdict) {
+        if let Some((about, answer)) = self.answer(entry, instance, verdict, rank, out) {
             self.requests.owe(about, answer, rank, now);
         }
     }
@@ -586,24 +600,19 @@ impl Node {
         out.send(answer);
     }
 
-    /// The answer to the request that `entry`, learned at `instance`, carries out.
-    fn answer(&self, entry: &Entry, instance: Instance, verdict: Verdict) -> Option<(About, Message)> {
+    /// The answer to the request that `entry`, learned at `instance`, carries out; to be looked up if that
+    /// was long ago.
+    fn answer(
+        &self,
+        entry: &Entry,
+        instance: Instance,
+        verdict: Verdict,
+        rank: usize,
+        out: &mut Outbox,
+    ) -> Option<(About, Message)> {
         if let Some(tagged) = entry.tagged() {
-            let tag = tagged.tag;
-            let (client, seq) = (tag.client, tag.seq);
-            let at = match verdict {
-                Verdict::DoneAt(original) => original,
-                Verdict::New => instance,
-                Verdict::Stale => {
-                    let reason = Node::stale_text();
-                    return Some((About::Tag(tag), Message::Refused { client, seq, reason }));
-                }
-                Verdict::Settled | Verdict::Misplaced => {
-                    let reason = Value::from("its number is below the client's floor: settled before");
-                    return Some((About::Tag(tag), Message::Refused { client, seq, reason }));
-                }
-            };
-            return Some((About::Tag(tag), self.answer_at(at, client, seq)?));
+            let answer = self.answer_to_tag(tagged.tag, instance, verdict, rank, out)?;
+            return Some((About::Tag(tagged.tag), answer));
         }
         match entry {
             Entry::Write(value) | Entry::Read { value, .. } => {
@@ -618,35 +627,61 @@ impl Node {
         }
     }
 
-    fn answer_at(&self, instance: Instance, client: u64, seq: u64) -> Option<Message> {
-        let stored = self.history.value(instance)?;
-        Some(match Entry::decode(instance, stored, self.dialect) {
-            Entry::Read { value, .. } => Message::Answer { instance, client, seq, value },
-            Entry::Group(..) if self.history.is_void(instance) => {
-                Message::Refused { client, seq, reason: Node::stale_text() }
+    fn answer_to_tag(
+        &self,
+        tag: Tag,
+        instance: Instance,
+        verdict: Verdict,
+        rank: usize,
+        out: &mut Outbox,
+    ) -> Option<Message> {
+        let at = match verdict {
+            Verdict::DoneAt(original) => original,
+            Verdict::New => instance,
+            Verdict::Forgotten(begin) => {
+                return Some(Message::Forgotten { client: tag.client, seq: tag.seq, begin });
             }
+            Verdict::Settled | Verdict::Misplaced | Verdict::Ahead | Verdict::Stale => {
+                let reason = Value::from(match verdict {
+                    Verdict::Stale => Node::STALE,
+                    Verdict::Ahead => "its number is too far ahead of the log",
+                    _ => "its number is below the client's floor: settled before",
+                });
+                return Some(Message::Refused { client: tag.client, seq: tag.seq, reason });
+            }
+        };
+        if self.history.is_forgotten(at) {
+            out.look_up(at, at, Why::Tagged(tag, rank));
+        }
+        Some(self.answer_with(tag, at, self.history.value(at)?, self.history.is_void(at)))
+    }
+
+    fn answer_with(
+        &self,
+        Tag { client, seq }: Tag,
+        instance: Instance,
+        stored: &Value,
+        is_void: bool,
+    ) -> Message {
+        match Entry::decode(instance, stored, self.dialect) {
+            Entry::Read { value, .. } => Message::Answer { instance, client, seq, value },
+            Entry::Group(..) if is_void => Message::Refused { client, seq, reason: Node::STALE.into() },
             _ => Message::Done { first: instance, last: instance, client, seq },
-        })
+        }
     }
 
     /// Owes the answer, if the tagged request has been carried out before.
-    fn answer_if_done(&mut self, wanted: &Wanted, rank: usize, now: Micros) -> bool {
+    fn answer_if_done(&mut self, wanted: &Wanted, rank: usize, now: Micros, out: &mut Outbox) -> bool {
         let Some(tagged) = wanted.tagged() else { return false };
         let verdict = self.history.verdict(tagged.tag);
         if verdict == Verdict::New {
             return false;
         }
-        let (client, seq) = (tagged.tag.client, tagged.tag.seq);
-        let answer = match verdict {
-            Verdict::DoneAt(instance) => self.answer_at(instance, client, seq),
-            _ => Some(Message::Refused {
-                client,
-                seq,
-                reason: "settled before: below the client's floor".into(),
-            }),
-        };
-        if let Some(answer) = answer {
-            self.requests.owe(About::Tag(tagged.tag), answer, rank, now);
+        let about = About::Tag(tagged.tag);
+        if !self.requests.owes(&about)
+            && let Some(answer) = self.answer_to_tag(tagged.tag, Instance(0), verdict, rank, out)
+        {
+            self.requests.owe(about, answer, rank, now);
         }
         true
     }
@@ -670,6 +705,9 @@ impl Node {
             }
             Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {
                 out.event(Event::Refused(reason.clone()));
+            }
+            Message::Forgotten { client, .. } if by == self.id => {
+                out.event(Event::Refused(format!("client {client} is not known (any more)").as_str().into()));
             }
             _ => {}
         }

@@ -17,8 +17,14 @@
 //! | `accept I P V` | accepted V in ballot P, which promises P too | the vote is sent |
 //! | `chosen I J P` | learned I to J, each with the value last accepted there (in ballot P) | lazily |
 //! | `learn I V` | learned V at I | lazily |
+//! | `checkpoint N L` | segment N begins: what follows is all that is known, with I to L learned | the segment's use |
+//! | `session C F U [Q I]…` | client C: floor F, last use at U; its request Q stands at I (in checkpoints) | |
+//! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
+//! | `user V` | the last value that a user wrote (in checkpoints) | |
+//! | `checkpoint-end` | the checkpoint is complete | |
 //!
-//! Values are escaped as on the wire, so that a record is one line.
+//! Values are escaped as on the wire, so that a record is one line; and `# ` in a value becomes `\# `, so
+//! that nobody can write what passes for the header of a block.
 
 pub mod block;
 
@@ -43,6 +49,11 @@ pub enum Record {
     Accept { instance: Instance, ballot: Ballot, value: Value },
     Chosen { first: Instance, last: Instance, ballot: Ballot },
     Learn { instance: Instance, value: Value },
+    Checkpoint { segment: u64, learned: Instance },
+    Session { client: u64, floor: u64, used: Instance, done: Vec<(u64, Instance)> },
+    Forgotten { through: Instance },
+    User { value: Value },
+    CheckpointEnd,
 }
 
 impl Record {
@@ -76,6 +87,17 @@ impl Record {
                 line(out, "learn", &[instance.0]);
                 value_text(out, value);
             }
+            Record::Checkpoint { segment, learned } => line(out, "checkpoint", &[*segment, learned.0]),
+            Record::Session { client, floor, used, done } => {
+                line(out, "session", &[*client, *floor, used.0]);
+                done.iter().for_each(|(seq, instance)| line(out, "", &[*seq, instance.0]));
+            }
+            Record::Forgotten { through } => line(out, "forgotten", &[through.0]),
+            Record::User { value } => {
+                out.extend_from_slice(b"user");
+                value_text(out, value);
+            }
+            Record::CheckpointEnd => line(out, "checkpoint-end", &[]),
         }
     }
 
@@ -118,6 +140,13 @@ impl Record {
                 let instance = Instance(number(&mut rest)?);
                 return Ok(Record::Learn { instance, value: value(rest)? });
             }
+            b"checkpoint" => {
+                Record::Checkpoint { segment: number(&mut rest)?, learned: Instance(number(&mut rest)?) }
+            }
+            b"session" => session(&mut rest)?,
+            b"forgotten" => Record::Forgotten { through: Instance(number(&mut rest)?) },
+            b"user" => return Ok(Record::User { value: value(rest)? }),
+            b"checkpoint-end" => Record::CheckpointEnd,
             _ => return Err(bad(text)),
         };
         if rest.is_some() { Err(bad(text)) } else { Ok(record) }
@@ -170,6 +199,15 @@ fn promise(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
     Ok(Record::Promise { instance, ballot: wire::parse_ballot(field(rest))? })
 }
 
+fn session(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
+    let (client, floor, used) = (number(rest)?, number(rest)?, Instance(number(rest)?));
+    let mut done = Vec::new();
+    while rest.is_some() {
+        done.push((number(rest)?, Instance(number(rest)?)));
+    }
+    Ok(Record::Session { client, floor, used, done })
+}
+
 fn line(out: &mut Vec<u8>, word: &str, numbers: &[u64]) {
     out.extend_from_slice(word.as_bytes());
     for number in numbers {
@@ -184,9 +222,25 @@ fn line_with_ballot(out: &mut Vec<u8>, word: &str, numbers: &[u64], ballot: Ball
     wire::print_ballot(out, ballot);
 }
 
-fn value_text(out: &mut Vec<u8>, value: &Value) {
+/// Appends a blank and the value, escaped.
+pub(crate) fn value_text(out: &mut Vec<u8>, value: &Value) {
     out.push(b' ');
+    let start = out.len();
     wire::escape(out, value.as_bytes());
+    if !contains_header_mark(&out[start..]) {
+        return;
+    }
+    let text = out.split_off(start);
+    for (at, byte) in text.iter().enumerate() {
+        if *byte == b'#' && text.get(at + 1) == Some(&b' ') {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+}
+
+fn contains_header_mark(text: &[u8]) -> bool {
+    text.windows(2).any(|pair| pair == b"# ")
 }
 
 fn field<'a>(rest: &mut Option<&'a [u8]>) -> &'a [u8] {
@@ -214,8 +268,24 @@ fn small(rest: &mut Option<&[u8]>) -> Result<u16, ParseError> {
     Ok(number as u16)
 }
 
-fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
-    wire::unescape(rest.ok_or(ParseError::NoValue("record"))?, Dialect::Extended)
+/// The value that [`value_text`] printed.
+pub(crate) fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
+    let text = rest.ok_or(ParseError::NoValue("record"))?;
+    if !contains_header_mark(text) {
+        return wire::unescape(text, Dialect::Extended);
+    }
+    let mut plain = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let pair = &text[at..text.len().min(at + 2)];
+        match pair {
+            b"\\#" => plain.push(b'#'),
+            [b'\\', _] => plain.extend_from_slice(pair),
+            _ => plain.push(text[at]),
+        }
+        at += if text[at] == b'\\' { 2 } else { 1 };
+    }
+    wire::unescape(&plain, Dialect::Extended)
 }
 
 fn bad(text: &[u8]) -> ParseError {
@@ -233,7 +303,13 @@ mod tests {
         let number = || 0..=MAX_NUMBER;
         let instance = || number().prop_map(Instance);
         let ballot = || (0..3u64, number()).prop_map(|(e, number)| Ballot { epoch: Epoch(e), number });
-        let value = || prop::collection::vec(any::<u8>(), 0..30).prop_map(Value::from);
+        let value = || {
+            let bytes = prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..30),
+                r"[# \\n\n]{0,9}".prop_map(String::into_bytes),
+            ];
+            bytes.prop_map(Value::from)
+        };
         let boot = (number(), number(), number()).prop_map(|(incarnation, start, boot)| Boot {
             incarnation,
             start,
@@ -260,6 +336,12 @@ mod tests {
                 ballot
             }),
             (instance(), value()).prop_map(|(instance, value)| Record::Learn { instance, value }),
+            (number(), instance()).prop_map(|(segment, learned)| Record::Checkpoint { segment, learned }),
+            (number(), number(), instance(), prop::collection::vec((number(), instance()), 0..4))
+                .prop_map(|(client, floor, used, done)| Record::Session { client, floor, used, done }),
+            instance().prop_map(|through| Record::Forgotten { through }),
+            value().prop_map(|value| Record::User { value }),
+            Just(Record::CheckpointEnd),
         ]
     }
 
@@ -269,6 +351,8 @@ mod tests {
             let mut text = Vec::new();
             record.encode(&mut text);
             prop_assert!(!text.contains(&b'\n') && !text.starts_with(b"#"));
+            let has_mark = text.windows(3).any(|three| three[0] != b'\\' && three[1..] == *b"# ");
+            prop_assert!(!has_mark, "{:?} could pass for the header of a block", Value::from(text));
             prop_assert_eq!(Record::parse(&text), Ok(record));
         }
 

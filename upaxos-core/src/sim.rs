@@ -19,6 +19,7 @@
 pub mod chance;
 pub mod clients;
 pub mod disk;
+pub mod files;
 pub mod judges;
 pub mod machine;
 pub mod network;

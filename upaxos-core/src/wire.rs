@@ -45,6 +45,7 @@
 //! | `S Answer I C Q V` | the safe read C Q is chosen at I and reads V | `2 Answer 7 7 3 safe read two` |
 //! | `S NotYet I L` | S has learned up to L; instance I is not among it | `0 NotYet 9 4` |
 //! | `S Refused C Q TEXT` | the request C Q is not carried out, and why | `2 Refused 7 1 busy` |
+//! | `S Forgotten C Q M` | the request C Q is not carried out: S does not know client C (any more); new sessions begin above M | `2 Forgotten 7 1 1048999` |
 //! | `S Error TEXT` | an untagged request is not carried out, and why | `2 Error no` |
 //! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
 //! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
@@ -133,6 +134,7 @@ pub enum Message {
     Answer { instance: Instance, client: u64, seq: u64, value: Value },
     NotYet { instance: Instance, learned: Instance },
     Refused { client: u64, seq: u64, reason: Value },
+    Forgotten { client: u64, seq: u64, begin: u64 },
     Error { reason: Value },
     Relay { value: Option<Value> },
     Beat(Beat),

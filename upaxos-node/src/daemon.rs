@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::net::{self, Socket};
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::Micros;
 use upaxos_core::wire::{self, Dialect, Line, Packer};
@@ -79,7 +79,6 @@ struct Daemon {
     out: Outbox,
     packer: Packer,
     dialect: Dialect,
-    text: Vec<u8>,
     origin: Instant,
     honours_quit: bool,
     quits: bool,
@@ -92,8 +91,8 @@ impl Daemon {
         let Config { id, n, classic, .. } = options.config;
         let mut recovery = Recovery::new(options.config.clone());
         let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()? };
-        let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |line| {
-            let record = Record::parse(line).map_err(|error| error.to_string())?;
+        let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |found| {
+            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
             recovery.take(&record).map_err(|error| error.to_string())
         })?;
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -104,7 +103,6 @@ impl Daemon {
             out: Outbox::new(id),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
             dialect,
-            text: Vec::new(),
             origin: Instant::now(),
             honours_quit: options.remote_quit || socket.is_local(),
             quits: false,
@@ -112,6 +110,7 @@ impl Daemon {
             drops: 0,
             socket,
         };
+        daemon.node.compacted(daemon.disk.compacted());
         daemon.node.start(Micros(0), &mut daemon.out);
         daemon.drain()?;
         Ok(daemon)
@@ -173,25 +172,35 @@ impl Daemon {
     /// Does what the node wants done, until it wants nothing more.
     fn drain(&mut self) -> Result<()> {
         loop {
+            self.look_up()?;
             self.note_events();
             self.send_early()?;
             for record in &self.out.records {
-                self.text.clear();
-                record.encode(&mut self.text);
-                self.disk.append(&self.text);
+                self.disk.append_with(|batch| record.encode(batch));
             }
             if !self.out.needs_sync() {
                 self.out.clear();
                 return Ok(());
             }
             // A failed sync ends the node: what the kernel did with the pages is not known.
-            self.disk.commit()?;
+            self.disk.commit(&self.node)?;
+            self.node.compacted(self.disk.compacted());
             let sent = std::mem::take(&mut self.out.after_sync);
             self.out.clear();
             self.send(&sent)?;
             let now = self.now();
             self.node.synced(now, &sent, &mut self.out);
         }
+    }
+
+    /// Reads what the node wants of the history. Damage there ends the node: it says what to do.
+    fn look_up(&mut self) -> Result<()> {
+        for lookup in std::mem::take(&mut self.out.lookups) {
+            let past = self.disk.past(lookup.first, lookup.last, LOOKUP_BYTES)?;
+            let now = self.now();
+            self.node.found(now, &lookup, past, &mut self.out);
+        }
+        Ok(())
     }
 
     fn send_early(&mut self) -> Result<()> {
@@ -244,7 +253,7 @@ impl Daemon {
 
     /// Ends in good order: what was appended lazily becomes durable.
     fn close(mut self) -> Result<()> {
-        self.disk.commit()?;
+        self.disk.commit(&self.node)?;
         info!(
             "ends; learned {}, dropped {} malformed lines, and {}",
             self.node.learned(),

@@ -1,50 +1,36 @@
-//! The disk of one node: a directory with its identity, its lock, and the segments of its log.
+//! The disk of one node: a directory with its identity, its lock, and its store.
 //!
 //! ```text
 //! upaxos-2/identity        whose log it is, and of which incarnation
 //! upaxos-2/lock            held while a process has it open
-//! upaxos-2/00000001.log    segments: a head, blocks of records, zeros to the full length
-//! upaxos-2/00000002.log
+//! upaxos-2/00000007.log    segments of the log, and history files: see [`upaxos_core::store`]
 //! ```
 //!
-//! The daemon appends records and commits; when `commit` returns, they are durable, and only
-//! then may anything be said that they stand behind (README, "Safety"). One commit is one
-//! block, one write and one sync. A batch that no segment holds is cut between two records
-//! into several blocks, each synced before the next is begun: what survives of it is a prefix,
-//! and only a last block can ever be torn (see [`upaxos_core::record::block`]).
-//!
-//! It knows blocks and lines, not what a record means. It never forgives: after one failed
-//! write or sync the disk is of no use, since nobody knows what the device holds; the daemon
-//! ends, and the next start finds out.
+//! Owns what a store needs of a real machine: files that only this user may read, one process per
+//! directory, threads for what no commit should wait for. The daemon appends records and commits; when
+//! `commit` returns, they are durable, and only then may anything be said that they stand behind (README,
+//! "What is promised"). After one failed write or sync it is of no use; the daemon ends.
 
+mod create;
+mod dir;
 mod error;
 mod identity;
 mod lock;
-mod prepare;
-mod recovery;
-mod segment;
 #[cfg(test)]
 mod tests;
-mod walk;
+mod worker;
 
+use std::io;
+use std::path::{Path, PathBuf};
+
+use upaxos_core::store::{self, OnRecord, Past, Source, Store, StoreError, Task};
+use upaxos_core::types::Instance;
+
+use dir::Dir;
 pub use error::DiskError;
 pub use identity::Identity;
-
-use prepare::Prepared;
-use segment::{Head, MAX_HEAD_BYTES, Segment};
-use std::io::{self, ErrorKind};
-use std::mem;
-use std::path::{Path, PathBuf};
-use upaxos_core::record::block::{self, Chain, HEADER_BYTES};
-
-/// The shortest segment that can be asked for.
-pub const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
-
-/// The longest segment that can be asked for; recovery holds one in memory.
-pub const MAX_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Takes one record, without its newline; or says why it means nothing.
-pub type OnRecord<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), String>;
+pub use upaxos_core::store::{Found, Options};
+use worker::Worker;
 
 /// Whose directory it should be.
 #[derive(Clone, Copy, Debug)]
@@ -55,20 +41,6 @@ pub struct Wanted {
     pub n: u16,
     /// A fresh random number, used only when the directory is made.
     pub incarnation_if_new: u64,
-}
-
-/// How the log is laid out.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// The length of segments made from now on, [`MIN_SEGMENT_BYTES`] to
-    /// [`MAX_SEGMENT_BYTES`]; 8 MiB by default. No record may be longer.
-    pub segment_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { segment_bytes: 8 * 1024 * 1024 }
-    }
 }
 
 /// An open directory, and what was found in it.
@@ -98,16 +70,9 @@ pub struct Contents {
 /// The log of one node, open for writing. There is one per directory at any time.
 #[derive(Debug)]
 pub struct Disk {
-    dir: PathBuf,
-    incarnation: u64,
-    options: Options,
-    chain: Chain,
-    segment: Segment,
-    // Before the lock, so that it is dropped first: its thread works in the directory.
-    next: Option<Prepared>,
-    batch: Vec<u8>,
-    block: Vec<u8>,
-    failure: Option<String>,
+    store: Store<Dir>,
+    // Before the lock, so that it is dropped first: its threads work in the directory.
+    worker: Worker,
     _lock: lock::Lock,
 }
 
@@ -119,7 +84,7 @@ impl Disk {
     /// # Errors
     ///
     /// When another process has the directory, when it is another node's, when something that
-    /// was synced is hurt or gone ([`DiskError::Damaged`]), when `on_record` refuses a record,
+    /// was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses a record,
     /// or when the file system does.
     pub fn open(
         dir: &Path,
@@ -127,128 +92,68 @@ impl Disk {
         options: &Options,
         on_record: OnRecord<'_>,
     ) -> Result<Opened, DiskError> {
-        check_options(options)?;
+        options.check()?;
         lock::create_dir(dir)?;
         let lock = lock::lock(dir)?;
-        segment::remove_drafts(dir)?;
-        let (identity, is_new) = recovery::identify(dir, wanted, options.segment_bytes)?;
-        let tail = walk::walk(dir, identity.incarnation, on_record)?;
-        let mut warnings = Vec::new();
-        recovery::warn_of_open_doors(dir, &mut warnings)?;
-        let segment = recovery::mend(dir, &tail, &mut warnings)?;
-        let disk = Disk {
-            dir: dir.into(),
-            incarnation: identity.incarnation,
-            options: *options,
-            chain: tail.chain,
-            segment,
-            next: None,
-            batch: Vec::new(),
-            block: Vec::new(),
-            failure: None,
-            _lock: lock,
-        };
+        let (identity, is_new) = create::identify(dir, wanted, options)?;
+        let files = Dir::new(dir);
+        let opened = Store::open(files.clone(), identity.incarnation, options, on_record)?;
+        let mut warnings = opened.warnings;
+        create::warn_of_open_doors(dir, &mut warnings)?;
+        let disk = Disk { store: opened.store, worker: Worker::new(files), _lock: lock };
         Ok(Opened { disk, identity, is_new, warnings })
     }
 
-    /// Adds one record to the batch. Nothing is written before [`Disk::commit`].
+    /// Adds to the batch the record that `write` puts at the end of the buffer it is given. Nothing is
+    /// written before [`Disk::commit`].
     ///
     /// # Panics
     ///
-    /// When `line` contains a newline or begins with `#`: no record does.
-    pub fn append(&mut self, line: &[u8]) {
-        self.append_with(|batch| batch.extend_from_slice(line));
-    }
-
-    /// Adds to the batch the record that `write` puts at the end of the buffer it is given.
-    ///
-    /// # Panics
-    ///
-    /// As [`Disk::append`].
+    /// When that contains a newline or begins with `#`: no record does.
     pub fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.batch.len();
-        write(&mut self.batch);
-        let line = &self.batch[start..];
-        assert!(!line.contains(&b'\n'), "a record is one line");
-        assert!(!line.starts_with(b"#"), "# is for headers");
-        self.batch.push(b'\n');
+        self.store.append_with(write);
     }
 
-    /// Makes the batch durable: one write, one sync. Does nothing when there is no batch.
+    /// Makes the batch durable: one write, one sync; now and then a new segment too. Does nothing when
+    /// there is no batch.
     ///
     /// # Errors
     ///
-    /// When a write or sync fails, and ever after: then nobody knows what is durable, the
-    /// process must end, and the next start reads what there is. A record longer than a
-    /// segment fails in the same way.
-    pub fn commit(&mut self) -> io::Result<()> {
-        if let Some(failure) = &self.failure {
-            return Err(io::Error::other(format!(
-                "cannot write to {} any more, since an earlier write failed ({failure})",
-                self.dir.display()
-            )));
+    /// When a write or sync fails, here or in what goes on beside, and ever after: then nobody knows what
+    /// is durable, the process must end, and the next start reads what there is.
+    pub fn commit(&mut self, source: &dyn Source) -> io::Result<()> {
+        while let Some(done) = self.worker.done() {
+            self.finish(done)?;
         }
-        let mut batch = mem::take(&mut self.batch);
-        let done = self.write_all(&batch);
-        batch.clear();
-        self.batch = batch;
-        self.failure = done.as_ref().err().map(io::Error::to_string);
-        done
-    }
-
-    fn write_all(&mut self, mut batch: &[u8]) -> io::Result<()> {
-        while !batch.is_empty() {
-            let (body, rest) = batch.split_at(self.body_length(batch)?);
-            self.write(body)?;
-            batch = rest;
+        while self.store.is_blocked() {
+            let done = self.worker.wait();
+            self.finish(done)?;
+        }
+        self.store.commit(source)?;
+        while let Some(task) = self.store.task(source) {
+            self.worker.begin(task)?;
         }
         Ok(())
     }
 
-    /// As much of the batch as one segment can hold, whole records only.
-    fn body_length(&self, batch: &[u8]) -> io::Result<usize> {
-        let most = self.options.segment_bytes as usize - MAX_HEAD_BYTES - HEADER_BYTES;
-        if batch.len() <= most {
-            return Ok(batch.len());
-        }
-        let last_newline = batch[..most].iter().rposition(|byte| *byte == b'\n');
-        last_newline.map(|at| at + 1).ok_or_else(|| {
-            let text = format!(
-                "cannot write a record of more than {most} bytes to {}; \
-                 open the log with longer segments",
-                self.dir.display()
-            );
-            io::Error::new(ErrorKind::InvalidInput, text)
-        })
-    }
-
-    fn write(&mut self, body: &[u8]) -> io::Result<()> {
-        self.block.clear();
-        block::seal(&mut self.chain, body, &mut self.block);
-        while !self.segment.has_room_for(self.block.len()) {
-            self.begin_next_segment()?;
-        }
-        self.segment.append(&self.block)?;
-        if self.next.is_none() && self.segment.is_half_full() {
-            self.next = Some(Prepared::begin(&self.dir, self.next_head())?);
-        }
+    fn finish(&mut self, done: io::Result<Task<Dir>>) -> io::Result<()> {
+        let done = done.inspect_err(|failure| self.store.fail(failure))?;
+        self.store.finish(done);
         Ok(())
     }
 
-    fn begin_next_segment(&mut self) -> io::Result<()> {
-        self.segment = match self.next.take() {
-            Some(prepared) => prepared.finish()?,
-            None => Segment::open_or_create(&self.dir, &self.next_head())?,
-        };
-        Ok(())
+    /// How far the history files go: what is up to there need not be held in memory.
+    pub fn compacted(&self) -> Instance {
+        self.store.compacted()
     }
 
-    fn next_head(&self) -> Head {
-        Head {
-            number: self.segment.number() + 1,
-            bytes: self.options.segment_bytes,
-            incarnation: self.incarnation,
-        }
+    /// Old values: of `first` to `last` those that the history holds, in order, until about `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// When the history is damaged, or cannot be read: then the node must end.
+    pub fn past(&self, first: Instance, last: Instance, bytes: usize) -> Result<Vec<Past>, DiskError> {
+        Ok(self.store.past(first, last, bytes)?)
     }
 }
 
@@ -262,30 +167,28 @@ pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
 }
 
 /// Walks the log in `dir` without opening it: takes no lock and changes nothing, so it may run
-/// beside the node, and then ends at some block near the end.
+/// beside the node, and then ends at some block near the end. Hands out the history first.
 ///
 /// # Errors
 ///
 /// As [`Disk::open`]; but an end that is no block is not an error, only noted: it may be being
 /// written.
-pub fn read(dir: &Path, on_record: OnRecord<'_>) -> Result<Contents, DiskError> {
+pub fn read(
+    dir: &Path,
+    on_past: &mut dyn FnMut(Past) -> Result<(), String>,
+    on_record: OnRecord<'_>,
+) -> Result<Contents, DiskError> {
     let identity = identity(dir)?;
-    let tail = walk::walk(dir, identity.incarnation, on_record)?;
-    let note = (tail.torn_bytes > 0).then(|| {
+    let contents = store::read(&Dir::new(dir), identity.incarnation, on_past, on_record)?;
+    let note = contents.torn.map(|(number, at, bytes)| {
         format!(
-            "{}: stopped at byte {}: {} bytes that are no block (being written, or torn)",
-            segment::path(dir, tail.number).display(),
-            tail.at,
-            tail.torn_bytes
+            "{}: stopped at byte {at}: {bytes} bytes that are no block (being written, or torn)",
+            dir.join(store::segment::name(number)).display(),
         )
     });
     Ok(Contents { identity, note })
 }
 
-fn check_options(options: &Options) -> Result<(), DiskError> {
-    let (bytes, min, max) = (options.segment_bytes, MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES);
-    if (min..=max).contains(&bytes) {
-        return Ok(());
-    }
-    Err(DiskError::SegmentBytes { bytes, min, max })
+fn damaged(file: PathBuf, what: String) -> DiskError {
+    StoreError::Damaged { file, at: 0, what }.into()
 }

@@ -1,5 +1,6 @@
 //! `upaxos-node log DIR`: a data directory's log as the classic nodes print theirs.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
@@ -20,16 +21,24 @@ pub fn log(dir: &Path) -> Result<()> {
     let id = disk::identity(dir)?.id;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut reader = Reader::default();
-    let mut written = Ok(());
-    let contents = disk::read(dir, &mut |line| {
-        let record = Record::parse(line).map_err(|error| error.to_string())?;
-        let learned = reader.take(&record);
+    let (out_cell, written) = (RefCell::new(&mut out), RefCell::new(Ok(())));
+    let go_on = |print: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
+        let mut written = written.borrow_mut();
         if written.is_ok() {
-            written = print(&mut out, id, &record, learned);
+            *written = print(&mut **out_cell.borrow_mut());
         }
         Ok(())
-    })?;
-    match written.and_then(|()| out.flush()) {
+    };
+    let contents = disk::read(
+        dir,
+        &mut |past| go_on(&|out| print_learned(out, id, past.instance, Some(&past.value))),
+        &mut |found| {
+            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+            let learned = reader.take(&record);
+            go_on(&|out| print(out, id, &record, &learned))
+        },
+    )?;
+    match written.into_inner().and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             return Err(error).context("cannot print the log");
         }
@@ -42,22 +51,23 @@ pub fn log(dir: &Path) -> Result<()> {
 }
 
 fn print(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     id: u16,
     record: &Record,
-    learned: Vec<(Instance, Option<Value>)>,
+    learned: &[(Instance, Option<Value>)],
 ) -> io::Result<()> {
     match record {
         Record::Start { start, .. } => writeln!(out, "{id}: starting {id} (start {start})")?,
         Record::Chosen { .. } | Record::Learn { .. } => {}
         other => writeln!(out, "{id}: {other}")?,
     }
-    for (instance, value) in learned {
-        let entry = value.map(|value| Entry::decode(instance, &value, Dialect::Extended));
-        match entry.as_ref().map(Entry::reads) {
-            Some(reads) => writeln!(out, "{id}: learn {instance} {reads}")?,
-            None => writeln!(out, "{id}: learn {instance}, but not what")?,
-        }
+    learned.iter().try_for_each(|(instance, value)| print_learned(out, id, *instance, value.as_ref()))
+}
+
+fn print_learned(out: &mut dyn Write, id: u16, instance: Instance, value: Option<&Value>) -> io::Result<()> {
+    let entry = value.map(|value| Entry::decode(instance, value, Dialect::Extended));
+    match entry.as_ref().map(Entry::reads) {
+        Some(reads) => writeln!(out, "{id}: learn {instance} {reads}"),
+        None => writeln!(out, "{id}: learn {instance}, but not what"),
     }
-    Ok(())
 }

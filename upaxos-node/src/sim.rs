@@ -55,7 +55,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 13] = [
+const SHARES: [Share; 16] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -69,6 +69,9 @@ const SHARES: [Share; 13] = [
     ("node that joined", |seen| seen.joins > 0),
     ("node that left", |seen| seen.leaves > 0),
     ("group left without a quorum", |seen| seen.dead > 0),
+    ("start refused for a flipped bit", |seen| seen.damaged > 0),
+    ("compaction", |seen| seen.compactions > 0),
+    ("look into the history", |seen| seen.lookups > 0),
 ];
 
 /// Runs the seeds; prints what was seen, or how the first one fails.

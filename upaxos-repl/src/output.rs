@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use rustyline::ExternalPrinter;
 use serde_json::{Value as Json, json};
-use upaxos_core::client::{Outcome, Settled, request_json};
+use upaxos_core::client::{FORGOTTEN, Outcome, Settled, request_json};
 use upaxos_core::types::Micros;
 
 /// Prints for the engine.
@@ -33,6 +33,9 @@ impl Output {
         match (&settled.outcome, &mut self.prompt) {
             (Outcome::Unknown, _) => {
                 self.complain(&format!("no answer to `{request}` in time, the outcome is unknown: {why}"))
+            }
+            (Outcome::Forgotten, _) => {
+                self.complain(&format!("the outcome of `{request}` is unknown: {FORGOTTEN}"))
             }
             (Outcome::Refused { reason }, _) => self.complain(&format!("refused `{request}`: {reason}")),
             (outcome, None) => {
@@ -88,7 +91,7 @@ fn answer(outcome: &Outcome) -> String {
             format!("not yet: instance {instance}; learned so far: up to {learned}")
         }
         Outcome::Refused { reason } => format!("refused: {reason}"),
-        Outcome::Unknown => "unknown".into(),
+        Outcome::Unknown | Outcome::Forgotten => "unknown".into(),
     }
 }
 

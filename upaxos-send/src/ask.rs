@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::client::{Ask, AskError, Client, Outcome, Settled, Status, View, request_json};
+use upaxos_core::client::{Ask, AskError, Client, FORGOTTEN, Outcome, Settled, Status, View, request_json};
 use upaxos_core::net::Socket;
 use upaxos_core::types::Micros;
 
@@ -101,7 +101,7 @@ impl Asker {
             return writeln!(out, "{}", request_json(line, &settled.outcome, settled.took));
         }
         match &settled.outcome {
-            Outcome::Refused { .. } | Outcome::Unknown => {}
+            Outcome::Refused { .. } | Outcome::Unknown | Outcome::Forgotten => {}
             answer if out.is_terminal() => writeln!(out, "{answer}")?,
             answer => out.write_all(&[answer.to_line(), b"\n".to_vec()].concat())?,
         }
@@ -117,6 +117,7 @@ impl Asker {
                     self.view.explain_silence(self.clock.now())
                 ),
             ),
+            Outcome::Forgotten => complain.line(number, &format!("the outcome is unknown: {FORGOTTEN}")),
             Outcome::Refused { reason } => complain.line(number, &format!("refused: {reason}")),
             _ => {}
         }

@@ -22,6 +22,14 @@ impl Question {
         }
     }
 
+    /// Makes it a request of another number, in a new session.
+    pub fn renumber(&mut self, new: u64) {
+        match self {
+            Question::Write { seq, .. } | Question::Read { seq } => *seq = new,
+            Question::History(_) => {}
+        }
+    }
+
     /// What is sent.
     pub fn line(&self, client: u64, floor: u64, dialect: Dialect) -> Line {
         let tagged = |seq| Tagged { tag: Tag { client, seq }, floor };

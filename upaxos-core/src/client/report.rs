@@ -16,7 +16,7 @@ impl Outcome {
             Outcome::Chosen { instance, value } => with_value(format!("OK {instance} "), value),
             Outcome::NotYet { instance, learned } => format!("NotYet {instance} {learned}").into_bytes(),
             Outcome::Refused { reason } => with_value("Refused ".into(), reason),
-            Outcome::Unknown => b"Unknown".to_vec(),
+            Outcome::Unknown | Outcome::Forgotten => b"Unknown".to_vec(),
         }
     }
 
@@ -25,10 +25,14 @@ impl Outcome {
             Outcome::Chosen { .. } => "chosen",
             Outcome::NotYet { .. } => "not-yet",
             Outcome::Refused { .. } => "refused",
-            Outcome::Unknown => "unknown",
+            Outcome::Unknown | Outcome::Forgotten => "unknown",
         }
     }
 }
+
+/// Why the outcome is unknown though somebody answered.
+pub const FORGOTTEN: &str =
+    "the group has forgotten this client's session; ask what is in the log (Request I)";
 
 impl fmt::Display for Outcome {
     /// For people: [`to_line`](Self::to_line) without the bytes that would drive a terminal.
@@ -60,6 +64,7 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
             object.insert("learned".into(), json!(learned.0));
         }
         Outcome::Refused { reason } => put_bytes(&mut object, "reason", reason.as_bytes()),
+        Outcome::Forgotten => put_bytes(&mut object, "reason", FORGOTTEN.as_bytes()),
         Outcome::Unknown => {}
     }
     object.insert("ms".into(), json!(took.0 as f64 / 1_000.0));

@@ -45,7 +45,7 @@ impl Status {
         match outcome {
             Outcome::Chosen { .. } => Status::Done,
             Outcome::Unknown if view.has_quorum(now) == Some(false) => Status::NoQuorum,
-            Outcome::NotYet { .. } | Outcome::Unknown => Status::Unknown,
+            Outcome::NotYet { .. } | Outcome::Unknown | Outcome::Forgotten => Status::Unknown,
             Outcome::Refused { .. } => Status::Refused,
         }
     }

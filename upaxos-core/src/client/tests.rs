@@ -215,3 +215,43 @@ fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
     assert_eq!(Status::after(&Outcome::Unknown, &view, at(700)), Status::Unknown);
     assert_eq!(view.has_quorum(at(2_000)), None);
 }
+
+fn forgotten(seq: u64, begin: u64) -> Message {
+    Message::Forgotten { client: 7, seq, begin }
+}
+
+#[test]
+fn a_first_request_that_meets_a_group_with_a_past_begins_above_it() {
+    let mut client = Client::new(7, Dialect::Extended);
+    client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
+    assert_eq!(sent(&mut client, 0), ["Submit 7 1 1 a"]);
+    assert_eq!(client.on_message(&forgotten(1, 900), at(5)), []);
+    assert_eq!(sent(&mut client, 5), ["Submit 7 901 901 a"]);
+    assert_eq!(client.on_message(&forgotten(1, 900), at(6)), [], "a late answer means nothing any more");
+}
+
+#[test]
+fn a_forgotten_client_cannot_tell_what_became_of_its_request_and_goes_on_above() {
+    let mut client = Client::new(7, Dialect::Extended);
+    client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
+    sent(&mut client, 0);
+    let done = Message::Done { first: Instance(4), last: Instance(4), client: 7, seq: 1 };
+    assert_eq!(client.on_message(&done, at(1)).len(), 1);
+    client.ask(Ask::Write("b".into()), at(10), at(5_000)).expect("asks");
+    assert_eq!(sent(&mut client, 10), ["Submit 7 2 2 b"]);
+    let settled = client.on_message(&forgotten(2, 900), at(15));
+    assert_eq!(settled.len(), 1);
+    assert_eq!(settled[0].outcome, Outcome::Forgotten);
+    client.ask(Ask::Write("c".into()), at(20), at(5_000)).expect("asks");
+    assert_eq!(sent(&mut client, 20), ["Submit 7 901 901 c"]);
+}
+
+#[test]
+fn a_request_that_was_sent_twice_before_it_met_oblivion_is_not_sent_as_a_new_one() {
+    let mut client = Client::new(7, Dialect::Extended);
+    client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
+    sent(&mut client, 0);
+    assert_eq!(sent(&mut client, 150).len(), 1, "sent again");
+    let settled = client.on_message(&forgotten(1, 900), at(155));
+    assert_eq!(settled[0].outcome, Outcome::Forgotten, "the first sending may have been carried out");
+}

@@ -57,6 +57,15 @@ impl Acceptor {
         }
     }
 
+    /// What rebuilds this, above `learned`.
+    pub fn checkpoint(&self, learned: Instance) -> impl Iterator<Item = Record> {
+        let promised = self.promised.map(|ballot| Record::PromiseAll { ballot });
+        let accepted = self.accepted.range(learned.next()..).map(|(instance, (ballot, value))| {
+            Record::Accept { instance: *instance, ballot: *ballot, value: value.clone() }
+        });
+        promised.into_iter().chain(accepted)
+    }
+
     /// The highest ballot promised for `instance`.
     pub fn promised_in(&self, instance: Instance) -> Option<Ballot> {
         self.promised.max(self.promised_at.get(&instance).copied())

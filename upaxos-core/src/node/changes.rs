@@ -12,7 +12,7 @@ use super::{Node, learner};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId, Value};
+use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId};
 use crate::wire::{Beat, Boot, Dialect, Message};
 
 /// How many nodes may stand ready to join at once.
@@ -378,9 +378,6 @@ impl Node {
     }
 
     /// Why a chosen change had no effect.
-    pub(super) fn stale_text() -> Value {
-        Value::from(
-            "the group was changed otherwise before: this change is void; ask again if it is still wanted",
-        )
-    }
+    pub(super) const STALE: &str =
+        "the group was changed otherwise before: this change is void; ask again if it is still wanted";
 }

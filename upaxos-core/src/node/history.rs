@@ -2,60 +2,64 @@
 //!
 //! Owns the meaning of values (through [`crate::entry`]) and the table that makes tagged requests
 //! happen exactly once. It is a pure function of the learned values in order, so that every node
-//! decides every duplicate alike, and a restart rebuilds it from the log.
+//! decides every duplicate alike, and a restart rebuilds it from the log. Old values are forgotten here
+//! once they stand in the history files ([`crate::store`]); what they did to the table stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::membership::Membership;
+use super::sessions::Sessions;
+pub use super::sessions::Verdict;
 use crate::entry::{Entry, SAFE_READ};
-use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Instance, Tag, Tagged, Value};
+use crate::store::Past;
+use crate::types::{Instance, Tag, Value};
 use crate::wire::Dialect;
 
 /// The learned prefix and what it means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct History {
     dialect: Dialect,
-    values: Vec<Value>,
-    /// The instances that had no effect, and whose duplicate each is, if of one still known.
+    /// Values up to here are not held.
+    forgotten: Instance,
+    values: VecDeque<Value>,
+    /// The instances that had no effect, and whose duplicate each is, if of one still known; of those held.
     void: BTreeMap<Instance, Option<Instance>>,
-    sessions: BTreeMap<u64, Session>,
+    sessions: Sessions,
     membership: Membership,
     last_user: Option<Value>,
-}
-
-/// What one client has had done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Session {
-    /// Below it everything is settled, and nothing will be done again.
-    floor: u64,
-    /// What was chosen from the floor on. A set, not the highest number: requests of one client may
-    /// be chosen out of order.
-    done: BTreeMap<u64, Instance>,
-}
-
-/// Whether a tagged request has been carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It has not.
-    New,
-    /// It has, at this instance.
-    DoneAt(Instance),
-    /// It is below the client's floor: settled, whatever it was.
-    Settled,
-    /// It is a safe read that stands in another instance than it was computed for.
-    Misplaced,
-    /// It is a change of the group that is based on another epoch than the one in force, or brings an id
-    /// back: it begins no epoch.
-    Stale,
 }
 
 impl History {
     /// Nothing learned, by a node whose first group has `n` members (0: to be heard).
     pub fn new(dialect: Dialect, n: u16) -> History {
-        let (values, void, sessions) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        History { dialect, values, void, sessions, membership: Membership::new(n), last_user: None }
+        History {
+            dialect,
+            forgotten: Instance(0),
+            values: VecDeque::new(),
+            void: BTreeMap::new(),
+            sessions: Sessions::default(),
+            membership: Membership::new(n),
+            last_user: None,
+        }
+    }
+
+    /// Takes up what a checkpoint says.
+    pub fn recover(&mut self, record: &Record) {
+        match record {
+            Record::Checkpoint { learned, .. } => self.forgotten = *learned,
+            Record::User { value } => self.last_user = Some(value.clone()),
+            Record::Genesis { .. } | Record::Group { .. } | Record::Gone { .. } => {
+                self.membership.recover(record)
+            }
+            record => self.sessions.recover(record),
+        }
+    }
+
+    /// What rebuilds all this but the values.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
+        let user = self.last_user.iter().map(|value| Record::User { value: value.clone() });
+        self.membership.checkpoint().into_iter().chain(self.sessions.checkpoint()).chain(user)
     }
 
     /// Who governs the next instance.
@@ -63,32 +67,51 @@ impl History {
         &self.membership
     }
 
-    /// Takes up the size of the first group, or what a checkpoint says of the group.
-    pub fn recover(&mut self, record: &Record) {
-        self.membership.recover(record);
-    }
-
-    /// Whether `instance` had no effect.
+    /// Whether `instance`, whose value is held, had no effect.
     pub fn is_void(&self, instance: Instance) -> bool {
         self.void.contains_key(&instance)
     }
 
-    /// The value that was chosen at `instance`, as it stands in the log, if learned.
-    pub fn value(&self, instance: Instance) -> Option<&Value> {
-        self.values.get(usize::try_from(instance.0.checked_sub(1)?).ok()?)
+    /// The last instance that was learned.
+    fn learned(&self) -> Instance {
+        Instance(self.forgotten.0 + self.values.len() as u64)
     }
 
-    /// What `Request instance` answers, if learned.
-    pub fn reads(&self, instance: Instance) -> Option<Value> {
-        let stored = self.value(instance)?;
-        if let Some(original) = self.void.get(&instance) {
-            return Some(match original {
-                Some(original) => Value::from(format!("duplicate of {original}").as_str()),
-                None => Value::from("void"),
-            });
+    /// Whether `instance` was learned, and its value is no longer held.
+    pub fn is_forgotten(&self, instance: Instance) -> bool {
+        instance <= self.forgotten
+    }
+
+    /// Forgets the values up to `through`, which stand in the history; true when some were held.
+    pub fn forget_through(&mut self, through: Instance) -> bool {
+        let through = through.min(self.learned());
+        let is_held = through > self.forgotten;
+        if is_held {
+            self.values.drain(..(through.0 - self.forgotten.0) as usize);
+            self.void = self.void.split_off(&through.next());
+            self.forgotten = through;
         }
-        let entry = Entry::decode(instance, stored, self.dialect);
-        Some(entry.reads())
+        is_held
+    }
+
+    /// What history files are made of: what is held of `first` to `last`.
+    pub fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
+        let past = |instance| {
+            let value = self.value(instance)?.clone();
+            Some(Past { instance, value, void: self.void.get(&instance).copied() })
+        };
+        (first.0..=last.0).map(Instance).map_while(past).collect()
+    }
+
+    /// The value that was chosen at `instance`, as it stands in the log, if it is held.
+    pub fn value(&self, instance: Instance) -> Option<&Value> {
+        self.values.get(usize::try_from(instance.0.checked_sub(self.forgotten.0 + 1)?).ok()?)
+    }
+
+    /// What `Request instance` answers, if its value is held.
+    pub fn reads(&self, instance: Instance) -> Option<Value> {
+        let value = self.value(instance)?.clone();
+        Some(reads(&Past { instance, value, void: self.void.get(&instance).copied() }, self.dialect))
     }
 
     /// What a safe read at the next instance reads: the last value that a user wrote.
@@ -100,22 +123,17 @@ impl History {
 
     /// Forgets who had what done: a mistake that a mutant makes.
     pub fn forget_tags(&mut self) {
-        self.sessions.clear();
+        self.sessions = Sessions::default();
     }
 
     /// Whether a tagged request has been carried out in the learned prefix.
     pub fn verdict(&self, tag: Tag) -> Verdict {
-        let Some(session) = self.sessions.get(&tag.client) else { return Verdict::New };
-        match session.done.get(&tag.seq) {
-            Some(instance) => Verdict::DoneAt(*instance),
-            None if tag.seq < session.floor => Verdict::Settled,
-            None if mutant::is(Mutant::HighestSequence)
-                && session.done.last_key_value().is_some_and(|(highest, _)| tag.seq < *highest) =>
-            {
-                Verdict::Settled
-            }
-            None => Verdict::New,
-        }
+        self.sessions.verdict(tag)
+    }
+
+    /// The same, if it were to be carried out at `instance`.
+    pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
+        self.sessions.verdict_at(tag, instance)
     }
 
     /// Adds the next instance: `value` was chosen there. Says what it means and, if it carries a tag,
@@ -124,12 +142,12 @@ impl History {
     /// # Panics
     /// When `instance` is not the one after the last.
     pub fn learn(&mut self, instance: Instance, value: Value) -> (Entry, Verdict) {
-        assert_eq!(instance.0, self.values.len() as u64 + 1, "instances are learned in order");
+        assert_eq!(instance, self.learned().next(), "instances are learned in order");
         let entry = Entry::decode(instance, &value, self.dialect);
         let misplaced = matches!(&entry, Entry::Read { instance: valid_at, .. } if *valid_at != instance);
         let verdict = match entry.tagged() {
             _ if misplaced => Verdict::Misplaced,
-            Some(tagged) => self.settle(tagged, instance),
+            Some(tagged) => self.sessions.settle(tagged, instance),
             None => Verdict::New,
         };
         let verdict = match &entry {
@@ -140,37 +158,32 @@ impl History {
             }
             _ => verdict,
         };
-        self.values.push(value);
+        self.values.push_back(value);
         match (&entry, verdict) {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
-            (_, Verdict::Settled | Verdict::Misplaced | Verdict::Stale) => {
-                self.void.insert(instance, None);
-            }
             (Entry::Write(value) | Entry::Tagged(_, value), Verdict::New) => {
                 self.last_user = Some(value.clone());
             }
-            _ => {}
+            (_, Verdict::New) => {}
+            _ => _ = self.void.insert(instance, None),
         }
         (entry, verdict)
     }
+}
 
-    fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
-        let verdict = self.verdict(tag);
-        let session = self.sessions.entry(tag.client).or_default();
-        if verdict == Verdict::New {
-            session.done.insert(tag.seq, instance);
-        }
-        if floor > session.floor {
-            session.floor = floor;
-            session.done = session.done.split_off(&floor);
-        }
-        verdict
+/// What `Request I` answers about an instance.
+pub fn reads(past: &Past, dialect: Dialect) -> Value {
+    match past.void {
+        Some(Some(original)) => Value::from(format!("duplicate of {original}").as_str()),
+        Some(None) => Value::from("void"),
+        None => Entry::decode(past.instance, &past.value, dialect).reads(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Tagged;
 
     fn tagged(seq: u64, floor: u64, value: &str) -> Value {
         let tagged = Tagged { tag: Tag { client: 7, seq }, floor };

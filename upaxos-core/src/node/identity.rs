@@ -68,6 +68,14 @@ impl Identity {
         }
     }
 
+    /// What rebuilds this.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
+        let Boot { start, boot, .. } = self.boot;
+        let member = self.is_member.then_some(Record::Member);
+        let registered = |(node, boot): (&NodeId, &Boot)| Record::Registered { node: *node, boot: *boot };
+        [Record::Start { start, boot }].into_iter().chain(member).chain(self.remembers.iter().map(registered))
+    }
+
     /// Begins a life.
     pub fn begin(&mut self, boot: Boot) {
         self.boot = boot;

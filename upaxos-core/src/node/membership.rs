@@ -89,7 +89,6 @@ impl Membership {
     }
 
     /// What rebuilds this from nothing.
-    #[cfg(test)]
     pub fn checkpoint(&self) -> Vec<Record> {
         let gone: Vec<NodeId> = self.ever.difference(&self.group.members).copied().collect();
         let change = self.change.clone().map(|value| Record::Group { epoch: self.group.epoch, value });

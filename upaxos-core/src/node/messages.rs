@@ -7,7 +7,7 @@ use super::requests::{About, Wanted};
 use super::{Node, learner};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
-use crate::node::outbox::{Event, Outbox};
+use crate::node::outbox::{Event, Outbox, Why};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message, Request};
 
@@ -378,7 +378,9 @@ impl Node {
                     self.requests.on_answered(&About::Tag(Tag { client: *client, seq }));
                 }
             }
-            Message::Answer { client, seq, .. } | Message::Refused { client, seq, .. } => {
+            Message::Answer { client, seq, .. }
+            | Message::Refused { client, seq, .. }
+            | Message::Forgotten { client, seq, .. } => {
                 self.requests.on_answered(&About::Tag(Tag { client: *client, seq: *seq }));
             }
             Message::Members { .. } => self.requests.on_answered(&About::Members),
@@ -394,7 +396,7 @@ impl Node {
             Request::Quit => return out.event(Event::Quit),
             Request::Members if self.classic.is_some() => return,
             Request::Members => return self.on_members(now),
-            Request::History(instance) => return self.on_history(instance, now),
+            Request::History(instance) => return self.on_history(instance, now, out),
             Request::Misplaced(instance, _) => {
                 let reason = format!(
                     "Request {instance} with a value: nobody chooses an instance; to write, say Request 0 VALUE, \
@@ -414,7 +416,7 @@ impl Node {
             return self.refuse(Some(&wanted), reason, now, out);
         }
         let rank = self.rank();
-        if self.answer_if_done(&wanted, rank, now)
+        if self.answer_if_done(&wanted, rank, now, out)
             || (wanted.tagged().is_some() && self.leader.is_under_way(&wanted))
         {
             return;
@@ -428,7 +430,13 @@ impl Node {
         }
     }
 
-    fn on_history(&mut self, instance: Instance, now: Micros) {
+    fn on_history(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
+        if self.history.is_forgotten(instance) {
+            if !self.requests.owes(&About::Instance(instance)) {
+                out.look_up(instance, instance, Why::Request(self.rank()));
+            }
+            return;
+        }
         let learned = self.learner.learned();
         let answer = match self.history.reads(instance) {
             Some(value) => Message::Ok { instance, value },

@@ -8,8 +8,36 @@
 use std::fmt;
 
 use crate::record::Record;
-use crate::types::{Ballot, Instance, NodeId, Value};
+use crate::types::{Ballot, Instance, NodeId, Tag, Value};
 use crate::wire::{Line, Message};
+
+/// How many lookups one step may ask for. Who asked for more asks again.
+const MAX_LOOKUPS: usize = 64;
+
+/// How many bytes of values a driver should read for one lookup.
+pub const LOOKUP_BYTES: usize = 256 << 10;
+
+/// Old values that the node wants: they stand in the history files, and are no longer held in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// From here.
+    pub first: Instance,
+    /// To here, or as far as [`LOOKUP_BYTES`] go.
+    pub last: Instance,
+    /// What for.
+    pub why: Why,
+}
+
+/// What a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A client asked for this instance; who answers as one of this rank.
+    Request(usize),
+    /// A request of this tag was carried out there; who answers as one of this rank.
+    Tagged(Tag, usize),
+    /// A peer has to learn it.
+    Repair,
+}
 
 /// The effects of a step.
 #[derive(Debug)]
@@ -23,6 +51,9 @@ pub struct Outbox {
     pub after_sync: Vec<Line>,
     /// What people and their programs want to know of.
     pub events: Vec<Event>,
+    /// What is to be read from the history, and handed to [`Node::found`](super::Node::found), before
+    /// anything else.
+    pub lookups: Vec<Lookup>,
     flush: bool,
 }
 
@@ -31,7 +62,7 @@ impl Outbox {
     pub fn new(me: NodeId) -> Outbox {
         let lanes = || (Vec::new(), Vec::new());
         let ((early, after_sync), records, events) = (lanes(), Vec::new(), Vec::new());
-        Outbox { me, early, records, after_sync, events, flush: false }
+        Outbox { me, early, records, after_sync, events, lookups: Vec::new(), flush: false }
     }
 
     /// Whether nothing is to be done.
@@ -40,6 +71,7 @@ impl Outbox {
             && self.records.is_empty()
             && self.after_sync.is_empty()
             && self.events.is_empty()
+            && self.lookups.is_empty()
             && !self.flush
     }
 
@@ -54,6 +86,7 @@ impl Outbox {
         self.records.clear();
         self.after_sync.clear();
         self.events.clear();
+        self.lookups.clear();
         self.flush = false;
     }
 
@@ -75,6 +108,13 @@ impl Outbox {
 
     pub(super) fn send_line(&mut self, line: Line) {
         self.early.push(line);
+    }
+
+    pub(super) fn look_up(&mut self, first: Instance, last: Instance, why: Why) {
+        let lookup = Lookup { first, last, why };
+        if self.lookups.len() < MAX_LOOKUPS && !self.lookups.contains(&lookup) {
+            self.lookups.push(lookup);
+        }
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -135,7 +175,7 @@ pub enum Event {
         by: NodeId,
         /// Which instance.
         instance: Instance,
-        /// What the answer says; absent when it names a range this node has not learned yet.
+        /// What the answer says; absent when it names an instance whose value this node does not hold.
         value: Option<Value>,
     },
     /// This node told a client that its request is not carried out.
@@ -198,7 +238,7 @@ impl fmt::Display for Event {
                 write!(f, "OK {instance} {value} (answered by {by})")
             }
             Event::Answered { by, instance, value: None } => {
-                write!(f, "OK {instance} (answered by {by}; not learned here yet)")
+                write!(f, "OK {instance} (answered by {by}; its value is not at hand)")
             }
             Event::AnsweredRange { by, first, last } => write!(f, "OK {first} to {last} (answered by {by})"),
             Event::Refused(reason) => write!(f, "refused a request: {reason}"),

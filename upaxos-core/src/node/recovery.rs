@@ -69,6 +69,7 @@ impl Recovery {
         self.identity.recover(record);
         self.history.recover(record);
         match record {
+            Record::Checkpoint { learned, .. } => self.learned = *learned,
             Record::Start { start, .. } => self.starts = self.starts.max(*start),
             Record::Chosen { first, last, .. } => {
                 for instance in (first.0..=last.0).map(Instance) {

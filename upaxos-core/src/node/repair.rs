@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::history::History;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Why};
+use crate::store::Past;
 use crate::types::{Instance, Micros};
 use crate::wire::Message;
 
@@ -122,7 +123,17 @@ impl Repair {
         self.owed.values().map(|(at, _)| *at).chain(self.ask_at).min()
     }
 
-    /// Says how many bytes it told.
+    /// Tells what was found in the history.
+    pub fn tell_past(&mut self, past: Vec<Past>, now: Micros, out: &mut Outbox) {
+        for Past { instance, value, .. } in past {
+            if let Entry::Vacant(untold) = self.told.entry(instance) {
+                untold.insert(now);
+                out.send(Message::Written { instance, value });
+            }
+        }
+    }
+
+    /// Says how many bytes it told, or asked for.
     fn tell(
         &mut self,
         first: Instance,
@@ -131,6 +142,11 @@ impl Repair {
         now: Micros,
         out: &mut Outbox,
     ) -> usize {
+        let untold = (first.0..=last.0).map(Instance).find(|instance| !self.told.contains_key(instance));
+        if let Some(first) = untold.filter(|first| history.is_forgotten(*first)) {
+            out.look_up(first, last, Why::Repair);
+            return ANSWER_BYTES;
+        }
         let mut bytes = 0;
         for instance in (first.0..=last.0).map(Instance) {
             let Some(value) = history.value(instance).filter(|_| bytes <= ANSWER_BYTES) else { break };

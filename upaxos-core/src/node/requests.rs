@@ -245,6 +245,11 @@ impl Requests {
         }
     }
 
+    /// Whether an answer about this is owed already.
+    pub fn owes(&self, about: &About) -> bool {
+        self.owed.contains_key(about)
+    }
+
     /// Somebody else gave the answer to whatever this is about.
     pub fn on_answered(&mut self, about: &About) {
         if let Some((at, _)) = self.owed.remove(about) {

@@ -61,6 +61,13 @@ impl Chain {
         Chain { previous: crc32c::crc32c(&seed.to_be_bytes()), sequence: 0 }
     }
 
+    /// The chain that the block at the start of `bytes` cites, whatever it is: for the first block of
+    /// a log whose beginning is gone. `None` when there is no valid block.
+    pub fn cited_by(bytes: &[u8]) -> Option<Chain> {
+        let (header, _) = Header::check(bytes, 0)?;
+        Some(Chain { previous: header.previous, sequence: header.sequence.checked_sub(1)? })
+    }
+
     /// How many blocks the log has had.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -187,11 +194,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether a header can begin here: it follows a line, a hole, or a damaged sector. Not just
-    /// anywhere, because a client may put the text of a header into a value. Behind a zero byte, or where
-    /// a sector begins, such a text still passes, if its checksum fits the records after it: then a torn
-    /// tail is taken for damage, and a start is refused that need not be; nothing is ever cut for it.
+    /// anywhere, and never behind a backslash, because a client may put the text of a header into a value:
+    /// there, records escape the `#`.
     fn may_begin_at(&self, at: usize) -> bool {
-        at == self.at || at.is_multiple_of(SECTOR_BYTES) || matches!(self.bytes[at - 1], b'\n' | 0)
+        let before = if at == self.at { b'\n' } else { self.bytes[at - 1] };
+        matches!(before, b'\n' | 0) || (at.is_multiple_of(SECTOR_BYTES) && before != b'\\')
     }
 }
 

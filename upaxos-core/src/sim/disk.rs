@@ -1,45 +1,51 @@
-//! A disk: what is durable, what is under way, and what a power cut leaves of it.
+//! The disk of one simulated machine: the real [`Store`], on a model of a directory.
 //!
-//! Holds the very bytes that the real log would hold, in the real framing. It follows the contract of
-//! [`block`]: one block, one write, one sync. A crash keeps any part of the block that was being
-//! written, sector by sector, in any order. A sync that fails is the same and ends the node: what the
-//! kernel did with the pages is not known.
+//! A commit is done in memory when it begins; when its sync ends, the world relies on it. A crash between
+//! strikes between any two of its file operations, and a failed sync is the same: what the kernel did with
+//! the pages is not known. Tasks of the store take their steps at random moments.
 
 use super::chance::Chance;
+use super::files::Files;
 use crate::record::Record;
-use crate::record::block::{self, Chain, End, Scanner};
+use crate::record::block::{Chain, Scanner};
+use crate::store::segment::Head;
+use crate::store::{self, Options, Past, Source, Store, StoreError, Task};
+use crate::types::Instance;
 
-const SECTOR_BYTES: usize = 512;
+/// Tiny, so that segments roll over, and old values are compacted, several times in a run.
+const OPTIONS: Options = Options { segment_bytes: 4096 };
 
 /// The disk of one node.
 #[derive(Debug)]
 pub struct Disk {
-    /// What a reader would find; behind it are zeros.
-    image: Vec<u8>,
-    chain: Chain,
-    /// Records appended since the last sync: they are in memory only.
-    body: Vec<u8>,
-    /// The block being written.
-    under_way: Vec<u8>,
-    under_way_chain: Chain,
+    files: Files,
     seed: u64,
+    store: Option<Store<Files>>,
+    tasks: Vec<Task<Files>>,
+    /// Records appended, and not yet durable.
+    batch: Vec<Record>,
+    /// The number of the last block that the world relies on.
+    relied: u64,
 }
 
 /// What opening a disk found.
 #[derive(Debug)]
 pub struct Opened {
-    /// The records, in order.
+    /// The records, in order, from the first remaining segment on.
     pub records: Vec<Record>,
-    /// How many bytes of a torn block were cut.
-    pub torn_bytes: usize,
+    /// Those that nobody knew to be durable.
+    pub news: Vec<Record>,
+    /// Whether something was cut that a crash had cut short.
+    pub is_torn: bool,
 }
 
 impl Disk {
     /// An empty disk, whose log has this random number.
     pub fn new(seed: u64) -> Disk {
-        let chain = Chain::new(seed);
-        let (image, body, under_way) = (Vec::new(), Vec::new(), Vec::new());
-        Disk { image, chain, body, under_way, under_way_chain: chain, seed }
+        let files = Files::default();
+        store::create(&files, seed, &OPTIONS).expect("the model refuses nothing");
+        files.rely();
+        Disk { files, seed, store: None, tasks: Vec::new(), batch: Vec::new(), relied: 0 }
     }
 
     /// The log's random number: the incarnation.
@@ -49,122 +55,115 @@ impl Disk {
 
     /// Appends a record, in memory.
     pub fn append(&mut self, record: &Record) {
-        record.encode(&mut self.body);
-        self.body.push(b'\n');
+        self.store().append_with(|batch| record.encode(batch));
+        self.batch.push(record.clone());
     }
 
-    /// Begins to write what was appended, as one block.
-    pub fn begin_sync(&mut self) {
-        self.under_way.clear();
-        self.under_way_chain = self.chain;
-        if !self.body.is_empty() {
-            block::seal(&mut self.under_way_chain, &self.body, &mut self.under_way);
-            self.body.clear();
+    /// Begins to write what was appended.
+    pub fn begin_sync(&mut self, source: &dyn Source) {
+        while self.store().is_blocked() {
+            let task = self.tasks.pop().expect("who is blocked waits for a task");
+            let done = task.run(&self.files).expect("the model refuses nothing");
+            self.store().finish(done);
+        }
+        self.store().commit(source).expect("the model refuses nothing");
+        while let Some(task) = self.store().task(source) {
+            self.tasks.push(task);
         }
     }
 
     /// The sync is done: hands out the records that are durable from now on.
     pub fn end_sync(&mut self) -> Vec<Record> {
-        let at = self.image.len();
-        self.image.append(&mut self.under_way);
-        let mut scanner = Scanner::new(&self.image, at, self.chain);
-        let records = scanner.by_ref().flat_map(|block| records(block.body)).collect();
-        self.chain = self.under_way_chain;
-        records
+        self.files.rely();
+        self.relied = self.store().sequence();
+        std::mem::take(&mut self.batch)
     }
 
-    /// The power fails. Of a block under way any sectors are kept; hands out its records if it is whole.
-    pub fn cut_power(&mut self, chance: &mut Chance) -> Vec<Record> {
-        self.body.clear();
-        let block = std::mem::take(&mut self.under_way);
-        if block.is_empty() {
-            return Vec::new();
+    /// Takes a step of some task, if there is one. Says how far old values need not be held any more.
+    pub fn work(&mut self, chance: &mut Chance) -> Option<Instance> {
+        let at = chance.below(self.tasks.len() as u64) as usize;
+        let is_done = self.tasks.get_mut(at)?.step(&self.files).expect("the model refuses nothing");
+        if is_done {
+            let task = self.tasks.swap_remove(at);
+            self.store().finish(task);
         }
-        let at = self.image.len();
-        let keeps = chance.below(3);
-        let mut torn = self.image.clone();
-        torn.resize(at + block.len(), 0);
-        for sector in at / SECTOR_BYTES..=(at + block.len() - 1) / SECTOR_BYTES {
-            let is_kept = keeps == 2 || (keeps == 1 && chance.hits(500_000));
-            if is_kept {
-                let from = (sector * SECTOR_BYTES).max(at);
-                let to = ((sector + 1) * SECTOR_BYTES).min(at + block.len());
-                torn[from..to].copy_from_slice(&block[from - at..to - at]);
+        Some(self.store().compacted())
+    }
+
+    /// The power fails.
+    pub fn cut_power(&mut self, chance: &mut Chance) {
+        self.store = None;
+        self.tasks.clear();
+        self.batch.clear();
+        self.files.cut_power(chance);
+    }
+
+    /// Flips one bit: of a block of the log that is not the last, or of the history. False when there is
+    /// neither.
+    pub fn flip_bit(&mut self, chance: &mut Chance) -> bool {
+        let names = store::Files::list(&self.files).expect("the model refuses nothing");
+        let (logs, values): (Vec<String>, Vec<String>) =
+            names.into_iter().filter(|name| !name.ends_with(".tmp")).partition(|name| name.ends_with(".log"));
+        let mut places: Vec<(String, usize, usize)> = Vec::new();
+        for name in logs {
+            let bytes = self.files.bytes(&name);
+            let (_, at) = Head::parse(&bytes).expect("a segment has its name when its head is durable");
+            if let Some(chain) = Chain::cited_by(&bytes[at..]) {
+                let blocks = Scanner::new(&bytes, at, chain);
+                places.extend(blocks.map(|block| (name.clone(), block.at, block.end())));
             }
         }
-        let is_whole = torn[at..] == block[..];
-        self.image = torn;
-        if is_whole {
-            Scanner::new(&self.image, at, self.chain).flat_map(|b| records(b.body)).collect()
-        } else {
-            Vec::new()
+        // A last block that is hurt after its sync cannot be told from one that was never whole.
+        places.pop();
+        if places.is_empty() || chance.hits(250_000) {
+            let whole = |name: String| (name.clone(), 0, self.files.bytes(&name).len());
+            places.extend(values.into_iter().map(whole));
         }
+        let at = chance.below(places.len() as u64) as usize;
+        let Some((name, from, to)) = places.get(at) else { return false };
+        let bit = chance.below((to - from) as u64 * 8) as usize;
+        self.files.damage(name, |bytes| bytes[from + bit / 8] ^= 1 << (bit % 8));
+        true
     }
 
-    /// Reads the log as a node does when it starts, and cuts a torn tail.
+    /// Reads the log as a node does when it starts, and mends what a crash cut short.
     ///
     /// # Errors
-    /// When what is found is neither a log nor a log with a torn tail. No crash may leave that.
-    pub fn open(&mut self) -> Result<Opened, String> {
-        let mut scanner = Scanner::new(&self.image, 0, Chain::new(self.seed));
-        let mut found = Vec::new();
-        for block in scanner.by_ref() {
-            for line in lines(block.body) {
-                found.push(Record::parse(line).map_err(|error| format!("at byte {}: {error}", block.at))?);
+    /// When what is found is damaged. No crash may leave that.
+    pub fn open(&mut self) -> Result<Opened, StoreError> {
+        let (mut records, mut news) = (Vec::new(), Vec::new());
+        let mut in_checkpoint = false;
+        let relied = self.relied;
+        let opened = Store::open(self.files.clone(), self.seed, &OPTIONS, &mut |found| {
+            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+            in_checkpoint |= matches!(record, Record::Checkpoint { .. });
+            if found.sequence > relied && !in_checkpoint {
+                news.push(record.clone());
             }
-        }
-        self.chain = scanner.reached().1;
-        let (at, torn_bytes) = match scanner.end() {
-            End::Clean { at } => (at, 0),
-            End::Torn { at, bytes } => (at, bytes),
-            damaged @ End::Damaged { .. } => return Err(format!("{damaged:?}")),
-        };
-        self.image.truncate(at);
-        Ok(Opened { records: found, torn_bytes })
-    }
-}
-
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
-}
-
-fn records(body: &[u8]) -> Vec<Record> {
-    lines(body).map(|line| Record::parse(line).expect("what was just printed reads back")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::chance::Stream;
-    use super::*;
-    use crate::types::{Ballot, Instance};
-
-    fn accept(instance: u64, bytes: usize) -> Record {
-        let value = vec![b'v'; bytes].into();
-        Record::Accept { instance: Instance(instance), ballot: Ballot::first_epoch(1), value }
+            in_checkpoint &= record != Record::CheckpointEnd;
+            records.push(record);
+            Ok(())
+        })?;
+        self.files.rely();
+        self.relied = opened.store.sequence();
+        self.store = Some(opened.store);
+        Ok(Opened { records, news, is_torn: !opened.warnings.is_empty() })
     }
 
-    #[test]
-    fn a_power_cut_keeps_what_was_synced_and_of_the_rest_a_block_or_nothing() {
-        let mut tails = [0, 0, 0];
-        for seed in 0..200 {
-            let mut disk = Disk::new(seed);
-            let mut chance = Chance::new(seed, Stream::Disk);
-            disk.append(&accept(1, 700));
-            disk.begin_sync();
-            assert_eq!(disk.end_sync(), [accept(1, 700)]);
-            disk.append(&accept(2, 2_000));
-            disk.begin_sync();
-            disk.append(&accept(3, 10));
-            let kept = disk.cut_power(&mut chance);
-            let opened = disk.open().expect("a torn tail is no damage");
-            assert_eq!(opened.records.len(), 1 + kept.len());
-            tails[if kept.len() == 1 { 2 } else { usize::from(opened.torn_bytes > 0) }] += 1;
-            disk.append(&accept(4, 10));
-            disk.begin_sync();
-            disk.end_sync();
-            let again = disk.open().expect("what follows a cut tail is whole").records;
-            assert_eq!(again.last(), Some(&accept(4, 10)));
-        }
-        assert!(tails.iter().all(|count| *count > 20), "lost, torn and whole: {tails:?}");
+    /// How far old values need not be held in memory.
+    pub fn compacted(&self) -> Instance {
+        self.store.as_ref().map_or(Instance(0), Store::compacted)
+    }
+
+    /// Old values, as a node looks them up.
+    ///
+    /// # Errors
+    /// When the history is damaged. No crash may leave that.
+    pub fn past(&self, first: Instance, last: Instance, bytes: usize) -> Result<Vec<Past>, StoreError> {
+        self.store.as_ref().map_or(Ok(Vec::new()), |store| store.past(first, last, bytes))
+    }
+
+    fn store(&mut self) -> &mut Store<Files> {
+        self.store.as_mut().expect("a node that runs has opened its disk")
     }
 }

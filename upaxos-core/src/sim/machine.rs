@@ -79,6 +79,8 @@ pub struct Machine {
     pub wipes: u64,
     /// What its node is started for.
     pub role: Role,
+    /// A bit of its disk was flipped, which nobody has noticed yet.
+    pub is_damaged: bool,
     /// When its node runs next, unless something comes in before.
     pub wake_at: Micros,
     /// It stands still until then.
@@ -108,6 +110,7 @@ impl Machine {
             life: 0,
             wipes: 0,
             role: Role::Member,
+            is_damaged: false,
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
             crash_after: None,
@@ -124,6 +127,11 @@ impl Machine {
     pub fn begin_life(&mut self, now: Micros) {
         self.life += 1;
         self.started_at = now;
+    }
+
+    /// Whether its disk was lost, or is hurt.
+    pub fn is_lost(&self) -> bool {
+        self.wipes > 0 || self.is_damaged
     }
 
     /// What its clock shows.

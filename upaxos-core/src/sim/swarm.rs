@@ -34,11 +34,12 @@ pub enum Class {
     Wipe,
     Join,
     Leave,
+    BitFlip,
 }
 
 impl Class {
     /// All of them, with the names that the command line uses.
-    pub const ALL: [(Class, &'static str); 15] = [
+    pub const ALL: [(Class, &'static str); 16] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
         (Class::Replay, "replay"),
@@ -54,6 +55,7 @@ impl Class {
         (Class::Wipe, "wipe"),
         (Class::Join, "join"),
         (Class::Leave, "leave"),
+        (Class::BitFlip, "bit-flip"),
     ];
 
     /// The class of that name.

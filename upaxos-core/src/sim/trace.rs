@@ -43,6 +43,9 @@ pub struct Seen {
     pub leaves: u64,
     pub changes: u64,
     pub dead: u64,
+    pub lookups: u64,
+    pub compactions: u64,
+    pub damaged: u64,
 }
 
 impl Seen {
@@ -70,5 +73,8 @@ impl AddAssign for Seen {
         self.leaves += more.leaves;
         self.changes += more.changes;
         self.dead += more.dead;
+        self.lookups += more.lookups;
+        self.damaged += more.damaged;
+        self.compactions += more.compactions;
     }
 }

@@ -6,6 +6,7 @@
 mod agenda;
 mod faults;
 mod leaders;
+mod start;
 mod turn;
 mod view;
 

@@ -272,6 +272,11 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
             return Ok(Message::Refused { client, seq, reason: f.value("Refused")? });
         }
+        b"Forgotten" => Message::Forgotten {
+            client: f.number("client", MAX_NUMBER)?,
+            seq: f.seq()?,
+            begin: f.number("number", MAX_NUMBER)?,
+        },
         b"Error" => return Ok(Message::Error { reason: f.value("Error")? }),
         b"Relay" if f.rest.is_none() => Message::Relay { value: None },
         b"Relay" => return Ok(Message::Relay { value: Some(f.value("Relay")?) }),

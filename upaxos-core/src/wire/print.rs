@@ -124,6 +124,9 @@ impl Print<'_> {
             M::Refused { client, seq, reason } => {
                 self.verb("Refused").number(*client).number(*seq).value(reason)
             }
+            M::Forgotten { client, seq, begin } => {
+                self.verb("Forgotten").number(*client).number(*seq).number(*begin).done()
+            }
             M::Error { reason } => self.verb("Error").value(reason),
             M::Relay { value: None } => self.verb("Relay").done(),
             M::Relay { value: Some(value) } => self.verb("Relay").value(value),

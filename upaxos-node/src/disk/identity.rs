@@ -8,12 +8,13 @@
 //! checksum f309412e
 //! ```
 
-use super::error::cannot;
-use super::{DiskError, lock};
+use super::{DiskError, damaged, lock};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+
+use upaxos_core::store::files::cannot;
 
 const FORMAT: &str = "format 1";
 
@@ -59,11 +60,8 @@ impl Identity {
             Err(cause) => return Err(cannot("read", &file)(cause).into()),
         };
         let identity = str::from_utf8(&bytes).ok().and_then(Identity::parse);
-        identity.map(Some).ok_or_else(|| DiskError::Damaged {
-            file,
-            at: 0,
-            what: format!("it is no identity of \"{FORMAT}\", or its checksum is wrong"),
-        })
+        let what = || format!("it is no identity of \"{FORMAT}\", or its checksum is wrong");
+        identity.map(Some).ok_or_else(|| damaged(file, what()))
     }
 
     /// Writes the identity under a name that does not count yet.

@@ -1,11 +1,12 @@
 //! One process per directory, and what makes names in a directory durable.
 
 use super::DiskError;
-use super::error::cannot;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+
+use upaxos_core::store::files::cannot;
 
 /// Held for as long as the directory is in use. The kernel lets go of it when the process ends,
 /// however it ends; so the file itself stays and says nothing.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use upaxos_core::entry::Entry;
 use upaxos_core::record::{Reader, Record};
+use upaxos_core::store::Past;
 use upaxos_core::types::Instance;
 use upaxos_core::wire::Dialect;
 
@@ -14,9 +15,13 @@ use crate::disk;
 /// Reads what was learned, in order and with its marks; also while the node runs.
 pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, LabError> {
     let mut reader = Reader::default();
-    let mut learned = BTreeMap::new();
-    let outcome = disk::read(dir, &mut |line| {
-        let record = Record::parse(line).map_err(|error| error.to_string())?;
+    let (mut old, mut learned) = (BTreeMap::new(), BTreeMap::new());
+    let mut on_past = |past: Past| {
+        old.insert(past.instance, Entry::decode(past.instance, &past.value, Dialect::Extended));
+        Ok(())
+    };
+    let outcome = disk::read(dir, &mut on_past, &mut |found| {
+        let record = Record::parse(found.line).map_err(|error| error.to_string())?;
         // A missing value leaves a hole, for the comparison to find.
         for (instance, value) in reader.take(&record) {
             let entry = value.map(|value| Entry::decode(instance, &value, Dialect::Extended));
@@ -28,5 +33,7 @@ pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, LabError> {
         act: format!("read the log in {}", dir.display()),
         said: error.to_string(),
     })?;
+    // Where both know, the history's word is older.
+    learned.extend(old);
     Ok(learned)
 }

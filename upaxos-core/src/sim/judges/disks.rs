@@ -7,13 +7,16 @@ use std::collections::BTreeMap;
 
 use super::{Judges, Rule};
 use crate::record::Record;
-use crate::types::{Ballot, Instance, Value};
+use crate::types::{Ballot, Instance, NodeId, Value};
+use crate::wire::Boot;
 
 /// What one member has durably said, over all its lives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     pub records: usize,
+    pub starts: u64,
     pub is_member: bool,
+    pub registered: BTreeMap<NodeId, Boot>,
     pub is_lost: bool,
     /// By the slot of each promise.
     pub promised: BTreeMap<Instance, Ballot>,
@@ -34,6 +37,21 @@ impl Disk {
         let lowest = Ballot::first_epoch(0);
         let range = self.accepted.range((first, lowest)..(last.next(), lowest));
         range.filter(move |((_, at), _)| *at < ballot).map(|((i, at), value)| (*i, (*at, value)))
+    }
+}
+
+impl Disk {
+    /// What a checkpoint has to say besides starts and sessions.
+    fn checkpoint(&self, learned: Instance) -> Vec<Record> {
+        let member = self.is_member.then_some(Record::Member);
+        let registered = self.registered.iter();
+        let registered = registered.map(|(node, boot)| Record::Registered { node: *node, boot: *boot });
+        let promised = self.promised.values().max().map(|ballot| Record::PromiseAll { ballot: *ballot });
+        let open = self.accepted.range((learned.next(), Ballot::first_epoch(0))..);
+        // The last ballot of an instance is the one that counts.
+        let last: BTreeMap<_, _> = open.map(|((i, ballot), value)| (*i, (*ballot, value.clone()))).collect();
+        let accept = |(instance, (ballot, value))| Record::Accept { instance, ballot, value };
+        member.into_iter().chain(registered).chain(promised).chain(last.into_iter().map(accept)).collect()
     }
 }
 
@@ -65,7 +83,9 @@ impl Judges {
             *promised = ballot.max(*promised);
         }
         match record {
+            Record::Start { start, .. } => disk.starts = *start,
             Record::Member => disk.is_member = true,
+            Record::Registered { node, boot } => drop(disk.registered.insert(*node, *boot)),
             Record::Accept { instance, ballot, value } => {
                 disk.accepted.insert((*instance, *ballot), value.clone());
                 self.on_value(*instance, *ballot, value);
@@ -89,8 +109,44 @@ impl Judges {
         }
     }
 
-    /// A member opened its log: so many records, learned so far.
-    pub fn on_recovered(&mut self, id: u16, records: usize, learned: Instance) {
+    /// A member opened its log, and would begin the next segment with this: all that was durable, and
+    /// nothing else.
+    pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>)) {
+        let disk = &self.disks[usize::from(id)];
+        let durable = disk.checkpoint(*learned);
+        let is_judged = |record: &&Record| {
+            use Record as R;
+            let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
+            let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
+            !is_learned && !is_group && !matches!(record, R::Start { .. })
+        };
+        let found: Vec<Record> = records.iter().filter(is_judged).cloned().collect();
+        let start = |record: &Record| match record {
+            Record::Start { start, .. } => Some(*start),
+            _ => None,
+        };
+        let starts = records.iter().find_map(start).unwrap_or(0);
+        let epoch = |record: &Record| match record {
+            Record::Group { epoch, .. } => Some(*epoch),
+            _ => None,
+        };
+        let epoch = records.iter().find_map(epoch).unwrap_or_default();
+        let governs = self.epoch_after(*learned);
+        if epoch != governs {
+            let got = format!("{id} recovers epoch {epoch}, having learned {learned}: {governs} is in force");
+            return self.fail(Rule::RecoversWhole, got);
+        }
+        if found != durable || disk.learned != *learned || disk.starts + 1 != starts {
+            let (found, durable) = ((learned, starts, found), (disk.learned, disk.starts, durable));
+            self.fail(
+                Rule::RecoversWhole,
+                format!("{id} recovers (learned, start, the rest) {found:?}; durable are {durable:?}"),
+            );
+        }
+    }
+
+    /// A member that keeps its log whole opened it: so many records, learned so far.
+    pub fn on_recovered_log(&mut self, id: u16, records: usize, learned: Instance) {
         let disk = &self.disks[usize::from(id)];
         if disk.records != records || disk.learned != learned {
             let durable = (disk.records, disk.learned);

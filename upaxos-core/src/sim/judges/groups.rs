@@ -69,6 +69,11 @@ impl Judges {
         self.groups.at(self.groups.next)
     }
 
+    /// The epoch in force behind a learned prefix.
+    pub(super) fn epoch_after(&self, learned: Instance) -> Epoch {
+        self.groups.at(learned.next()).0
+    }
+
     /// Whether this id was ever a member.
     pub fn was_member(&self, id: u16) -> bool {
         self.groups.ever.contains(&id)
@@ -92,14 +97,10 @@ impl Judges {
             .any(|((at, _), value)| matches!(Entry::decode(*at, value, Dialect::Extended), Entry::Group(..)))
     }
 
-    /// How many members have their disks and have durably learned that they are.
-    pub fn sound_members(&self, but: u16) -> usize {
-        let (epoch, members) = self.members();
-        let sound = |id: &&u16| {
-            let disk = &self.disks[usize::from(**id)];
-            **id != but && !disk.is_lost && disk.is_member && disk.learned.0 >= epoch.0
-        };
-        members.iter().filter(sound).count()
+    /// Whether a member has its disk, and has durably learned that it is one.
+    pub fn is_sound(&self, id: u16) -> bool {
+        let disk = &self.disks[usize::from(id)];
+        !disk.is_lost && disk.is_member && disk.learned.0 >= self.members().0.0
     }
 
     /// Something became durable at `instance`: whether it is chosen now, and what follows.

@@ -49,7 +49,8 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
 
 /// Nothing guards a classic group against lost disks, and it never changes.
 fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
-    let plan = draw_chaos(seed, n, chance).without(Class::Wipe).without(Class::Join).without(Class::Leave);
+    let never = [Class::Wipe, Class::BitFlip, Class::Join, Class::Leave];
+    let plan = never.into_iter().fold(draw_chaos(seed, n, chance), Plan::without);
     Plan { kind: Kind::Classic, ..plan }
 }
 
@@ -182,6 +183,7 @@ fn draw_fault(class: Class, n: u16, joiners: u16, chance: &mut Chance) -> Option
         Class::Wipe => Fault::Wipe { node, down },
         Class::Join => Fault::Enter { replaces: chance.hits(500_000).then_some(node) },
         Class::Leave => Fault::Leave { node },
+        Class::BitFlip => Fault::BitFlip { node, down },
         _ => return None,
     })
 }

@@ -68,6 +68,14 @@ pub enum Fault {
         /// Between two steps.
         step: Micros,
     },
+    /// A bit of what the node had synced is flipped while it is down. It must refuse to start; then it comes
+    /// back as with a lost disk.
+    BitFlip {
+        /// Whose.
+        node: u16,
+        /// After how long.
+        down: Micros,
+    },
     /// The node's disk is lost; it comes back with an empty one.
     Wipe {
         /// Whose.
@@ -102,6 +110,7 @@ impl Fault {
             | Fault::SyncError { node, .. }
             | Fault::SlowSync { node, .. }
             | Fault::Pause { node, .. }
+            | Fault::BitFlip { node, .. }
             | Fault::Wipe { node, .. }
             | Fault::Leave { node }
             | Fault::Enter { replaces: Some(node) } => aim(node),
@@ -130,6 +139,7 @@ impl Fault {
             Fault::Wipe { .. } => Class::Wipe,
             Fault::Enter { .. } => Class::Join,
             Fault::Leave { .. } => Class::Leave,
+            Fault::BitFlip { .. } => Class::BitFlip,
         }
     }
 }

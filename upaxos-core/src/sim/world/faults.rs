@@ -91,6 +91,7 @@ impl World {
                 let change = Change { act: Act::Leave(NodeId(node)), is_forced: false };
                 self.clients.ask_for(change, now, &mut self.judges);
             }
+            Fault::BitFlip { node, down } => self.flip_bit(node, down),
         }
     }
 
@@ -121,32 +122,51 @@ impl World {
 
     /// Only while a quorum of the group in force keeps its disks, with all that was decided before, and
     /// everybody has been registered once: else not even a correct group survives it.
-    fn wipe(&mut self, node: u16, down: Micros) {
-        let machine = &self.machines[usize::from(node)];
-        if machine.wipes > 0 || matches!(machine.role, Role::Spare | Role::Gone) {
-            return;
-        }
-        let members = self.judges.members().1.clone();
-        if !members.contains(&node) {
-            return;
-        }
+    fn may_lose_disk(&self, node: u16) -> bool {
+        let members = self.judges.members().1;
+        let is_lost = |id: &u16| self.machines[usize::from(*id)].is_lost();
         let is_registered = |id: &u16| self.judges.is_member(*id) || self.judges.is_lost(*id);
         let first: Vec<u16> = (0..self.plan.n).collect();
-        let all_registered = members.iter().chain(&first).all(is_registered);
-        let keeps = self.judges.sound_members(node) > members.len() / 2;
+        let keeps = |id: &&u16| **id != node && !is_lost(id) && self.judges.is_sound(**id);
         // Of the first group, too, no majority: what they remember of each other guards them.
-        let lost = first.iter().filter(|id| self.machines[usize::from(**id)].wipes > 0).count() as u16;
-        let is_minority = node >= self.plan.n || lost < (self.plan.n - 1) / 2;
-        if self.judges.has_open_change() || !all_registered || !keeps || !is_minority {
-            return;
+        let lost = first.iter().filter(|id| is_lost(id)).count() as u16;
+        members.contains(&node)
+            && !is_lost(&node)
+            && self.machines[usize::from(node)].role != Role::Gone
+            && !self.judges.has_open_change()
+            && members.iter().chain(&first).all(is_registered)
+            && members.iter().filter(keeps).count() > members.len() / 2
+            && (node >= self.plan.n || lost < (self.plan.n - 1) / 2)
+    }
+
+    fn wipe(&mut self, node: u16, down: Micros) {
+        if self.may_lose_disk(node) {
+            self.take_down(node, down);
+            self.lose_disk(node);
         }
+    }
+
+    /// A node without a disk comes back with an empty one.
+    pub(super) fn lose_disk(&mut self, node: u16) {
         self.seen.wipes += 1;
+        let machine = &mut self.machines[usize::from(node)];
+        machine.wipes += 1;
+        machine.is_damaged = false;
+        machine.disk = Disk::new(incarnation(node, machine.wipes));
+        self.judges.on_wiped(node);
+    }
+
+    fn flip_bit(&mut self, node: u16, down: Micros) {
+        if self.may_lose_disk(node) {
+            self.take_down(node, down);
+            let machine = &mut self.machines[usize::from(node)];
+            machine.is_damaged = machine.disk.flip_bit(&mut self.disk_chance);
+        }
+    }
+
+    fn take_down(&mut self, node: u16, down: Micros) {
         if !matches!(self.machines[usize::from(node)].state, State::Down) {
             self.crash(node, down);
         }
-        let machine = &mut self.machines[usize::from(node)];
-        machine.wipes += 1;
-        machine.disk = Disk::new(incarnation(node, machine.wipes));
-        self.judges.on_wiped(node);
     }
 }

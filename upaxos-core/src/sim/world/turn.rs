@@ -6,12 +6,11 @@ use std::rc::Rc;
 
 use super::{DATAGRAM, Next, World};
 use crate::mutant::{self, Mutant};
-use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use crate::node::{Event, LOOKUP_BYTES, Node, Outbox};
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Role, Stage, State, Work};
+use crate::sim::machine::{Stage, State, Work};
 use crate::sim::network::Datagram;
-use crate::sim::swarm::Kind;
-use crate::types::{Instance, Micros, NodeId};
+use crate::types::{Micros, NodeId};
 use crate::wire::{Dialect, Line, Message, Packer};
 
 impl World {
@@ -29,6 +28,11 @@ impl World {
             unreachable!("only a node that waits is woken");
         };
         self.seen.events += 1;
+        while self.disk_chance.hits(600_000)
+            && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
+        {
+            self.seen.compactions += u64::from(node.compacted(compacted));
+        }
         let clock = machine.clock(self.now);
         let mut out = Outbox::new(NodeId(id));
         for datagram in machine.queue.drain(..) {
@@ -39,11 +43,23 @@ impl World {
     }
 
     /// Takes up what a node wants done.
-    fn act(&mut self, id: u16, node: Box<Node>, out: Outbox) {
+    pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
+        self.look_up(id, &mut node, &mut out);
         self.note(id, &out.events);
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
         let said = packed(&out.early, self.plan.dialect());
         self.go_on(id, Work { node, out, said, sent: Vec::new(), stage: Stage::Early });
+    }
+
+    fn look_up(&mut self, id: u16, node: &mut Node, out: &mut Outbox) {
+        let machine = &self.machines[usize::from(id)];
+        for lookup in std::mem::take(&mut out.lookups) {
+            self.seen.lookups += 1;
+            match machine.disk.past(lookup.first, lookup.last, LOOKUP_BYTES) {
+                Ok(past) => node.found(machine.clock(self.now), &lookup, past, out),
+                Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
+            }
+        }
     }
 
     /// Does one effect after another, until the node has to wait, ends, or stands still.
@@ -102,7 +118,7 @@ impl World {
 
     fn sync(&mut self, id: u16, work: Work) {
         let machine = &mut self.machines[usize::from(id)];
-        machine.disk.begin_sync();
+        machine.disk.begin_sync(&*work.node);
         let (each, until) = machine.slow_sync;
         let slow = if self.now < until { each } else { Micros(0) };
         let tears = machine.tears.take();
@@ -154,46 +170,6 @@ impl World {
         self.wake_at(id, if waits { soonest } else { deadline.max(soonest) });
     }
 
-    pub(super) fn start(&mut self, id: u16, life: u64) {
-        let machine = &mut self.machines[usize::from(id)];
-        let config = match machine.role {
-            Role::Member => Config::member(NodeId(id), self.plan.n),
-            Role::Joins(replaces) => Config::joining(NodeId(id), replaces.map(NodeId)),
-            Role::Spare | Role::Gone => return,
-        };
-        if machine.life != life || !matches!(machine.state, State::Down) {
-            return;
-        }
-        machine.begin_life(self.now);
-        let opened = match machine.disk.open() {
-            Ok(opened) => opened,
-            Err(error) => {
-                return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
-            }
-        };
-        self.seen.torn += u64::from(opened.torn_bytes > 0);
-        let (classic, timing) = (self.plan.kind == Kind::Classic, Timing { beat: self.plan.beat });
-        let config = Config { classic, timing, ..config };
-        let mut recovery = Recovery::new(config);
-        for record in &opened.records {
-            if let Err(error) = recovery.take(record) {
-                return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
-            }
-        }
-        self.count += 1;
-        let mut node = recovery.finish(machine.disk.seed(), self.count);
-        self.judges.on_recovered(id, opened.records.len(), node.learned());
-        for instance in (1..=node.learned().0).map(Instance) {
-            match node.reads(instance) {
-                Some(reads) => self.judges.on_reads(id, instance, &reads),
-                None => self.judges.fail(Rule::Durability, format!("{id} lost instance {instance}")),
-            }
-        }
-        let mut out = Outbox::new(NodeId(id));
-        node.start(Micros(0), &mut out);
-        self.act(id, Box::new(node), out);
-    }
-
     /// Ends a node at once. Of what was not synced, the disk keeps a part.
     pub(super) fn crash(&mut self, id: u16, down: Micros) {
         let machine = &mut self.machines[usize::from(id)];
@@ -204,8 +180,8 @@ impl World {
         machine.crash_after = None;
         machine.halt_after = None;
         machine.wake_at = Micros(u64::MAX);
-        let (durable, life) = (machine.disk.cut_power(&mut self.disk_chance), machine.life);
-        durable.iter().for_each(|record| self.judges.on_durable(id, record));
+        machine.disk.cut_power(&mut self.disk_chance);
+        let life = machine.life;
         self.trace.note(self.now, id, b"crash");
         self.at(self.now + down, Next::Start(id, life));
     }

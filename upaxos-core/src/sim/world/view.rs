@@ -27,7 +27,7 @@ impl World {
         let (_, members) = self.judges.members();
         let whole = members.iter().filter(|id| {
             let machine = &self.machines[usize::from(**id)];
-            machine.wipes == 0 && machine.role != Role::Gone
+            !machine.is_lost() && machine.role != Role::Gone
         });
         whole.count() > members.len() / 2
     }

@@ -9,12 +9,12 @@ fn one_segment() -> (TempDir, PathBuf, Vec<String>, Vec<usize>) {
     let records: Vec<String> = (0..4).map(|i| format!("accept {i} 1 value")).collect();
     let mut lengths = vec![];
     for record in &records {
-        disk.append(record.as_bytes());
-        disk.commit().expect("commits");
-        lengths.push(disk.block.len());
+        append(&mut disk, record.as_bytes());
+        disk.commit(&Whole).expect("commits");
+        lengths.push(HEADER_BYTES + record.len() + 1);
     }
     drop(disk);
-    let bytes = fs::read(segment::path(&dir, 1)).expect("reads");
+    let bytes = fs::read(path(&dir, 1)).expect("reads");
     let mut starts = vec![Head::parse(&bytes).expect("has a head").1];
     starts.extend(lengths.iter().scan(starts[0], |at, length| {
         *at += length;
@@ -24,7 +24,7 @@ fn one_segment() -> (TempDir, PathBuf, Vec<String>, Vec<usize>) {
 }
 
 fn change(dir: &Path, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
-    let path = segment::path(dir, number);
+    let path = path(dir, number);
     let mut bytes = fs::read(&path).expect("reads");
     change(&mut bytes);
     fs::write(&path, bytes).expect("writes");
@@ -33,21 +33,32 @@ fn change(dir: &Path, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
 fn refusal(dir: &Path) -> String {
     let before = contents(dir);
     let refusal = try_open(dir).expect_err("refused");
-    assert!(matches!(refusal, DiskError::Damaged { .. }), "{refusal}");
+    assert!(
+        matches!(refusal, DiskError::Store(StoreError::Damaged { .. } | StoreError::Record { .. })),
+        "{refusal}"
+    );
     assert_eq!(contents(dir), before, "a refusal changes nothing");
     refusal.to_string()
 }
 
 fn contents(dir: &Path) -> Vec<Vec<u8>> {
-    let numbers = segment::numbers(dir).expect("lists");
-    let read = |number| fs::read(segment::path(dir, number)).expect("reads");
-    numbers.into_iter().map(read).collect()
+    (1..20).map_while(|number| fs::read(path(dir, number)).ok()).collect()
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(segment::name(number))
+}
+
+/// Where the first block ends that begins at `at`: there, the checkpoint of a segment.
+fn end_of_block(bytes: &[u8], at: usize) -> usize {
+    let length = str::from_utf8(&bytes[at + 20..at + 28]).expect("digits").parse::<usize>();
+    at + HEADER_BYTES + length.expect("a number")
 }
 
 #[test]
 fn a_last_block_torn_anywhere_is_cut_once_with_a_warning() {
     let (_parent, dir, records, starts) = one_segment();
-    let whole = fs::read(segment::path(&dir, 1)).expect("reads");
+    let whole = fs::read(path(&dir, 1)).expect("reads");
     for cut in starts[3] + 1..starts[4] {
         change(&dir, 1, |bytes| bytes[cut..].fill(0));
         let (opened, found) = try_open(&dir).expect("opens");
@@ -56,7 +67,7 @@ fn a_last_block_torn_anywhere_is_cut_once_with_a_warning() {
         assert!(opened.warnings[0].contains(&says), "{:?}", opened.warnings);
         drop(opened);
         open(&dir);
-        fs::write(segment::path(&dir, 1), &whole).expect("restores");
+        fs::write(path(&dir, 1), &whole).expect("restores");
     }
 }
 
@@ -65,8 +76,8 @@ fn the_log_goes_on_where_a_torn_tail_was_cut() {
     let (_parent, dir, records, starts) = one_segment();
     change(&dir, 1, |bytes| bytes[starts[3] + 1] ^= 1);
     let (mut opened, _) = try_open(&dir).expect("opens");
-    opened.disk.append(b"x");
-    opened.disk.commit().expect("commits");
+    append(&mut opened.disk, b"x");
+    opened.disk.commit(&Whole).expect("commits");
     drop(opened);
     assert_eq!(open(&dir).1, [&records[..3], &["x".to_string()]].concat());
 }
@@ -99,12 +110,12 @@ fn any_flipped_bit_before_the_last_block_stops_the_start() {
 #[test]
 fn an_emptied_or_zeroed_segment_stops_the_start() {
     let (_parent, dir, _, _) = one_segment();
-    let whole = fs::read(segment::path(&dir, 1)).expect("reads");
+    let whole = fs::read(path(&dir, 1)).expect("reads");
     change(&dir, 1, |bytes| bytes.fill(0));
     assert!(refusal(&dir).contains("head is missing"));
     change(&dir, 1, Vec::clear);
     assert!(refusal(&dir).contains("head is missing"));
-    fs::write(segment::path(&dir, 1), whole).expect("restores");
+    fs::write(path(&dir, 1), whole).expect("restores");
     open(&dir);
 }
 
@@ -137,7 +148,10 @@ fn blocks_lost_from_the_end_of_a_segment_are_missed_by_the_next() {
     let (_parent, dir) = fresh();
     fill(&dir, 3);
     let (_, at) = Head::parse(&contents(&dir)[1]).expect("has a head");
-    change(&dir, 2, |bytes| bytes[at..].fill(0));
+    change(&dir, 2, |bytes| {
+        let end = end_of_block(bytes, at);
+        bytes[end..].fill(0);
+    });
     let refusal = refusal(&dir);
     assert!(refusal.contains("00000003.log"), "{refusal}");
     assert!(refusal.contains("does not follow"), "{refusal}");
@@ -148,10 +162,10 @@ fn a_missing_segment_stops_the_start() {
     let (_parent, dir) = fresh();
     fill(&dir, 3);
     for (number, says) in [(2, "there is 00000003.log"), (1, "there is 00000002.log")] {
-        let kept = fs::read(segment::path(&dir, number)).expect("reads");
-        fs::remove_file(segment::path(&dir, number)).expect("removes");
+        let kept = fs::read(path(&dir, number)).expect("reads");
+        fs::remove_file(path(&dir, number)).expect("removes");
         assert!(refusal(&dir).contains(says));
-        fs::write(segment::path(&dir, number), kept).expect("restores");
+        fs::write(path(&dir, number), kept).expect("restores");
     }
 }
 
@@ -162,7 +176,7 @@ fn an_identity_without_segments_and_segments_without_one_stop_the_start() {
     fs::remove_file(identity::path(&dir)).expect("removes");
     assert!(refusal(&dir).contains("identity at byte 0: it is missing"));
     fs::write(identity::path(&dir), kept).expect("restores");
-    fs::remove_file(segment::path(&dir, 1)).expect("removes");
+    fs::remove_file(path(&dir, 1)).expect("removes");
     assert!(refusal(&dir).contains("the directory has an identity"));
 }
 
@@ -185,19 +199,19 @@ fn a_segment_of_another_directory_or_place_is_named() {
     let (_other_parent, other) = fresh();
     let theirs = Wanted { incarnation_if_new: 100, ..WANTED };
     Disk::open(&other, &theirs, &SMALL, &mut |_| Ok(())).expect("opens");
-    let kept = fs::read(segment::path(&dir, 1)).expect("reads");
-    fs::copy(segment::path(&other, 1), segment::path(&dir, 1)).expect("copies");
+    let kept = fs::read(path(&dir, 1)).expect("reads");
+    fs::copy(path(&other, 1), path(&dir, 1)).expect("copies");
     assert!(refusal(&dir).contains("belongs to another directory"));
-    fs::copy(segment::path(&dir, 2), segment::path(&dir, 1)).expect("copies");
+    fs::copy(path(&dir, 2), path(&dir, 1)).expect("copies");
     assert!(refusal(&dir).contains("written as segment 00000002"));
-    fs::write(segment::path(&dir, 1), kept).expect("restores");
+    fs::write(path(&dir, 1), kept).expect("restores");
     open(&dir);
 }
 
 #[test]
 fn a_record_that_means_nothing_is_named_with_its_place() {
     let (_parent, dir, _, starts) = one_segment();
-    let failure = Disk::open(&dir, &WANTED, &SMALL, &mut |line| match line {
+    let failure = Disk::open(&dir, &WANTED, &SMALL, &mut |found| match found.line {
         b"accept 2 1 value" => Err("never heard of it".into()),
         _ => Ok(()),
     });

@@ -26,19 +26,19 @@ fn a_full_disk_ends_the_log_and_keeps_what_was_committed() {
     let mut committed = Vec::new();
     let failure = loop {
         let record = format!("accept {} 1 {}", committed.len(), "v".repeat(100));
-        disk.append(record.as_bytes());
-        match disk.commit() {
+        append(&mut disk, record.as_bytes());
+        match disk.commit(&Whole) {
             Ok(()) => committed.push(record),
             Err(failure) => break failure,
         }
     };
-    assert_eq!(failure.kind(), ErrorKind::StorageFull);
+    assert_eq!(failure.kind(), io::ErrorKind::StorageFull);
     assert!(failure.to_string().contains("free some space"), "{failure}");
-    disk.append(b"more");
-    disk.commit().expect_err("poisoned");
+    append(&mut disk, b"more");
+    disk.commit(&Whole).expect_err("poisoned");
     drop(disk);
     let (mut disk, found) = open(&dir);
     assert_eq!(found, committed, "recovery needs no space");
-    disk.append(b"x");
+    append(&mut disk, b"x");
     drop(disk);
 }

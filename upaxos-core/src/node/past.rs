@@ -1,0 +1,61 @@
+//! The node and its store: what a checkpoint says, which values need not be held, and what is done with old
+//! ones when the driver has read them.
+//!
+//! Owns nothing. The driver calls it after commits and lookups.
+
+use super::outbox::{Lookup, Outbox, Why};
+use super::requests::About;
+use super::{Node, history};
+use crate::record::Record;
+use crate::store::{Past, Source};
+use crate::types::{Instance, Micros, Value};
+use crate::wire::Message;
+
+impl Source for Node {
+    /// A classic node keeps its log whole: others may ask it what it accepted anywhere.
+    fn checkpoint(&self) -> (Instance, Vec<Record>) {
+        if self.classic.is_some() {
+            return (Instance(0), Vec::new());
+        }
+        let learned = self.learner.learned();
+        let identity = self.identity.checkpoint();
+        (
+            learned,
+            identity.chain(self.acceptor.checkpoint(learned)).chain(self.history.checkpoint()).collect(),
+        )
+    }
+
+    fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
+        self.history.past(first, last)
+    }
+}
+
+impl Node {
+    /// Old values up to `through` stand in the history files: they need not be held here. True when some
+    /// were.
+    pub fn compacted(&mut self, through: Instance) -> bool {
+        self.history.forget_through(through)
+    }
+
+    /// What `Request I` answers about an instance of the past.
+    pub fn reads_of(&self, past: &Past) -> Value {
+        history::reads(past, self.dialect)
+    }
+
+    /// Takes what a lookup found in the history: `past` begins with the first instance asked for.
+    pub fn found(&mut self, now: Micros, lookup: &Lookup, past: Vec<Past>, out: &mut Outbox) {
+        let first = past.first().filter(|past| past.instance == lookup.first);
+        match (lookup.why, first) {
+            (Why::Repair, _) => self.repair.tell_past(past, now, out),
+            (_, None) => {}
+            (Why::Request(rank), Some(past)) => {
+                let answer = Message::Ok { instance: past.instance, value: self.reads_of(past) };
+                self.requests.owe(About::Instance(past.instance), answer, rank, now);
+            }
+            (Why::Tagged(tag, rank), Some(past)) => {
+                let answer = self.answer_with(tag, past.instance, &past.value, past.void.is_some());
+                self.requests.owe(About::Tag(tag), answer, rank, now);
+            }
+        }
+    }
+}

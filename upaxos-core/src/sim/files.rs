@@ -1,0 +1,232 @@
+//! A model of a directory on a disk: what is live, what is durable, and what a power cut leaves.
+//!
+//! Every operation is written down in order. A power cut strikes between any two of those since the moment
+//! up to which the outside world relies on them ([`Files::rely`]). What was synced before it is there. Of
+//! bytes that were not, any sectors are; of names that were not, any prefix in order.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::sim::chance::Chance;
+use crate::store;
+
+const SECTOR_BYTES: usize = 512;
+
+/// A directory; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Files(Rc<RefCell<Model>>);
+
+#[derive(Debug, Default)]
+struct Model {
+    live: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+    contents: Vec<Content>,
+    /// Changes of names since the last sync of the directory.
+    renames: Vec<NameOp>,
+    /// What was done since the outside world relied on anything.
+    journal: Vec<Op>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    /// Writes since the last sync.
+    writes: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+enum NameOp {
+    Link(String, usize),
+    Rename(String, String),
+    Unlink(String),
+}
+
+#[derive(Debug)]
+enum Op {
+    Write(usize, usize, Vec<u8>),
+    Sync(usize),
+    Name(NameOp),
+    SyncNames,
+}
+
+impl NameOp {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            NameOp::Link(name, content) => drop(names.insert(name.clone(), *content)),
+            NameOp::Rename(from, to) => {
+                if let Some(content) = names.remove(from) {
+                    names.insert(to.clone(), content);
+                }
+            }
+            NameOp::Unlink(name) => drop(names.remove(name)),
+        }
+    }
+}
+
+fn overwrite(bytes: &mut Vec<u8>, at: usize, with: &[u8]) {
+    if bytes.len() < at + with.len() {
+        bytes.resize(at + with.len(), 0);
+    }
+    bytes[at..at + with.len()].copy_from_slice(with);
+}
+
+impl Model {
+    /// An operation of the journal comes to pass.
+    fn pass(&mut self, op: Op) {
+        match op {
+            Op::Write(content, at, bytes) => self.contents[content].writes.push((at, bytes)),
+            Op::Sync(content) => {
+                let content = &mut self.contents[content];
+                for (at, bytes) in content.writes.drain(..) {
+                    overwrite(&mut content.durable, at, &bytes);
+                }
+            }
+            Op::Name(op) => self.renames.push(op),
+            Op::SyncNames => self.renames.drain(..).for_each(|op| op.apply(&mut self.durable)),
+        }
+    }
+
+    fn name(&mut self, op: NameOp) {
+        op.apply(&mut self.live);
+        self.journal.push(Op::Name(op));
+    }
+
+    fn content(&self, name: &str) -> io::Result<usize> {
+        self.live.get(name).copied().ok_or_else(|| io::Error::new(ErrorKind::NotFound, name))
+    }
+}
+
+impl Content {
+    /// Of what was not synced, any sectors are kept: none, some, or all.
+    fn lose(&mut self, keeps: u64, chance: &mut Chance) {
+        for (at, bytes) in std::mem::take(&mut self.writes) {
+            let mut from = 0;
+            while from < bytes.len() {
+                let to = bytes.len().min(from + SECTOR_BYTES - (at + from) % SECTOR_BYTES);
+                if keeps == 2 || (keeps == 1 && chance.hits(500_000)) {
+                    overwrite(&mut self.durable, at + from, &bytes[from..to]);
+                }
+                from = to;
+            }
+        }
+        self.live = self.durable.clone();
+    }
+}
+
+impl Files {
+    /// The outside world relies on all that was done so far.
+    pub fn rely(&self) {
+        let model = &mut *self.0.borrow_mut();
+        for op in std::mem::take(&mut model.journal) {
+            model.pass(op);
+        }
+    }
+
+    /// The power fails, at some moment since the world relied on anything.
+    pub fn cut_power(&self, chance: &mut Chance) {
+        let model = &mut *self.0.borrow_mut();
+        let journal = std::mem::take(&mut model.journal);
+        // Most of all while something is being synced: there, a write may be torn.
+        let last_sync = journal.iter().rposition(|op| matches!(op, Op::Sync(_) | Op::SyncNames));
+        let passed = match last_sync.filter(|_| chance.hits(700_000)) {
+            Some(before) => before as u64,
+            None => chance.below(journal.len() as u64 + 1),
+        };
+        for op in journal.into_iter().take(passed as usize) {
+            model.pass(op);
+        }
+        let keeps = [0, 1, 1, 2][chance.below(4) as usize];
+        model.contents.iter_mut().for_each(|content| content.lose(keeps, chance));
+        let names = chance.below(model.renames.len() as u64 + 1) as usize;
+        let kept: Vec<NameOp> = model.renames.drain(..).take(names).collect();
+        kept.iter().for_each(|op| op.apply(&mut model.durable));
+        model.live = model.durable.clone();
+    }
+
+    /// Changes the bytes of a file behind its owner's back.
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let model = &mut *self.0.borrow_mut();
+        if let Some(at) = model.live.get(name) {
+            let content = &mut model.contents[*at];
+            change(&mut content.durable);
+            content.live = content.durable.clone();
+        }
+    }
+
+    /// What is in a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        let model = self.0.borrow();
+        model.live.get(name).map(|at| model.contents[*at].live.clone()).unwrap_or_default()
+    }
+}
+
+impl store::Files for Files {
+    type File = usize;
+
+    fn place(&self, name: &str) -> PathBuf {
+        PathBuf::from(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.borrow().live.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<usize> {
+        let model = &mut *self.0.borrow_mut();
+        model.contents.push(Content::default());
+        let content = model.contents.len() - 1;
+        model.name(NameOp::Link(name.into(), content));
+        Ok(content)
+    }
+
+    fn open(&self, name: &str) -> io::Result<usize> {
+        self.0.borrow().content(name)
+    }
+
+    fn length(&self, file: &usize) -> io::Result<u64> {
+        Ok(self.0.borrow().contents[*file].live.len() as u64)
+    }
+
+    fn write_at(&self, file: &usize, bytes: &[u8], at: u64) -> io::Result<()> {
+        let model = &mut *self.0.borrow_mut();
+        overwrite(&mut model.contents[*file].live, at as usize, bytes);
+        model.journal.push(Op::Write(*file, at as usize, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn read_at(&self, file: &usize, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let model = self.0.borrow();
+        let live = &model.contents[*file].live;
+        let found = live.get(at as usize..at as usize + bytes.len());
+        bytes.copy_from_slice(found.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn sync_data(&self, file: &usize) -> io::Result<()> {
+        self.0.borrow_mut().journal.push(Op::Sync(*file));
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let model = &mut *self.0.borrow_mut();
+        model.content(from)?;
+        model.name(NameOp::Rename(from.into(), to.into()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let model = &mut *self.0.borrow_mut();
+        model.content(name)?;
+        model.name(NameOp::Unlink(name.into()));
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.0.borrow_mut().journal.push(Op::SyncNames);
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! A life begins: the disk is opened, the log taken up again, and what it says compared with what was
+//! durable. A start may be refused only for a disk that was damaged on purpose.
+
+use super::{Next, World};
+use crate::node::{Config, Node, Outbox, Recovery, Timing};
+use crate::sim::judges::Rule;
+use crate::sim::machine::{Role, State};
+use crate::sim::swarm::Kind;
+use crate::store::{Source, StoreError};
+use crate::types::{Instance, Micros, NodeId};
+
+impl World {
+    pub(super) fn start(&mut self, id: u16, life: u64) {
+        let machine = &mut self.machines[usize::from(id)];
+        let config = match machine.role {
+            Role::Member => Config::member(NodeId(id), self.plan.n),
+            Role::Joins(replaces) => Config::joining(NodeId(id), replaces.map(NodeId)),
+            Role::Spare | Role::Gone => return,
+        };
+        if machine.life != life || !matches!(machine.state, State::Down) {
+            return;
+        }
+        machine.begin_life(self.now);
+        let opened = match machine.disk.open() {
+            Ok(opened) => opened,
+            Err(error) => return self.refuse_start(id, &error),
+        };
+        self.seen.torn += u64::from(opened.is_torn);
+        opened.news.iter().for_each(|record| self.judges.on_durable(id, record));
+        let (classic, timing) = (self.plan.kind == Kind::Classic, Timing { beat: self.plan.beat });
+        let config = Config { classic, timing, ..config };
+        let mut recovery = Recovery::new(config);
+        for record in &opened.records {
+            if let Err(error) = recovery.take(record) {
+                return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
+            }
+        }
+        self.count += 1;
+        let machine = &mut self.machines[usize::from(id)];
+        let mut node = recovery.finish(machine.disk.seed(), self.count);
+        node.compacted(machine.disk.compacted());
+        match self.plan.kind {
+            Kind::Classic => self.judges.on_recovered_log(id, opened.records.len(), node.learned()),
+            _ => self.judges.on_recovered(id, &node.checkpoint()),
+        }
+        if let Err(error) = self.reread(id, &node) {
+            return self.refuse_start(id, &error);
+        }
+        if self.machines[usize::from(id)].is_damaged {
+            self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
+        }
+        let mut out = Outbox::new(NodeId(id));
+        node.start(Micros(0), &mut out);
+        self.act(id, Box::new(node), out);
+    }
+
+    /// All that it has learned must read as ever, in memory or in its history.
+    fn reread(&mut self, id: u16, node: &Node) -> Result<(), StoreError> {
+        let disk = &self.machines[usize::from(id)].disk;
+        let compacted = disk.compacted();
+        let past = disk.past(Instance(1), compacted, usize::MAX)?;
+        let old = past.iter().map(|past| (past.instance, Some(node.reads_of(past))));
+        let new = (compacted.0 + 1..=node.learned().0).map(Instance);
+        for (instance, reads) in old.chain(new.map(|instance| (instance, node.reads(instance)))) {
+            match reads {
+                Some(reads) => self.judges.on_reads(id, instance, &reads),
+                None => self.judges.fail(Rule::Durability, format!("{id} lost instance {instance}")),
+            }
+        }
+        if past.len() as u64 != compacted.0 {
+            self.judges.fail(Rule::Durability, format!("{id} lost a part of its history to {compacted}"));
+        }
+        Ok(())
+    }
+
+    /// A node may refuse to start only when its disk was damaged behind its back. Then it is lost.
+    fn refuse_start(&mut self, id: u16, error: &StoreError) {
+        let machine = &mut self.machines[usize::from(id)];
+        if !machine.is_damaged {
+            return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
+        }
+        self.seen.damaged += 1;
+        let life = machine.life;
+        self.lose_disk(id);
+        self.at(self.now, Next::Start(id, life));
+    }
+}

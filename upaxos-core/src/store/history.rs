@@ -1,0 +1,289 @@
+//! History files: what was chosen, long ago, for ever.
+//!
+//! ```text
+//! # 5a0e3f11 8c28b28a 00000075 0000000000000001
+//! ## upaxos history 1 values 1 to 3 incarnation 1f3a5c7e9b2d4f60
+//! # 62a1b8c0 58e2d661 00000042 0000000000000001
+//! value 1 @tag 7 1 1 one
+//! value 2 two
+//! void 3 1 @tag 7 1 1 one
+//! 0000000000000001 000000000121
+//! # index 000000000228 00000001 8f21c3aa
+//! ```
+//!
+//! Owns the form of such a file: blocks of lines, each block with a checksum; an index, which says with
+//! which instance each block begins and where; and a last line of fixed length, which says where the index
+//! is. So a lookup reads the end, the index and one block, however long the history is. A file gets its
+//! name, which says what is in it, when it is whole and durable, and never changes after.
+
+use std::io;
+
+use super::StoreError;
+use super::files::{Files, cannot_in};
+use crate::record;
+use crate::record::block::{self, Chain, Scanner};
+use crate::types::{Instance, MAX_NUMBER, Value};
+use crate::wire;
+
+/// How many bytes of lines a block has, or one line if that is longer.
+const BLOCK_BYTES: usize = 16 * 1024;
+const ENTRY_BYTES: usize = 30;
+const END_BYTES: usize = 39;
+
+/// One instance of the past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Which.
+    pub instance: Instance,
+    /// What was chosen there, as it stands in the log.
+    pub value: Value,
+    /// Whether it had no effect; then whose duplicate it was, if of one still known.
+    pub void: Option<Option<Instance>>,
+}
+
+impl Past {
+    fn print(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.void.is_some() { b"void " } else { b"value " });
+        wire::print_decimal(out, self.instance.0);
+        if let Some(original) = self.void {
+            out.push(b' ');
+            wire::print_decimal(out, original.unwrap_or_default().0);
+        }
+        record::value_text(out, &self.value);
+        out.push(b'\n');
+    }
+
+    fn parse(line: &[u8]) -> Option<Past> {
+        let mut fields = line.splitn(3, |byte| *byte == b' ');
+        let (word, number, rest) = (fields.next()?, fields.next()?, fields.next()?);
+        let instance = Instance(wire::decimal(number, MAX_NUMBER)?);
+        let (void, text) = match word {
+            b"value" => (None, rest),
+            b"void" => {
+                let mut fields = rest.splitn(2, |byte| *byte == b' ');
+                let original = wire::decimal(fields.next()?, MAX_NUMBER)?;
+                (Some(Some(Instance(original)).filter(|original| original.0 > 0)), fields.next()?)
+            }
+            _ => return None,
+        };
+        Some(Past { instance, value: record::value(Some(text)).ok()?, void })
+    }
+}
+
+/// What one history file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub first: Instance,
+    pub last: Instance,
+}
+
+impl Range {
+    pub(super) fn name(&self) -> String {
+        format!("{:016}-{:016}.values", self.first.0, self.last.0)
+    }
+
+    pub(super) fn draft_name(&self) -> String {
+        self.name() + ".tmp"
+    }
+
+    fn parse(name: &str) -> Option<Range> {
+        let (first, last) = name.strip_suffix(".values")?.split_once('-')?;
+        let number = |text: &str| text.parse().ok().map(Instance);
+        let range = Range { first: number(first)?, last: number(last)? };
+        (range.name() == name && range.first <= range.last).then_some(range)
+    }
+
+    fn head(&self, incarnation: u64) -> Vec<u8> {
+        let Range { first, last } = self;
+        let line = format!("## upaxos history 1 values {first} to {last} incarnation {incarnation:016x}\n");
+        let mut out = Vec::new();
+        block::seal(&mut Chain::new(0), line.as_bytes(), &mut out);
+        out
+    }
+}
+
+/// The history files that there are, in order, from instance 1 on.
+pub(super) fn list<F: Files>(files: &F) -> Result<Vec<Range>, StoreError> {
+    let mut ranges: Vec<Range> = files.list()?.iter().filter_map(|name| Range::parse(name)).collect();
+    ranges.sort_by_key(|range| range.first);
+    let mut next = Instance(1);
+    for range in &ranges {
+        if range.first != next {
+            let what = format!("it begins after instance {}, which no file before it ends with", next.0 - 1);
+            return Err(StoreError::Damaged { file: files.place(&range.name()), at: 0, what });
+        }
+        next = range.last.next();
+    }
+    Ok(ranges)
+}
+
+/// Prints a history file, a piece at a time, in memory.
+#[derive(Debug)]
+pub(super) struct Printer {
+    incarnation: u64,
+    range: Range,
+    at: usize,
+    written: u64,
+    index: Vec<u8>,
+}
+
+impl Printer {
+    pub(super) fn new(incarnation: u64, range: Range) -> Printer {
+        Printer { incarnation, range, at: 0, written: 0, index: Vec::new() }
+    }
+
+    /// The next piece, of about `bytes`; `None` after the last, which is the index.
+    pub(super) fn next(&mut self, values: &[Past], bytes: usize) -> Option<Vec<u8>> {
+        let mut piece = Vec::new();
+        if self.written == 0 {
+            piece = self.range.head(self.incarnation);
+        } else if self.at > values.len() {
+            return None;
+        }
+        while self.at < values.len() && piece.len() < bytes {
+            let mut body = Vec::new();
+            let offset = self.written + piece.len() as u64;
+            self.index.extend(format!("{:016} {offset:012}\n", values[self.at].instance.0).as_bytes());
+            while self.at < values.len() && body.len() < BLOCK_BYTES {
+                values[self.at].print(&mut body);
+                self.at += 1;
+            }
+            block::seal(&mut Chain::new(self.incarnation), &body, &mut piece);
+        }
+        if self.at == values.len() {
+            let offset = self.written + piece.len() as u64;
+            let count = self.index.len() / ENTRY_BYTES;
+            piece.extend_from_slice(&self.index);
+            piece.extend(end_line(offset, count as u64, &self.index).as_bytes());
+            self.at += 1;
+        }
+        self.written += piece.len() as u64;
+        Some(piece)
+    }
+}
+
+fn end_line(offset: u64, count: u64, index: &[u8]) -> String {
+    let text = format!("# index {offset:012} {count:08} ");
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(text.as_bytes()), index);
+    format!("{text}{checksum:08x}\n")
+}
+
+/// A history file, open to be read.
+pub(super) struct Reader<'a, F: Files> {
+    files: &'a F,
+    file: F::File,
+    range: Range,
+    incarnation: u64,
+    /// With which instance each block begins, and where; at the end, where the last one ends.
+    index: Vec<(Instance, u64)>,
+}
+
+impl<'a, F: Files> Reader<'a, F> {
+    /// Opens the file and reads its index.
+    pub(super) fn open(files: &'a F, range: Range, incarnation: u64) -> Result<Self, StoreError> {
+        let name = range.name();
+        let file = files.open(&name).map_err(cannot_in(files, "open", &name))?;
+        let mut reader = Reader { files, file, range, incarnation, index: Vec::new() };
+        let length = files.length(&reader.file).map_err(cannot_in(files, "measure", &name))?;
+        let end_at = length.saturating_sub(END_BYTES as u64);
+        let end = reader.bytes(end_at, length - end_at)?;
+        let (offset, count) = parse_end(&end)
+            .filter(|(offset, count)| offset + count * ENTRY_BYTES as u64 == end_at)
+            .ok_or_else(|| reader.damaged(end_at, "its last line is missing or damaged"))?;
+        let index = reader.bytes(offset, end_at - offset)?;
+        if end_line(offset, count, &index).as_bytes() != end {
+            return Err(reader.damaged(offset, "the checksum of its index is wrong"));
+        }
+        let head = range.head(incarnation);
+        if reader.bytes(0, (head.len() as u64).min(length))? != head {
+            return Err(reader.damaged(0, "its head is damaged, or another directory's"));
+        }
+        let entries = index.chunks(ENTRY_BYTES).map(parse_entry).collect::<Option<Vec<_>>>();
+        reader.index = entries.ok_or_else(|| reader.damaged(offset, "its index cannot be read"))?;
+        reader.index.push((range.last.next(), offset));
+        Ok(reader)
+    }
+
+    /// How many blocks there are.
+    pub(super) fn blocks(&self) -> usize {
+        self.index.len() - 1
+    }
+
+    /// The number of the block that holds `instance`.
+    pub(super) fn block_of(&self, instance: Instance) -> usize {
+        self.index.partition_point(|(first, _)| *first <= instance).saturating_sub(1)
+    }
+
+    /// What block number `at` holds.
+    pub(super) fn block(&self, at: usize) -> Result<Vec<Past>, StoreError> {
+        let ((first, offset), (next, end)) = (self.index[at], self.index[at + 1]);
+        let bytes = self.bytes(offset, end.saturating_sub(offset))?;
+        let hurt = || self.damaged(offset, "the block there is damaged");
+        let block = Scanner::new(&bytes, 0, Chain::new(self.incarnation)).next().ok_or_else(hurt)?;
+        let lines = block.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let found = lines.map(Past::parse).collect::<Option<Vec<_>>>().ok_or_else(hurt)?;
+        let is_in_order = found.iter().map(|past| past.instance).eq((first.0..next.0).map(Instance));
+        if is_in_order { Ok(found) } else { Err(hurt()) }
+    }
+
+    fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = vec![0; length as usize];
+        let read = self.files.read_at(&self.file, &mut bytes, at);
+        read.map_err(cannot_in(self.files, "read", &self.range.name()))?;
+        Ok(bytes)
+    }
+
+    fn damaged(&self, at: u64, what: &str) -> StoreError {
+        StoreError::Damaged { file: self.files.place(&self.range.name()), at, what: what.into() }
+    }
+}
+
+fn parse_end(line: &[u8]) -> Option<(u64, u64)> {
+    let text = str::from_utf8(line).ok()?.strip_prefix("# index ")?;
+    let mut fields = text.split(' ');
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+fn parse_entry(line: &[u8]) -> Option<(Instance, u64)> {
+    let (first, offset) = str::from_utf8(line).ok()?.trim_end().split_once(' ')?;
+    Some((Instance(first.parse().ok()?), offset.parse().ok()?))
+}
+
+/// Reads the values of `first` to `last`, in order, as far as about `bytes` of values and the history go.
+pub(super) fn values<F: Files>(
+    files: &F,
+    (ranges, incarnation): (&[Range], u64),
+    (first, last): (Instance, Instance),
+    bytes: usize,
+) -> Result<Vec<Past>, StoreError> {
+    let mut found: Vec<Past> = Vec::new();
+    let (mut next, mut length) = (first, 0);
+    let start = ranges.partition_point(|range| range.last < first);
+    for range in ranges[start..].iter().take_while(|range| range.first <= last) {
+        let reader = Reader::open(files, *range, incarnation)?;
+        for at in reader.block_of(next)..reader.blocks() {
+            let block = reader.block(at)?;
+            for past in block.into_iter().filter(|past| past.instance >= next && past.instance <= last) {
+                if length >= bytes {
+                    return Ok(found);
+                }
+                length += past.value.as_bytes().len() + 16;
+                found.push(past);
+            }
+            next = found.last().map_or(next, |past| past.instance.next());
+            if next > last {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A failure to write a history file, with its act and object.
+pub(super) fn cannot_write<F: Files>(
+    files: &F,
+    act: &str,
+    range: Range,
+) -> impl FnOnce(io::Error) -> io::Error {
+    move |cause| cannot_in(files, act, &range.draft_name())(cause)
+}

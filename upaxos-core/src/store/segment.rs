@@ -1,0 +1,214 @@
+//! One file of the log: a head, blocks, and zeros up to its full length.
+//!
+//! The zeros are written and synced before the file has its name, so that a commit overwrites
+//! in place: it never allocates, never changes the file's length, and its sync has no metadata to
+//! write. The head is one block of its own, with its own chain:
+//!
+//! ```text
+//! # 5704d563 8c28b28a 00000079 0000000000000001
+//! ## upaxos log 1 segment 00000001 of 8388608 bytes incarnation 1f3a5c7e9b2d4f60
+//! ```
+
+use std::io;
+
+use super::files::{Files, cannot_in};
+use crate::record::block::{self, Chain, Scanner};
+
+/// No head is longer.
+pub(super) const MAX_HEAD_BYTES: usize = 256;
+
+/// What the first line of a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Counted from 1; the file's name says it too.
+    pub number: u64,
+    /// The length that the file was made with.
+    pub bytes: u64,
+    /// Which directory it was made for.
+    pub incarnation: u64,
+}
+
+impl Head {
+    fn body(&self) -> String {
+        format!(
+            "## upaxos log 1 segment {:08} of {} bytes incarnation {:016x}\n",
+            self.number, self.bytes, self.incarnation
+        )
+    }
+
+    fn seal(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(MAX_HEAD_BYTES);
+        block::seal(&mut head_chain(), self.body().as_bytes(), &mut out);
+        out
+    }
+
+    /// The head of a segment, and where its blocks begin.
+    pub fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
+        let block = Scanner::new(bytes, 0, head_chain()).next()?;
+        let words: Vec<&str> = str::from_utf8(block.body).ok()?.split_whitespace().collect();
+        let head = Head {
+            number: words.get(5)?.parse().ok()?,
+            bytes: words.get(7)?.parse().ok()?,
+            incarnation: u64::from_str_radix(words.get(10)?, 16).ok()?,
+        };
+        (head.body().as_bytes() == block.body).then_some((head, block.end()))
+    }
+}
+
+/// Heads are not part of the log's chain: they are written before anyone knows its end.
+fn head_chain() -> Chain {
+    Chain::new(0)
+}
+
+/// A segment that blocks are written to.
+#[derive(Debug)]
+pub(super) struct Segment<F: Files> {
+    file: F::File,
+    name: String,
+    number: u64,
+    /// Where the next block goes.
+    at: u64,
+    /// Its length.
+    bytes: u64,
+    /// The length that it was made with.
+    made: u64,
+}
+
+impl<F: Files> Segment<F> {
+    /// Makes a segment, whole and durable before it has its name.
+    pub(super) fn create(files: &F, head: &Head) -> io::Result<Segment<F>> {
+        let (name, draft) = (name(head.number), draft_name(head.number));
+        let file = files.create(&draft).map_err(cannot_in(files, "create", &draft))?;
+        let sealed = head.seal();
+        let (number, at, bytes) = (head.number, sealed.len() as u64, head.bytes);
+        let mut segment = Segment { file, name: draft, number, at, bytes, made: bytes };
+        segment.put(files, &sealed, 0)?;
+        segment.zero(files, at, bytes)?;
+        files.rename(&segment.name, &name).map_err(cannot_in(files, "rename", &segment.name))?;
+        files.sync_dir()?;
+        segment.name = name;
+        Ok(segment)
+    }
+
+    /// Opens a segment to write on from `at`.
+    pub(super) fn open(files: &F, number: u64, at: u64) -> io::Result<Segment<F>> {
+        let name = name(number);
+        let file = files.open(&name).map_err(cannot_in(files, "open", &name))?;
+        let bytes = files.length(&file).map_err(cannot_in(files, "measure", &name))?;
+        Ok(Segment { file, name, number, at, bytes, made: bytes })
+    }
+
+    /// The segment after the one in use: there already if an earlier run prepared it.
+    pub(super) fn open_or_create(files: &F, head: &Head) -> io::Result<Segment<F>> {
+        if !numbers(files)?.contains(&head.number) {
+            return Segment::create(files, head);
+        }
+        let mut segment = Segment::open(files, head.number, 0)?;
+        let mut start = vec![0; MAX_HEAD_BYTES.min(segment.bytes as usize)];
+        let read = files.read_at(&segment.file, &mut start, 0);
+        read.map_err(cannot_in(files, "read", &segment.name))?;
+        let found = Head::parse(&start).filter(|(found, _)| found.number == head.number);
+        let (_, at) = found.ok_or_else(|| {
+            let cause = io::Error::new(io::ErrorKind::InvalidData, "its head is damaged");
+            cannot_in(files, "go on in", &segment.name)(cause)
+        })?;
+        segment.at = at as u64;
+        Ok(segment)
+    }
+
+    /// The number in its name.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Makes room for so many bytes, and some more, if there is too little.
+    pub(super) fn make_room(&mut self, files: &F, bytes: usize) -> io::Result<()> {
+        let end = self.at + bytes as u64;
+        if end <= self.bytes {
+            return Ok(());
+        }
+        self.zero(files, self.bytes, end + self.made / 8)
+    }
+
+    /// Whether it is time to think of the next one.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.at >= self.bytes / 2
+    }
+
+    /// Whether it is time for the next one: little more fits.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.at >= self.bytes - self.made / 16
+    }
+
+    /// Whether it has grown to twice its length, waiting for the next one.
+    pub(super) fn is_overlong(&self) -> bool {
+        self.bytes >= self.made * 2
+    }
+
+    /// Writes one block and makes it durable: one write, one sync.
+    pub(super) fn append(&mut self, files: &F, block: &[u8]) -> io::Result<()> {
+        self.put(files, block, self.at)?;
+        self.sync(files)?;
+        self.at += block.len() as u64;
+        Ok(())
+    }
+
+    /// Writes zeros over `from..to` and makes them durable, and the file's length with them.
+    pub(super) fn zero(&mut self, files: &F, from: u64, to: u64) -> io::Result<()> {
+        let zeros = [0; 64 * 1024];
+        for at in (from..to).step_by(zeros.len()) {
+            let length = zeros.len().min((to - at) as usize);
+            self.put(files, &zeros[..length], at)?;
+        }
+        self.bytes = self.bytes.max(to);
+        self.sync(files)
+    }
+
+    /// Writes once more what the file says in `at..at + length`, and syncs it.
+    pub(super) fn rewrite(&mut self, files: &F, at: u64, length: usize) -> io::Result<()> {
+        let mut bytes = vec![0; length];
+        let read = files.read_at(&self.file, &mut bytes, at);
+        read.map_err(cannot_in(files, "read", &self.name))?;
+        self.put(files, &bytes, at)?;
+        self.sync(files)
+    }
+
+    fn put(&self, files: &F, bytes: &[u8], at: u64) -> io::Result<()> {
+        files.write_at(&self.file, bytes, at).map_err(|cause| {
+            let act = format_args!("write {} bytes at byte {at} of", bytes.len());
+            cannot_in(files, act, &self.name)(cause)
+        })
+    }
+
+    fn sync(&self, files: &F) -> io::Result<()> {
+        let act = format_args!("sync up to byte {} of", self.at);
+        files.sync_data(&self.file).map_err(|cause| cannot_in(files, act, &self.name)(cause))
+    }
+}
+
+/// Removes what an earlier run began to write and did not finish. It never counted.
+pub(super) fn remove_drafts<F: Files>(files: &F) -> io::Result<()> {
+    let is_draft = |name: &&String| name.ends_with(".log.tmp") || name.ends_with(".values.tmp");
+    for name in files.list()?.iter().filter(is_draft) {
+        files.remove(name).map_err(cannot_in(files, "remove", name))?;
+    }
+    Ok(())
+}
+
+/// The numbers of the segments, in order.
+pub(super) fn numbers<F: Files>(files: &F) -> io::Result<Vec<u64>> {
+    let names = files.list()?;
+    let stems = names.iter().filter_map(|name| name.strip_suffix(".log")).filter(|stem| stem.len() >= 8);
+    let mut numbers: Vec<u64> = stems.filter_map(|stem| stem.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The file of a segment.
+pub fn name(number: u64) -> String {
+    format!("{number:08}.log")
+}
+
+fn draft_name(number: u64) -> String {
+    format!("{number:08}.log.tmp")
+}

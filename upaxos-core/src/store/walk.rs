@@ -1,0 +1,295 @@
+//! Reads a log from its first segment on, and finds its end. Changes nothing.
+//!
+//! Owns the rule which segments there must be: without gaps and, unless the first is number 1, beginning
+//! with a whole checkpoint. The checkpoints of later segments repeat what was read already: they are
+//! checked and skipped. One that is not whole, at the end of the log, was being written in a crash: the
+//! log ends before it, in the segment before.
+
+use std::collections::BTreeMap;
+
+use super::files::{Files, cannot_in};
+use super::segment::{self, Head};
+use super::{Found, OnRecord, StoreError};
+use crate::mutant::{self, Mutant};
+use crate::record::Record;
+use crate::record::block::{Block, Chain, End, Scanner};
+use crate::types::Instance;
+
+/// The longest segment that is read: recovery holds one in memory.
+const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Where the log ends.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// The last segment in use.
+    pub number: u64,
+    /// What the next block must cite.
+    pub chain: Chain,
+    /// Where the blocks end in that segment.
+    pub at: u64,
+    /// How many bytes of a torn block follow.
+    pub torn_bytes: u64,
+    /// The last block: its segment, where it begins, its length.
+    pub last: Option<(u64, u64, usize)>,
+    /// How far the checkpoint of each segment had learned.
+    pub bases: BTreeMap<u64, Instance>,
+    /// The segment behind, with a checkpoint that is not whole.
+    pub unfinished: Option<u64>,
+}
+
+struct Walk<'a, F: Files> {
+    files: &'a F,
+    incarnation: u64,
+    /// The segments, opened before any is read: a node at work may remove the first ones.
+    open: Vec<(u64, F::File)>,
+    bytes: Vec<u8>,
+    chain: Chain,
+    last: Option<(u64, u64, usize)>,
+    bases: BTreeMap<u64, Instance>,
+}
+
+/// How far the checkpoint at the beginning of a segment has been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checkpoint {
+    Expected,
+    Inside,
+    Whole,
+}
+
+/// Hands every record of the log to `on_record`, in order.
+///
+/// Another process may be writing meanwhile. What is in use is settled before anything is
+/// read, so every segment before the last in use is finished, and must end cleanly.
+pub(super) fn walk<F: Files>(
+    files: &F,
+    incarnation: u64,
+    on_record: OnRecord<'_>,
+) -> Result<Tail, StoreError> {
+    let (chain, bases) = (Chain::new(incarnation), BTreeMap::new());
+    let open = open_all(files)?;
+    let mut walk = Walk { files, incarnation, open, bytes: Vec::new(), chain, last: None, bases };
+    let (first, last_used) = walk.used()?;
+    if first > 1 {
+        let at = walk.load(first)?;
+        let cited = Chain::cited_by(&walk.bytes[at..]);
+        walk.chain = cited.ok_or_else(|| walk.damaged(first, at, NO_CHECKPOINT.into()))?;
+    }
+    let mut before = None;
+    for number in first..=last_used {
+        let kept = (walk.chain, walk.last);
+        let (end, is_whole) = walk.segment(number, first, on_record)?;
+        if !is_whole && number == last_used {
+            // The previous segment is still there, and nothing has been said since.
+            let Some((number_before, at)) = before else {
+                return Err(walk.damaged(number, end.at(), NO_CHECKPOINT.into()));
+            };
+            (walk.chain, walk.last) = kept;
+            walk.bases.remove(&number);
+            return Ok(walk.tail(number_before, at, 0, Some(number)));
+        }
+        if !is_whole {
+            return Err(walk.damaged(number, end.at(), NO_CHECKPOINT.into()));
+        }
+        if number == first && first > 1 && walk.bases.get(&first).is_none_or(|base| base.0 == 0) {
+            // Only what a checkpoint has learned makes the segments before it needless.
+            let what = format!("the segment is missing, though there is {}", segment::name(first));
+            return Err(walk.damaged(first - 1, 0, what));
+        }
+        match end {
+            End::Torn { at, bytes } if number == last_used => {
+                return Ok(walk.tail(number, at as u64, bytes as u64, None));
+            }
+            End::Torn { at, bytes } if mutant::is(Mutant::CutAnyDamage) => {
+                return Ok(walk.tail(number, at as u64, bytes as u64, Some(number + 1)));
+            }
+            End::Torn { at, .. } => {
+                // The next segment is begun only when the last block of this one is durable.
+                let what = "no valid block, though a later segment is in use";
+                return Err(walk.damaged(number, at, what.into()));
+            }
+            end => before = Some((number, end.at() as u64)),
+        }
+    }
+    let (number, at) = before.expect("the first segment has been walked");
+    Ok(walk.tail(number, at, 0, None))
+}
+
+const NO_CHECKPOINT: &str = "no whole checkpoint, which every segment after the first begins with";
+
+/// Opens every segment. One that is removed meanwhile had its time.
+fn open_all<F: Files>(files: &F) -> Result<Vec<(u64, F::File)>, StoreError> {
+    loop {
+        let numbers = segment::numbers(files)?;
+        let opened = numbers.iter().map(|number| Ok((*number, files.open(&segment::name(*number))?)));
+        match opened.collect::<std::io::Result<Vec<_>>>() {
+            Ok(opened) => return Ok(opened),
+            Err(_) if segment::numbers(files)? != numbers => {}
+            Err(cause) => return Err(cannot_in(files, "open the segments of", "")(cause).into()),
+        }
+    }
+}
+
+impl<F: Files> Walk<'_, F> {
+    fn tail(self, number: u64, at: u64, torn_bytes: u64, unfinished: Option<u64>) -> Tail {
+        let Walk { chain, last, bases, .. } = self;
+        Tail { number, chain, at, torn_bytes, last, bases, unfinished }
+    }
+
+    /// The first segment, and the last with anything in it, be it garbage; the first if there is none.
+    fn used(&mut self) -> Result<(u64, u64), StoreError> {
+        let numbers: Vec<u64> = self.open.iter().map(|(number, _)| *number).collect();
+        let Some(first) = numbers.first().copied() else {
+            let what = "the segment is missing, though the directory has an identity";
+            return Err(self.damaged(1, 0, what.into()));
+        };
+        for (number, found) in (first..).zip(&numbers) {
+            if number != *found {
+                let what = format!("the segment is missing, though there is {found:08}.log");
+                return Err(self.damaged(number, 0, what));
+            }
+        }
+        for number in numbers.into_iter().rev() {
+            let at = self.load(number)?;
+            if self.bytes[at..].iter().any(|byte| *byte != 0) {
+                return Ok((first, number));
+            }
+        }
+        Ok((first, first))
+    }
+
+    /// Reads a segment; says where its blocks begin.
+    fn load(&mut self, number: u64) -> Result<usize, StoreError> {
+        let name = segment::name(number);
+        let file = self.open.iter().find(|(found, _)| *found == number);
+        let (_, file) = file.expect("all segments that there are were opened");
+        let length = self.files.length(file).map_err(cannot_in(self.files, "measure", &name))?;
+        if length > MAX_SEGMENT_BYTES {
+            let what = format!("it is longer than any segment ({MAX_SEGMENT_BYTES} bytes)");
+            return Err(self.damaged(number, 0, what));
+        }
+        self.bytes.resize(length as usize, 0);
+        let read = self.files.read_at(file, &mut self.bytes, 0);
+        read.map_err(cannot_in(self.files, "read", &name))?;
+        let parsed = Head::parse(&self.bytes);
+        let (head, at) =
+            parsed.ok_or_else(|| self.damaged(number, 0, "its head is missing or damaged".into()))?;
+        self.check(number, &head, length)?;
+        Ok(at)
+    }
+
+    fn check(&self, number: u64, head: &Head, length: u64) -> Result<(), StoreError> {
+        if head.incarnation != self.incarnation {
+            let what = format!(
+                "it belongs to another directory (incarnation {:016x}, here {:016x})",
+                head.incarnation, self.incarnation
+            );
+            return Err(self.damaged(number, 0, what));
+        }
+        if head.number != number {
+            let what = format!("it was written as segment {:08}", head.number);
+            return Err(self.damaged(number, 0, what));
+        }
+        if length < head.bytes {
+            // It was whole before it had its name, so no crash does this; blocks may be gone with the rest.
+            let what = format!("the file ends here, and was made with {} bytes", head.bytes);
+            return Err(self.damaged(number, length as usize, what));
+        }
+        Ok(())
+    }
+
+    /// Reads one segment; says how it ends, and whether it has its checkpoint.
+    fn segment(
+        &mut self,
+        number: u64,
+        first: u64,
+        on_record: OnRecord<'_>,
+    ) -> Result<(End, bool), StoreError> {
+        let mut at = self.load(number)?;
+        let mut state = if number == 1 { Checkpoint::Whole } else { Checkpoint::Expected };
+        let mut seen_hurt = None;
+        loop {
+            let end = self.blocks(number, at, (number == first, &mut state), on_record)?;
+            let End::Damaged { at: hurt, next_valid_at } = end else {
+                return Ok((end, state == Checkpoint::Whole));
+            };
+            if mutant::is(Mutant::CutAnyDamage) {
+                return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, true));
+            }
+            if seen_hurt == Some(hurt) {
+                return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)));
+            }
+            // A node at work may have written blocks between two parts of one read: look again.
+            (seen_hurt, at) = (Some(hurt), hurt);
+            self.load(number)?;
+        }
+    }
+
+    /// Hands out the blocks from `at` on.
+    fn blocks(
+        &mut self,
+        number: u64,
+        at: usize,
+        (is_first, state): (bool, &mut Checkpoint),
+        on_record: OnRecord<'_>,
+    ) -> Result<End, StoreError> {
+        let mut scanner = Scanner::new(&self.bytes, at, self.chain);
+        while let Some(block) = scanner.next() {
+            let sequence = scanner.reached().1.sequence();
+            let take = |line: &[u8]| {
+                let is_redundant = !is_first && *state != Checkpoint::Whole;
+                if *state != Checkpoint::Whole {
+                    self.bases.extend(step(state, number, line)?.map(|base| (number, base)));
+                }
+                if is_redundant { Ok(()) } else { on_record(Found { line, sequence }) }
+            };
+            hand_out(block, take).map_err(|(at, reason)| StoreError::Record {
+                file: self.files.place(&segment::name(number)),
+                at: at as u64,
+                reason,
+            })?;
+            self.last = Some((number, block.at as u64, block.end() - block.at));
+        }
+        self.chain = scanner.reached().1;
+        Ok(scanner.end())
+    }
+
+    fn damaged(&self, number: u64, at: usize, what: String) -> StoreError {
+        StoreError::Damaged { file: self.files.place(&segment::name(number)), at: at as u64, what }
+    }
+}
+
+/// One line of a checkpoint; its first says how far it has learned.
+fn step(state: &mut Checkpoint, number: u64, line: &[u8]) -> Result<Option<Instance>, String> {
+    let is_expected = *state == Checkpoint::Expected;
+    if !is_expected && line != b"checkpoint-end" {
+        return Ok(None);
+    }
+    *state = if is_expected { Checkpoint::Inside } else { Checkpoint::Whole };
+    match Record::parse(line) {
+        Ok(Record::Checkpoint { segment, learned }) if is_expected && segment == number => Ok(Some(learned)),
+        Ok(Record::CheckpointEnd) if !is_expected => Ok(None),
+        _ => Err(format!("expected a checkpoint of segment {number}")),
+    }
+}
+
+fn what_is_hurt(at: usize, next_valid_at: usize) -> String {
+    if at == next_valid_at {
+        "the block there is whole but does not follow the one before \
+         (a write was lost, repeated or misdirected)"
+            .into()
+    } else {
+        format!("no valid block, though one follows at byte {next_valid_at}")
+    }
+}
+
+fn hand_out(
+    block: Block<'_>,
+    mut on_line: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), (usize, String)> {
+    let mut at = block.body_at();
+    for line in block.body.split_inclusive(|byte| *byte == b'\n') {
+        on_line(&line[..line.len() - 1]).map_err(|reason| (at, reason))?;
+        at += line.len();
+    }
+    Ok(())
+}

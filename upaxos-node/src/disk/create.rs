@@ -1,0 +1,83 @@
+//! Makes a node's directory, or says whose it is.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use upaxos_core::store::files::{Files, cannot};
+use upaxos_core::store::segment::{self, Head};
+use upaxos_core::store::{self, Options};
+
+use super::dir::Dir;
+use super::{DiskError, Identity, Wanted, damaged, identity, lock};
+
+/// The identity of the directory, and whether this call gave it one.
+pub(super) fn identify(
+    dir: &Path,
+    wanted: &Wanted,
+    options: &Options,
+) -> Result<(Identity, bool), DiskError> {
+    if let Some(found) = Identity::load(dir)? {
+        check(dir, "-i", wanted.id, found.id)?;
+        check(dir, "-n", wanted.n, found.n)?;
+        return Ok((found, false));
+    }
+    clear_unfinished(dir)?;
+    Ok((create(dir, wanted, options)?, true))
+}
+
+fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<(), DiskError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(DiskError::Mismatch { dir: dir.into(), option, expected, found })
+}
+
+/// The identity gets its name last: a directory that has one is complete, so a missing segment
+/// is a loss and never a crash half way through making it.
+fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity> {
+    let identity = Identity { id: wanted.id, n: wanted.n, incarnation: wanted.incarnation_if_new };
+    identity.draft(dir)?;
+    store::create(&Dir::new(dir), identity.incarnation, options)?;
+    Identity::publish(dir)?;
+    lock::sync_dir(lock::parent(dir))?;
+    Ok(identity)
+}
+
+/// Without an identity there must be nothing, or what `create` leaves when it is cut short:
+/// the draft of the identity, and perhaps a first segment that was never written to.
+fn clear_unfinished(dir: &Path) -> Result<(), DiskError> {
+    let mut names = Dir::new(dir).list()?;
+    names.retain(|name| name.ends_with(".log") || name.ends_with(".values"));
+    let Some(last) = names.iter().max() else {
+        return Ok(());
+    };
+    let path = dir.join(last);
+    if *last != segment::name(1) || !identity::draft_path(dir).exists() || is_written(&path)? {
+        let what = format!("it is missing, though there is {}", path.display());
+        return Err(damaged(identity::path(dir), what));
+    }
+    fs::remove_file(&path).map_err(cannot("remove", &path))?;
+    Ok(())
+}
+
+fn is_written(path: &Path) -> Result<bool, DiskError> {
+    let bytes = fs::read(path).map_err(cannot("read", path))?;
+    let head = Head::parse(&bytes);
+    let (_, at) = head.ok_or_else(|| damaged(path.into(), "its head is missing or damaged".into()))?;
+    Ok(bytes[at..].iter().any(|byte| *byte != 0))
+}
+
+/// Says so when others may read what is in the log; the owner may want it so.
+pub(super) fn warn_of_open_doors(dir: &Path, warnings: &mut Vec<String>) -> io::Result<()> {
+    let metadata = fs::metadata(dir).map_err(cannot("look at", dir))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        warnings.push(format!(
+            "{}: others have access to it (mode {mode:o}); chmod 700 keeps the values private",
+            dir.display()
+        ));
+    }
+    Ok(())
+}

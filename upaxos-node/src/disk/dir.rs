@@ -1,0 +1,72 @@
+//! The directory of a node, as the store wants it: [`Files`] over the real file system.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use upaxos_core::store::Files;
+use upaxos_core::store::files::cannot;
+
+use super::lock;
+
+/// A directory. Only this user may read what is made in it: values may be secrets.
+#[derive(Clone, Debug)]
+pub struct Dir(PathBuf);
+
+impl Dir {
+    /// The directory at `path`, which exists.
+    pub fn new(path: &Path) -> Dir {
+        Dir(path.into())
+    }
+}
+
+impl Files for Dir {
+    type File = File;
+
+    fn place(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.0.clone() } else { self.0.join(name) }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let list = || -> io::Result<Vec<String>> { fs::read_dir(&self.0)?.map(name).collect() };
+        list().map_err(cannot("list", &self.0))
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        lock::private().create(true).truncate(true).open(self.0.join(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        lock::private().open(self.0.join(name))
+    }
+
+    fn length(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        file.write_all_at(bytes, at)
+    }
+
+    fn read_at(&self, file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        file.read_exact_at(bytes, at)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        lock::sync_dir(&self.0)
+    }
+}
