@@ -19,6 +19,9 @@ local f = {
   client = ProtoField.uint64("upaxos.client", "Client"),
   seq = ProtoField.uint64("upaxos.seq", "Sequence number"),
   floor = ProtoField.uint64("upaxos.floor", "Floor"),
+  epoch = ProtoField.uint64("upaxos.epoch", "Epoch"),
+  nonce = ProtoField.uint64("upaxos.nonce", "Nonce of a round of fast reads"),
+  mark = ProtoField.uint64("upaxos.mark", "Mark: nothing above was accepted"),
   node = ProtoField.uint32("upaxos.node", "Node"),
   n = ProtoField.uint32("upaxos.n", "Size of the first group"),
   incarnation = ProtoField.uint64("upaxos.incarnation", "Incarnation"),
@@ -36,6 +39,7 @@ local client_forms = {
   Request = { "instance", "value" },
   Submit = { "client", "seq", "floor", "value" },
   Read = { "client", "seq", "floor" },
+  FastRead = { "client", "seq", "floor" },
   quit = {}, exit = {}, bye = {},
   ["&"] = { "value" },
 }
@@ -51,10 +55,13 @@ local node_forms = {
   Written = { "instance", "value" },
   Chosen = { "instance", "last", "ballot" },
   Gap = { "instance", "last" },
+  AskMark = { "epoch", "nonce" },
+  Mark = { "epoch", "nonce", "mark" },
   Join = { "learned" },
   OK = { "instance", "value" },
   Done = { "instance", "last", "client", "seq" },
   Answer = { "instance", "client", "seq", "value" },
+  Value = { "instance", "learned", "client", "seq", "value" },
   NotYet = { "instance", "learned" },
   Refused = { "client", "seq", "value" },
   Error = { "value" },
@@ -67,7 +74,7 @@ local node_forms = {
 
 local numeric = {
   instance = true, learned = true, client = true, seq = true, floor = true,
-  node = true, n = true, incarnation = true, start = true, boot = true,
+  epoch = true, nonce = true, mark = true, node = true, n = true, incarnation = true, start = true, boot = true,
 }
 
 -- One field: where it begins in the line, from 1, and its text; the rest of the line for a value.

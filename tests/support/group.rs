@@ -37,6 +37,8 @@ pub struct Group {
     /// Sees every datagram of our nodes.
     pub tap: fn(&[u8]),
     classic: bool,
+    /// Whether `Request 0` is a fast read.
+    pub fast_read: bool,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
     boots: u64,
 }
@@ -75,6 +77,7 @@ impl Group {
             next: Box::new(|_| 0),
             tap: |_| (),
             classic,
+            fast_read: false,
             queue: VecDeque::new(),
             boots: 0,
         }
@@ -95,7 +98,13 @@ impl Group {
     pub fn start(&mut self, id: u16) {
         self.boots += 1;
         let (now, boot) = (self.now, self.boots);
-        let config = Config { id: NodeId(id), n: self.n, classic: self.classic, timing: Timing::default() };
+        let config = Config {
+            id: NodeId(id),
+            n: self.n,
+            classic: self.classic,
+            fast_read: self.fast_read,
+            timing: Timing::default(),
+        };
         let member = &mut self.members[usize::from(id)];
         member.volatile.clear();
         let mut recovery = Recovery::new(config);

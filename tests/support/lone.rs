@@ -195,5 +195,5 @@ impl Lone {
 }
 
 fn config(n: u16, id: u16) -> Config {
-    Config { id: NodeId(id), n, classic: false, timing: Timing::default() }
+    Config { id: NodeId(id), n, classic: false, fast_read: false, timing: Timing::default() }
 }

@@ -182,7 +182,7 @@ impl Member {
 }
 
 fn config(id: u16) -> Config {
-    Config { id: NodeId(id), n: N, classic: false, timing: Timing::default() }
+    Config { id: NodeId(id), n: N, classic: false, fast_read: false, timing: Timing::default() }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

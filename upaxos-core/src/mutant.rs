@@ -26,12 +26,15 @@ pub enum Mutant {
     LostPartIsEmpty,
     SecondIncarnation,
     HighestSequence,
+    ReadFromLearner,
+    StaleNonce,
+    MarkLearnedOnly,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 19] = [
+    pub const ALL: [(Mutant, &'static str); 22] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -51,6 +54,9 @@ impl Mutant {
         (Mutant::LostPartIsEmpty, "lost part of a promise counted as empty"),
         (Mutant::SecondIncarnation, "a peer registers a second incarnation"),
         (Mutant::HighestSequence, "highest sequence as the tag table"),
+        (Mutant::ReadFromLearner, "fast read from the local learner"),
+        (Mutant::StaleNonce, "a mark of an older round counts"),
+        (Mutant::MarkLearnedOnly, "mark of the learned prefix only"),
     ];
 }
 

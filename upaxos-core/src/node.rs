@@ -14,6 +14,7 @@ mod leader;
 mod learner;
 mod messages;
 mod outbox;
+mod reads;
 mod recovery;
 mod repair;
 mod requests;
@@ -30,6 +31,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use outbox::{Event, Outbox};
+use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::{About, Requests, Wanted};
@@ -78,6 +80,8 @@ pub struct Config {
     pub n: u16,
     /// Whether to speak the classic grammar only.
     pub classic: bool,
+    /// Whether `Request 0` is answered without an instance where that is possible.
+    pub fast_read: bool,
     /// The pace.
     pub timing: Timing,
 }
@@ -131,6 +135,9 @@ pub struct Node {
     classic: Option<Classic>,
     history: History,
     requests: Requests,
+    reads: Reads,
+    /// Whether an untagged read is a fast one.
+    fast_read: bool,
     repair: Repair,
     /// The learned prefix that is durable here.
     durable: Instance,
@@ -151,7 +158,7 @@ impl Hash for Node {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
         (&self.acceptor, &self.learner, &self.leader, &self.classic).hash(to);
-        (&self.history, &self.requests).hash(to);
+        (&self.history, &self.requests, &self.reads).hash(to);
     }
 }
 
@@ -187,6 +194,7 @@ impl Node {
             self.leader.tick(now, out);
             self.mend(now, out);
         }
+        self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
         for answer in self.requests.tick(leads, now, out) {
             self.give(answer, out);
@@ -222,6 +230,7 @@ impl Node {
             Some(self.beat_at),
             self.leader.deadline(),
             self.requests.deadline(leads),
+            self.reads.deadline(),
             self.repair.deadline(),
             self.election.run_at(&self.group, now),
             self.election.next_expiry(now),
@@ -329,7 +338,7 @@ impl Node {
     fn mend(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
         let claimed = self.claimed.max(self.election.claimed(now));
-        let target = evidence.map_or(claimed, |instance| instance.max(claimed));
+        let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
         let rank = self.rank();
         self.repair.ask(self.learner.learned(), target, rank, now, out);
         self.repair.answer(&self.history, now, out);
@@ -401,6 +410,7 @@ impl Node {
             out.events.extend(self.leader.ballot().map(Event::Leads));
             self.write_again(values, now, out);
         }
+        self.answer_reads(now, out);
         self.propose(now, out);
     }
 
@@ -582,6 +592,10 @@ impl Node {
             }
             Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {
                 out.event(Event::Refused(reason.clone()));
+            }
+            Message::Value { instance, learned, value, .. } => {
+                let (instance, learned, value) = (*instance, *learned, value.clone());
+                out.event(Event::Read { by, instance, learned, value, clients: 1 });
             }
             _ => {}
         }

@@ -71,6 +71,10 @@ pub struct DaemonArgs {
     #[arg(long, env = "UPAXOS_CLASSIC")]
     pub classic: bool,
 
+    /// Answer `Request 0` without an instance where that is possible: with the last value written.
+    #[arg(long, env = "UPAXOS_FAST_READ", conflicts_with = "classic")]
+    pub fast_read: bool,
+
     /// TOML file with defaults for these flags, by their long names: `nodes = 3`.
     #[arg(long, value_name = "FILE", env = "UPAXOS_CONFIG")]
     pub config: Option<PathBuf>,
@@ -105,7 +109,13 @@ impl DaemonArgs {
         }
         let (id, n) = (NodeId(self.id), self.n);
         Ok(daemon::Options {
-            config: Config { id, n, classic: self.classic, timing: Timing { beat: self.beat } },
+            config: Config {
+                id,
+                n,
+                classic: self.classic,
+                fast_read: self.fast_read,
+                timing: Timing { beat: self.beat },
+            },
             net,
             dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),
             remote_quit: self.remote_quit,

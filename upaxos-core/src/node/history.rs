@@ -19,7 +19,7 @@ pub struct History {
     /// The instances that had no effect, and whose duplicate each is, if of one still known.
     void: BTreeMap<Instance, Option<Instance>>,
     sessions: BTreeMap<u64, Session>,
-    last_user: Option<Value>,
+    last_user: Option<(Instance, Value)>,
 }
 
 /// What one client has had done.
@@ -73,8 +73,13 @@ impl History {
     /// What a safe read at the next instance reads: the last value that a user wrote.
     pub fn safe_read(&self) -> Value {
         let mut bytes = SAFE_READ.as_bytes().to_vec();
-        bytes.extend_from_slice(self.last_user.as_ref().map_or(b"", |value| value.as_bytes()));
+        bytes.extend_from_slice(self.last_user.as_ref().map_or(b"", |(_, value)| value.as_bytes()));
         Value::from(bytes)
+    }
+
+    /// The last value that a user wrote, and where it stands.
+    pub fn last_user(&self) -> Option<&(Instance, Value)> {
+        self.last_user.as_ref()
     }
 
     /// Forgets who had what done: a mistake that a mutant makes.
@@ -116,7 +121,7 @@ impl History {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
             (_, Verdict::Settled | Verdict::Misplaced) => drop(self.void.insert(instance, None)),
             (Entry::Write(value) | Entry::Tagged(_, value), Verdict::New) => {
-                self.last_user = Some(value.clone());
+                self.last_user = Some((instance, value.clone()));
             }
             _ => {}
         }

@@ -171,6 +171,7 @@ impl World {
             id: NodeId(id),
             n: self.plan.n,
             classic: self.plan.kind == Kind::Classic,
+            fast_read: false,
             timing: Timing { beat: self.plan.beat },
         };
         let mut recovery = Recovery::new(config);
