@@ -24,8 +24,10 @@ pub const COUNT: usize = NAMES.len() + 1;
 
 #[derive(Debug)]
 struct Open {
-    /// What it writes; `None` for a safe read.
+    /// What it writes; `None` for a read.
     value: Option<Value>,
+    /// Whether a read is a fast one.
+    is_fast: bool,
     retry_at: Micros,
     tries: u64,
 }
@@ -115,6 +117,11 @@ impl Clients {
                 judges.calls().on_reads(*instance, value.clone())?;
                 self.on_done(Tag { client: *client, seq: *seq }, *instance, judges)
             }
+            Message::Value { instance, learned, client, seq, value } => {
+                let tag = Tag { client: *client, seq: *seq };
+                self.settle(tag);
+                judges.calls().on_value(tag, *learned, *instance, value)
+            }
             Message::Ok { instance, value } => {
                 if self.dialect == Dialect::Classic {
                     let is_other = |open: &Open| open.value.as_ref() != Some(value);
@@ -135,10 +142,14 @@ impl Clients {
         instance: Instance,
         judges: &mut Judges,
     ) -> Result<(), (super::Rule, String)> {
+        self.settle(tag);
+        judges.calls().on_done(tag, instance)
+    }
+
+    fn settle(&mut self, tag: Tag) {
         if let Some(at) = NAMES.iter().position(|name| *name == tag.client) {
             self.open[at].remove(&tag.seq);
         }
-        judges.calls().on_done(tag, instance)
     }
 
     fn call(&mut self, at: usize, now: Micros, judges: &mut Judges) {
@@ -148,12 +159,13 @@ impl Clients {
         let is_classic = self.dialect == Dialect::Classic;
         let newlines = if is_classic { 0 } else { long / 600 };
         let text = format!("w{seq}{}", "\n".repeat(newlines) + &"x".repeat(long));
-        let value = (is_classic || !self.chance.hits(200_000)).then(|| Value::from(text.as_str()));
+        let (reads, is_fast) = (self.chance.hits(350_000), self.chance.hits(650_000));
+        let value = (is_classic || !reads).then(|| Value::from(text.as_str()));
         match value.clone().filter(|_| is_classic) {
             Some(value) => judges.calls().on_write(value),
             None => judges.calls().on_call(Tag { client: NAMES[at], seq }, value.clone()),
         }
-        self.open[at].insert(seq, Open { value, retry_at: now, tries: 0 });
+        self.open[at].insert(seq, Open { value, is_fast, retry_at: now, tries: 0 });
     }
 
     /// Some lose patience. A client that settles things while the group heals has patience.
@@ -175,6 +187,7 @@ impl Clients {
                 // Nobody knows tags: at least once.
                 Some(value) if self.dialect == Dialect::Classic => Request::Write(value.clone()),
                 Some(value) => Request::Submit(tagged, value.clone()),
+                None if open.is_fast => Request::FastRead(tagged),
                 None => Request::TaggedRead(tagged),
             };
             let copies = if self.chance.hits(50_000) { 2 } else { 1 };

@@ -118,6 +118,8 @@ pub struct Plan {
     pub rates: Rates,
     /// How much faster than time each node's clock goes, per million.
     pub skew: Vec<i64>,
+    /// Which nodes answer untagged reads without an instance.
+    pub fast_read: Vec<bool>,
     /// What happens when.
     pub faults: Vec<Planned>,
 }
@@ -184,6 +186,10 @@ impl fmt::Display for Plan {
         writeln!(f, "  {:?}", self.rates)?;
         if self.skew.iter().any(|skew| *skew != 0) {
             writeln!(f, "  clocks off by {:?} per million", self.skew)?;
+        }
+        if self.fast_read.contains(&true) {
+            let ids = (0..self.n).filter(|id| self.fast_read[usize::from(*id)]).collect::<Vec<_>>();
+            writeln!(f, "  untagged reads are fast at {ids:?}")?;
         }
         for Planned { number, at, fault } in &self.faults {
             writeln!(f, "  fault {number} at {} ms: {fault:?}", at.0 / 1000)?;

@@ -39,6 +39,7 @@ pub struct Seen {
     pub gaps: u64,
     pub wipes: u64,
     pub refusals: u64,
+    pub fast_reads: u64,
 }
 
 impl Seen {
@@ -62,5 +63,6 @@ impl AddAssign for Seen {
         self.gaps += more.gaps;
         self.wipes += more.wipes;
         self.refusals += more.refusals;
+        self.fast_reads += more.fast_reads;
     }
 }

@@ -171,7 +171,7 @@ impl World {
             id: NodeId(id),
             n: self.plan.n,
             classic: self.plan.kind == Kind::Classic,
-            fast_read: false,
+            fast_read: self.plan.fast_read[usize::from(id)],
             timing: Timing { beat: self.plan.beat },
         };
         let mut recovery = Recovery::new(config);
