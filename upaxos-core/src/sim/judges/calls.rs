@@ -17,6 +17,8 @@ struct Call {
     /// What it writes; `None` for a safe read.
     value: Option<Value>,
     after: Instance,
+    /// The highest instance that was chosen when it was first asked, answered or not.
+    frontier: Instance,
     is_open: bool,
     /// Where it was chosen first.
     chosen: Option<Instance>,
@@ -50,10 +52,10 @@ impl Calls {
     }
 
     /// A client sends a tagged request for the first time. Every value that is written differs.
-    pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
+    pub fn on_call(&mut self, tag: Tag, value: Option<Value>, frontier: Instance) {
         self.asked.extend(value.clone());
         let after = self.acknowledged;
-        self.tagged.insert(tag, Call { value, after, is_open: true, chosen: None, done: None });
+        self.tagged.insert(tag, Call { value, after, frontier, is_open: true, chosen: None, done: None });
     }
 
     /// An entry is chosen; nobody needs to know yet.
@@ -103,11 +105,13 @@ impl Calls {
     /// A client is told the last value up to `learned`.
     ///
     /// # Errors
-    /// When that is older than what was answered before it asked.
+    /// When that is older than what was chosen, or answered, before it asked.
     pub fn on_value(&mut self, tag: Tag, learned: Instance, instance: Instance, value: &Value) -> Verdict {
         let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
-        if learned < call.after {
-            let got = format!("{tag:?} reads as of {learned}, asked when {} was answered", call.after);
+        if learned < call.after.max(call.frontier) {
+            let Call { after, frontier, .. } = call;
+            let got =
+                format!("{tag:?} reads as of {learned}, asked after {after} was answered, {frontier} chosen");
             return Err((Rule::ReadsAreFresh, got));
         }
         call.is_open = false;

@@ -46,7 +46,9 @@ impl Rule {
             Rule::LostDiskNeverVotes => "who has lost its disk never votes again under its id",
             Rule::RealTimeOrder => "what was asked after an answer stands above the instance answered",
             Rule::ReadsSeeWrites => "a read reads the last user value at or below where it stands",
-            Rule::ReadsAreFresh => "a fast read stands no lower than what was answered before it was asked",
+            Rule::ReadsAreFresh => {
+                "a fast read stands no lower than what was chosen, or answered, before it was asked"
+            }
             Rule::MarkTellsAll => "a mark is no lower than what its sender has accepted, or learned",
             Rule::Durability => "what was acknowledged is in the log of every node, for ever",
             Rule::ExactlyOnce => "a tagged request takes effect once, where its answer says",

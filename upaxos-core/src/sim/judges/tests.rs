@@ -47,7 +47,7 @@ impl Court {
     }
 
     fn calls(mut self, seq: u64, value: Option<&str>) -> Court {
-        self.0.calls().on_call(Tag { client: 7, seq }, value.map(Value::from));
+        self.0.on_call(Tag { client: 7, seq }, value.map(Value::from));
         self
     }
 
@@ -226,12 +226,13 @@ fn a_read_that_misses_a_write_is_noticed() {
 }
 
 #[test]
-fn a_fast_read_is_no_older_than_what_was_answered_before_and_reads_the_last_value() {
+fn a_fast_read_is_no_older_than_what_was_chosen_before_and_reads_the_last_value() {
     let asked = || court().calls(1, Some("d")).told(1, 5).calls(2, None);
     asked().told_value(2, 4, 4, "d").breaks(Rule::ReadsAreFresh);
     let told = || asked().told_value(2, 7, 5, "d");
     told().calls(3, None).told_value(3, 6, 5, "d").breaks(Rule::ReadsAreFresh);
     told().calls(3, Some("e")).told(3, 7).breaks(Rule::RealTimeOrder);
+    court().chosen(3, "a").calls(2, None).told_value(2, 2, 0, "").breaks(Rule::ReadsAreFresh);
     let log = || court().reads(1, "a").reads(2, "safe read a").calls(2, None);
     log().told_value(2, 2, 1, "a").ends([2, 2, 2]).breaks_nothing();
     log().told_value(2, 0, 0, "").ends([2, 2, 2]).breaks_nothing();
