@@ -145,11 +145,33 @@ fn who_may_not_vote_gives_no_mark_and_may_read_by_the_marks_of_others() {
     let mut lone = Lone::new(3, 0);
     lone.hear("1 AskMark 0 5\n1 Written 1 one");
     assert!(lone.take().iter().all(|line| !line.contains(" Mark ")));
-    let round = asked(&mut lone, "FastRead 7 1 1");
+    lone.hear("FastRead 7 1 1");
+    let round = nonce(&lone.run_for(100));
     lone.hear(&format!("1 Mark 0 {round} 1"));
     assert!(values(&lone.take()).is_empty(), "its own mark does not count");
     lone.hear(&format!("2 Mark 0 {round} 1"));
     assert_eq!(values(&lone.take()), ["1 1 7 1 one"]);
+}
+
+#[test]
+fn a_read_asked_in_an_old_group_is_asked_again_in_the_new_one() {
+    let mut lone = reader();
+    let round = asked(&mut lone, "FastRead 7 1 1");
+    lone.hear(&format!("1 Mark 0 {round} 2"));
+    // What node 1 had accepted was a change of the group: its writes are none of the old quorum's business.
+    lone.hear("1 Written 2 @group 0 0:1000,3:1003,4:1004");
+    let said = lone.take();
+    assert!(values(&said).is_empty(), "{said:?}");
+    let again = said.iter().find_map(|line| line.strip_prefix("0 AskMark 2 "));
+    let again = again.unwrap_or_else(|| panic!("asked in epoch 2: {said:?}"));
+    assert_ne!(again, round);
+    lone.hear(&format!("1 Mark 2 {again} 2\n3 Mark 0 {again} 2"));
+    assert!(
+        values(&lone.take()).is_empty(),
+        "node 1 is no member any more, and node 3 speaks of the old epoch"
+    );
+    lone.hear(&format!("3 Mark 2 {again} 2"));
+    assert_eq!(values(&lone.take()), ["1 2 7 1 one"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
+use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
@@ -321,7 +321,7 @@ impl Said {
 }
 
 fn config(n: u16, id: u16, classic: bool) -> Config {
-    Config { id: NodeId(id), n, classic, fast_read: !classic && id % 2 == 1, timing: Timing::default() }
+    Config { classic, fast_read: !classic && id % 2 == 1, ..Config::member(NodeId(id), n) }
 }
 
 fn must_be_few(out: &Outbox) {

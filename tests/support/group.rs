@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
@@ -50,6 +50,22 @@ pub struct Member {
     volatile: Vec<Record>,
     pub incarnation: u64,
     pub events: Vec<Event>,
+    /// Whether it asks to join, and in whose place.
+    joins: Option<Option<NodeId>>,
+}
+
+impl Member {
+    fn new(id: u16, joins: Option<Option<NodeId>>) -> Member {
+        Member {
+            id,
+            node: None,
+            durable: Vec::new(),
+            volatile: Vec::new(),
+            incarnation: 1000 + u64::from(id),
+            events: Vec::new(),
+            joins,
+        }
+    }
 }
 
 impl Group {
@@ -58,18 +74,10 @@ impl Group {
     }
 
     pub fn with(n: u16, classic: bool) -> Group {
-        let member = |id| Member {
-            id,
-            node: None,
-            durable: Vec::new(),
-            volatile: Vec::new(),
-            incarnation: 1000 + u64::from(id),
-            events: Vec::new(),
-        };
         Group {
             n,
             now: Micros(0),
-            members: (0..n).map(member).collect(),
+            members: (0..n).map(|id| Member::new(id, None)).collect(),
             sent: Vec::new(),
             filter: Box::new(|_, _, _| true),
             guests: BTreeMap::new(),
@@ -91,6 +99,19 @@ impl Group {
         group
     }
 
+    /// A further node is started, which asks to join, in the place of `replaces` perhaps. It has the next id.
+    pub fn join(&mut self, replaces: Option<u16>) -> u16 {
+        let id = self.members.len() as u16;
+        self.members.push(Member::new(id, Some(replaces.map(NodeId))));
+        self.start(id);
+        id
+    }
+
+    /// The ids of all nodes there ever were.
+    pub fn ids(&self) -> std::ops::Range<u16> {
+        0..self.members.len() as u16
+    }
+
     pub fn dialect(&self) -> Dialect {
         if self.classic { Dialect::Classic } else { Dialect::Extended }
     }
@@ -98,14 +119,15 @@ impl Group {
     pub fn start(&mut self, id: u16) {
         self.boots += 1;
         let (now, boot) = (self.now, self.boots);
-        let config = Config {
-            id: NodeId(id),
-            n: self.n,
-            classic: self.classic,
-            fast_read: self.fast_read,
-            timing: Timing::default(),
-        };
         let member = &mut self.members[usize::from(id)];
+        let config = match member.joins {
+            None => Config {
+                classic: self.classic,
+                fast_read: self.fast_read,
+                ..Config::member(NodeId(id), self.n)
+            },
+            Some(replaces) => Config::joining(NodeId(id), replaces),
+        };
         member.volatile.clear();
         let mut recovery = Recovery::new(config);
         for record in &member.durable {
@@ -174,7 +196,7 @@ impl Group {
             let next =
                 self.members.iter().filter_map(|m| m.node.as_ref()).map(|node| node.deadline(now)).min();
             self.now = next.unwrap_or(end).clamp(now + Micros(50), end);
-            for id in 0..self.n {
+            for id in self.ids() {
                 if self.members[usize::from(id)].node.is_some() {
                     self.step(id, |node, now, out| node.tick(now, out));
                 }
@@ -224,12 +246,12 @@ impl Group {
 
     /// All lines of nodes whose text contains `part`.
     pub fn said(&self, part: &str) -> Vec<String> {
-        (0..self.n).flat_map(|id| self.said_by(id)).filter(|line| line.contains(part)).collect()
+        self.ids().flat_map(|id| self.said_by(id)).filter(|line| line.contains(part)).collect()
     }
 
     /// No two nodes read an instance differently.
     pub fn assert_agreement(&self) {
-        for (a, b) in (0..self.n).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        for (a, b) in self.ids().flat_map(|a| (0..a).map(move |b| (a, b))) {
             let running = |id: u16| self.members[usize::from(id)].node.is_some();
             if running(a) && running(b) {
                 let (a, b) = (self.reads(a), self.reads(b));
@@ -247,7 +269,7 @@ impl Group {
             budget -= 1;
             assert!(budget > 0, "the group talks without end\n{}", self.view());
             let lines: Vec<Line> = wire::lines(&datagram, self.dialect()).flatten().collect();
-            for id in (0..self.n).collect::<Vec<_>>().repeat(self.copies) {
+            for id in self.ids().collect::<Vec<_>>().repeat(self.copies) {
                 self.deliver_to(id, from, &datagram, &lines);
             }
         }

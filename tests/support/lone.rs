@@ -1,6 +1,6 @@
 //! One real node whose peers are the test: it is fed lines, and what it says is looked at.
 
-use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
+use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Message};
@@ -195,5 +195,5 @@ impl Lone {
 }
 
 fn config(n: u16, id: u16) -> Config {
-    Config { id: NodeId(id), n, classic: false, fast_read: false, timing: Timing::default() }
+    Config::member(NodeId(id), n)
 }

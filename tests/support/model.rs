@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model, Property};
 use upaxos_core::entry::Entry;
-use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
+use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Numbering, Value};
 use upaxos_core::wire::{self, Dialect, Line, Message, Packer};
@@ -182,7 +182,7 @@ impl Member {
 }
 
 fn config(id: u16) -> Config {
-    Config { id: NodeId(id), n: N, classic: false, fast_read: false, timing: Timing::default() }
+    Config::member(NodeId(id), N)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -418,7 +418,7 @@ impl Model for Size {
 /// What `Request instance` answers once `stored` is learned.
 fn reading(instance: Instance, stored: &Value) -> Value {
     let entry = Entry::decode(instance, stored, Dialect::Extended);
-    entry.value().cloned().unwrap_or_else(|| "no-op".into())
+    entry.reads()
 }
 
 /// Looks at all of it: how many states, and how many distinct ones; or how a property fails.

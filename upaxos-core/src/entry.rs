@@ -10,17 +10,67 @@
 //! | `@tag C Q F V` | the tagged request C Q, with floor F, writes V |
 //! | `@read I V` | a safe read proposed for instance I, which reads V; void elsewhere |
 //! | `@tread I C Q F V` | the same, tagged |
+//! | `@group E M` | from the next instance on the members M govern; based on epoch E, void unless that is in force |
+//! | `@tgroup C Q F E M` | the same, tagged |
 //! | `@@…` | a user's value that begins with one `@` less |
 //! | anything else | a user's value as it is |
 //!
 //! In a classic group there are no marks: a value is a user's, or a safe read: `safe read V`, or `safe read`
 //! where there is nothing to read.
 
-use crate::types::{Instance, MAX_NUMBER, Tag, Tagged, Value};
-use crate::wire::Dialect;
+use std::collections::BTreeMap;
+
+use crate::types::{Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
+use crate::wire::{self, Dialect};
 
 /// What the answer to a safe read begins with.
 pub const SAFE_READ: &str = "safe read ";
+
+/// A group as the log names it: based on which epoch, and who governs from the next instance on.
+/// Printed as `E M`, where M lists ids, each with `:` and its incarnation where that is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NewGroup {
+    /// The epoch in force when it was proposed.
+    pub base: Epoch,
+    /// The members, and the data directory that each is to have.
+    pub members: BTreeMap<NodeId, Option<u64>>,
+}
+
+impl NewGroup {
+    /// Its text, as it stands behind the mark.
+    pub fn text(&self) -> String {
+        let member = |(id, incarnation): (&NodeId, &Option<u64>)| match incarnation {
+            Some(incarnation) => format!("{id}:{incarnation}"),
+            None => id.to_string(),
+        };
+        let members: Vec<_> = self.members.iter().map(member).collect();
+        format!("{} {}", self.base, members.join(","))
+    }
+
+    /// Reads its text: one spelling only, and at least one member.
+    pub fn parse(text: &[u8]) -> Option<NewGroup> {
+        let mut rest = text;
+        let base = Epoch(number(&mut rest)?);
+        let member = |text: &[u8]| {
+            let mut parts = text.splitn(2, |b| *b == b':');
+            let id = wire::decimal(parts.next()?, u64::from(u16::MAX))?;
+            let incarnation = match parts.next() {
+                Some(text) => Some(wire::decimal(text, MAX_NUMBER)?),
+                None => None,
+            };
+            Some((NodeId(id as u16), incarnation))
+        };
+        let members = rest.split(|b| *b == b',').map(member).collect::<Option<_>>()?;
+        let group = NewGroup { base, members };
+        (group.text().as_bytes() == text).then_some(group)
+    }
+
+    /// What a reader of the log is shown.
+    pub fn reads(&self) -> Value {
+        let members: Vec<_> = self.members.keys().map(NodeId::to_string).collect();
+        Value::from(format!("group {}", members.join(",")).as_str())
+    }
+}
 
 /// A value of the log, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +90,8 @@ pub enum Entry {
         /// The answer.
         value: Value,
     },
+    /// A change of the group.
+    Group(Option<Tagged>, NewGroup),
 }
 
 impl Entry {
@@ -50,6 +102,10 @@ impl Entry {
             // Of a read of nothing, classic nodes see no blank at the end.
             (Dialect::Classic, Entry::Read { value, .. }) => Value::from(value.as_bytes().trim_ascii_end()),
             (_, Entry::Noop) => Value::from("@noop"),
+            (_, Entry::Group(None, group)) => Value::from(format!("@group {}", group.text()).as_str()),
+            (_, Entry::Group(Some(tagged), group)) => {
+                Value::from(format!("@tgroup {}{}", tag_text(tagged), group.text()).as_str())
+            }
             (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
             (_, Entry::Write(value)) => value.clone(),
             (_, Entry::Tagged(tagged, value)) => mark(format!("@tag {}", tag_text(tagged)), value),
@@ -77,10 +133,11 @@ impl Entry {
     }
 
     /// What a reader of the log is shown: the user's value, or what a safe read reads.
-    pub fn value(&self) -> Option<&Value> {
+    pub fn reads(&self) -> Value {
         match self {
-            Entry::Noop => None,
-            Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. } => Some(value),
+            Entry::Noop => Value::from("no-op"),
+            Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. } => value.clone(),
+            Entry::Group(_, group) => group.reads(),
         }
     }
 
@@ -92,7 +149,9 @@ impl Entry {
     /// The tag, if the request had one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {
-            Entry::Tagged(tagged, _) | Entry::Read { tagged: Some(tagged), .. } => Some(*tagged),
+            Entry::Tagged(tagged, _)
+            | Entry::Read { tagged: Some(tagged), .. }
+            | Entry::Group(Some(tagged), _) => Some(*tagged),
             _ => None,
         }
     }
@@ -128,6 +187,8 @@ fn marked(bytes: &[u8]) -> Option<Entry> {
             let tagged = Some(tagged(&mut rest)?);
             Some(Entry::Read { instance, tagged, value: Value::from(rest) })
         }
+        b"@group" => Some(Entry::Group(None, NewGroup::parse(rest)?)),
+        b"@tgroup" => Some(Entry::Group(Some(tagged(&mut rest)?), NewGroup::parse(rest)?)),
         _ => None,
     }
 }
@@ -139,7 +200,7 @@ fn tagged(rest: &mut &[u8]) -> Option<Tagged> {
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
     let end = rest.iter().position(|b| *b == b' ')?;
-    let number = crate::wire::decimal(&rest[..end], MAX_NUMBER)?;
+    let number = wire::decimal(&rest[..end], MAX_NUMBER)?;
     *rest = &rest[end + 1..];
     Some(number)
 }
@@ -150,11 +211,16 @@ mod tests {
 
     use super::*;
 
+    fn member() -> impl Strategy<Value = Option<u64>> {
+        prop::option::of(0..=MAX_NUMBER)
+    }
+
     fn any_entry() -> impl Strategy<Value = Entry> {
         let value = || {
             let bytes = prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..20),
-                "@{0,3}(noop|tag|read|tread)?( [0-9]{1,3}){0,5} ?x?".prop_map(String::into_bytes),
+                "@{0,3}(noop|tag|read|tread|t?group)?( [0-9]{1,3}){0,5} ?[x:,7]{0,2}"
+                    .prop_map(String::into_bytes),
             ];
             bytes.prop_map(Value::from)
         };
@@ -162,8 +228,13 @@ mod tests {
             (0..=MAX_NUMBER, 0..9u64, 0..9u64)
                 .prop_map(|(client, seq, floor)| Tagged { tag: Tag { client, seq }, floor })
         };
+        let group = || {
+            let members = prop::collection::btree_map(any::<u16>().prop_map(NodeId), member(), 1..5);
+            (0..=MAX_NUMBER, members).prop_map(|(base, members)| NewGroup { base: Epoch(base), members })
+        };
         prop_oneof![
             Just(Entry::Noop),
+            (prop::option::of(tagged()), group()).prop_map(|(tagged, group)| Entry::Group(tagged, group)),
             value().prop_map(Entry::Write),
             (tagged(), value()).prop_map(|(tagged, value)| Entry::Tagged(tagged, value)),
             (1..99u64, prop::option::of(tagged()), value()).prop_map(|(i, tagged, value)| Entry::Read {

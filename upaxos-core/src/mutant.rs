@@ -29,12 +29,18 @@ pub enum Mutant {
     ReadFromLearner,
     StaleNonce,
     MarkLearnedOnly,
+    GroupBeforeChosen,
+    StartAboveChange,
+    JoinerVotesEarly,
+    DropEpoch,
+    OldEpochVotes,
+    Phase1InOldGroup,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 22] = [
+    pub const ALL: [(Mutant, &'static str); 28] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -57,6 +63,12 @@ impl Mutant {
         (Mutant::ReadFromLearner, "fast read from the local learner"),
         (Mutant::StaleNonce, "a mark of an older round counts"),
         (Mutant::MarkLearnedOnly, "mark of the learned prefix only"),
+        (Mutant::GroupBeforeChosen, "use a new group before it is chosen"),
+        (Mutant::StartAboveChange, "start above an unlearned group change"),
+        (Mutant::JoinerVotesEarly, "joiner votes before it has caught up"),
+        (Mutant::DropEpoch, "drop the epoch from ballots"),
+        (Mutant::OldEpochVotes, "count votes of an older epoch"),
+        (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
     ];
 }
 

@@ -6,12 +6,14 @@
 //! sync, calls [`Node::synced`] with what was sent; until the outbox stays empty.
 
 mod acceptor;
+mod changes;
 mod classic;
 mod election;
 mod history;
 mod identity;
 mod leader;
 mod learner;
+mod membership;
 mod messages;
 mod outbox;
 mod reads;
@@ -24,6 +26,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use acceptor::Acceptor;
+use changes::Changes;
 use classic::{Classic, Wrote};
 use election::Election;
 use history::{History, Verdict};
@@ -76,7 +79,7 @@ const NOTED_ONE_BY_ONE: u64 = 16;
 pub struct Config {
     /// Which member this is.
     pub id: NodeId,
-    /// The size of the first group, whose ids are 0 to n-1.
+    /// The size of the first group, whose ids are 0 to n-1; 0 for a node that joins, and hears of it.
     pub n: u16,
     /// Whether to speak the classic grammar only.
     pub classic: bool,
@@ -84,6 +87,20 @@ pub struct Config {
     pub fast_read: bool,
     /// The pace.
     pub timing: Timing,
+    /// Whether it asks to join, and in whose place if in anybody's.
+    pub joins: Option<Option<NodeId>>,
+}
+
+impl Config {
+    /// Member `id` of a first group of `n`, at the usual pace.
+    pub fn member(id: NodeId, n: u16) -> Config {
+        Config { id, n, classic: false, fast_read: false, timing: Timing::default(), joins: None }
+    }
+
+    /// A node that asks to join, in the place of `replaces` if that is somebody.
+    pub fn joining(id: NodeId, replaces: Option<NodeId>) -> Config {
+        Config { joins: Some(replaces), ..Config::member(id, 0) }
+    }
 }
 
 /// What came in and was dropped, by reason. Monotone. `Display` names the reasons that occurred.
@@ -122,11 +139,14 @@ impl fmt::Display for Dropped {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     id: NodeId,
-    n: u16,
+    joins: Option<Option<NodeId>>,
     dialect: Dialect,
     numbering: Numbering,
     timing: Timing,
     group: Group,
+    changes: Changes,
+    /// The group before the one in force; of interest to a mutant alone.
+    old_group: Option<Group>,
     identity: Identity,
     election: Election,
     acceptor: Acceptor,
@@ -157,7 +177,7 @@ pub struct Node {
 impl Hash for Node {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
-        (&self.acceptor, &self.learner, &self.leader, &self.classic).hash(to);
+        (&self.acceptor, &self.learner, &self.leader, &self.classic, &self.changes).hash(to);
         (&self.history, &self.requests, &self.reads).hash(to);
     }
 }
@@ -171,6 +191,12 @@ impl Node {
         if let Some(ballot) = self.acceptor.highest_promise() {
             self.election.observe(ballot, now);
         }
+        self.list(out);
+    }
+
+    /// The size of the first group; 0 while a node that joins has not heard of it.
+    fn n(&self) -> u16 {
+        self.history.membership().n()
     }
 
     /// Takes one line from the network.
@@ -188,10 +214,14 @@ impl Node {
             let wants = self.requests.first().is_some();
             classic.tick(wants, &mut self.acceptor, now, out);
         } else {
-            self.identity.tick(&self.group, now, out);
+            if self.group.members.contains(&self.id) {
+                self.identity.tick(&self.group, now, out);
+            }
+            self.say_left(now, out);
             self.give_up_if_stuck(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
+            self.take_in(now, out);
             self.mend(now, out);
         }
         self.read(now, out);
@@ -259,6 +289,11 @@ impl Node {
         self.election.ballot()
     }
 
+    /// Who governs the instance after the learned prefix.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
     /// What was dropped.
     pub fn dropped(&self) -> Dropped {
         self.dropped
@@ -273,6 +308,8 @@ impl Node {
     fn rank(&self) -> usize {
         match self.election.leader() {
             _ if self.leader.is_leading() => 0,
+            // Some may not believe a node that lost its disk: if it answered first, nobody else would.
+            _ if !self.is_voter() => self.group.members.len() + 1,
             None => self.group.rank_after(self.id, None),
             leader => self.group.rank_after(self.id, leader) + 1,
         }
@@ -280,7 +317,7 @@ impl Node {
 
     fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
         let runs = self.leader.ballot().is_some();
-        if self.identity.may_vote() && self.election.should_run(runs, &self.group, now) {
+        if self.is_voter() && self.election.should_run(runs, &self.group, now) {
             self.run(now, out);
         }
     }
@@ -288,6 +325,10 @@ impl Node {
     /// Raises a ballot of this node's own.
     fn run(&mut self, now: Micros, out: &mut Outbox) {
         let above = self.election.ballot().max(self.acceptor.highest_promise());
+        if above.is_some_and(|above| above.epoch > self.group.epoch) {
+            // It has voted in an epoch whose beginning it has to learn again.
+            return;
+        }
         let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
         let reused =
             above.filter(|top| mutant::is(Mutant::ReuseBallot) && self.numbering.owner(*top) == self.id);
@@ -296,7 +337,9 @@ impl Node {
             return;
         };
         self.election.observe(ballot, now);
-        self.leader.start(ballot, self.learner.learned(), now, out);
+        let change = self.history.membership().change().cloned();
+        let change = change.map(|value| (Instance(self.group.epoch.0), value));
+        self.leader.start(ballot, self.learner.learned(), change, now, out);
         let first = self.learner.learned().next();
         self.acceptor.on_propose_all(first, ballot, self.durable, out);
     }
@@ -305,7 +348,7 @@ impl Node {
     /// election may cost time, never agreement. A door for model checks, which have no clock.
     #[doc(hidden)]
     pub fn run_unasked(&mut self, now: Micros, out: &mut Outbox) {
-        if self.identity.may_vote() && self.leader.ballot().is_none() {
+        if self.is_voter() && self.leader.ballot().is_none() {
             self.run(now, out);
         }
     }
@@ -354,7 +397,7 @@ impl Node {
             }
             return;
         }
-        let stance = self.election.stance(self.leader.stance(), &self.group, now);
+        let stance = self.election.stance(self.leader.stance(), self.is_voter(), &self.group, now);
         if stance != self.stance {
             self.stance = stance;
             self.beat_at = now;
@@ -368,68 +411,95 @@ impl Node {
             return;
         }
         self.beat_at = now + self.timing.beat;
+        self.ask_to_join(out);
         let beat = Message::Beat(Beat {
-            n: self.n,
+            n: self.n(),
             boot: self.identity.boot(),
             ballot: self.election.ballot(),
             learned: self.durable,
             stance,
             heard: self.election.heard(now),
         });
-        let is_seeking = self.leader.ballot().is_some() && !self.leader.is_leading();
-        if is_seeking && out.needs_sync() {
-            // It may name a ballot begun in this very step, which nobody may see before it is durable.
+        let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();
+        if is_own && out.needs_sync() {
+            // It may name a ballot begun in this very step, given up already perhaps, which nobody may see
+            // before it is durable.
             out.after_sync(beat);
         } else {
             out.send(beat);
         }
-        if self.identity.wants_registration() {
-            out.send(Message::Register { n: self.n, boot: self.identity.boot() });
+        if self.group.members.contains(&self.id) && self.identity.wants_registration(&self.group) {
+            out.send(Message::Register { n: self.n(), boot: self.identity.boot() });
         }
     }
 
     /// Draws the consequences of what came in.
     fn settle(&mut self, now: Micros, out: &mut Outbox) {
-        let mut chosen: Vec<(Instance, Instance)> = Vec::new();
-        while let Some((instance, value)) = self.learner.next_learned() {
-            if self.on_learned(instance, value, now, out) {
+        let mut chosen: Vec<(Instance, Instance, Ballot)> = Vec::new();
+        // Who joins learns nothing before it knows who governed first.
+        while self.n() > 0
+            && let Some((instance, value)) = self.learner.next_learned()
+        {
+            // Learning it may end the ballot, which chose it all the same.
+            let ballot = self.leader.ballot();
+            if self.on_learned(instance, value, now, out)
+                && let Some(ballot) = ballot
+            {
                 // A range holds only what this node wrote: between may stand what another ballot chose.
                 match chosen.last_mut() {
-                    Some((_, last)) if last.next() == instance => *last = instance,
-                    _ => chosen.push((instance, instance)),
+                    Some((_, last, same)) if last.next() == instance && *same == ballot => *last = instance,
+                    _ => chosen.push((instance, instance, ballot)),
                 }
             }
         }
-        for (first, last) in chosen {
-            if let Some(ballot) = self.leader.ballot() {
-                out.send(Message::Chosen { first, last, ballot });
-            }
+        for (first, last, ballot) in chosen {
+            out.send(Message::Chosen { first, last, ballot });
         }
+        self.lead_on(now, out);
         let learned = self.learner.learned();
-        if let Some(values) = self.leader.finish_phase_1(&self.group, learned) {
+        let asked = self.old_group.as_ref().unwrap_or(&self.group);
+        if let Some(values) = self.leader.finish_phase_1(asked, learned) {
             out.events.extend(self.leader.ballot().map(Event::Leads));
             self.write_again(values, now, out);
+        }
+        if self.leader.fence().is_none() {
+            let held = self.leader.take_held();
+            self.write_again(held, now, out);
         }
         self.answer_reads(now, out);
         self.propose(now, out);
     }
 
-    /// Writes what phase 1 found, from the first instance that is not learned on.
+    /// Writes what phase 1 found, from the next instance on. What lies above a change of the group waits until
+    /// that is learned: if it is valid, another group governs there.
     fn write_again(&mut self, values: Vec<Value>, now: Micros, out: &mut Outbox) {
-        for (value, instance) in values.into_iter().zip(self.learner.learned().next().0..) {
+        let mut values = values.into_iter();
+        while let Some(value) = values.next() {
+            let Some(instance) = self.leader.next() else { return };
             // Who waits for this very request waits for this instance now: it is not proposed twice.
-            let entry = Entry::decode(Instance(instance), &value, self.dialect);
+            let entry = Entry::decode(instance, &value, self.dialect);
             let is_same = !entry.is_untagged_read();
             let wanted = is_same.then(|| self.requests.take_done(&entry)).flatten().map(|(wanted, _)| wanted);
             self.propose_value(value, wanted, now, out);
+            if matches!(entry, Entry::Group(..)) {
+                self.leader.set_fence(instance);
+                return self.leader.hold(values.collect());
+            }
         }
     }
 
-    fn propose_value(&mut self, value: Value, wanted: Option<Wanted>, now: Micros, out: &mut Outbox) {
+    fn propose_value(
+        &mut self,
+        value: Value,
+        wanted: Option<Wanted>,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Instance {
         let instance = self.leader.propose(value.clone(), wanted, &mut self.acceptor, now, out);
         if let Some(ballot) = self.leader.ballot() {
             self.learner.on_write(&self.group, instance, ballot, &value);
         }
+        instance
     }
 
     /// Writes what is wanted, as far as there is room.
@@ -444,6 +514,10 @@ impl Node {
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
             if is_retry || self.answer_if_done(&wanted, 0, now) {
+                continue;
+            }
+            if let Wanted::Change(_, change) = wanted {
+                self.propose_change((wanted, change), now, out);
                 continue;
             }
             let value = wanted.entry(instance, || self.history.safe_read()).encode(self.dialect);
@@ -497,6 +571,9 @@ impl Node {
                 self.owe_for(&entry, instance, verdict, now);
             }
         }
+        if matches!(entry, Entry::Group(..)) && verdict == Verdict::New {
+            self.on_new_group(instance, now, out);
+        }
         is_own
     }
 
@@ -527,6 +604,10 @@ impl Node {
             let at = match verdict {
                 Verdict::DoneAt(original) => original,
                 Verdict::New => instance,
+                Verdict::Stale => {
+                    let reason = Node::stale_text();
+                    return Some((About::Tag(tag), Message::Refused { client, seq, reason }));
+                }
                 Verdict::Settled | Verdict::Misplaced => {
                     let reason = Value::from("its number is below the client's floor: settled before");
                     return Some((About::Tag(tag), Message::Refused { client, seq, reason }));
@@ -539,6 +620,10 @@ impl Node {
                 let answer = Message::Ok { instance, value: value.clone() };
                 Some((About::Instance(instance), answer))
             }
+            Entry::Group(_, group) => {
+                let value = if verdict == Verdict::Stale { "void".into() } else { group.reads() };
+                Some((About::Instance(instance), Message::Ok { instance, value }))
+            }
             _ => None,
         }
     }
@@ -547,6 +632,9 @@ impl Node {
         let stored = self.history.value(instance)?;
         Some(match Entry::decode(instance, stored, self.dialect) {
             Entry::Read { value, .. } => Message::Answer { instance, client, seq, value },
+            Entry::Group(..) if self.history.is_void(instance) => {
+                Message::Refused { client, seq, reason: Node::stale_text() }
+            }
             _ => Message::Done { first: instance, last: instance, client, seq },
         })
     }

@@ -8,6 +8,9 @@
 //! | --- | --- | --- |
 //! | `start K B` | start number K of this directory, boot B | anything is sent |
 //! | `member` | enough peers remember this directory's incarnation | the first vote |
+//! | `genesis N` | the first group had N members: heard by one that joins later | the first instance is learned |
+//! | `group E V` | the value V, chosen at instance E, began the epoch in force | (only in a checkpoint) |
+//! | `gone T,T,…` | these were members before, and are no more | (only in a checkpoint) |
 //! | `registered T C K B` | T is incarnation C; its last known start is K, boot B | T is told so |
 //! | `promise P` | promised ballot P in every instance | a promise, or an own proposal, is sent |
 //! | `promise I P` | promised ballot P in instance I (classic) | the same |
@@ -22,7 +25,7 @@ pub mod block;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::types::{Ballot, Instance, MAX_NUMBER, NodeId, Value};
+use crate::types::{Ballot, Epoch, Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Boot, Dialect, ParseError};
 
 /// One fact, durable once its block is synced.
@@ -31,6 +34,9 @@ use crate::wire::{self, Boot, Dialect, ParseError};
 pub enum Record {
     Start { start: u64, boot: u64 },
     Member,
+    Genesis { n: u16 },
+    Group { epoch: Epoch, value: Value },
+    Gone { nodes: Vec<NodeId> },
     Registered { node: NodeId, boot: Boot },
     PromiseAll { ballot: Ballot },
     Promise { instance: Instance, ballot: Ballot },
@@ -45,6 +51,15 @@ impl Record {
         match self {
             Record::Start { start, boot } => line(out, "start", &[*start, *boot]),
             Record::Member => line(out, "member", &[]),
+            Record::Genesis { n } => line(out, "genesis", &[u64::from(*n)]),
+            Record::Group { epoch, value } => {
+                line(out, "group", &[epoch.0]);
+                value_text(out, value);
+            }
+            Record::Gone { nodes } => {
+                line(out, "gone", &[]);
+                wire::print_ids(out, nodes);
+            }
             Record::Registered { node, boot } => {
                 line(out, "registered", &[u64::from(node.0), boot.incarnation, boot.start, boot.boot]);
             }
@@ -74,8 +89,14 @@ impl Record {
         let record = match word {
             b"start" => Record::Start { start: number(&mut rest)?, boot: number(&mut rest)? },
             b"member" => Record::Member,
+            b"genesis" => Record::Genesis { n: small(&mut rest)? },
+            b"group" => {
+                let epoch = Epoch(number(&mut rest)?);
+                return Ok(Record::Group { epoch, value: value(rest)? });
+            }
+            b"gone" => Record::Gone { nodes: wire::parse_ids(field(&mut rest))? },
             b"registered" => Record::Registered {
-                node: NodeId(u16::try_from(number(&mut rest)?).map_err(|_| bad(text))?),
+                node: NodeId(small(&mut rest)?),
                 boot: Boot {
                     incarnation: number(&mut rest)?,
                     start: number(&mut rest)?,
@@ -187,6 +208,12 @@ fn number(rest: &mut Option<&[u8]>) -> Result<u64, ParseError> {
     wire::decimal(text, MAX_NUMBER).ok_or_else(|| bad(text))
 }
 
+fn small(rest: &mut Option<&[u8]>) -> Result<u16, ParseError> {
+    let text = field(rest);
+    let number = wire::decimal(text, u64::from(u16::MAX)).ok_or_else(|| bad(text))?;
+    Ok(number as u16)
+}
+
 fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
     wire::unescape(rest.ok_or(ParseError::NoValue("record"))?, Dialect::Extended)
 }
@@ -215,6 +242,10 @@ mod tests {
         prop_oneof![
             (number(), number()).prop_map(|(start, boot)| Record::Start { start, boot }),
             Just(Record::Member),
+            any::<u16>().prop_map(|n| Record::Genesis { n }),
+            (number(), value()).prop_map(|(e, value)| Record::Group { epoch: Epoch(e), value }),
+            prop::collection::vec(any::<u16>().prop_map(NodeId), 0..4)
+                .prop_map(|nodes| Record::Gone { nodes }),
             (any::<u16>(), boot).prop_map(|(id, boot)| Record::Registered { node: NodeId(id), boot }),
             ballot().prop_map(|ballot| Record::PromiseAll { ballot }),
             (instance(), ballot()).prop_map(|(instance, ballot)| Record::Promise { instance, ballot }),

@@ -110,7 +110,11 @@ fn suffer(plan: &Plan, world: &mut World) {
 
 fn settle(world: &mut World, when: &str) -> Option<()> {
     world.clients().ask(false);
-    if !world.run_until(world.now() + PATIENCE, World::is_settled) {
+    let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
+    if !is_settled && !world.is_alive() {
+        world.note_dead();
+        return None;
+    } else if !is_settled {
         let got = format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000);
         return give_up(world, Rule::Progress, got);
     }

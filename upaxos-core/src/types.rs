@@ -117,8 +117,8 @@ impl Group {
     /// The place of `id` when members queue up in order of id, starting after `after`; whoever is
     /// `after` comes last. Deterministic, so that all nodes agree on who acts first.
     pub fn rank_after(&self, id: NodeId, after: Option<NodeId>) -> usize {
-        let place = |id: NodeId| self.members.iter().position(|m| *m >= id).unwrap_or(0);
-        let start = after.map_or(0, |leader| place(leader) + 1);
+        let place = |id: NodeId| self.members.range(..id).count();
+        let start = after.map_or(0, |id| place(id) + usize::from(self.members.contains(&id)));
         let n = self.members.len().max(1);
         (place(id) + n - start % n) % n
     }
@@ -143,6 +143,11 @@ impl Votes {
     /// Whether a strict majority of `group` is in the set; strangers do not help.
     pub fn is_quorum(&self, group: &Group) -> bool {
         self.0.intersection(&group.members).count() >= group.quorum()
+    }
+
+    /// Who has been counted.
+    pub fn iter(&self) -> impl Iterator<Item = NodeId> {
+        self.0.iter().copied()
     }
 
     /// How many have been counted.
@@ -241,6 +246,35 @@ impl std::ops::Mul<u64> for Micros {
     type Output = Micros;
     fn mul(self, times: u64) -> Micros {
         Micros(self.0.saturating_mul(times))
+    }
+}
+
+/// What an operator wants done to the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Change {
+    /// What.
+    pub act: Act,
+    /// Whether to do it although too few members of the new group are alive.
+    pub is_forced: bool,
+}
+
+/// What can be done to the group, besides joining it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Act {
+    /// This member leaves, or is put out.
+    Leave(NodeId),
+    /// The first, a member, goes, and the second, who stands ready to join, comes: in one change.
+    Replace(NodeId, NodeId),
+}
+
+impl fmt::Display for Change {
+    /// As it is typed: `leave 2`, `replace 2 7 force`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.act {
+            Act::Leave(node) => write!(f, "leave {node}")?,
+            Act::Replace(old, new) => write!(f, "replace {old} {new}")?,
+        }
+        f.write_str(if self.is_forced { " force" } else { "" })
     }
 }
 

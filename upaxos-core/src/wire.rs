@@ -23,6 +23,10 @@
 //! | `Submit C Q F V` | a client: write V, exactly once | `Submit 7 1 1 one` |
 //! | `Read C Q F` | a client: safe read, exactly once | `Read 7 2 2` |
 //! | `FastRead C Q F` | a client: the last value written, without an instance if that can be had | `FastRead 7 3 2` |
+//! | `members` | a client: who governs the group | `members` |
+//! | `leave T [force]` | an operator: T is to leave the group | `leave 2` |
+//! | `replace T U [force]` | an operator: U, ready to join, is to take the place of T | `replace 2 7` |
+//! | `Change C Q F V` | the same two, exactly once | `Change 7 3 3 leave 2` |
 //! | `S Propose I P` | asks to promise P in instance I (text after P is ignored) | `2 Propose 1 2` |
 //! | `S ProposeAll I P` | asks to promise P in every instance from I on | `2 ProposeAll 1 65538` |
 //! | `S Promise I P [B V]` | S promises P; in I it last accepted V in ballot B | `1 Promise 1 65538 2 one` |
@@ -37,6 +41,8 @@
 //! | `S Join N` | S wants to join; N is the last instance it has learned | `3 Join 0` |
 //! | `S AskMark E X` | asks for marks in epoch E, for the round of fast reads X | `1 AskMark 0 91` |
 //! | `S Mark E X I` | nothing above I was accepted in epoch E, or learned, by S when it was asked in round X | `0 Mark 0 91 9` |
+//! | `S JoinFor N T` | the same, in the place of T | `7 JoinFor 41 2` |
+//! | `S Members I L H` | the group that instance I began governs, H are its members; S has learned up to L | `1 Members 5 41 0,1,7` |
 //! | `S OK I V` | the answer to a client: V is chosen at I | `0 OK 2 two` |
 //! | `S Done I J C Q` | the requests C Q, C Q+1, … are chosen at I to J | `2 Done 5 6 7 1` |
 //! | `S Answer I C Q V` | the safe read C Q is chosen at I and reads V | `2 Answer 7 7 3 safe read two` |
@@ -53,8 +59,8 @@
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),
 //! and never comes first in a datagram. Unknown verbs are ignored by every participant; known verbs
-//! never change their meaning. Writes that name tagged requests by digest and changes of the group get
-//! verbs of their own when they are built.
+//! never change their meaning. Writes that name tagged requests by digest get verbs of their own when they
+//! are built.
 
 mod parse;
 mod print;
@@ -62,10 +68,10 @@ mod print;
 pub use parse::{Lines, ParseError, lines, parse_line};
 pub use print::Packer;
 
-pub(crate) use parse::{ballot as parse_ballot, decimal, unescape};
-pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape};
+pub(crate) use parse::{ballot as parse_ballot, decimal, ids as parse_ids, unescape};
+pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape, ids as print_ids};
 
-use crate::types::{Ballot, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
+use crate::types::{Ballot, Change, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
 
 /// Which grammar a group speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +108,10 @@ pub enum Request {
     TaggedRead(Tagged),
     /// `FastRead C Q F`: a read that takes no instance if it can; else a safe read, exactly once.
     FastRead(Tagged),
+    /// `members`: who governs.
+    Members,
+    /// `leave T` or `replace T U`; tagged as `Change C Q F …`.
+    Change(Option<Tagged>, Change),
     /// `quit`, `exit` or `bye`.
     Quit,
 }
@@ -124,6 +134,8 @@ pub enum Message {
     AskMark { epoch: Epoch, nonce: u64 },
     Mark { epoch: Epoch, nonce: u64, mark: Instance },
     Join { learned: Instance },
+    JoinFor { learned: Instance, replaces: NodeId },
+    Members { epoch: Epoch, learned: Instance, members: Vec<NodeId> },
     Ok { instance: Instance, value: Value },
     Done { first: Instance, last: Instance, client: u64, seq: u64 },
     Answer { instance: Instance, client: u64, seq: u64, value: Value },
@@ -177,14 +189,17 @@ pub enum Stance {
     Follows,
     /// None of these: the leader is missing for it, or it lacks a quorum.
     Waits,
+    /// It may not vote, or not yet: it is about to join, has left, or has lost its disk.
+    Learns,
 }
 
 impl Stance {
-    const ALL: [(Stance, &'static str); 4] = [
+    const ALL: [(Stance, &'static str); 5] = [
         (Stance::Leads, "leads"),
         (Stance::Seeks, "seeks"),
         (Stance::Follows, "follows"),
         (Stance::Waits, "waits"),
+        (Stance::Learns, "learns"),
     ];
 
     /// The word on the wire.
@@ -195,10 +210,13 @@ impl Stance {
 
 /// The words that a client's line may begin with, and how to use each: for the help of programs
 /// that people type into. The first column is the form, the second what it does.
-pub const CLIENT_FORMS: [(&str, &str); 4] = [
+pub const CLIENT_FORMS: [(&str, &str); 7] = [
     ("Request 0 VALUE", "write VALUE into the log; answered when a quorum has it on disk"),
     ("Request 0", "safe read: the last value written, through an instance of its own"),
     ("Request I", "history: what was chosen at instance I"),
+    ("members", "who governs the group, and since which instance"),
+    ("leave ID", "take node ID out of the group; `force` after it: even if too few stay alive"),
+    ("replace ID NEW", "put NEW, which runs with --join, in the place of ID, in one change"),
     ("quit", "end every node that honours it (exit and bye mean the same on the wire)"),
 ];
 

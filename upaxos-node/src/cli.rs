@@ -110,11 +110,10 @@ impl DaemonArgs {
         let (id, n) = (NodeId(self.id), self.n);
         Ok(daemon::Options {
             config: Config {
-                id,
-                n,
                 classic: self.classic,
                 fast_read: self.fast_read,
                 timing: Timing { beat: self.beat },
+                ..Config::member(id, n)
             },
             net,
             dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),

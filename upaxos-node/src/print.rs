@@ -54,9 +54,8 @@ fn print(
     }
     for (instance, value) in learned {
         let entry = value.map(|value| Entry::decode(instance, &value, Dialect::Extended));
-        match entry.as_ref().map(Entry::value) {
-            Some(Some(value)) => writeln!(out, "{id}: learn {instance} {value}")?,
-            Some(None) => writeln!(out, "{id}: learn {instance} no-op")?,
+        match entry.as_ref().map(Entry::reads) {
+            Some(reads) => writeln!(out, "{id}: learn {instance} {reads}")?,
             None => writeln!(out, "{id}: learn {instance}, but not what")?,
         }
     }

@@ -55,7 +55,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 10] = [
+const SHARES: [Share; 14] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -66,6 +66,10 @@ const SHARES: [Share; 10] = [
     ("lost disk", |seen| seen.wipes > 0),
     ("fast read", |seen| seen.fast_reads > 0),
     ("refusal to vote", |seen| seen.refusals > 0),
+    ("change of the group", |seen| seen.changes > 0),
+    ("node that joined", |seen| seen.joins > 0),
+    ("node that left", |seen| seen.leaves > 0),
+    ("group left without a quorum", |seen| seen.dead > 0),
 ];
 
 /// Runs the seeds; prints what was seen, or how the first one fails.

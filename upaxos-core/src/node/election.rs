@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 
 use super::Timing;
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering};
-use crate::wire::{Beat, Stance};
+use crate::wire::{Beat, Boot, Stance};
+
+/// How many nodes that are no members are listened to: those about to join, those of a group not yet
+/// learned of.
+const STRANGERS: usize = 64;
 
 /// What this node knows of ballots and links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +62,40 @@ impl Election {
         is_higher
     }
 
+    /// Another group governs. Where the old leader stays, it has the time of one timeout to show itself.
+    pub fn begin_epoch(&mut self, group: &Group, now: Micros) {
+        let stays = self.leader().is_some_and(|leader| group.members.contains(&leader));
+        self.ballot_since = if stays { now } else { Micros(0) };
+        self.missing_since = None;
+    }
+
+    /// Whether a stranger may be listened to: one that is known, or one of not too many.
+    pub fn has_room_for(&mut self, from: NodeId, group: &Group, now: Micros) -> bool {
+        if self.peers.contains_key(&from) {
+            return true;
+        }
+        let timeout = self.timing.timeout();
+        self.peers.retain(|id, peer| {
+            group.members.contains(id) || peer.heard_at.is_some_and(|at| now.since(at) < timeout)
+        });
+        self.peers.keys().filter(|id| !group.members.contains(id)).count() < STRANGERS
+    }
+
+    /// Which life of which directory a node lately said it has.
+    pub fn boot_of(&self, id: NodeId, now: Micros) -> Option<Boot> {
+        self.fresh_beat(id, now).map(|beat| beat.boot)
+    }
+
+    /// How far a node has durably learned, by its last fresh beat.
+    pub fn learned_by(&self, id: NodeId, now: Micros) -> Option<Instance> {
+        self.fresh_beat(id, now).map(|beat| beat.learned)
+    }
+
+    /// Whether a node lives and votes, as far as this one can tell.
+    pub fn is_voter(&self, id: NodeId, now: Micros) -> bool {
+        self.is_two_way(id, now) && self.fresh_beat(id, now).is_some_and(|beat| beat.stance != Stance::Learns)
+    }
+
     /// Takes note of a line from `from`; true when the link was not fresh before.
     pub fn on_heard(&mut self, from: NodeId, now: Micros) -> bool {
         let fresh = self.hears(from, now);
@@ -88,16 +126,17 @@ impl Election {
         self.hears(id, now) && self.fresh_beat(id, now).is_some_and(|beat| beat.heard.contains(&self.me))
     }
 
-    /// Whether this node, with its two-way links, makes a quorum.
+    /// Whether this node, with those who vote and have two-way links with it, makes a quorum.
     pub fn has_quorum(&self, group: &Group, now: Micros) -> bool {
-        let linked = |id: &&NodeId| **id == self.me || self.is_two_way(**id, now);
+        let linked = |id: &&NodeId| **id == self.me || self.is_voter(**id, now);
         group.members.iter().filter(linked).count() >= group.quorum()
     }
 
     /// What this node says about the highest ballot it knows. `own` is what it does about a ballot of
-    /// its own: leading, seeking, or nothing.
-    pub fn stance(&self, own: Option<Stance>, group: &Group, now: Micros) -> Stance {
+    /// its own: leading, seeking, or nothing; `votes` says whether it may vote.
+    pub fn stance(&self, own: Option<Stance>, votes: bool, group: &Group, now: Micros) -> Stance {
         match own {
+            _ if !votes => Stance::Learns,
             Some(stance) if self.has_quorum(group, now) => stance,
             None if self.sees_leader(now) => Stance::Follows,
             _ => Stance::Waits,
@@ -107,7 +146,7 @@ impl Election {
     /// Whether this node should raise a ballot now: the leader is missing, a quorum is at hand, and
     /// the nodes before it in rank have had their turn. `runs` says that it runs the highest ballot.
     pub fn should_run(&mut self, runs: bool, group: &Group, now: Micros) -> bool {
-        if runs || !self.has_quorum(group, now) || self.is_leader_present(now) {
+        if runs || !self.has_quorum(group, now) || self.is_leader_present(group, now) {
             self.missing_since = None;
             return false;
         }
@@ -159,7 +198,7 @@ impl Election {
         self.is_two_way(leader, now) && self.fresh_beat(leader, now).is_some_and(leads)
     }
 
-    fn is_leader_present(&self, now: Micros) -> bool {
+    fn is_leader_present(&self, group: &Group, now: Micros) -> bool {
         if self.ballot.is_none() || self.leader() == Some(self.me) {
             return false;
         }
@@ -172,6 +211,6 @@ impl Election {
                     .fresh_beat(*id, now)
                     .is_some_and(|beat| beat.ballot == self.ballot && beat.stance == Stance::Follows)
         };
-        is_new || self.sees_leader(now) || self.peers.keys().any(follows)
+        is_new || self.sees_leader(now) || group.members.iter().any(follows)
     }
 }

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::membership::Membership;
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
+use crate::record::Record;
 use crate::types::{Instance, Tag, Tagged, Value};
 use crate::wire::Dialect;
 
@@ -19,6 +21,7 @@ pub struct History {
     /// The instances that had no effect, and whose duplicate each is, if of one still known.
     void: BTreeMap<Instance, Option<Instance>>,
     sessions: BTreeMap<u64, Session>,
+    membership: Membership,
     last_user: Option<(Instance, Value)>,
 }
 
@@ -43,13 +46,31 @@ pub enum Verdict {
     Settled,
     /// It is a safe read that stands in another instance than it was computed for.
     Misplaced,
+    /// It is a change of the group that is based on another epoch than the one in force, or brings an id
+    /// back: it begins no epoch.
+    Stale,
 }
 
 impl History {
-    /// Nothing learned.
-    pub fn new(dialect: Dialect) -> History {
+    /// Nothing learned, by a node whose first group has `n` members (0: to be heard).
+    pub fn new(dialect: Dialect, n: u16) -> History {
         let (values, void, sessions) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        History { dialect, values, void, sessions, last_user: None }
+        History { dialect, values, void, sessions, membership: Membership::new(n), last_user: None }
+    }
+
+    /// Who governs the next instance.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Takes up the size of the first group, or what a checkpoint says of the group.
+    pub fn recover(&mut self, record: &Record) {
+        self.membership.recover(record);
+    }
+
+    /// Whether `instance` had no effect.
+    pub fn is_void(&self, instance: Instance) -> bool {
+        self.void.contains_key(&instance)
     }
 
     /// The value that was chosen at `instance`, as it stands in the log, if learned.
@@ -67,7 +88,7 @@ impl History {
             });
         }
         let entry = Entry::decode(instance, stored, self.dialect);
-        Some(entry.value().cloned().unwrap_or_else(|| Value::from("no-op")))
+        Some(entry.reads())
     }
 
     /// What a safe read at the next instance reads: the last value that a user wrote.
@@ -110,16 +131,26 @@ impl History {
     pub fn learn(&mut self, instance: Instance, value: Value) -> (Entry, Verdict) {
         assert_eq!(instance.0, self.values.len() as u64 + 1, "instances are learned in order");
         let entry = Entry::decode(instance, &value, self.dialect);
-        self.values.push(value);
         let misplaced = matches!(&entry, Entry::Read { instance: valid_at, .. } if *valid_at != instance);
         let verdict = match entry.tagged() {
             _ if misplaced => Verdict::Misplaced,
             Some(tagged) => self.settle(tagged, instance),
             None => Verdict::New,
         };
+        let verdict = match &entry {
+            Entry::Group(_, new)
+                if verdict == Verdict::New && !self.membership.learn(instance, new, &value) =>
+            {
+                Verdict::Stale
+            }
+            _ => verdict,
+        };
+        self.values.push(value);
         match (&entry, verdict) {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
-            (_, Verdict::Settled | Verdict::Misplaced) => drop(self.void.insert(instance, None)),
+            (_, Verdict::Settled | Verdict::Misplaced | Verdict::Stale) => {
+                self.void.insert(instance, None);
+            }
             (Entry::Write(value) | Entry::Tagged(_, value), Verdict::New) => {
                 self.last_user = Some((instance, value.clone()));
             }
@@ -152,7 +183,7 @@ mod tests {
     }
 
     fn learned(values: &[Value]) -> History {
-        let mut history = History::new(Dialect::Extended);
+        let mut history = History::new(Dialect::Extended, 3);
         for (value, instance) in values.iter().zip(1..) {
             history.learn(Instance(instance), value.clone());
         }

@@ -4,7 +4,8 @@
 //! disk has forgotten its promises: it must never vote again under the same id. So a member votes
 //! for the first time only after [`enough_peers`] of the n-1 others have durably remembered its
 //! incarnation; any two such sets share a peer that has its disk while a minority lost theirs, and no
-//! peer remembers two incarnations for one id.
+//! peer remembers two incarnations for one id. Who joins later is named in the log with its incarnation,
+//! which is all the registration it needs.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub struct Identity {
     me: NodeId,
     boot: Boot,
     timing: Timing,
+    /// The size of the first group; 0 for a node that joins.
+    n: u16,
     /// Whether an earlier life of this directory has been registered.
     is_member: bool,
     remembers: BTreeMap<NodeId, Boot>,
@@ -40,12 +43,13 @@ enum Standing {
 impl Identity {
     /// A node that has not begun a life. Where `guarded` is false (a classic group cannot register) it
     /// may vote at once.
-    pub fn new(me: NodeId, timing: Timing, guarded: bool) -> Identity {
+    pub fn new(me: NodeId, n: u16, timing: Timing, guarded: bool) -> Identity {
         let standing = if guarded { Standing::Waiting } else { Standing::Votes };
         Identity {
             me,
             boot: Boot { incarnation: 0, start: 0, boot: 0 },
             timing,
+            n,
             is_member: false,
             remembers: BTreeMap::new(),
             registered_by: Votes::default(),
@@ -117,8 +121,13 @@ impl Identity {
         if incarnation == self.boot.incarnation && start < self.boot.start {
             return;
         }
-        self.standing = Standing::Barred;
         let what = match incarnation == self.boot.incarnation {
+            _ if incarnation == 0 => {
+                format!(
+                    "node {from} says that id {} was a member before, and ids are never used again",
+                    self.me
+                )
+            }
             true => format!(
                 "its disk is older than what node {from} remembers of it (start {start}, here {})",
                 self.boot.start
@@ -128,6 +137,38 @@ impl Identity {
                 self.boot.incarnation
             ),
         };
+        self.bar(what, out);
+    }
+
+    /// The log names this node as a member of the group in force, with an incarnation perhaps. A node that
+    /// joins may vote from here on.
+    pub fn on_listed(&mut self, listed: Option<u64>, out: &mut Outbox) {
+        let Some(listed) = listed.filter(|_| self.standing == Standing::Waiting) else { return };
+        if listed != self.boot.incarnation {
+            self.bar(
+                format!(
+                    "its disk is not the one that the log names (incarnation {listed}, here {})",
+                    self.boot.incarnation
+                ),
+                out,
+            );
+        } else if !self.is_member {
+            self.begin_to_vote(out);
+        }
+    }
+
+    fn begin_to_vote(&mut self, out: &mut Outbox) {
+        self.standing = Standing::Votes;
+        if !self.is_member {
+            self.is_member = true;
+            // Its own sync may come with the first vote: until then it claims nothing.
+            out.persist(Record::Member);
+        }
+        out.event(Event::MayVote);
+    }
+
+    fn bar(&mut self, what: String, out: &mut Outbox) {
+        self.standing = Standing::Barred;
         out.event(Event::MayNotVote(format!(
             "{what}. What the lost disk promised is not known here, so a vote could undo an agreement. \
              Bring the old directory back, or come back under a new id: upaxos-node --join -i NEW_ID"
@@ -141,13 +182,7 @@ impl Identity {
             return;
         }
         if self.is_registered(group, now.since(started_at)) {
-            self.standing = Standing::Votes;
-            if !self.is_member {
-                self.is_member = true;
-                // Its own sync may come with the first vote: until then it claims nothing.
-                out.persist(Record::Member);
-            }
-            out.event(Event::MayVote);
+            self.begin_to_vote(out);
         } else if now >= self.complain_at {
             if now > started_at {
                 let missing = |id: &&NodeId| **id != self.me && !self.registered_by.contains(**id);
@@ -157,18 +192,23 @@ impl Identity {
         }
     }
 
-    /// Whether to ask for registration with the next beat.
-    pub fn wants_registration(&self) -> bool {
-        self.standing == Standing::Waiting
+    /// Whether to ask for registration with the next beat: until it votes, and until enough remember it to
+    /// know an older disk from this one.
+    pub fn wants_registration(&self, group: &Group) -> bool {
+        let is_known = self.registered_by.len() + 1 >= group.quorum();
+        self.standing == Standing::Waiting || (self.standing == Standing::Votes && !is_known)
     }
 
     fn is_registered(&self, group: &Group, waited: Micros) -> bool {
+        if !self.is_member {
+            // Whoever came later never heard of it, and could not tell it from one that lost its disk.
+            let others = usize::from(self.n.saturating_sub(1));
+            let first = self.registered_by.iter().filter(|id| id.0 < self.n).count();
+            return self.me.0 < self.n && first >= enough_peers(others);
+        }
         let others = group.members.len().saturating_sub(1);
         if others == 0 || self.registered_by.len() >= others {
             return true;
-        }
-        if !self.is_member {
-            return self.registered_by.len() >= enough_peers(others);
         }
         // A member that comes back: a quorum with itself is enough, but all get the time to object.
         self.registered_by.len() + 1 >= group.quorum() && waited >= self.timing.timeout()

@@ -56,6 +56,8 @@ struct Preparing {
     /// How far this node had learned, and since when it has not got further.
     learned: Instance,
     stuck_since: Micros,
+    /// What began the epoch: it travels with the question, for those who have not learned it.
+    change: Option<(Instance, Value)>,
 }
 
 /// What one acceptor has promised: the ranges in which it accepted nothing, and what it did accept.
@@ -76,6 +78,10 @@ struct Leading {
     flights: BTreeMap<Instance, Flight>,
     tags: BTreeSet<Tag>,
     bytes: usize,
+    /// A change of the group that was written there: nothing is begun above it before it is learned.
+    fence: Option<Instance>,
+    /// What phase 1 found above a change that it found, too: to be written if that is void.
+    held: Vec<Value>,
 }
 
 /// A value that this leader has written, and that is not learned yet.
@@ -136,8 +142,17 @@ impl Leader {
 
     /// Begins phase 1 under a ballot of this node's own, for all instances after `learned`. The ballot is
     /// durable before anyone sees it: the own acceptor promises it in the same step.
-    pub fn start(&mut self, ballot: Ballot, learned: Instance, now: Micros, out: &mut Outbox) {
+    /// `change` is what began its epoch, and where.
+    pub fn start(
+        &mut self,
+        ballot: Ballot,
+        learned: Instance,
+        change: Option<(Instance, Value)>,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
         let first = learned.next();
+        tell_change(change.as_ref(), out);
         out.after_sync(Message::ProposeAll { first, ballot });
         let retry_after = self.retry_after();
         self.ballot = Some(ballot);
@@ -149,6 +164,7 @@ impl Leader {
             retry_after,
             learned,
             stuck_since: now,
+            change,
         });
     }
 
@@ -157,7 +173,10 @@ impl Leader {
         self.ballot = None;
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Leading(leading) => {
-                leading.flights.into_values().filter_map(|flight| flight.wanted).collect()
+                let held = leading.held.into_iter().filter_map(|value| {
+                    Wanted::of_lost(Entry::decode(Instance(0), &value, Dialect::Extended))
+                });
+                leading.flights.into_values().filter_map(|flight| flight.wanted).chain(held).collect()
             }
             _ => Vec::new(),
         }
@@ -230,6 +249,8 @@ impl Leader {
             flights: BTreeMap::new(),
             tags: BTreeSet::new(),
             bytes: 0,
+            fence: None,
+            held: Vec::new(),
         });
         Some(values)
     }
@@ -248,10 +269,47 @@ impl Leader {
     /// The next free instance, if there is room for a value of `bytes` under way.
     pub fn free_instance(&self, learned: Instance, bytes: usize) -> Option<Instance> {
         let Phase::Leading(leading) = &self.phase else { return None };
+        if leading.fence.is_some() && !mutant::is(Mutant::StartAboveChange) {
+            return None;
+        }
         let has_room = leading.flights.len() < MAX_FLIGHTS
             && (leading.bytes + bytes <= MAX_FLIGHT_BYTES || leading.flights.is_empty())
             && leading.next.0 <= learned.0 + WINDOW;
         has_room.then_some(leading.next)
+    }
+
+    /// Where this node writes next, if it leads.
+    pub fn next(&self) -> Option<Instance> {
+        let Phase::Leading(leading) = &self.phase else { return None };
+        Some(leading.next)
+    }
+
+    /// Where a change of the group is under way, if one is.
+    pub fn fence(&self) -> Option<Instance> {
+        let Phase::Leading(leading) = &self.phase else { return None };
+        leading.fence
+    }
+
+    /// A change of the group was written at `instance`.
+    pub fn set_fence(&mut self, instance: Instance) {
+        if let Phase::Leading(leading) = &mut self.phase {
+            leading.fence = Some(instance);
+        }
+    }
+
+    /// Keeps what phase 1 found above a change until that is learned.
+    pub fn hold(&mut self, values: Vec<Value>) {
+        if let Phase::Leading(leading) = &mut self.phase {
+            leading.held = values;
+        }
+    }
+
+    /// The change was void: hands back what has to be written after it.
+    pub fn take_held(&mut self) -> Vec<Value> {
+        match &mut self.phase {
+            Phase::Leading(leading) => std::mem::take(&mut leading.held),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether this very request is under way.
@@ -286,6 +344,7 @@ impl Leader {
     pub fn on_learned(&mut self, instance: Instance, now: Micros) -> Option<Flight> {
         let Phase::Leading(leading) = &mut self.phase else { return None };
         leading.next = leading.next.max(instance.next());
+        leading.fence.take_if(|fence| *fence <= instance);
         let flight = leading.flights.remove(&instance)?;
         leading.bytes -= flight.value.as_bytes().len();
         if let Some(tagged) = flight.wanted.as_ref().and_then(Wanted::tagged) {
@@ -307,6 +366,7 @@ impl Leader {
                 let first = preparing.first_uncovered();
                 preparing.retry_after = (preparing.retry_after * 2).min(RETRY_MAX);
                 preparing.retry_at = now + preparing.retry_after;
+                tell_change(preparing.change.as_ref(), out);
                 out.send(Message::ProposeAll { first, ballot });
             }
             Phase::Preparing(_) => {}
@@ -408,6 +468,12 @@ impl Preparing {
         let from = self.base.next().max(self.first);
         let owed = self.acceptors.values().filter_map(|coverage| coverage.first_uncovered(from));
         owed.min().unwrap_or(from)
+    }
+}
+
+fn tell_change(change: Option<&(Instance, Value)>, out: &mut Outbox) {
+    if let Some((instance, value)) = change {
+        out.send(Message::Written { instance: *instance, value: value.clone() });
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Learner {
 struct Tally {
     ballots: BTreeMap<Ballot, Count>,
     chosen: Option<Value>,
+    /// Whether it is chosen by the word of somebody who has learned all below it, not by votes counted here.
+    is_told: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -77,7 +79,8 @@ impl Learner {
         ballot: Ballot,
         value: Option<&Value>,
     ) {
-        if !group.members.contains(&from) || ballot.epoch != group.epoch {
+        let is_late = ballot.epoch < group.epoch && !mutant::is(Mutant::OldEpochVotes);
+        if !group.members.contains(&from) || is_late || ballot.epoch > group.epoch {
             return;
         }
         if let Some(value) = value {
@@ -102,14 +105,27 @@ impl Learner {
         let known = value.is_some();
         if let Some(value) = value {
             tally.chosen.get_or_insert(value);
+            tally.is_told = true;
         }
         known
+    }
+
+    /// Another group governs from here on: votes for what lies above were of another epoch, and chose nothing.
+    pub fn begin_epoch(&mut self) {
+        if mutant::is(Mutant::OldEpochVotes) {
+            return;
+        }
+        self.bytes = 0;
+        self.tallies.retain(|_, tally| tally.is_told);
+        self.tallies.values_mut().for_each(|tally| tally.ballots.clear());
     }
 
     /// A value is known to be chosen.
     pub fn on_written(&mut self, instance: Instance, value: Value) {
         if self.is_open(instance) {
-            self.tallies.entry(instance).or_default().chosen.get_or_insert(value);
+            let tally = self.tallies.entry(instance).or_default();
+            tally.chosen.get_or_insert(value);
+            tally.is_told = true;
         }
     }
 

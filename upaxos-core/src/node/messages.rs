@@ -6,6 +6,7 @@
 use super::requests::{About, Wanted};
 use super::{Node, learner};
 use crate::entry::{Entry, SAFE_READ};
+use crate::mutant::{self, Mutant};
 use crate::node::outbox::{Event, Outbox};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message, Request};
@@ -15,7 +16,7 @@ use crate::wire::{Beat, Boot, Message, Request};
 const MAX_ROUND_JUMP: u64 = 1 << 20;
 
 /// The ballot a message proposes or votes under, and whether only its owner may send it.
-fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
+pub(super) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
     match message {
         Message::Propose { ballot, .. }
         | Message::ProposeAll { ballot, .. }
@@ -37,14 +38,20 @@ impl Node {
         if from == self.id {
             self.on_own(&message, out);
         } else if !self.group.members.contains(&from) {
-            self.dropped.strangers += 1;
-        } else if self.is_plausible(from, &message, out) {
+            if self.classic.is_some() {
+                self.dropped.strangers += 1;
+            } else {
+                self.on_stranger(from, message, now, out);
+            }
+        } else if self.is_plausible(from, &message, now, out) {
             let is_new = self.classic.is_none() && self.election.on_heard(from, now);
             if is_new {
                 // Say so at once: a link counts when both ends report it.
                 self.beat_at = now;
             }
-            if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message)) {
+            if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message))
+                && ballot.epoch == self.group.epoch
+            {
                 self.observe(ballot, now, out);
             }
             self.on_message(from, message, now, out);
@@ -66,16 +73,22 @@ impl Node {
         }
     }
 
-    fn is_plausible(&mut self, from: NodeId, message: &Message, out: &mut Outbox) -> bool {
+    fn is_plausible(&mut self, from: NodeId, message: &Message, now: Micros, out: &mut Outbox) -> bool {
         match message {
             Message::Beat(Beat { n, boot, .. }) => self.admit(from, *n, *boot, out),
-            Message::Register { n, .. } if *n != self.n => self.mark_foreign(from, *n, out),
+            Message::Register { n, .. } if *n != self.n() => self.mark_foreign(from, *n, out),
             _ => {}
         }
         // Whoever has lost its disk may ask, and read; it must not vote.
         let is_question = match message {
-            Message::Register { n, .. } => *n == self.n,
-            message => matches!(message, Message::Gap { .. } | Message::AskMark { .. }),
+            Message::Register { n, .. } => *n == self.n(),
+            message => matches!(
+                message,
+                Message::Gap { .. }
+                    | Message::Join { .. }
+                    | Message::JoinFor { .. }
+                    | Message::AskMark { .. }
+            ),
         };
         if self.foreign.contains(&from) && !is_question {
             self.dropped.foreign += 1;
@@ -86,10 +99,17 @@ impl Node {
             self.dropped.not_owner += 1;
             return false;
         }
+        if ballot.epoch != self.group.epoch {
+            self.on_other_epoch(ballot.epoch, message, now);
+            let is_vote_question = matches!(message, Message::ProposeAll { .. } | Message::Write { .. });
+            let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly);
+            // A beat says more than its ballot.
+            return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
+        }
         let heard = self.election.ballot().max(self.acceptor.highest_promise());
+        let heard = heard.filter(|heard| heard.epoch == ballot.epoch);
         let highest_round = heard.map_or(0, |heard| self.numbering.round(heard));
-        let is_near = self.numbering.round(ballot) <= highest_round + MAX_ROUND_JUMP;
-        if !is_near || ballot.epoch != self.group.epoch {
+        if self.numbering.round(ballot) > highest_round + MAX_ROUND_JUMP {
             self.dropped.absurd += 1;
             return false;
         }
@@ -98,9 +118,9 @@ impl Node {
 
     /// Takes a member's lines or not, by what its beat says of itself.
     fn admit(&mut self, from: NodeId, n: u16, boot: Boot, out: &mut Outbox) {
-        if n != self.n {
+        if n != self.n() {
             self.mark_foreign(from, n, out);
-        } else if !self.identity.is_genuine(from, boot) {
+        } else if !self.is_genuine(from, boot) {
             self.foreign.insert(from);
             if self.warned_of_lost.insert(from) {
                 out.event(Event::Warning(format!(
@@ -114,21 +134,29 @@ impl Node {
         }
     }
 
+    /// Whether `boot` may speak for member `id`: the log names its incarnation, or this node remembers it.
+    fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
+        match self.history.membership().incarnation(id) {
+            Some(listed) => listed == boot.incarnation,
+            None => self.identity.is_genuine(id, boot),
+        }
+    }
+
     fn mark_foreign(&mut self, from: NodeId, n: u16, out: &mut Outbox) {
         if self.foreign.insert(from) {
             out.event(Event::Warning(format!(
                 "node {from} was started for a first group of {n}, this one for {}: its lines are ignored; \
                  start both with the same -n",
-                self.n
+                self.n()
             )));
         }
     }
 
-    fn on_message(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
+    pub(super) fn on_message(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
         match message {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
-                if self.classic.is_none() && self.identity.may_vote() {
+                if self.classic.is_none() && self.is_voter() {
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }
             }
@@ -143,10 +171,11 @@ impl Node {
                 let rank = self.rank();
                 self.repair.owe(first, last, rank, now);
             }
+            Message::Join { .. } | Message::JoinFor { .. } => {}
             Message::Beat(beat) => {
                 self.election.on_beat(from, beat, now);
             }
-            Message::Register { boot, .. } => self.identity.on_register(from, boot, out),
+            Message::Register { boot, .. } => self.on_register(from, boot, out),
             Message::Registered { node, boot } => self.identity.on_registered(from, node, boot),
             Message::Barred { node, boot, incarnation, start } => {
                 self.identity.on_barred(from, node, boot, (incarnation, start), out);
@@ -163,6 +192,16 @@ impl Node {
                 self.on_vote(from, message, now, out);
             }
             answer => self.on_answer(from, &answer, out),
+        }
+    }
+
+    /// `Register`: only the incarnation that the log names, if it names one, is remembered.
+    fn on_register(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+        match self.history.membership().incarnation(from) {
+            Some(listed) if listed != boot.incarnation => {
+                out.send(Message::Barred { node: from, boot: boot.boot, incarnation: listed, start: 0 });
+            }
+            _ => self.identity.on_register(from, boot, out),
         }
     }
 
@@ -235,7 +274,7 @@ impl Node {
             self.repair.owe(instance, instance, 0, now);
             return;
         }
-        if self.identity.may_vote() && self.is_near(instance) {
+        if self.is_voter() && self.is_near(instance) {
             self.acceptor.on_propose(instance, ballot, out);
         }
     }
@@ -268,7 +307,7 @@ impl Node {
         }
         self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), now);
         self.learner.on_write(&self.group, instance, ballot, &value);
-        if self.identity.may_vote() {
+        if self.is_voter() {
             self.acceptor.on_write(instance, ballot, &value, out);
         }
     }
@@ -318,7 +357,7 @@ impl Node {
         }
     }
 
-    fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
+    pub(super) fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
         if let Message::Ok { instance, value } = answer
             && self.classic.is_some()
             && self.history.reads(*instance).as_ref() != Some(value)
@@ -359,6 +398,7 @@ impl Node {
                 self.reads.on_answered(tag);
                 self.requests.on_answered(&About::Tag(tag));
             }
+            Message::Members { .. } => drop(self.requests.on_answered(&About::Members)),
             Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),
             _ => return,
         }
@@ -369,6 +409,8 @@ impl Node {
     pub(super) fn on_request(&mut self, request: Request, now: Micros, out: &mut Outbox) {
         let wanted = match request {
             Request::Quit => return out.event(Event::Quit),
+            Request::Members if self.classic.is_some() => return,
+            Request::Members => return self.on_members(now),
             Request::History(instance) => return self.on_history(instance, now),
             Request::Misplaced(instance, _) => {
                 let reason = format!(
@@ -387,6 +429,7 @@ impl Node {
             Request::Read => Wanted::Read,
             Request::Submit(tagged, value) => Wanted::Tagged(tagged, value),
             Request::TaggedRead(tagged) => Wanted::TaggedRead(tagged),
+            Request::Change(tagged, change) => Wanted::Change(tagged, change),
         };
         self.want(wanted, now, out);
     }
@@ -400,6 +443,9 @@ impl Node {
         if self.answer_if_done(&wanted, rank, now)
             || (wanted.tagged().is_some() && self.leader.is_under_way(&wanted))
         {
+            return;
+        }
+        if matches!(wanted, Wanted::Change(..)) && !self.on_change(&wanted, now, out) {
             return;
         }
         let refused = wanted.clone();

@@ -195,6 +195,18 @@ pub enum Event {
     MayVote,
     /// This node must not vote in this life, and how to come back.
     MayNotVote(String),
+    /// Another group governs from the next instance on.
+    Governs {
+        /// The instance that chose it: its epoch.
+        since: Instance,
+        /// Its members.
+        members: Vec<NodeId>,
+    },
+    /// This node is no member any more, and a quorum of the group that goes on knows it: it may end.
+    Left {
+        /// The instance that chose the group without it.
+        since: Instance,
+    },
     /// Something an operator should look at.
     Warning(String),
     /// Somebody asks all nodes to end.
@@ -230,6 +242,11 @@ impl fmt::Display for Event {
             }
             Event::MayVote => write!(f, "may vote: enough peers remember this node"),
             Event::MayNotVote(reason) => write!(f, "refuses to vote: {reason}"),
+            Event::Governs { since, members } => {
+                let members: Vec<_> = members.iter().map(NodeId::to_string).collect();
+                write!(f, "group {} governs from instance {} on", members.join(","), since.next())
+            }
+            Event::Left { since } => write!(f, "has left the group (instance {since}); it may be stopped"),
             Event::Warning(text) => f.write_str(text),
             Event::Quit => write!(f, "asked to quit"),
         }

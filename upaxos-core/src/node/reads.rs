@@ -312,9 +312,10 @@ impl Node {
     pub(super) fn on_ask_mark(&mut self, epoch: Epoch, nonce: u64, now: Micros, out: &mut Outbox) {
         if epoch < self.group.epoch {
             self.beat_at = now;
-        } else if epoch == self.group.epoch
-            && let Some(mark) = self.mark()
-        {
+        } else if epoch > self.group.epoch {
+            // That epoch was begun by a change that is chosen there: to be learned.
+            self.claimed = self.claimed.max(Instance(epoch.0));
+        } else if let Some(mark) = self.mark() {
             out.send(Message::Mark { epoch, nonce, mark });
         }
     }
@@ -322,8 +323,7 @@ impl Node {
     /// How far values may have been chosen with this node's vote. Who may not vote has forgotten, perhaps,
     /// what it voted for.
     fn mark(&self) -> Option<Instance> {
-        let may_mark =
-            self.classic.is_none() && self.identity.may_vote() && self.group.members.contains(&self.id);
+        let may_mark = self.classic.is_none() && self.is_voter();
         let accepted = self.acceptor.highest_accepted().filter(|_| !mutant::is(Mutant::MarkLearnedOnly));
         may_mark.then(|| accepted.unwrap_or_default().max(self.learner.learned()))
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::acceptor::Acceptor;
+use super::changes::Changes;
 use super::classic::Classic;
 use super::election::Election;
 use super::history::History;
@@ -17,7 +18,7 @@ use super::requests::Requests;
 use super::{Config, Dropped, Node};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Group, Instance, MAX_NUMBER, Micros, Numbering, Value};
+use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
 use crate::wire::{Boot, Dialect, Stance};
 
 /// Why a log cannot be taken up.
@@ -52,9 +53,9 @@ impl Recovery {
         let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
         Recovery {
             acceptor: Acceptor::new(classic),
-            history: History::new(dialect),
+            history: History::new(dialect, config.n),
             learned: Instance(0),
-            identity: Identity::new(config.id, config.timing, !classic),
+            identity: Identity::new(config.id, config.n, config.timing, !classic),
             starts: 0,
             config,
         }
@@ -67,6 +68,7 @@ impl Recovery {
     pub fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
         self.acceptor.recover(record);
         self.identity.recover(record);
+        self.history.recover(record);
         match record {
             Record::Start { start, .. } => self.starts = self.starts.max(*start),
             Record::Chosen { first, last, .. } => {
@@ -88,10 +90,10 @@ impl Recovery {
         if mutant::is(Mutant::ForgetTags) {
             history.forget_tags();
         }
-        let Config { id, n, classic, fast_read, timing } = config;
+        let Config { id, n, classic, fast_read, timing, joins } = config;
         let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
         identity.begin(Boot { incarnation, start: starts + 1, boot });
-        let group = Group::first(n);
+        let group = history.membership().group().clone();
         let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
         // What an earlier life accepted may have been chosen since: nobody else will say so.
         let used = acceptor.last_accepted().unwrap_or_default();
@@ -99,7 +101,9 @@ impl Recovery {
         learner.recover(learned);
         Node {
             id,
-            n,
+            joins,
+            changes: Changes::default(),
+            old_group: None,
             dialect: if classic { Dialect::Classic } else { Dialect::Extended },
             numbering,
             timing,

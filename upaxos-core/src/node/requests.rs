@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Timing;
 use super::outbox::Outbox;
 use crate::entry::Entry;
-use crate::types::{Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
+use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
 /// How many requests may wait, and how many bytes of values.
@@ -38,6 +38,8 @@ pub enum Wanted {
     Tagged(Tagged, Value),
     /// `Read C Q F`.
     TaggedRead(Tagged),
+    /// `leave T`, `replace T U`, tagged or not.
+    Change(Option<Tagged>, Change),
 }
 
 impl Wanted {
@@ -45,6 +47,7 @@ impl Wanted {
     pub fn tagged(&self) -> Option<Tagged> {
         match self {
             Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) => Some(*tagged),
+            Wanted::Change(tagged, _) => *tagged,
             _ => None,
         }
     }
@@ -72,12 +75,26 @@ impl Wanted {
     }
 
     /// The entry that carries it out at `instance`; `safe_read` is what a safe read reads there.
+    ///
+    /// # Panics
+    /// Of a change of the group, which only a leader can put into words.
     pub fn entry(&self, instance: Instance, safe_read: impl FnOnce() -> Value) -> Entry {
         match self {
             Wanted::Write(value) => Entry::Write(value.clone()),
             Wanted::Tagged(tagged, value) => Entry::Tagged(*tagged, value.clone()),
             Wanted::Read => Entry::Read { instance, tagged: None, value: safe_read() },
             Wanted::TaggedRead(tagged) => Entry::Read { instance, tagged: Some(*tagged), value: safe_read() },
+            Wanted::Change(..) => panic!("a change of the group is put into words by its leader"),
+        }
+    }
+
+    /// The request that an entry carries out, if somebody may still want it elsewhere: a value, but no safe
+    /// read, which is void elsewhere, and no change of the group, which would be stale.
+    pub fn of_lost(entry: Entry) -> Option<Wanted> {
+        match entry {
+            Entry::Write(value) => Some(Wanted::Write(value)),
+            Entry::Tagged(tagged, value) => Some(Wanted::Tagged(tagged, value)),
+            Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
         }
     }
 }
@@ -100,6 +117,7 @@ enum Key {
     Tag(Tag),
     Write(Value),
     Read,
+    Change(Change),
 }
 
 impl Key {
@@ -107,6 +125,7 @@ impl Key {
         match (wanted, wanted.tagged()) {
             (_, Some(tagged)) => Key::Tag(tagged.tag),
             (Wanted::Write(value), None) => Key::Write(value.clone()),
+            (Wanted::Change(_, change), None) => Key::Change(*change),
             _ => Key::Read,
         }
     }
@@ -127,6 +146,8 @@ impl Key {
 pub enum About {
     /// An instance: `OK`, `NotYet`.
     Instance(Instance),
+    /// Who governs: `Members`.
+    Members,
     /// A tagged request: `Done`, `Answer`, `Refused`.
     Tag(Tag),
     /// An untagged request that was refused.
@@ -305,5 +326,6 @@ fn relay(wanted: &Wanted, out: &mut Outbox) {
         Wanted::Read => out.send(Message::Relay { value: None }),
         Wanted::Tagged(tagged, value) => out.send_line(Line::Client(Request::Submit(tagged, value))),
         Wanted::TaggedRead(tagged) => out.send_line(Line::Client(Request::TaggedRead(tagged))),
+        Wanted::Change(tagged, change) => out.send_line(Line::Client(Request::Change(tagged, change))),
     }
 }

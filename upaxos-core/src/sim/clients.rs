@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::chance::Chance;
 use super::judges::Judges;
 use super::network::Datagram;
-use crate::types::{Instance, Micros, Tag, Tagged, Value};
+use crate::types::{Change, Instance, Micros, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Packer, Request};
 
 /// How many requests a client has open at once.
@@ -18,6 +18,9 @@ const OPEN: usize = 4;
 /// The tagging clients' names, and that of who does not tag.
 const NAMES: [u64; 3] = [7, 8, 9];
 const UNTAGGED: usize = NAMES.len();
+
+/// The name under which an operator changes the group.
+pub const OPERATOR: u64 = 6;
 
 /// How many clients there are.
 pub const COUNT: usize = NAMES.len() + 1;
@@ -37,6 +40,8 @@ struct Open {
 pub struct Clients {
     chance: Chance,
     open: [BTreeMap<u64, Open>; NAMES.len()],
+    /// The changes that the operator asks for, and when to ask again.
+    changes: BTreeMap<u64, (Change, Micros)>,
     count: u64,
     /// Whether they ask anything new.
     asks: bool,
@@ -47,7 +52,8 @@ pub struct Clients {
 impl Clients {
     /// Clients that think for up to `think` between two requests.
     pub fn new(chance: Chance, think: Micros, dialect: Dialect) -> Clients {
-        Clients { chance, open: Default::default(), count: 0, asks: true, think, dialect }
+        let (open, changes) = Default::default();
+        Clients { chance, open, changes, count: 0, asks: true, think, dialect }
     }
 
     /// From now on they ask something new, or not.
@@ -57,12 +63,19 @@ impl Clients {
 
     /// Whether nobody waits for an answer.
     pub fn is_content(&self) -> bool {
-        self.open.iter().all(BTreeMap::is_empty)
+        self.open.iter().all(BTreeMap::is_empty) && self.changes.is_empty()
     }
 
     /// How many requests are open.
     pub fn open(&self) -> usize {
-        self.open.iter().map(BTreeMap::len).sum()
+        self.open.iter().map(BTreeMap::len).sum::<usize>() + self.changes.len()
+    }
+
+    /// The operator asks for a change of the group, until it is answered.
+    pub fn ask_for(&mut self, change: Change, now: Micros, judges: &mut Judges) {
+        self.count += 1;
+        self.changes.insert(self.count, (change, now));
+        judges.on_change_asked(self.count);
     }
 
     /// Client `at` does something: returns what it sends, and when it wants to go on.
@@ -75,6 +88,7 @@ impl Clients {
             if self.asks || self.dialect == Dialect::Classic {
                 packer.push(&Line::Client(self.untagged(judges)));
             }
+            self.send_changes(now, &mut packer);
         } else {
             self.give_up(at, now, judges);
             if self.asks && self.open[at].len() < OPEN {
@@ -110,6 +124,15 @@ impl Clients {
 
     fn hear_line(&mut self, message: &Message, judges: &mut Judges) -> Result<(), (super::Rule, String)> {
         match message {
+            Message::Refused { client: OPERATOR, seq, .. } => {
+                self.changes.remove(seq);
+                Ok(())
+            }
+            Message::Done { first, client: OPERATOR, seq, .. } => {
+                self.changes.remove(seq);
+                judges.calls().on_change_done(*first);
+                Ok(())
+            }
             Message::Done { first, last, client, seq } => {
                 for (instance, seq) in (first.0..=last.0).zip(*seq..) {
                     self.on_done(Tag { client: *client, seq }, Instance(instance), judges)?;
@@ -152,6 +175,15 @@ impl Clients {
     fn settle(&mut self, tag: Tag) {
         if let Some(at) = NAMES.iter().position(|name| *name == tag.client) {
             self.open[at].remove(&tag.seq);
+        }
+    }
+
+    fn send_changes(&mut self, now: Micros, packer: &mut Packer) {
+        for (seq, (change, retry_at)) in self.changes.iter_mut().filter(|(_, (_, at))| *at <= now) {
+            *retry_at = now + Micros::from_millis(self.chance.between(100, 400));
+            // The floor stays where it is: the judges need not know of floors.
+            let tagged = Tagged { tag: Tag { client: OPERATOR, seq: *seq }, floor: 1 };
+            packer.push(&Line::Client(Request::Change(Some(tagged), *change)));
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod calls;
 mod disks;
+mod groups;
 mod rule;
 mod wire;
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use calls::Calls;
 use disks::Disk;
+use groups::Groups;
 pub use rule::{Rule, Violation};
 
 use crate::entry::Entry;
@@ -23,7 +25,7 @@ use crate::wire::Dialect;
 /// The judges of one run.
 #[derive(Debug)]
 pub struct Judges {
-    quorum: usize,
+    groups: Groups,
     dialect: Dialect,
     numbering: Numbering,
     disks: Vec<Disk>,
@@ -41,15 +43,15 @@ pub struct Judges {
 }
 
 impl Judges {
-    /// The judges of a group of `n`.
-    pub fn new(n: u16, dialect: Dialect) -> Judges {
-        let disks = vec![Disk::default(); usize::from(n)];
+    /// The judges of a first group of `n`, and of so many nodes that may join it.
+    pub fn new(n: u16, joiners: u16, dialect: Dialect) -> Judges {
+        let disks = vec![Disk::default(); usize::from(n + joiners)];
         let numbering = match dialect {
             Dialect::Extended => Numbering::Standard,
             Dialect::Classic => Numbering::Classic(n),
         };
         Judges {
-            quorum: usize::from(n) / 2 + 1,
+            groups: Groups::new(n),
             dialect,
             numbering,
             disks,
@@ -103,10 +105,11 @@ impl Judges {
         }
     }
 
-    /// The run is over, the group has settled: so far has every member learned, and nothing is open.
-    pub fn finish(&mut self, learned: &[Instance]) {
+    /// The run is over, the group has settled: so far has every node learned that still runs, and nothing is
+    /// open.
+    pub fn finish(&mut self, learned: &[(u16, Instance)]) {
         let acknowledged = self.calls.acknowledged();
-        for (id, learned) in learned.iter().enumerate() {
+        for (id, learned) in learned {
             if *learned < acknowledged {
                 let got = format!("{id} has learned up to {learned}, acknowledged is {acknowledged}");
                 self.fail(Rule::Durability, got);
@@ -116,6 +119,7 @@ impl Judges {
             self.fail(rule, got);
         }
     }
+
     /// What a promise is kept under: a classic group has one for each instance, others one for all.
     fn slot(&self, instance: Instance) -> Instance {
         if self.dialect == Dialect::Classic { instance } else { Instance(0) }
@@ -140,7 +144,7 @@ impl Judges {
                 self.chosen.insert(instance, value.clone());
                 let entry = Entry::decode(instance, value, self.dialect);
                 self.calls.on_chosen(instance, &entry);
-                if !self.calls.asked_for(&entry) {
+                if !self.is_wanted(&entry) {
                     self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
                 }
             }

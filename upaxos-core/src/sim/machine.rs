@@ -51,6 +51,19 @@ pub enum Stage {
     Synced,
 }
 
+/// What a node is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is a member of the first group.
+    Member,
+    /// It will join one day, perhaps.
+    Spare,
+    /// It joins, in the place of that one.
+    Joins(Option<u16>),
+    /// It has left the group, and ended for good.
+    Gone,
+}
+
 /// A machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -64,6 +77,8 @@ pub struct Machine {
     pub life: u64,
     /// How often its disk was lost.
     pub wipes: u64,
+    /// What its node is started for.
+    pub role: Role,
     /// When its node runs next, unless something comes in before.
     pub wake_at: Micros,
     /// It stands still until then.
@@ -92,6 +107,7 @@ impl Machine {
             queue: VecDeque::new(),
             life: 0,
             wipes: 0,
+            role: Role::Member,
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
             crash_after: None,

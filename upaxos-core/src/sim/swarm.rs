@@ -32,11 +32,13 @@ pub enum Class {
     Pause,
     Skew,
     Wipe,
+    Join,
+    Leave,
 }
 
 impl Class {
     /// All of them, with the names that the command line uses.
-    pub const ALL: [(Class, &'static str); 13] = [
+    pub const ALL: [(Class, &'static str); 15] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
         (Class::Replay, "replay"),
@@ -50,6 +52,8 @@ impl Class {
         (Class::Pause, "pause"),
         (Class::Skew, "skew"),
         (Class::Wipe, "wipe"),
+        (Class::Join, "join"),
+        (Class::Leave, "leave"),
     ];
 
     /// The class of that name.
@@ -104,8 +108,10 @@ pub struct Plan {
     pub seed: u64,
     /// What the run looks for.
     pub kind: Kind,
-    /// How many nodes.
+    /// How many nodes the first group has.
     pub n: u16,
+    /// How many more may join it.
+    pub joiners: u16,
     /// How long nothing happens at first.
     pub peace: Micros,
     /// How long things go wrong.
@@ -188,7 +194,13 @@ impl fmt::Display for Plan {
             writeln!(f, "  clocks off by {:?} per million", self.skew)?;
         }
         if self.fast_read.contains(&true) {
-            let ids = (0..self.n).filter(|id| self.fast_read[usize::from(*id)]).collect::<Vec<_>>();
+            let ids = self
+                .fast_read
+                .iter()
+                .zip(0u16..)
+                .filter(|(is_fast, _)| **is_fast)
+                .map(|(_, id)| id)
+                .collect::<Vec<_>>();
             writeln!(f, "  untagged reads are fast at {ids:?}")?;
         }
         for Planned { number, at, fault } in &self.faults {

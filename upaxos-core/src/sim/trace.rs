@@ -40,6 +40,10 @@ pub struct Seen {
     pub wipes: u64,
     pub refusals: u64,
     pub fast_reads: u64,
+    pub joins: u64,
+    pub leaves: u64,
+    pub changes: u64,
+    pub dead: u64,
 }
 
 impl Seen {
@@ -64,5 +68,9 @@ impl AddAssign for Seen {
         self.wipes += more.wipes;
         self.refusals += more.refusals;
         self.fast_reads += more.fast_reads;
+        self.joins += more.joins;
+        self.leaves += more.leaves;
+        self.changes += more.changes;
+        self.dead += more.dead;
     }
 }

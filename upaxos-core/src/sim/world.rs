@@ -17,7 +17,7 @@ use std::rc::Rc;
 use super::chance::{Chance, Stream};
 use super::clients::{self, Clients};
 use super::judges::Judges;
-use super::machine::{Machine, State};
+use super::machine::{Machine, Role, State};
 use super::network::{Datagram, Delivery, Network};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
@@ -57,15 +57,22 @@ impl World {
     /// A world in which nothing has happened yet.
     pub fn new(plan: Plan) -> World {
         let chance = |stream| Chance::new(plan.seed, stream);
-        let machine = |id: u16| Machine::new(incarnation(id, 0), plan.skew[usize::from(id)]);
+        let all = plan.n + plan.joiners;
+        let machine = |id: u16| {
+            let mut machine = Machine::new(incarnation(id, 0), plan.skew[usize::from(id)]);
+            if id >= plan.n {
+                machine.role = Role::Spare;
+            }
+            machine
+        };
         let mut world = World {
             now: Micros(0),
             ahead: BinaryHeap::new(),
             count: 0,
-            machines: (0..plan.n).map(machine).collect(),
-            network: Network::new(plan.n, plan.dialect(), chance(Stream::Network)),
+            machines: (0..all).map(machine).collect(),
+            network: Network::new(all, plan.dialect(), chance(Stream::Network)),
             clients: Clients::new(chance(Stream::Workload), plan.think, plan.dialect()),
-            judges: Judges::new(plan.n, plan.dialect()),
+            judges: Judges::new(plan.n, plan.joiners, plan.dialect()),
             trace: Trace::default(),
             seen: Seen::default(),
             disk_chance: chance(Stream::Disk),
@@ -73,7 +80,7 @@ impl World {
             is_chaotic: false,
             cut: 0,
             topology: None,
-            gaps: vec![None; usize::from(plan.n)],
+            gaps: vec![None; usize::from(all)],
             deliveries: Vec::new(),
             tail: VecDeque::new(),
             plan,
@@ -123,6 +130,11 @@ impl World {
         false
     }
 
+    /// How many nodes there are, spare ones included; the number that stands for the clients.
+    fn nodes(&self) -> u16 {
+        self.machines.len() as u16
+    }
+
     fn at(&mut self, at: Micros, next: Next) {
         self.count += 1;
         self.ahead.push(Reverse(Scheduled(at, self.count, next)));
@@ -142,6 +154,7 @@ impl World {
                 self.topology = None;
             }
             Next::Join(_) => {}
+            Next::Retire(id, life) => self.retire(id, life),
             Next::Isolate(id, isolated) => self.network.isolate(id, isolated && self.is_chaotic),
         }
     }
@@ -149,7 +162,7 @@ impl World {
     fn client(&mut self, client: usize) {
         let (said, next) = self.clients.turn(client, self.now, &mut self.judges);
         for datagram in said {
-            self.send(self.plan.n, datagram);
+            self.send(self.nodes(), datagram);
         }
         self.at(next, Next::Client(client));
     }

@@ -1,7 +1,7 @@
 //! Bytes to [`Line`]s. Never panics, never allocates more than the values it returns.
 
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
-use crate::types::{Ballot, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
+use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
 /// Why a line was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +160,17 @@ fn parse_fields(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
     match fields.next() {
         b"quit" | b"exit" | b"bye" if fields.rest.is_none() => Ok(Line::Client(Request::Quit)),
         b"Request" => request(&mut fields).map(Line::Client),
+        b"members" if fields.rest.is_none() => Ok(Line::Client(Request::Members)),
+        verb @ (b"leave" | b"replace") => {
+            let change = change(verb, &mut fields)?;
+            Ok(Line::Client(Request::Change(None, change)))
+        }
+        b"Change" => {
+            let tagged = fields.tagged()?;
+            let verb = fields.next();
+            let change = change(verb, &mut fields)?;
+            Ok(Line::Client(Request::Change(Some(tagged), change)))
+        }
         b"Submit" => {
             let tagged = fields.tagged()?;
             Ok(Line::Client(Request::Submit(tagged, fields.value("Submit")?)))
@@ -191,6 +202,17 @@ fn request(fields: &mut Fields) -> Result<Request, ParseError> {
         (instance, None) => Request::History(instance),
         (instance, Some(value)) => Request::Misplaced(instance, value),
     })
+}
+
+fn change(verb: &[u8], f: &mut Fields) -> Result<Change, ParseError> {
+    let act = match verb {
+        b"leave" => Act::Leave(f.id("node")?),
+        b"replace" => Act::Replace(f.id("node")?, f.id("new node")?),
+        unknown => return Err(ParseError::UnknownVerb(excerpt(unknown))),
+    };
+    let is_forced = f.rest == Some(b"force");
+    let change = Change { act, is_forced };
+    if is_forced { Ok(change) } else { f.end(change) }
 }
 
 /// What classic nodes say to each other. Whatever else is on the wire is not meant for them.
@@ -239,6 +261,11 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             Message::Mark { epoch: f.epoch()?, nonce: f.number("nonce", MAX_NUMBER)?, mark: f.prefix()? }
         }
         b"Join" => Message::Join { learned: f.prefix()? },
+        b"JoinFor" => Message::JoinFor { learned: f.prefix()?, replaces: f.id("node")? },
+        b"Members" => {
+            let epoch = Epoch(f.number("epoch", MAX_NUMBER)?);
+            Message::Members { epoch, learned: f.prefix()?, members: f.ids()? }
+        }
         b"OK" => return Ok(Message::Ok { instance: f.instance()?, value: f.value("OK")? }),
         b"Done" => {
             let (first, last) = f.range()?;
@@ -310,11 +337,7 @@ fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
     let word = f.next();
     let stance = Stance::ALL.iter().find(|(_, known)| known.as_bytes() == word);
     let stance = stance.ok_or_else(|| ParseError::UnknownVerb(excerpt(word)))?.0;
-    let heard = match f.next() {
-        b"-" => Vec::new(),
-        ids => ids.split(|b| *b == b',').map(|id| node_id("heard node", id)).collect::<Result<_, _>>()?,
-    };
-    Ok(Beat { n, boot, ballot, learned, stance, heard })
+    Ok(Beat { n, boot, ballot, learned, stance, heard: f.ids()? })
 }
 
 /// What is left of a line: `None` after the last field, so that an absent last field and an empty
@@ -374,6 +397,11 @@ impl<'a> Fields<'a> {
         self.number("epoch", MAX_NUMBER).map(Epoch)
     }
 
+    /// Comma-separated ids; `-` for none.
+    fn ids(&mut self) -> Result<Vec<NodeId>, ParseError> {
+        ids(self.next())
+    }
+
     fn seq(&mut self) -> Result<u64, ParseError> {
         self.number("sequence number", MAX_NUMBER)
     }
@@ -408,6 +436,14 @@ fn instance(text: &[u8]) -> Result<Instance, ParseError> {
 fn node_id(field: &'static str, text: &[u8]) -> Result<NodeId, ParseError> {
     let id = decimal(text, u64::from(u16::MAX)).ok_or_else(|| bad_number(field, text))?;
     Ok(NodeId(id as u16))
+}
+
+/// Comma-separated ids; `-` for none.
+pub(crate) fn ids(text: &[u8]) -> Result<Vec<NodeId>, ParseError> {
+    match text {
+        b"-" => Ok(Vec::new()),
+        ids => ids.split(|b| *b == b',').map(|id| node_id("node in a list", id)).collect(),
+    }
 }
 
 /// A ballot as it stands on the wire and in the log: `P` or `E:P`.

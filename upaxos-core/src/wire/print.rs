@@ -51,6 +51,11 @@ impl Print<'_> {
             Request::Submit(tagged, value) => self.word("Submit").tagged(tagged).value(value),
             Request::TaggedRead(tagged) => self.word("Read").tagged(tagged).done(),
             Request::FastRead(tagged) => self.word("FastRead").tagged(tagged).done(),
+            Request::Members => self.out.extend_from_slice(b"members"),
+            Request::Change(None, change) => self.out.extend_from_slice(change.to_string().as_bytes()),
+            Request::Change(Some(tagged), change) => {
+                self.word("Change").tagged(tagged).text(&change.to_string()).done();
+            }
             Request::Quit => self.out.extend_from_slice(b"quit"),
         }
     }
@@ -98,6 +103,9 @@ impl Print<'_> {
                 self.verb("Mark").number(epoch.0).number(*nonce).instance(*mark).done()
             }
             M::Join { learned } => self.verb("Join").instance(*learned).done(),
+            M::JoinFor { learned, replaces } => {
+                self.verb("JoinFor").instance(*learned).number(u64::from(replaces.0)).done()
+            }
             other => self.answer(other),
         }
     }
@@ -119,6 +127,9 @@ impl Print<'_> {
                 .number(*client)
                 .number(*seq)
                 .value(value),
+            M::Members { epoch, learned, members } => {
+                self.verb("Members").number(epoch.0).instance(*learned).ids(members)
+            }
             M::NotYet { instance, learned } => {
                 self.verb("NotYet").instance(*instance).instance(*learned).done()
             }
@@ -190,17 +201,8 @@ impl Print<'_> {
         self.number(boot.incarnation).number(boot.start).number(boot.boot)
     }
 
-    fn ids(&mut self, ids: &[NodeId]) {
-        self.out.push(b' ');
-        for (place, id) in ids.iter().enumerate() {
-            if place > 0 {
-                self.out.push(b',');
-            }
-            decimal(self.out, u64::from(id.0));
-        }
-        if ids.is_empty() {
-            self.out.push(b'-');
-        }
+    fn ids(&mut self, list: &[NodeId]) {
+        ids(self.out, list);
     }
 
     fn value(&mut self, value: &Value) {
@@ -217,6 +219,20 @@ impl Print<'_> {
     }
 
     fn done(&mut self) {}
+}
+
+/// Appends a blank and comma-separated ids; `-` for none.
+pub(crate) fn ids(out: &mut Vec<u8>, ids: &[NodeId]) {
+    out.push(b' ');
+    for (place, id) in ids.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        decimal(out, u64::from(id.0));
+    }
+    if ids.is_empty() {
+        out.push(b'-');
+    }
 }
 
 /// Appends a ballot as it stands on the wire and in the log.

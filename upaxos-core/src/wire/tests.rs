@@ -186,6 +186,9 @@ fn any_paxos_message() -> impl Strategy<Value = Message> {
             nonce,
             mark: Instance(mark)
         }),
+        (any_instance(), any::<u16>()).prop_map(|(learned, id)| M::JoinFor { learned, replaces: NodeId(id) }),
+        (any_instance(), any_instance(), prop::collection::vec(any::<u16>().prop_map(NodeId), 0..5))
+            .prop_map(|(epoch, learned, members)| M::Members { epoch: Epoch(epoch.0), learned, members }),
     ]
 }
 

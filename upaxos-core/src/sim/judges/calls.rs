@@ -125,6 +125,11 @@ impl Calls {
         self.fast_reads.len()
     }
 
+    /// The operator is told where a change of the group stands.
+    pub fn on_change_done(&mut self, instance: Instance) {
+        self.acknowledged = self.acknowledged.max(instance);
+    }
+
     /// A client is told what an instance reads.
     ///
     /// # Errors
@@ -159,6 +164,7 @@ impl Calls {
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Noop | Entry::Read { tagged: None, .. } => true,
+            Entry::Group(..) => false,
             Entry::Write(value) => self.untagged.contains_key(value),
             Entry::Tagged(tagged, value) => {
                 self.tagged.get(&tagged.tag).is_some_and(|call| call.value.as_ref() == Some(value))

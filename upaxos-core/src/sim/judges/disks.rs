@@ -71,9 +71,7 @@ impl Judges {
                 self.on_value(*instance, *ballot, value);
                 let voters = self.accepts.entry((*instance, *ballot)).or_default();
                 voters.insert(id);
-                if voters.len() >= self.quorum {
-                    self.on_chosen(*instance, value);
-                }
+                self.on_accepted(*instance, *ballot, value);
             }
             Record::Chosen { last, .. } => disk.learned = *last,
             Record::Learn { instance, .. } => disk.learned = *instance,

@@ -15,6 +15,7 @@ pub enum Rule {
     Validity,
     Integrity,
     LostDiskNeverVotes,
+    EpochIsLearned,
     RealTimeOrder,
     ReadsSeeWrites,
     ReadsAreFresh,
@@ -44,6 +45,9 @@ impl Rule {
             Rule::Validity => "what is chosen was asked for by a client, or is a mark of our own",
             Rule::Integrity => "what a node claims to be chosen was accepted by a quorum in one ballot",
             Rule::LostDiskNeverVotes => "who has lost its disk never votes again under its id",
+            Rule::EpochIsLearned => {
+                "who votes in an epoch is a member there, and has durably learned the change that began it"
+            }
             Rule::RealTimeOrder => "what was asked after an answer stands above the instance answered",
             Rule::ReadsSeeWrites => "a read reads the last user value at or below where it stands",
             Rule::ReadsAreFresh => {

@@ -9,7 +9,7 @@ use crate::wire::{self, Dialect, Line};
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3, Dialect::Extended);
+    let mut judges = Judges::new(3, 2, Dialect::Extended);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }
@@ -75,7 +75,8 @@ impl Court {
     }
 
     fn ends(mut self, learned: [u64; 3]) -> Court {
-        self.0.finish(&learned.map(Instance));
+        let learned: Vec<_> = (0..).zip(learned.map(Instance)).collect();
+        self.0.finish(&learned);
         self
     }
 
@@ -167,7 +168,7 @@ fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
 
 #[test]
 fn a_classic_promise_is_kept_instance_by_instance() {
-    let court = || Court(Judges::new(3, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
+    let court = || Court(Judges::new(3, 0, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
     court().disk(0, "promise 2 3").says("0 Promise 2 3").breaks_nothing();
     court().says("0 Promise 2 3").breaks(Rule::DurableBeforeSaid);
     court().says_in_life(2, "0 Promise 1 4").breaks(Rule::PromisesNeverRegress);
@@ -232,7 +233,7 @@ fn a_fast_read_is_no_older_than_what_was_chosen_before_and_reads_the_last_value(
     let told = || asked().told_value(2, 7, 5, "d");
     told().calls(3, None).told_value(3, 6, 5, "d").breaks(Rule::ReadsAreFresh);
     told().calls(3, Some("e")).told(3, 7).breaks(Rule::RealTimeOrder);
-    court().chosen(3, "a").calls(2, None).told_value(2, 2, 0, "").breaks(Rule::ReadsAreFresh);
+    court().chosen(1, "a").calls(2, None).told_value(2, 0, 0, "").breaks(Rule::ReadsAreFresh);
     let log = || court().reads(1, "a").reads(2, "safe read a").calls(2, None);
     log().told_value(2, 2, 1, "a").ends([2, 2, 2]).breaks_nothing();
     log().told_value(2, 0, 0, "").ends([2, 2, 2]).breaks_nothing();
@@ -245,7 +246,8 @@ fn a_mark_that_hides_a_vote_is_noticed() {
     let voted = || court().disk(0, "accept 3 0 a");
     voted().says("0 Mark 0 9 3").breaks_nothing();
     voted().says("0 Mark 0 9 2").breaks(Rule::MarkTellsAll);
-    voted().chosen(4, "b").disk(0, "learn 4 b").says("0 Mark 0 9 3").breaks(Rule::MarkTellsAll);
+    let learned = court().chosen(1, "a").disk(2, "learn 1 a");
+    learned.says("2 Mark 0 9 0").breaks(Rule::MarkTellsAll);
     let mut wiped = voted();
     wiped.0.on_wiped(0);
     wiped.says("0 Mark 0 9 3").breaks(Rule::LostDiskNeverVotes);

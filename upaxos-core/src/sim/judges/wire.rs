@@ -16,6 +16,7 @@ impl Judges {
             Message::Propose { instance, ballot } => self.on_propose(id, life, *instance, *ballot, line),
             Message::Write { instance, ballot, value } => {
                 self.must_own_durably(id, *instance, *ballot, line);
+                self.must_belong(id, *ballot, line);
                 self.on_value(*instance, *ballot, value);
             }
             Message::Promise { instance, ballot, accepted } => {
@@ -60,6 +61,7 @@ impl Judges {
     /// A ballot is asked about in one life of its owner only.
     fn on_propose(&mut self, id: u16, life: u64, instance: Instance, ballot: Ballot, line: &Line) {
         self.must_own_durably(id, instance, ballot, line);
+        self.must_belong(id, ballot, line);
         let first = *self.proposed.entry((instance, ballot)).or_insert(life);
         if first != life {
             self.fail(Rule::OwnBallot, format!("{id} says {line} in life {life}, first in {first}"));
@@ -143,6 +145,8 @@ impl Judges {
         let disk = &mut self.disks[usize::from(id)];
         let (voted, promised) = (disk.voted.get(&slot).copied(), disk.promised.get(&slot).copied());
         disk.voted.insert(slot, voted.map_or(ballot, |voted| voted.max(ballot)));
+        self.must_belong(id, ballot, line);
+        let disk = &self.disks[usize::from(id)];
         if disk.is_lost {
             self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
         } else if promised < Some(ballot) {

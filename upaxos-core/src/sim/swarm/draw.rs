@@ -20,7 +20,7 @@ impl Plan {
         };
         // Where nodes differ, so do their answers to untagged reads.
         let odds = [0, 500_000, 1_000_000][chance.below(3) as usize];
-        plan.fast_read.fill_with(|| chance.hits(odds));
+        plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
         plan
     }
 }
@@ -40,20 +40,22 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         seed,
         kind: Kind::Partitioned,
         n,
+        joiners: 0,
         peace: Micros::from_millis(chance.below(500)),
         chaos,
         beat,
         think: Micros::from_millis(chance.between(60, 600)),
         rates: Rates { loss, ..Rates::default() },
         skew: vec![0; usize::from(n)],
-        fast_read: vec![false; usize::from(n)],
+        fast_read: Vec::new(),
         faults: vec![Planned { number: 0, at: Micros(0), fault: Fault::Cut { topology, length: chaos } }],
     }
 }
 
-/// Nothing guards a classic group against lost disks.
+/// Nothing guards a classic group against lost disks, and it never changes.
 fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
-    Plan { kind: Kind::Classic, ..draw_chaos(seed, n, chance).without(Class::Wipe) }
+    let plan = draw_chaos(seed, n, chance).without(Class::Wipe).without(Class::Join).without(Class::Leave);
+    Plan { kind: Kind::Classic, ..plan }
 }
 
 /// Election upon election, while datagrams come late, twice, and long after their ballot: what old votes could
@@ -73,14 +75,14 @@ fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         let class =
             [Class::Partition, Class::Partition, Class::Pause, Class::Crash][chance.below(4) as usize];
         let at = Micros(chance.below(chaos.0));
-        let fault = draw_fault(class, n, chance);
+        let fault = draw_fault(class, n, 0, chance);
         faults.extend(fault.map(|fault| Planned { number: 0, at, fault: shortened(fault) }));
     }
     numbered(&mut faults);
     let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
     let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n)]);
-    let fast_read = vec![false; usize::from(n)];
-    Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, fast_read, faults }
+    let fast_read = Vec::new();
+    Plan { seed, kind: Kind::Chaos, n, joiners: 0, peace, chaos, beat, think, rates, skew, fast_read, faults }
 }
 
 /// The same for an eighth of the time, as fits fast beats.
@@ -114,7 +116,9 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         delay: rate(Class::Delay, 250_000),
     };
     let has_skew = classes.contains(&Class::Skew);
-    let skew = (0..n).map(|_| if has_skew { chance.between(0, 200_000) as i64 - 100_000 } else { 0 });
+    let joiners = if classes.contains(&Class::Join) { 3 } else { 0 };
+    let skew =
+        (0..n + joiners).map(|_| if has_skew { chance.between(0, 200_000) as i64 - 100_000 } else { 0 });
     let skew = skew.collect();
     let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
     let peace = if chance.hits(300_000) { Micros(0) } else { ms(chance, 0, 700) };
@@ -126,16 +130,21 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let think = ms(chance, 60, 600);
     let mut faults = Vec::new();
     for class in classes {
-        let many = if matches!(class, Class::Crash | Class::TornWrite | Class::Partition) { 8 } else { 4 };
+        let many = match class {
+            Class::Crash | Class::TornWrite | Class::Partition => 8,
+            Class::Join => u64::from(joiners),
+            Class::Leave => 2,
+            _ => 4,
+        };
         for _ in 0..=chance.below(many) {
-            let fault = draw_fault(class, n, chance);
+            let fault = draw_fault(class, n, joiners, chance);
             let at = Micros(chance.below(chaos.0));
             faults.extend(fault.map(|fault| Planned { number: 0, at, fault }));
         }
     }
     numbered(&mut faults);
-    let fast_read = vec![false; usize::from(n)];
-    Plan { seed, kind: Kind::Chaos, n, peace, chaos, beat, think, rates, skew, fast_read, faults }
+    let fast_read = Vec::new();
+    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, fast_read, faults }
 }
 
 fn draw_classes(chance: &mut Chance) -> Vec<Class> {
@@ -148,8 +157,8 @@ fn draw_classes(chance: &mut Chance) -> Vec<Class> {
     chosen
 }
 
-fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
-    let node = chance.below(u64::from(n)) as u16;
+fn draw_fault(class: Class, n: u16, joiners: u16, chance: &mut Chance) -> Option<Fault> {
+    let node = chance.below(u64::from(n + joiners)) as u16;
     let node = if chance.hits(400_000) { LEADER } else { node };
     let down = Micros::from_millis(if chance.hits(300_000) { chance.below(20) } else { chance.below(900) });
     let longest = if chance.hits(500_000) { 300 } else { 1_500 };
@@ -176,6 +185,8 @@ fn draw_fault(class: Class, n: u16, chance: &mut Chance) -> Option<Fault> {
         }
         Class::Partition => Fault::Cut { topology: draw_topology(node, n, chance), length },
         Class::Wipe => Fault::Wipe { node, down },
+        Class::Join => Fault::Enter { replaces: chance.hits(500_000).then_some(node) },
+        Class::Leave => Fault::Leave { node },
         _ => return None,
     })
 }

@@ -75,6 +75,16 @@ pub enum Fault {
         /// After how long.
         down: Micros,
     },
+    /// One more node is started, and asks to join.
+    Enter {
+        /// In whose place, if in anybody's.
+        replaces: Option<u16>,
+    },
+    /// An operator has a member leave.
+    Leave {
+        /// Who.
+        node: u16,
+    },
 }
 
 impl Fault {
@@ -92,7 +102,9 @@ impl Fault {
             | Fault::SyncError { node, .. }
             | Fault::SlowSync { node, .. }
             | Fault::Pause { node, .. }
-            | Fault::Wipe { node, .. } => aim(node),
+            | Fault::Wipe { node, .. }
+            | Fault::Leave { node }
+            | Fault::Enter { replaces: Some(node) } => aim(node),
             Fault::Cut { topology, .. } => match topology {
                 Topology::Alone(node) | Topology::QuorumLoss(node) | Topology::Chained(node) => aim(node),
                 Topology::Constrained(center, other) => {
@@ -101,7 +113,7 @@ impl Fault {
                 }
                 Topology::Split(_) | Topology::OneWay(_) | Topology::Any(_) => {}
             },
-            Fault::SwizzleClog { .. } => {}
+            Fault::SwizzleClog { .. } | Fault::Enter { replaces: None } => {}
         }
         fault
     }
@@ -116,6 +128,8 @@ impl Fault {
             Fault::Pause { .. } => Class::Pause,
             Fault::Cut { .. } | Fault::SwizzleClog { .. } => Class::Partition,
             Fault::Wipe { .. } => Class::Wipe,
+            Fault::Enter { .. } => Class::Join,
+            Fault::Leave { .. } => Class::Leave,
         }
     }
 }

@@ -17,6 +17,7 @@ pub(super) enum Next {
     Fault(usize),
     Join(u64),
     Isolate(u16, bool),
+    Retire(u16, u64),
 }
 
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use super::{Next, World, incarnation};
 use crate::sim::disk::Disk;
-use crate::sim::machine::State;
+use crate::sim::machine::{Role, State};
 use crate::sim::swarm::Fault;
-use crate::types::Micros;
+use crate::types::{Act, Change, Micros, NodeId};
 
 impl World {
     /// From now on the plan takes its course.
@@ -24,7 +24,7 @@ impl World {
         self.is_chaotic = false;
         self.network.heal();
         self.topology = None;
-        for id in 0..self.plan.n {
+        for id in 0..self.nodes() {
             let machine = &mut self.machines[usize::from(id)];
             machine.heal();
             match machine.state {
@@ -43,7 +43,7 @@ impl World {
 
     /// The power of all fails in one moment, and comes back.
     pub fn cut_all_power(&mut self) {
-        (0..self.plan.n).for_each(|id| self.crash(id, Micros(0)));
+        (0..self.nodes()).for_each(|id| self.crash(id, Micros(0)));
     }
 
     pub(super) fn fault(&mut self, at: usize) {
@@ -86,6 +86,11 @@ impl World {
                 }
             }
             Fault::Wipe { node, down } => self.wipe(node, down),
+            Fault::Enter { replaces } => self.enter(replaces),
+            Fault::Leave { node } => {
+                let change = Change { act: Act::Leave(NodeId(node)), is_forced: false };
+                self.clients.ask_for(change, now, &mut self.judges);
+            }
         }
     }
 
@@ -97,12 +102,42 @@ impl World {
         }
     }
 
-    /// Only while a quorum keeps its disks, and everybody has been registered once: else not even a
-    /// correct group survives it.
+    fn enter(&mut self, replaces: Option<u16>) {
+        let Some(id) = self.machines.iter().position(|machine| machine.role == Role::Spare) else { return };
+        self.seen.joins += 1;
+        self.machines[id].role = Role::Joins(replaces);
+        self.judges.on_entered(id as u16);
+        self.at(self.now, Next::Start(id as u16, 0));
+    }
+
+    /// A node has left the group and ends for good.
+    pub(super) fn retire(&mut self, id: u16, life: u64) {
+        if self.machines[usize::from(id)].life == life {
+            self.seen.leaves += 1;
+            self.crash(id, Micros(0));
+            self.machines[usize::from(id)].role = Role::Gone;
+        }
+    }
+
+    /// Only while a quorum of the group in force keeps its disks, with all that was decided before, and
+    /// everybody has been registered once: else not even a correct group survives it.
     fn wipe(&mut self, node: u16, down: Micros) {
-        let lost = self.machines.iter().filter(|machine| machine.wipes > 0).count() as u16;
-        let all_registered = (0..self.plan.n).all(|id| self.judges.is_member(id) || self.judges.is_lost(id));
-        if self.machines[usize::from(node)].wipes > 0 || lost >= (self.plan.n - 1) / 2 || !all_registered {
+        let machine = &self.machines[usize::from(node)];
+        if machine.wipes > 0 || matches!(machine.role, Role::Spare | Role::Gone) {
+            return;
+        }
+        let members = self.judges.members().1.clone();
+        if !members.contains(&node) {
+            return;
+        }
+        let is_registered = |id: &u16| self.judges.is_member(*id) || self.judges.is_lost(*id);
+        let first: Vec<u16> = (0..self.plan.n).collect();
+        let all_registered = members.iter().chain(&first).all(is_registered);
+        let keeps = self.judges.sound_members(node) > members.len() / 2;
+        // Of the first group, too, no majority: what they remember of each other guards them.
+        let lost = first.iter().filter(|id| self.machines[usize::from(**id)].wipes > 0).count() as u16;
+        let is_minority = node >= self.plan.n || lost < (self.plan.n - 1) / 2;
+        if self.judges.has_open_change() || !all_registered || !keeps || !is_minority {
             return;
         }
         self.seen.wipes += 1;

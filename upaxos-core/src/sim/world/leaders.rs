@@ -8,7 +8,7 @@ impl World {
     /// Who leads in the highest ballot; without a leader, node 0.
     pub(super) fn leader(&self) -> u16 {
         let ballot = |id: &u16| self.machines[usize::from(*id)].node().and_then(Node::ballot);
-        (0..self.plan.n).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
+        (0..self.nodes()).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
     }
 
     /// The highest ballot that any node knows of.
@@ -26,7 +26,7 @@ impl World {
     /// A client asks for something at once.
     pub fn ask_now(&mut self) -> Tag {
         let (tag, said) = self.clients.ask_now(self.now, &mut self.judges);
-        said.into_iter().for_each(|datagram| self.send(self.plan.n, datagram));
+        said.into_iter().for_each(|datagram| self.send(self.nodes(), datagram));
         tag
     }
 

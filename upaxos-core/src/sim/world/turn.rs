@@ -8,7 +8,7 @@ use super::{DATAGRAM, Next, World};
 use crate::mutant::{self, Mutant};
 use crate::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Stage, State, Work};
+use crate::sim::machine::{Role, Stage, State, Work};
 use crate::sim::network::Datagram;
 use crate::sim::swarm::Kind;
 use crate::types::{Instance, Micros, NodeId};
@@ -156,6 +156,11 @@ impl World {
 
     pub(super) fn start(&mut self, id: u16, life: u64) {
         let machine = &mut self.machines[usize::from(id)];
+        let config = match machine.role {
+            Role::Member => Config::member(NodeId(id), self.plan.n),
+            Role::Joins(replaces) => Config::joining(NodeId(id), replaces.map(NodeId)),
+            Role::Spare | Role::Gone => return,
+        };
         if machine.life != life || !matches!(machine.state, State::Down) {
             return;
         }
@@ -167,13 +172,9 @@ impl World {
             }
         };
         self.seen.torn += u64::from(opened.torn_bytes > 0);
-        let config = Config {
-            id: NodeId(id),
-            n: self.plan.n,
-            classic: self.plan.kind == Kind::Classic,
-            fast_read: self.plan.fast_read[usize::from(id)],
-            timing: Timing { beat: self.plan.beat },
-        };
+        let (classic, timing) = (self.plan.kind == Kind::Classic, Timing { beat: self.plan.beat });
+        let fast_read = self.plan.fast_read[usize::from(id)];
+        let config = Config { classic, fast_read, timing, ..config };
         let mut recovery = Recovery::new(config);
         for record in &opened.records {
             if let Err(error) = recovery.take(record) {
@@ -239,6 +240,11 @@ impl World {
                     }
                 }
                 Event::Leads(_) => self.seen.leaders += 1,
+                Event::Governs { .. } => self.seen.changes += 1,
+                Event::Left { .. } => {
+                    let life = self.machines[usize::from(id)].life;
+                    self.at(self.now, Next::Retire(id, life));
+                }
                 Event::MayNotVote(_) => self.seen.refusals += 1,
                 _ => {}
             }

@@ -2,22 +2,50 @@
 
 use super::World;
 use crate::node::Node;
-use crate::sim::machine::State;
+use crate::sim::machine::{Machine, Role, State};
 use crate::types::Instance;
 
 impl World {
-    /// Whether all clients are content, and all nodes run and have learned alike, and all that was answered.
+    /// Whether all clients are content, and all nodes run and have learned alike, and all that was answered;
+    /// who wants to join is a member, and who has left knows it.
     pub fn is_settled(&self) -> bool {
-        let mut learned = self.machines.iter().map(|machine| machine.node().map(Node::learned));
+        let mut learned = self.running().map(|(_, machine)| machine.node().map(Node::learned));
         let first = learned.next().flatten();
         self.clients.is_content()
             && first >= Some(self.judges.acknowledged())
             && learned.all(|learned| learned == first)
+            && self.running().all(|(id, machine)| self.is_in_place(id, machine))
     }
 
-    /// What every node has learned.
-    pub fn learned(&self) -> Vec<Instance> {
-        self.machines.iter().map(|m| m.node().map_or(Instance(0), Node::learned)).collect()
+    fn is_in_place(&self, id: u16, machine: &Machine) -> bool {
+        // Who has lost its disk cannot know whether it ever was a member.
+        self.judges.members().1.contains(&id) || (machine.wipes > 0 && !self.judges.was_member(id))
+    }
+
+    /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
+    pub fn is_alive(&self) -> bool {
+        let (_, members) = self.judges.members();
+        let whole = members.iter().filter(|id| {
+            let machine = &self.machines[usize::from(**id)];
+            machine.wipes == 0 && machine.role != Role::Gone
+        });
+        whole.count() > members.len() / 2
+    }
+
+    /// Nothing more can be asked of this group.
+    pub fn note_dead(&mut self) {
+        self.seen.dead += 1;
+    }
+
+    /// The nodes that should run.
+    fn running(&self) -> impl Iterator<Item = (u16, &Machine)> {
+        let runs = |machine: &Machine| !matches!(machine.role, Role::Spare | Role::Gone);
+        (0..).zip(&self.machines).filter(move |(_, machine)| runs(machine))
+    }
+
+    /// What every node has learned that should run.
+    pub fn learned(&self) -> Vec<(u16, Instance)> {
+        self.running().map(|(id, m)| (id, m.node().map_or(Instance(0), Node::learned))).collect()
     }
 
     /// What every node knows, what is wrong with it, and what was said last.
@@ -35,7 +63,7 @@ impl World {
         text += "  said last:\n";
         for (at, from, datagram) in &self.tail {
             for line in &datagram.lines {
-                let from = if *from == self.plan.n { "client".into() } else { from.to_string() };
+                let from = if *from == self.nodes() { "client".into() } else { from.to_string() };
                 text += &format!("  {:>10} {from}: {line}\n", at.0);
             }
         }

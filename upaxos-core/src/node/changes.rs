@@ -1,0 +1,389 @@
+//! Changes of the group: who stands ready to join, what operators want, and what follows when one is learned.
+//!
+//! Owns the list of nodes that asked to join lately, and the leader's decision to propose a change. That a
+//! change governs from the instance after its own on, and begins an epoch, is `membership`'s; that nothing
+//! is begun above it before it is learned, is the leader's fence. It never votes.
+
+use std::collections::BTreeMap;
+
+use super::outbox::{Event, Outbox};
+use super::requests::{About, Wanted};
+use super::{Node, learner};
+use crate::entry::{Entry, NewGroup};
+use crate::mutant::{self, Mutant};
+use crate::record::Record;
+use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId, Value};
+use crate::wire::{Beat, Boot, Dialect, Message};
+
+/// How many nodes may stand ready to join at once.
+const CANDIDATES: usize = 64;
+
+/// How far behind the leader a node may be to join: as far as it can still learn from what is under way.
+const NEAR: u64 = learner::WINDOW / 2;
+
+/// Who wants to join, as far as this node has heard; and whether this node has said that it left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Changes {
+    candidates: BTreeMap<NodeId, Candidate>,
+    has_left: bool,
+    /// The group changed in this step, and this node, which led, should lead on.
+    leads_on: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Candidate {
+    at: Micros,
+    learned: Instance,
+    replaces: Option<NodeId>,
+    /// The operator was told why it does not get in.
+    is_told: bool,
+}
+
+impl Node {
+    /// Whether this node's votes count in the group in force.
+    pub(super) fn is_voter(&self) -> bool {
+        let is_member = self.group.members.contains(&self.id) && self.identity.may_vote();
+        is_member || (self.joins.is_some() && mutant::is(Mutant::JoinerVotesEarly))
+    }
+
+    /// A line from a node that is no member: one that wants to join, or knows of a later group, or was put
+    /// out of this one. It may ask and tell; its votes are none.
+    pub(super) fn on_stranger(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
+        if let Some(ballot) = super::messages::ballot_of(&message).map(|(ballot, _)| ballot) {
+            self.on_other_epoch(ballot.epoch, &message, now);
+        }
+        match message {
+            Message::Beat(beat) => self.on_strange_beat(from, beat, now, out),
+            Message::Join { learned } => self.on_join(from, learned, None, now, out),
+            Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
+            Message::Gap { .. } | Message::Written { .. } | Message::AskMark { .. } => {
+                self.on_message(from, message, now, out);
+            }
+            Message::Barred { .. } if !self.group.members.contains(&self.id) => {
+                self.on_message(from, message, now, out);
+            }
+            Message::Ok { .. }
+            | Message::Done { .. }
+            | Message::Answer { .. }
+            | Message::Value { .. }
+            | Message::NotYet { .. }
+            | Message::Members { .. } => self.on_answer(from, &message, out),
+            _ => self.dropped.strangers += 1,
+        }
+    }
+
+    /// A node that joins hears from anybody how large the first group was.
+    fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros, out: &mut Outbox) {
+        if self.n() == 0 && beat.n > 0 {
+            let genesis = Record::Genesis { n: beat.n };
+            self.history.recover(&genesis);
+            self.group = self.history.membership().group().clone();
+            out.persist(genesis);
+        }
+        if beat.n != self.n() || !self.election.has_room_for(from, &self.group, now) {
+            self.dropped.strangers += 1;
+            return;
+        }
+        if self.election.on_heard(from, now) {
+            self.beat_at = now;
+        }
+        self.election.on_beat(from, beat, now);
+    }
+
+    /// Somebody uses a ballot of another epoch than the one in force here.
+    pub(super) fn on_other_epoch(&mut self, epoch: Epoch, message: &Message, now: Micros) {
+        if epoch > self.group.epoch {
+            // That epoch was begun by a change that is chosen there: to be learned.
+            self.claimed = self.claimed.max(Instance(epoch.0));
+        } else if epoch < self.group.epoch
+            && matches!(message, Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. })
+        {
+            // Who asks has missed a change of the group: the beat says how far there is to learn.
+            self.beat_at = now;
+        }
+    }
+
+    /// `Join`, `JoinFor`: remember who stands ready; whoever was a member before never is again.
+    pub(super) fn on_join(
+        &mut self,
+        from: NodeId,
+        learned: Instance,
+        replaces: Option<NodeId>,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let Some(Boot { boot, .. }) = self.election.boot_of(from, now) else { return };
+        let membership = self.history.membership();
+        if membership.was_member(from) && !self.group.members.contains(&from) {
+            out.send(Message::Barred { node: from, boot, incarnation: 0, start: 0 });
+        } else if !self.group.members.contains(&from) {
+            let candidates = &mut self.changes.candidates;
+            candidates.retain(|_, known| now.since(known.at) < self.timing.timeout());
+            if candidates.len() < CANDIDATES || candidates.contains_key(&from) {
+                let is_told = candidates.get(&from).is_some_and(|known| known.is_told);
+                candidates.insert(from, Candidate { at: now, learned, replaces, is_told });
+            }
+        }
+    }
+
+    /// Says with every beat that this node wants to join, while it does.
+    pub(super) fn ask_to_join(&self, out: &mut Outbox) {
+        let Some(replaces) = self.joins.filter(|_| !self.history.membership().was_member(self.id)) else {
+            return;
+        };
+        let learned = self.durable;
+        out.send(match replaces {
+            Some(replaces) => Message::JoinFor { learned, replaces },
+            None => Message::Join { learned },
+        });
+    }
+
+    /// Proposes to take in who stands ready, one at a time; the leader does.
+    pub(super) fn take_in(&mut self, now: Micros, out: &mut Outbox) {
+        if !self.leader.is_leading() || self.leader.fence().is_some() || self.changes.candidates.is_empty() {
+            return;
+        }
+        let ready: Vec<NodeId> = self.changes.candidates.keys().copied().collect();
+        for id in ready {
+            let replaces = self.changes.candidates[&id].replaces;
+            if !self.is_near_enough(id, now) {
+                continue;
+            }
+            // Whom it should replace may be gone already: then it simply joins.
+            let replaces = replaces.filter(|old| self.group.members.contains(old));
+            match self.with(id, replaces, now).and_then(|new| self.must_live(new, now)) {
+                Ok(new) => {
+                    if self.propose_group(None, new, now, out) {
+                        self.changes.candidates.remove(&id);
+                    }
+                    return;
+                }
+                Err(reason) => self.tell_why_not(id, &reason, out),
+            }
+        }
+    }
+
+    fn tell_why_not(&mut self, id: NodeId, reason: &str, out: &mut Outbox) {
+        if let Some(candidate) = self.changes.candidates.get_mut(&id).filter(|known| !known.is_told) {
+            candidate.is_told = true;
+            out.event(Event::Warning(format!("node {id} cannot join: {reason}")));
+        }
+    }
+
+    /// Whether a node stands ready to join, and has caught up.
+    fn is_near_enough(&self, id: NodeId, now: Micros) -> bool {
+        let known = self.changes.candidates.get(&id);
+        known.is_some_and(|known| {
+            now.since(known.at) < self.timing.timeout() && known.learned.0 + NEAR >= self.learned().0
+        })
+    }
+
+    /// An operator's change, in the words of the log.
+    ///
+    /// # Errors
+    /// Why it cannot be done.
+    fn in_words(&self, change: Change, now: Micros) -> Result<NewGroup, String> {
+        let is_member = |id: NodeId| match self.group.members.contains(&id) {
+            true => Ok(()),
+            false => Err(format!("node {id} is no member")),
+        };
+        let new = match change.act {
+            Act::Leave(id) => {
+                is_member(id)?;
+                let mut new = self.listed();
+                new.members.remove(&id);
+                if new.members.is_empty() {
+                    return Err(format!("node {id} is the only member; to end the group, stop it"));
+                }
+                new
+            }
+            Act::Replace(old, id) => {
+                is_member(old)?;
+                if !self.is_near_enough(id, now) {
+                    return Err(match self.changes.candidates.get(&id) {
+                        Some(known) => format!(
+                            "node {id} is still catching up, at instance {} of {}; try again",
+                            known.learned,
+                            self.learned()
+                        ),
+                        None => format!("node {id} does not ask to join: start it with --join -i {id}"),
+                    });
+                }
+                self.with(id, Some(old), now)?
+            }
+        };
+        if change.is_forced { Ok(new) } else { self.must_live(new, now) }
+    }
+
+    /// The group in force, with the incarnations that are certain.
+    fn listed(&self) -> NewGroup {
+        let mut members = self.history.membership().members();
+        if let Some(own) = members.get_mut(&self.id) {
+            *own = Some(self.identity.boot().incarnation);
+        }
+        NewGroup { base: self.history.membership().group().epoch, members }
+    }
+
+    fn with(&self, id: NodeId, replaces: Option<NodeId>, now: Micros) -> Result<NewGroup, String> {
+        let boot = self.election.boot_of(id, now).ok_or_else(|| format!("node {id} has fallen silent"))?;
+        let mut new = self.listed();
+        new.members.insert(id, Some(boot.incarnation));
+        replaces.map(|old| new.members.remove(&old));
+        self.history.membership().objection(&new).map_or(Ok(new), Err)
+    }
+
+    /// Refuses a group that could do nothing: too few of its members live and vote.
+    fn must_live(&self, new: NewGroup, now: Micros) -> Result<NewGroup, String> {
+        let lives = |id: &NodeId| {
+            *id == self.id
+                || match self.group.members.contains(id) {
+                    true => self.election.is_voter(*id, now) && !self.foreign.contains(id),
+                    false => self.election.is_two_way(*id, now),
+                }
+        };
+        let (live, all) = (new.members.keys().filter(|id| lives(id)).count(), new.members.len());
+        if live > all / 2 {
+            return Ok(new);
+        }
+        Err(format!(
+            "of the {all} members after it only {live} live, which is no quorum; say `force` to do it anyway"
+        ))
+    }
+
+    /// A change that a client asked for has come to its turn. True when it was dealt with.
+    pub(super) fn propose_change(
+        &mut self,
+        (wanted, change): (Wanted, Change),
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        match self.in_words(change, now) {
+            Ok(new) => drop(self.propose_group(Some(wanted), new, now, out)),
+            Err(reason) => self.refuse(Some(&wanted), &format!("cannot {change}: {reason}"), now, out),
+        }
+    }
+
+    /// False when there is no free instance for it now.
+    fn propose_group(
+        &mut self,
+        wanted: Option<Wanted>,
+        new: NewGroup,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> bool {
+        let tagged = wanted.as_ref().and_then(Wanted::tagged);
+        if self.leader.free_instance(self.learned(), 0).is_none() {
+            return false;
+        }
+        let size = new.members.len();
+        if size.is_multiple_of(2) {
+            let least = size / 2 + 1;
+            out.event(Event::Warning(format!(
+                "the new group has {size} members and survives the loss of {}, no more than one of {} would \
+                 (quorum {least})",
+                size - least,
+                size - 1
+            )));
+        }
+        let members = new.members.keys().copied().collect();
+        let value = Entry::Group(tagged, new).encode(Dialect::Extended);
+        let instance = self.propose_value(value, wanted, now, out);
+        if mutant::is(Mutant::GroupBeforeChosen) {
+            self.group = Group { epoch: self.group.epoch, members };
+        }
+        self.leader.set_fence(instance);
+        true
+    }
+
+    /// Another group governs from the instance after `instance` on.
+    pub(super) fn on_new_group(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
+        let group = self.history.membership().group().clone();
+        let led = self.leader.is_leading();
+        let members = group.members.iter().copied().collect();
+        out.event(Event::Governs { since: instance, members });
+        if mutant::is(Mutant::Phase1InOldGroup) && led {
+            self.old_group = Some(self.group.clone());
+        }
+        self.group = group;
+        if mutant::is(Mutant::DropEpoch) {
+            self.group.epoch = Epoch(0);
+        }
+        let wanted = self.leader.step_down();
+        self.requests.put_back(wanted, now);
+        self.learner.begin_epoch();
+        self.election.begin_epoch(&self.group, now);
+        self.changes.candidates.retain(|id, _| !self.group.members.contains(id));
+        self.changes.leads_on = led;
+        self.changes.has_left = false;
+        self.list(out);
+        // Others wait for the durable word of a quorum of the new group.
+        out.flush();
+        self.beat_at = now;
+    }
+
+    /// Tells the identity what the log says of this node.
+    pub(super) fn list(&mut self, out: &mut Outbox) {
+        if self.group.members.contains(&self.id) {
+            self.identity.on_listed(self.history.membership().incarnation(self.id), out);
+        }
+    }
+
+    /// Who led the old group and is in the new one, asks the new one at once.
+    pub(super) fn lead_on(&mut self, now: Micros, out: &mut Outbox) {
+        if std::mem::take(&mut self.changes.leads_on) && self.is_voter() && self.leader.ballot().is_none() {
+            self.run(now, out);
+        }
+    }
+
+    /// Says once that this node has left: when a quorum of the group that goes on has the change.
+    pub(super) fn say_left(&mut self, now: Micros, out: &mut Outbox) {
+        let membership = self.history.membership();
+        if self.changes.has_left
+            || self.group.members.contains(&self.id)
+            || !membership.was_member(self.id)
+            || self.durable.0 < self.group.epoch.0
+        {
+            return;
+        }
+        let has_it = |id: &&NodeId| {
+            self.election.learned_by(**id, now).is_some_and(|learned| learned.0 >= self.group.epoch.0)
+        };
+        if self.group.members.iter().filter(has_it).count() >= self.group.quorum() {
+            self.changes.has_left = true;
+            out.event(Event::Left { since: Instance(self.group.epoch.0) });
+        }
+    }
+
+    /// `members`: who governs.
+    pub(super) fn on_members(&mut self, now: Micros) {
+        let answer = Message::Members {
+            epoch: self.group.epoch,
+            learned: self.learned(),
+            members: self.group.members.iter().copied().collect(),
+        };
+        let rank = self.rank();
+        self.requests.owe(About::Members, answer, rank, now);
+    }
+
+    /// `leave`, `replace`: what cannot be taken up now is refused with the reason. A change is never passed
+    /// on untagged: who typed it sees that nothing happened.
+    pub(super) fn on_change(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
+        if self.classic.is_some() {
+            self.refuse(Some(wanted), "a classic group never changes", now, out);
+            return false;
+        }
+        if let Some(fence) = self.leader.fence() {
+            let reason = format!("another change of the group is under way, at instance {fence}; try again");
+            self.refuse(Some(wanted), &reason, now, out);
+            return false;
+        }
+        wanted.tagged().is_some() || self.leader.is_leading()
+    }
+
+    /// Why a chosen change had no effect.
+    pub(super) fn stale_text() -> Value {
+        Value::from(
+            "the group was changed otherwise before: this change is void; ask again if it is still wanted",
+        )
+    }
+}

@@ -1,0 +1,162 @@
+//! Who governs: the first group, and every change of it that was chosen.
+//!
+//! Owns the group in force at the end of the learned prefix, and the ids that were ever members: none is
+//! used again. It is a pure function of the learned values in order. It decides nothing about when a
+//! change is proposed (see `changes`), and never counts a vote.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::entry::{Entry, NewGroup};
+use crate::record::Record;
+use crate::types::{Epoch, Group, Instance, NodeId, Value};
+use crate::wire::Dialect;
+
+/// Who governs the instance after the learned prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    n: u16,
+    group: Group,
+    /// The data directories of the members, as far as the log names them.
+    incarnations: BTreeMap<NodeId, u64>,
+    /// Every id that was ever a member.
+    ever: BTreeSet<NodeId>,
+    /// The value that began the epoch; none in the first.
+    change: Option<Value>,
+}
+
+impl Membership {
+    /// The first group, of `n` members; 0 where that has to be heard first.
+    pub fn new(n: u16) -> Membership {
+        let group = Group::first(n);
+        let ever = group.members.clone();
+        Membership { n, group, incarnations: BTreeMap::new(), ever, change: None }
+    }
+
+    /// The size of the first group; 0 where it is not known yet.
+    pub fn n(&self) -> u16 {
+        self.n
+    }
+
+    /// The group in force.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The value that began the epoch in force, as it stands in the log.
+    pub fn change(&self) -> Option<&Value> {
+        self.change.as_ref()
+    }
+
+    /// The incarnation that the log names for a member.
+    pub fn incarnation(&self, id: NodeId) -> Option<u64> {
+        self.incarnations.get(&id).copied()
+    }
+
+    /// Whether this id was a member at any time.
+    pub fn was_member(&self, id: NodeId) -> bool {
+        self.ever.contains(&id)
+    }
+
+    /// The members as a change would name them if it changed nothing.
+    pub fn members(&self) -> BTreeMap<NodeId, Option<u64>> {
+        self.group.members.iter().map(|id| (*id, self.incarnation(*id))).collect()
+    }
+
+    /// Why `new` would begin no epoch at the end of the prefix, if so.
+    pub fn objection(&self, new: &NewGroup) -> Option<String> {
+        if new.base != self.group.epoch {
+            return Some(format!("based on epoch {}, in force is {}", new.base, self.group.epoch));
+        }
+        let comes = |id: &&NodeId| !self.group.members.contains(id);
+        let again = new.members.keys().filter(comes).find(|id| self.was_member(**id));
+        again.map(|id| format!("node {id} was a member before, and ids are never used again"))
+    }
+
+    /// A change was chosen, and everything below it is learned. False when it is void.
+    pub fn learn(&mut self, instance: Instance, new: &NewGroup, value: &Value) -> bool {
+        if self.objection(new).is_some() {
+            return false;
+        }
+        self.begin(Epoch(instance.0), new, value);
+        self.ever.extend(new.members.keys());
+        true
+    }
+
+    fn begin(&mut self, epoch: Epoch, new: &NewGroup, value: &Value) {
+        self.group = Group { epoch, members: new.members.keys().copied().collect() };
+        self.incarnations = new.members.iter().filter_map(|(id, known)| Some((*id, (*known)?))).collect();
+        self.change = Some(value.clone());
+    }
+
+    /// What rebuilds this from nothing.
+    #[cfg(test)]
+    pub fn checkpoint(&self) -> Vec<Record> {
+        let gone: Vec<NodeId> = self.ever.difference(&self.group.members).copied().collect();
+        let change = self.change.clone().map(|value| Record::Group { epoch: self.group.epoch, value });
+        let genesis = (self.n > 0).then_some(Record::Genesis { n: self.n });
+        let gone = (!gone.is_empty()).then_some(Record::Gone { nodes: gone });
+        genesis.into_iter().chain(change).chain(gone).collect()
+    }
+
+    /// Takes up one record of a checkpoint, or the size of the first group.
+    pub fn recover(&mut self, record: &Record) {
+        match record {
+            Record::Genesis { n } if self.n == 0 => *self = Membership::new(*n),
+            Record::Group { epoch, value } => {
+                if let Entry::Group(_, new) = Entry::decode(Instance(epoch.0), value, Dialect::Extended) {
+                    self.begin(*epoch, &new, value);
+                    self.ever.extend(new.members.keys());
+                }
+            }
+            Record::Gone { nodes } => self.ever.extend(nodes),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(base: u64, ids: &[u16]) -> NewGroup {
+        let members = ids.iter().map(|id| (NodeId(*id), Some(u64::from(*id) + 70))).collect();
+        NewGroup { base: Epoch(base), members }
+    }
+
+    fn learn(membership: &mut Membership, at: u64, new: &NewGroup) -> bool {
+        let value = Entry::Group(None, new.clone()).encode(Dialect::Extended);
+        membership.learn(Instance(at), new, &value)
+    }
+
+    #[test]
+    fn a_change_governs_from_the_next_instance_on_and_names_who_comes() {
+        let mut membership = Membership::new(1);
+        assert!(learn(&mut membership, 5, &new(0, &[0, 7])));
+        assert_eq!(membership.group().epoch, Epoch(5));
+        assert_eq!(membership.incarnation(NodeId(7)), Some(77));
+    }
+
+    #[test]
+    fn a_stale_change_is_void_and_begins_no_epoch() {
+        let mut membership = Membership::new(3);
+        assert!(learn(&mut membership, 5, &new(0, &[0, 1])));
+        assert!(!learn(&mut membership, 6, &new(0, &[0, 1, 2, 3])), "its base is gone");
+        assert_eq!(membership.group().epoch, Epoch(5));
+    }
+
+    #[test]
+    fn an_id_is_never_used_again() {
+        let mut membership = Membership::new(3);
+        assert!(learn(&mut membership, 5, &new(0, &[0, 1])));
+        assert!(!learn(&mut membership, 6, &new(5, &[0, 1, 2])), "2 was a member before");
+    }
+
+    #[test]
+    fn a_checkpoint_rebuilds_it() {
+        let mut membership = Membership::new(3);
+        learn(&mut membership, 5, &new(0, &[0, 1, 4]));
+        let mut again = Membership::new(0);
+        membership.checkpoint().iter().for_each(|record| again.recover(record));
+        assert_eq!(again, membership);
+    }
+}
