@@ -37,9 +37,13 @@ fn said(output: &Output) -> String {
 }
 
 fn start(world: &World) -> [Node; 3] {
+    start_with(world, "")
+}
+
+fn start_with(world: &World, flags: &str) -> [Node; 3] {
     [0, 1, 2].map(|index: usize| {
         // The default directory, ./upaxos-ID, is the one that the world knows.
-        let script = format!("cd '{}' && exec '{NODE}' -n 3 -i {index}", world.dir().display());
+        let script = format!("cd '{}' && exec '{NODE}' -n 3 -i {index} {flags}", world.dir().display());
         Node::on(world, index, "sh").args(["-c", &script]).start().expect("a node starts")
     })
 }
@@ -103,4 +107,25 @@ fn values_keep_their_bytes() {
     let values: Vec<_> = history.values().map(|entry| entry.reads().as_bytes().to_vec()).collect();
     let expected: [&[u8]; 3] = [b" two  blanks \\n \xff", b"line\nline \\ end", b"a\nb"];
     assert_eq!(values, expected);
+}
+
+#[test]
+fn reads_take_no_instance_where_nodes_or_clients_are_told_so() {
+    let Some(world) = or_skip(World::loopback()) else { return };
+    let nodes = start_with(&world, "--fast-read");
+    all_log(&nodes, "may vote");
+    type_in(&world, "Request 0 one");
+    all_log(&nodes, "OK 1 one");
+    let answers = |node: &Node| node.log().matches("OK 1 one").count();
+    let before = answers(&nodes[1]);
+    type_in(&world, "Request 0");
+    eventually("the read is answered in every log", || answers(&nodes[1]) > before);
+    let fast =
+        shell(&world, "upaxos-send --wait --fast Request 0; upaxos-repl -e fast; upaxos-repl --json -e fast");
+    let said = said(&fast);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..2], ["Value 1 1 one", "Value 1 1 one"], "{said}");
+    assert!(lines[2].contains(r#""outcome":"read","instance":1,"learned":1,"value":"one""#), "{said}");
+    quit(&world, nodes);
+    assert_eq!(world.history(1).expect("the log can be read").len(), 1);
 }

@@ -20,6 +20,9 @@ local f = {
   seq = ProtoField.uint64("upaxos.seq", "Sequence number"),
   floor = ProtoField.uint64("upaxos.floor", "Floor"),
   begin = ProtoField.uint64("upaxos.begin", "New sessions begin above"),
+  epoch = ProtoField.uint64("upaxos.epoch", "Epoch"),
+  nonce = ProtoField.uint64("upaxos.nonce", "Nonce of a round of fast reads"),
+  mark = ProtoField.uint64("upaxos.mark", "Mark: nothing above was accepted"),
   node = ProtoField.uint32("upaxos.node", "Node"),
   n = ProtoField.uint32("upaxos.n", "Size of the first group"),
   incarnation = ProtoField.uint64("upaxos.incarnation", "Incarnation"),
@@ -37,6 +40,7 @@ local client_forms = {
   Request = { "instance", "value" },
   Submit = { "client", "seq", "floor", "value" },
   Read = { "client", "seq", "floor" },
+  FastRead = { "client", "seq", "floor" },
   members = {},
   leave = { "node", "value" },
   replace = { "node", "value" },
@@ -56,12 +60,15 @@ local node_forms = {
   Written = { "instance", "value" },
   Chosen = { "instance", "last", "ballot" },
   Gap = { "instance", "last" },
+  AskMark = { "epoch", "nonce" },
+  Mark = { "epoch", "nonce", "mark" },
   Join = { "learned" },
   JoinFor = { "learned", "node" },
   Members = { "instance", "learned", "heard" },
   OK = { "instance", "value" },
   Done = { "instance", "last", "client", "seq" },
   Answer = { "instance", "client", "seq", "value" },
+  Value = { "instance", "learned", "client", "seq", "value" },
   NotYet = { "instance", "learned" },
   Refused = { "client", "seq", "value" },
   Forgotten = { "client", "seq", "begin" },
@@ -75,7 +82,7 @@ local node_forms = {
 
 local numeric = {
   instance = true, learned = true, client = true, seq = true, floor = true, begin = true,
-  node = true, n = true, incarnation = true, start = true, boot = true,
+  epoch = true, nonce = true, mark = true, node = true, n = true, incarnation = true, start = true, boot = true,
 }
 
 -- One field: where it begins in the line, from 1, and its text; the rest of the line for a value.

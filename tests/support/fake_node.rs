@@ -137,9 +137,16 @@ impl Life {
                 let first = self.choose(value);
                 self.say(Message::Done { first, last: first, client, seq });
             }
+            Request::FastRead(tagged) => {
+                let (client, seq) = (tagged.tag.client, tagged.tag.seq);
+                let last = self.last_written();
+                let (instance, value) = last.unwrap_or_else(|| (Instance(0), Value::from("")));
+                let learned = Instance(self.log.len() as u64);
+                self.say(Message::Value { instance, learned, client, seq, value });
+            }
             Request::TaggedRead(tagged) => {
                 let (client, seq) = (tagged.tag.client, tagged.tag.seq);
-                let last = self.log.iter().rev().find(|value| !value.as_bytes().starts_with(b"safe read"));
+                let last = self.last_written().map(|(_, value)| value);
                 let read = last.map_or(Value::from("safe read "), |last| {
                     [b"safe read ", last.as_bytes()].concat().into()
                 });
@@ -159,6 +166,12 @@ impl Life {
             }
             _ => {}
         }
+    }
+
+    fn last_written(&self) -> Option<(Instance, Value)> {
+        let written = |(_, value): &(u64, &Value)| !value.as_bytes().starts_with(b"safe read");
+        let last = (1..).zip(&self.log).filter(written).last()?;
+        Some((Instance(last.0), last.1.clone()))
     }
 
     fn choose(&mut self, value: Value) -> Instance {

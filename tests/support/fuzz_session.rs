@@ -321,7 +321,7 @@ impl Said {
 }
 
 fn config(n: u16, id: u16, classic: bool) -> Config {
-    Config { classic, ..Config::member(NodeId(id), n) }
+    Config { classic, fast_read: !classic && id % 2 == 1, ..Config::member(NodeId(id), n) }
 }
 
 fn must_be_few(out: &Outbox) {

@@ -37,6 +37,8 @@ pub struct Group {
     /// Sees every datagram of our nodes.
     pub tap: fn(&[u8]),
     classic: bool,
+    /// Whether `Request 0` is a fast read.
+    pub fast_read: bool,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
     boots: u64,
 }
@@ -83,6 +85,7 @@ impl Group {
             next: Box::new(|_| 0),
             tap: |_| (),
             classic,
+            fast_read: false,
             queue: VecDeque::new(),
             boots: 0,
         }
@@ -118,7 +121,11 @@ impl Group {
         let (now, boot) = (self.now, self.boots);
         let member = &mut self.members[usize::from(id)];
         let config = match member.joins {
-            None => Config { classic: self.classic, ..Config::member(NodeId(id), self.n) },
+            None => Config {
+                classic: self.classic,
+                fast_read: self.fast_read,
+                ..Config::member(NodeId(id), self.n)
+            },
             Some(replaces) => Config::joining(NodeId(id), replaces),
         };
         member.volatile.clear();

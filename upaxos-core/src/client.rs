@@ -3,7 +3,7 @@
 //!
 //! Owns the tags that make a request the same request on every retry, and the floor that lets the
 //! group forget them. It never reads a clock, never sends, and never prints: `upaxos-send --wait`
-//! and `upaxos-repl` do that around it. Writes and safe reads are exactly once; history is a
+//! and `upaxos-repl` do that around it. Writes and reads are exactly once; history is a
 //! question that changes nothing and is simply asked again. A classic group knows no tags: there a
 //! write is sent once and an answer is known by its words.
 
@@ -36,6 +36,8 @@ pub enum Ask {
     Write(Value),
     /// `Request 0`: the last value written.
     Read,
+    /// The last value written, without an instance if that can be had.
+    FastRead,
     /// `Request I`: what was chosen at I.
     History(Instance),
 }
@@ -80,6 +82,11 @@ impl Ask {
         }
     }
 
+    /// The same question, asked for without an instance where there is a choice: a read.
+    pub fn fast(self) -> Ask {
+        if self == Ask::Read { Ask::FastRead } else { self }
+    }
+
     /// The write of a value, if it is not too large.
     ///
     /// # Errors
@@ -111,6 +118,15 @@ pub enum Outcome {
         /// Where.
         instance: Instance,
         /// What: for a safe read, what was read.
+        value: Value,
+    },
+    /// `Value I L V`: up to L, V is the last value that was written, at I. No instance was used.
+    Read {
+        /// Where the value stands; 0 if nothing was written.
+        instance: Instance,
+        /// How far who answered had learned: every write done before the question is among it.
+        learned: Instance,
+        /// The value; empty if nothing was written.
         value: Value,
     },
     /// `NotYet I L`: who answered has learned up to L, and I is not among it.
@@ -207,6 +223,7 @@ impl Client {
         let question = match ask {
             Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
             Ask::Read => Question::Read { seq: self.take_seq() },
+            Ask::FastRead => Question::FastRead { seq: self.take_seq() },
             Ask::History(instance) => Question::History(instance),
         };
         let ticket = Ticket(self.next_ticket);

@@ -26,6 +26,9 @@ pub enum Mutant {
     LostPartIsEmpty,
     SecondIncarnation,
     HighestSequence,
+    ReadFromLearner,
+    StaleNonce,
+    MarkLearnedOnly,
     GroupBeforeChosen,
     StartAboveChange,
     JoinerVotesEarly,
@@ -38,7 +41,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 26] = [
+    pub const ALL: [(Mutant, &'static str); 29] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -58,6 +61,9 @@ impl Mutant {
         (Mutant::LostPartIsEmpty, "lost part of a promise counted as empty"),
         (Mutant::SecondIncarnation, "a peer registers a second incarnation"),
         (Mutant::HighestSequence, "highest sequence as the tag table"),
+        (Mutant::ReadFromLearner, "fast read from the local learner"),
+        (Mutant::StaleNonce, "a mark of an older round counts"),
+        (Mutant::MarkLearnedOnly, "mark of the learned prefix only"),
         (Mutant::GroupBeforeChosen, "use a new group before it is chosen"),
         (Mutant::StartAboveChange, "start above an unlearned group change"),
         (Mutant::JoinerVotesEarly, "joiner votes before it has caught up"),

@@ -17,6 +17,7 @@ mod membership;
 mod messages;
 mod outbox;
 mod past;
+mod reads;
 mod recovery;
 mod repair;
 mod requests;
@@ -35,6 +36,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use outbox::{Event, LOOKUP_BYTES, Lookup, Outbox, Why};
+use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::{About, Requests, Wanted};
@@ -83,6 +85,8 @@ pub struct Config {
     pub n: u16,
     /// Whether to speak the classic grammar only.
     pub classic: bool,
+    /// Whether `Request 0` is answered without an instance where that is possible.
+    pub fast_read: bool,
     /// The pace.
     pub timing: Timing,
     /// Whether it asks to join, and in whose place if in anybody's.
@@ -92,7 +96,7 @@ pub struct Config {
 impl Config {
     /// Member `id` of a first group of `n`, at the usual pace.
     pub fn member(id: NodeId, n: u16) -> Config {
-        Config { id, n, classic: false, timing: Timing::default(), joins: None }
+        Config { id, n, classic: false, fast_read: false, timing: Timing::default(), joins: None }
     }
 
     /// A node that asks to join, in the place of `replaces` if that is somebody.
@@ -153,6 +157,9 @@ pub struct Node {
     classic: Option<Classic>,
     history: History,
     requests: Requests,
+    reads: Reads,
+    /// Whether an untagged read is a fast one.
+    fast_read: bool,
     repair: Repair,
     /// The learned prefix that is durable here.
     durable: Instance,
@@ -173,7 +180,7 @@ impl Hash for Node {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
         (&self.acceptor, &self.learner, &self.leader, &self.classic, &self.changes).hash(to);
-        (&self.history, &self.requests).hash(to);
+        (&self.history, &self.requests, &self.reads).hash(to);
     }
 }
 
@@ -219,6 +226,7 @@ impl Node {
             self.take_in(now, out);
             self.mend(now, out);
         }
+        self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
         for answer in self.requests.tick(leads, now, out) {
             self.give(answer, out);
@@ -254,6 +262,7 @@ impl Node {
             Some(self.beat_at),
             self.leader.deadline(),
             self.requests.deadline(leads),
+            self.reads.deadline(),
             self.repair.deadline(),
             self.election.run_at(&self.group, now),
             self.election.next_expiry(now),
@@ -374,7 +383,7 @@ impl Node {
     fn mend(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
         let claimed = self.claimed.max(self.election.claimed(now));
-        let target = evidence.map_or(claimed, |instance| instance.max(claimed));
+        let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
         let rank = self.rank();
         self.repair.ask(self.learner.learned(), target, rank, now, out);
         self.repair.answer(&self.history, now, out);
@@ -459,6 +468,7 @@ impl Node {
             let held = self.leader.take_held();
             self.write_again(held, now, out);
         }
+        self.answer_reads(now, out);
         self.propose(now, out);
     }
 
@@ -708,6 +718,10 @@ impl Node {
             }
             Message::Forgotten { client, .. } if by == self.id => {
                 out.event(Event::Refused(format!("client {client} is not known (any more)").as_str().into()));
+            }
+            Message::Value { instance, learned, value, .. } => {
+                let (instance, learned, value) = (*instance, *learned, value.clone());
+                out.event(Event::Read { by, instance, learned, value, clients: 1 });
             }
             _ => {}
         }

@@ -20,7 +20,7 @@
 //! | `checkpoint N L` | segment N begins: what follows is all that is known, with I to L learned | the segment's use |
 //! | `session C F U [Q I]…` | client C: floor F, last use at U; its request Q stands at I (in checkpoints) | |
 //! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
-//! | `user V` | the last value that a user wrote (in checkpoints) | |
+//! | `user I V` | the last value that a user wrote, chosen at I (in checkpoints) | |
 //! | `checkpoint-end` | the checkpoint is complete | |
 //!
 //! Values are escaped as on the wire, so that a record is one line; and `# ` in a value becomes `\# `, so
@@ -52,7 +52,7 @@ pub enum Record {
     Checkpoint { segment: u64, learned: Instance },
     Session { client: u64, floor: u64, used: Instance, done: Vec<(u64, Instance)> },
     Forgotten { through: Instance },
-    User { value: Value },
+    User { instance: Instance, value: Value },
     CheckpointEnd,
 }
 
@@ -93,8 +93,8 @@ impl Record {
                 done.iter().for_each(|(seq, instance)| line(out, "", &[*seq, instance.0]));
             }
             Record::Forgotten { through } => line(out, "forgotten", &[through.0]),
-            Record::User { value } => {
-                out.extend_from_slice(b"user");
+            Record::User { instance, value } => {
+                line(out, "user", &[instance.0]);
                 value_text(out, value);
             }
             Record::CheckpointEnd => line(out, "checkpoint-end", &[]),
@@ -145,7 +145,10 @@ impl Record {
             }
             b"session" => session(&mut rest)?,
             b"forgotten" => Record::Forgotten { through: Instance(number(&mut rest)?) },
-            b"user" => return Ok(Record::User { value: value(rest)? }),
+            b"user" => {
+                let instance = Instance(number(&mut rest)?);
+                return Ok(Record::User { instance, value: value(rest)? });
+            }
             b"checkpoint-end" => Record::CheckpointEnd,
             _ => return Err(bad(text)),
         };
@@ -340,7 +343,7 @@ mod tests {
             (number(), number(), instance(), prop::collection::vec((number(), instance()), 0..4))
                 .prop_map(|(client, floor, used, done)| Record::Session { client, floor, used, done }),
             instance().prop_map(|through| Record::Forgotten { through }),
-            value().prop_map(|value| Record::User { value }),
+            (instance(), value()).prop_map(|(instance, value)| Record::User { instance, value }),
             Just(Record::CheckpointEnd),
         ]
     }

@@ -91,6 +91,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     world.heal();
     settle(world, "after healing")?;
     *seen = world.seen().0;
+    seen.fast_reads = world.judges().calls().fast_reads() as u64;
     world.cut_all_power();
     world.clients().ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);

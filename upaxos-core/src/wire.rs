@@ -14,7 +14,7 @@
 //!
 //! `S` is the sender's id, `T` another node's, `I` and `J` instances, `P` a ballot (`E:P`, or `P` in
 //! epoch 0), `L` the last instance of a durably learned prefix, `C Q` a tag (client, sequence number),
-//! `F` the client's floor, `V` a value. `*` as a last instance means: without end.
+//! `F` the client's floor, `E` an epoch, `V` a value. `*` as a last instance means: without end.
 //!
 //! | line | says | example |
 //! | --- | --- | --- |
@@ -22,6 +22,7 @@
 //! | `quit`, `exit`, `bye` | a client: every node that allows it ends | `quit` |
 //! | `Submit C Q F V` | a client: write V, exactly once | `Submit 7 1 1 one` |
 //! | `Read C Q F` | a client: safe read, exactly once | `Read 7 2 2` |
+//! | `FastRead C Q F` | a client: the last value written, without an instance if that can be had | `FastRead 7 3 2` |
 //! | `members` | a client: who governs the group | `members` |
 //! | `leave T [force]` | an operator: T is to leave the group | `leave 2` |
 //! | `replace T U [force]` | an operator: U, ready to join, is to take the place of T | `replace 2 7` |
@@ -38,11 +39,14 @@
 //! | `S Chosen I J P` | in I to J, what was written in ballot P is chosen | `2 Chosen 1 9 65538` |
 //! | `S Gap I J` | S asks what was chosen at I to J | `1 Gap 4 9` |
 //! | `S Join N` | S wants to join; N is the last instance it has learned | `3 Join 0` |
+//! | `S AskMark E X` | asks for marks in epoch E, for the round of fast reads X | `1 AskMark 0 91` |
+//! | `S Mark E X I` | nothing above I was accepted in epoch E, or learned, by S when it was asked in round X | `0 Mark 0 91 9` |
 //! | `S JoinFor N T` | the same, in the place of T | `7 JoinFor 41 2` |
 //! | `S Members I L H` | the group that instance I began governs, H are its members; S has learned up to L | `1 Members 5 41 0,1,7` |
 //! | `S OK I V` | the answer to a client: V is chosen at I | `0 OK 2 two` |
 //! | `S Done I J C Q` | the requests C Q, C Q+1, … are chosen at I to J | `2 Done 5 6 7 1` |
 //! | `S Answer I C Q V` | the safe read C Q is chosen at I and reads V | `2 Answer 7 7 3 safe read two` |
+//! | `S Value I L C Q V` | the fast read C Q: up to L, the last value written is V, at I (0 and empty: nothing was) | `2 Value 6 7 7 4 two` |
 //! | `S NotYet I L` | S has learned up to L; instance I is not among it | `0 NotYet 9 4` |
 //! | `S Refused C Q TEXT` | the request C Q is not carried out, and why | `2 Refused 7 1 busy` |
 //! | `S Forgotten C Q M` | the request C Q is not carried out: S does not know client C (any more); new sessions begin above M | `2 Forgotten 7 1 1048999` |
@@ -56,8 +60,8 @@
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),
 //! and never comes first in a datagram. Unknown verbs are ignored by every participant; known verbs
-//! never change their meaning. Writes that name tagged requests by digest and marks of fast reads get
-//! verbs of their own when they are built.
+//! never change their meaning. Writes that name tagged requests by digest get verbs of their own when they
+//! are built.
 
 mod parse;
 mod print;
@@ -103,6 +107,8 @@ pub enum Request {
     Submit(Tagged, Value),
     /// `Read C Q F`: a safe read, exactly once.
     TaggedRead(Tagged),
+    /// `FastRead C Q F`: a read that takes no instance if it can; else a safe read, exactly once.
+    FastRead(Tagged),
     /// `members`: who governs.
     Members,
     /// `leave T` or `replace T U`; tagged as `Change C Q F …`.
@@ -126,12 +132,15 @@ pub enum Message {
     Written { instance: Instance, value: Value },
     Chosen { first: Instance, last: Instance, ballot: Ballot },
     Gap { first: Instance, last: Instance },
+    AskMark { epoch: Epoch, nonce: u64 },
+    Mark { epoch: Epoch, nonce: u64, mark: Instance },
     Join { learned: Instance },
     JoinFor { learned: Instance, replaces: NodeId },
     Members { epoch: Epoch, learned: Instance, members: Vec<NodeId> },
     Ok { instance: Instance, value: Value },
     Done { first: Instance, last: Instance, client: u64, seq: u64 },
     Answer { instance: Instance, client: u64, seq: u64, value: Value },
+    Value { instance: Instance, learned: Instance, client: u64, seq: u64, value: Value },
     NotYet { instance: Instance, learned: Instance },
     Refused { client: u64, seq: u64, reason: Value },
     Forgotten { client: u64, seq: u64, begin: u64 },

@@ -71,6 +71,10 @@ pub struct DaemonArgs {
     #[arg(long, env = "UPAXOS_CLASSIC")]
     pub classic: bool,
 
+    /// Answer `Request 0` without an instance where that is possible: with the last value written.
+    #[arg(long, env = "UPAXOS_FAST_READ", conflicts_with = "classic")]
+    pub fast_read: bool,
+
     /// TOML file with defaults for these flags, by their long names: `nodes = 3`.
     #[arg(long, value_name = "FILE", env = "UPAXOS_CONFIG")]
     pub config: Option<PathBuf>,
@@ -107,6 +111,7 @@ impl DaemonArgs {
         Ok(daemon::Options {
             config: Config {
                 classic: self.classic,
+                fast_read: self.fast_read,
                 timing: Timing { beat: self.beat },
                 ..Config::member(id, n)
             },

@@ -11,6 +11,7 @@
 //! | line | answered |
 //! | --- | --- |
 //! | `Request …` | with the outcome: `OK 1 one`, `Refused …`, `Unknown …` |
+//! | `fast` | as `Request 0` without an instance: `Value 1 1 one` |
 //! | `leader` | `leader 2`, once somebody leads |
 //! | `learned N I` | `learned N I`, once N nodes have durably learned instance I |
 
@@ -136,8 +137,8 @@ impl Dialogue {
     fn take(&mut self, line: &[u8]) -> Result<()> {
         let (number, now) = (self.taken, self.now());
         self.taken += 1;
-        if line.starts_with(b"Request") {
-            let ask = Ask::parse(line)?;
+        if line.starts_with(b"Request") || line == b"fast" {
+            let ask = if line == b"fast" { Ask::FastRead } else { Ask::parse(line)? };
             self.numbers.insert(self.client.ask(ask, now, self.patience)?, number);
         } else {
             let state = State::parse(&String::from_utf8_lossy(line))?;
@@ -197,7 +198,7 @@ impl State {
                 let nodes = usize::try_from(count(nodes)?).map_err(|_| anyhow!("too many nodes"))?;
                 Ok(State::Learned { nodes, instance: Instance(count(instance)?) })
             }
-            _ => bail!("expected `Request …`, `leader` or `learned NODES INSTANCE`, not {line:?}"),
+            _ => bail!("expected `Request …`, `fast`, `leader` or `learned NODES INSTANCE`, not {line:?}"),
         }
     }
 

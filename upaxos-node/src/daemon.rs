@@ -225,7 +225,7 @@ impl Daemon {
         for event in &self.out.events {
             match event {
                 Event::Learned { .. } => debug!("{event}"),
-                Event::Answered { .. } if !log_enabled!(log::Level::Info) => {}
+                Event::Answered { .. } | Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::Warning(_) | Event::WaitsFor(_) => warn!("{event}"),
                 Event::MayNotVote(_) => log::error!("{event}"),
                 Event::Quit if !self.honours_quit => {

@@ -55,7 +55,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 16] = [
+const SHARES: [Share; 17] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -64,6 +64,7 @@ const SHARES: [Share; 16] = [
     ("torn block", |seen| seen.torn > 0),
     ("failed sync", |seen| seen.failed_syncs > 0),
     ("lost disk", |seen| seen.wipes > 0),
+    ("fast read", |seen| seen.fast_reads > 0),
     ("refusal to vote", |seen| seen.refusals > 0),
     ("change of the group", |seen| seen.changes > 0),
     ("node that joined", |seen| seen.joins > 0),

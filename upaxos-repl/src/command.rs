@@ -5,7 +5,8 @@ use upaxos_core::types::Value;
 use upaxos_core::wire::CLIENT_FORMS;
 
 /// Words that mean something here and nothing on the wire; the second column is for the help.
-const OWN_FORMS: [(&str, &str); 3] = [
+const OWN_FORMS: [(&str, &str); 4] = [
+    ("fast", "fast read: the last value written, without an instance of its own if that can be had"),
     ("status", "who is there, who leads, how far each has learned, from the beats heard"),
     ("help", "this text"),
     ("exit", "leave this program, the group goes on (also bye, Ctrl-D)"),
@@ -42,6 +43,7 @@ impl Command {
         match line.trim_ascii_end() {
             b"" => return Ok(Command::Nothing),
             b"quit" => return Ok(Command::Work(Work::Quit)),
+            b"fast" => return Ok(asks(Ask::FastRead)),
             b"status" => return Ok(Command::Work(Work::Status)),
             b"help" | b"?" => return Ok(Command::Help),
             b"exit" | b"bye" => return Ok(Command::Exit),
@@ -70,7 +72,7 @@ pub fn help() -> String {
     }
     text.push_str(
         "  quit             end every node of the group that honours it; you stay here\n\n\
-         Writes and safe reads are sent until answered, and happen exactly once.\n\
+         Writes and reads are sent until answered, and happen exactly once.\n\
          A VALUE is taken as it stands. In double quotes, from its first byte to its last, it may\n\
          contain \\n, \\r, \\t, \\\\, \\\" and \\xNN.\n\
          On the wire `exit` and `bye` mean `quit`; typed here they only leave this program.",
@@ -104,7 +106,7 @@ fn first_word(line: &[u8]) -> &[u8] {
 
 fn unknown(line: &[u8]) -> String {
     let word = String::from_utf8_lossy(first_word(line)).into_owned();
-    let known = ["Request", "quit", "status", "help", "exit", "bye"];
+    let known = ["Request", "quit", "fast", "status", "help", "exit", "bye"];
     let likeness = |known: &&str| strsim::jaro_winkler(&word.to_lowercase(), &known.to_lowercase());
     let best = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let rest = String::from_utf8_lossy(&line[first_word(line).len()..]).into_owned();
@@ -174,6 +176,7 @@ mod tests {
         assert_eq!(write_of("Request 0 one"), value(b"one"));
         assert_eq!(write_of("Request 0"), Ok(asks(Ask::Read)));
         assert_eq!(write_of("  Request 12"), Ok(asks(Ask::History(Instance(12)))));
+        assert_eq!(write_of("fast"), Ok(asks(Ask::FastRead)));
         assert_eq!(write_of("quit "), Ok(Command::Work(Work::Quit)));
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use rustyline::ExternalPrinter;
 use serde_json::{Value as Json, json};
 use upaxos_core::client::{FORGOTTEN, Outcome, Settled, request_json};
-use upaxos_core::types::Micros;
+use upaxos_core::types::{Instance, Micros};
 
 /// Prints for the engine.
 pub struct Output {
@@ -46,7 +46,10 @@ impl Output {
                 out.write_all(&[outcome.to_line(), b"\n".to_vec()].concat())?;
                 out.flush()
             }
-            (outcome, Some(_)) => self.text(&format!("{}   ({})", answer(outcome), length(settled.took))),
+            (outcome, Some(_)) => {
+                let answer = answer(outcome, request.trim() == "fast");
+                self.text(&format!("{answer}{})", length(settled.took)))
+            }
         }
     }
 
@@ -84,14 +87,24 @@ impl Output {
     }
 }
 
-fn answer(outcome: &Outcome) -> String {
+/// The answer, up to how long it took; of a fast read with a word on whether it used an instance.
+fn answer(outcome: &Outcome, is_fast: bool) -> String {
     match outcome {
-        Outcome::Chosen { instance, value } => format!("OK {instance} {value}"),
-        Outcome::NotYet { instance, learned } => {
-            format!("not yet: instance {instance}; learned so far: up to {learned}")
+        Outcome::Chosen { instance, value } if is_fast => {
+            format!("OK {instance} {value}   (instance {instance}; ")
         }
-        Outcome::Refused { reason } => format!("refused: {reason}"),
-        Outcome::Unknown | Outcome::Forgotten => "unknown".into(),
+        Outcome::Chosen { instance, value } => format!("OK {instance} {value}   ("),
+        Outcome::Read { instance: Instance(0), learned, .. } => {
+            format!("nothing written yet   (no instance used, as of {learned}; ")
+        }
+        Outcome::Read { instance, learned, value } => {
+            format!("OK {instance} {value}   (no instance used, as of {learned}; ")
+        }
+        Outcome::NotYet { instance, learned } => {
+            format!("not yet: instance {instance}; learned so far: up to {learned}   (")
+        }
+        Outcome::Refused { reason } => format!("refused: {reason}   ("),
+        Outcome::Unknown | Outcome::Forgotten => "unknown   (".into(),
     }
 }
 
@@ -106,6 +119,20 @@ fn length(took: Micros) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fast_read_says_whether_it_used_an_instance() {
+        let read = |instance, value: &str| Outcome::Read {
+            instance: Instance(instance),
+            learned: Instance(41),
+            value: value.into(),
+        };
+        assert_eq!(answer(&read(40, "one"), true), "OK 40 one   (no instance used, as of 41; ");
+        assert_eq!(answer(&read(0, ""), true), "nothing written yet   (no instance used, as of 41; ");
+        let fallen_back = Outcome::Chosen { instance: Instance(42), value: "safe read one".into() };
+        assert_eq!(answer(&fallen_back, true), "OK 42 safe read one   (instance 42; ");
+        assert_eq!(answer(&fallen_back, false), "OK 42 safe read one   (");
+    }
 
     #[test]
     fn latencies_have_two_to_three_digits() {

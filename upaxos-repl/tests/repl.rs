@@ -43,6 +43,14 @@ fn several_commands_may_be_given_and_exit_ends_them() {
 }
 
 #[test]
+fn a_fast_read_takes_no_instance() {
+    let node = FakeNode::start(Manners::default());
+    let args = ["-e", "Request 0 one", "-e", "fast", "-e", "Request 0 two", "-e", "fast"];
+    let output = run(&node, &args, "");
+    assert_eq!(stdout(&output), "OK 1 one\nValue 1 1 one\nOK 2 two\nValue 2 2 two\n", "{}", stderr(&output));
+}
+
+#[test]
 fn a_lost_request_is_sent_again_and_happens_once() {
     let node = FakeNode::start(Manners { deaf_to: 2, ..Manners::default() });
     let output = run(&node, &["--timeout", "20s", "-e", "Request 0 one", "-e", "Request 2"], "");

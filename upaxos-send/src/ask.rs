@@ -17,6 +17,7 @@ pub struct Asker {
     view: View,
     patience: Micros,
     clock: Clock,
+    fast: bool,
     json: bool,
 }
 
@@ -31,18 +32,20 @@ impl Clock {
 }
 
 impl Asker {
-    pub fn new(socket: Socket, client: Client, patience: Duration, json: bool) -> Asker {
+    pub fn new(socket: Socket, client: Client, patience: Duration, fast: bool, json: bool) -> Asker {
         let (patience, clock) = (patience.into(), Clock(Instant::now()));
         let view = View::new(client.dialect());
-        Asker { socket, client, view, patience, clock, json }
+        Asker { socket, client, view, patience, clock, fast, json }
     }
 
     /// Asks every line and prints every answer; the worst outcome is the status.
     pub fn ask_all<R: Read>(&mut self, mut lines: Lines<R>, complain: &Complain) -> Result<Status> {
         let mut worst = Status::Done;
         while let Some((number, line)) = lines.read().context("cannot read standard input")? {
-            let asked =
-                Ask::parse(&line).and_then(|ask| self.client.ask(ask, self.clock.now(), self.patience));
+            let asked = Ask::parse(&line).and_then(|ask| {
+                let ask = if self.fast { ask.fast() } else { ask };
+                self.client.ask(ask, self.clock.now(), self.patience)
+            });
             let status = match asked {
                 Ok(_) => {
                     let settled = self.until_settled()?;

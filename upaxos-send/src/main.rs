@@ -28,7 +28,8 @@ use pipe::{Complain, Lines};
 /// With --wait, every line must be `Request 0 VALUE` (write), `Request 0` (safe read) or `Request I`
 /// (what was chosen at instance I). Each is asked in turn, exactly once however often it has to be
 /// sent, and its answer printed: `OK I VALUE`, with newline, carriage return and backslash in the
-/// value as \n, \r and \\. A value with newlines is given as MESSAGE.
+/// value as \n, \r and \\. A value with newlines is given as MESSAGE. With --fast, `Request 0` takes no
+/// instance where that is possible, and is answered `Value I L VALUE`: as of L, VALUE was written last, at I.
 ///
 /// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
 /// unknown), or not chosen yet; 4 refused; 5 not answered, and no quorum to be heard; 77 no privilege
@@ -47,12 +48,16 @@ struct Args {
     #[arg(long, requires = "wait", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
+    /// Read fast: `Request 0` asks for the last value written without taking an instance
+    #[arg(long, requires = "wait", conflicts_with = "classic")]
+    fast: bool,
+
     /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
     #[arg(long, requires = "wait")]
     classic: bool,
 
-    /// Print answers and errors as JSON, one object per line: request, outcome, instance, value
-    /// (value_hex where it is not UTF-8), reason, ms; or error, line
+    /// Print answers and errors as JSON, one object per line: request, outcome, instance, learned,
+    /// value (value_hex where it is not UTF-8), reason, ms; or error, line
     #[arg(long)]
     json: bool,
 
@@ -84,7 +89,7 @@ fn run(args: &Args) -> Result<Status> {
         let client = getrandom::u64().context("cannot draw a random client id from the system")?;
         let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
         let client = Client::new(client, dialect);
-        Asker::new(socket, client, args.timeout, args.json).ask_all(lines, &complain)
+        Asker::new(socket, client, args.timeout, args.fast, args.json).ask_all(lines, &complain)
     } else {
         pipe::send_all(&mut socket, lines, &complain)
     }

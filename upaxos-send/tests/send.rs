@@ -71,6 +71,21 @@ fn waiting_prints_the_answer_to_each_line_in_order() {
 }
 
 #[test]
+fn a_fast_read_says_where_the_value_stands_and_how_far_was_learned() {
+    let node = FakeNode::start(Manners::default());
+    let output =
+        run(&node, &["--wait", "--fast"], b"Request 0\nRequest 0 one\nRequest 0 two\nRequest 0\nRequest 1\n");
+    assert_eq!(
+        stdout(&output),
+        "Value 0 0 \nOK 1 one\nOK 2 two\nValue 2 2 two\nOK 1 one\n",
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(status(&output), 0);
+    assert_eq!(status(&run(&node, &["--fast", "Request", "0"], b"")), 2, "there is nothing to wait for");
+}
+
+#[test]
 fn waiting_keeps_every_byte_of_a_value() {
     let node = FakeNode::start(Manners::default());
     let output = run(&node, &["--wait", "Request 0 a\nb\\n c  "], b"");

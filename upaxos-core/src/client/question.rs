@@ -10,6 +10,7 @@ use crate::wire::{Dialect, Line, Message, Request};
 pub(super) enum Question {
     Write { seq: u64, value: Value },
     Read { seq: u64 },
+    FastRead { seq: u64 },
     History(Instance),
 }
 
@@ -17,7 +18,7 @@ impl Question {
     /// Its sequence number; history needs none.
     pub fn seq(&self) -> Option<u64> {
         match self {
-            Question::Write { seq, .. } | Question::Read { seq } => Some(*seq),
+            Question::Write { seq, .. } | Question::Read { seq } | Question::FastRead { seq } => Some(*seq),
             Question::History(_) => None,
         }
     }
@@ -25,7 +26,7 @@ impl Question {
     /// Makes it a request of another number, in a new session.
     pub fn renumber(&mut self, new: u64) {
         match self {
-            Question::Write { seq, .. } | Question::Read { seq } => *seq = new,
+            Question::Write { seq, .. } | Question::Read { seq } | Question::FastRead { seq } => *seq = new,
             Question::History(_) => {}
         }
     }
@@ -35,11 +36,12 @@ impl Question {
         let tagged = |seq| Tagged { tag: Tag { client, seq }, floor };
         Line::Client(match (self, dialect) {
             (Question::Write { value, .. }, Dialect::Classic) => Request::Write(value.clone()),
-            (Question::Read { .. }, Dialect::Classic) => Request::Read,
+            (Question::Read { .. } | Question::FastRead { .. }, Dialect::Classic) => Request::Read,
             (Question::Write { seq, value }, Dialect::Extended) => {
                 Request::Submit(tagged(*seq), value.clone())
             }
             (Question::Read { seq }, Dialect::Extended) => Request::TaggedRead(tagged(*seq)),
+            (Question::FastRead { seq }, Dialect::Extended) => Request::FastRead(tagged(*seq)),
             (Question::History(instance), _) => Request::History(*instance),
         })
     }
@@ -48,7 +50,9 @@ impl Question {
     pub fn is_in_words(&self, instance: Instance, chosen: &Value) -> bool {
         match self {
             Question::Write { value, .. } => value == chosen,
-            Question::Read { .. } => chosen.as_bytes().starts_with(SAFE_READ.as_bytes()),
+            Question::Read { .. } | Question::FastRead { .. } => {
+                chosen.as_bytes().starts_with(SAFE_READ.as_bytes())
+            }
             Question::History(asked) => *asked == instance,
         }
     }
@@ -64,10 +68,18 @@ impl Question {
                 let instance = Instance(first.0.checked_add(place)?);
                 (instance <= *last).then(|| Outcome::Chosen { instance, value: value.clone() })
             }
-            (Question::Read { seq }, M::Answer { instance, client, seq: answered, value })
+            // A fast read that took too long becomes a safe read.
+            (
+                Question::Read { seq } | Question::FastRead { seq },
+                M::Answer { instance, client, seq: answered, value },
+            ) if *client == us && answered == seq => {
+                Some(Outcome::Chosen { instance: *instance, value: value.clone() })
+            }
+            (Question::FastRead { seq }, M::Value { instance, learned, client, seq: answered, value })
                 if *client == us && answered == seq =>
             {
-                Some(Outcome::Chosen { instance: *instance, value: value.clone() })
+                let (instance, learned) = (*instance, *learned);
+                Some(Outcome::Read { instance, learned, value: value.clone() })
             }
             (_, M::Refused { client, seq, reason }) if *client == us && self.seq() == Some(*seq) => {
                 Some(Outcome::Refused { reason: reason.clone() })

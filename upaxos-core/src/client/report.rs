@@ -9,11 +9,14 @@ use crate::types::{Micros, Value};
 use crate::wire;
 
 impl Outcome {
-    /// One line without a newline: `OK I V`, `NotYet I L`, `Refused TEXT` or `Unknown`. Every byte of
+    /// One line without a newline: `OK I V`, `Value I L V`, `NotYet I L`, `Refused TEXT` or `Unknown`. Every byte of
     /// a value is kept, with newline, carriage return and backslash escaped as on the wire.
     pub fn to_line(&self) -> Vec<u8> {
         match self {
             Outcome::Chosen { instance, value } => with_value(format!("OK {instance} "), value),
+            Outcome::Read { instance, learned, value } => {
+                with_value(format!("Value {instance} {learned} "), value)
+            }
             Outcome::NotYet { instance, learned } => format!("NotYet {instance} {learned}").into_bytes(),
             Outcome::Refused { reason } => with_value("Refused ".into(), reason),
             Outcome::Unknown | Outcome::Forgotten => b"Unknown".to_vec(),
@@ -23,6 +26,7 @@ impl Outcome {
     fn word(&self) -> &'static str {
         match self {
             Outcome::Chosen { .. } => "chosen",
+            Outcome::Read { .. } => "read",
             Outcome::NotYet { .. } => "not-yet",
             Outcome::Refused { .. } => "refused",
             Outcome::Unknown | Outcome::Forgotten => "unknown",
@@ -47,9 +51,10 @@ fn with_value(head: String, value: &Value) -> Vec<u8> {
     line
 }
 
-/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `not-yet`,
-/// `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `reason` and `ms` (the
-/// milliseconds it took). A value that is not UTF-8 stands in `value_hex` instead, two digits a byte.
+/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`,
+/// `not-yet`, `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `reason` and `ms`
+/// (the milliseconds it took). A `read` used no instance: its `instance` is that of the value, null where
+/// nothing was written. A value that is not UTF-8 stands in `value_hex` instead, two digits a byte.
 pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     let mut object = Map::new();
     put_bytes(&mut object, "request", request);
@@ -57,6 +62,11 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     match outcome {
         Outcome::Chosen { instance, value } => {
             object.insert("instance".into(), json!(instance.0));
+            put_bytes(&mut object, "value", value.as_bytes());
+        }
+        Outcome::Read { instance, learned, value } => {
+            object.insert("instance".into(), json!((instance.0 > 0).then_some(instance.0)));
+            object.insert("learned".into(), json!(learned.0));
             put_bytes(&mut object, "value", value.as_bytes());
         }
         Outcome::NotYet { instance, learned } => {

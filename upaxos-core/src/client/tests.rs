@@ -139,6 +139,27 @@ fn history_is_answered_by_any_learner_and_not_yet_is_an_answer() {
 }
 
 #[test]
+fn a_fast_read_is_answered_without_an_instance_or_as_the_safe_read_that_it_became() {
+    let mut client = Client::new(7, Dialect::Extended);
+    for _ in 0..2 {
+        ask(&mut client, Ask::Read.fast(), at(0), PATIENCE);
+    }
+    ask(&mut client, Ask::Read, at(0), PATIENCE);
+    assert_eq!(sent(&mut client, 0), ["FastRead 7 1 1", "FastRead 7 2 1", "Read 7 3 1"]);
+    let (instance, learned, client_id) = (Instance(5), Instance(9), 7);
+    let value = |seq| Message::Value { instance, learned, client: client_id, seq, value: "a".into() };
+    let settled = client.on_message(&value(1), at(1));
+    assert_eq!(settled[0].outcome, Outcome::Read { instance, learned, value: "a".into() });
+    assert_eq!(settled[0].outcome.to_line(), b"Value 5 9 a");
+    assert_eq!(client.on_message(&value(3), at(1)), [], "no answer to a safe read");
+    let answer = Message::Answer { instance: Instance(10), client: 7, seq: 2, value: "safe read a".into() };
+    assert_eq!(client.on_message(&answer, at(1))[0].outcome, chosen(10, "safe read a"));
+    let json = request_json(b"fast", &settled[0].outcome, Micros(10)).to_string();
+    let expected = r#"{"request":"fast","outcome":"read","instance":5,"learned":9,"value":"a","ms":0.01}"#;
+    assert_eq!(json, expected);
+}
+
+#[test]
 fn a_client_id_fits_the_wire() {
     let mut client = Client::new(u64::MAX, Dialect::Extended);
     ask(&mut client, Ask::Read, at(0), PATIENCE);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::outbox::Outbox;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Ballot, Instance, Value};
+use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
 
 /// How many bytes of promises one proposal is answered with; who needs more asks again from the
@@ -33,6 +33,9 @@ pub struct Acceptor {
     accepted: BTreeMap<Instance, (Ballot, Value)>,
     /// Of the values in `accepted`.
     bytes: usize,
+    /// The latest epoch in which anything was accepted, and the highest instance of these. What is
+    /// forgotten is durably learned: of a mark, the learned prefix stands for it.
+    top: Option<(Epoch, Instance)>,
 }
 
 impl Acceptor {
@@ -79,6 +82,12 @@ impl Acceptor {
     /// The last instance in which a value is held.
     pub fn last_accepted(&self) -> Option<Instance> {
         self.accepted.keys().next_back().copied()
+    }
+
+    /// The highest instance in which a value was accepted in the latest epoch that any was accepted in.
+    /// What an older epoch left above a change of the group was never chosen.
+    pub fn highest_accepted(&self) -> Option<Instance> {
+        self.top.map(|(_, instance)| instance)
     }
 
     /// What was last accepted in `instance`, unless it is durably learned and forgotten.
@@ -185,6 +194,10 @@ impl Acceptor {
     }
 
     fn store(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
+        // A later epoch compares higher, whatever its instance.
+        let same_epoch = self.top.filter(|(epoch, _)| *epoch == ballot.epoch);
+        let highest = same_epoch.map_or(instance, |(_, highest)| highest.max(instance));
+        self.top = self.top.max(Some((ballot.epoch, highest)));
         self.bytes += value.as_bytes().len();
         if let Some((_, before)) = self.accepted.insert(instance, (ballot, value.clone())) {
             self.bytes -= before.as_bytes().len();

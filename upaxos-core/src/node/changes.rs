@@ -56,13 +56,16 @@ impl Node {
             Message::Beat(beat) => self.on_strange_beat(from, beat, now, out),
             Message::Join { learned } => self.on_join(from, learned, None, now, out),
             Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
-            Message::Gap { .. } | Message::Written { .. } => self.on_message(from, message, now, out),
+            Message::Gap { .. } | Message::Written { .. } | Message::AskMark { .. } => {
+                self.on_message(from, message, now, out);
+            }
             Message::Barred { .. } if !self.group.members.contains(&self.id) => {
                 self.on_message(from, message, now, out);
             }
             Message::Ok { .. }
             | Message::Done { .. }
             | Message::Answer { .. }
+            | Message::Value { .. }
             | Message::NotYet { .. }
             | Message::Members { .. } => self.on_answer(from, &message, out),
             _ => self.dropped.strangers += 1,

@@ -27,7 +27,7 @@ pub struct History {
     void: BTreeMap<Instance, Option<Instance>>,
     sessions: Sessions,
     membership: Membership,
-    last_user: Option<Value>,
+    last_user: Option<(Instance, Value)>,
 }
 
 impl History {
@@ -48,7 +48,7 @@ impl History {
     pub fn recover(&mut self, record: &Record) {
         match record {
             Record::Checkpoint { learned, .. } => self.forgotten = *learned,
-            Record::User { value } => self.last_user = Some(value.clone()),
+            Record::User { instance, value } => self.last_user = Some((*instance, value.clone())),
             Record::Genesis { .. } | Record::Group { .. } | Record::Gone { .. } => {
                 self.membership.recover(record)
             }
@@ -58,7 +58,7 @@ impl History {
 
     /// What rebuilds all this but the values.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
-        let user = self.last_user.iter().map(|value| Record::User { value: value.clone() });
+        let user = self.last_user.iter().cloned().map(|(instance, value)| Record::User { instance, value });
         self.membership.checkpoint().into_iter().chain(self.sessions.checkpoint()).chain(user)
     }
 
@@ -117,8 +117,13 @@ impl History {
     /// What a safe read at the next instance reads: the last value that a user wrote.
     pub fn safe_read(&self) -> Value {
         let mut bytes = SAFE_READ.as_bytes().to_vec();
-        bytes.extend_from_slice(self.last_user.as_ref().map_or(b"", |value| value.as_bytes()));
+        bytes.extend_from_slice(self.last_user.as_ref().map_or(b"", |(_, value)| value.as_bytes()));
         Value::from(bytes)
+    }
+
+    /// The last value that a user wrote, and where it stands.
+    pub fn last_user(&self) -> Option<&(Instance, Value)> {
+        self.last_user.as_ref()
     }
 
     /// Forgets who had what done: a mistake that a mutant makes.
@@ -162,7 +167,7 @@ impl History {
         match (&entry, verdict) {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
             (Entry::Write(value) | Entry::Tagged(_, value), Verdict::New) => {
-                self.last_user = Some(value.clone());
+                self.last_user = Some((instance, value.clone()));
             }
             (_, Verdict::New) => {}
             _ => _ = self.void.insert(instance, None),

@@ -82,9 +82,13 @@ impl Node {
         // Whoever has lost its disk may ask, and read; it must not vote.
         let is_question = match message {
             Message::Register { n, .. } => *n == self.n(),
-            message => {
-                matches!(message, Message::Gap { .. } | Message::Join { .. } | Message::JoinFor { .. })
-            }
+            message => matches!(
+                message,
+                Message::Gap { .. }
+                    | Message::Join { .. }
+                    | Message::JoinFor { .. }
+                    | Message::AskMark { .. }
+            ),
         };
         if self.foreign.contains(&from) && !is_question {
             self.dropped.foreign += 1;
@@ -175,6 +179,10 @@ impl Node {
             Message::Registered { node, boot } => self.identity.on_registered(from, node, boot),
             Message::Barred { node, boot, incarnation, start } => {
                 self.identity.on_barred(from, node, boot, (incarnation, start), out);
+            }
+            Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),
+            Message::Mark { epoch, nonce, mark } => {
+                self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
             }
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }
@@ -358,6 +366,7 @@ impl Node {
             // not keep ours back.
             return self.note_answer(from, answer, out);
         }
+        let mut is_write = false;
         if let Message::Ok { instance, value } = answer
             && *instance > self.learner.learned()
         {
@@ -366,11 +375,15 @@ impl Node {
                 true => Entry::Read { instance: *instance, tagged: None, value: value.clone() },
                 false => Entry::Write(value.clone()),
             };
-            self.requests.on_answered_untagged(&entry);
+            is_write = self.requests.on_answered_untagged(&entry) && !entry.is_untagged_read();
         }
         match answer {
             Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
-                self.requests.on_answered(&About::Instance(*instance));
+                let was_owed = self.requests.on_answered(&About::Instance(*instance));
+                // What answers nothing else that was asked, answers a read.
+                if !was_owed && !is_write && matches!(answer, Message::Ok { .. }) {
+                    self.reads.on_answered_untagged();
+                }
             }
             Message::Done { first, last, client, seq } => {
                 let count = (last.0 - first.0).min(learner::WINDOW);
@@ -379,12 +392,15 @@ impl Node {
                 }
             }
             Message::Answer { client, seq, .. }
-            | Message::Refused { client, seq, .. }
-            | Message::Forgotten { client, seq, .. } => {
-                self.requests.on_answered(&About::Tag(Tag { client: *client, seq: *seq }));
+            | Message::Value { client, seq, .. }
+            | Message::Forgotten { client, seq, .. }
+            | Message::Refused { client, seq, .. } => {
+                let tag = Tag { client: *client, seq: *seq };
+                self.reads.on_answered(tag);
+                self.requests.on_answered(&About::Tag(tag));
             }
-            Message::Members { .. } => self.requests.on_answered(&About::Members),
-            Message::Error { reason } => self.requests.on_answered(&About::Error(reason.clone())),
+            Message::Members { .. } => drop(self.requests.on_answered(&About::Members)),
+            Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),
             _ => return,
         }
         self.note_answer(from, answer, out);
@@ -405,13 +421,22 @@ impl Node {
                 return self.refuse(None, &reason, now, out);
             }
             Request::Write(value) => Wanted::Write(value),
-            Request::Read => Wanted::Read,
             // A classic node knows no tags.
-            Request::Submit(..) | Request::TaggedRead(_) if self.classic.is_some() => return,
+            Request::Submit(..) | Request::TaggedRead(_) | Request::FastRead(_) if self.classic.is_some() => {
+                return;
+            }
+            Request::Read if self.fast_read => return self.on_fast_read(None, now, out),
+            Request::FastRead(tagged) => return self.on_fast_read(Some(tagged), now, out),
+            Request::Read => Wanted::Read,
             Request::Submit(tagged, value) => Wanted::Tagged(tagged, value),
             Request::TaggedRead(tagged) => Wanted::TaggedRead(tagged),
             Request::Change(tagged, change) => Wanted::Change(tagged, change),
         };
+        self.want(wanted, now, out);
+    }
+
+    /// Takes up a request that ends in a value of the log, unless it has been carried out.
+    pub(super) fn want(&mut self, wanted: Wanted, now: Micros, out: &mut Outbox) {
         if let Some(reason) = wanted.refusal() {
             return self.refuse(Some(&wanted), reason, now, out);
         }

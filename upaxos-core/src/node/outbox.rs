@@ -117,7 +117,17 @@ impl Outbox {
         }
     }
 
+    /// Adds an event; a fast read like the one before is counted with it.
     pub(super) fn event(&mut self, event: Event) {
+        if let (
+            Some(Event::Read { by, instance, learned, clients, .. }),
+            Event::Read { by: also, instance: same, learned: as_far, clients: more, .. },
+        ) = (self.events.last_mut(), &event)
+            && (*by, *instance, *learned) == (*also, *same, *as_far)
+        {
+            *clients += more;
+            return;
+        }
         self.events.push(event);
     }
 
@@ -177,6 +187,19 @@ pub enum Event {
         instance: Instance,
         /// What the answer says; absent when it names an instance whose value this node does not hold.
         value: Option<Value>,
+    },
+    /// Clients were answered without an instance, by this node or by one that was overheard.
+    Read {
+        /// Who answered.
+        by: NodeId,
+        /// Where the last value stands that a user wrote; 0 if none was.
+        instance: Instance,
+        /// Up to where all had been learned.
+        learned: Instance,
+        /// That value.
+        value: Value,
+        /// How many were answered alike.
+        clients: u64,
     },
     /// This node told a client that its request is not carried out.
     Refused(Value),
@@ -241,6 +264,10 @@ impl fmt::Display for Event {
                 write!(f, "OK {instance} (answered by {by}; its value is not at hand)")
             }
             Event::AnsweredRange { by, first, last } => write!(f, "OK {first} to {last} (answered by {by})"),
+            Event::Read { by, instance, learned, value, clients } => {
+                let many = if *clients == 1 { String::new() } else { format!(", {clients} times") };
+                write!(f, "OK {instance} {value} (fast read as of {learned}, answered by {by}{many})")
+            }
             Event::Refused(reason) => write!(f, "refused a request: {reason}"),
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),

@@ -12,6 +12,7 @@ use super::history::History;
 use super::identity::Identity;
 use super::leader::Leader;
 use super::learner::Learner;
+use super::reads::Reads;
 use super::repair::Repair;
 use super::requests::Requests;
 use super::{Config, Dropped, Node};
@@ -90,7 +91,7 @@ impl Recovery {
         if mutant::is(Mutant::ForgetTags) {
             history.forget_tags();
         }
-        let Config { id, n, classic, timing, joins } = config;
+        let Config { id, n, classic, fast_read, timing, joins } = config;
         let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
         identity.begin(Boot { incarnation, start: starts + 1, boot });
         let group = history.membership().group().clone();
@@ -116,6 +117,8 @@ impl Recovery {
             leader: Leader::new(),
             history,
             requests: Requests::new(timing),
+            reads: Reads::new(timing.timeout(), boot),
+            fast_read: fast_read && !classic,
             repair: Repair::new(),
             durable: learned,
             claimed: learned,

@@ -25,7 +25,7 @@ const MAX_OWED: usize = 16_384;
 const PATIENCE: Micros = Micros::from_millis(10_000);
 
 /// How long each rank waits for the one before it to answer.
-const ANSWER_STEP: Micros = Micros::from_millis(20);
+pub const ANSWER_STEP: Micros = Micros::from_millis(20);
 
 /// A request that ends in a value of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -250,9 +250,10 @@ impl Requests {
         self.owed.contains_key(about)
     }
 
-    /// Somebody else gave the answer to whatever this is about.
-    pub fn on_answered(&mut self, about: &About) {
-        if let Some((at, _)) = self.owed.remove(about) {
+    /// Somebody else gave the answer to whatever this is about. True when this node owed it.
+    pub fn on_answered(&mut self, about: &About) -> bool {
+        let owed = self.owed.remove(about);
+        if let Some((at, _)) = owed {
             self.due.remove(&(at, about.clone()));
         }
         if let About::Tag(tag) = about
@@ -261,16 +262,16 @@ impl Requests {
         {
             waiting.is_answered = true;
         }
+        owed.is_some()
     }
 
-    /// Somebody else answered an untagged write, or read, before it was learned here.
-    pub fn on_answered_untagged(&mut self, entry: &Entry) {
-        let Some(key) = Key::of_entry(entry) else { return };
+    /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.
+    pub fn on_answered_untagged(&mut self, entry: &Entry) -> bool {
+        let Some(key) = Key::of_entry(entry) else { return false };
         let places = self.places.range((key.clone(), Place::MIN)..=(key, Place::MAX));
         let open = places.map(|(_, place)| *place).find(|place| !self.waiting[place].is_answered);
-        if let Some(waiting) = open.and_then(|place| self.waiting.get_mut(&place)) {
-            waiting.is_answered = true;
-        }
+        let waiting = open.and_then(|place| self.waiting.get_mut(&place));
+        waiting.map(|waiting| waiting.is_answered = true).is_some()
     }
 
     /// Passes on the requests that nobody took up (unless this node `leads`), forgets those that waited

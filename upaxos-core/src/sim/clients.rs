@@ -27,8 +27,10 @@ pub const COUNT: usize = NAMES.len() + 1;
 
 #[derive(Debug)]
 struct Open {
-    /// What it writes; `None` for a safe read.
+    /// What it writes; `None` for a read.
     value: Option<Value>,
+    /// Whether a read is a fast one.
+    is_fast: bool,
     retry_at: Micros,
     tries: u64,
 }
@@ -79,6 +81,8 @@ impl Clients {
     /// Client `at` does something: returns what it sends, and when it wants to go on.
     pub fn turn(&mut self, at: usize, now: Micros, judges: &mut Judges) -> (Vec<Rc<Datagram>>, Micros) {
         let mut packer = Packer::new(self.dialect, 1_400);
+        // Reads in a row make rounds in a row, in which the marks of one meet the next.
+        let mut hurries = false;
         if at == UNTAGGED {
             // Without beats, who missed the last instance learns of it from the next.
             if self.asks || self.dialect == Dialect::Classic {
@@ -88,19 +92,20 @@ impl Clients {
         } else {
             self.give_up(at, now, judges);
             if self.asks && self.open[at].len() < OPEN {
-                self.call(at, now, judges);
+                hurries = self.call(at, false, now, judges) && self.chance.hits(600_000);
             }
             self.send_due(at, now, &mut packer);
         }
         let factor = if at == UNTAGGED { 3 } else { 1 };
-        let next = now + Micros(1_000 + self.chance.below(self.think.0)) * factor;
+        let pause = if hurries { self.chance.below(2_000) } else { 1_000 + self.chance.below(self.think.0) };
+        let next = now + Micros(pause) * factor;
         (packer.finish().into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect(), next)
     }
 
-    /// The first client asks for something at once: returns its tag, and what it sends.
+    /// The first client writes something at once: returns its tag, and what it sends.
     pub fn ask_now(&mut self, now: Micros, judges: &mut Judges) -> (Tag, Vec<Rc<Datagram>>) {
         let mut packer = Packer::new(self.dialect, 1_400);
-        self.call(0, now, judges);
+        self.call(0, true, now, judges);
         self.send_due(0, now, &mut packer);
         let tag = Tag { client: NAMES[0], seq: self.count };
         (tag, packer.finish().into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect())
@@ -138,6 +143,11 @@ impl Clients {
                 judges.calls().on_reads(*instance, value.clone())?;
                 self.on_done(Tag { client: *client, seq: *seq }, *instance, judges)
             }
+            Message::Value { instance, learned, client, seq, value } => {
+                let tag = Tag { client: *client, seq: *seq };
+                self.settle(tag);
+                judges.calls().on_value(tag, *learned, *instance, value)
+            }
             Message::Ok { instance, value } => {
                 if self.dialect == Dialect::Classic {
                     let is_other = |open: &Open| open.value.as_ref() != Some(value);
@@ -158,10 +168,14 @@ impl Clients {
         instance: Instance,
         judges: &mut Judges,
     ) -> Result<(), (super::Rule, String)> {
+        self.settle(tag);
+        judges.calls().on_done(tag, instance)
+    }
+
+    fn settle(&mut self, tag: Tag) {
         if let Some(at) = NAMES.iter().position(|name| *name == tag.client) {
             self.open[at].remove(&tag.seq);
         }
-        judges.calls().on_done(tag, instance)
     }
 
     fn send_changes(&mut self, now: Micros, packer: &mut Packer) {
@@ -173,19 +187,22 @@ impl Clients {
         }
     }
 
-    fn call(&mut self, at: usize, now: Micros, judges: &mut Judges) {
+    /// Asks something new; true when it is a fast read.
+    fn call(&mut self, at: usize, writes: bool, now: Micros, judges: &mut Judges) -> bool {
         self.count += 1;
         let seq = self.count;
         let long = if self.chance.hits(150_000) { self.chance.below(1_200) as usize } else { 0 };
         let is_classic = self.dialect == Dialect::Classic;
         let newlines = if is_classic { 0 } else { long / 600 };
         let text = format!("w{seq}{}", "\n".repeat(newlines) + &"x".repeat(long));
-        let value = (is_classic || !self.chance.hits(200_000)).then(|| Value::from(text.as_str()));
+        let (reads, is_fast) = (self.chance.hits(350_000), self.chance.hits(650_000));
+        let value = (is_classic || writes || !reads).then(|| Value::from(text.as_str()));
         match value.clone().filter(|_| is_classic) {
             Some(value) => judges.calls().on_write(value),
-            None => judges.calls().on_call(Tag { client: NAMES[at], seq }, value.clone()),
+            None => judges.on_call(Tag { client: NAMES[at], seq }, value.clone()),
         }
-        self.open[at].insert(seq, Open { value, retry_at: now, tries: 0 });
+        self.open[at].insert(seq, Open { value, is_fast, retry_at: now, tries: 0 });
+        self.open[at][&seq].value.is_none() && is_fast
     }
 
     /// Some lose patience. A client that settles things while the group heals has patience.
@@ -207,6 +224,7 @@ impl Clients {
                 // Nobody knows tags: at least once.
                 Some(value) if self.dialect == Dialect::Classic => Request::Write(value.clone()),
                 Some(value) => Request::Submit(tagged, value.clone()),
+                None if open.is_fast => Request::FastRead(tagged),
                 None => Request::TaggedRead(tagged),
             };
             let copies = if self.chance.hits(50_000) { 2 } else { 1 };

@@ -85,6 +85,12 @@ impl Judges {
         self.calls.chosen(tag)
     }
 
+    /// A client sends a tagged request for the first time.
+    pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
+        let highest = self.chosen.last_key_value().map(|(instance, _)| *instance);
+        self.calls.on_call(tag, value, highest.unwrap_or_default());
+    }
+
     /// The highest instance that any client was told of.
     pub fn acknowledged(&self) -> Instance {
         self.calls.acknowledged()

@@ -42,6 +42,7 @@ impl Datagram {
                     Message::Ok { .. }
                         | Message::Done { .. }
                         | Message::Answer { .. }
+                        | Message::Value { .. }
                         | Message::Refused { .. }
                         | Message::NotYet { .. }
                         | Message::Error { .. }

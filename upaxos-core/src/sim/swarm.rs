@@ -126,6 +126,8 @@ pub struct Plan {
     pub rates: Rates,
     /// How much faster than time each node's clock goes, per million.
     pub skew: Vec<i64>,
+    /// Which nodes answer untagged reads without an instance.
+    pub fast_read: Vec<bool>,
     /// What happens when.
     pub faults: Vec<Planned>,
 }
@@ -192,6 +194,16 @@ impl fmt::Display for Plan {
         writeln!(f, "  {:?}", self.rates)?;
         if self.skew.iter().any(|skew| *skew != 0) {
             writeln!(f, "  clocks off by {:?} per million", self.skew)?;
+        }
+        if self.fast_read.contains(&true) {
+            let ids = self
+                .fast_read
+                .iter()
+                .zip(0u16..)
+                .filter(|(is_fast, _)| **is_fast)
+                .map(|(_, id)| id)
+                .collect::<Vec<_>>();
+            writeln!(f, "  untagged reads are fast at {ids:?}")?;
         }
         for Planned { number, at, fault } in &self.faults {
             writeln!(f, "  fault {number} at {} ms: {fault:?}", at.0 / 1000)?;

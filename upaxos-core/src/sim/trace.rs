@@ -39,6 +39,7 @@ pub struct Seen {
     pub gaps: u64,
     pub wipes: u64,
     pub refusals: u64,
+    pub fast_reads: u64,
     pub joins: u64,
     pub leaves: u64,
     pub changes: u64,
@@ -69,6 +70,7 @@ impl AddAssign for Seen {
         self.gaps += more.gaps;
         self.wipes += more.wipes;
         self.refusals += more.refusals;
+        self.fast_reads += more.fast_reads;
         self.joins += more.joins;
         self.leaves += more.leaves;
         self.changes += more.changes;

@@ -179,6 +179,10 @@ fn parse_fields(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
             let tagged = fields.tagged()?;
             fields.end(Line::Client(Request::TaggedRead(tagged)))
         }
+        b"FastRead" => {
+            let tagged = fields.tagged()?;
+            fields.end(Line::Client(Request::FastRead(tagged)))
+        }
         first => {
             let Some(from) = decimal(first, u64::from(u16::MAX)) else {
                 return Err(ParseError::UnknownVerb(excerpt(first)));
@@ -252,6 +256,10 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             let (first, last) = f.range()?;
             Message::Gap { first, last }
         }
+        b"AskMark" => Message::AskMark { epoch: f.epoch()?, nonce: f.number("nonce", MAX_NUMBER)? },
+        b"Mark" => {
+            Message::Mark { epoch: f.epoch()?, nonce: f.number("nonce", MAX_NUMBER)?, mark: f.prefix()? }
+        }
         b"Join" => Message::Join { learned: f.prefix()? },
         b"JoinFor" => Message::JoinFor { learned: f.prefix()?, replaces: f.id("node")? },
         b"Members" => {
@@ -267,6 +275,7 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             let (instance, client, seq) = (f.instance()?, f.number("client", MAX_NUMBER)?, f.seq()?);
             return Ok(Message::Answer { instance, client, seq, value: f.value("Answer")? });
         }
+        b"Value" => return last_value(f),
         b"NotYet" => Message::NotYet { instance: f.instance()?, learned: f.prefix()? },
         b"Refused" => {
             let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
@@ -313,6 +322,13 @@ fn promise_none(f: &mut Fields) -> Result<Message, ParseError> {
         return Err(ParseError::BadRange(first, last));
     }
     Ok(Message::PromiseNone { first, last, ballot: f.ballot()?, learned: f.prefix()? })
+}
+
+fn last_value(f: &mut Fields) -> Result<Message, ParseError> {
+    // Nothing was written: instance 0, as in a prefix.
+    let (instance, learned) = (f.prefix()?, f.prefix()?);
+    let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
+    Ok(Message::Value { instance, learned, client, seq, value: f.value("Value")? })
 }
 
 fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
@@ -380,6 +396,10 @@ impl<'a> Fields<'a> {
 
     fn id(&mut self, field: &'static str) -> Result<NodeId, ParseError> {
         node_id(field, self.next())
+    }
+
+    fn epoch(&mut self) -> Result<Epoch, ParseError> {
+        self.number("epoch", MAX_NUMBER).map(Epoch)
     }
 
     /// Comma-separated ids; `-` for none.

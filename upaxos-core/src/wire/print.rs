@@ -50,6 +50,7 @@ impl Print<'_> {
             }
             Request::Submit(tagged, value) => self.word("Submit").tagged(tagged).value(value),
             Request::TaggedRead(tagged) => self.word("Read").tagged(tagged).done(),
+            Request::FastRead(tagged) => self.word("FastRead").tagged(tagged).done(),
             Request::Members => self.out.extend_from_slice(b"members"),
             Request::Change(None, change) => self.out.extend_from_slice(change.to_string().as_bytes()),
             Request::Change(Some(tagged), change) => {
@@ -97,6 +98,10 @@ impl Print<'_> {
                 self.verb("Chosen").range(*first, *last).ballot(*ballot).done()
             }
             M::Gap { first, last } => self.verb("Gap").range(*first, *last).done(),
+            M::AskMark { epoch, nonce } => self.verb("AskMark").number(epoch.0).number(*nonce).done(),
+            M::Mark { epoch, nonce, mark } => {
+                self.verb("Mark").number(epoch.0).number(*nonce).instance(*mark).done()
+            }
             M::Join { learned } => self.verb("Join").instance(*learned).done(),
             M::JoinFor { learned, replaces } => {
                 self.verb("JoinFor").instance(*learned).number(u64::from(replaces.0)).done()
@@ -115,6 +120,13 @@ impl Print<'_> {
             M::Answer { instance, client, seq, value } => {
                 self.verb("Answer").instance(*instance).number(*client).number(*seq).value(value)
             }
+            M::Value { instance, learned, client, seq, value } => self
+                .verb("Value")
+                .instance(*instance)
+                .instance(*learned)
+                .number(*client)
+                .number(*seq)
+                .value(value),
             M::Members { epoch, learned, members } => {
                 self.verb("Members").number(epoch.0).instance(*learned).ids(members)
             }

@@ -18,7 +18,7 @@ fn examples() -> Vec<String> {
 #[test]
 fn every_example_of_the_documentation_reads_and_prints_back() {
     let examples = examples();
-    assert!(examples.len() >= 28, "the table has a line for every verb: {}", examples.len());
+    assert!(examples.len() >= 32, "the table has a line for every verb: {}", examples.len());
     for example in examples.iter().filter(|example| !example.starts_with('&')) {
         assert_eq!(&parsed(example).to_string(), example);
     }
@@ -180,6 +180,12 @@ fn any_paxos_message() -> impl Strategy<Value = Message> {
         (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Chosen { first, last, ballot }),
         any_range().prop_map(|(first, last)| M::Gap { first, last }),
         any_instance().prop_map(|learned| M::Join { learned }),
+        (0..=MAX_NUMBER, 0..=MAX_NUMBER).prop_map(|(epoch, nonce)| M::AskMark { epoch: Epoch(epoch), nonce }),
+        (0..9u64, 0..=MAX_NUMBER, 0..=MAX_NUMBER).prop_map(|(epoch, nonce, mark)| M::Mark {
+            epoch: Epoch(epoch),
+            nonce,
+            mark: Instance(mark)
+        }),
         (any_instance(), any::<u16>()).prop_map(|(learned, id)| M::JoinFor { learned, replaces: NodeId(id) }),
         (any_instance(), any_instance(), prop::collection::vec(any::<u16>().prop_map(NodeId), 0..5))
             .prop_map(|(epoch, learned, members)| M::Members { epoch: Epoch(epoch.0), learned, members }),
@@ -195,6 +201,13 @@ fn any_answer() -> impl Strategy<Value = Message> {
         (any_range(), tag()).prop_map(|((first, last), (client, seq))| M::Done { first, last, client, seq }),
         (any_instance(), tag(), any_value()).prop_map(|(instance, (client, seq), value)| M::Answer {
             instance,
+            client,
+            seq,
+            value
+        }),
+        (any_range(), tag(), any_value()).prop_map(|((instance, learned), (client, seq), value)| M::Value {
+            instance,
+            learned,
             client,
             seq,
             value
@@ -219,6 +232,7 @@ fn any_line() -> impl Strategy<Value = Line> {
             .prop_map(|(id, message)| Line::Node(NodeId(id), message)),
         1 => (any_tagged(), any_value()).prop_map(|(tagged, value)| Line::Client(Request::Submit(tagged, value))),
         1 => any_tagged().prop_map(|tagged| Line::Client(Request::TaggedRead(tagged))),
+        1 => any_tagged().prop_map(|tagged| Line::Client(Request::FastRead(tagged))),
     ]
 }
 

@@ -17,10 +17,20 @@ struct Call {
     /// What it writes; `None` for a safe read.
     value: Option<Value>,
     after: Instance,
+    /// The highest instance that was chosen when it was first asked, answered or not.
+    frontier: Instance,
     is_open: bool,
     /// Where it was chosen first.
     chosen: Option<Instance>,
     done: Option<Instance>,
+}
+
+/// What a fast read was told.
+#[derive(Debug)]
+struct FastRead {
+    learned: Instance,
+    instance: Instance,
+    value: Value,
 }
 
 /// All requests of all clients, with what they were told.
@@ -30,6 +40,7 @@ pub struct Calls {
     /// Untagged writes; their values differ.
     untagged: BTreeMap<Value, Instance>,
     answers: BTreeMap<Instance, Value>,
+    fast_reads: Vec<FastRead>,
     acknowledged: Instance,
     asked: BTreeSet<Value>,
 }
@@ -41,10 +52,10 @@ impl Calls {
     }
 
     /// A client sends a tagged request for the first time. Every value that is written differs.
-    pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
+    pub fn on_call(&mut self, tag: Tag, value: Option<Value>, frontier: Instance) {
         self.asked.extend(value.clone());
         let after = self.acknowledged;
-        self.tagged.insert(tag, Call { value, after, is_open: true, chosen: None, done: None });
+        self.tagged.insert(tag, Call { value, after, frontier, is_open: true, chosen: None, done: None });
     }
 
     /// An entry is chosen; nobody needs to know yet.
@@ -89,6 +100,29 @@ impl Calls {
         call.done = Some(instance);
         self.acknowledged = self.acknowledged.max(instance);
         Ok(())
+    }
+
+    /// A client is told the last value up to `learned`.
+    ///
+    /// # Errors
+    /// When that is older than what was chosen, or answered, before it asked.
+    pub fn on_value(&mut self, tag: Tag, learned: Instance, instance: Instance, value: &Value) -> Verdict {
+        let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
+        if learned < call.after.max(call.frontier) {
+            let Call { after, frontier, .. } = call;
+            let got =
+                format!("{tag:?} reads as of {learned}, asked after {after} was answered, {frontier} chosen");
+            return Err((Rule::ReadsAreFresh, got));
+        }
+        call.is_open = false;
+        self.acknowledged = self.acknowledged.max(learned);
+        self.fast_reads.push(FastRead { learned, instance, value: value.clone() });
+        Ok(())
+    }
+
+    /// How many fast reads were answered without an instance.
+    pub fn fast_reads(&self) -> usize {
+        self.fast_reads.len()
     }
 
     /// The operator is told where a change of the group stands.
@@ -147,6 +181,7 @@ impl Calls {
     /// When an answer is not in the log, a write took effect twice, or a read missed one.
     pub fn check(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         let places = self.check_reads(log)?;
+        self.check_fast_reads(log)?;
         let nowhere = Vec::new();
         for (tag, call) in &self.tagged {
             let found = call.value.as_ref().map(|value| places.get(value).unwrap_or(&nowhere));
@@ -171,6 +206,22 @@ impl Calls {
             if log.get(instance) != Some(answer) {
                 let got = format!("{instance} was answered as {answer:?}, reads {:?}", log.get(instance));
                 return Err((Rule::Durability, got));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every fast read was told the last user value up to where it stands.
+    fn check_fast_reads(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
+        let nothing = Value::from("");
+        let written = log.iter().filter(|(_, reads)| self.asked.contains(*reads));
+        let written: Vec<(&Instance, &Value)> = written.collect();
+        for FastRead { learned, instance, value } in &self.fast_reads {
+            let before = written.partition_point(|(at, _)| *at <= learned);
+            let last = before.checked_sub(1).map_or((&Instance(0), &nothing), |last| written[last]);
+            if last != (instance, value) {
+                let got = format!("as of {learned} was read {value} of {instance}, written last {last:?}");
+                return Err((Rule::ReadsSeeWrites, got));
             }
         }
         Ok(())

@@ -18,6 +18,8 @@ pub enum Rule {
     EpochIsLearned,
     RealTimeOrder,
     ReadsSeeWrites,
+    ReadsAreFresh,
+    MarkTellsAll,
     Durability,
     ExactlyOnce,
     NothingRefused,
@@ -47,7 +49,11 @@ impl Rule {
                 "who votes in an epoch is a member there, and has durably learned the change that began it"
             }
             Rule::RealTimeOrder => "what was asked after an answer stands above the instance answered",
-            Rule::ReadsSeeWrites => "a safe read reads the last user value below its instance",
+            Rule::ReadsSeeWrites => "a read reads the last user value at or below where it stands",
+            Rule::ReadsAreFresh => {
+                "a fast read stands no lower than what was chosen, or answered, before it was asked"
+            }
+            Rule::MarkTellsAll => "a mark is no lower than what its sender has accepted, or learned",
             Rule::Durability => "what was acknowledged is in the log of every node, for ever",
             Rule::ExactlyOnce => "a tagged request takes effect once, where its answer says",
             Rule::NothingRefused => "a request that its client still waits for is not refused",

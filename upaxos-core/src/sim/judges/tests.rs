@@ -47,7 +47,7 @@ impl Court {
     }
 
     fn calls(mut self, seq: u64, value: Option<&str>) -> Court {
-        self.0.calls().on_call(Tag { client: 7, seq }, value.map(Value::from));
+        self.0.on_call(Tag { client: 7, seq }, value.map(Value::from));
         self
     }
 
@@ -60,6 +60,15 @@ impl Court {
 
     fn shown(mut self, instance: u64, value: &str) -> Court {
         if let Err((rule, got)) = self.0.calls().on_reads(Instance(instance), value.into()) {
+            self.0.fail(rule, got);
+        }
+        self
+    }
+
+    fn told_value(mut self, seq: u64, learned: u64, instance: u64, value: &str) -> Court {
+        let (learned, instance) = (Instance(learned), Instance(instance));
+        let tag = Tag { client: 7, seq };
+        if let Err((rule, got)) = self.0.calls().on_value(tag, learned, instance, &value.into()) {
             self.0.fail(rule, got);
         }
         self
@@ -215,6 +224,33 @@ fn what_was_asked_later_may_not_stand_earlier() {
 fn a_read_that_misses_a_write_is_noticed() {
     let stale = court().reads(1, "a").reads(2, "b").reads(3, "safe read a");
     stale.ends([3, 3, 3]).breaks(Rule::ReadsSeeWrites);
+}
+
+#[test]
+fn a_fast_read_is_no_older_than_what_was_chosen_before_and_reads_the_last_value() {
+    let asked = || court().calls(1, Some("d")).told(1, 5).calls(2, None);
+    asked().told_value(2, 4, 4, "d").breaks(Rule::ReadsAreFresh);
+    let told = || asked().told_value(2, 7, 5, "d");
+    told().calls(3, None).told_value(3, 6, 5, "d").breaks(Rule::ReadsAreFresh);
+    told().calls(3, Some("e")).told(3, 7).breaks(Rule::RealTimeOrder);
+    court().chosen(1, "a").calls(2, None).told_value(2, 0, 0, "").breaks(Rule::ReadsAreFresh);
+    let log = || court().reads(1, "a").reads(2, "safe read a").calls(2, None);
+    log().told_value(2, 2, 1, "a").ends([2, 2, 2]).breaks_nothing();
+    log().told_value(2, 0, 0, "").ends([2, 2, 2]).breaks_nothing();
+    log().told_value(2, 2, 0, "").ends([2, 2, 2]).breaks(Rule::ReadsSeeWrites);
+    log().reads(3, "b").told_value(2, 3, 1, "a").ends([3, 3, 3]).breaks(Rule::ReadsSeeWrites);
+}
+
+#[test]
+fn a_mark_that_hides_a_vote_is_noticed() {
+    let voted = || court().disk(0, "accept 3 0 a");
+    voted().says("0 Mark 0 9 3").breaks_nothing();
+    voted().says("0 Mark 0 9 2").breaks(Rule::MarkTellsAll);
+    let learned = court().chosen(1, "a").disk(2, "learn 1 a");
+    learned.says("2 Mark 0 9 0").breaks(Rule::MarkTellsAll);
+    let mut wiped = voted();
+    wiped.0.on_wiped(0);
+    wiped.says("0 Mark 0 9 3").breaks(Rule::LostDiskNeverVotes);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The judges of what members say: each line, when it is sent, against what its sender has durably done.
 
 use super::{Judges, Rule};
-use crate::types::{Ballot, Instance, NodeId, Value};
+use crate::types::{Ballot, Epoch, Instance, NodeId, Value};
 use crate::wire::{Beat, Line, Message};
 
 impl Judges {
@@ -46,6 +46,10 @@ impl Judges {
                     let reads = self.reads.get(instance);
                     self.fail(Rule::Agreement, format!("{id} says {line}, which reads {reads:?}"));
                 }
+            }
+            Message::Mark { epoch, mark, .. } => self.on_mark(id, *epoch, *mark, line),
+            Message::Value { instance, learned, value, .. } => {
+                self.on_last_value(id, *instance, *learned, value, line);
             }
             Message::Done { first, last, .. } => {
                 (first.0..=last.0).for_each(|i| self.must_be_chosen(id, Instance(i), None));
@@ -109,6 +113,31 @@ impl Judges {
             }
         }
         self.on_vote(id, first, ballot, line);
+    }
+
+    /// Whoever reads by a mark misses what it hides.
+    fn on_mark(&mut self, id: u16, epoch: Epoch, mark: Instance, line: &Line) {
+        let disk = &self.disks[usize::from(id)];
+        let accepted = disk.accepted.keys().rev().find(|(_, ballot)| ballot.epoch == epoch);
+        let accepted = accepted.map(|(instance, _)| *instance).unwrap_or_default();
+        if disk.is_lost {
+            self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
+        } else if mark < accepted.max(disk.learned) {
+            let got = format!("{id} says {line}, accepted {accepted}, learned {}", disk.learned);
+            self.fail(Rule::MarkTellsAll, got);
+        }
+    }
+
+    /// All up to `learned` is chosen, and the value is there; whether it is the last one, the end shows.
+    fn on_last_value(&mut self, id: u16, instance: Instance, learned: Instance, value: &Value, line: &Line) {
+        if learned > Instance(0) {
+            self.must_be_chosen(id, learned, None);
+        }
+        let reads = self.reads.get(&instance);
+        let nothing = (instance, value) == (Instance(0), &Value::from(""));
+        if instance > learned || (reads != Some(value) && !nothing) {
+            self.fail(Rule::Agreement, format!("{id} says {line}, where the log reads {reads:?}"));
+        }
     }
 
     fn on_vote(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {

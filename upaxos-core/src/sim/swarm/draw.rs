@@ -12,12 +12,16 @@ impl Plan {
         let mut chance = Chance::new(seed, Stream::Plan);
         let drawn = [3, 3, 3, 3, 5, 5, 4, 6, 7, 2][chance.below(10) as usize];
         let n = nodes.unwrap_or(drawn);
-        match chance.below(100) {
+        let mut plan = match chance.below(100) {
             0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
             7..12 => draw_classic(seed, n, &mut chance),
             12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),
             _ => draw_chaos(seed, n, &mut chance),
-        }
+        };
+        // Where nodes differ, so do their answers to untagged reads.
+        let odds = [0, 500_000, 1_000_000][chance.below(3) as usize];
+        plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
+        plan
     }
 }
 
@@ -43,6 +47,7 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         think: Micros::from_millis(chance.between(60, 600)),
         rates: Rates { loss, ..Rates::default() },
         skew: vec![0; usize::from(n)],
+        fast_read: Vec::new(),
         faults: vec![Planned { number: 0, at: Micros(0), fault: Fault::Cut { topology, length: chaos } }],
     }
 }
@@ -79,7 +84,8 @@ fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     numbered(&mut faults);
     let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
     let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n + joiners)]);
-    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, faults }
+    let fast_read = Vec::new();
+    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, fast_read, faults }
 }
 
 /// The same for an eighth of the time, as fits fast beats.
@@ -140,7 +146,8 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         }
     }
     numbered(&mut faults);
-    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, faults }
+    let fast_read = Vec::new();
+    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, fast_read, faults }
 }
 
 fn draw_classes(chance: &mut Chance) -> Vec<Class> {

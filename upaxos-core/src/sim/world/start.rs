@@ -28,7 +28,8 @@ impl World {
         self.seen.torn += u64::from(opened.is_torn);
         opened.news.iter().for_each(|record| self.judges.on_durable(id, record));
         let (classic, timing) = (self.plan.kind == Kind::Classic, Timing { beat: self.plan.beat });
-        let config = Config { classic, timing, ..config };
+        let fast_read = self.plan.fast_read[usize::from(id)];
+        let config = Config { classic, fast_read, timing, ..config };
         let mut recovery = Recovery::new(config);
         for record in &opened.records {
             if let Err(error) = recovery.take(record) {
