@@ -112,6 +112,7 @@ fn an_id_that_was_a_member_is_refused_when_it_asks_to_join_again() {
     let mut group = lone();
     group.join(None);
     wait_for_members(&mut group, &[0, 1], &[0, 1]);
+    group.run_until("a leader", |group| group.leader().is_some());
     group.say("leave 1");
     wait_for_members(&mut group, &[0], &[0]);
     group.wipe(1);
@@ -143,14 +144,14 @@ fn a_change_that_would_leave_no_live_quorum_is_refused_unless_forced() {
 #[test]
 fn what_cannot_be_done_is_refused_with_the_reason() {
     let mut group = lone();
-    for (seq, (change, why)) in [
+    for ((change, why), seq) in [
         ("leave 0", "only member"),
         ("leave 7", "no member"),
         ("replace 0 9", "does not ask to join"),
         ("replace 5 9", "no member"),
     ]
     .into_iter()
-    .enumerate()
+    .zip(1..)
     {
         group.say(&format!("Change 7 {seq} {seq} {change}"));
         let refusal = format!("Refused 7 {seq} ");

@@ -318,6 +318,7 @@ fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
         node.hear(&format!("{peer} Registered 0 1"));
         node.hear(&format!("{peer} Registered 0 1"));
     }
+    node.wait_for_objections();
     node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
     assert!(node.take().iter().any(|line| line.contains("PromiseNone")));
 }

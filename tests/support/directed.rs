@@ -1,5 +1,7 @@
 //! Schedules that chance does not find within any sensible budget, each a claim: true while it holds.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use super::lone::Lone;
 use upaxos_core::types::Instance;
 
@@ -14,4 +16,16 @@ pub fn votes_of_an_older_epoch_choose_nothing() -> bool {
     lone.hear("1 Accepts 2 2 65537");
     lone.hear("0 Written 1 @group 0 0,2,3:77");
     lone.node.learned() == Instance(1)
+}
+
+/// Who has learned all below an instance says what it holds; votes of an older epoch do not stand against it,
+/// even if they were counted first.
+pub fn what_is_told_outweighs_votes_of_an_older_epoch() -> bool {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("1 Write 2 65537 y");
+    lone.hear("0 Accepts 2 2 65537");
+    lone.hear("1 Accepts 2 2 65537");
+    lone.hear("0 Written 2 z");
+    lone.hear("0 Written 1 @group 0 0,2,3:77");
+    lone.node.reads(Instance(2)).is_some_and(|reads| reads == "z".into())
 }

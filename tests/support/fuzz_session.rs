@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use upaxos_core::node::{Config, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
@@ -178,6 +178,9 @@ impl Session {
                 self.hear(format!("{peer} Register {n} {incarnation} 1 {peer_boot}").as_bytes());
                 self.hear(format!("{peer} Registered {id} {boot}").as_bytes());
             }
+            // They have had the time to object.
+            self.now = self.now + Timing::default().timeout();
+            self.hear(b"");
         }
     }
 

@@ -1,6 +1,6 @@
 //! One real node whose peers are the test: it is fed lines, and what it says is looked at.
 
-use upaxos_core::node::{Config, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Message};
@@ -186,6 +186,14 @@ impl Lone {
             self.hear(&format!("{peer} Register {n} {} 1 {}", 1000 + peer, 500 + peer));
             self.hear(&format!("{peer} Registered {id} {boot}"));
         }
+        self.wait_for_objections();
+    }
+
+    /// Lets the time pass in which peers may object to a registration.
+    pub fn wait_for_objections(&mut self) {
+        self.now = self.now + Timing::default().timeout();
+        let out = self.step_without_sync(&[]);
+        self.finish(out);
     }
 
     fn peers(&self) -> impl Iterator<Item = u16> + use<> {

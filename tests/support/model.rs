@@ -94,7 +94,9 @@ impl Member {
         self.volatile.clear();
         self.node = recovery.finish(1_000 + u64::from(self.id), u64::from(self.life));
         let mut out = Outbox::new(NodeId(self.id));
-        self.node.start(NOW, &mut out);
+        self.node.start(Micros(0), &mut out);
+        // From here on its peers may object to its registration.
+        self.node.tick(Micros(0), &mut out);
         let (id, boot) = (self.id, self.node.boot().boot);
         for peer in (0..N).filter(|peer| *peer != id) {
             let (incarnation, peer_boot) = (1_000 + peer, 500 + peer);

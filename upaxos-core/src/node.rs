@@ -44,7 +44,7 @@ use requests::{About, Requests, Wanted};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering, Tag, Value};
+use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Tag, Value};
 use crate::wire::{Beat, Boot, Dialect, Line, Message, Stance};
 
 /// The one pace that all others follow from.
@@ -163,12 +163,14 @@ pub struct Node {
     repair: Repair,
     /// The learned prefix that is durable here.
     durable: Instance,
-    /// The highest instance that a leader said is chosen while its value was not known here.
-    claimed: Instance,
+    /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
+    claimed: (Instance, Micros),
     foreign: BTreeSet<NodeId>,
     beat_at: Micros,
     stance: Stance,
     warned_of_twin: bool,
+    /// When somebody may be told again that its disk is not the one remembered.
+    tell_lost_at: Micros,
     /// Whose lost disk was reported.
     warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,
@@ -217,6 +219,9 @@ impl Node {
             classic.tick(wants, &mut self.acceptor, now, out);
         } else {
             if self.group.members.contains(&self.id) {
+                if self.group.epoch > Epoch(0) || self.election.hears_later_epoch(now) {
+                    self.identity.on_late(out);
+                }
                 self.identity.tick(&self.group, now, out);
             }
             self.say_left(now, out);
@@ -248,7 +253,7 @@ impl Node {
                 if let (true, Message::Accepts { first, last, ballot }) =
                     (mutant::is(Mutant::OkOnOwnAccept), message)
                 {
-                    self.on_chosen(*first, *last, *ballot);
+                    self.on_chosen(*first, *last, *ballot, now);
                 }
             }
         }
@@ -382,7 +387,9 @@ impl Node {
     /// Closes gaps: its own, and those that others asked about.
     fn mend(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
-        let claimed = self.claimed.max(self.election.claimed(now));
+        let (heard, at) = self.claimed;
+        let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
+        let claimed = heard.max(self.election.claimed(now));
         let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
         let rank = self.rank();
         self.repair.ask(self.learner.learned(), target, rank, now, out);
@@ -472,12 +479,16 @@ impl Node {
         self.propose(now, out);
     }
 
-    /// Writes what phase 1 found, from the next instance on. What lies above a change of the group waits until
-    /// that is learned: if it is valid, another group governs there.
-    fn write_again(&mut self, values: Vec<Value>, now: Micros, out: &mut Outbox) {
+    /// Writes what phase 1 found, each value where it was found, but for what has been learned since. What lies
+    /// above a change of the group waits until that is learned: if it is valid, another group governs there.
+    fn write_again(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
         let mut values = values.into_iter();
-        while let Some(value) = values.next() {
+        while let Some((found_at, value)) = values.next() {
             let Some(instance) = self.leader.next() else { return };
+            if found_at < instance {
+                continue;
+            }
+            assert_eq!(found_at, instance, "what phase 1 found has no holes");
             // Who waits for this very request waits for this instance now: it is not proposed twice.
             let entry = Entry::decode(instance, &value, self.dialect);
             let is_same = !entry.is_untagged_read();
@@ -534,6 +545,9 @@ impl Node {
 
     /// Takes the next instance of the prefix. True when this node wrote it, in the ballot it runs.
     fn on_learned(&mut self, instance: Instance, value: Value, now: Micros, out: &mut Outbox) -> bool {
+        if instance == Instance(1) && self.joins.is_some() {
+            out.persist(Record::Genesis { n: self.n() });
+        }
         out.persist(match self.acceptor.accepted(instance) {
             Some((ballot, accepted)) if *accepted == value => {
                 Record::Chosen { first: instance, last: instance, ballot: *ballot }

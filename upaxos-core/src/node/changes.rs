@@ -4,7 +4,7 @@
 //! change governs from the instance after its own on, and begins an epoch, is `membership`'s; that nothing
 //! is begun above it before it is learned, is the leader's fence. It never votes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::outbox::{Event, Outbox};
 use super::requests::{About, Wanted};
@@ -12,7 +12,7 @@ use super::{Node, learner};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId};
+use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId, Tag, Tagged};
 use crate::wire::{Beat, Boot, Dialect, Message};
 
 /// How many nodes may stand ready to join at once.
@@ -21,17 +21,25 @@ const CANDIDATES: usize = 64;
 /// How far behind the leader a node may be to join: as far as it can still learn from what is under way.
 const NEAR: u64 = learner::WINDOW / 2;
 
+/// How many refusals are remembered.
+const REFUSED: usize = 64;
+
 /// Who wants to join, as far as this node has heard; and whether this node has said that it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Changes {
     candidates: BTreeMap<NodeId, Candidate>,
     has_left: bool,
+    /// The operator's requests that this leader refused lately, and why.
+    refused: VecDeque<(Tag, String)>,
     /// The group changed in this step, and this node, which led, should lead on.
     leads_on: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Candidate {
+    /// Since when it has been asking, without a pause, and what was learned here then.
+    since: Micros,
+    goal: Instance,
     at: Micros,
     learned: Instance,
     replaces: Option<NodeId>,
@@ -47,54 +55,72 @@ impl Node {
     }
 
     /// A line from a node that is no member: one that wants to join, or knows of a later group, or was put
-    /// out of this one. It may ask and tell; its votes are none.
+    /// out of this one. It may ask, and tell if its beat shows that it is of this group's making; its votes are
+    /// none.
     pub(super) fn on_stranger(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
-        if let Some(ballot) = super::messages::ballot_of(&message).map(|(ballot, _)| ballot) {
+        let is_known = self.election.boot_of(from, now).is_some();
+        if let Some((ballot, _)) = super::messages::ballot_of(&message).filter(|_| is_known) {
             self.on_other_epoch(ballot.epoch, &message, now);
         }
         match message {
-            Message::Beat(beat) => self.on_strange_beat(from, beat, now, out),
+            Message::Beat(beat) => self.on_strange_beat(from, beat, now),
             Message::Join { learned } => self.on_join(from, learned, None, now, out),
             Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
-            Message::Gap { .. } | Message::Written { .. } | Message::AskMark { .. } => {
+            Message::Gap { .. } => self.on_message(from, message, now, out),
+            Message::AskMark { .. } | Message::Written { .. } if is_known => {
                 self.on_message(from, message, now, out);
             }
-            Message::Barred { .. } if !self.group.members.contains(&self.id) => {
-                self.on_message(from, message, now, out);
+            Message::Register { n, boot } if n == self.n() && self.history.membership().was_member(from) => {
+                out.send(Message::Barred { node: from, boot: boot.boot, incarnation: 0, start: 0 });
             }
+            Message::Barred { .. } => self.on_message(from, message, now, out),
             Message::Ok { .. }
             | Message::Done { .. }
             | Message::Answer { .. }
             | Message::Value { .. }
             | Message::NotYet { .. }
-            | Message::Members { .. } => self.on_answer(from, &message, out),
+            | Message::Members { .. }
+                if is_known =>
+            {
+                self.on_answer(from, &message, out);
+            }
             _ => self.dropped.strangers += 1,
         }
     }
 
-    /// A node that joins hears from anybody how large the first group was.
-    fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros, out: &mut Outbox) {
-        if self.n() == 0 && beat.n > 0 {
-            let genesis = Record::Genesis { n: beat.n };
-            self.history.recover(&genesis);
+    /// A node that joins hears from whoever hears it how large the first group was; it writes that down with
+    /// the first instance it learns.
+    fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
+        if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) {
+            self.history.recover(&Record::Genesis { n: beat.n });
             self.group = self.history.membership().group().clone();
-            out.persist(genesis);
         }
-        if beat.n != self.n() || !self.election.has_room_for(from, &self.group, now) {
+        // Who joins does not know its n before it is heard.
+        let is_ours = beat.n == self.n() || beat.n == 0 || self.n() == 0;
+        if !is_ours || !self.election.has_room_for(from, &self.group, now) {
             self.dropped.strangers += 1;
             return;
         }
         if self.election.on_heard(from, now) {
             self.beat_at = now;
         }
-        self.election.on_beat(from, beat, now);
+        if beat.n == self.n() && beat.n > 0 {
+            self.election.on_beat(from, beat, now);
+        }
+    }
+
+    /// Somebody says that `instance` is chosen. Not believed for long: who is right says so again.
+    pub(super) fn claim(&mut self, instance: Instance, now: Micros) {
+        let (known, at) = self.claimed;
+        let is_fresh = now.since(at) < self.timing.timeout();
+        self.claimed = (if is_fresh { instance.max(known) } else { instance }, now);
     }
 
     /// Somebody uses a ballot of another epoch than the one in force here.
     pub(super) fn on_other_epoch(&mut self, epoch: Epoch, message: &Message, now: Micros) {
         if epoch > self.group.epoch {
             // That epoch was begun by a change that is chosen there: to be learned.
-            self.claimed = self.claimed.max(Instance(epoch.0));
+            self.claim(Instance(epoch.0), now);
         } else if epoch < self.group.epoch
             && matches!(message, Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. })
         {
@@ -117,11 +143,12 @@ impl Node {
         if membership.was_member(from) && !self.group.members.contains(&from) {
             out.send(Message::Barred { node: from, boot, incarnation: 0, start: 0 });
         } else if !self.group.members.contains(&from) {
-            let candidates = &mut self.changes.candidates;
+            let (goal, candidates) = (self.learner.learned(), &mut self.changes.candidates);
             candidates.retain(|_, known| now.since(known.at) < self.timing.timeout());
             if candidates.len() < CANDIDATES || candidates.contains_key(&from) {
-                let is_told = candidates.get(&from).is_some_and(|known| known.is_told);
-                candidates.insert(from, Candidate { at: now, learned, replaces, is_told });
+                let new = Candidate { since: now, goal, at: now, learned, replaces, is_told: false };
+                let candidate = candidates.entry(from).or_insert(new);
+                (candidate.at, candidate.learned, candidate.replaces) = (now, learned, replaces);
             }
         }
     }
@@ -170,11 +197,14 @@ impl Node {
         }
     }
 
-    /// Whether a node stands ready to join, and has caught up.
+    /// Whether a node stands ready to join, has done so for a while, and has caught up.
     fn is_near_enough(&self, id: NodeId, now: Micros) -> bool {
         let known = self.changes.candidates.get(&id);
         known.is_some_and(|known| {
-            now.since(known.at) < self.timing.timeout() && known.learned.0 + NEAR >= self.learned().0
+            let timeout = self.timing.timeout();
+            // An old datagram that comes up again is nobody who stands ready.
+            let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
+            lives && known.learned >= known.goal && known.learned.0 + NEAR >= self.learned().0
         })
     }
 
@@ -259,8 +289,19 @@ impl Node {
     ) {
         match self.in_words(change, now) {
             Ok(new) => drop(self.propose_group(Some(wanted), new, now, out)),
-            Err(reason) => self.refuse(Some(&wanted), &format!("cannot {change}: {reason}"), now, out),
+            Err(reason) => self.refuse_change(&wanted, &format!("cannot {change}: {reason}"), now, out),
         }
+    }
+
+    /// What was refused once stays refused, whatever of it is still on its way.
+    fn refuse_change(&mut self, wanted: &Wanted, reason: &str, now: Micros, out: &mut Outbox) {
+        if let Some(tagged) = wanted.tagged() {
+            if self.changes.refused.len() >= REFUSED {
+                self.changes.refused.pop_front();
+            }
+            self.changes.refused.push_back((tagged.tag, reason.into()));
+        }
+        self.refuse(Some(wanted), reason, now, out);
     }
 
     /// False when there is no free instance for it now.
@@ -314,7 +355,7 @@ impl Node {
         self.election.begin_epoch(&self.group, now);
         self.changes.candidates.retain(|id, _| !self.group.members.contains(id));
         self.changes.leads_on = led;
-        self.changes.has_left = false;
+        self.changes.has_left &= !self.group.members.contains(&self.id);
         self.list(out);
         // Others wait for the durable word of a quorum of the new group.
         out.flush();
@@ -346,7 +387,9 @@ impl Node {
             return;
         }
         let has_it = |id: &&NodeId| {
-            self.election.learned_by(**id, now).is_some_and(|learned| learned.0 >= self.group.epoch.0)
+            let learned = self.election.learned_by(**id, now);
+            self.election.is_voter(**id, now)
+                && learned.is_some_and(|learned| learned.0 >= self.group.epoch.0)
         };
         if self.group.members.iter().filter(has_it).count() >= self.group.quorum() {
             self.changes.has_left = true;
@@ -365,19 +408,24 @@ impl Node {
         self.requests.owe(About::Members, answer, rank, now);
     }
 
-    /// `leave`, `replace`: what cannot be taken up now is refused with the reason. A change is never passed
-    /// on untagged: who typed it sees that nothing happened.
+    /// `leave`, `replace`: what cannot be taken up now is refused with the reason. Only a leader takes a change
+    /// up; nobody keeps it for later or passes it on, when its reasons may have changed.
     pub(super) fn on_change(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
         if self.classic.is_some() {
             self.refuse(Some(wanted), "a classic group never changes", now, out);
             return false;
         }
-        if let Some(fence) = self.leader.fence() {
-            let reason = format!("another change of the group is under way, at instance {fence}; try again");
+        let known = |tagged: Tagged| self.changes.refused.iter().find(|(tag, _)| *tag == tagged.tag);
+        if let Some((_, reason)) = wanted.tagged().and_then(known).cloned() {
             self.refuse(Some(wanted), &reason, now, out);
             return false;
         }
-        wanted.tagged().is_some() || self.leader.is_leading()
+        if let Some(fence) = self.leader.fence() {
+            let reason = format!("another change of the group is under way, at instance {fence}; try again");
+            self.refuse_change(wanted, &reason, now, out);
+            return false;
+        }
+        self.leader.is_leading()
     }
 
     /// Why a chosen change had no effect.

@@ -86,6 +86,12 @@ impl Election {
         self.fresh_beat(id, now).map(|beat| beat.boot)
     }
 
+    /// Whether anybody lately named a ballot of an epoch after the first.
+    pub fn hears_later_epoch(&self, now: Micros) -> bool {
+        let beats = self.peers.keys().filter_map(|id| self.fresh_beat(*id, now));
+        beats.filter_map(|beat| beat.ballot).any(|ballot| ballot.epoch.0 > 0)
+    }
+
     /// How far a node has durably learned, by its last fresh beat.
     pub fn learned_by(&self, id: NodeId, now: Micros) -> Option<Instance> {
         self.fresh_beat(id, now).map(|beat| beat.learned)

@@ -26,10 +26,13 @@ pub struct Identity {
     n: u16,
     /// Whether an earlier life of this directory has been registered.
     is_member: bool,
+    /// Whether the log names this directory as a member's.
+    is_listed: bool,
     remembers: BTreeMap<NodeId, Boot>,
     registered_by: Votes,
     standing: Standing,
-    started_at: Option<Micros>,
+    /// Since when it has been asking its peers.
+    asks_since: Option<Micros>,
     complain_at: Micros,
 }
 
@@ -51,10 +54,11 @@ impl Identity {
             timing,
             n,
             is_member: false,
+            is_listed: false,
             remembers: BTreeMap::new(),
             registered_by: Votes::default(),
             standing,
-            started_at: None,
+            asks_since: None,
             complain_at: Micros(0),
         }
     }
@@ -94,6 +98,11 @@ impl Identity {
     /// Whether `boot` may speak for `id`: its incarnation is the one remembered, if one is.
     pub fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
         self.remembers.get(&id).is_none_or(|known| known.incarnation == boot.incarnation)
+    }
+
+    /// The incarnation and start that are remembered of a peer; zeros where none are.
+    pub fn remembered(&self, id: NodeId) -> (u64, u64) {
+        self.remembers.get(&id).map_or((0, 0), |boot| (boot.incarnation, boot.start))
     }
 
     /// `Register`: remember a peer's life, or say what is remembered instead.
@@ -145,23 +154,32 @@ impl Identity {
                 self.boot.incarnation
             ),
         };
-        self.bar(what, out);
+        self.bar(&what, out);
     }
 
-    /// The log names this node as a member of the group in force, with an incarnation perhaps. A node that
-    /// joins may vote from here on.
+    /// The log names this node as a member of the group in force, with an incarnation perhaps: all the
+    /// registration that who joins needs. Its peers are asked all the same, as at every start: they may
+    /// remember a later life.
     pub fn on_listed(&mut self, listed: Option<u64>, out: &mut Outbox) {
-        let Some(listed) = listed.filter(|_| self.standing == Standing::Waiting) else { return };
-        if listed != self.boot.incarnation {
-            self.bar(
-                format!(
-                    "its disk is not the one that the log names (incarnation {listed}, here {})",
-                    self.boot.incarnation
-                ),
-                out,
-            );
-        } else if !self.is_member {
-            self.begin_to_vote(out);
+        let Some(listed) = listed.filter(|_| self.standing == Standing::Waiting && !self.is_listed) else {
+            return;
+        };
+        if listed == self.boot.incarnation {
+            self.is_listed = true;
+            self.asks_since = None;
+        } else {
+            let own = self.boot.incarnation;
+            let what =
+                format!("its disk is not the one that the log names (incarnation {listed}, here {own})");
+            self.bar(&what, out);
+        }
+    }
+
+    /// The group has changed since it was made: who was never in it cannot begin any more, since those who
+    /// would remember it may be gone.
+    pub fn on_late(&mut self, out: &mut Outbox) {
+        if self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0 {
+            self.bar("the group has changed since it was made, and this disk was never in it", out);
         }
     }
 
@@ -175,24 +193,24 @@ impl Identity {
         out.event(Event::MayVote);
     }
 
-    fn bar(&mut self, what: String, out: &mut Outbox) {
+    fn bar(&mut self, what: &str, out: &mut Outbox) {
         self.standing = Standing::Barred;
         out.event(Event::MayNotVote(format!(
-            "{what}. What the lost disk promised is not known here, so a vote could undo an agreement. \
+            "{what}. What a lost disk promised is not known here, so a vote could undo an agreement. \
              Bring the old directory back, or come back under a new id: upaxos-node --join -i NEW_ID"
         )));
     }
 
     /// Asks for registration until enough peers have answered, and then says that this node votes.
     pub fn tick(&mut self, group: &Group, now: Micros, out: &mut Outbox) {
-        let started_at = *self.started_at.get_or_insert(now);
+        let asks_since = *self.asks_since.get_or_insert(now);
         if self.standing != Standing::Waiting {
             return;
         }
-        if self.is_registered(group, now.since(started_at)) {
+        if self.is_registered(group, now.since(asks_since)) {
             self.begin_to_vote(out);
         } else if now >= self.complain_at {
-            if now > started_at {
+            if now > asks_since {
                 let missing = |id: &&NodeId| **id != self.me && !self.registered_by.contains(**id);
                 out.event(Event::WaitsFor(group.members.iter().filter(missing).copied().collect()));
             }
@@ -200,26 +218,30 @@ impl Identity {
         }
     }
 
-    /// Whether to ask for registration with the next beat: until it votes, and until enough remember it to
-    /// know an older disk from this one.
+    /// Whether to ask for registration with the next beat: until all members remember this life, so that
+    /// each of them can tell a lost or an older disk from this one. Who is no member yet has nothing to ask.
     pub fn wants_registration(&self, group: &Group) -> bool {
-        let is_known = self.registered_by.len() + 1 >= group.quorum();
-        self.standing == Standing::Waiting || (self.standing == Standing::Votes && !is_known)
+        let is_somebody = self.is_member || self.is_listed || self.me.0 < self.n;
+        is_somebody && self.standing != Standing::Barred && self.known_by(group) + 1 < group.members.len()
+    }
+
+    /// How many of the other members remember this life.
+    fn known_by(&self, group: &Group) -> usize {
+        self.registered_by.iter().filter(|id| *id != self.me && group.members.contains(id)).count()
     }
 
     fn is_registered(&self, group: &Group, waited: Micros) -> bool {
-        if !self.is_member {
+        // All get the time to object.
+        let has_waited = waited >= self.timing.timeout();
+        if !self.is_member && !self.is_listed {
             // Whoever came later never heard of it, and could not tell it from one that lost its disk.
             let others = usize::from(self.n.saturating_sub(1));
             let first = self.registered_by.iter().filter(|id| id.0 < self.n).count();
-            return self.me.0 < self.n && first >= enough_peers(others);
+            return self.me.0 < self.n && first >= enough_peers(others) && has_waited;
         }
-        let others = group.members.len().saturating_sub(1);
-        if others == 0 || self.registered_by.len() >= others {
-            return true;
-        }
-        // A member that comes back: a quorum with itself is enough, but all get the time to object.
-        self.registered_by.len() + 1 >= group.quorum() && waited >= self.timing.timeout()
+        // A member that comes back: a quorum with itself is enough.
+        let known_by = self.known_by(group) + 1;
+        known_by >= group.members.len() || (known_by >= group.quorum() && has_waited)
     }
 }
 

@@ -81,7 +81,7 @@ struct Leading {
     /// A change of the group that was written there: nothing is begun above it before it is learned.
     fence: Option<Instance>,
     /// What phase 1 found above a change that it found, too: to be written if that is void.
-    held: Vec<Value>,
+    held: Vec<(Instance, Value)>,
 }
 
 /// A value that this leader has written, and that is not learned yet.
@@ -173,7 +173,7 @@ impl Leader {
         self.ballot = None;
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Leading(leading) => {
-                let held = leading.held.into_iter().filter_map(|value| {
+                let held = leading.held.into_iter().filter_map(|(_, value)| {
                     Wanted::of_lost(Entry::decode(Instance(0), &value, Dialect::Extended))
                 });
                 leading.flights.into_values().filter_map(|flight| flight.wanted).chain(held).collect()
@@ -238,7 +238,7 @@ impl Leader {
     /// Ends phase 1 if a quorum covers everything above what this node has learned. Then hands out the
     /// values that must be written, in order from `learned + 1` on: of every instance that any of them
     /// had accepted something in, and of those between. They are fixed from here on.
-    pub fn finish_phase_1(&mut self, group: &Group, learned: Instance) -> Option<Vec<Value>> {
+    pub fn finish_phase_1(&mut self, group: &Group, learned: Instance) -> Option<Vec<(Instance, Value)>> {
         let Phase::Preparing(preparing) = &self.phase else { return None };
         if learned < preparing.base || !preparing.is_covered(group) {
             return None;
@@ -278,6 +278,11 @@ impl Leader {
         has_room.then_some(leading.next)
     }
 
+    /// Whether a value of this ballot is under way at an instance.
+    pub fn writes(&self, instance: Instance) -> bool {
+        matches!(&self.phase, Phase::Leading(leading) if leading.flights.contains_key(&instance))
+    }
+
     /// Where this node writes next, if it leads.
     pub fn next(&self) -> Option<Instance> {
         let Phase::Leading(leading) = &self.phase else { return None };
@@ -298,14 +303,14 @@ impl Leader {
     }
 
     /// Keeps what phase 1 found above a change until that is learned.
-    pub fn hold(&mut self, values: Vec<Value>) {
+    pub fn hold(&mut self, values: Vec<(Instance, Value)>) {
         if let Phase::Leading(leading) = &mut self.phase {
             leading.held = values;
         }
     }
 
-    /// The change was void: hands back what has to be written after it.
-    pub fn take_held(&mut self) -> Vec<Value> {
+    /// The change was void: hands back what has to be written after it, each where it was found.
+    pub fn take_held(&mut self) -> Vec<(Instance, Value)> {
         match &mut self.phase {
             Phase::Leading(leading) => std::mem::take(&mut leading.held),
             _ => Vec::new(),
@@ -446,7 +451,7 @@ impl Preparing {
 
     /// Of every instance above `learned`, the value of the highest ballot among the complete promises,
     /// or nothing where none of them had accepted anything below one that did.
-    fn values_to_write(&self, learned: Instance) -> Vec<Value> {
+    fn values_to_write(&self, learned: Instance) -> Vec<(Instance, Value)> {
         let mut highest: BTreeMap<Instance, &(Ballot, Value)> = BTreeMap::new();
         for coverage in self.acceptors.values().filter(|coverage| self.covers(coverage)) {
             for (instance, accepted) in coverage.accepted.range(learned.next()..) {
@@ -459,7 +464,7 @@ impl Preparing {
         let last = highest.last_key_value().map_or(learned, |(last, _)| *last);
         let noop = Entry::Noop.encode(Dialect::Extended);
         let value = |i| highest.get(&Instance(i)).map_or_else(|| noop.clone(), |(_, value)| value.clone());
-        (learned.next().0..=last.0).map(value).collect()
+        (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
     }
 
     /// Where asking again must begin, so that every acceptor is asked for what it still owes; those

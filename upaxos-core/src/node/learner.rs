@@ -17,6 +17,17 @@ pub const WINDOW: u64 = 1 << 14;
 /// How many ballots one instance may have tallies for; more than a group in turmoil makes.
 const BALLOTS: usize = 16;
 
+impl Tally {
+    /// Somebody who has learned all below it says what is chosen. That outweighs votes counted here: they are
+    /// none if it turns out that another group governs.
+    fn tell(&mut self, value: Value) {
+        if !self.is_told {
+            self.is_told = true;
+            self.chosen = Some(value);
+        }
+    }
+}
+
 impl Count {
     fn bytes(&self) -> usize {
         self.value.as_ref().map_or(0, |value| value.as_bytes().len())
@@ -104,8 +115,7 @@ impl Learner {
         let value = tally.ballots.get(&ballot).and_then(|count| count.value.clone());
         let known = value.is_some();
         if let Some(value) = value {
-            tally.chosen.get_or_insert(value);
-            tally.is_told = true;
+            tally.tell(value);
         }
         known
     }
@@ -123,9 +133,7 @@ impl Learner {
     /// A value is known to be chosen.
     pub fn on_written(&mut self, instance: Instance, value: Value) {
         if self.is_open(instance) {
-            let tally = self.tallies.entry(instance).or_default();
-            tally.chosen.get_or_insert(value);
-            tally.is_told = true;
+            self.tallies.entry(instance).or_default().tell(value);
         }
     }
 

@@ -75,7 +75,7 @@ impl Node {
 
     fn is_plausible(&mut self, from: NodeId, message: &Message, now: Micros, out: &mut Outbox) -> bool {
         match message {
-            Message::Beat(Beat { n, boot, .. }) => self.admit(from, *n, *boot, out),
+            Message::Beat(Beat { n, boot, .. }) => self.admit(from, *n, *boot, now, out),
             Message::Register { n, .. } if *n != self.n() => self.mark_foreign(from, *n, out),
             _ => {}
         }
@@ -117,11 +117,17 @@ impl Node {
     }
 
     /// Takes a member's lines or not, by what its beat says of itself.
-    fn admit(&mut self, from: NodeId, n: u16, boot: Boot, out: &mut Outbox) {
+    fn admit(&mut self, from: NodeId, n: u16, boot: Boot, now: Micros, out: &mut Outbox) {
         if n != self.n() {
             self.mark_foreign(from, n, out);
         } else if !self.is_genuine(from, boot) {
             self.foreign.insert(from);
+            let listed = self.history.membership().incarnation(from).map(|incarnation| (incarnation, 0));
+            let (incarnation, start) = listed.unwrap_or_else(|| self.identity.remembered(from));
+            if now >= self.tell_lost_at {
+                self.tell_lost_at = now + self.timing.timeout();
+                out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
+            }
             if self.warned_of_lost.insert(from) {
                 out.event(Event::Warning(format!(
                     "node {from} has lost the disk that this node remembers (incarnation {} now): its \
@@ -165,7 +171,7 @@ impl Node {
             }
             Message::Nack { instance, ballot } => self.on_nack(instance, ballot, now, out),
             Message::Written { instance, value } => self.on_written(instance, value, now),
-            Message::Chosen { first, last, ballot } => self.on_chosen(first, last, ballot),
+            Message::Chosen { first, last, ballot } => self.on_chosen(first, last, ballot, now),
             Message::Gap { first, last } if self.classic.is_none() => {
                 self.repair.on_overheard(first, last, self.learner.learned(), now);
                 let rank = self.rank();
@@ -321,8 +327,9 @@ impl Node {
         if let Some(classic) = &mut self.classic {
             classic.observe(self.id, instance, ballot, now);
             classic.on_nack(instance, ballot, now);
-        } else if self.leader.ballot() == Some(ballot) {
-            // Another value stands in this very ballot somewhere: it cannot be completed.
+        } else if self.leader.ballot() == Some(ballot) && self.leader.writes(instance) {
+            // A refusal names the ballot that stands in the way, of somebody else's question too. Of a value
+            // of this ballot it can only mean: another value stands in this very ballot somewhere: it cannot be completed.
             self.step_down(ballot, ballot, now, out);
         }
     }
@@ -340,10 +347,10 @@ impl Node {
         }
     }
 
-    pub(super) fn on_chosen(&mut self, first: Instance, last: Instance, ballot: Ballot) {
+    pub(super) fn on_chosen(&mut self, first: Instance, last: Instance, ballot: Ballot, now: Micros) {
         for instance in self.open(first, last) {
             if !self.learner.on_chosen(instance, ballot) {
-                self.claimed = self.claimed.max(instance);
+                self.claim(instance, now);
             }
         }
     }
@@ -398,6 +405,9 @@ impl Node {
                 let tag = Tag { client: *client, seq: *seq };
                 self.reads.on_answered(tag);
                 self.requests.on_answered(&About::Tag(tag));
+                if matches!(answer, Message::Refused { .. }) {
+                    self.requests.on_refused(tag);
+                }
             }
             Message::Members { .. } => drop(self.requests.on_answered(&About::Members)),
             Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),

@@ -314,7 +314,7 @@ impl Node {
             self.beat_at = now;
         } else if epoch > self.group.epoch {
             // That epoch was begun by a change that is chosen there: to be learned.
-            self.claimed = self.claimed.max(Instance(epoch.0));
+            self.claim(Instance(epoch.0), now);
         } else if let Some(mark) = self.mark() {
             out.send(Message::Mark { epoch, nonce, mark });
         }

@@ -33,6 +33,11 @@ pub enum RecoverError {
         /// How far the records before it had learned.
         learned: Instance,
     },
+    /// A log that tells of instances, but not who governed them first.
+    #[error(
+        "the log does not say how large the first group was: it belongs to a first member; start it with -n"
+    )]
+    NoGenesis,
 }
 
 /// A node in the making: takes the records of its log in the order in which they were written.
@@ -121,7 +126,8 @@ impl Recovery {
             fast_read: fast_read && !classic,
             repair: Repair::new(),
             durable: learned,
-            claimed: learned,
+            claimed: (learned, Micros(0)),
+            tell_lost_at: Micros(0),
             foreign: BTreeSet::new(),
             beat_at: Micros(0),
             stance: Stance::Waits,
@@ -137,6 +143,9 @@ impl Recovery {
         instance: Instance,
         value: Option<Value>,
     ) -> Result<(), RecoverError> {
+        if self.history.membership().n() == 0 {
+            return Err(RecoverError::NoGenesis);
+        }
         let out_of_order = || RecoverError::OutOfOrder { record: record.to_string(), learned: self.learned };
         let value = value.filter(|_| instance == self.learned.next()).ok_or_else(out_of_order)?;
         self.history.learn(instance, value);

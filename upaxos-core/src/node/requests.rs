@@ -198,7 +198,9 @@ impl Requests {
 
     /// Puts requests back in front, in their order: their ballot was given up, or their instance lost.
     pub fn put_back(&mut self, wanted: Vec<Wanted>, now: Micros) {
-        for wanted in wanted.into_iter().rev() {
+        // A change of the group is not asked for again: it may be stale, and its client was told perhaps.
+        let wanted = wanted.into_iter().filter(|wanted| !matches!(wanted, Wanted::Change(..)));
+        for wanted in wanted.rev() {
             let place = self.waiting.first_key_value().map_or(0, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
             self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
@@ -263,6 +265,13 @@ impl Requests {
             waiting.is_answered = true;
         }
         owed.is_some()
+    }
+
+    /// Somebody else refused a tagged request: it is not carried out later.
+    pub fn on_refused(&mut self, tag: Tag) {
+        if let Some(place) = self.find(&Key::Tag(tag)) {
+            self.remove(place);
+        }
     }
 
     /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.

@@ -1,0 +1,232 @@
+//! What keeps changes of the group safe when somebody comes back without its disk, with an old one, late, or
+//! from elsewhere; and what keeps single votes and claims from outliving their epoch.
+
+#[path = "support/directed.rs"]
+mod directed;
+#[path = "support/lone.rs"]
+mod lone;
+#[path = "support/group.rs"]
+mod support;
+
+use lone::Lone;
+use support::Group;
+use upaxos_core::node::{Event, Outbox};
+use upaxos_core::types::{Instance, Micros, NodeId};
+use upaxos_core::wire::{Line, Message};
+
+fn members(group: &Group, id: u16) -> Vec<u16> {
+    group.node(id).group().members.iter().map(|id| id.0).collect()
+}
+
+fn wait_for_members(group: &mut Group, at: &[u16], expected: &[u16]) {
+    group.run_until(&format!("{expected:?} govern"), |group| {
+        at.iter().all(|id| members(group, *id) == expected)
+    });
+}
+
+fn write(group: &mut Group, value: &str, at: &[u16]) {
+    group.say(&format!("Request 0 {value}"));
+    group.run_until(value, |group| at.iter().all(|id| group.reads(*id).iter().any(|read| read == value)));
+}
+
+/// A group that began with so many, has written "one", and has grown.
+fn grown(from: u16, to: u16) -> Group {
+    let mut group = Group::ready(from);
+    write(&mut group, "one", &(0..from).collect::<Vec<_>>());
+    for size in from + 1..=to {
+        group.join(None);
+        let all: Vec<u16> = (0..size).collect();
+        wait_for_members(&mut group, &all, &all);
+    }
+    group
+}
+
+/// How often a node has voted since.
+fn votes(group: &Group, id: u16, since: usize) -> usize {
+    let is_vote = |message: &Message| {
+        matches!(message, Message::PromiseNone { .. } | Message::Promise { .. } | Message::Accepts { .. })
+    };
+    let said = group.sent[since..].iter().filter(|(from, _)| *from == Some(id));
+    said.filter(|(_, line)| matches!(line, Line::Node(_, message) if is_vote(message))).count()
+}
+
+fn events(group: &Group, id: u16) -> Vec<String> {
+    group.members[usize::from(id)].events.iter().map(Event::to_string).collect()
+}
+
+/// Has node 2 raise a ballot of its own, whatever its clock says.
+fn run(lone: &mut Lone) -> String {
+    let mut out = Outbox::new(NodeId(2));
+    lone.node.run_unasked(Micros(0), &mut out);
+    lone.finish(out);
+    lone.node.ballot().expect("it runs").to_string()
+}
+
+#[test]
+fn what_is_told_outweighs_votes_of_an_older_epoch() {
+    assert!(directed::what_is_told_outweighs_votes_of_an_older_epoch());
+}
+
+#[test]
+fn what_waits_behind_a_void_change_is_written_where_it_was_found() {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("0 Written 1 @tag 7 2 2 v");
+    let ballot = run(&mut lone);
+    lone.hear(&format!("0 Promise 2 {ballot} 1 @tgroup 7 1 1 0 0,1,2,3:77"));
+    lone.hear(&format!("0 Promise 3 {ballot} 1 c3"));
+    lone.hear(&format!("0 Promise 4 {ballot} 1 c4"));
+    lone.hear(&format!("0 PromiseNone 5 * {ballot} 0"));
+    assert!(lone.node.is_leading());
+    lone.hear("1 Written 3 c3");
+    lone.hear("1 Written 2 @tgroup 7 1 1 0 0,1,2,3:77");
+    assert!(lone.node.is_leading(), "the change was void: settled by its client's floor");
+    assert_eq!(lone.wrote(4), ["c4"]);
+}
+
+#[test]
+fn a_refusal_that_names_the_ballot_in_the_way_does_not_depose_its_leader() {
+    let mut lone = Lone::member(3, 2);
+    let ballot = run(&mut lone);
+    lone.hear(&format!("0 PromiseNone 1 * {ballot} 0"));
+    assert!(lone.node.is_leading());
+    lone.hear(&format!("0 NACK 7 {ballot}"));
+    assert!(lone.node.is_leading());
+}
+
+#[test]
+fn what_another_group_on_the_wire_has_chosen_is_not_learned() {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("4 Beat 5 77 1 9 - 3 follows 0,1,2");
+    lone.hear("4 Written 1 foreign");
+    assert_eq!(lone.node.learned(), Instance(0));
+}
+
+#[test]
+fn the_first_member_of_one_that_lost_its_disk_never_votes_once_others_have_joined() {
+    let mut group = grown(1, 3);
+    group.wipe(0);
+    group.run_for(2_000);
+    let before = group.sent.len();
+    group.start(0);
+    group.say("Request 0 after");
+    group.run_for(3_000);
+    assert_eq!(votes(&group, 0, before), 0);
+    group.assert_agreement();
+}
+
+#[test]
+fn first_members_that_lost_their_disks_do_not_register_each_other_once_others_have_joined() {
+    let mut group = grown(2, 5);
+    group.wipe(0);
+    group.wipe(1);
+    group.run_for(2_000);
+    let before = group.sent.len();
+    group.start(0);
+    group.start(1);
+    group.say("Request 0 after");
+    group.run_for(3_000);
+    assert_eq!((votes(&group, 0, before), votes(&group, 1, before)), (0, 0));
+    group.assert_agreement();
+}
+
+#[test]
+fn a_change_that_was_refused_is_not_made_later() {
+    let mut group = Group::ready(3);
+    let leader = group.leader().expect("one leads");
+    let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
+    group.crash(dead);
+    group.run_for(1_000);
+    let change = format!("Change 7 1 1 leave {alive}");
+    group.say(&change);
+    group.run_until("a refusal", |group| !group.said("Refused 7 1").is_empty());
+    group.start(dead);
+    group.run_for(9_000);
+    group.say(&change);
+    group.run_for(2_000);
+    assert_eq!(members(&group, leader).len(), 3, "a late copy of it changes nothing either");
+}
+
+#[test]
+fn a_forged_epoch_costs_few_questions() {
+    let mut group = Group::ready(3);
+    write(&mut group, "one", &[0, 1, 2]);
+    group.tell(1, "0 Propose 1 999999999:0");
+    group.run_for(20_000);
+    let gaps = group.said_by(1).iter().filter(|line| line.contains("Gap")).count();
+    assert!(gaps < 9, "{gaps} gaps");
+}
+
+#[test]
+fn a_beat_of_another_group_does_not_keep_a_joiner_out() {
+    let mut group = grown(1, 1);
+    group.filter = Box::new(|_, to, _| to != 1);
+    let id = group.join(None);
+    group.tell(id, "9 Beat 7 77 1 9 - 3 follows 0,2");
+    group.filter = Box::new(|_, _, _| true);
+    wait_for_members(&mut group, &[0, id], &[0, id]);
+}
+
+#[test]
+fn a_joiner_whose_disk_is_older_than_what_its_peers_remember_does_not_vote() {
+    let mut group = grown(1, 3);
+    // It asks, and is kept from hearing of its listing.
+    group.filter = Box::new(move |from, to, _| to != 3 || from.is_none());
+    let id = group.join(None);
+    let old = group.members[usize::from(id)].durable.clone();
+    group.filter = Box::new(|_, _, _| true);
+    let all = [0, 1, 2, id];
+    wait_for_members(&mut group, &all, &all);
+    write(&mut group, "two", &all);
+    for _ in 0..3 {
+        group.crash(id);
+        group.start(id);
+        group.run_for(2_000);
+    }
+    group.crash(id);
+    group.members[usize::from(id)].durable = old;
+    let before = group.sent.len();
+    group.start(id);
+    group.run_for(1_000);
+    write(&mut group, "three", &[0, 1, 2]);
+    group.run_for(2_000);
+    assert_eq!(votes(&group, id, before), 0, "{:?}", events(&group, id));
+}
+
+#[test]
+fn a_blank_node_that_was_started_under_a_members_id_does_not_lock_the_member_out() {
+    let mut group = Group::ready(3);
+    write(&mut group, "one", &[0, 1, 2]);
+    let victim = (group.leader().expect("one leads") + 2) % 3;
+    for (old, new) in (0..3).filter(|id| *id != victim).zip(3..) {
+        group.join(Some(old));
+        group.run_until("the change", |group| members(group, victim).contains(&new));
+        group.run_for(3_000);
+        group.crash(old);
+    }
+    group.crash(victim);
+    let (disk, incarnation) = {
+        let member = &group.members[usize::from(victim)];
+        (member.durable.clone(), member.incarnation)
+    };
+    group.wipe(victim);
+    group.start(victim);
+    group.run_for(2_000);
+    group.crash(victim);
+    let member = &mut group.members[usize::from(victim)];
+    (member.durable, member.incarnation) = (disk, incarnation);
+    member.events.clear();
+    group.start(victim);
+    group.run_for(5_000);
+    assert!(events(&group, victim).iter().any(|event| event.contains("may vote:")), "{}", group.view());
+}
+
+#[test]
+fn a_first_member_that_starts_after_the_group_changed_is_told_to_join() {
+    let mut group = Group::new(5);
+    (0..4).for_each(|id| group.start(id));
+    write(&mut group, "one", &[0, 1, 2, 3]);
+    group.say("leave 3");
+    wait_for_members(&mut group, &[0, 1, 2], &[0, 1, 2, 4]);
+    group.start(4);
+    group.run_until("it is told", |group| events(group, 4).iter().any(|event| event.contains("--join")));
+}
