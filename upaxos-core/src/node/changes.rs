@@ -295,6 +295,10 @@ impl Node {
 
     /// What was refused once stays refused, whatever of it is still on its way.
     fn refuse_change(&mut self, wanted: &Wanted, reason: &str, now: Micros, out: &mut Outbox) {
+        if !self.election.has_quorum(&self.group, now) {
+            // Somebody else may lead by now, and see it otherwise.
+            return;
+        }
         if let Some(tagged) = wanted.tagged() {
             if self.changes.refused.len() >= REFUSED {
                 self.changes.refused.pop_front();
@@ -332,7 +336,7 @@ impl Node {
         if mutant::is(Mutant::GroupBeforeChosen) {
             self.group = Group { epoch: self.group.epoch, members };
         }
-        self.leader.set_fence(instance);
+        self.leader.set_fence(instance, tagged.map(|tagged| tagged.tag));
         true
     }
 
@@ -420,7 +424,10 @@ impl Node {
             self.refuse(Some(wanted), &reason, now, out);
             return false;
         }
-        if let Some(fence) = self.leader.fence() {
+        if let Some((fence, by)) = self.leader.fence() {
+            if by.is_some() && by == wanted.tagged().map(|tagged| tagged.tag) {
+                return false;
+            }
             let reason = format!("another change of the group is under way, at instance {fence}; try again");
             self.refuse_change(wanted, &reason, now, out);
             return false;

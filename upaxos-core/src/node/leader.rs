@@ -79,7 +79,7 @@ struct Leading {
     tags: BTreeSet<Tag>,
     bytes: usize,
     /// A change of the group that was written there: nothing is begun above it before it is learned.
-    fence: Option<Instance>,
+    fence: Option<(Instance, Option<Tag>)>,
     /// What phase 1 found above a change that it found, too: to be written if that is void.
     held: Vec<(Instance, Value)>,
 }
@@ -289,16 +289,16 @@ impl Leader {
         Some(leading.next)
     }
 
-    /// Where a change of the group is under way, if one is.
-    pub fn fence(&self) -> Option<Instance> {
+    /// Where a change of the group is under way, if one is, and by which request.
+    pub fn fence(&self) -> Option<(Instance, Option<Tag>)> {
         let Phase::Leading(leading) = &self.phase else { return None };
         leading.fence
     }
 
     /// A change of the group was written at `instance`.
-    pub fn set_fence(&mut self, instance: Instance) {
+    pub fn set_fence(&mut self, instance: Instance, by: Option<Tag>) {
         if let Phase::Leading(leading) = &mut self.phase {
-            leading.fence = Some(instance);
+            leading.fence = Some((instance, by));
         }
     }
 
@@ -349,7 +349,7 @@ impl Leader {
     pub fn on_learned(&mut self, instance: Instance, now: Micros) -> Option<Flight> {
         let Phase::Leading(leading) = &mut self.phase else { return None };
         leading.next = leading.next.max(instance.next());
-        leading.fence.take_if(|fence| *fence <= instance);
+        leading.fence.take_if(|(fence, _)| *fence <= instance);
         let flight = leading.flights.remove(&instance)?;
         leading.bytes -= flight.value.as_bytes().len();
         if let Some(tagged) = flight.wanted.as_ref().and_then(Wanted::tagged) {

@@ -179,10 +179,10 @@ impl Clients {
     }
 
     fn send_changes(&mut self, now: Micros, packer: &mut Packer) {
+        let floor = self.changes.keys().next().copied().unwrap_or_default();
         for (seq, (change, retry_at)) in self.changes.iter_mut().filter(|(_, (_, at))| *at <= now) {
             *retry_at = now + Micros::from_millis(self.chance.between(100, 400));
-            // The floor stays where it is: the judges need not know of floors.
-            let tagged = Tagged { tag: Tag { client: OPERATOR, seq: *seq }, floor: 1 };
+            let tagged = Tagged { tag: Tag { client: OPERATOR, seq: *seq }, floor };
             packer.push(&Line::Client(Request::Change(Some(tagged), *change)));
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Judges, Rule};
 use crate::entry::{Entry, NewGroup};
 use crate::sim::clients::OPERATOR;
-use crate::types::{Ballot, Epoch, Instance, Value};
+use crate::types::{Ballot, Epoch, Instance, Tagged, Value};
 use crate::wire::{Dialect, Line};
 
 /// Who governed from when on.
@@ -19,10 +19,14 @@ pub(super) struct Groups {
     ever: BTreeSet<u16>,
     /// The operator's requests that have been chosen: a second choice of one is void.
     done: BTreeSet<u64>,
+    /// Below it the operator has settled everything.
+    floor: u64,
+    /// Where a leader wrote a change, by its ballot.
+    fences: BTreeMap<Ballot, Instance>,
     /// What the operator asked for.
     asked: BTreeSet<u64>,
-    /// Who was told to join.
-    entered: BTreeSet<u16>,
+    /// Who was told to join, and in whose place.
+    entered: BTreeMap<u16, Option<u16>>,
     /// All below it is decided.
     next: Instance,
 }
@@ -49,10 +53,17 @@ impl Groups {
             && new.members.keys().map(|id| id.0).filter(comes).all(|id| !self.ever.contains(&id))
     }
 
+    /// Whether this is the first choice of a request that its client had not settled.
+    fn is_first(&mut self, Tagged { tag, floor }: Tagged) -> bool {
+        let is_first = tag.seq >= self.floor && self.done.insert(tag.seq);
+        self.floor = self.floor.max(floor);
+        is_first
+    }
+
     /// Takes note of what is chosen at the next instance.
     fn decide(&mut self, value: &Value) {
         if let Entry::Group(tagged, new) = Entry::decode(self.next, value, Dialect::Extended) {
-            let is_first = tagged.is_none_or(|tagged| self.done.insert(tagged.tag.seq));
+            let is_first = tagged.is_none_or(|tagged| self.is_first(tagged));
             if is_first && self.is_valid(&new) {
                 let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();
                 self.ever.extend(&members);
@@ -85,8 +96,8 @@ impl Judges {
     }
 
     /// A new node is told to join.
-    pub fn on_entered(&mut self, id: u16) {
-        self.groups.entered.insert(id);
+    pub fn on_entered(&mut self, id: u16, replaces: Option<u16>) {
+        self.groups.entered.insert(id, replaces);
     }
 
     /// Whether a change of the group is written somewhere and not decided.
@@ -111,18 +122,47 @@ impl Judges {
             }
             return;
         }
-        while let Some(value) = self.chosen_next() {
-            self.on_chosen(self.groups.next, &value);
-            self.groups.decide(&value);
+        loop {
+            // Two ballots may have got their quorums while what is below was open.
+            let chosen = self.chosen_next();
+            chosen.iter().for_each(|value| self.on_chosen(self.groups.next, value));
+            let Some(value) = chosen.first() else { return };
+            self.groups.decide(value);
         }
     }
 
-    fn chosen_next(&self) -> Option<Value> {
+    /// What quorums accepted at the next instance, in one ballot each.
+    fn chosen_next(&self) -> Vec<Value> {
         let (at, lowest) = (self.groups.next, Ballot::first_epoch(0));
-        let mut ballots =
-            self.accepts.range((at, lowest)..(at.next(), lowest)).map(|((_, ballot), _)| *ballot);
-        let ballot = ballots.find(|ballot| self.is_quorum(at, *ballot))?;
-        self.values.get(&(at, ballot)).cloned()
+        let ballots = self.accepts.range((at, lowest)..(at.next(), lowest)).map(|((_, ballot), _)| *ballot);
+        let chosen = ballots.filter(|ballot| self.is_quorum(at, *ballot));
+        chosen.filter_map(|ballot| self.values.get(&(at, ballot)).cloned()).collect()
+    }
+
+    /// A leader writes in its ballot: nothing above a change of the group that it wrote there, unless that is
+    /// decided and void.
+    pub(super) fn must_not_pass(&mut self, id: u16, instance: Instance, ballot: Ballot, value: &Value) {
+        if let Some(fence) = self.groups.fences.get(&ballot).copied().filter(|fence| *fence < instance) {
+            let is_void = fence < self.groups.next && !self.groups.by_epoch.contains_key(&Epoch(fence.0));
+            if !is_void {
+                let got = format!("{id} writes {value:?} at {instance}, above its change at {fence}");
+                self.fail(Rule::NothingAboveChange, got);
+            }
+        }
+        if matches!(Entry::decode(instance, value, Dialect::Extended), Entry::Group(..)) {
+            self.groups.fences.insert(ballot, instance);
+        }
+    }
+
+    /// A node says that it has left with the change at `since`: a quorum of who goes on has it on disk.
+    pub fn on_left(&mut self, id: u16, since: Instance) {
+        let members = self.groups.by_epoch.get(&Epoch(since.0)).cloned().unwrap_or_default();
+        let has_it = |id: &&u16| self.disks[usize::from(**id)].learned >= since;
+        let have_it = members.iter().filter(has_it).count();
+        if members.contains(&id) || have_it <= members.len() / 2 {
+            let got = format!("{id} has left at {since}, which {have_it} of {members:?} have on disk");
+            self.fail(Rule::LeavesInOrder, got);
+        }
     }
 
     fn is_quorum(&self, instance: Instance, ballot: Ballot) -> bool {
@@ -139,8 +179,13 @@ impl Judges {
                 tagged.tag.client == OPERATOR && self.groups.asked.contains(&tagged.tag.seq)
             }
             Entry::Group(None, new) => {
-                let known = |id: u16| self.groups.ever.contains(&id) || self.groups.entered.contains(&id);
-                new.members.keys().all(|id| known(id.0))
+                let Some(base) = self.groups.by_epoch.get(&new.base) else { return false };
+                let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();
+                let (comes, goes): (Vec<_>, Vec<_>) =
+                    (members.difference(base).collect(), base.difference(&members).collect());
+                let [id] = comes[..] else { return false };
+                let replaces = self.groups.entered.get(id);
+                replaces.is_some_and(|replaces| goes.iter().all(|gone| *replaces == Some(**gone)))
             }
             entry => self.calls.asked_for(entry),
         }

@@ -16,6 +16,8 @@ pub enum Rule {
     Integrity,
     LostDiskNeverVotes,
     EpochIsLearned,
+    NothingAboveChange,
+    LeavesInOrder,
     RealTimeOrder,
     ReadsSeeWrites,
     ReadsAreFresh,
@@ -47,6 +49,12 @@ impl Rule {
             Rule::LostDiskNeverVotes => "who has lost its disk never votes again under its id",
             Rule::EpochIsLearned => {
                 "who votes in an epoch is a member there, and has durably learned the change that began it"
+            }
+            Rule::NothingAboveChange => {
+                "a leader writes nothing above a change of the group before that is known to be void"
+            }
+            Rule::LeavesInOrder => {
+                "who leaves stays until a quorum of those who go on has the change on disk"
             }
             Rule::RealTimeOrder => "what was asked after an answer stands above the instance answered",
             Rule::ReadsSeeWrites => "a read reads the last user value at or below where it stands",

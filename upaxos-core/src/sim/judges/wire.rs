@@ -17,6 +17,7 @@ impl Judges {
             Message::Write { instance, ballot, value } => {
                 self.must_own_durably(id, *instance, *ballot, line);
                 self.must_belong(id, *ballot, line);
+                self.must_not_pass(id, *instance, *ballot, value);
                 self.on_value(*instance, *ballot, value);
             }
             Message::Promise { instance, ballot, accepted } => {

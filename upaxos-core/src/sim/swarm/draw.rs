@@ -10,7 +10,7 @@ impl Plan {
     /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
     pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
         let mut chance = Chance::new(seed, Stream::Plan);
-        let drawn = [3, 3, 3, 3, 5, 5, 4, 6, 7, 2][chance.below(10) as usize];
+        let drawn = [3, 3, 3, 3, 3, 3, 5, 5, 5, 4, 4, 6, 6, 7, 2, 1][chance.below(16) as usize];
         let n = nodes.unwrap_or(drawn);
         let mut plan = match chance.below(100) {
             0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
@@ -106,7 +106,10 @@ fn numbered(faults: &mut [Planned]) {
 
 /// Anything that goes wrong, together.
 fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
-    let classes = draw_classes(chance);
+    let mut classes = draw_classes(chance);
+    if n == 1 && !classes.contains(&Class::Join) {
+        classes.push(Class::Join);
+    }
     let mut rate = |class, most| {
         let rate = chance.between(most / 50, most);
         if classes.contains(&class) { rate } else { 0 }

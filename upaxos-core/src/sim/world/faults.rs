@@ -107,7 +107,7 @@ impl World {
         let Some(id) = self.machines.iter().position(|machine| machine.role == Role::Spare) else { return };
         self.seen.joins += 1;
         self.machines[id].role = Role::Joins(replaces);
-        self.judges.on_entered(id as u16);
+        self.judges.on_entered(id as u16, replaces);
         self.at(self.now, Next::Start(id as u16, 0));
     }
 

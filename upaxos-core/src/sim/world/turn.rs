@@ -216,7 +216,8 @@ impl World {
                 }
                 Event::Leads(_) => self.seen.leaders += 1,
                 Event::Governs { .. } => self.seen.changes += 1,
-                Event::Left { .. } => {
+                Event::Left { since } => {
+                    self.judges.on_left(id, *since);
                     let life = self.machines[usize::from(id)].life;
                     self.at(self.now, Next::Retire(id, life));
                 }
