@@ -94,8 +94,8 @@ impl Sessions {
     /// Whether a tagged request has been carried out in the learned prefix.
     pub fn verdict(&self, tag: Tag) -> Verdict {
         let Some(session) = self.clients.get(&tag.client) else {
-            let begin = self.forgotten.map_or(0, |used| used.0 + AHEAD);
-            return if tag.seq <= begin { Verdict::Forgotten(begin) } else { Verdict::New };
+            let begin = self.forgotten.map(|used| used.0 + AHEAD);
+            return begin.filter(|begin| tag.seq <= *begin).map_or(Verdict::New, Verdict::Forgotten);
         };
         match session.done.get(&tag.seq) {
             Some(instance) => Verdict::DoneAt(*instance),
@@ -213,9 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn while_nothing_was_forgotten_everybody_may_begin_at_one() {
+    fn while_nothing_was_forgotten_everybody_may_begin_anywhere() {
         let sessions = of_clients(MAX_SESSIONS as u64);
         assert_eq!(sessions.verdict(tagged(1 << 40, 1).tag), Verdict::New);
+        assert_eq!(sessions.verdict(tagged(1 << 40, 0).tag), Verdict::New);
     }
 
     #[test]
