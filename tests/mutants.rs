@@ -17,9 +17,11 @@ use upaxos_core::sim::{self, Plan, Rule};
 /// How many seeds a mutant may survive.
 const BUDGET: u64 = 20_000;
 
-/// What chance does not find: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 1] =
-    [(Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing)];
+/// What chance does not find, or not soon: a schedule of its own must.
+const DIRECTED: [(Mutant, fn() -> bool); 2] = [
+    (Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing),
+    (Mutant::StaleNonce, directed::a_mark_of_an_older_round_answers_nothing),
+];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.
 fn caught_by_schedule(mutant: Mutant) -> Option<bool> {

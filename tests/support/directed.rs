@@ -29,3 +29,17 @@ pub fn what_is_told_outweighs_votes_of_an_older_epoch() -> bool {
     lone.hear("0 Written 1 @group 0 0,2,3:77");
     lone.node.reads(Instance(2)).is_some_and(|reads| reads == "z".into())
 }
+
+/// A mark that answered an older round says nothing about what was written since.
+pub fn a_mark_of_an_older_round_answers_nothing() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 Written 1 one");
+    lone.hear("FastRead 7 1 1");
+    let asked = lone.take().into_iter().find_map(|line| Some(line.split_once(" AskMark ")?.1.to_owned()));
+    let mark = format!("1 Mark {} 1", asked.expect("it asks for marks"));
+    lone.hear(&mark);
+    assert!(lone.has_said(" Value 1 1 7 1 one"), "the round is answered");
+    lone.hear("FastRead 7 2 2");
+    lone.hear(&mark);
+    !lone.has_said(" Value 1 1 7 2 one")
+}
