@@ -142,6 +142,24 @@ fn a_change_that_would_leave_no_live_quorum_is_refused_unless_forced() {
 }
 
 #[test]
+fn a_refused_change_is_not_made_later() {
+    let mut group = Group::ready(3);
+    let leader = group.leader().expect("one leads");
+    let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
+    group.crash(dead);
+    group.run_for(1_000);
+    group.say(&format!("Change 7 1 1 leave {alive}"));
+    group.run_until("a refusal", |group| !group.said("Refused 7 1").is_empty());
+    // Now it could be made; and now another node leads, which heard the request, too.
+    group.start(dead);
+    group.run_for(3_000);
+    group.crash(leader);
+    group.run_until("another leads", |group| group.leader().is_some_and(|id| id != leader));
+    write(&mut group, "one", &[dead, alive]);
+    assert_eq!(members(&group, alive).len(), 3);
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_the_reason() {
     let mut group = lone();
     for ((change, why), seq) in [

@@ -35,6 +35,7 @@ use history::{History, Verdict};
 use identity::Identity;
 use leader::Leader;
 use learner::Learner;
+pub use membership::Membership;
 pub use outbox::{Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
@@ -281,6 +282,11 @@ impl Node {
         self.learner.learned()
     }
 
+    /// The highest instance that anybody is known to have learned: how far there is to catch up.
+    pub fn heard_of(&self, now: Micros) -> Instance {
+        self.learned().max(self.claimed(now))
+    }
+
     /// What `Request instance` answers, if it is learned.
     pub fn reads(&self, instance: Instance) -> Option<Value> {
         self.history.reads(instance)
@@ -387,13 +393,18 @@ impl Node {
     /// Closes gaps: its own, and those that others asked about.
     fn mend(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
-        let (heard, at) = self.claimed;
-        let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
-        let claimed = heard.max(self.election.claimed(now));
+        let claimed = self.claimed(now);
         let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
         let rank = self.rank();
         self.repair.ask(self.learner.learned(), target, rank, now, out);
         self.repair.answer(&self.history, now, out);
+    }
+
+    /// The highest instance that somebody lately claimed to be chosen.
+    fn claimed(&self, now: Micros) -> Instance {
+        let (heard, at) = self.claimed;
+        let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
+        heard.max(self.election.claimed(now))
     }
 
     fn beat(&mut self, now: Micros, out: &mut Outbox) {

@@ -48,8 +48,8 @@ struct Candidate {
 }
 
 impl Node {
-    /// Whether this node's votes count in the group in force.
-    pub(super) fn is_voter(&self) -> bool {
+    /// Whether this node's votes count in the group in force: it is a member, and may vote.
+    pub fn is_voter(&self) -> bool {
         let is_member = self.group.members.contains(&self.id) && self.identity.may_vote();
         is_member || (self.joins.is_some() && mutant::is(Mutant::JoinerVotesEarly))
     }
@@ -403,6 +403,10 @@ impl Node {
 
     /// `members`: who governs.
     pub(super) fn on_members(&mut self, now: Micros) {
+        if self.n() == 0 {
+            // Who joins, and has not heard of the group, is no source.
+            return;
+        }
         let answer = Message::Members {
             epoch: self.group.epoch,
             learned: self.learned(),

@@ -138,13 +138,17 @@ impl Identity {
         if incarnation == self.boot.incarnation && start < self.boot.start {
             return;
         }
-        let what = match incarnation == self.boot.incarnation {
-            _ if incarnation == 0 => {
+        if incarnation == 0 {
+            return self.bar(
                 format!(
-                    "node {from} says that id {} was a member before, and ids are never used again",
+                    "node {from} says that id {} was a member before, and ids are never used again. Join under \
+                     a new id, with the network flags as here: upaxos-node --join -i NEW_ID",
                     self.me
-                )
-            }
+                ),
+                out,
+            );
+        }
+        let what = match incarnation == self.boot.incarnation {
             true => format!(
                 "its disk is older than what node {from} remembers of it (start {start}, here {})",
                 self.boot.start
@@ -154,7 +158,7 @@ impl Identity {
                 self.boot.incarnation
             ),
         };
-        self.bar(&what, out);
+        self.bar_for_its_disk(&what, out);
     }
 
     /// The log names this node as a member of the group in force, with an incarnation perhaps: all the
@@ -171,7 +175,7 @@ impl Identity {
             let own = self.boot.incarnation;
             let what =
                 format!("its disk is not the one that the log names (incarnation {listed}, here {own})");
-            self.bar(&what, out);
+            self.bar_for_its_disk(&what, out);
         }
     }
 
@@ -179,7 +183,10 @@ impl Identity {
     /// would remember it may be gone.
     pub fn on_late(&mut self, out: &mut Outbox) {
         if self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0 {
-            self.bar("the group has changed since it was made, and this disk was never in it", out);
+            self.bar_for_its_disk(
+                "the group has changed since it was made, and this disk was never in it",
+                out,
+            );
         }
     }
 
@@ -193,12 +200,19 @@ impl Identity {
         out.event(Event::MayVote);
     }
 
-    fn bar(&mut self, what: &str, out: &mut Outbox) {
+    fn bar_for_its_disk(&mut self, what: &str, out: &mut Outbox) {
+        let me = self.me;
+        let text = format!(
+            "{what}. What a lost disk promised is not known here, so a vote could undo an agreement. Bring the \
+             old directory back, or come back under a new id in the place of {me}, with the network flags as \
+             here: upaxos-node --join -i NEW_ID --replace {me}"
+        );
+        self.bar(text, out);
+    }
+
+    fn bar(&mut self, why: String, out: &mut Outbox) {
         self.standing = Standing::Barred;
-        out.event(Event::MayNotVote(format!(
-            "{what}. What a lost disk promised is not known here, so a vote could undo an agreement. \
-             Bring the old directory back, or come back under a new id: upaxos-node --join -i NEW_ID"
-        )));
+        out.event(Event::MayNotVote(why));
     }
 
     /// Asks for registration until enough peers have answered, and then says that this node votes.

@@ -131,7 +131,8 @@ impl Node {
             if self.warned_of_lost.insert(from) {
                 out.event(Event::Warning(format!(
                     "node {from} has lost the disk that this node remembers (incarnation {} now): its \
-                     votes do not count; it has to come back under a new id (upaxos-node --join -i NEW_ID)",
+                     votes do not count; it has to come back under a new id (upaxos-node --join -i NEW_ID \
+                     --replace {from})",
                     boot.incarnation
                 )));
             }

@@ -231,7 +231,7 @@ pub enum Event {
     },
     /// This node may not vote until these nodes have remembered its identity.
     WaitsFor(Vec<NodeId>),
-    /// Enough peers remember this node: it votes.
+    /// Enough peers remember this node, or the log names it: it votes.
     MayVote,
     /// This node must not vote in this life, and how to come back.
     MayNotVote(String),
@@ -280,13 +280,16 @@ impl fmt::Display for Event {
                     nodes.join(" and node ")
                 )
             }
-            Event::MayVote => write!(f, "may vote: enough peers remember this node"),
+            Event::MayVote => write!(f, "may vote: the group knows this node's identity"),
             Event::MayNotVote(reason) => write!(f, "refuses to vote: {reason}"),
             Event::Governs { since, members } => {
                 let members: Vec<_> = members.iter().map(NodeId::to_string).collect();
                 write!(f, "group {} governs from instance {} on", members.join(","), since.next())
             }
-            Event::Left { since } => write!(f, "has left the group (instance {since}); it may be stopped"),
+            Event::Left { since } => write!(
+                f,
+                "has left the group, or was put out of it, by instance {since}; a quorum of the others has that"
+            ),
             Event::Warning(text) => f.write_str(text),
             Event::Quit => write!(f, "asked to quit"),
         }
