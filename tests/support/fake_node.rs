@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use upaxos_core::net::{Options, Socket, Transport};
-use upaxos_core::types::{Ballot, Instance, NodeId, Value};
+use upaxos_core::types::{Ballot, Epoch, Instance, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Boot, Dialect, Line, Message, Request, Stance};
 
 /// How the node behaves.
@@ -163,6 +163,19 @@ impl Life {
                     Some(value) => self.say(Message::Ok { instance, value }),
                     None => self.say(Message::NotYet { instance, learned }),
                 }
+            }
+            Request::Members => self.say(Message::Members {
+                epoch: Epoch(0),
+                learned: Instance(self.log.len() as u64),
+                members: vec![NodeId(0), NodeId(1), NodeId(2)],
+            }),
+            Request::Change(Some(tagged), change) => {
+                let (client, seq) = (tagged.tag.client, tagged.tag.seq);
+                if let Some(why) = self.manners.refuses {
+                    return self.say(Message::Refused { client, seq, reason: why.into() });
+                }
+                let first = self.choose(change.to_string().as_str().into());
+                self.say(Message::Done { first, last: first, client, seq });
             }
             _ => {}
         }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Instance, MAX_NUMBER, Micros, Value};
+use crate::types::{Change, Epoch, Instance, MAX_NUMBER, Micros, NodeId, Value};
 use crate::wire::{self, Dialect, Line, Message, Packer, Request};
 
 mod question;
@@ -40,6 +40,10 @@ pub enum Ask {
     FastRead,
     /// `Request I`: what was chosen at I.
     History(Instance),
+    /// `leave T`, `replace T U`: change the group, exactly once.
+    Change(Change),
+    /// `members`: who governs the group.
+    Members,
 }
 
 /// Why a line is nothing that a client may ask and wait for.
@@ -47,7 +51,9 @@ pub enum Ask {
 #[non_exhaustive]
 pub enum AskError {
     /// The line is not a request at all.
-    #[error("expected `Request 0 VALUE`, `Request 0` or `Request I`, not {0:?}")]
+    #[error(
+        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `members`, `leave ID` or `replace ID NEW`, not {0:?}"
+    )]
     NotARequest(String),
     /// The request names an instance and a value.
     #[error(
@@ -60,6 +66,9 @@ pub enum AskError {
     /// A classic group would take the second line of the value for a message.
     #[error("the classic grammar cannot carry a value with a newline")]
     NotClassic,
+    /// A classic group has no words for it.
+    #[error("a classic group never changes, and cannot say who its members are")]
+    NoGroupInClassic,
 }
 
 impl Ask {
@@ -77,6 +86,8 @@ impl Ask {
             Request::Write(value) => Ask::write(value),
             Request::Read => Ok(Ask::Read),
             Request::History(instance) => Ok(Ask::History(instance)),
+            Request::Change(None, change) => Ok(Ask::Change(change)),
+            Request::Members => Ok(Ask::Members),
             Request::Misplaced(instance, _) => Err(AskError::Misplaced(instance)),
             _ => Err(AskError::not_a_request(line)),
         }
@@ -117,7 +128,7 @@ pub enum Outcome {
     Chosen {
         /// Where.
         instance: Instance,
-        /// What: for a safe read, what was read.
+        /// What: for a safe read, what was read; for a change of the group, the change as it was asked for.
         value: Value,
     },
     /// `Value I L V`: up to L, V is the last value that was written, at I. No instance was used.
@@ -135,6 +146,15 @@ pub enum Outcome {
         instance: Instance,
         /// The learned prefix of who answered.
         learned: Instance,
+    },
+    /// `Members I L H`: who governs, in the words of a node that has learned up to L.
+    Members {
+        /// The instance that chose this group; 0 for the first one.
+        epoch: Epoch,
+        /// The learned prefix of who answered.
+        learned: Instance,
+        /// The members.
+        members: Vec<NodeId>,
     },
     /// The group does not carry the request out.
     Refused {
@@ -213,18 +233,24 @@ impl Client {
     /// Asks, to be sent at the next [`tick`](Self::tick) and given up after `patience`.
     ///
     /// # Errors
-    /// [`AskError::NotClassic`] for a value that this group cannot be sent.
+    /// [`AskError::NotClassic`] for a value that this group cannot be sent, and
+    /// [`AskError::NoGroupInClassic`] for what it does not know.
     pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, AskError> {
         if let (Ask::Write(value), Dialect::Classic) = (&ask, self.dialect)
             && value.as_bytes().contains(&b'\n')
         {
             return Err(AskError::NotClassic);
         }
+        if let (Ask::Change(_) | Ask::Members, Dialect::Classic) = (&ask, self.dialect) {
+            return Err(AskError::NoGroupInClassic);
+        }
         let question = match ask {
             Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
             Ask::Read => Question::Read { seq: self.take_seq() },
             Ask::FastRead => Question::FastRead { seq: self.take_seq() },
             Ask::History(instance) => Question::History(instance),
+            Ask::Change(change) => Question::Change { seq: self.take_seq(), change },
+            Ask::Members => Question::Members,
         };
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;

@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `Request …` | with the outcome: `OK 1 one`, `Refused …`, `Unknown …` |
 //! | `fast` | as `Request 0` without an instance: `Value 1 1 one` |
+//! | `leave …`, `replace …`, `members` | the same: `OK 5 leave 2`, `Members 5 41 0,1` |
 //! | `leader` | `leader 2`, once somebody leads |
 //! | `learned N I` | `learned N I`, once N nodes have durably learned instance I |
 
@@ -137,7 +138,8 @@ impl Dialogue {
     fn take(&mut self, line: &[u8]) -> Result<()> {
         let (number, now) = (self.taken, self.now());
         self.taken += 1;
-        if line.starts_with(b"Request") || line == b"fast" {
+        const ASKS: [&[u8]; 5] = [b"Request", b"fast", b"leave ", b"replace ", b"members"];
+        if ASKS.iter().any(|ask| line.starts_with(ask)) {
             let ask = if line == b"fast" { Ask::FastRead } else { Ask::parse(line)? };
             self.numbers.insert(self.client.ask(ask, now, self.patience)?, number);
         } else {
@@ -198,7 +200,10 @@ impl State {
                 let nodes = usize::try_from(count(nodes)?).map_err(|_| anyhow!("too many nodes"))?;
                 Ok(State::Learned { nodes, instance: Instance(count(instance)?) })
             }
-            _ => bail!("expected `Request …`, `fast`, `leader` or `learned NODES INSTANCE`, not {line:?}"),
+            _ => bail!(
+                "expected `Request …`, `fast`, `members`, `leave …`, `replace …`, `leader` or \
+                 `learned NODES INSTANCE`, not {line:?}"
+            ),
         }
     }
 

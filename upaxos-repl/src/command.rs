@@ -50,9 +50,12 @@ impl Command {
             _ if line.starts_with(b"#") => return Ok(Command::Nothing),
             _ => {}
         }
-        if first_word(line) != b"Request" {
-            return Err(unknown(line));
-        }
+        // What follows the word of a value is the value; what follows the others may end in blanks.
+        let line = match first_word(line) {
+            b"Request" => line,
+            b"members" | b"leave" | b"replace" => line.trim_ascii_end(),
+            _ => return Err(unknown(line)),
+        };
         match Ask::parse(line).map_err(|why| why.to_string())? {
             Ask::Write(value) => write(&value).map(asks),
             other => Ok(asks(other)),
@@ -72,7 +75,7 @@ pub fn help() -> String {
     }
     text.push_str(
         "  quit             end every node of the group that honours it; you stay here\n\n\
-         Writes and reads are sent until answered, and happen exactly once.\n\
+         Writes, reads, leave and replace are sent until answered, and happen exactly once.\n\
          A VALUE is taken as it stands. In double quotes, from its first byte to its last, it may\n\
          contain \\n, \\r, \\t, \\\\, \\\" and \\xNN.\n\
          On the wire `exit` and `bye` mean `quit`; typed here they only leave this program.",
@@ -82,7 +85,9 @@ pub fn help() -> String {
 
 /// What may begin a line, for completion.
 pub fn beginnings() -> impl Iterator<Item = &'static str> {
-    ["Request 0 ", "Request ", "quit"].into_iter().chain(OWN_FORMS.iter().map(|(form, _)| *form))
+    ["Request 0 ", "Request ", "members", "leave ", "replace ", "quit"]
+        .into_iter()
+        .chain(OWN_FORMS.iter().map(|(form, _)| *form))
 }
 
 /// What could follow what has been typed, if that is clear.
@@ -92,6 +97,8 @@ pub fn hint(typed: &str) -> Option<String> {
         "Request " => Some("0 VALUE, 0, or an instance".into()),
         "Request 0" => Some(" VALUE".into()),
         "Request 0 " => Some("VALUE".into()),
+        "leave " => Some("ID, or ID force".into()),
+        "replace " => Some("ID NEW, or ID NEW force".into()),
         _ => {
             let forms = CLIENT_FORMS.iter().chain(&OWN_FORMS).map(|(form, _)| *form);
             let mut rest = forms.filter_map(|form| form.strip_prefix(typed));
@@ -106,7 +113,7 @@ fn first_word(line: &[u8]) -> &[u8] {
 
 fn unknown(line: &[u8]) -> String {
     let word = String::from_utf8_lossy(first_word(line)).into_owned();
-    let known = ["Request", "quit", "fast", "status", "help", "exit", "bye"];
+    let known = ["Request", "fast", "members", "leave", "replace", "quit", "status", "help", "exit", "bye"];
     let likeness = |known: &&str| strsim::jaro_winkler(&word.to_lowercase(), &known.to_lowercase());
     let best = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let rest = String::from_utf8_lossy(&line[first_word(line).len()..]).into_owned();
@@ -159,7 +166,7 @@ fn escaped(rest: &mut std::slice::Iter<u8>) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use upaxos_core::types::Instance;
+    use upaxos_core::types::{Act, Change, Instance, NodeId};
 
     use super::*;
 
@@ -178,6 +185,9 @@ mod tests {
         assert_eq!(write_of("  Request 12"), Ok(asks(Ask::History(Instance(12)))));
         assert_eq!(write_of("fast"), Ok(asks(Ask::FastRead)));
         assert_eq!(write_of("quit "), Ok(Command::Work(Work::Quit)));
+        assert_eq!(write_of("members "), Ok(asks(Ask::Members)));
+        let leave = Change { act: Act::Leave(NodeId(2)), is_forced: true };
+        assert_eq!(write_of("leave 2 force "), Ok(asks(Ask::Change(leave))));
     }
 
     #[test]
@@ -210,6 +220,8 @@ mod tests {
             ("xyzzy", "help"),
             ("Request 3 x", "`Request 3`"),
             ("Request", "`Request 0 VALUE`"),
+            ("leav 2", "`leave 2`"),
+            ("leave two", "`leave ID`"),
         ] {
             let error = write_of(typed).expect_err(typed);
             assert!(error.contains(meant), "{typed}: {error}");
@@ -234,6 +246,7 @@ mod tests {
     fn hints_go_on_from_what_was_typed() {
         assert_eq!(hint("Req").as_deref(), Some("uest 0 VALUE"));
         assert_eq!(hint("st").as_deref(), Some("atus"));
+        assert_eq!(hint("replace ").as_deref(), Some("ID NEW, or ID NEW force"));
         assert_eq!(hint("Request 0 on"), None);
         assert_eq!(hint("status"), None);
     }

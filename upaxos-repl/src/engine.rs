@@ -173,6 +173,9 @@ impl Engine {
             self.view.on_beat(from, beat, now);
             None
         } else {
+            if let Message::Members { epoch, members, .. } = message {
+                self.view.on_members(*epoch, members);
+            }
             let settled = self.client.on_message(message, now);
             if settled.is_empty() {
                 self.watch.on_message(from, message)
@@ -192,7 +195,15 @@ impl Engine {
                     let _ = job.done.send(Status::Usage);
                 }
             },
-            Work::Status => self.shows.push_back((self.now() + LISTEN, job)),
+            Work::Status => {
+                // Beats do not say who is a member; where nobody can be asked, the table does without.
+                if self.client.dialect() == Dialect::Extended {
+                    self.socket
+                        .send(&[b"members".to_vec()])
+                        .context("cannot ask the group who its members are")?;
+                }
+                self.shows.push_back((self.now() + LISTEN, job));
+            }
             Work::Quit => {
                 self.socket.send(&[b"quit".to_vec()]).context("cannot send quit to the group")?;
                 self.output.news("quit sent; nodes that honour it end")?;

@@ -26,8 +26,8 @@ use session::Session;
 ///
 /// At a terminal it prompts (type help); otherwise it reads commands from -e, FILE or standard input,
 /// one a line, and asks one after the other. Commands are `Request 0 VALUE` (write), `Request 0`
-/// (safe read), `Request I` (what was chosen at instance I), `status`, `quit` (ends the nodes), `help`
-/// and `exit` (leaves this program). Lines that begin with # are comments.
+/// (safe read), `Request I` (what was chosen at instance I), `members`, `leave ID`, `replace ID NEW` (who
+/// governs, and how to change that), `status`, `quit` (ends the nodes), `help` and `exit` (leaves this program). Lines that begin with # are comments.
 ///
 /// Writes and safe reads are sent until answered and happen exactly once. Answers are printed as
 /// `OK I VALUE`, with newline, carriage return and backslash in the value as \n, \r and \\.
@@ -56,7 +56,8 @@ struct Args {
     commands: Vec<String>,
 
     /// Print answers as JSON, one object per line: request, outcome, instance, value (value_hex where
-    /// it is not UTF-8), learned, reason, ms; for status: nodes, leader, quorum; or error
+    /// it is not UTF-8), learned, epoch, members, reason, ms; for status: nodes, leader, quorum, epoch,
+    /// members; or error
     #[arg(long)]
     json: bool,
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use rustyline::ExternalPrinter;
 use serde_json::{Value as Json, json};
 use upaxos_core::client::{FORGOTTEN, Outcome, Settled, request_json};
-use upaxos_core::types::{Instance, Micros};
+use upaxos_core::types::{Epoch, Group, Instance, Micros, NodeId};
 
 /// Prints for the engine.
 pub struct Output {
@@ -103,9 +103,28 @@ fn answer(outcome: &Outcome, is_fast: bool) -> String {
         Outcome::NotYet { instance, learned } => {
             format!("not yet: instance {instance}; learned so far: up to {learned}   (")
         }
+        Outcome::Members { epoch, learned, members } => {
+            format!("{}   (", members_text(*epoch, *learned, members))
+        }
         Outcome::Refused { reason } => format!("refused: {reason}   ("),
         Outcome::Unknown | Outcome::Forgotten => "unknown   (".into(),
     }
+}
+
+/// Who governs, for people.
+fn members_text(epoch: Epoch, learned: Instance, members: &[NodeId]) -> String {
+    let ids: Vec<_> = members.iter().map(NodeId::to_string).collect();
+    let group = Group { epoch, members: members.iter().copied().collect() };
+    let since = match epoch {
+        Epoch(0) => "from the start".to_owned(),
+        Epoch(instance) => format!("from instance {} on", instance + 1),
+    };
+    let plural = if ids.len() == 1 { "" } else { "s" };
+    format!(
+        "member{plural} {} {since}; a quorum is {}; learned so far: up to {learned}",
+        ids.join(", "),
+        group.quorum()
+    )
 }
 
 fn length(took: Micros) -> String {
@@ -132,6 +151,12 @@ mod tests {
         let fallen_back = Outcome::Chosen { instance: Instance(42), value: "safe read one".into() };
         assert_eq!(answer(&fallen_back, true), "OK 42 safe read one   (instance 42; ");
         assert_eq!(answer(&fallen_back, false), "OK 42 safe read one   (");
+    }
+
+    #[test]
+    fn who_governs_is_told_with_since_when_and_the_quorum() {
+        let text = members_text(Epoch(5), Instance(41), &[NodeId(0), NodeId(1), NodeId(7)]);
+        assert_eq!(text, "members 0, 1, 7 from instance 6 on; a quorum is 2; learned so far: up to 41");
     }
 
     #[test]

@@ -1,21 +1,31 @@
 //! `status`: the group as its beats describe it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 use upaxos_core::client::{Status, View};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::Beat;
 
-const HEADS: [&str; 5] = ["node", "does", "ballot", "learned", "hears"];
+const HEADS: [&str; 6] = ["node", "member", "does", "ballot", "learned", "hears"];
 
-/// One row a node, then what follows from them.
+type Row = [String; 6];
+
+/// One row a node, members that are silent included, then what follows from them.
 pub fn text(view: &View, now: Micros) -> String {
-    let mut rows: Vec<[String; 5]> = vec![HEADS.map(String::from)];
-    rows.extend(view.nodes(now).map(|(id, beat)| row(id, beat)));
-    if rows.len() == 1 {
+    let mut rows: BTreeMap<NodeId, Row> =
+        view.nodes(now).map(|(id, beat)| (id, row(view, id, beat))).collect();
+    if rows.is_empty() {
         return view.explain_silence(now);
     }
+    for id in silent(view, now) {
+        let silence = ["yes", "is silent", "-", "-", "-"].map(String::from);
+        let [member, does, ballot, learned, hears] = silence;
+        rows.insert(id, [id.to_string(), member, does, ballot, learned, hears]);
+    }
+    let rows: Vec<Row> = std::iter::once(HEADS.map(String::from)).chain(rows.into_values()).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3, 4].map(width);
+    let widths = [0, 1, 2, 3, 4, 5].map(width);
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -32,31 +42,52 @@ fn verdict(view: &View, now: Micros) -> String {
     }
 }
 
-fn row(id: NodeId, beat: &Beat) -> [String; 5] {
+/// Members that no beat was heard of.
+fn silent(view: &View, now: Micros) -> Vec<NodeId> {
+    let heard: Vec<NodeId> = view.nodes(now).map(|(id, _)| id).collect();
+    let members = view.members().map_or(&[][..], |(_, members)| members);
+    members.iter().copied().filter(|id| !heard.contains(id)).collect()
+}
+
+fn row(view: &View, id: NodeId, beat: &Beat) -> Row {
     let ballot = beat.ballot.map_or("-".into(), |ballot| ballot.to_string());
     let mut heard = beat.heard.iter().map(NodeId::to_string).collect::<Vec<_>>().join(" ");
     if heard.is_empty() {
         heard.push('-');
     }
-    [id.to_string(), beat.stance.word().into(), ballot, beat.learned.to_string(), heard]
+    let member = match is_member(view, id) {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "?",
+    };
+    let learned = beat.learned.to_string();
+    [id.to_string(), member.into(), beat.stance.word().into(), ballot, learned, heard]
 }
 
-/// The same as one object: `nodes` (each with `node`, `does`, `ballot`, `learned`, `hears`), `leader`
-/// and `quorum`, where null means that nothing is known.
+fn is_member(view: &View, id: NodeId) -> Option<bool> {
+    view.members().map(|(_, members)| members.contains(&id))
+}
+
+/// The same as one object: `nodes` (those heard, each with `node`, `member`, `does`, `ballot`, `learned`,
+/// `hears`), `leader`, `quorum`, `members` and their `epoch`, where null means that nothing is known.
 pub fn json(view: &View, now: Micros) -> Json {
     let node = |(id, beat): (NodeId, &Beat)| {
         json!({
             "node": id.0,
+            "member": is_member(view, id),
             "does": beat.stance.word(),
             "ballot": beat.ballot.map(|ballot| ballot.to_string()),
             "learned": beat.learned.0,
             "hears": beat.heard.iter().map(|id| id.0).collect::<Vec<_>>(),
         })
     };
+    let ids = |members: &[NodeId]| members.iter().map(|id| id.0).collect::<Vec<_>>();
     json!({
         "nodes": view.nodes(now).map(node).collect::<Vec<_>>(),
         "leader": view.leader(now).map(|id| id.0),
         "quorum": view.has_quorum(now),
+        "members": view.members().map(|(_, members)| ids(members)),
+        "epoch": view.members().map(|(epoch, _)| epoch.0),
     })
 }
 

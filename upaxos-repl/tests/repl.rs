@@ -98,12 +98,33 @@ fn a_refusal_is_status_4() {
 }
 
 #[test]
+fn the_group_is_asked_who_its_members_are_and_changed() {
+    let node = FakeNode::start(Manners::default());
+    let output = run(&node, &["-e", "members", "-e", "leave 2", "-e", "replace 1 7 force"], "");
+    assert_eq!(
+        stdout(&output),
+        "Members 0 0 0,1,2\nOK 1 leave 2\nOK 2 replace 1 7 force\n",
+        "{}",
+        stderr(&output)
+    );
+    let sent = node.requests();
+    assert!(sent[1].starts_with(b"Change ") && sent[1].ends_with(b" 1 1 leave 2"), "{sent:?}");
+
+    let node = FakeNode::start(Manners { refuses: Some("say `force`"), ..Manners::default() });
+    let output = run(&node, &["-e", "leave 2"], "");
+    assert_eq!(status(&output), 4);
+    assert!(stderr(&output).contains("refused `leave 2`: say `force`"), "{}", stderr(&output));
+}
+
+#[test]
 fn status_shows_who_leads_and_how_far_they_have_learned() {
     let node = FakeNode::start(Manners::default());
     let output = run(&node, &["-e", "Request 0 one", "-e", "status"], "");
     let expected = "OK 1 one\n\
-                    node  does   ballot  learned  hears\n\
-                    0     leads  65536   1        1 2\n\
+                    node  member  does       ballot  learned  hears\n\
+                    0     yes     leads      65536   1        1 2\n\
+                    1     yes     is silent  -       -        -\n\
+                    2     yes     is silent  -       -        -\n\
                     node 0 leads\n";
     assert_eq!((stdout(&output).as_str(), status(&output)), (expected, 0));
 
@@ -123,6 +144,7 @@ fn json_is_one_object_per_line() {
     assert_eq!(objects[0]["value_hex"], "ff");
     assert_eq!(objects[1]["leader"], 0);
     assert_eq!(objects[1]["nodes"][0]["learned"], 1);
+    assert_eq!(objects[1]["members"], serde_json::json!([0, 1, 2]));
     let error: serde_json::Value = serde_json::from_str(&stderr(&output)).expect("an object");
     assert!(error["error"].as_str().is_some_and(|error| error.contains("nonsense")));
     assert_eq!(status(&output), 2);

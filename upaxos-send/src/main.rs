@@ -25,10 +25,13 @@ use pipe::{Complain, Lines};
 /// that is too large to carry is refused on standard error with its number, the rest is sent, and the
 /// exit status is 1.
 ///
-/// With --wait, every line must be `Request 0 VALUE` (write), `Request 0` (safe read) or `Request I`
-/// (what was chosen at instance I). Each is asked in turn, exactly once however often it has to be
-/// sent, and its answer printed: `OK I VALUE`, with newline, carriage return and backslash in the
-/// value as \n, \r and \\. A value with newlines is given as MESSAGE. With --fast, `Request 0` takes no
+/// With --wait, every line must be `Request 0 VALUE` (write), `Request 0` (safe read), `Request I` (what
+/// was chosen at instance I), `members` (who governs; answered `Members I L H`: since instance I the nodes
+/// H, by one that has learned up to L), `leave ID` (take a node out of the group) or `replace ID NEW` (put
+/// NEW, which runs with --join, in its place; `force` after either: even if too few stay alive). Each is
+/// asked in turn, exactly once however often it has to be sent, and its answer printed: `OK I VALUE`, with
+/// newline, carriage return and backslash in the value as \n, \r and \\. A value with newlines is given as
+/// MESSAGE. With --fast, `Request 0` takes no
 /// instance where that is possible, and is answered `Value I L VALUE`: as of L, VALUE was written last, at I.
 ///
 /// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
@@ -56,8 +59,8 @@ struct Args {
     #[arg(long, requires = "wait")]
     classic: bool,
 
-    /// Print answers and errors as JSON, one object per line: request, outcome, instance, learned,
-    /// value (value_hex where it is not UTF-8), reason, ms; or error, line
+    /// Print answers and errors as JSON, one object per line: request, outcome, instance, learned, epoch,
+    /// members, value (value_hex where it is not UTF-8), reason, ms; or error, line
     #[arg(long)]
     json: bool,
 

@@ -127,6 +127,18 @@ fn a_refusal_is_status_4_with_the_nodes_reason() {
 }
 
 #[test]
+fn changes_of_the_group_can_be_waited_for_and_who_governs() {
+    let node = FakeNode::start(Manners::default());
+    let output = run(&node, &["--wait"], b"leave 2\nmembers\n");
+    assert_eq!(stdout(&output), "OK 1 leave 2\nMembers 0 1 0,1,2\n", "{}", stderr(&output));
+
+    let node = FakeNode::start(Manners { refuses: Some("say `force`"), ..Manners::default() });
+    let output = run(&node, &["--wait", "replace", "2", "7"], b"");
+    assert_eq!(status(&output), 4);
+    assert!(stderr(&output).contains("refused: say `force`"), "{}", stderr(&output));
+}
+
+#[test]
 fn only_requests_can_be_waited_for() {
     let node = FakeNode::start(Manners::default());
     let output = run(&node, &["--wait"], b"quit\nRequest 3 x\nRequest 0 one\n");

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::entry::SAFE_READ;
-use crate::types::{Instance, Tag, Tagged, Value};
+use crate::types::{Change, Instance, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Request};
 
 /// What is asked, with the number that makes it the same request on every retry.
@@ -12,22 +12,30 @@ pub(super) enum Question {
     Read { seq: u64 },
     FastRead { seq: u64 },
     History(Instance),
+    Change { seq: u64, change: Change },
+    Members,
 }
 
 impl Question {
-    /// Its sequence number; history needs none.
+    /// Its sequence number; what changes nothing needs none.
     pub fn seq(&self) -> Option<u64> {
         match self {
-            Question::Write { seq, .. } | Question::Read { seq } | Question::FastRead { seq } => Some(*seq),
-            Question::History(_) => None,
+            Question::Write { seq, .. }
+            | Question::Read { seq }
+            | Question::FastRead { seq }
+            | Question::Change { seq, .. } => Some(*seq),
+            Question::History(_) | Question::Members => None,
         }
     }
 
     /// Makes it a request of another number, in a new session.
     pub fn renumber(&mut self, new: u64) {
         match self {
-            Question::Write { seq, .. } | Question::Read { seq } | Question::FastRead { seq } => *seq = new,
-            Question::History(_) => {}
+            Question::Write { seq, .. }
+            | Question::Read { seq }
+            | Question::FastRead { seq }
+            | Question::Change { seq, .. } => *seq = new,
+            Question::History(_) | Question::Members => {}
         }
     }
 
@@ -43,6 +51,8 @@ impl Question {
             (Question::Read { seq }, Dialect::Extended) => Request::TaggedRead(tagged(*seq)),
             (Question::FastRead { seq }, Dialect::Extended) => Request::FastRead(tagged(*seq)),
             (Question::History(instance), _) => Request::History(*instance),
+            (Question::Change { seq, change }, _) => Request::Change(Some(tagged(*seq)), *change),
+            (Question::Members, _) => Request::Members,
         })
     }
 
@@ -54,6 +64,7 @@ impl Question {
                 chosen.as_bytes().starts_with(SAFE_READ.as_bytes())
             }
             Question::History(asked) => *asked == instance,
+            Question::Change { .. } | Question::Members => false,
         }
     }
 
@@ -67,6 +78,16 @@ impl Question {
                 let place = seq.checked_sub(*first_seq)?;
                 let instance = Instance(first.0.checked_add(place)?);
                 (instance <= *last).then(|| Outcome::Chosen { instance, value: value.clone() })
+            }
+            (Question::Change { seq, change }, M::Done { first, last, client, seq: first_seq })
+                if *client == us =>
+            {
+                let instance = Instance(first.0.checked_add(seq.checked_sub(*first_seq)?)?);
+                let value = Value::from(change.to_string().as_str());
+                (instance <= *last).then_some(Outcome::Chosen { instance, value })
+            }
+            (Question::Members, M::Members { epoch, learned, members }) => {
+                Some(Outcome::Members { epoch: *epoch, learned: *learned, members: members.clone() })
             }
             // A fast read that took too long becomes a safe read.
             (

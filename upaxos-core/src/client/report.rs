@@ -5,12 +5,13 @@ use std::fmt;
 use serde_json::{Map, Value as Json, json};
 
 use super::Outcome;
-use crate::types::{Micros, Value};
+use crate::types::{Micros, NodeId, Value};
 use crate::wire;
 
 impl Outcome {
-    /// One line without a newline: `OK I V`, `Value I L V`, `NotYet I L`, `Refused TEXT` or `Unknown`. Every byte of
-    /// a value is kept, with newline, carriage return and backslash escaped as on the wire.
+    /// One line without a newline: `OK I V`, `Value I L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
+    /// `Unknown`. Every byte of a value is kept, with newline, carriage return and backslash escaped as on the
+    /// wire.
     pub fn to_line(&self) -> Vec<u8> {
         match self {
             Outcome::Chosen { instance, value } => with_value(format!("OK {instance} "), value),
@@ -18,6 +19,10 @@ impl Outcome {
                 with_value(format!("Value {instance} {learned} "), value)
             }
             Outcome::NotYet { instance, learned } => format!("NotYet {instance} {learned}").into_bytes(),
+            Outcome::Members { epoch, learned, members } => {
+                let ids: Vec<_> = members.iter().map(NodeId::to_string).collect();
+                format!("Members {epoch} {learned} {}", ids.join(",")).into_bytes()
+            }
             Outcome::Refused { reason } => with_value("Refused ".into(), reason),
             Outcome::Unknown | Outcome::Forgotten => b"Unknown".to_vec(),
         }
@@ -28,6 +33,7 @@ impl Outcome {
             Outcome::Chosen { .. } => "chosen",
             Outcome::Read { .. } => "read",
             Outcome::NotYet { .. } => "not-yet",
+            Outcome::Members { .. } => "members",
             Outcome::Refused { .. } => "refused",
             Outcome::Unknown | Outcome::Forgotten => "unknown",
         }
@@ -51,10 +57,11 @@ fn with_value(head: String, value: &Value) -> Vec<u8> {
     line
 }
 
-/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`,
-/// `not-yet`, `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `reason` and `ms`
-/// (the milliseconds it took). A `read` used no instance: its `instance` is that of the value, null where
-/// nothing was written. A value that is not UTF-8 stands in `value_hex` instead, two digits a byte.
+/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `not-yet`,
+/// `members`, `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `members` (ids) with
+/// `epoch`, `reason` and `ms` (the milliseconds it took). A `read` used no instance: its `instance` is that of
+/// the value, null where nothing was written. A value that is not UTF-8 stands in `value_hex` instead, two
+/// digits a byte.
 pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     let mut object = Map::new();
     put_bytes(&mut object, "request", request);
@@ -72,6 +79,11 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
         Outcome::NotYet { instance, learned } => {
             object.insert("instance".into(), json!(instance.0));
             object.insert("learned".into(), json!(learned.0));
+        }
+        Outcome::Members { epoch, learned, members } => {
+            object.insert("epoch".into(), json!(epoch.0));
+            object.insert("learned".into(), json!(learned.0));
+            object.insert("members".into(), json!(members.iter().map(|id| id.0).collect::<Vec<_>>()));
         }
         Outcome::Refused { reason } => put_bytes(&mut object, "reason", reason.as_bytes()),
         Outcome::Forgotten => put_bytes(&mut object, "reason", FORGOTTEN.as_bytes()),

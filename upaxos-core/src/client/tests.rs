@@ -276,3 +276,57 @@ fn a_request_that_was_sent_twice_before_it_met_oblivion_is_not_sent_as_a_new_one
     let settled = client.on_message(&forgotten(1, 900), at(155));
     assert_eq!(settled[0].outcome, Outcome::Forgotten, "the first sending may have been carried out");
 }
+
+#[test]
+fn a_change_of_the_group_carries_a_tag_and_is_answered_by_it() {
+    let mut client = Client::new(7, Dialect::Extended);
+    let change = Ask::parse(b"replace 2 7 force").expect("a change");
+    ask(&mut client, change, at(0), PATIENCE);
+    assert_eq!(sent(&mut client, 0), ["Change 7 1 1 replace 2 7 force"]);
+    let settled = client.on_message(&done(9, 9, 7, 1), at(5));
+    assert_eq!(settled[0].outcome, chosen(9, "replace 2 7 force"));
+    ask(&mut client, Ask::parse(b"leave 1").expect("a change"), at(5), PATIENCE);
+    let refusal = Message::Refused { client: 7, seq: 2, reason: "no".into() };
+    assert_eq!(
+        Status::after(&client.on_message(&refusal, at(6))[0].outcome, &view(), at(6)),
+        Status::Refused
+    );
+}
+
+#[test]
+fn members_is_asked_without_a_tag_and_anybody_may_answer() {
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, Ask::parse(b"members").expect("a question"), at(0), PATIENCE);
+    assert_eq!(sent(&mut client, 0), ["members"]);
+    let members = vec![NodeId(0), NodeId(7)];
+    let answer = Message::Members { epoch: Epoch(5), learned: Instance(41), members };
+    let outcome = client.on_message(&answer, at(1)).remove(0).outcome;
+    assert_eq!(outcome.to_string(), "Members 5 41 0,7");
+    let json = request_json(b"members", &outcome, Micros(1_000)).to_string();
+    let expected =
+        r#"{"request":"members","outcome":"members","epoch":5,"learned":41,"members":[0,7],"ms":1.0}"#;
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn a_classic_group_is_not_asked_who_its_members_are_nor_to_change() {
+    let mut client = Client::new(7, Dialect::Classic);
+    for line in ["members", "leave 2"] {
+        let asked = client.ask(Ask::parse(line.as_bytes()).expect("an ask"), at(0), PATIENCE);
+        assert_eq!(asked, Err(AskError::NoGroupInClassic));
+    }
+}
+
+fn view() -> View {
+    View::new(Dialect::Extended)
+}
+
+#[test]
+fn nodes_that_only_learn_are_no_quorum_and_the_latest_epoch_tells_who_governs() {
+    let mut view = view();
+    view.on_beat(NodeId(7), &beat(Stance::Learns, 65_536), at(0));
+    assert_eq!(view.has_quorum(at(1)), Some(false));
+    view.on_members(Epoch(5), &[NodeId(0)]);
+    view.on_members(Epoch(3), &[NodeId(1)]);
+    assert_eq!(view.members(), Some((Epoch(5), [NodeId(0)].as_slice())));
+}

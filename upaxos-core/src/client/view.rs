@@ -2,29 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Micros, NodeId};
+use crate::types::{Epoch, Micros, NodeId};
 use crate::wire::{Beat, Dialect, Stance};
 
 /// After how long without a beat a node counts as gone: several beats.
 pub const FRESH: Micros = Micros::from_millis(1_000);
 
-/// The last beat of every node that was heard lately. A client's picture: it decides nothing.
+/// The last beat of every node that was heard lately, and who governs as far as anybody said. A client's
+/// picture: it decides nothing.
 #[derive(Debug)]
 pub struct View {
     dialect: Dialect,
     nodes: BTreeMap<NodeId, (Beat, Micros)>,
+    members: Option<(Epoch, Vec<NodeId>)>,
 }
 
 impl View {
     /// A picture of nobody, of a group that speaks `dialect`.
     pub fn new(dialect: Dialect) -> View {
-        View { dialect, nodes: BTreeMap::new() }
+        View { dialect, nodes: BTreeMap::new(), members: None }
     }
 
     /// Remembers a beat and forgets the nodes that have fallen silent.
     pub fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
         self.nodes.retain(|_, (_, at)| now.since(*at) < FRESH);
         self.nodes.insert(from, (beat.clone(), now));
+    }
+
+    /// Somebody said who governs since `epoch`; the latest epoch counts.
+    pub fn on_members(&mut self, epoch: Epoch, members: &[NodeId]) {
+        if self.members.as_ref().is_none_or(|(known, _)| epoch >= *known) {
+            self.members = Some((epoch, members.to_vec()));
+        }
+    }
+
+    /// Who governs, and since which epoch, if anybody has said so.
+    pub fn members(&self) -> Option<(Epoch, &[NodeId])> {
+        self.members.as_ref().map(|(epoch, members)| (*epoch, members.as_slice()))
     }
 
     /// The nodes that are there at `now`, by id, with their last beats.
@@ -43,7 +57,7 @@ impl View {
     pub fn has_quorum(&self, now: Micros) -> Option<bool> {
         let mut nodes = self.nodes(now).peekable();
         nodes.peek()?;
-        Some(nodes.any(|(_, beat)| beat.stance != Stance::Waits))
+        Some(nodes.any(|(_, beat)| !matches!(beat.stance, Stance::Waits | Stance::Learns)))
     }
 
     /// What to tell somebody whose request was not answered: what the beats say about why.
