@@ -16,7 +16,8 @@ use crate::{client, daemon, sim};
 /// With flags it is the daemon; the subcommands are tools around it.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(after_help = "Exit status: 0 done, 1 fault, 2 usage, 77 no privilege.")]
+#[command(after_help = "Exit status: 0 done, or left the group; 1 fault; 2 usage; \
+                        4 refused by the group it asked to join; 77 no privilege.")]
 pub struct Cli {
     /// What to do instead of running a node.
     #[command(subcommand)]
@@ -51,13 +52,21 @@ pub enum Command {
 /// How to run a node.
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
-    /// Number of members of the first group, whose ids are 0 to N-1.
+    /// Number of members of the first group, whose ids are 0 to N-1; not with --join.
     #[arg(short, long = "nodes", value_name = "N", env = "UPAXOS_NODES", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub n: u16,
+    pub n: Option<u16>,
 
     /// This node's id.
     #[arg(short, long, value_name = "ID", env = "UPAXOS_ID")]
     pub id: u16,
+
+    /// Join a group that runs, under an id that was never a member; also at every later start.
+    #[arg(long, env = "UPAXOS_JOIN")]
+    pub join: bool,
+
+    /// With --join: take the place of member OLD, in one change.
+    #[arg(long, value_name = "OLD", env = "UPAXOS_REPLACE")]
+    pub replace: Option<u16>,
 
     /// Data directory, made if it is not there [default: ./upaxos-ID].
     #[arg(long, value_name = "DIR", env = "UPAXOS_DIR")]
@@ -96,29 +105,61 @@ impl DaemonArgs {
     /// What the daemon needs of it; its group meets at `net`.
     ///
     /// # Errors
-    /// When the id cannot be a member.
+    /// When the flags do not go together, or the id cannot be a member.
     pub fn options(&self, net: net::Options) -> Result<daemon::Options> {
-        if self.id >= self.n {
-            bail!(
-                "cannot run node {} of {}: the ids of a first group of {} are 0 to {}; pass another -i or -n",
-                self.id,
-                self.n,
-                self.n,
-                self.n - 1
-            );
-        }
-        let (id, n) = (NodeId(self.id), self.n);
+        let id = NodeId(self.id);
+        let config = match (self.n, self.join) {
+            (Some(n), false) => self.member(n)?,
+            (None, true) => self.joiner()?,
+            (None, false) => bail!(
+                "cannot run node {id}: it is not said how; pass -n N, the size of the group at its first start, \
+                 or --join to join a group that runs"
+            ),
+            (Some(n), true) => bail!(
+                "cannot run node {id} both as one of a first group of {n} and as one that joins later; leave out \
+                 -n (nodes) or --join"
+            ),
+        };
         Ok(daemon::Options {
             config: Config {
                 classic: self.classic,
                 fast_read: self.fast_read,
                 timing: Timing { beat: self.beat },
-                ..Config::member(id, n)
+                ..config
             },
             net,
             dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),
             remote_quit: self.remote_quit,
         })
+    }
+
+    fn member(&self, n: u16) -> Result<Config> {
+        if let Some(old) = self.replace {
+            bail!("cannot take the place of node {old} without joining; add --join and leave out -n");
+        }
+        if self.id >= n {
+            bail!(
+                "cannot run node {} of {n}: the ids of a first group of {n} are 0 to {}; pass another -i or -n, \
+                 or join a group that runs: --join without -n",
+                self.id,
+                n - 1
+            );
+        }
+        Ok(Config::member(NodeId(self.id), n))
+    }
+
+    fn joiner(&self) -> Result<Config> {
+        if self.classic {
+            bail!("cannot join with --classic: a classic group never changes; leave out one of the two");
+        }
+        if self.replace == Some(self.id) {
+            bail!(
+                "cannot replace node {} by itself: ids are never used again; pass -i with an id that was never \
+                 a member",
+                self.id
+            );
+        }
+        Ok(Config::joining(NodeId(self.id), self.replace.map(NodeId)))
     }
 }
 

@@ -76,7 +76,7 @@ mod tests {
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
         let file = "nodes = 5\nid = 4\nclassic = true\nbeat = \"10ms\"\n";
         let daemon = parsed(file, &["upaxos-node", "-i", "2"]).unwrap().daemon.unwrap();
-        assert_eq!((daemon.n, daemon.id, daemon.classic, daemon.beat.0), (5, 2, true, 10_000));
+        assert_eq!((daemon.n, daemon.id, daemon.classic, daemon.beat.0), (Some(5), 2, true, 10_000));
     }
 
     #[test]
@@ -87,6 +87,37 @@ mod tests {
             "{error}"
         );
         assert!(parsed("id = 70000\n", &["upaxos-node", "-n", "3"]).unwrap_err().contains("70000"));
+    }
+
+    fn config(file: &str, args: &[&str]) -> Result<upaxos_core::node::Config, String> {
+        let Cli { daemon, net, .. } = parsed(file, args)?;
+        let options = daemon.unwrap().options(net.options()).map_err(|error| error.to_string())?;
+        Ok(options.config)
+    }
+
+    #[test]
+    fn a_node_joins_by_flags_or_by_the_file_without_a_group_size() {
+        let by_flags = config("", &["upaxos-node", "--join", "-i", "7", "--replace", "2"]).unwrap();
+        assert_eq!((by_flags.n, by_flags.joins), (0, Some(Some(upaxos_core::types::NodeId(2)))));
+        let by_file = config("join = true\nreplace = 2\n", &["upaxos-node", "-i", "7"]).unwrap();
+        assert_eq!((by_file.n, by_file.joins), (by_flags.n, by_flags.joins));
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_refused_with_the_way_out() {
+        for (file, args, way_out) in [
+            ("", "-i 7", "pass -n N"),
+            ("", "--join -i 7 -n 3", "leave out"),
+            ("nodes = 3\n", "--join -i 7", "leave out -n (nodes)"),
+            ("", "-n 3 -i 1 --replace 2", "add --join"),
+            ("", "-n 3 -i 3", "--join"),
+            ("", "--join -i 7 --replace 7", "never"),
+            ("", "--join -i 7 --classic", "leave out one"),
+        ] {
+            let args: Vec<_> = std::iter::once("upaxos-node").chain(args.split(' ')).collect();
+            let error = config(file, &args).unwrap_err();
+            assert!(error.contains(way_out), "{args:?}: {error}");
+        }
     }
 
     #[test]

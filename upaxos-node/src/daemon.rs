@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
+use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
 use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
@@ -20,6 +21,7 @@ use upaxos_core::types::Micros;
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
 use crate::disk::{self, Disk};
+use crate::joining::{Progress, Standing};
 
 /// The largest datagram made of several lines. One lost fragment loses a whole datagram, so batches
 /// stay within what one packet carries on most links, whatever the path would allow.
@@ -38,18 +40,19 @@ pub struct Options {
     pub remote_quit: bool,
 }
 
-/// Runs a node until it is told to end.
+/// Runs a node until it is told to end, or has left its group, or is refused by the group it wants to join;
+/// says which of these, as a status: [`Status::Refused`] for the last.
 ///
 /// # Errors
 /// When the socket, the directory or the log cannot be used; and at once when a write or a sync
 /// fails, since nothing that was not durable may be claimed.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options) -> Result<Status> {
     let stop = stop_on_signals()?;
     let socket = Socket::open(&options.net)?;
     drop_privileges()?;
     let mut daemon = Daemon::open(options, socket)?;
     daemon.announce(options);
-    while !daemon.quits && !stop.load(Ordering::Relaxed) {
+    while daemon.ending.is_none() && !stop.load(Ordering::Relaxed) {
         daemon.turn()?;
     }
     daemon.close()
@@ -81,7 +84,10 @@ struct Daemon {
     dialect: Dialect,
     origin: Instant,
     honours_quit: bool,
-    quits: bool,
+    /// What a node that joins says of its progress.
+    progress: Option<Progress>,
+    /// How the process is to end, once it is.
+    ending: Option<Status>,
     malformed: u64,
     drops: u64,
 }
@@ -105,22 +111,29 @@ impl Daemon {
             dialect,
             origin: Instant::now(),
             honours_quit: options.remote_quit || socket.is_local(),
-            quits: false,
+            progress: None,
+            ending: None,
             malformed: 0,
             drops: 0,
             socket,
         };
         daemon.node.compacted(daemon.disk.compacted());
+        daemon.progress = options.config.joins.map(|_| Progress::new(daemon.node.learned()));
         daemon.node.start(Micros(0), &mut daemon.out);
         daemon.drain()?;
         Ok(daemon)
     }
 
     fn announce(&self, options: &Options) {
-        let Config { id, n, classic, .. } = options.config;
+        let Config { id, n, classic, joins, .. } = options.config;
         let net::Options { transport, address, protocol, .. } = &options.net;
+        let role = match joins {
+            None => format!("of {n}"),
+            Some(None) => "to join".to_owned(),
+            Some(Some(old)) => format!("to join in the place of {old}"),
+        };
         info!(
-            "starting {id} of {n} on {address} protocol {protocol} ({transport}), directory {}, start {}, learned {}",
+            "starting {id} {role} on {address} protocol {protocol} ({transport}), directory {}, start {}, learned {}",
             options.dir.display(),
             self.node.boot().start,
             self.node.learned()
@@ -166,6 +179,7 @@ impl Daemon {
         let now = self.now();
         self.node.tick(now, &mut self.out);
         self.report_drops();
+        self.report_progress(now);
         self.drain()
     }
 
@@ -227,16 +241,41 @@ impl Daemon {
                 Event::Learned { .. } => debug!("{event}"),
                 Event::Answered { .. } | Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::Warning(_) | Event::WaitsFor(_) => warn!("{event}"),
-                Event::MayNotVote(_) => log::error!("{event}"),
+                Event::MayNotVote(_) => {
+                    log::error!("{event}");
+                    // A member still learns and answers; who only came to be one has nothing to stay for.
+                    if self.progress.is_some() {
+                        self.ending = Some(Status::Refused);
+                    }
+                }
+                Event::Left { .. } => {
+                    info!(
+                        "{event}: ends; this id is never used again, and the directory not needed any more"
+                    );
+                    self.ending = Some(Status::Done);
+                }
                 Event::Quit if !self.honours_quit => {
                     warn!("asked to quit from the network: ignored; --remote-quit would allow it");
                 }
                 Event::Quit => {
                     info!("quits, as asked on the network");
-                    self.quits = true;
+                    self.ending = Some(Status::Done);
                 }
                 _ => info!("{event}"),
             }
+        }
+    }
+
+    fn report_progress(&mut self, now: Micros) {
+        let Some(progress) = &mut self.progress else { return };
+        let standing = Standing {
+            hears_group: !self.node.group().members.is_empty(),
+            votes: self.node.is_voter(),
+            learned: self.node.learned(),
+            heard_of: self.node.heard_of(now),
+        };
+        if let Some(line) = progress.line(standing, now) {
+            info!("{line}");
         }
     }
 
@@ -252,7 +291,7 @@ impl Daemon {
     }
 
     /// Ends in good order: what was appended lazily becomes durable.
-    fn close(mut self) -> Result<()> {
+    fn close(mut self) -> Result<Status> {
         self.disk.commit(&self.node)?;
         info!(
             "ends; learned {}, dropped {} malformed lines, and {}",
@@ -260,7 +299,7 @@ impl Daemon {
             self.malformed,
             self.node.dropped()
         );
-        Ok(())
+        Ok(self.ending.unwrap_or(Status::Done))
     }
 }
 

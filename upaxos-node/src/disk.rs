@@ -37,7 +37,7 @@ use worker::Worker;
 pub struct Wanted {
     /// The node's id.
     pub id: u16,
-    /// The size of the first group.
+    /// The size of the first group; 0 for a node that joins later.
     pub n: u16,
     /// A fresh random number, used only when the directory is made.
     pub incarnation_if_new: u64,

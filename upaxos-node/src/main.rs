@@ -40,7 +40,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let options = args
                 .options(cli.net.options())
                 .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
-            daemon::run(&options)?;
+            return Ok(ExitCode::from(daemon::run(&options)?.code()));
         }
         (None, None) => {
             Cli::command().print_help()?;

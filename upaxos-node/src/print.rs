@@ -6,8 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use upaxos_core::entry::Entry;
+use upaxos_core::node::Membership;
 use upaxos_core::record::{Reader, Record};
-use upaxos_core::types::{Instance, Value};
+use upaxos_core::types::{Group, Instance, NodeId, Value};
 use upaxos_core::wire::Dialect;
 
 use crate::disk;
@@ -18,27 +19,29 @@ use crate::disk;
 /// # Errors
 /// When the directory cannot be read, or standard output cannot be written; a closed pipe is no error.
 pub fn log(dir: &Path) -> Result<()> {
-    let id = disk::identity(dir)?.id;
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let disk::Identity { id, n, .. } = disk::identity(dir)?;
+    let printer = RefCell::new(Printer {
+        id,
+        membership: Membership::new(n),
+        out: io::BufWriter::new(io::stdout().lock()),
+        written: Ok(()),
+    });
     let mut reader = Reader::default();
-    let (out_cell, written) = (RefCell::new(&mut out), RefCell::new(Ok(())));
-    let go_on = |print: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
-        let mut written = written.borrow_mut();
-        if written.is_ok() {
-            *written = print(&mut **out_cell.borrow_mut());
-        }
-        Ok(())
-    };
     let contents = disk::read(
         dir,
-        &mut |past| go_on(&|out| print_learned(out, id, past.instance, Some(&past.value))),
+        &mut |past| {
+            printer.borrow_mut().learned(past.instance, Some(&past.value));
+            Ok(())
+        },
         &mut |found| {
             let record = Record::parse(found.line).map_err(|error| error.to_string())?;
             let learned = reader.take(&record);
-            go_on(&|out| print(out, id, &record, &learned))
+            printer.borrow_mut().record(&record, &learned);
+            Ok(())
         },
     )?;
-    match written.into_inner().and_then(|()| out.flush()) {
+    let Printer { written, mut out, .. } = printer.into_inner();
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             return Err(error).context("cannot print the log");
         }
@@ -50,24 +53,109 @@ pub fn log(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn print(
-    out: &mut dyn Write,
+/// Prints records in the order of the log, and follows who governs.
+struct Printer<W> {
     id: u16,
-    record: &Record,
-    learned: &[(Instance, Option<Value>)],
-) -> io::Result<()> {
-    match record {
-        Record::Start { start, .. } => writeln!(out, "{id}: starting {id} (start {start})")?,
-        Record::Chosen { .. } | Record::Learn { .. } => {}
-        other => writeln!(out, "{id}: {other}")?,
-    }
-    learned.iter().try_for_each(|(instance, value)| print_learned(out, id, *instance, value.as_ref()))
+    membership: Membership,
+    out: W,
+    /// After the first failure nothing more is printed.
+    written: io::Result<()>,
 }
 
-fn print_learned(out: &mut dyn Write, id: u16, instance: Instance, value: Option<&Value>) -> io::Result<()> {
-    let entry = value.map(|value| Entry::decode(instance, value, Dialect::Extended));
-    match entry.as_ref().map(Entry::reads) {
-        Some(reads) => writeln!(out, "{id}: learn {instance} {reads}"),
-        None => writeln!(out, "{id}: learn {instance}, but not what"),
+impl<W: Write> Printer<W> {
+    fn say(&mut self, text: &str) {
+        if self.written.is_ok() {
+            self.written = writeln!(self.out, "{}: {text}", self.id);
+        }
+    }
+
+    fn record(&mut self, record: &Record, learned: &[(Instance, Option<Value>)]) {
+        self.membership.recover(record);
+        match record {
+            Record::Start { start, .. } => self.say(&format!("starting {} (start {start})", self.id)),
+            Record::Chosen { .. } | Record::Learn { .. } => {}
+            Record::Accept { instance, ballot, value } => match decoded(*instance, value) {
+                Entry::Group(_, new) => self.say(&format!("accept {instance} {ballot} {}", new.reads())),
+                _ => self.say(&record.to_string()),
+            },
+            Record::Group { epoch, .. } => {
+                let members = listed(self.membership.group());
+                self.say(&format!("group {members} governs since instance {epoch}"));
+            }
+            other => self.say(&other.to_string()),
+        }
+        for (instance, value) in learned {
+            self.learned(*instance, value.as_ref());
+        }
+    }
+
+    fn learned(&mut self, instance: Instance, value: Option<&Value>) {
+        match value {
+            Some(value) => {
+                let reads = reads(&mut self.membership, instance, value);
+                self.say(&format!("learn {instance} {reads}"));
+            }
+            None => self.say(&format!("learn {instance}, but not what")),
+        }
+    }
+}
+
+fn decoded(instance: Instance, value: &Value) -> Entry {
+    Entry::decode(instance, value, Dialect::Extended)
+}
+
+/// What was learned at `instance`, the next one; of a change of the group also who came and who went.
+fn reads(membership: &mut Membership, instance: Instance, value: &Value) -> String {
+    let entry = decoded(instance, value);
+    let Entry::Group(_, new) = &entry else { return entry.reads().to_string() };
+    let before = membership.group().clone();
+    if !membership.learn(instance, new, value) {
+        return format!("{} (void: the group was changed otherwise before)", new.reads());
+    }
+    if before.members.is_empty() {
+        // Who joined has its first group from a record that may come later.
+        return format!("{} (governs from {} on)", new.reads(), instance.next());
+    }
+    let after = membership.group();
+    let comes = after.members.difference(&before.members).map(|id| format!("node {id} comes"));
+    let goes = before.members.difference(&after.members).map(|id| format!("node {id} goes"));
+    let moves: Vec<_> = comes.chain(goes).collect();
+    format!("{} (governs from {} on: {})", new.reads(), instance.next(), moves.join(", "))
+}
+
+fn listed(group: &Group) -> String {
+    group.members.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use upaxos_core::types::Ballot;
+
+    use super::*;
+
+    /// A record, and what it says was learned.
+    type Step = (Record, Vec<(Instance, Option<Value>)>);
+
+    fn printed(membership: Membership, log: &[Step]) -> String {
+        let mut printer = Printer { id: 7, membership, out: Vec::new(), written: Ok(()) };
+        for (record, learned) in log {
+            printer.record(record, learned);
+        }
+        String::from_utf8(printer.out).unwrap()
+    }
+
+    #[test]
+    fn a_change_of_the_group_says_who_comes_and_who_goes_and_whether_it_is_void() {
+        let change = Value::from("@group 0 0:70,1:71,7:77");
+        let ballot = Ballot::first_epoch(2);
+        let accept = Record::Accept { instance: Instance(5), ballot, value: change.clone() };
+        let chosen = Record::Chosen { first: Instance(5), last: Instance(6), ballot };
+        let learned = vec![(Instance(5), Some(change.clone())), (Instance(6), Some(change))];
+        assert_eq!(
+            printed(Membership::new(3), &[(accept, vec![]), (chosen, learned)]),
+            "7: accept 5 2 group 0,1,7\n\
+             7: learn 5 group 0,1,7 (governs from 6 on: node 7 comes, node 2 goes)\n\
+             7: learn 6 group 0,1,7 (void: the group was changed otherwise before)\n"
+        );
     }
 }

@@ -20,6 +20,9 @@ pub(super) fn identify(
 ) -> Result<(Identity, bool), DiskError> {
     if let Some(found) = Identity::load(dir)? {
         check(dir, "-i", wanted.id, found.id)?;
+        if (wanted.n == 0) != (found.n == 0) {
+            return Err(DiskError::OtherRole { dir: dir.into(), found });
+        }
         check(dir, "-n", wanted.n, found.n)?;
         return Ok((found, false));
     }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use upaxos_core::store::StoreError;
 
+use super::Identity;
+
 /// Why a log cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -40,6 +42,26 @@ pub enum DiskError {
         expected: u16,
         /// What the directory says.
         found: u16,
+    },
+
+    /// A member of the first group starts with -n, who joined starts with --join, each for ever.
+    #[error(
+        "cannot open {}: {}",
+        dir.display(),
+        match found.n {
+            0 => format!("its node joined the group later; start it with --join -i {}, without -n", found.id),
+            n => format!(
+                "its node is one of the first group; start it with -n {n} -i {}, without --join; or, to join under \
+                 a new id, in another directory (--dir)",
+                found.id
+            ),
+        }
+    )]
+    OtherRole {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        found: Identity,
     },
 
     /// There is no log here to read.

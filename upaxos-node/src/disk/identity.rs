@@ -23,7 +23,7 @@ const FORMAT: &str = "format 1";
 pub struct Identity {
     /// The node's id.
     pub id: u16,
-    /// The size of the first group.
+    /// The size of the first group; 0 for a node that joined later, which hears of it.
     pub n: u16,
     /// The random number that tells this directory from every other, of this id too.
     pub incarnation: u64,

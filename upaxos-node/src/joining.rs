@@ -1,0 +1,117 @@
+//! What a node that joins tells its operator: how far it has caught up, and that it is a member.
+//!
+//! Owns the pace of these lines and their words. The daemon asks it once a turn; it decides nothing.
+
+use upaxos_core::types::{Instance, Micros};
+
+/// How often to say how far it has caught up.
+const PACE: Micros = Micros::from_millis(1_000);
+/// How often to say that there is nothing to do but wait.
+const WAITING_PACE: Micros = Micros::from_millis(5_000);
+
+/// Where a node that joins stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it has heard of the group.
+    pub hears_group: bool,
+    /// Whether it is a member whose votes count.
+    pub votes: bool,
+    /// What it has learned.
+    pub learned: Instance,
+    /// The highest instance that it has heard of.
+    pub heard_of: Instance,
+}
+
+/// The lines said so far.
+#[derive(Debug)]
+pub struct Progress {
+    began_with: Instance,
+    said_at: Micros,
+    learned_then: Instance,
+    is_member: bool,
+}
+
+impl Progress {
+    /// Begins at time 0, with what the disk held.
+    pub fn new(learned: Instance) -> Progress {
+        Progress { began_with: learned, said_at: Micros(0), learned_then: learned, is_member: false }
+    }
+
+    /// The line to say at `now`, if it is time for one.
+    pub fn line(&mut self, standing: Standing, now: Micros) -> Option<String> {
+        let Standing { hears_group, votes, learned, heard_of } = standing;
+        if self.is_member {
+            return None;
+        }
+        if votes {
+            self.is_member = true;
+            let more = learned.0.saturating_sub(self.began_with.0);
+            return Some(format!(
+                "is a full member: learned {learned} ({more} of them in {:.1} s), votes from here on",
+                now.0 as f64 / 1e6
+            ));
+        }
+        let is_behind = hears_group && learned < heard_of;
+        let since = now.since(self.said_at);
+        if since < if is_behind { PACE } else { WAITING_PACE } {
+            return None;
+        }
+        let rate = learned.0.saturating_sub(self.learned_then.0) * 1_000_000 / since.0.max(1);
+        (self.said_at, self.learned_then) = (now, learned);
+        Some(match (hears_group, is_behind) {
+            (false, _) => {
+                "hears no group: is one running with this address, protocol and transport?".to_owned()
+            }
+            (true, true) => format!(
+                "catches up: {} % ({learned} of {heard_of} instances), {rate} instances/s",
+                learned.0 * 100 / heard_of.0.max(1)
+            ),
+            (true, false) => format!(
+                "has caught up ({learned} instances) and waits to be taken in; why it takes so long stands in \
+                 the leader's log"
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(learned: u64, heard_of: u64) -> Standing {
+        let (learned, heard_of) = (Instance(learned), Instance(heard_of));
+        Standing { hears_group: heard_of.0 > 0, votes: false, learned, heard_of }
+    }
+
+    fn at(ms: u64) -> Micros {
+        Micros::from_millis(ms)
+    }
+
+    #[test]
+    fn progress_is_told_about_every_second_with_share_and_rate() {
+        let mut progress = Progress::new(Instance(0));
+        assert_eq!(progress.line(standing(10, 1_000), at(999)), None);
+        let line = progress.line(standing(450, 1_000), at(1_000)).unwrap();
+        assert_eq!(line, "catches up: 45 % (450 of 1000 instances), 450 instances/s");
+        assert_eq!(progress.line(standing(460, 1_000), at(1_500)), None);
+        let line = progress.line(standing(999, 1_000), at(2_000)).unwrap();
+        assert_eq!(line, "catches up: 99 % (999 of 1000 instances), 549 instances/s");
+    }
+
+    #[test]
+    fn who_waits_says_for_what_and_less_often() {
+        let mut progress = Progress::new(Instance(0));
+        assert_eq!(progress.line(standing(0, 0), at(4_999)), None);
+        assert!(progress.line(standing(0, 0), at(5_000)).unwrap().contains("hears no group"));
+        assert!(progress.line(standing(9, 9), at(10_000)).unwrap().contains("waits to be taken in"));
+    }
+
+    #[test]
+    fn becoming_a_member_is_told_once() {
+        let mut progress = Progress::new(Instance(10));
+        let member = Standing { votes: true, ..standing(1_010, 1_010) };
+        let line = progress.line(member, at(2_500)).unwrap();
+        assert_eq!(line, "is a full member: learned 1010 (1000 of them in 2.5 s), votes from here on");
+        assert_eq!(progress.line(member, at(9_000)), None);
+    }
+}
