@@ -3,27 +3,11 @@
 mod live;
 
 use std::env;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use live::group::{NODE, PATIENCE};
-use live::{eventually, or_skip};
+use live::{eventually, or_skip, programs};
 use upaxos_node::lab::{Host, Node, World};
-
-/// The folder of the built programs, `upaxos-send` and `upaxos-repl` among them: they belong to other
-/// packages, so cargo is asked for them.
-fn programs() -> PathBuf {
-    let folder = PathBuf::from(NODE).parent().expect("a program is in a folder").to_owned();
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--locked", "-p", "upaxos-send", "-p", "upaxos-repl", "--target-dir"]);
-    build.arg(folder.parent().expect("of a target folder"));
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo runs").success(), "cannot build upaxos-send and upaxos-repl");
-    folder
-}
 
 /// A shell on the one host that all share.
 fn shell(world: &World, script: &str) -> Output {

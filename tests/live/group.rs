@@ -16,7 +16,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// What every value of a load begins with.
 const LOADED: &str = "value-";
 
-/// Three nodes, all of them started.
+/// Nodes by their ids, all of them started.
 pub struct Group {
     pub nodes: Vec<Node>,
     pub world: World,
@@ -24,12 +24,45 @@ pub struct Group {
 
 /// How a node of a group of three is started.
 pub fn plan(world: &World, index: usize) -> Plan<'_> {
-    let plan = Node::on(world, index, NODE).args(world.args()).args(["-n", "3", "-i", &index.to_string()]);
+    plan_with(world, index, &["-n", "3", "-i", &index.to_string()])
+}
+
+/// How a node is started that joins, in the place of another perhaps.
+pub fn joiner(world: &World, index: usize, replaces: Option<usize>) -> Plan<'_> {
+    let plan = plan_with(world, index, &["--join", "-i", &index.to_string()]);
+    plan.args(replaces.iter().flat_map(|old| ["--replace".to_owned(), old.to_string()]))
+}
+
+/// How a node is started with these flags, beside those of the network and the directory.
+pub fn plan_with<'w>(world: &'w World, index: usize, flags: &[&str]) -> Plan<'w> {
+    let plan = Node::on(world, index, NODE).args(world.args()).args(flags);
     plan.args(["--dir".into(), world.node_dir(index).into_os_string()])
 }
 
 impl Group {
-    /// Starts all three nodes.
+    /// Starts a first group of one; the world may have room for more.
+    pub fn lone(world: World) -> Group {
+        let lone = plan_with(&world, 0, &["-n", "1", "-i", "0"]).start().expect("a node starts");
+        Group { nodes: vec![lone], world }
+    }
+
+    /// Starts the next node, which joins; returns when it is a member.
+    pub fn join(&mut self, replaces: Option<usize>) -> usize {
+        let index = self.nodes.len();
+        self.nodes.push(joiner(&self.world, index, replaces).start().expect("a node starts"));
+        let joined = self.nodes[index].wait_for_line("is a full member", PATIENCE);
+        joined.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
+        index
+    }
+
+    /// Waits until a node ends by itself; its status and its log.
+    pub fn wait_end(&mut self, index: usize) -> (Option<i32>, String) {
+        let status = self.nodes[index].wait_exit(PATIENCE);
+        let status = status.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
+        (status.code(), self.nodes[index].log())
+    }
+
+    /// Starts all three nodes of a first group.
     pub fn start(world: World) -> Group {
         let nodes = (0..3).map(|index| plan(&world, index).start().expect("a node starts")).collect();
         Group { nodes, world }
@@ -62,7 +95,7 @@ impl Group {
         self.nodes.iter().enumerate().map(end).collect()
     }
 
-    fn history(&self, index: usize) -> BTreeMap<Instance, Entry> {
+    pub fn history(&self, index: usize) -> BTreeMap<Instance, Entry> {
         self.world.history(index).unwrap_or_else(|error| panic!("{error}\n{}", self.logs()))
     }
 

@@ -7,6 +7,8 @@ pub mod group;
 
 use std::env;
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use upaxos_node::lab::{Host, LabError, Node, World};
@@ -32,6 +34,21 @@ pub fn or_skip(world: Result<World, LabError>) -> Option<World> {
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// The folder of the built programs, `upaxos-send` and `upaxos-repl` among them: they belong to other
+/// packages, so cargo is asked for them.
+pub fn programs() -> PathBuf {
+    let folder = PathBuf::from(group::NODE).parent().expect("a program is in a folder").to_owned();
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--locked", "-p", "upaxos-send", "-p", "upaxos-repl", "--target-dir"]);
+    build.arg(folder.parent().expect("of a target folder"));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo runs").success(), "cannot build upaxos-send and upaxos-repl");
+    folder
 }
 
 /// Waits until `holds`, which is asked again and again.

@@ -129,6 +129,7 @@ impl Daemon {
         let net::Options { transport, address, protocol, .. } = &options.net;
         let role = match joins {
             None => format!("of {n}"),
+            Some(_) if self.node.group().members.contains(&id) => "which joined before,".to_owned(),
             Some(None) => "to join".to_owned(),
             Some(Some(old)) => format!("to join in the place of {old}"),
         };
@@ -179,8 +180,9 @@ impl Daemon {
         let now = self.now();
         self.node.tick(now, &mut self.out);
         self.report_drops();
-        self.report_progress(now);
-        self.drain()
+        self.drain()?;
+        self.report_progress();
+        Ok(())
     }
 
     /// Does what the node wants done, until it wants nothing more.
@@ -249,9 +251,7 @@ impl Daemon {
                     }
                 }
                 Event::Left { .. } => {
-                    info!(
-                        "{event}: ends; this id is never used again, and the directory not needed any more"
-                    );
+                    info!("{event}; its id is never used again, its directory not needed any more");
                     self.ending = Some(Status::Done);
                 }
                 Event::Quit if !self.honours_quit => {
@@ -266,7 +266,8 @@ impl Daemon {
         }
     }
 
-    fn report_progress(&mut self, now: Micros) {
+    fn report_progress(&mut self) {
+        let now = self.now();
         let Some(progress) = &mut self.progress else { return };
         let standing = Standing {
             hears_group: !self.node.group().members.is_empty(),

@@ -288,7 +288,7 @@ impl fmt::Display for Event {
             }
             Event::Left { since } => write!(
                 f,
-                "has left the group, or was put out of it, by instance {since}; a quorum of the others has that"
+                "is no member any more: it left, or was put out, at instance {since}, and a quorum of the group knows"
             ),
             Event::Warning(text) => f.write_str(text),
             Event::Quit => write!(f, "asked to quit"),

@@ -1,0 +1,218 @@
+//! Claims about groups of real processes that nodes join, leave and are put out of, under load.
+
+mod live;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Output;
+
+use live::group::{Group, Load, NODE, PATIENCE, plan_with};
+use live::{eventually, or_skip, programs};
+use upaxos_core::entry::Entry;
+use upaxos_core::types::Instance;
+use upaxos_node::lab::{Answer, Client, Host, World};
+
+/// How many writes are under way while one change of the group is made.
+const LOAD: usize = 150;
+
+fn world(hosts: usize) -> Option<World> {
+    or_skip(World::raw_only(hosts))
+}
+
+/// Somebody who asks for changes while somebody else writes.
+fn operator(group: &Group) -> Client {
+    Client::start(&group.world, NODE, &["--timeout", "20s"]).expect("a client starts")
+}
+
+fn tell(group: &Group, operator: &mut Client, line: &str) -> Answer {
+    operator.call(line, PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", group.logs()))
+}
+
+/// Tells a member to leave, and waits until its process has ended as it should.
+fn leave(group: &mut Group, operator: &mut Client, index: usize) {
+    let answer = tell(group, operator, &format!("leave {index}"));
+    let (_, value) = answer.chosen().unwrap_or_else(|| panic!("{}\n{}", answer.text, group.logs()));
+    assert_eq!(value, format!("leave {index}"));
+    let (status, log) = group.wait_end(index);
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("is no member any more"), "{log}");
+}
+
+/// The ids of the members, with commas.
+fn members(group: &Group, operator: &mut Client) -> String {
+    let answer = tell(group, operator, "members").text;
+    answer.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+/// These nodes have learned everything up to the last acknowledged write, and the same.
+fn same_history(group: &Group, load: &Load, indices: &[usize]) {
+    let last = *load.acknowledged.keys().last().expect("there was a load");
+    let history = |index: usize| -> BTreeMap<Instance, Entry> {
+        group.history(index).into_iter().filter(|(instance, _)| instance.0 <= last).collect()
+    };
+    let first = history(indices[0]);
+    assert_eq!(first.len() as u64, last, "node {} has holes\n{}", indices[0], group.logs());
+    for index in &indices[1..] {
+        assert!(history(*index) == first, "node {index} has another history\n{}", group.logs());
+    }
+}
+
+/// Runs a client program on the client's host.
+fn run(group: &Group, program: &str, args: &[&str]) -> Output {
+    let mut command = group.world.command(Host::Client, programs().join(program));
+    command.args(group.world.args()).args(args).output().expect("it runs")
+}
+
+#[test]
+fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
+    let Some(world) = world(5) else { return };
+    let mut group = Group::lone(world);
+    group.world.loss(10).expect("packets can be lost here");
+    let (mut client, mut load, mut operator) = (group.client(), Load::default(), operator(&group));
+    load.ask(&mut client, LOAD);
+    load.take(&group, &client, LOAD);
+    for _ in 1..5 {
+        load.ask(&mut client, LOAD);
+        group.join(None);
+        load.take(&group, &client, LOAD);
+    }
+    assert_eq!(members(&group, &mut operator), "0,1,2,3,4");
+    for gone in [3, 0] {
+        load.ask(&mut client, LOAD);
+        leave(&mut group, &mut operator, gone);
+        load.take(&group, &client, LOAD);
+    }
+    assert_eq!(members(&group, &mut operator), "1,2,4");
+    group.check_after(&load, &mut client, &[1, 2, 4]);
+    same_history(&group, &load, &[1, 2, 4]);
+}
+
+#[test]
+fn a_dead_node_is_replaced_under_load_and_harmless_with_or_without_its_disk() {
+    let Some(world) = world(4) else { return };
+    let mut group = Group::start(world);
+    let (mut client, mut load) = (group.client(), Load::default());
+    let mut operator = operator(&group);
+    let dead = (group.leader(&mut client) + 1) % 3;
+    load.ask(&mut client, 3 * LOAD);
+    load.take(&group, &client, LOAD);
+    group.nodes[dead].kill9();
+    let new = group.join(Some(dead));
+    load.take(&group, &client, 2 * LOAD);
+    let alive: Vec<usize> = (0..=new).filter(|index| *index != dead).collect();
+    let ids: Vec<String> = alive.iter().map(usize::to_string).collect();
+    assert_eq!(members(&group, &mut operator), ids.join(","));
+
+    load.ask(&mut client, LOAD);
+    group.nodes[dead].start().expect("it starts again");
+    let (status, log) = group.wait_end(dead);
+    assert_eq!(status, Some(0), "{log}");
+    assert!(log.contains("was put out"), "{log}");
+    fs::remove_dir_all(group.world.node_dir(dead)).expect("the directory is there");
+    group.nodes[dead].start().expect("it starts again");
+    let (status, log) = group.wait_end(dead);
+    assert_eq!(status, Some(0), "without its disk, too, it learns that it is out: {log}");
+    load.take(&group, &client, LOAD);
+    group.check_after(&load, &mut client, &alive);
+    same_history(&group, &load, &alive);
+}
+
+#[test]
+fn a_node_that_lost_its_disk_comes_back_with_the_command_that_it_names() {
+    let Some(world) = world(4) else { return };
+    let mut group = Group::start(world);
+    let (mut client, mut load) = (group.client(), Load::default());
+    let lost = (group.leader(&mut client) + 1) % 3;
+    load.ask(&mut client, LOAD);
+    load.take(&group, &client, LOAD);
+    group.nodes[lost].kill9();
+    fs::remove_dir_all(group.world.node_dir(lost)).expect("the directory is there");
+    group.nodes[lost].start().expect("it starts");
+    let line = group.nodes[lost].wait_for_line("refuses to vote", PATIENCE).expect("it says so");
+    let (_, command) = line.split_once("upaxos-node ").expect("it names a command");
+    let command = command.replace("NEW_ID", "3");
+    let flags: Vec<&str> = command.split(' ').collect();
+    assert!(flags.contains(&"--replace"), "{line}");
+    group.nodes.push(plan_with(&group.world, 3, &flags).start().expect("it starts"));
+    group.nodes[3].wait_for_line("is a full member", PATIENCE).expect("it is taken in");
+    assert_eq!(group.wait_end(lost).0, Some(0), "the id without a disk is put out\n{}", group.logs());
+    load.ask(&mut client, LOAD);
+    load.take(&group, &client, LOAD);
+    let alive: Vec<usize> = (0..4).filter(|index| *index != lost).collect();
+    group.check_after(&load, &mut client, &alive);
+}
+
+#[test]
+fn an_id_that_was_a_member_cannot_join_again() {
+    let Some(world) = world(2) else { return };
+    let mut group = Group::lone(world);
+    let mut operator = operator(&group);
+    group.join(None);
+    leave(&mut group, &mut operator, 1);
+    fs::remove_dir_all(group.world.node_dir(1)).expect("the directory is there");
+    group.nodes[1].start().expect("it starts");
+    let (status, log) = group.wait_end(1);
+    assert_eq!(status, Some(4), "{log}");
+    assert!(log.contains("never used again") && log.contains("--join -i NEW_ID"), "{log}");
+    assert_eq!(members(&group, &mut operator), "0");
+}
+
+#[test]
+fn a_follower_and_then_the_leader_leave_and_the_rest_goes_on() {
+    let Some(world) = world(3) else { return };
+    let mut group = Group::start(world);
+    let (mut client, mut load) = (group.client(), Load::default());
+    let mut operator = operator(&group);
+    let leader = group.leader(&mut client);
+    let (follower, rest) = ((leader + 1) % 3, (leader + 2) % 3);
+    for gone in [follower, leader] {
+        load.ask(&mut client, LOAD);
+        leave(&mut group, &mut operator, gone);
+        load.take(&group, &client, LOAD);
+    }
+    assert_eq!(members(&group, &mut operator), rest.to_string());
+    group.check_after(&load, &mut client, &[rest]);
+    let refused = tell(&group, &mut operator, &format!("leave {rest}")).text;
+    assert!(refused.contains("only member"), "{refused}");
+}
+
+#[test]
+fn a_change_that_leaves_no_live_quorum_is_refused_with_status_4() {
+    let Some(world) = world(3) else { return };
+    let mut group = Group::start(world);
+    let (mut client, mut load) = (group.client(), Load::default());
+    let leader = group.leader(&mut client);
+    let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
+    load.ask(&mut client, 10);
+    load.take(&group, &client, 10);
+    group.nodes[dead].kill9();
+    eventually("the others miss the dead one", || {
+        let status = run(&group, "upaxos-repl", &["-e", "status"]);
+        let text = String::from_utf8_lossy(&status.stdout).into_owned();
+        text.lines().any(|line| line.starts_with(&dead.to_string()) && line.contains("is silent"))
+    });
+    let output = run(&group, "upaxos-send", &["--wait", "--timeout", "10s", "leave", &alive.to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{said}\n{}", group.logs());
+    assert!(said.contains("force"), "{said}");
+    load.ask(&mut client, 10);
+    load.take(&group, &client, 10);
+    group.check_after(&load, &mut client, &[leader, alive]);
+}
+
+#[test]
+fn a_directory_says_with_which_flag_its_node_is_started() {
+    let Some(world) = world(2) else { return };
+    let mut group = Group::lone(world);
+    group.join(None);
+    group.nodes[1].restart().expect("it ends when asked, and starts again");
+    group.nodes[1].wait_for_line("is a full member", PATIENCE).expect("it votes again");
+    for (index, wrong, way_out) in
+        [(0, ["--join", "-i", "0"].as_slice(), "-n 1 -i 0"), (1, &["-n", "3", "-i", "1"], "--join -i 1")]
+    {
+        group.nodes[index].kill9();
+        let mut node = plan_with(&group.world, index, wrong).start().expect("it starts");
+        let status = node.wait_exit(PATIENCE).expect("it ends by itself");
+        assert!(status.code() == Some(1) && node.log().contains(way_out), "{}", node.log());
+    }
+}
