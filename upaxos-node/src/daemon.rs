@@ -17,7 +17,7 @@ use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
 use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
-use upaxos_core::types::Micros;
+use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
 use crate::disk::{self, Disk};
@@ -76,6 +76,7 @@ fn drop_privileges() -> Result<()> {
 }
 
 struct Daemon {
+    id: NodeId,
     node: Node,
     disk: Disk,
     socket: Socket,
@@ -104,6 +105,7 @@ impl Daemon {
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));
         let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
         let mut daemon = Daemon {
+            id,
             node: recovery.finish(opened.identity.incarnation, random()?),
             disk: opened.disk,
             out: Outbox::new(id),
@@ -247,12 +249,20 @@ impl Daemon {
                     log::error!("{event}");
                     // A member still learns and answers; who only came to be one has nothing to stay for.
                     if self.progress.is_some() {
-                        self.ending = Some(Status::Refused);
+                        self.ending.get_or_insert(Status::Refused);
                     }
+                }
+                Event::Left { .. } if self.never_was_member() => {
+                    log::error!(
+                        "cannot join: id {0} was a member before, and ids are never used again. Join under a new \
+                         id: upaxos-node --join -i NEW_ID",
+                        self.id
+                    );
+                    self.ending.get_or_insert(Status::Refused);
                 }
                 Event::Left { .. } => {
                     info!("{event}; its id is never used again, its directory not needed any more");
-                    self.ending = Some(Status::Done);
+                    self.ending.get_or_insert(Status::Done);
                 }
                 Event::Quit if !self.honours_quit => {
                     warn!("asked to quit from the network: ignored; --remote-quit would allow it");
@@ -264,6 +274,11 @@ impl Daemon {
                 _ => info!("{event}"),
             }
         }
+    }
+
+    /// Whether it came to join, with a directory that was never a member's: then it is another one that left.
+    fn never_was_member(&self) -> bool {
+        self.node.boot().start == 1 && self.progress.as_ref().is_some_and(|progress| !progress.is_member())
     }
 
     fn report_progress(&mut self) {

@@ -37,6 +37,11 @@ impl Progress {
         Progress { began_with: learned, said_at: Micros(0), learned_then: learned, is_member: false }
     }
 
+    /// Whether it has said that it is a member.
+    pub fn is_member(&self) -> bool {
+        self.is_member
+    }
+
     /// The line to say at `now`, if it is time for one.
     pub fn line(&mut self, standing: Standing, now: Micros) -> Option<String> {
         let Standing { hears_group, votes, learned, heard_of } = standing;

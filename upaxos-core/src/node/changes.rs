@@ -276,7 +276,7 @@ impl Node {
             return Ok(new);
         }
         Err(format!(
-            "of the {all} members after it only {live} live, which is no quorum; say `force` to do it anyway"
+            "it would leave {all} members of which {live} live, and that is no quorum; say `force` to do it anyway"
         ))
     }
 
