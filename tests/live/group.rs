@@ -55,11 +55,14 @@ impl Group {
         index
     }
 
-    /// Waits until a node ends by itself; its status and its log.
-    pub fn wait_end(&mut self, index: usize) -> (Option<i32>, String) {
-        let status = self.nodes[index].wait_exit(PATIENCE);
-        let status = status.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
-        (status.code(), self.nodes[index].log())
+    /// Waits until a node ends by itself with `status`, having said `text` in this life.
+    pub fn wait_end(&mut self, index: usize, status: i32, text: &str) -> String {
+        let ended = self.nodes[index].wait_exit(PATIENCE);
+        let ended = ended.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
+        assert_eq!(ended.code(), Some(status), "node {index}\n{}", self.logs());
+        // Its last words may still be on their way from the pipe.
+        let line = self.nodes[index].wait_for_line(text, PATIENCE);
+        line.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Starts all three nodes of a first group.
