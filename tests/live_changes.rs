@@ -30,9 +30,15 @@ fn tell(group: &Group, operator: &mut Client, line: &str) -> Answer {
 
 /// Tells a member to leave, and waits until its process has ended as it should.
 fn leave(group: &mut Group, operator: &mut Client, index: usize) {
-    let answer = tell(group, operator, &format!("leave {index}"));
-    let (_, value) = answer.chosen().unwrap_or_else(|| panic!("{}\n{}", answer.text, group.logs()));
-    assert_eq!(value, format!("leave {index}"));
+    let leave = format!("leave {index}");
+    // On a machine that does other things a healthy node may look dead for a moment: who asks tries again.
+    eventually(&leave, || {
+        let answer = tell(group, operator, &leave);
+        assert!(
+            answer.chosen().is_some_and(|(_, value)| value == leave) || answer.text.contains("no quorum")
+        );
+        answer.chosen().is_some()
+    });
     group.wait_end(index, 0, "is no member any more");
 }
 
