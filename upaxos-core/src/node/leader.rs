@@ -4,7 +4,11 @@
 //! One value per ballot and instance: fixed when phase 1 ends, never changed after. A ballot that was
 //! given up is never taken up again. When to raise one is the election's decision, not made here.
 
+mod phase_1;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use phase_1::{Preparing, add_range};
 
 use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
 use super::learner::WINDOW;
@@ -44,33 +48,6 @@ enum Phase {
     Leading(Leading),
 }
 
-/// Phase 1: which acceptors have promised what.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Preparing {
-    first: Instance,
-    /// The highest durably learned prefix that any promise named: to be learned before phase 2.
-    base: Instance,
-    acceptors: BTreeMap<NodeId, Coverage>,
-    retry_at: Micros,
-    retry_after: Micros,
-    /// How far this node had learned, and since when it has not got further.
-    learned: Instance,
-    stuck_since: Micros,
-    /// What began the epoch: it travels with the question, for those who have not learned it.
-    change: Option<(Instance, Value)>,
-}
-
-/// What one acceptor has promised: the ranges in which it accepted nothing, and what it did accept.
-/// What no line of it mentioned, was lost perhaps, and covers nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Coverage {
-    empty: BTreeMap<Instance, Option<Instance>>,
-    accepted: BTreeMap<Instance, (Ballot, Value)>,
-    bytes: usize,
-    /// How often its end was heard; of interest to a mutant alone.
-    repeats: usize,
-}
-
 /// Phase 2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leading {
@@ -95,24 +72,6 @@ pub struct Flight {
     retry_at: Micros,
     retry_after: Micros,
     is_resent: bool,
-}
-
-impl Coverage {
-    /// The first instance from `from` on that no promise covers; `None` when all are.
-    fn first_uncovered(&self, from: Instance) -> Option<Instance> {
-        let mut at = from;
-        loop {
-            if self.accepted.contains_key(&at) {
-                at = at.next();
-                continue;
-            }
-            match self.empty.range(..=at).next_back() {
-                Some((_, None)) => return None,
-                Some((_, Some(last))) if *last >= at => at = last.next(),
-                _ => return Some(at),
-            }
-        }
-    }
 }
 
 impl Leader {
@@ -435,60 +394,8 @@ impl Leader {
     }
 }
 
-impl Preparing {
-    fn covers(&self, coverage: &Coverage) -> bool {
-        mutant::is(Mutant::LostPartIsEmpty) || coverage.first_uncovered(self.base.next()).is_none()
-    }
-
-    fn is_covered(&self, group: &Group) -> bool {
-        let complete = self.acceptors.iter().filter(|(id, _)| group.members.contains(id));
-        let complete = complete.filter(|(_, coverage)| self.covers(coverage));
-        if mutant::is(Mutant::CountDuplicatePromises) {
-            return complete.map(|(_, coverage)| coverage.repeats.max(1)).sum::<usize>() >= group.quorum();
-        }
-        complete.count() >= group.quorum()
-    }
-
-    /// Of every instance above `learned`, the value of the highest ballot among the complete promises,
-    /// or nothing where none of them had accepted anything below one that did.
-    fn values_to_write(&self, learned: Instance) -> Vec<(Instance, Value)> {
-        let mut highest: BTreeMap<Instance, &(Ballot, Value)> = BTreeMap::new();
-        for coverage in self.acceptors.values().filter(|coverage| self.covers(coverage)) {
-            for (instance, accepted) in coverage.accepted.range(learned.next()..) {
-                let best = highest.entry(*instance).or_insert(accepted);
-                if (accepted.0 > best.0) != mutant::is(Mutant::LowestBallotWins) {
-                    *best = accepted;
-                }
-            }
-        }
-        let last = highest.last_key_value().map_or(learned, |(last, _)| *last);
-        let noop = Entry::Noop.encode(Dialect::Extended);
-        let value = |i| highest.get(&Instance(i)).map_or_else(|| noop.clone(), |(_, value)| value.clone());
-        (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
-    }
-
-    /// Where asking again must begin, so that every acceptor is asked for what it still owes; those
-    /// that have said nothing at all owe everything.
-    fn first_uncovered(&self) -> Instance {
-        let from = self.base.next().max(self.first);
-        let owed = self.acceptors.values().filter_map(|coverage| coverage.first_uncovered(from));
-        owed.min().unwrap_or(from)
-    }
-}
-
 fn tell_change(change: Option<&(Instance, Value)>, out: &mut Outbox) {
     if let Some((instance, value)) = change {
         out.send(Message::Written { instance: *instance, value: value.clone() });
     }
-}
-
-fn add_range(ranges: &mut BTreeMap<Instance, Option<Instance>>, first: Instance, last: Option<Instance>) {
-    if ranges.len() as u64 > 2 * WINDOW {
-        return;
-    }
-    let known = ranges.entry(first).or_insert(last);
-    *known = match (*known, last) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        _ => None,
-    };
 }

@@ -3,13 +3,13 @@
 //! Owns the decision whether a line is believed at all. Nothing that comes in may panic, cost
 //! unbounded memory, or wedge an instance.
 
-use super::requests::{About, Wanted};
+use super::requests::About;
 use super::{Node, learner};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
-use crate::node::outbox::{Event, Outbox, Why};
+use crate::node::outbox::{Event, Outbox};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
-use crate::wire::{Beat, Boot, Message, Request};
+use crate::wire::{Beat, Boot, Message};
 
 /// How far a ballot's round may be above the highest one heard. Honest rounds grow by ones; without
 /// the bound one hostile number would use up all ballots.
@@ -356,15 +356,6 @@ impl Node {
         }
     }
 
-    fn on_relay(&mut self, value: Option<Value>, now: Micros) {
-        let wanted = value.map_or(Wanted::Read, Wanted::Write);
-        // A read that is under way may be older than this one.
-        let is_under_way = !wanted.is_read() && self.leader.is_under_way(&wanted);
-        if !is_under_way && !self.requests.is_waiting(&wanted) && wanted.refusal().is_none() {
-            self.requests.add(wanted, 0, now);
-        }
-    }
-
     pub(super) fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
         if let Message::Ok { instance, value } = answer
             && self.classic.is_some()
@@ -415,88 +406,5 @@ impl Node {
             _ => return,
         }
         self.note_answer(from, answer, out);
-    }
-
-    /// A client's line.
-    pub(super) fn on_request(&mut self, request: Request, now: Micros, out: &mut Outbox) {
-        let wanted = match request {
-            Request::Quit => return out.event(Event::Quit),
-            Request::Members if self.classic.is_some() => return,
-            Request::Members => return self.on_members(now),
-            Request::History(instance) => return self.on_history(instance, now, out),
-            Request::Misplaced(instance, _) => {
-                let reason = format!(
-                    "Request {instance} with a value: nobody chooses an instance; to write, say Request 0 VALUE, \
-                     to read, Request {instance}"
-                );
-                return self.refuse(None, &reason, now, out);
-            }
-            Request::Write(value) => Wanted::Write(value),
-            // A classic node knows no tags.
-            Request::Submit(..) | Request::TaggedRead(_) | Request::FastRead(_) if self.classic.is_some() => {
-                return;
-            }
-            Request::Read if self.fast_read => return self.on_fast_read(None, now, out),
-            Request::FastRead(tagged) => return self.on_fast_read(Some(tagged), now, out),
-            Request::Read => Wanted::Read,
-            Request::Submit(tagged, value) => Wanted::Tagged(tagged, value),
-            Request::TaggedRead(tagged) => Wanted::TaggedRead(tagged),
-            Request::Change(tagged, change) => Wanted::Change(tagged, change),
-        };
-        self.want(wanted, now, out);
-    }
-
-    /// Takes up a request that ends in a value of the log, unless it has been carried out.
-    pub(super) fn want(&mut self, wanted: Wanted, now: Micros, out: &mut Outbox) {
-        if let Some(reason) = wanted.refusal() {
-            return self.refuse(Some(&wanted), reason, now, out);
-        }
-        let rank = self.rank();
-        if self.answer_if_done(&wanted, rank, now, out)
-            || (wanted.tagged().is_some() && self.leader.is_under_way(&wanted))
-        {
-            return;
-        }
-        if matches!(wanted, Wanted::Change(..)) && !self.on_change(&wanted, now, out) {
-            return;
-        }
-        let refused = wanted.clone();
-        if !self.requests.add(wanted, rank, now) && self.leader.is_leading() {
-            self.refuse(Some(&refused), "too many requests wait; try again later", now, out);
-        }
-    }
-
-    fn on_history(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
-        if self.history.is_forgotten(instance) {
-            if !self.requests.owes(&About::Instance(instance)) {
-                out.look_up(instance, instance, Why::Request(self.rank()));
-            }
-            return;
-        }
-        let learned = self.learner.learned();
-        let answer = match self.history.reads(instance) {
-            Some(value) => Message::Ok { instance, value },
-            // The classic grammar has no word for it.
-            None if self.classic.is_some() => return,
-            None => Message::NotYet { instance, learned },
-        };
-        let rank = self.rank();
-        self.requests.owe(About::Instance(instance), answer, rank, now);
-    }
-
-    pub(super) fn refuse(&mut self, wanted: Option<&Wanted>, reason: &str, now: Micros, out: &mut Outbox) {
-        if self.classic.is_some() {
-            return out.event(Event::Refused(Value::from(reason)));
-        }
-        let rank = self.rank();
-        let reason = Value::from(reason);
-        let (about, answer) = match wanted.and_then(Wanted::tagged) {
-            Some(tagged) => {
-                let (client, seq) = (tagged.tag.client, tagged.tag.seq);
-                (About::Tag(tagged.tag), Message::Refused { client, seq, reason })
-            }
-            None => (About::Error(reason.clone()), Message::Error { reason }),
-        };
-        self.requests.owe(about, answer, rank, now);
     }
 }

@@ -1,0 +1,165 @@
+//! What clients are told once their requests are decided, and what the log says of it.
+//!
+//! Owns the words of an answer. When it is given, and by whom, is decided by rank in `requests`.
+
+use super::Node;
+use super::history::Verdict;
+use super::outbox::{Event, Outbox, Why};
+use super::requests::{About, Wanted};
+use crate::entry::Entry;
+use crate::types::{Instance, Micros, NodeId, Tag, Value};
+use crate::wire::Message;
+
+/// How many answers of one range are named one by one in the log.
+const NOTED_ONE_BY_ONE: u64 = 16;
+
+impl Node {
+    pub(super) fn give_for(&mut self, entry: &Entry, instance: Instance, verdict: Verdict, out: &mut Outbox) {
+        if let Some((_, answer)) = self.answer(entry, instance, verdict, 0, out) {
+            self.give(answer, out);
+        }
+    }
+
+    pub(super) fn owe_for(
+        &mut self,
+        entry: &Entry,
+        instance: Instance,
+        verdict: Verdict,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let rank = self.rank().max(1);
+        if let Some((about, answer)) = self.answer(entry, instance, verdict, rank, out) {
+            self.requests.owe(about, answer, rank, now);
+        }
+    }
+
+    /// Sends an answer, and notes it for the log.
+    pub(super) fn give(&mut self, answer: Message, out: &mut Outbox) {
+        self.note_answer(self.id, &answer, out);
+        out.send(answer);
+    }
+
+    /// The answer to the request that `entry`, learned at `instance`, carries out; to be looked up if that
+    /// was long ago.
+    pub(super) fn answer(
+        &self,
+        entry: &Entry,
+        instance: Instance,
+        verdict: Verdict,
+        rank: usize,
+        out: &mut Outbox,
+    ) -> Option<(About, Message)> {
+        if let Some(tagged) = entry.tagged() {
+            let answer = self.answer_to_tag(tagged.tag, instance, verdict, rank, out)?;
+            return Some((About::Tag(tagged.tag), answer));
+        }
+        match entry {
+            Entry::Write(value) | Entry::Read { value, .. } => {
+                let answer = Message::Ok { instance, value: value.clone() };
+                Some((About::Instance(instance), answer))
+            }
+            Entry::Group(_, group) => {
+                let value = if verdict == Verdict::Stale { "void".into() } else { group.reads() };
+                Some((About::Instance(instance), Message::Ok { instance, value }))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn answer_to_tag(
+        &self,
+        tag: Tag,
+        instance: Instance,
+        verdict: Verdict,
+        rank: usize,
+        out: &mut Outbox,
+    ) -> Option<Message> {
+        let at = match verdict {
+            Verdict::DoneAt(original) => original,
+            Verdict::New => instance,
+            Verdict::Forgotten(begin) => {
+                return Some(Message::Forgotten { client: tag.client, seq: tag.seq, begin });
+            }
+            Verdict::Settled | Verdict::Misplaced | Verdict::Ahead | Verdict::Stale => {
+                let reason = Value::from(match verdict {
+                    Verdict::Stale => Node::STALE,
+                    Verdict::Ahead => "its number is too far ahead of the log",
+                    _ => "its number is below the client's floor: settled before",
+                });
+                return Some(Message::Refused { client: tag.client, seq: tag.seq, reason });
+            }
+        };
+        if self.history.is_forgotten(at) {
+            out.look_up(at, at, Why::Tagged(tag, rank));
+        }
+        Some(self.answer_with(tag, at, self.history.value(at)?, self.history.is_void(at)))
+    }
+
+    pub(super) fn answer_with(
+        &self,
+        Tag { client, seq }: Tag,
+        instance: Instance,
+        stored: &Value,
+        is_void: bool,
+    ) -> Message {
+        match Entry::decode(instance, stored, self.dialect) {
+            Entry::Read { value, .. } => Message::Answer { instance, client, seq, value },
+            Entry::Group(..) if is_void => Message::Refused { client, seq, reason: Node::STALE.into() },
+            _ => Message::Done { first: instance, last: instance, client, seq },
+        }
+    }
+
+    /// Owes the answer, if the tagged request has been carried out before.
+    pub(super) fn answer_if_done(
+        &mut self,
+        wanted: &Wanted,
+        rank: usize,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(tagged) = wanted.tagged() else { return false };
+        let verdict = self.history.verdict(tagged.tag);
+        if verdict == Verdict::New {
+            return false;
+        }
+        let about = About::Tag(tagged.tag);
+        if !self.requests.owes(&about)
+            && let Some(answer) = self.answer_to_tag(tagged.tag, Instance(0), verdict, rank, out)
+        {
+            self.requests.owe(about, answer, rank, now);
+        }
+        true
+    }
+
+    /// Says in the log that a client was answered.
+    pub(super) fn note_answer(&self, by: NodeId, answer: &Message, out: &mut Outbox) {
+        let mut note = |instance, value| out.event(Event::Answered { by, instance, value });
+        match answer {
+            Message::Ok { instance, value } | Message::Answer { instance, value, .. } => {
+                note(*instance, Some(value.clone()));
+            }
+            Message::Done { first, last, .. } => {
+                // One line of the wire must not cost a page of the log.
+                if last.0 - first.0 >= NOTED_ONE_BY_ONE {
+                    out.event(Event::AnsweredRange { by, first: *first, last: *last });
+                    return;
+                }
+                for instance in (first.0..=last.0).map(Instance) {
+                    note(instance, self.history.reads(instance));
+                }
+            }
+            Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {
+                out.event(Event::Refused(reason.clone()));
+            }
+            Message::Forgotten { client, .. } if by == self.id => {
+                out.event(Event::Refused(format!("client {client} is not known (any more)").as_str().into()));
+            }
+            Message::Value { instance, learned, value, .. } => {
+                let (instance, learned, value) = (*instance, *learned, value.clone());
+                out.event(Event::Read { by, instance, learned, value, clients: 1 });
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What came in and was not believed, counted.
+
+use std::fmt;
+
+/// What came in and was dropped, by reason. Monotone. `Display` names the reasons that occurred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Dropped {
+    /// From an id that is no member.
+    pub strangers: u64,
+    /// From a member whose group size or incarnation is not the one known.
+    pub foreign: u64,
+    /// A ballot that is not its sender's.
+    pub not_owner: u64,
+    /// A ballot that jumps absurdly past all that was heard, or is of another epoch.
+    pub absurd: u64,
+    /// A value that contradicts what is known to be chosen.
+    pub conflicts: u64,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.strangers, "from strangers"),
+            (self.foreign, "from members of another group or life"),
+            (self.not_owner, "with a ballot that is not the sender's"),
+            (self.absurd, "with an absurd ballot"),
+            (self.conflicts, "contradicting what is chosen"),
+        ];
+        let texts =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let texts: Vec<_> = texts.collect();
+        f.write_str(if texts.is_empty() { "no line" } else { "" })?;
+        f.write_str(&texts.join(", "))
+    }
+}

@@ -1,0 +1,113 @@
+//! Phase 1: which acceptors have promised what, and what must be written for it.
+//!
+//! Owns the rule that makes Paxos safe: of every instance, the value of the highest accepted ballot among a
+//! quorum of promises that cover it ("Paxos Made Simple" 2.2, P2c).
+
+use std::collections::BTreeMap;
+
+use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
+use crate::node::learner::WINDOW;
+use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
+use crate::wire::Dialect;
+
+/// Phase 1: which acceptors have promised what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Preparing {
+    pub(super) first: Instance,
+    /// The highest durably learned prefix that any promise named: to be learned before phase 2.
+    pub(super) base: Instance,
+    pub(super) acceptors: BTreeMap<NodeId, Coverage>,
+    pub(super) retry_at: Micros,
+    pub(super) retry_after: Micros,
+    /// How far this node had learned, and since when it has not got further.
+    pub(super) learned: Instance,
+    pub(super) stuck_since: Micros,
+    /// What began the epoch: it travels with the question, for those who have not learned it.
+    pub(super) change: Option<(Instance, Value)>,
+}
+
+/// What one acceptor has promised: the ranges in which it accepted nothing, and what it did accept.
+/// What no line of it mentioned, was lost perhaps, and covers nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Coverage {
+    pub(super) empty: BTreeMap<Instance, Option<Instance>>,
+    pub(super) accepted: BTreeMap<Instance, (Ballot, Value)>,
+    pub(super) bytes: usize,
+    /// How often its end was heard; of interest to a mutant alone.
+    pub(super) repeats: usize,
+}
+
+impl Coverage {
+    /// The first instance from `from` on that no promise covers; `None` when all are.
+    pub(super) fn first_uncovered(&self, from: Instance) -> Option<Instance> {
+        let mut at = from;
+        loop {
+            if self.accepted.contains_key(&at) {
+                at = at.next();
+                continue;
+            }
+            match self.empty.range(..=at).next_back() {
+                Some((_, None)) => return None,
+                Some((_, Some(last))) if *last >= at => at = last.next(),
+                _ => return Some(at),
+            }
+        }
+    }
+}
+
+impl Preparing {
+    pub(super) fn covers(&self, coverage: &Coverage) -> bool {
+        mutant::is(Mutant::LostPartIsEmpty) || coverage.first_uncovered(self.base.next()).is_none()
+    }
+
+    pub(super) fn is_covered(&self, group: &Group) -> bool {
+        let complete = self.acceptors.iter().filter(|(id, _)| group.members.contains(id));
+        let complete = complete.filter(|(_, coverage)| self.covers(coverage));
+        if mutant::is(Mutant::CountDuplicatePromises) {
+            return complete.map(|(_, coverage)| coverage.repeats.max(1)).sum::<usize>() >= group.quorum();
+        }
+        complete.count() >= group.quorum()
+    }
+
+    /// Of every instance above `learned`, the value of the highest ballot among the complete promises,
+    /// or nothing where none of them had accepted anything below one that did.
+    pub(super) fn values_to_write(&self, learned: Instance) -> Vec<(Instance, Value)> {
+        let mut highest: BTreeMap<Instance, &(Ballot, Value)> = BTreeMap::new();
+        for coverage in self.acceptors.values().filter(|coverage| self.covers(coverage)) {
+            for (instance, accepted) in coverage.accepted.range(learned.next()..) {
+                let best = highest.entry(*instance).or_insert(accepted);
+                if (accepted.0 > best.0) != mutant::is(Mutant::LowestBallotWins) {
+                    *best = accepted;
+                }
+            }
+        }
+        let last = highest.last_key_value().map_or(learned, |(last, _)| *last);
+        let noop = Entry::Noop.encode(Dialect::Extended);
+        let value = |i| highest.get(&Instance(i)).map_or_else(|| noop.clone(), |(_, value)| value.clone());
+        (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
+    }
+
+    /// Where asking again must begin, so that every acceptor is asked for what it still owes; those
+    /// that have said nothing at all owe everything.
+    pub(super) fn first_uncovered(&self) -> Instance {
+        let from = self.base.next().max(self.first);
+        let owed = self.acceptors.values().filter_map(|coverage| coverage.first_uncovered(from));
+        owed.min().unwrap_or(from)
+    }
+}
+
+pub(super) fn add_range(
+    ranges: &mut BTreeMap<Instance, Option<Instance>>,
+    first: Instance,
+    last: Option<Instance>,
+) {
+    if ranges.len() as u64 > 2 * WINDOW {
+        return;
+    }
+    let known = ranges.entry(first).or_insert(last);
+    *known = match (*known, last) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        _ => None,
+    };
+}

@@ -1,0 +1,131 @@
+//! Running for leader, and giving way; and the beat that tells the others.
+//!
+//! Owns when a ballot of this node's own is begun and ended, by what the election says. What a ballot does is
+//! the leader's.
+
+use super::Node;
+use super::outbox::{Event, Outbox};
+use crate::mutant::{self, Mutant};
+use crate::types::{Ballot, Instance, Micros};
+use crate::wire::{Beat, Message, Stance};
+
+impl Node {
+    /// The place in the queue of those who answer: the leader first.
+    pub(super) fn rank(&self) -> usize {
+        match self.election.leader() {
+            _ if self.leader.is_leading() => 0,
+            // Some may not believe a node that lost its disk: if it answered first, nobody else would.
+            _ if !self.is_voter() => self.group.members.len() + 1,
+            None => self.group.rank_after(self.id, None),
+            leader => self.group.rank_after(self.id, leader) + 1,
+        }
+    }
+
+    pub(super) fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
+        let runs = self.leader.ballot().is_some();
+        if self.is_voter() && self.election.should_run(runs, &self.group, now) {
+            self.run(now, out);
+        }
+    }
+
+    /// Raises a ballot of this node's own.
+    pub(super) fn run(&mut self, now: Micros, out: &mut Outbox) {
+        let above = self.election.ballot().max(self.acceptor.highest_promise());
+        if above.is_some_and(|above| above.epoch > self.group.epoch) {
+            // It has voted in an epoch whose beginning it has to learn again.
+            return;
+        }
+        let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
+        let reused =
+            above.filter(|top| mutant::is(Mutant::ReuseBallot) && self.numbering.owner(*top) == self.id);
+        let Some(ballot) = reused.or(next) else {
+            out.event(Event::Warning("ballots have run out: this node cannot lead".into()));
+            return;
+        };
+        self.election.observe(ballot, now);
+        let change = self.history.membership().change().cloned();
+        let change = change.map(|value| (Instance(self.group.epoch.0), value));
+        self.leader.start(ballot, self.learner.learned(), change, now, out);
+        let first = self.learner.learned().next();
+        self.acceptor.on_propose_all(first, ballot, self.durable, out);
+    }
+
+    /// Raises a ballot unless one runs, whoever leads and whatever the clock says: a wrong guess of the
+    /// election may cost time, never agreement. A door for model checks, which have no clock.
+    #[doc(hidden)]
+    pub fn run_unasked(&mut self, now: Micros, out: &mut Outbox) {
+        if self.is_voter() && self.leader.ballot().is_none() {
+            self.run(now, out);
+        }
+    }
+
+    /// Ends a candidacy that gets nowhere, so that the next in rank may try.
+    pub(super) fn give_up_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
+        let patience = self.timing.timeout() * 4;
+        if self.leader.is_stuck(self.learner.learned(), patience, now)
+            && let Some(ballot) = self.leader.ballot()
+        {
+            self.step_down(ballot, ballot, now, out);
+        }
+    }
+
+    /// Takes note of a ballot that somebody uses, and gives way to a higher one.
+    pub(super) fn observe(&mut self, ballot: Ballot, now: Micros, out: &mut Outbox) {
+        self.election.observe(ballot, now);
+        if let Some(own) = self.leader.ballot().filter(|own| *own < ballot) {
+            self.step_down(own, ballot, now, out);
+        }
+    }
+
+    pub(super) fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {
+        let wanted = self.leader.step_down();
+        self.requests.put_back(wanted, now);
+        out.event(Event::SteppedDown { ballot: own, to });
+    }
+
+    pub(super) fn beat(&mut self, now: Micros, out: &mut Outbox) {
+        if self.learner.learned() > self.durable && now >= self.beat_at {
+            out.flush();
+        }
+        if self.classic.is_some() {
+            if now >= self.beat_at {
+                self.beat_at = now + self.timing.beat;
+            }
+            return;
+        }
+        let stance = self.election.stance(self.leader.stance(), self.is_voter(), &self.group, now);
+        if stance != self.stance {
+            self.stance = stance;
+            self.beat_at = now;
+            if let (Stance::Follows, Some(ballot), Some(leader)) =
+                (stance, self.election.ballot(), self.election.leader())
+            {
+                out.event(Event::Follows { leader, ballot });
+            }
+        }
+        if now < self.beat_at {
+            return;
+        }
+        self.beat_at = now + self.timing.beat;
+        self.ask_to_join(out);
+        let beat = Message::Beat(Beat {
+            n: self.n(),
+            boot: self.identity.boot(),
+            ballot: self.election.ballot(),
+            learned: self.durable,
+            stance,
+            heard: self.election.heard(now),
+        });
+        let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();
+        if is_own && out.needs_sync() {
+            // It may name a ballot begun in this very step, given up already perhaps, which nobody may see
+            // before it is durable.
+            out.after_sync(beat);
+        } else {
+            out.send(beat);
+        }
+        if self.group.members.contains(&self.id) && self.identity.wants_registration(&self.group) {
+            out.send(Message::Register { n: self.n(), boot: self.identity.boot() });
+        }
+    }
+}

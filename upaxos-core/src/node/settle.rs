@@ -1,0 +1,177 @@
+//! What follows from what came in: instances are learned, in order, and what is wanted is written.
+//!
+//! Owns the order of these steps, and nothing else. Called after every line and every sync.
+
+use super::history::Verdict;
+use super::outbox::{Event, Outbox};
+use super::requests::Wanted;
+use super::{Node, classic::Wrote};
+use crate::entry::Entry;
+use crate::mutant::{self, Mutant};
+use crate::record::Record;
+use crate::types::{Ballot, Instance, Micros, Tag, Value};
+use crate::wire::Message;
+
+impl Node {
+    /// Draws the consequences of what came in.
+    pub(super) fn settle(&mut self, now: Micros, out: &mut Outbox) {
+        let mut chosen: Vec<(Instance, Instance, Ballot)> = Vec::new();
+        // Who joins learns nothing before it knows who governed first.
+        while self.n() > 0
+            && let Some((instance, value)) = self.learner.next_learned()
+        {
+            // Learning it may end the ballot, which chose it all the same.
+            let ballot = self.leader.ballot();
+            if self.on_learned(instance, value, now, out)
+                && let Some(ballot) = ballot
+            {
+                // A range holds only what this node wrote: between may stand what another ballot chose.
+                match chosen.last_mut() {
+                    Some((_, last, same)) if last.next() == instance && *same == ballot => *last = instance,
+                    _ => chosen.push((instance, instance, ballot)),
+                }
+            }
+        }
+        for (first, last, ballot) in chosen {
+            out.send(Message::Chosen { first, last, ballot });
+        }
+        self.lead_on(now, out);
+        let learned = self.learner.learned();
+        let asked = self.old_group.as_ref().unwrap_or(&self.group);
+        if let Some(values) = self.leader.finish_phase_1(asked, learned) {
+            out.events.extend(self.leader.ballot().map(Event::Leads));
+            self.write_again(values, now, out);
+        }
+        if self.leader.fence().is_none() {
+            let held = self.leader.take_held();
+            self.write_again(held, now, out);
+        }
+        self.answer_reads(now, out);
+        self.propose(now, out);
+    }
+
+    /// Writes what phase 1 found, each value where it was found, but for what has been learned since. What lies
+    /// above a change of the group waits until that is learned: if it is valid, another group governs there.
+    pub(super) fn write_again(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
+        let mut values = values.into_iter();
+        while let Some((found_at, value)) = values.next() {
+            let Some(instance) = self.leader.next() else { return };
+            if found_at < instance {
+                continue;
+            }
+            assert_eq!(found_at, instance, "what phase 1 found has no holes");
+            // Who waits for this very request waits for this instance now: it is not proposed twice.
+            let entry = Entry::decode(instance, &value, self.dialect);
+            let is_same = !entry.is_untagged_read();
+            let wanted = is_same.then(|| self.requests.take_done(&entry)).flatten().map(|(wanted, _)| wanted);
+            self.propose_value(value, wanted, now, out);
+            if let Entry::Group(tagged, _) = entry {
+                self.leader.set_fence(instance, tagged.map(|tagged| tagged.tag));
+                return self.leader.hold(values.collect());
+            }
+        }
+    }
+
+    pub(super) fn propose_value(
+        &mut self,
+        value: Value,
+        wanted: Option<Wanted>,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Instance {
+        let instance = self.leader.propose(value.clone(), wanted, &mut self.acceptor, now, out);
+        if let Some(ballot) = self.leader.ballot() {
+            self.learner.on_write(&self.group, instance, ballot, &value);
+        }
+        instance
+    }
+
+    /// Writes what is wanted, as far as there is room.
+    pub(super) fn propose(&mut self, now: Micros, out: &mut Outbox) {
+        while let Some(wanted) = self.requests.first().filter(|_| self.leader.is_leading()) {
+            let learned = self.learner.learned();
+            let Some(instance) = self.leader.free_instance(learned, wanted.len()) else { return };
+            // A safe read says what is the last value below its instance: all of it must be learned.
+            if wanted.is_read() && learned.next() != instance {
+                return;
+            }
+            let Some(wanted) = self.requests.take_first() else { return };
+            let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
+            let verdict_at = |tag| self.history.verdict_at(tag, instance);
+            let is_ahead = wanted.tagged().is_some_and(|tagged| verdict_at(tagged.tag) == Verdict::Ahead);
+            if is_ahead {
+                self.refuse(Some(&wanted), "its number is too far ahead of the log", now, out);
+            }
+            if is_ahead || is_retry || self.answer_if_done(&wanted, 0, now, out) {
+                continue;
+            }
+            if let Wanted::Change(_, change) = wanted {
+                self.propose_change((wanted, change), now, out);
+                continue;
+            }
+            let value = wanted.entry(instance, || self.history.safe_read()).encode(self.dialect);
+            self.propose_value(value, Some(wanted), now, out);
+        }
+    }
+
+    /// Takes the next instance of the prefix. True when this node wrote it, in the ballot it runs.
+    pub(super) fn on_learned(
+        &mut self,
+        instance: Instance,
+        value: Value,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> bool {
+        if instance == Instance(1) && self.joins.is_some() {
+            out.persist(Record::Genesis { n: self.n() });
+        }
+        out.persist(match self.acceptor.accepted(instance) {
+            Some((ballot, accepted)) if *accepted == value => {
+                Record::Chosen { first: instance, last: instance, ballot: *ballot }
+            }
+            _ => Record::Learn { instance, value: value.clone() },
+        });
+        let flight = self.leader.on_learned(instance, now);
+        let is_own = flight.as_ref().is_some_and(|flight| flight.value == value);
+        if let Some(tagged) = flight.as_ref().and_then(|flight| flight.wanted.as_ref()?.tagged())
+            && !is_own
+            && mutant::is(Mutant::OkForAnother)
+        {
+            let Tag { client, seq } = tagged.tag;
+            out.send(Message::Done { first: instance, last: instance, client, seq });
+        }
+        let carries = flight.as_ref().is_some_and(|flight| is_own && flight.wanted.is_some());
+        // Without marks, what somebody wrote can look like a safe read.
+        let words = self.classic.as_ref().map(|_| Entry::Write(value.clone()));
+        let (entry, verdict) = self.history.learn(instance, value);
+        if let Some(reads) = self.history.reads(instance) {
+            out.event(Event::Learned { instance, reads });
+        }
+        if let Some(wanted) = flight.and_then(|flight| flight.wanted)
+            && (!is_own || verdict == Verdict::Misplaced)
+        {
+            // The instance went to another value: the request is still wanted.
+            self.requests.put_back(vec![wanted], now);
+        }
+        let wrote = self.classic.as_mut().and_then(|classic| classic.on_learned(instance));
+        // An untagged read that this node did not begin itself may be older than the one that waits here,
+        // and so may what it reads.
+        let may_be_stale = entry.is_untagged_read() && !carries && wrote != Some(Wrote::Own);
+        let leads = self.leader.is_leading() || wrote.is_some();
+        if verdict != Verdict::Misplaced {
+            // The same words may wait a second time: only one request is done by one instance.
+            let is_kept = carries || (may_be_stale && leads);
+            let mut take_done = |entry: &Entry| if is_kept { None } else { self.requests.take_done(entry) };
+            let waited = take_done(&entry).or_else(|| take_done(words.as_ref()?));
+            if is_own || wrote.is_some() {
+                self.give_for(&entry, instance, verdict, out);
+            } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
+                self.owe_for(&entry, instance, verdict, now, out);
+            }
+        }
+        if matches!(entry, Entry::Group(..)) && verdict == Verdict::New {
+            self.on_new_group(instance, now, out);
+        }
+        is_own
+    }
+}

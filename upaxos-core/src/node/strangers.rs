@@ -1,0 +1,87 @@
+//! Lines of nodes that are no members: they want to join, know of a later group, or were put out of this one.
+//!
+//! Owns what is believed of them: they may ask, and tell, and their votes are none. Nothing that another group
+//! on the same wire says is taken for news.
+
+use super::Node;
+use super::outbox::Outbox;
+use crate::record::Record;
+use crate::types::{Epoch, Instance, Micros, NodeId};
+use crate::wire::{Beat, Message};
+
+impl Node {
+    /// A line from a node that is no member: one that wants to join, or knows of a later group, or was put
+    /// out of this one. It may ask, and tell if its beat shows that it is of this group's making; its votes are
+    /// none.
+    pub(super) fn on_stranger(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
+        let is_known = self.election.boot_of(from, now).is_some();
+        if let Some((ballot, _)) = super::messages::ballot_of(&message).filter(|_| is_known) {
+            self.on_other_epoch(ballot.epoch, &message, now);
+        }
+        match message {
+            Message::Beat(beat) => self.on_strange_beat(from, beat, now),
+            Message::Join { learned } => self.on_join(from, learned, None, now, out),
+            Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
+            Message::Gap { .. } => self.on_message(from, message, now, out),
+            Message::AskMark { .. } | Message::Written { .. } if is_known => {
+                self.on_message(from, message, now, out);
+            }
+            Message::Register { n, boot } if n == self.n() && self.history.membership().was_member(from) => {
+                out.send(Message::Barred { node: from, boot: boot.boot, incarnation: 0, start: 0 });
+            }
+            Message::Barred { .. } => self.on_message(from, message, now, out),
+            Message::Ok { .. }
+            | Message::Done { .. }
+            | Message::Answer { .. }
+            | Message::Value { .. }
+            | Message::NotYet { .. }
+            | Message::Members { .. }
+                if is_known =>
+            {
+                self.on_answer(from, &message, out);
+            }
+            _ => self.dropped.strangers += 1,
+        }
+    }
+
+    /// A node that joins hears from whoever hears it how large the first group was; it writes that down with
+    /// the first instance it learns.
+    pub(super) fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
+        if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) {
+            self.history.recover(&Record::Genesis { n: beat.n });
+            self.group = self.history.membership().group().clone();
+        }
+        // Who joins does not know its n before it is heard.
+        let is_ours = beat.n == self.n() || beat.n == 0 || self.n() == 0;
+        if !is_ours || !self.election.has_room_for(from, &self.group, now) {
+            self.dropped.strangers += 1;
+            return;
+        }
+        if self.election.on_heard(from, now) {
+            self.beat_at = now;
+        }
+        if beat.n == self.n() && beat.n > 0 {
+            self.election.on_beat(from, beat, now);
+        }
+    }
+
+    /// Somebody says that `instance` is chosen. Not believed for long: who is right says so again.
+    pub(super) fn claim(&mut self, instance: Instance, now: Micros) {
+        let (known, at) = self.claimed;
+        let is_fresh = now.since(at) < self.timing.timeout();
+        self.claimed = (if is_fresh { instance.max(known) } else { instance }, now);
+    }
+
+    /// Somebody uses a ballot of another epoch than the one in force here.
+    pub(super) fn on_other_epoch(&mut self, epoch: Epoch, message: &Message, now: Micros) {
+        if epoch > self.group.epoch {
+            // That epoch was begun by a change that is chosen there: to be learned.
+            self.claim(Instance(epoch.0), now);
+        } else if epoch < self.group.epoch
+            && matches!(message, Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. })
+        {
+            // Who asks has missed a change of the group: the beat says how far there is to learn.
+            self.beat_at = now;
+        }
+    }
+}
