@@ -94,6 +94,19 @@ fn a_refusal_that_names_the_ballot_in_the_way_does_not_depose_its_leader() {
 }
 
 #[test]
+fn a_value_that_is_refused_in_its_own_ballot_and_gets_nowhere_ends_the_ballot() {
+    let mut lone = Lone::member(3, 2);
+    let ballot = run(&mut lone);
+    lone.hear(&format!("0 PromiseNone 1 * {ballot} 0"));
+    lone.hear("Request 0 v");
+    lone.hear(&format!("0 NACK 1 {ballot}"));
+    assert!(lone.node.is_leading(), "it may have been the write of another that was refused");
+    lone.run_for(400);
+    lone.hear(&format!("0 NACK 1 {ballot}"));
+    assert!(!lone.node.is_leading());
+}
+
+#[test]
 fn what_another_group_on_the_wire_has_chosen_is_not_learned() {
     let mut lone = Lone::member(3, 2);
     lone.hear("4 Beat 5 77 1 9 - 3 follows 0,1,2");

@@ -89,6 +89,25 @@ fn a_leader_that_hears_nobody_is_replaced() {
 }
 
 #[test]
+fn what_an_old_leader_goes_on_writing_does_not_depose_the_new_one() {
+    let mut group = Group::ready(3);
+    // It hears clients, and no nodes: it writes what they ask for, where the new leader does.
+    group.filter = Box::new(|from, to, _| from.is_none() || to != 0);
+    group.run_for(4 * TIMEOUT_MS);
+    let (leader, ballot) = (group.leader(), group.node(1).ballot());
+    assert_eq!(leader, Some(1));
+    for request in 0..20 {
+        group.say(&format!("Request 0 v{request}"));
+        group.run_for(100);
+    }
+    group.filter = Box::new(|_, _, _| true);
+    group.run_for(4 * TIMEOUT_MS);
+    assert_eq!((group.leader(), group.node(1).ballot()), (leader, ballot), "{}", group.view());
+    assert_eq!(group.reads(0).len(), 20);
+    group.assert_agreement();
+}
+
+#[test]
 fn a_leader_that_nobody_hears_is_replaced() {
     let mut group = Group::ready(3);
     group.filter = Box::new(|from, _, _| from != Some(0));

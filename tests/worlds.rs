@@ -289,6 +289,19 @@ fn a_partition_separates_nodes_but_not_the_client() {
 }
 
 #[test]
+fn links_are_set_at_once_and_each_way_on_its_own() {
+    for world in raw_worlds(3) {
+        let heard = heard(&world, |world| {
+            world.cut(0, 2)?;
+            world.links(|from, to| from < to)
+        });
+        assert_eq!(heard[0], [PACKETS, 0, 0, PACKETS]);
+        assert_eq!(heard[1], [PACKETS, PACKETS, 0, PACKETS]);
+        assert_eq!(heard[2..], [[PACKETS; 4]; 2], "on {}", world.ground());
+    }
+}
+
+#[test]
 fn loss_hits_every_link_but_not_oneself() {
     for world in raw_worlds(3) {
         let heard = heard(&world, |world| world.loss(30));
@@ -307,7 +320,7 @@ fn the_plain_ground_runs_programs_and_names_the_faults_it_lacks() -> Outcome {
     let world = World::on(Ground::Udp, 3)?;
     let output = world.command(2, "echo").arg("here").output()?;
     assert_eq!(output.stdout, b"here\n");
-    for outcome in [world.loss(10), world.cut(0, 1), world.heal()] {
+    for outcome in [world.loss(10), world.cut(0, 1), world.links(|_, _| true), world.heal()] {
         let error = outcome.expect_err("loopback is not ours").to_string();
         assert!(error.contains("not on this ground (UDP"), "{error}");
     }

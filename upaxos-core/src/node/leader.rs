@@ -237,9 +237,10 @@ impl Leader {
         has_room.then_some(leading.next)
     }
 
-    /// Whether a value of this ballot is under way at an instance.
-    pub fn writes(&self, instance: Instance) -> bool {
-        matches!(&self.phase, Phase::Leading(leading) if leading.flights.contains_key(&instance))
+    /// Whether a value of this ballot has been under way at an instance for `patience`.
+    pub fn is_stuck_at(&self, instance: Instance, patience: Micros, now: Micros) -> bool {
+        let Phase::Leading(leading) = &self.phase else { return false };
+        leading.flights.get(&instance).is_some_and(|flight| now.since(flight.sent_at) >= patience)
     }
 
     /// Where this node writes next, if it leads.

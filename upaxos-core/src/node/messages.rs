@@ -328,9 +328,13 @@ impl Node {
         if let Some(classic) = &mut self.classic {
             classic.observe(self.id, instance, ballot, now);
             classic.on_nack(instance, ballot, now);
-        } else if self.leader.ballot() == Some(ballot) && self.leader.writes(instance) {
-            // A refusal names the ballot that stands in the way, of somebody else's question too. Of a value
-            // of this ballot it can only mean: another value stands in this very ballot somewhere: it cannot be completed.
+        } else if self.leader.ballot() == Some(ballot)
+            && self.leader.is_stuck_at(instance, self.timing.timeout(), now)
+        {
+            // A refusal names the ballot that stands in the way, of somebody else's write, too: an old leader
+            // that does not hear of this one writes the same requests at the same instances, again and again.
+            // Only where a value of this ballot gets nowhere, another one stands in this very ballot: it
+            // cannot be completed.
             self.step_down(ballot, ballot, now, out);
         }
     }

@@ -208,6 +208,23 @@ impl World {
         })
     }
 
+    /// Sets every link between nodes at once, each direction on its own: `to` hears `from` where
+    /// `hears(from, to)`. Earlier cuts between nodes are over; the client's links stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::loss`].
+    pub fn links(&self, hears: impl Fn(usize, usize) -> bool) -> Result<(), LabError> {
+        self.change("a change of links", |weather| {
+            weather.cuts.retain(|(from, to)| [*from, *to].contains(&Host::Client));
+            for from in 0..self.hosts {
+                for to in (0..self.hosts).filter(|&to| to != from && !hears(from, to)) {
+                    weather.cuts.insert((from.into(), to.into()));
+                }
+            }
+        })
+    }
+
     /// Splits the nodes into islands that do not hear one another. A node in none of them is
     /// alone; the client still reaches all.
     ///
