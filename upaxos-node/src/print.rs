@@ -33,7 +33,7 @@ pub fn log(dir: &Path) -> Result<()> {
         dir,
         &mut |past| go_on(&|out| print_learned(out, id, past.instance, Some(&past.value))),
         &mut |found| {
-            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+            let record = found.record().map_err(|error| error.to_string())?;
             let learned = reader.take(&record);
             go_on(&|out| print(out, id, &record, &learned))
         },

@@ -27,7 +27,7 @@ impl World {
         let (_, members) = self.judges.members();
         let whole = members.iter().filter(|id| {
             let machine = &self.machines[usize::from(**id)];
-            !machine.is_lost() && machine.role != Role::Gone
+            !machine.is_lost() && machine.lost_below.is_none() && machine.role != Role::Gone
         });
         whole.count() > members.len() / 2
     }
