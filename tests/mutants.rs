@@ -18,8 +18,10 @@ use upaxos_core::sim::{self, Plan, Rule};
 const BUDGET: u64 = 20_000;
 
 /// What chance does not find: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 1] =
-    [(Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing)];
+const DIRECTED: [(Mutant, fn() -> bool); 2] = [
+    (Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing),
+    (Mutant::LostIsNothing, directed::a_lost_value_is_never_promised_as_nothing),
+];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.
 fn caught_by_schedule(mutant: Mutant) -> Option<bool> {

@@ -137,13 +137,15 @@ impl Machine {
         self.wipes > 0 || self.flipped.is_some()
     }
 
-    /// Whether the values that a flipped bit took are back. Says so once.
+    /// Whether what it had learned when a flipped bit took a value is learned again.
+    pub fn has_fetched(&self) -> bool {
+        self.lost_below.is_some_and(|below| self.node().is_some_and(|node| node.learned() >= below))
+    }
+
+    /// Takes note when that is durable. Says so once.
     pub fn is_whole_again(&mut self) -> bool {
-        let Some(below) = self.lost_below else { return false };
-        let is_whole = self.node().is_some_and(|node| node.learned() >= below && !node.has_lost_values());
-        if is_whole {
-            self.lost_below = None;
-        }
+        let is_whole = self.has_fetched() && self.node().is_some_and(|node| !node.has_lost_values());
+        self.lost_below.take_if(|_| is_whole);
         is_whole
     }
 

@@ -143,10 +143,15 @@ impl World {
             && (node >= self.plan.n || lost < (self.plan.n - 1) / 2)
     }
 
-    /// Counts who has got again what a flipped bit took.
-    pub fn count_whole_again(&mut self) {
+    /// Whose values are all back and durable is whole again.
+    fn count_whole_again(&mut self) {
         let whole = self.machines.iter_mut().filter_map(|machine| machine.is_whole_again().then_some(()));
         self.seen.fetched += whole.count() as u64;
+    }
+
+    /// Counts who has got again what a flipped bit took.
+    pub fn count_fetched(&mut self) {
+        self.seen.fetched += self.machines.iter().filter(|machine| machine.has_fetched()).count() as u64;
     }
 
     fn wipe(&mut self, node: u16, down: Micros) {

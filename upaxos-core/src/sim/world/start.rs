@@ -50,6 +50,9 @@ impl World {
         if let Err(error) = self.reread(id, &node) {
             return self.refuse_start(id, &error);
         }
+        if self.machines[usize::from(id)].flipped.is_some() {
+            self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
+        }
         let mut out = Outbox::new(NodeId(id));
         node.start(Micros(0), &mut out);
         self.act(id, Box::new(node), out);
@@ -58,14 +61,8 @@ impl World {
     /// All that was durable must be there, but for what a bit took that was flipped inside a value.
     fn recovered(&mut self, id: u16, node: &Node, lost: &[Record]) {
         let machine = &mut self.machines[usize::from(id)];
-        let had_learned = self.judges.learned(id);
-        match machine.flipped.take() {
-            Some(Flip::Value) if !lost.is_empty() => machine.lost_below = Some(had_learned),
-            None => {}
-            Some(_) => {
-                let got = format!("{id} does not notice that a bit was flipped");
-                return self.judges.fail(Rule::RecoversWhole, got);
-            }
+        if machine.flipped == Some(Flip::Value) && !lost.is_empty() {
+            (machine.flipped, machine.lost_below) = (None, Some(self.judges.learned(id)));
         }
         self.judges.on_recovered(id, &node.checkpoint(), lost);
     }
