@@ -134,17 +134,35 @@ impl Disk {
             };
             places.extend(values.into_iter().map(whole));
         }
-        let at = chance.below(places.len() as u64) as usize;
-        let Place { name, from, to, may_lose_values } = places.get(at)?;
-        let bit = chance.below((to - from) as u64 * 8) as usize;
-        let (at, mask) = (from + bit / 8, 1 << (bit % 8));
-        let bytes = self.files.bytes(name);
-        let line_at = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let line = bytes[line_at..].split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let is_inside = (record::value_at(line)..line.len()).contains(&(at - line_at));
-        let is_value = *may_lose_values && is_inside && bytes[at] ^ mask != b'\n';
-        self.files.damage(name, |bytes| bytes[at] ^= mask);
+        let values: Vec<(String, usize)> = places.iter().flat_map(|place| self.values_in(place)).collect();
+        let aimed = (!values.is_empty() && chance.hits(400_000)).then(|| chance.below(values.len() as u64));
+        let (name, at) = match aimed {
+            Some(value) => values[value as usize].clone(),
+            None => {
+                let place = places.get(chance.below(places.len() as u64) as usize)?;
+                let at = place.from + chance.below((place.to - place.from) as u64) as usize;
+                (place.name.clone(), at)
+            }
+        };
+        let mask = 1 << chance.below(8);
+        let is_newline = self.files.bytes(&name)[at] ^ mask == b'\n';
+        self.files.damage(&name, |bytes| bytes[at] ^= mask);
+        let is_value = !is_newline && values.contains(&(name, at));
         Some(if is_value { Flip::Value } else { Flip::Else })
+    }
+
+    /// The bytes of a block that are inside values which the peers have, too.
+    fn values_in(&self, place: &Place) -> Vec<(String, usize)> {
+        let bytes = self.files.bytes(&place.name);
+        let mut line_at = place.from;
+        let mut found = Vec::new();
+        for line in bytes[place.from..place.to].split(|byte| *byte == b'\n').filter(|_| place.may_lose_values)
+        {
+            let inside = (record::value_at(line)..line.len()).map(|at| (place.name.clone(), line_at + at));
+            found.extend(inside);
+            line_at += line.len() + 1;
+        }
+        found
     }
 
     /// The blocks of a segment that are whole, in order.
@@ -155,7 +173,7 @@ impl Disk {
         let mut blocks = Scanner::new(&bytes, at, chain, record::value_at);
         let (mut found, mut in_checkpoint) = (Vec::new(), head.number > 1);
         loop {
-            while let Some(block) = blocks.next() {
+            for block in blocks.by_ref() {
                 let place =
                     Place { name: name.clone(), from: block.at, to: block.end(), may_lose_values: true };
                 found.push(Place { may_lose_values: !in_checkpoint, ..place });
