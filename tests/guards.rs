@@ -243,3 +243,54 @@ fn a_first_member_that_starts_after_the_group_changed_is_told_to_join() {
     group.start(4);
     group.run_until("it is told", |group| events(group, 4).iter().any(|event| event.contains("--join")));
 }
+
+#[test]
+fn a_lost_value_counts_towards_no_quorum_until_a_peer_shows_it() {
+    assert!(directed::a_lost_value_is_never_promised_as_nothing());
+}
+
+#[test]
+fn a_lost_value_stays_lost_in_the_next_life_too_and_its_ballot_stays_promised() {
+    let mut lone = directed::lone_without_its_value();
+    lone.restart();
+    lone.take();
+    lone.hear("0 Write 2 65536 x");
+    assert_eq!(lone.take(), ["2 NACK 2 65537"], "an older ballot is refused as ever");
+    lone.hear("0 Propose 2 131072");
+    assert!(lone.take().is_empty(), "neither a value nor none is promised");
+    lone.hear("0 Write 2 131072 z");
+    assert_eq!(lone.take(), ["2 Accepts 2 2 131072"], "a higher ballot replaces whatever it was");
+    lone.hear("1 ProposeAll 1 196609");
+    assert!(lone.take().contains(&"2 Promise 2 196609 131072 z".to_string()));
+}
+
+#[test]
+fn a_write_of_the_lost_ballot_is_the_lost_value() {
+    let mut lone = directed::lone_without_its_value();
+    lone.hear("1 Write 2 65537 y");
+    assert_eq!(lone.take(), ["2 Accepts 2 2 65537"]);
+    lone.hear("1 Write 2 65537 other");
+    assert_eq!(lone.take(), ["2 NACK 2 65537"]);
+}
+
+#[test]
+fn what_was_learned_ends_before_a_lost_value_and_is_learned_anew() {
+    let mut lone = Lone::member(3, 2);
+    for (instance, value) in [(1, "a"), (2, "b"), (3, "c")] {
+        lone.hear(&format!("1 Write {instance} 65537 {value}"));
+    }
+    lone.hear("1 Chosen 1 3 65537");
+    assert_eq!(lone.node.learned(), Instance(3));
+    lone.damage_value_at(2);
+    lone.restart();
+    assert_eq!(lone.node.learned(), Instance(1), "it claims no more than it can show");
+    lone.take();
+    lone.hear("0 ProposeAll 1 131072");
+    let promised = ["2 Promise 3 131072 65537 c", "2 PromiseNone 4 * 131072 1"];
+    assert_eq!(lone.take(), promised, "what it accepted above is known, and told");
+    lone.hear("0 Written 2 b");
+    lone.hear("0 Written 3 c");
+    lone.restart();
+    assert_eq!(lone.node.learned(), Instance(3), "it stands in the log a second time");
+    assert_eq!(lone.node.reads(Instance(2)), Some("b".into()));
+}

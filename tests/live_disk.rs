@@ -2,6 +2,7 @@
 
 mod live;
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -112,4 +113,60 @@ fn a_slow_disk_gives_no_early_answer_and_stops_nobody() {
     let first = client.next(PATIENCE).expect("an answer");
     assert!(first.chosen().is_some(), "{}", first.text);
     assert!(first.took >= Duration::from_millis(100), "answered before any sync: {:?}", first.took);
+}
+
+/// Flips a bit of node `index`'s first segment, `offset` bytes after the first place behind `from` that reads `text`.
+fn flip_bit(group: &Group, index: usize, from: usize, text: &str, offset: usize) {
+    let path = group.world.node_dir(index).join("00000001.log");
+    let mut bytes = fs::read(&path).expect("the segment is there");
+    let found = bytes[from..].windows(text.len()).position(|window| window == text.as_bytes());
+    let at = from + found.expect("the text is in the log") + offset;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).expect("the segment can be written");
+}
+
+#[test]
+fn a_node_whose_log_is_hurt_inside_a_value_warns_and_has_it_again_from_its_peers() {
+    let Some(world) = any_world() else { return };
+    let mut group = Group::start(world);
+    let (mut client, mut load) = (group.client(), Load::default());
+    group.leader(&mut client);
+    for _ in 0..3 {
+        load.ask(&mut client, 20);
+        load.take(&group, &client, 20);
+    }
+    group.learned(&mut client, 3, 60);
+    group.nodes[1].kill9();
+    flip_bit(&group, 1, 0, "value-1", 0);
+    group.nodes[1].start().expect("it starts again");
+    let line = group.nodes[1].wait_for_line("is damaged inside values", PATIENCE).expect("it warns");
+    assert!(line.contains("00000001.log: the block at byte "), "names the place: {line}");
+    assert!(line.contains("accept 1 ") && line.contains("from the peers"), "says what is lost: {line}");
+    load.ask(&mut client, 20);
+    load.take(&group, &client, 20);
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+}
+
+#[test]
+fn a_node_whose_log_is_hurt_in_a_header_refuses_to_start_and_says_how_to_return() {
+    let Some(world) = any_world() else { return };
+    let mut group = Group::start(world);
+    let (mut client, mut load) = (group.client(), Load::default());
+    group.leader(&mut client);
+    for _ in 0..3 {
+        load.ask(&mut client, 20);
+        load.take(&group, &client, 20);
+    }
+    group.nodes[1].kill9();
+    // Behind the head of the segment begins its first block.
+    flip_bit(&group, 1, 200, "\n# ", 5);
+    group.nodes[1].start().expect("its process begins");
+    let status = group.nodes[1].wait_exit(PATIENCE).expect("it ends by itself");
+    let log = group.nodes[1].log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("cannot trust ") && log.contains("00000001.log at byte "), "names the place: {log}");
+    assert!(log.contains("rejoin the group under a new id"), "says how to return: {log}");
+    load.ask(&mut client, 20);
+    load.take(&group, &client, 20);
+    group.check_after(&load, &mut client, &[0, 2]);
 }

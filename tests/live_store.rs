@@ -58,6 +58,10 @@ impl Source for Learner {
         (self.learned(), vec![Record::Member; 20])
     }
 
+    fn learned(&self) -> Instance {
+        Learner::learned(self)
+    }
+
     fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
         let value = |instance: Instance| self.values[(instance.0 - self.forgotten.0 - 1) as usize].clone();
         let past = |instance| Past { instance, value: value(instance), void: None };
@@ -72,7 +76,7 @@ fn value_of(instance: Instance) -> Value {
 fn open(dir: &Path, options: &Options) -> (Disk, Learner) {
     let mut learner = Learner::default();
     let opened = Disk::open(dir, &WANTED, options, &mut |found| {
-        learner.take(&Record::parse(found.line).map_err(|error| error.to_string())?);
+        learner.take(&found.record().map_err(|error| error.to_string())?);
         Ok(())
     });
     let disk = opened.expect("a kill leaves no damage").disk;

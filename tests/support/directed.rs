@@ -43,3 +43,31 @@ pub fn a_mark_of_an_older_round_answers_nothing() -> bool {
     lone.hear(&mark);
     !lone.has_said(" Value 1 1 7 2 one")
 }
+
+/// What was accepted and can no longer be read is not "nothing": no promise covers it, so that its node counts
+/// towards no quorum there, until a peer shows what was written in that very ballot.
+pub fn a_lost_value_is_never_promised_as_nothing() -> bool {
+    let mut lone = lone_without_its_value();
+    lone.hear("1 ProposeAll 1 131073");
+    let said = lone.take();
+    let expected = ["2 PromiseNone 1 1 131073 0", "2 PromiseNone 3 * 131073 0"];
+    if said != expected {
+        return false;
+    }
+    // Node 0 promises, too, and tells what it had accepted in that ballot.
+    lone.hear("0 Promise 2 131073 65537 y");
+    lone.take();
+    lone.hear("1 ProposeAll 1 131073");
+    let said = lone.take();
+    said.contains(&"2 Promise 2 131073 65537 y".to_string())
+}
+
+/// Node 2 of three, which accepted something at 2 in ballot 65537; a bit of it was flipped while it was down.
+pub fn lone_without_its_value() -> Lone {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("1 Write 2 65537 y");
+    lone.damage_value_at(2);
+    lone.restart();
+    lone.take();
+    lone
+}

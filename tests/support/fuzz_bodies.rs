@@ -3,8 +3,8 @@
 //! `datagram` is the grammar of the wire, `log` the framing and the records of the disk; `session`, which
 //! feeds a node, stands in a file of its own. Each panics when what it claims does not hold.
 
-use upaxos_core::record::Record;
 use upaxos_core::record::block::{Chain, End, HEADER_BYTES, Scanner, seal};
+use upaxos_core::record::{self, Record};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
 /// What a line may take as an error text, whatever came in.
@@ -67,7 +67,7 @@ pub fn log(data: &[u8]) {
 
 /// Bytes of any kind: whatever the scan finds is in order and within them.
 fn arbitrary(bytes: &[u8], seed: usize) {
-    let mut scanner = Scanner::new(bytes, 0, Chain::new(seed as u64));
+    let mut scanner = Scanner::new(bytes, 0, Chain::new(seed as u64), record::value_at);
     let mut at = 0;
     for block in scanner.by_ref() {
         assert_eq!(block.at, at);
@@ -105,7 +105,7 @@ impl Log {
         let bodies: Vec<_> = (0..count).map(|_| body(chunks.next().unwrap_or_default())).collect();
         let (mut chain, mut bytes, mut starts) = (Chain::new(SEED), Vec::new(), vec![0]);
         for body in &bodies {
-            seal(&mut chain, body, &mut bytes);
+            seal(&mut chain, body, record::value_at, &mut bytes);
             starts.push(bytes.len());
         }
         bytes.resize(bytes.len() + zeros % 2048, 0);
@@ -118,7 +118,7 @@ impl Log {
 
     /// Scans; the first `blocks` must come back as they were.
     fn must_hold(&self, blocks: usize) -> End {
-        let mut scanner = Scanner::new(&self.bytes, 0, Chain::new(SEED));
+        let mut scanner = Scanner::new(&self.bytes, 0, Chain::new(SEED), record::value_at);
         let found: Vec<_> = scanner.by_ref().map(|block| block.body).collect();
         assert_eq!(found, self.bodies[..blocks]);
         let end = scanner.end();

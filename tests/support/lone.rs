@@ -59,6 +59,17 @@ impl Lone {
         }
     }
 
+    /// A bit is flipped in what its log says that it accepted at `at`.
+    pub fn damage_value_at(&mut self, at: u64) {
+        let is_hurt =
+            |record: &&mut Record| matches!(record, Record::Accept { instance, .. } if instance.0 == at);
+        for record in self.durable.iter_mut().filter(is_hurt) {
+            let mut line = Vec::new();
+            record.encode(&mut line);
+            *record = Record::parse_hurt(&line).expect("the peers have the value, too");
+        }
+    }
+
     /// Lines of one datagram reach the node; it does what it wants to do.
     pub fn hear(&mut self, datagram: &str) {
         let out = self.step_without_sync(&datagram.lines().collect::<Vec<_>>());

@@ -36,12 +36,13 @@ pub enum Mutant {
     OldEpochVotes,
     Phase1InOldGroup,
     CutAnyDamage,
+    LostIsNothing,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 29] = [
+    pub const ALL: [(Mutant, &'static str); 30] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -71,6 +72,7 @@ impl Mutant {
         (Mutant::OldEpochVotes, "count votes of an older epoch"),
         (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
         (Mutant::CutAnyDamage, "truncate on any checksum error"),
+        (Mutant::LostIsNothing, "damaged value counted as nothing accepted"),
     ];
 }
 

@@ -204,6 +204,11 @@ impl Node {
         self.learned().max(self.claimed(now))
     }
 
+    /// Whether it has accepted something, damaged since in its log, that no peer has shown it yet.
+    pub fn has_lost_values(&self) -> bool {
+        self.acceptor.has_lost()
+    }
+
     /// What `Request instance` answers, if it is learned.
     pub fn reads(&self, instance: Instance) -> Option<Value> {
         self.history.reads(instance)

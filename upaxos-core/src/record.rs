@@ -17,6 +17,7 @@
 //! | `accept I P V` | accepted V in ballot P, which promises P too | the vote is sent |
 //! | `chosen I J P` | learned I to J, each with the value last accepted there (in ballot P) | lazily |
 //! | `learn I V` | learned V at I | lazily |
+//! | `lost I [P]` | accepted at I in ballot P what can no longer be read; without P: had learned I | (only in a checkpoint) |
 //! | `checkpoint N L` | segment N begins: what follows is all that is known, with I to L learned | the segment's use |
 //! | `session C F U [Q I]…` | client C: floor F, last use at U; its request Q stands at I (in checkpoints) | |
 //! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
@@ -49,6 +50,7 @@ pub enum Record {
     Accept { instance: Instance, ballot: Ballot, value: Value },
     Chosen { first: Instance, last: Instance, ballot: Ballot },
     Learn { instance: Instance, value: Value },
+    Lost { instance: Instance, ballot: Option<Ballot> },
     Checkpoint { segment: u64, learned: Instance },
     Session { client: u64, floor: u64, used: Instance, done: Vec<(u64, Instance)> },
     Forgotten { through: Instance },
@@ -86,6 +88,10 @@ impl Record {
             Record::Learn { instance, value } => {
                 line(out, "learn", &[instance.0]);
                 value_text(out, value);
+            }
+            Record::Lost { instance, ballot: None } => line(out, "lost", &[instance.0]),
+            Record::Lost { instance, ballot: Some(ballot) } => {
+                line_with_ballot(out, "lost", &[instance.0], *ballot);
             }
             Record::Checkpoint { segment, learned } => line(out, "checkpoint", &[*segment, learned.0]),
             Record::Session { client, floor, used, done } => {
@@ -140,6 +146,10 @@ impl Record {
                 let instance = Instance(number(&mut rest)?);
                 return Ok(Record::Learn { instance, value: value(rest)? });
             }
+            b"lost" => Record::Lost {
+                instance: Instance(number(&mut rest)?),
+                ballot: rest.is_some().then(|| wire::parse_ballot(field(&mut rest))).transpose()?,
+            },
             b"checkpoint" => {
                 Record::Checkpoint { segment: number(&mut rest)?, learned: Instance(number(&mut rest)?) }
             }
@@ -154,6 +164,33 @@ impl Record {
         };
         if rest.is_some() { Err(bad(text)) } else { Ok(record) }
     }
+
+    /// Reads a line whose value, if it has one, is hurt: what was accepted or learned there is lost.
+    ///
+    /// # Errors
+    /// As [`Record::parse`]; and where a value is in the line of a checkpoint, which nobody has another copy of.
+    pub fn parse_hurt(text: &[u8]) -> Result<Record, ParseError> {
+        let at = value_at(text);
+        // What is left of the line reads as one with an empty value.
+        match Record::parse(if at < text.len() { &text[..at] } else { text })? {
+            Record::Accept { instance, ballot, .. } => Ok(Record::Lost { instance, ballot: Some(ballot) }),
+            Record::Learn { instance, .. } => Ok(Record::Lost { instance, ballot: None }),
+            Record::Group { .. } | Record::User { .. } => Err(bad(text)),
+            whole => Ok(whole),
+        }
+    }
+}
+
+/// Where the value of a record begins: it is the last field, and goes to the end of the line. The line's length
+/// where there is none. The one place that says so; what frames the lines asks here ([`block::ValueAt`]).
+pub fn value_at(line: &[u8]) -> usize {
+    let fields = match line.split(|byte| *byte == b' ').next() {
+        Some(b"accept") => 3,
+        Some(b"learn" | b"group" | b"user") => 2,
+        _ => return line.len(),
+    };
+    let mut blanks = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+    blanks.nth(fields - 1).map_or(line.len(), |blank| blank + 1)
 }
 
 impl fmt::Display for Record {
@@ -188,6 +225,11 @@ impl Reader {
                 self.accepted.remove(instance);
                 vec![(*instance, Some(value.clone()))]
             }
+            Record::Lost { instance, ballot: Some(_) } => {
+                self.accepted.remove(instance);
+                Vec::new()
+            }
+            Record::Lost { instance, ballot: None } => vec![(*instance, None)],
             _ => Vec::new(),
         }
     }
@@ -339,6 +381,8 @@ mod tests {
                 ballot
             }),
             (instance(), value()).prop_map(|(instance, value)| Record::Learn { instance, value }),
+            (instance(), prop::option::of(ballot()))
+                .prop_map(|(instance, ballot)| Record::Lost { instance, ballot }),
             (number(), instance()).prop_map(|(segment, learned)| Record::Checkpoint { segment, learned }),
             (number(), number(), instance(), prop::collection::vec((number(), instance()), 0..4))
                 .prop_map(|(client, floor, used, done)| Record::Session { client, floor, used, done }),
@@ -360,8 +404,35 @@ mod tests {
         }
 
         #[test]
+        fn a_hurt_value_hides_itself_and_nothing_else(record in any_record(), other in any::<u8>()) {
+            let (mut text, mut value) = (Vec::new(), Vec::new());
+            record.encode(&mut text);
+            let hurt = match &record {
+                Record::Accept { instance, ballot, value: held } => {
+                    value_text(&mut value, held);
+                    Some(Record::Lost { instance: *instance, ballot: Some(*ballot) })
+                }
+                Record::Learn { instance, value: held } => {
+                    value_text(&mut value, held);
+                    Some(Record::Lost { instance: *instance, ballot: None })
+                }
+                Record::Group { value: held, .. } | Record::User { value: held, .. } => {
+                    value_text(&mut value, held);
+                    None
+                }
+                whole => Some(whole.clone()),
+            };
+            let at = value_at(&text);
+            prop_assert_eq!(&text[at..], value.get(1..).unwrap_or_default());
+            text[at..].fill(other);
+            prop_assert_eq!(value_at(&text), at);
+            prop_assert_eq!(Record::parse_hurt(&text).ok(), hurt);
+        }
+
+        #[test]
         fn arbitrary_lines_never_panic(text in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Record::parse(&text);
+            let _ = Record::parse_hurt(&text);
         }
     }
 

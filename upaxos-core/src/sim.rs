@@ -90,6 +90,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     }
     world.heal();
     settle(world, "after healing")?;
+    world.count_fetched();
     *seen = world.seen().0;
     seen.fast_reads = world.judges().calls().fast_reads() as u64;
     world.cut_all_power();

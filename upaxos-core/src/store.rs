@@ -40,9 +40,10 @@ pub use history::Past;
 pub use read::{Contents, read};
 pub use task::Task;
 
-use crate::record::Record;
 use crate::record::block::{self, Chain, HEADER_BYTES};
+use crate::record::{self, Record};
 use crate::types::Instance;
+use crate::wire::ParseError;
 use history::Range;
 use segment::{Head, MAX_HEAD_BYTES, Segment};
 use task::{Compaction, Kind};
@@ -63,6 +64,18 @@ pub struct Found<'a> {
     pub line: &'a [u8],
     /// The number of its block, counted over the whole log.
     pub sequence: u64,
+    /// Whether the values of its block are hurt: of its own, if it has one, nothing can be said.
+    pub is_hurt: bool,
+}
+
+impl Found<'_> {
+    /// What the line says; of a hurt value, that it is lost.
+    ///
+    /// # Errors
+    /// What is not of the grammar: another version's log.
+    pub fn record(&self) -> Result<Record, ParseError> {
+        if self.is_hurt { Record::parse_hurt(self.line) } else { Record::parse(self.line) }
+    }
 }
 
 /// Takes one record; or says why it means nothing.
@@ -73,6 +86,9 @@ pub trait Source {
     /// How far it has learned, and the records that rebuild all that it has to remember, values up to there
     /// excepted: what the log says, no more and no less. Who says 0 keeps its log whole.
     fn checkpoint(&self) -> (Instance, Vec<Record>);
+
+    /// How far it has learned; less than a checkpoint of an earlier life says, when a value was lost since.
+    fn learned(&self) -> Instance;
 
     /// What stands in `first` to `last`, which it has learned and not been told to forget.
     fn past(&self, first: Instance, last: Instance) -> Vec<Past>;
@@ -150,10 +166,11 @@ pub fn create<F: Files>(files: &F, incarnation: u64, options: &Options) -> io::R
 impl<F: Files> Store<F> {
     /// Opens a log, and hands every record of it to `on_record`.
     ///
-    /// A tail that a crash tore is cut; the warnings say so.
+    /// A tail that a crash tore is cut; a block that is hurt inside values only is handed out without them
+    /// ([`Found::is_hurt`]). The warnings say so.
     ///
     /// # Errors
-    /// When something that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses
+    /// When something else that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses
     /// a record, or when the file system does.
     pub fn open(
         files: F,
@@ -169,7 +186,7 @@ impl<F: Files> Store<F> {
         if let Some(base) = tail.bases.get(&first).filter(|base| **base > end_of(&history)) {
             return Err(read::history_ends(&files, &history, *base));
         }
-        let mut warnings = Vec::new();
+        let mut warnings = tail.hurt.clone();
         let segment = recovery::mend(&files, &tail, &mut warnings)?;
         let store = Store {
             files,
@@ -271,7 +288,7 @@ impl<F: Files> Store<F> {
 
     fn write(&mut self, body: &[u8]) -> io::Result<()> {
         self.block.clear();
-        block::seal(&mut self.chain, body, &mut self.block);
+        block::seal(&mut self.chain, body, record::value_at, &mut self.block);
         self.segment.append(&self.files, &self.block)
     }
 
@@ -322,7 +339,9 @@ impl<F: Files> Store<F> {
             return Some(Task(Kind::Prepare { head: self.next_head(), made: None }));
         }
         // What the last checkpoint knows, the segments before it need not repeat.
-        let (number, base) = self.bases.last_key_value().map(|(number, base)| (*number, *base))?;
+        let learned = source.learned();
+        let usable = self.bases.iter().rev().find(|(_, base)| **base <= learned);
+        let (number, base) = usable.map(|(number, base)| (*number, *base))?;
         if self.compacting || (base <= self.compacted() && number <= self.first) {
             return None;
         }

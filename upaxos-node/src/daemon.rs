@@ -16,7 +16,6 @@ use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
 use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
-use upaxos_core::record::Record;
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
@@ -99,7 +98,7 @@ impl Daemon {
         let mut recovery = Recovery::new(options.config.clone());
         let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()? };
         let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |found| {
-            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+            let record = found.record().map_err(|error| error.to_string())?;
             recovery.take(&record).map_err(|error| error.to_string())
         })?;
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));

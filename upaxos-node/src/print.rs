@@ -34,7 +34,7 @@ pub fn log(dir: &Path) -> Result<()> {
             Ok(())
         },
         &mut |found| {
-            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+            let record = found.record().map_err(|error| error.to_string())?;
             let learned = reader.take(&record);
             printer.borrow_mut().record(&record, &learned);
             Ok(())

@@ -55,7 +55,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 17] = [
+const SHARES: [Share; 18] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -71,6 +71,7 @@ const SHARES: [Share; 17] = [
     ("node that left", |seen| seen.leaves > 0),
     ("group left without a quorum", |seen| seen.dead > 0),
     ("start refused for a flipped bit", |seen| seen.damaged > 0),
+    ("value fetched again after a flipped bit", |seen| seen.fetched > 0),
     ("compaction", |seen| seen.compactions > 0),
     ("look into the history", |seen| seen.lookups > 0),
 ];

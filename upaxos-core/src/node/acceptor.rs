@@ -3,6 +3,17 @@
 //! Owns the promise and the last accepted value of every instance that is not yet durably learned.
 //! It never counts anybody's votes. A vote leaves through `after_sync` only, together with the record
 //! that makes it true ("Paxos Made Simple" 2.5: an acceptor remembers across failures).
+//!
+//! A damaged log may have kept that something was accepted, in which instance and ballot, and lost what. Such
+//! an instance is `lost`: no promise covers it, neither as accepted nor as empty, so that this node counts
+//! towards no quorum of phase 1 there. Nothing that was chosen can be undone by that: whoever leads needs a
+//! quorum of others that do cover it, and one of them was in the quorum that chose. (Had the promise said
+//! "nothing", the others might be those that never heard of the value.) The ballot stays promised, so that
+//! what is older is refused as ever. It ends in one of three ways. A value is accepted there in a higher
+//! ballot: that is the last accepted then, whatever it replaced. The instance is durably learned. Or somebody
+//! shows what was written there in exactly the lost ballot: a ballot has one value per instance, fixed before
+//! anybody heard of it and never changed, across restarts of its owner too, so that value and no other is the
+//! one that was accepted here; to say so again is no second vote.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +42,8 @@ pub struct Acceptor {
     /// The highest of all that was promised.
     highest: Option<Ballot>,
     accepted: BTreeMap<Instance, (Ballot, Value)>,
+    /// Accepted last in that ballot; what, is lost. None of these is in `accepted`.
+    lost: BTreeMap<Instance, Ballot>,
     /// Of the values in `accepted`.
     bytes: usize,
     /// The latest epoch in which anything was accepted, and the highest instance of these. What is
@@ -56,6 +69,10 @@ impl Acceptor {
                 self.raise(*instance, *ballot);
                 self.store(*instance, *ballot, value);
             }
+            Record::Lost { instance, ballot: Some(ballot) } => {
+                self.raise(*instance, *ballot);
+                self.lose(*instance, *ballot);
+            }
             _ => {}
         }
     }
@@ -66,7 +83,19 @@ impl Acceptor {
         let accepted = self.accepted.range(learned.next()..).map(|(instance, (ballot, value))| {
             Record::Accept { instance: *instance, ballot: *ballot, value: value.clone() }
         });
-        promised.into_iter().chain(accepted)
+        let lost = self.lost.range(learned.next()..);
+        let lost = lost.map(|(i, ballot)| Record::Lost { instance: *i, ballot: Some(*ballot) });
+        promised.into_iter().chain(accepted).chain(lost)
+    }
+
+    /// Whether something was accepted in `instance` that can no longer be read.
+    pub fn is_lost(&self, instance: Instance) -> bool {
+        self.lost.contains_key(&instance)
+    }
+
+    /// Whether there is any such instance.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// The highest ballot promised for `instance`.
@@ -101,6 +130,10 @@ impl Acceptor {
             out.send(Message::Nack { instance, ballot: higher });
             return;
         }
+        if self.is_lost(instance) {
+            // Neither a value nor "none" would be true.
+            return;
+        }
         self.promise(instance, ballot, out);
         let accepted = self.accepted.get(&instance).cloned();
         out.after_sync(Message::Promise { instance, ballot, accepted });
@@ -108,7 +141,7 @@ impl Acceptor {
 
     /// `ProposeAll`: promise every instance from `first` on, or refuse. The answer says exactly what was
     /// accepted, and where nothing was, above `learned`, the durably learned prefix; what is below,
-    /// the candidate has to learn first.
+    /// the candidate has to learn first. Of what is lost it says nothing.
     pub fn on_propose_all(&mut self, first: Instance, ballot: Ballot, learned: Instance, out: &mut Outbox) {
         assert!(!self.classic, "a classic group has no ballots for all instances");
         if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
@@ -132,20 +165,48 @@ impl Acceptor {
             if bytes > ANSWER_BYTES {
                 return;
             }
-            if from < *instance {
-                let last = Some(Instance(instance.0 - 1));
-                out.after_sync(Message::PromiseNone { first: from, last, ballot, learned });
-            }
+            self.promise_none(from, Some(Instance(instance.0 - 1)), (ballot, learned), out);
             bytes += value.as_bytes().len() + 64;
             let accepted = Some((*accepted_in, value.clone()));
             out.after_sync(Message::Promise { instance: *instance, ballot, accepted });
             from = instance.next();
         }
-        out.after_sync(Message::PromiseNone { first: from, last: None, ballot, learned });
+        self.promise_none(from, None, (ballot, learned), out);
+    }
+
+    /// Says that nothing was accepted from `first` to `last`, in parts: between them is what is lost.
+    fn promise_none(
+        &self,
+        mut first: Instance,
+        last: Option<Instance>,
+        (ballot, learned): (Ballot, Instance),
+        out: &mut Outbox,
+    ) {
+        let is_in_range = |lost: &&Instance| last.is_none_or(|last| **lost <= last);
+        let lost = self.lost.range(first..).map(|(instance, _)| instance).take_while(is_in_range);
+        for lost in lost.filter(|_| !mutant::is(Mutant::LostIsNothing)) {
+            if first < *lost {
+                let last = Some(Instance(lost.0 - 1));
+                out.after_sync(Message::PromiseNone { first, last, ballot, learned });
+            }
+            first = lost.next();
+        }
+        if last.is_none_or(|last| first <= last) {
+            out.after_sync(Message::PromiseNone { first, last, ballot, learned });
+        }
+    }
+
+    /// Somebody shows what was written in `ballot`: if that is what is lost here, it is known again.
+    pub fn on_copy(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) {
+        if self.lost.get(&instance) == Some(&ballot) {
+            self.store(instance, ballot, value);
+            out.persist(Record::Accept { instance, ballot, value: value.clone() });
+        }
     }
 
     /// `Write`: accept the value, or refuse. True when the value stands here in that ballot.
     pub fn on_write(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) -> bool {
+        self.on_copy(instance, ballot, value, out);
         let is_higher = |promised: &Ballot| *promised > ballot && !mutant::is(Mutant::IgnorePromiseOnWrite);
         if let Some(higher) = self.promised_in(instance).filter(is_higher) {
             out.send(Message::Nack { instance, ballot: higher });
@@ -191,13 +252,28 @@ impl Acceptor {
         {
             self.bytes -= first.remove().1.as_bytes().len();
         }
+        self.lost = self.lost.split_off(&learned.next());
     }
 
-    fn store(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
+    /// Accepted, but nobody knows what.
+    fn lose(&mut self, instance: Instance, ballot: Ballot) {
+        self.mark(instance, ballot);
+        self.lost.insert(instance, ballot);
+        if let Some((_, before)) = self.accepted.remove(&instance) {
+            self.bytes -= before.as_bytes().len();
+        }
+    }
+
+    fn mark(&mut self, instance: Instance, ballot: Ballot) {
         // A later epoch compares higher, whatever its instance.
         let same_epoch = self.top.filter(|(epoch, _)| *epoch == ballot.epoch);
         let highest = same_epoch.map_or(instance, |(_, highest)| highest.max(instance));
         self.top = self.top.max(Some((ballot.epoch, highest)));
+    }
+
+    fn store(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
+        self.mark(instance, ballot);
+        self.lost.remove(&instance);
         self.bytes += value.as_bytes().len();
         if let Some((_, before)) = self.accepted.insert(instance, (ballot, value.clone())) {
             self.bytes -= before.as_bytes().len();

@@ -196,6 +196,7 @@ impl Node {
             | Message::PromiseNone { .. }
             | Message::Accept { .. }
             | Message::Accepts { .. } => {
+                self.on_copy(&message, out);
                 self.on_vote(from, message, now, out);
             }
             answer => self.on_answer(from, &answer, out),
@@ -209,6 +210,20 @@ impl Node {
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation: listed, start: 0 });
             }
             _ => self.identity.on_register(from, boot, out),
+        }
+    }
+
+    /// A peer's vote may show what was lost here.
+    fn on_copy(&mut self, vote: &Message, out: &mut Outbox) {
+        if !self.is_voter() {
+            return;
+        }
+        match vote {
+            Message::Promise { instance, accepted: Some((ballot, value)), .. }
+            | Message::Accept { instance, ballot, value } => {
+                self.acceptor.on_copy(*instance, *ballot, value, out);
+            }
+            _ => {}
         }
     }
 

@@ -25,6 +25,10 @@ impl Source for Node {
         )
     }
 
+    fn learned(&self) -> Instance {
+        self.learner.learned()
+    }
+
     fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
         self.history.past(first, last)
     }

@@ -1,6 +1,13 @@
 //! From the records of earlier lives to a node.
 //!
 //! Owns the order in which the log is taken up again; the roles know what each record means to them.
+//!
+//! Where a value is lost that the log says was learned, the learned prefix ends before it, and what was
+//! learned above it is forgotten, groups included: all that is learned anew, as any gap is. That is a node
+//! which has not heard yet what it once had: its promises and what it accepted above are all still there
+//! (they are only forgotten up to a learned prefix that a checkpoint holds, and the loss is above the first
+//! one), so every quorum that was formed with it still has its word. What a later life learns anew stands in
+//! the log a second time.
 
 use std::collections::BTreeSet;
 
@@ -38,6 +45,15 @@ pub enum RecoverError {
         "the log does not say how large the first group was: it belongs to a first member; start it with -n"
     )]
     NoGenesis,
+    /// A value is lost, and a classic node has nobody to believe about it.
+    #[error(
+        "what was accepted or learned at {instance} is lost, and in a classic group nothing that others say \
+         proves what it was"
+    )]
+    Lost {
+        /// Where.
+        instance: Instance,
+    },
 }
 
 /// A node in the making: takes the records of its log in the order in which they were written.
@@ -47,6 +63,8 @@ pub struct Recovery {
     acceptor: Acceptor,
     history: History,
     learned: Instance,
+    /// Whether the log says that the next instance was learned, but not what.
+    is_cut: bool,
     identity: Identity,
     starts: u64,
 }
@@ -60,6 +78,7 @@ impl Recovery {
             acceptor: Acceptor::new(classic),
             history: History::new(dialect, config.n),
             learned: Instance(0),
+            is_cut: false,
             identity: Identity::new(config.id, config.n, config.timing, !classic),
             starts: 0,
             config,
@@ -83,6 +102,10 @@ impl Recovery {
                     self.learn(record, instance, accepted)?;
                 }
             }
+            Record::Lost { instance, .. } if self.config.classic => {
+                return Err(RecoverError::Lost { instance: *instance });
+            }
+            Record::Lost { instance, ballot: None } => self.learn(record, *instance, None)?,
             Record::Learn { instance, value } => self.learn(record, *instance, Some(value.clone()))?,
             _ => {}
         }
@@ -92,7 +115,7 @@ impl Recovery {
     /// The node, in a new life: `incarnation` is the random number that the data directory was made
     /// with, `boot` one made for this start; of both, 63 bits are used.
     pub fn finish(self, incarnation: u64, boot: u64) -> Node {
-        let Recovery { config, acceptor, mut history, learned, mut identity, starts } = self;
+        let Recovery { config, acceptor, mut history, learned, mut identity, starts, .. } = self;
         if mutant::is(Mutant::ForgetTags) {
             history.forget_tags();
         }
@@ -146,11 +169,26 @@ impl Recovery {
         if self.history.membership().n() == 0 {
             return Err(RecoverError::NoGenesis);
         }
-        let out_of_order = || RecoverError::OutOfOrder { record: record.to_string(), learned: self.learned };
-        let value = value.filter(|_| instance == self.learned.next()).ok_or_else(out_of_order)?;
-        self.history.learn(instance, value);
-        self.learned = instance;
-        self.acceptor.forget_through(instance);
+        let next = self.learned.next();
+        let known = self.history.value(instance);
+        let contradicts = known.zip(value.as_ref()).is_some_and(|(known, value)| known != value);
+        if (instance < next && !contradicts) || (instance > next && self.is_cut) {
+            // Learned anew after a loss; or to be.
+            return Ok(());
+        }
+        let is_lost = self.acceptor.is_lost(instance) || matches!(record, Record::Lost { .. });
+        match value.filter(|_| instance == next) {
+            Some(value) => {
+                self.is_cut = false;
+                self.history.learn(instance, value);
+                self.learned = instance;
+                self.acceptor.forget_through(instance);
+            }
+            None if instance == next && is_lost => self.is_cut = true,
+            None => {
+                return Err(RecoverError::OutOfOrder { record: record.to_string(), learned: self.learned });
+            }
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! and a body of record lines.
 //!
 //! ```text
-//! # b475ebc0 58e2d661 00000016 0000000000000001
+//! # b35bc59c b475ebc0 58e2d661 00000016 0000000000000001
 //! promise 1 65538
 //! ```
 //!
@@ -12,6 +12,7 @@
 //!
 //! | field | form | says |
 //! | --- | --- | --- |
+//! | skeleton | 8 lower-case hex digits | CRC-32C of the rest of the header, and of the body without the bytes of values |
 //! | checksum | 8 lower-case hex digits | CRC-32C of all that follows: the rest of the header, and the body |
 //! | previous | 8 lower-case hex digits | the checksum of the block before, or of the seed |
 //! | length | 8 decimal digits | bytes of the body, 1 to [`MAX_BODY_BYTES`] |
@@ -26,6 +27,12 @@
 //! or misdirected: damage too. Assumed of the device is what SQLite calls powersafe overwrite:
 //! a torn write leaves the bytes outside its own range alone.
 //!
+//! A block whose checksum fails while its skeleton holds is hurt inside values, and nowhere else: what its
+//! records say besides is as it was written, the lengths of the values too, and so is the checksum that the
+//! next block cites. It can be had without its values ([`Scanner::skip_hurt`]), but only when a whole block
+//! follows: the last one may have been torn. Where in a line a value begins, the owner of the lines says
+//! ([`ValueAt`]); a value that lost its newline, or got one, breaks the skeleton.
+//!
 //! Undetectable here: the last block of all, lost whole or hurt after its sync. The owner of
 //! the bytes adds what evidence it has, as a later segment in use.
 //!
@@ -36,13 +43,23 @@
 use std::io::Write;
 
 /// The length of every header, its newline included.
-pub const HEADER_BYTES: usize = 46;
+pub const HEADER_BYTES: usize = 55;
 
 /// The longest body that the header's length field can say.
 pub const MAX_BODY_BYTES: usize = 99_999_999;
 
+/// Where the skeleton's sum stops and what it covers begins.
+const SKELETON_FROM: usize = 11;
+
 /// Where the checksum stops and what it covers begins.
-const COVERED_FROM: usize = 11;
+const COVERED_FROM: usize = 20;
+
+/// Says where in a line, which comes without its newline, a value begins that goes to its end: the line's
+/// length where there is none.
+pub type ValueAt = fn(&[u8]) -> usize;
+
+/// For lines whose values are not to be told from the rest.
+pub const NO_VALUES: ValueAt = |line| line.len();
 
 /// A header may begin here whatever stands before it: one damaged sector ends where the next begins.
 const SECTOR_BYTES: usize = 512;
@@ -63,8 +80,8 @@ impl Chain {
 
     /// The chain that the block at the start of `bytes` cites, whatever it is: for the first block of
     /// a log whose beginning is gone. `None` when there is no valid block.
-    pub fn cited_by(bytes: &[u8]) -> Option<Chain> {
-        let (header, _) = Header::check(bytes, 0)?;
+    pub fn cited_by(bytes: &[u8], value_at: ValueAt) -> Option<Chain> {
+        let (header, _) = Header::check(bytes, 0, value_at)?;
         Some(Chain { previous: header.previous, sequence: header.sequence.checked_sub(1)? })
     }
 
@@ -83,17 +100,32 @@ impl Chain {
 /// # Panics
 ///
 /// When `body` is empty, longer than [`MAX_BODY_BYTES`], or not made of whole lines.
-pub fn seal(chain: &mut Chain, body: &[u8], out: &mut Vec<u8>) {
+pub fn seal(chain: &mut Chain, body: &[u8], value_at: ValueAt, out: &mut Vec<u8>) {
     assert!(body.ends_with(b"\n"), "a body is made of whole lines");
     assert!(body.len() <= MAX_BODY_BYTES, "a body fits its length field");
     let start = out.len();
     let (previous, sequence) = (chain.previous, chain.sequence + 1);
-    writeln!(out, "# 00000000 {previous:08x} {:08} {sequence:016}", body.len())
+    writeln!(out, "# 00000000 00000000 {previous:08x} {:08} {sequence:016}", body.len())
         .expect("a Vec takes every write");
     out.extend_from_slice(body);
     let checksum = crc32c::crc32c(&out[start + COVERED_FROM..]);
-    write!(&mut out[start + 2..start + 10], "{checksum:08x}").expect("eight digits fit eight");
+    write!(&mut out[start + 11..start + 19], "{checksum:08x}").expect("eight digits fit eight");
+    let skeleton = skeleton(&out[start..], value_at);
+    write!(&mut out[start + 2..start + 10], "{skeleton:08x}").expect("eight digits fit eight");
     *chain = Chain { previous: checksum, sequence };
+}
+
+/// The sum of a block without the bytes of its values: their lengths stand for them.
+fn skeleton(block: &[u8], value_at: ValueAt) -> u32 {
+    let (header, body) = block.split_at(HEADER_BYTES);
+    let mut sum = crc32c::crc32c(&header[SKELETON_FROM..]);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let at = value_at(line).min(line.len());
+        sum = crc32c::crc32c_append(sum, &line[..at]);
+        sum = crc32c::crc32c_append(sum, &(line.len() as u32).to_be_bytes());
+    }
+    sum
 }
 
 /// One valid block, where a scan found it.
@@ -156,12 +188,33 @@ pub struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     chain: Chain,
+    value_at: ValueAt,
 }
 
 impl<'a> Scanner<'a> {
     /// Scans `bytes` from `at`, where the block after `chain` is expected.
-    pub fn new(bytes: &'a [u8], at: usize, chain: Chain) -> Scanner<'a> {
-        Scanner { bytes, at, chain }
+    pub fn new(bytes: &'a [u8], at: usize, chain: Chain, value_at: ValueAt) -> Scanner<'a> {
+        Scanner { bytes, at, chain, value_at }
+    }
+
+    /// Goes past a block that is hurt inside values only, and hands it out. `None` when the next one is not
+    /// of that kind, or when no whole block follows: then it may have been torn, and nothing but that block
+    /// after it would show at the next start that it was not.
+    pub fn skip_hurt(&mut self) -> Option<Block<'a>> {
+        let (block, chain) = self.hurt(self.at, self.chain)?;
+        self.next_valid_at().filter(|at| *at >= block.end())?;
+        (self.at, self.chain) = (block.end(), chain);
+        Some(block)
+    }
+
+    /// The block at `at`, if it follows `chain` and its skeleton holds; and the chain after it.
+    fn hurt(&self, at: usize, chain: Chain) -> Option<(Block<'a>, Chain)> {
+        let (header, block) = Header::find(self.bytes, at)?;
+        let body = &block[HEADER_BYTES..];
+        let holds = chain.is_followed_by(&header) && body.ends_with(b"\n");
+        let is_hurt = holds && skeleton(block, self.value_at) == header.skeleton;
+        let chain = Chain { previous: header.checksum, sequence: header.sequence };
+        is_hurt.then_some((Block { at, body }, chain))
     }
 
     /// Where the next block would begin, and the chain up to there.
@@ -179,7 +232,13 @@ impl<'a> Scanner<'a> {
         };
         match self.next_valid_at() {
             Some(next_valid_at) => End::Damaged { at, next_valid_at },
-            None => End::Torn { at, bytes: last + 1 },
+            // Two hurt blocks at the end: the second may be torn, but only after the first was synced.
+            None => match self.hurt(at, self.chain) {
+                Some((block, chain)) if self.hurt(block.end(), chain).is_some() => {
+                    End::Damaged { at, next_valid_at: block.end() }
+                }
+                _ => End::Torn { at, bytes: last + 1 },
+            },
         }
     }
 
@@ -190,7 +249,7 @@ impl<'a> Scanner<'a> {
         (self.at..self.bytes.len())
             .filter(|at| self.bytes[*at] == b'#')
             .filter(|at| Some(*at) == pointed || self.may_begin_at(*at))
-            .find(|at| Header::check(self.bytes, *at).is_some())
+            .find(|at| Header::check(self.bytes, *at, self.value_at).is_some())
     }
 
     /// Whether a header can begin here: it follows a line, a hole, or a damaged sector. Not just
@@ -206,7 +265,7 @@ impl<'a> Iterator for Scanner<'a> {
     type Item = Block<'a>;
 
     fn next(&mut self) -> Option<Block<'a>> {
-        let (header, body) = Header::check(self.bytes, self.at)?;
+        let (header, body) = Header::check(self.bytes, self.at, self.value_at)?;
         if !self.chain.is_followed_by(&header) {
             return None;
         }
@@ -218,6 +277,7 @@ impl<'a> Iterator for Scanner<'a> {
 }
 
 struct Header {
+    skeleton: u32,
     checksum: u32,
     previous: u32,
     length: usize,
@@ -228,26 +288,34 @@ impl Header {
     /// The header at the start of `bytes`, if it has the shape of one.
     fn parse(bytes: &[u8]) -> Option<Header> {
         let line = bytes.first_chunk::<HEADER_BYTES>()?;
-        let separators = [line[0], line[1], line[10], line[19], line[28], line[45]];
-        if separators != *b"#    \n" {
+        let separators = [line[0], line[1], line[10], line[19], line[28], line[37], line[54]];
+        if separators != *b"#     \n" {
             return None;
         }
         Some(Header {
-            checksum: number(&line[2..10], 16)? as u32,
-            previous: number(&line[11..19], 16)? as u32,
-            length: number(&line[20..28], 10)? as usize,
-            sequence: number(&line[29..45], 10)?,
+            skeleton: number(&line[2..10], 16)? as u32,
+            checksum: number(&line[11..19], 16)? as u32,
+            previous: number(&line[20..28], 16)? as u32,
+            length: number(&line[29..37], 10)? as usize,
+            sequence: number(&line[38..54], 10)?,
         })
     }
 
-    /// The header at `at` and its body, if the length is possible and the checksum holds.
-    fn check(bytes: &[u8], at: usize) -> Option<(Header, &[u8])> {
+    /// The header at `at` and its block, header included, if the length is possible.
+    fn find(bytes: &[u8], at: usize) -> Option<(Header, &[u8])> {
         let rest = bytes.get(at..)?;
         let header = Header::parse(rest)?;
         let block = rest.get(..HEADER_BYTES + header.length)?;
-        let body = &block[HEADER_BYTES..];
-        let is_valid = body.ends_with(b"\n") && crc32c::crc32c(&block[COVERED_FROM..]) == header.checksum;
-        is_valid.then_some((header, body))
+        Some((header, block))
+    }
+
+    /// The header at `at` and its body, if both sums hold.
+    fn check(bytes: &[u8], at: usize, value_at: ValueAt) -> Option<(Header, &[u8])> {
+        let (header, block) = Header::find(bytes, at)?;
+        let is_valid = block.ends_with(b"\n")
+            && crc32c::crc32c(&block[COVERED_FROM..]) == header.checksum
+            && skeleton(block, value_at) == header.skeleton;
+        is_valid.then_some((header, &block[HEADER_BYTES..]))
     }
 }
 

@@ -6,8 +6,8 @@
 
 use super::chance::Chance;
 use super::files::Files;
-use crate::record::Record;
 use crate::record::block::{Chain, Scanner};
+use crate::record::{self, Record};
 use crate::store::segment::Head;
 use crate::store::{self, Options, Past, Source, Store, StoreError, Task};
 use crate::types::Instance;
@@ -35,8 +35,28 @@ pub struct Opened {
     pub records: Vec<Record>,
     /// Those that nobody knew to be durable.
     pub news: Vec<Record>,
+    /// Those that say that a value is lost.
+    pub lost: Vec<Record>,
     /// Whether something was cut that a crash had cut short.
     pub is_torn: bool,
+}
+
+/// Where a bit was flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flip {
+    /// Inside a value of the log, with a whole block after it in its file: the node must come up without it.
+    Value,
+    /// Elsewhere: the node must refuse to start.
+    Else,
+}
+
+/// Bytes that are all synced: a block of the log, or a whole history file.
+struct Place {
+    name: String,
+    from: usize,
+    to: usize,
+    /// Whether the values in it are in the hands of the peers, too, and a whole block follows in the file.
+    may_lose_values: bool,
 }
 
 impl Disk {
@@ -98,32 +118,75 @@ impl Disk {
         self.files.cut_power(chance);
     }
 
-    /// Flips one bit: of a block of the log that is not the last, or of the history. False when there is
+    /// Flips one bit: of a block of the log that is not the last, or of the history. `None` when there is
     /// neither.
-    pub fn flip_bit(&mut self, chance: &mut Chance) -> bool {
+    pub fn flip_bit(&mut self, chance: &mut Chance) -> Option<Flip> {
         let names = store::Files::list(&self.files).expect("the model refuses nothing");
         let (logs, values): (Vec<String>, Vec<String>) =
             names.into_iter().filter(|name| !name.ends_with(".tmp")).partition(|name| name.ends_with(".log"));
-        let mut places: Vec<(String, usize, usize)> = Vec::new();
-        for name in logs {
-            let bytes = self.files.bytes(&name);
-            let (_, at) = Head::parse(&bytes).expect("a segment has its name when its head is durable");
-            if let Some(chain) = Chain::cited_by(&bytes[at..]) {
-                let blocks = Scanner::new(&bytes, at, chain);
-                places.extend(blocks.map(|block| (name.clone(), block.at, block.end())));
-            }
-        }
+        let mut places: Vec<Place> = logs.into_iter().flat_map(|name| self.blocks(name)).collect();
         // A last block that is hurt after its sync cannot be told from one that was never whole.
         places.pop();
         if places.is_empty() || chance.hits(250_000) {
-            let whole = |name: String| (name.clone(), 0, self.files.bytes(&name).len());
+            let whole = |name: String| {
+                let to = self.files.bytes(&name).len();
+                Place { name, from: 0, to, may_lose_values: false }
+            };
             places.extend(values.into_iter().map(whole));
         }
-        let at = chance.below(places.len() as u64) as usize;
-        let Some((name, from, to)) = places.get(at) else { return false };
-        let bit = chance.below((to - from) as u64 * 8) as usize;
-        self.files.damage(name, |bytes| bytes[from + bit / 8] ^= 1 << (bit % 8));
-        true
+        let values: Vec<(String, usize)> = places.iter().flat_map(|place| self.values_in(place)).collect();
+        let aimed = (!values.is_empty() && chance.hits(400_000)).then(|| chance.below(values.len() as u64));
+        let (name, at) = match aimed {
+            Some(value) => values[value as usize].clone(),
+            None => {
+                let place = places.get(chance.below(places.len() as u64) as usize)?;
+                let at = place.from + chance.below((place.to - place.from) as u64) as usize;
+                (place.name.clone(), at)
+            }
+        };
+        let mask = 1 << chance.below(8);
+        let is_newline = self.files.bytes(&name)[at] ^ mask == b'\n';
+        self.files.damage(&name, |bytes| bytes[at] ^= mask);
+        let is_value = !is_newline && values.contains(&(name, at));
+        Some(if is_value { Flip::Value } else { Flip::Else })
+    }
+
+    /// The bytes of a block that are inside values which the peers have, too.
+    fn values_in(&self, place: &Place) -> Vec<(String, usize)> {
+        let bytes = self.files.bytes(&place.name);
+        let mut line_at = place.from;
+        let mut found = Vec::new();
+        for line in bytes[place.from..place.to].split(|byte| *byte == b'\n').filter(|_| place.may_lose_values)
+        {
+            let inside = (record::value_at(line)..line.len()).map(|at| (place.name.clone(), line_at + at));
+            found.extend(inside);
+            line_at += line.len() + 1;
+        }
+        found
+    }
+
+    /// The blocks of a segment that are whole, in order.
+    fn blocks(&self, name: String) -> Vec<Place> {
+        let bytes = self.files.bytes(&name);
+        let (head, at) = Head::parse(&bytes).expect("a segment has its name when its head is durable");
+        let Some(chain) = Chain::cited_by(&bytes[at..], record::value_at) else { return Vec::new() };
+        let mut blocks = Scanner::new(&bytes, at, chain, record::value_at);
+        let (mut found, mut in_checkpoint) = (Vec::new(), head.number > 1);
+        loop {
+            for block in blocks.by_ref() {
+                let place =
+                    Place { name: name.clone(), from: block.at, to: block.end(), may_lose_values: true };
+                found.push(Place { may_lose_values: !in_checkpoint, ..place });
+                in_checkpoint &= !block.body.ends_with(b"checkpoint-end\n");
+            }
+            if blocks.skip_hurt().is_none() {
+                break;
+            }
+        }
+        if let Some(last) = found.last_mut() {
+            last.may_lose_values = false;
+        }
+        found
     }
 
     /// Reads the log as a node does when it starts, and mends what a crash cut short.
@@ -131,23 +194,25 @@ impl Disk {
     /// # Errors
     /// When what is found is damaged. No crash may leave that.
     pub fn open(&mut self) -> Result<Opened, StoreError> {
-        let (mut records, mut news) = (Vec::new(), Vec::new());
+        let (mut records, mut news, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         let mut in_checkpoint = false;
         let relied = self.relied;
         let opened = Store::open(self.files.clone(), self.seed, &OPTIONS, &mut |found| {
-            let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+            let record = found.record().map_err(|error| error.to_string())?;
             in_checkpoint |= matches!(record, Record::Checkpoint { .. });
             if found.sequence > relied && !in_checkpoint {
                 news.push(record.clone());
             }
             in_checkpoint &= record != Record::CheckpointEnd;
+            lost.extend(matches!(record, Record::Lost { .. }).then(|| record.clone()));
             records.push(record);
             Ok(())
         })?;
         self.files.rely();
         self.relied = opened.store.sequence();
         self.store = Some(opened.store);
-        Ok(Opened { records, news, is_torn: !opened.warnings.is_empty() })
+        let is_torn = opened.warnings.iter().any(|warning| warning.contains("a crash cut"));
+        Ok(Opened { records, news, lost, is_torn })
     }
 
     /// How far old values need not be held in memory.

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::disk::Disk;
+use super::disk::{Disk, Flip};
 use super::network::Datagram;
 use crate::node::{Node, Outbox};
-use crate::types::Micros;
+use crate::types::{Instance, Micros};
 use crate::wire::Line;
 
 /// How many datagrams a node's queue holds while it is busy; what comes then is lost.
@@ -79,8 +79,10 @@ pub struct Machine {
     pub wipes: u64,
     /// What its node is started for.
     pub role: Role,
-    /// A bit of its disk was flipped, which nobody has noticed yet.
-    pub is_damaged: bool,
+    /// Where a bit of its disk was flipped, which nobody has noticed yet.
+    pub flipped: Option<Flip>,
+    /// How far it had learned when it lost a value that it has not got again yet.
+    pub lost_below: Option<Instance>,
     /// When its node runs next, unless something comes in before.
     pub wake_at: Micros,
     /// It stands still until then.
@@ -110,7 +112,8 @@ impl Machine {
             life: 0,
             wipes: 0,
             role: Role::Member,
-            is_damaged: false,
+            flipped: None,
+            lost_below: None,
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
             crash_after: None,
@@ -131,7 +134,19 @@ impl Machine {
 
     /// Whether its disk was lost, or is hurt.
     pub fn is_lost(&self) -> bool {
-        self.wipes > 0 || self.is_damaged
+        self.wipes > 0 || self.flipped.is_some()
+    }
+
+    /// Whether what it had learned when a flipped bit took a value is learned again.
+    pub fn has_fetched(&self) -> bool {
+        self.lost_below.is_some_and(|below| self.node().is_some_and(|node| node.learned() >= below))
+    }
+
+    /// Takes note when that is durable. Says so once.
+    pub fn is_whole_again(&mut self) -> bool {
+        let is_whole = self.has_fetched() && self.node().is_some_and(|node| !node.has_lost_values());
+        self.lost_below.take_if(|_| is_whole);
+        is_whole
     }
 
     /// What its clock shows.

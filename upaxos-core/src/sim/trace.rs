@@ -47,6 +47,7 @@ pub struct Seen {
     pub lookups: u64,
     pub compactions: u64,
     pub damaged: u64,
+    pub fetched: u64,
 }
 
 impl Seen {
@@ -77,6 +78,7 @@ impl AddAssign for Seen {
         self.dead += more.dead;
         self.lookups += more.lookups;
         self.damaged += more.damaged;
+        self.fetched += more.fetched;
         self.compactions += more.compactions;
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # 5a0e3f11 8c28b28a 00000075 0000000000000001
-//! ## upaxos history 1 values 1 to 3 incarnation 1f3a5c7e9b2d4f60
+//! ## upaxos history 2 values 1 to 3 incarnation 1f3a5c7e9b2d4f60
 //! # 62a1b8c0 58e2d661 00000042 0000000000000001
 //! value 1 @tag 7 1 1 one
 //! value 2 two
@@ -21,7 +21,7 @@ use std::io;
 use super::StoreError;
 use super::files::{Files, cannot_in};
 use crate::record;
-use crate::record::block::{self, Chain, Scanner};
+use crate::record::block::{self, Chain, NO_VALUES, Scanner};
 use crate::types::{Instance, MAX_NUMBER, Value};
 use crate::wire;
 
@@ -95,9 +95,9 @@ impl Range {
 
     fn head(&self, incarnation: u64) -> Vec<u8> {
         let Range { first, last } = self;
-        let line = format!("## upaxos history 1 values {first} to {last} incarnation {incarnation:016x}\n");
+        let line = format!("## upaxos history 2 values {first} to {last} incarnation {incarnation:016x}\n");
         let mut out = Vec::new();
-        block::seal(&mut Chain::new(0), line.as_bytes(), &mut out);
+        block::seal(&mut Chain::new(0), line.as_bytes(), NO_VALUES, &mut out);
         out
     }
 }
@@ -148,7 +148,7 @@ impl Printer {
                 values[self.at].print(&mut body);
                 self.at += 1;
             }
-            block::seal(&mut Chain::new(self.incarnation), &body, &mut piece);
+            block::seal(&mut Chain::new(self.incarnation), &body, NO_VALUES, &mut piece);
         }
         if self.at == values.len() {
             let offset = self.written + piece.len() as u64;
@@ -219,7 +219,8 @@ impl<'a, F: Files> Reader<'a, F> {
         let ((first, offset), (next, end)) = (self.index[at], self.index[at + 1]);
         let bytes = self.bytes(offset, end.saturating_sub(offset))?;
         let hurt = || self.damaged(offset, "the block there is damaged");
-        let block = Scanner::new(&bytes, 0, Chain::new(self.incarnation)).next().ok_or_else(hurt)?;
+        let block =
+            Scanner::new(&bytes, 0, Chain::new(self.incarnation), NO_VALUES).next().ok_or_else(hurt)?;
         let lines = block.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let found = lines.map(Past::parse).collect::<Option<Vec<_>>>().ok_or_else(hurt)?;
         let is_in_order = found.iter().map(|past| past.instance).eq((first.0..next.0).map(Instance));

@@ -5,14 +5,14 @@
 //! write. The head is one block of its own, with its own chain:
 //!
 //! ```text
-//! # 5704d563 8c28b28a 00000079 0000000000000001
-//! ## upaxos log 1 segment 00000001 of 8388608 bytes incarnation 1f3a5c7e9b2d4f60
+//! # 00000000 5704d563 8c28b28a 00000079 0000000000000001
+//! ## upaxos log 2 segment 00000001 of 8388608 bytes incarnation 1f3a5c7e9b2d4f60
 //! ```
 
 use std::io;
 
 use super::files::{Files, cannot_in};
-use crate::record::block::{self, Chain, Scanner};
+use crate::record::block::{self, Chain, NO_VALUES, Scanner};
 
 /// No head is longer.
 pub(super) const MAX_HEAD_BYTES: usize = 256;
@@ -31,20 +31,20 @@ pub struct Head {
 impl Head {
     fn body(&self) -> String {
         format!(
-            "## upaxos log 1 segment {:08} of {} bytes incarnation {:016x}\n",
+            "## upaxos log 2 segment {:08} of {} bytes incarnation {:016x}\n",
             self.number, self.bytes, self.incarnation
         )
     }
 
     fn seal(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAX_HEAD_BYTES);
-        block::seal(&mut head_chain(), self.body().as_bytes(), &mut out);
+        block::seal(&mut head_chain(), self.body().as_bytes(), NO_VALUES, &mut out);
         out
     }
 
     /// The head of a segment, and where its blocks begin.
     pub fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
-        let block = Scanner::new(bytes, 0, head_chain()).next()?;
+        let block = Scanner::new(bytes, 0, head_chain(), NO_VALUES).next()?;
         let words: Vec<&str> = str::from_utf8(block.body).ok()?.split_whitespace().collect();
         let head = Head {
             number: words.get(5)?.parse().ok()?,

@@ -42,6 +42,10 @@ impl Source for Learner {
         (self.learned, vec![promise; 30])
     }
 
+    fn learned(&self) -> Instance {
+        self.learned
+    }
+
     fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
         assert!(first > self.forgotten && last <= self.learned, "{first} to {last} is held");
         let past = |(instance, value): (&Instance, &Value)| Past {
@@ -68,7 +72,7 @@ fn value(instance: Instance) -> Value {
 fn open(files: &Model) -> (Store<Model>, Learner) {
     let mut learner = Learner::default();
     let opened = Store::open(files.clone(), INCARNATION, &SMALL, &mut |found| {
-        learner.take(&Record::parse(found.line).map_err(|error| error.to_string())?);
+        learner.take(&found.record().map_err(|error| error.to_string())?);
         Ok(())
     });
     let store = opened.expect("no crash leaves damage").store;

@@ -11,8 +11,8 @@ use super::files::{Files, cannot_in};
 use super::segment::{self, Head};
 use super::{Found, OnRecord, StoreError};
 use crate::mutant::{self, Mutant};
-use crate::record::Record;
 use crate::record::block::{Block, Chain, End, Scanner};
+use crate::record::{self, Record};
 use crate::types::Instance;
 
 /// The longest segment that is read: recovery holds one in memory.
@@ -35,6 +35,8 @@ pub(super) struct Tail {
     pub bases: BTreeMap<u64, Instance>,
     /// The segment behind, with a checkpoint that is not whole.
     pub unfinished: Option<u64>,
+    /// The blocks that are hurt inside values, a sentence each.
+    pub hurt: Vec<String>,
 }
 
 struct Walk<'a, F: Files> {
@@ -46,6 +48,7 @@ struct Walk<'a, F: Files> {
     chain: Chain,
     last: Option<(u64, u64, usize)>,
     bases: BTreeMap<u64, Instance>,
+    hurt: Vec<String>,
 }
 
 /// How far the checkpoint at the beginning of a segment has been read.
@@ -67,11 +70,12 @@ pub(super) fn walk<F: Files>(
 ) -> Result<Tail, StoreError> {
     let (chain, bases) = (Chain::new(incarnation), BTreeMap::new());
     let open = open_all(files)?;
-    let mut walk = Walk { files, incarnation, open, bytes: Vec::new(), chain, last: None, bases };
+    let mut walk =
+        Walk { files, incarnation, open, bytes: Vec::new(), chain, last: None, bases, hurt: vec![] };
     let (first, last_used) = walk.used()?;
     if first > 1 {
         let at = walk.load(first)?;
-        let cited = Chain::cited_by(&walk.bytes[at..]);
+        let cited = Chain::cited_by(&walk.bytes[at..], record::value_at);
         walk.chain = cited.ok_or_else(|| walk.damaged(first, at, NO_CHECKPOINT.into()))?;
     }
     let mut before = None;
@@ -131,8 +135,8 @@ fn open_all<F: Files>(files: &F) -> Result<Vec<(u64, F::File)>, StoreError> {
 
 impl<F: Files> Walk<'_, F> {
     fn tail(self, number: u64, at: u64, torn_bytes: u64, unfinished: Option<u64>) -> Tail {
-        let Walk { chain, last, bases, .. } = self;
-        Tail { number, chain, at, torn_bytes, last, bases, unfinished }
+        let Walk { chain, last, bases, hurt, .. } = self;
+        Tail { number, chain, at, torn_bytes, last, bases, unfinished, hurt }
     }
 
     /// The first segment, and the last with anything in it, be it garbage; the first if there is none.
@@ -216,7 +220,14 @@ impl<F: Files> Walk<'_, F> {
                 return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, true));
             }
             if seen_hurt == Some(hurt) {
-                return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)));
+                if state != Checkpoint::Whole {
+                    return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)));
+                }
+                at = match self.hurt_block(number, hurt, on_record)? {
+                    Some(end) => end,
+                    None => return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at))),
+                };
+                continue;
             }
             // A node at work may have written blocks between two parts of one read: look again.
             (seen_hurt, at) = (Some(hurt), hurt);
@@ -232,7 +243,7 @@ impl<F: Files> Walk<'_, F> {
         (is_first, state): (bool, &mut Checkpoint),
         on_record: OnRecord<'_>,
     ) -> Result<End, StoreError> {
-        let mut scanner = Scanner::new(&self.bytes, at, self.chain);
+        let mut scanner = Scanner::new(&self.bytes, at, self.chain, record::value_at);
         while let Some(block) = scanner.next() {
             let sequence = scanner.reached().1.sequence();
             let take = |line: &[u8]| {
@@ -240,7 +251,7 @@ impl<F: Files> Walk<'_, F> {
                 if *state != Checkpoint::Whole {
                     self.bases.extend(step(state, number, line)?.map(|base| (number, base)));
                 }
-                if is_redundant { Ok(()) } else { on_record(Found { line, sequence }) }
+                if is_redundant { Ok(()) } else { on_record(Found { line, sequence, is_hurt: false }) }
             };
             hand_out(block, take).map_err(|(at, reason)| StoreError::Record {
                 file: self.files.place(&segment::name(number)),
@@ -251,6 +262,37 @@ impl<F: Files> Walk<'_, F> {
         }
         self.chain = scanner.reached().1;
         Ok(scanner.end())
+    }
+
+    /// Hands out the block at `at`, if it is hurt inside values only, and says where it ends. No checkpoint
+    /// comes here: what it says, no peer knows.
+    fn hurt_block(
+        &mut self,
+        number: u64,
+        at: usize,
+        on_record: OnRecord<'_>,
+    ) -> Result<Option<usize>, StoreError> {
+        let mut scanner = Scanner::new(&self.bytes, at, self.chain, record::value_at);
+        let Some(block) = scanner.skip_hurt() else { return Ok(None) };
+        let (end, chain) = scanner.reached();
+        let sequence = chain.sequence();
+        let mut lost = Vec::new();
+        let take = |line: &[u8]| {
+            let value_at = record::value_at(line);
+            if value_at < line.len() {
+                lost.push(String::from_utf8_lossy(&line[..value_at - 1]).into_owned());
+            }
+            on_record(Found { line, sequence, is_hurt: true })
+        };
+        hand_out(block, take).map_err(|(at, reason)| self.damaged(number, at, reason))?;
+        self.hurt.push(format!(
+            "{}: the block at byte {at} is damaged inside values; lost are those of {}: they count for nothing,              and are fetched again from the peers",
+            self.files.place(&segment::name(number)).display(),
+            lost.join(", ")
+        ));
+        self.last = Some((number, at as u64, end - at));
+        self.chain = chain;
+        Ok(Some(end))
     }
 
     fn damaged(&self, number: u64, at: usize, what: String) -> StoreError {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use upaxos_core::entry::Entry;
-use upaxos_core::record::{Reader, Record};
+use upaxos_core::record::Reader;
 use upaxos_core::store::Past;
 use upaxos_core::types::Instance;
 use upaxos_core::wire::Dialect;
@@ -21,7 +21,7 @@ pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, LabError> {
         Ok(())
     };
     let outcome = disk::read(dir, &mut on_past, &mut |found| {
-        let record = Record::parse(found.line).map_err(|error| error.to_string())?;
+        let record = found.record().map_err(|error| error.to_string())?;
         // A missing value leaves a hole, for the comparison to find.
         for (instance, value) in reader.take(&record) {
             let entry = value.map(|value| Entry::decode(instance, &value, Dialect::Extended));

@@ -5,6 +5,11 @@ use proptest::prelude::*;
 
 const SEED: u64 = 0x00c0_ffee;
 
+/// In these lines, what follows the first blank is a value.
+fn value_at(line: &[u8]) -> usize {
+    line.iter().position(|byte| *byte == b' ').map_or(line.len(), |blank| blank + 1)
+}
+
 /// Lines as records are: any bytes but a newline, never `#` first.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::collection::vec(any::<u8>(), 0..300).prop_map(|mut line| {
@@ -24,7 +29,7 @@ fn bodies(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<u8>>> 
 fn log(bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
     let (mut chain, mut bytes, mut starts) = (Chain::new(SEED), Vec::new(), vec![0]);
     for body in bodies {
-        seal(&mut chain, body, &mut bytes);
+        seal(&mut chain, body, value_at, &mut bytes);
         starts.push(bytes.len());
     }
     bytes.resize(bytes.len() + 2048, 0);
@@ -32,7 +37,7 @@ fn log(bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
 }
 
 fn scan(bytes: &[u8]) -> (Vec<Vec<u8>>, End) {
-    let mut scanner = Scanner::new(bytes, 0, Chain::new(SEED));
+    let mut scanner = Scanner::new(bytes, 0, Chain::new(SEED), value_at);
     let found = scanner.by_ref().map(|block| block.body.to_vec()).collect();
     (found, scanner.end())
 }
@@ -138,10 +143,55 @@ proptest! {
 
     #[test]
     fn header_like_bytes_never_panic(
-        text in "(# [0-9a-f]{8} [0-9a-f]{8} [0-9]{8} [0-9]{16}\n|# |\n|a{1,40}){0,40}",
+        text in "(# [0-9a-f]{8} [0-9a-f]{8} [0-9a-f]{8} [0-9]{8} [0-9]{16}\n|# |\n|a{1,40}){0,40}",
     ) {
         scan(text.as_bytes());
     }
+}
+
+proptest! {
+    #[test]
+    fn a_block_is_had_without_its_values_exactly_when_nothing_else_is_hurt(
+        values in prop::collection::vec("[a-z ]{0,40}", 1..6), byte in any::<prop::sample::Index>(), bit in 0u8..8,
+    ) {
+        let lines: Vec<String> = values.iter().map(|value| format!("accept {value}\n")).collect();
+        let (mut bytes, starts) = log(&[b"one\n".to_vec(), lines.concat().into_bytes(), b"two\n".to_vec()]);
+        let at = starts[1] + byte.index(starts[2] - starts[1]);
+        let is_in_body = at >= starts[1] + HEADER_BYTES;
+        let line_at = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let was_newline = bytes[at] == b'\n';
+        bytes[at] ^= 1 << bit;
+        let is_value = is_in_body && at >= line_at + "accept ".len() && !was_newline && bytes[at] != b'\n';
+        let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
+        prop_assert_eq!(scanner.by_ref().count(), 1);
+        prop_assert_eq!(scanner.clone().end(), End::Damaged { at: starts[1], next_valid_at: starts[2] });
+        prop_assert_eq!(scanner.skip_hurt().map(|block| block.end()), is_value.then_some(starts[2]));
+        prop_assert_eq!(scanner.count(), usize::from(is_value));
+    }
+}
+
+#[test]
+fn a_last_block_hurt_in_a_value_may_be_torn_and_is_not_had() {
+    let (mut bytes, starts) = log(&[b"one\n".to_vec(), b"accept value\n".to_vec()]);
+    bytes[starts[2] - 2] ^= 1;
+    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
+    scanner.next();
+    assert_eq!(scanner.skip_hurt(), None);
+    assert!(matches!(scanner.end(), End::Torn { at, .. } if at == starts[1]));
+}
+
+#[test]
+fn two_hurt_blocks_at_the_end_are_damage() {
+    let (mut bytes, starts) = log(&[b"accept one\n".to_vec(), b"accept two\n".to_vec()]);
+    bytes[starts[1] - 2] ^= 1;
+    bytes[starts[2] - 2] ^= 1;
+    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
+    assert_eq!(
+        scanner.skip_hurt(),
+        None,
+        "what follows may be cut, and then nothing shows that this was synced"
+    );
+    assert_eq!(scanner.end(), End::Damaged { at: starts[0], next_valid_at: starts[1] });
 }
 
 /// Three blocks of equal length, so that one can stand in another's place.
@@ -153,9 +203,9 @@ fn three() -> (Vec<u8>, Vec<usize>) {
 fn a_header_reads_as_documented() {
     let mut out = Vec::new();
     let mut chain = Chain::new(7);
-    seal(&mut chain, b"promise 1 65538\n", &mut out);
+    seal(&mut chain, b"promise 1 65538\n", NO_VALUES, &mut out);
     let text = String::from_utf8(out).expect("text");
-    assert_eq!(text, "# b475ebc0 58e2d661 00000016 0000000000000001\npromise 1 65538\n");
+    assert_eq!(text, "# b35bc59c b475ebc0 58e2d661 00000016 0000000000000001\npromise 1 65538\n");
     assert_eq!(chain.sequence(), 1);
 }
 
@@ -184,7 +234,7 @@ fn a_block_that_vanished_between_two_is_damage() {
 #[test]
 fn a_log_with_another_seed_is_damage_from_its_start() {
     let (bytes, _) = three();
-    let end = Scanner::new(&bytes, 0, Chain::new(SEED + 1)).end();
+    let end = Scanner::new(&bytes, 0, Chain::new(SEED + 1), value_at).end();
     assert!(is_damaged_at(end, 0));
 }
 
@@ -199,16 +249,16 @@ fn a_hole_between_zeros_and_a_block_is_a_lost_write() {
 #[test]
 fn a_length_that_points_past_the_end_is_no_block() {
     let (mut bytes, starts) = three();
-    bytes[starts[2] + 20..starts[2] + 28].copy_from_slice(b"99999999");
+    bytes[starts[2] + 29..starts[2] + 37].copy_from_slice(b"99999999");
     assert!(matches!(scan(&bytes).1, End::Torn { at, .. } if at == starts[2]));
-    bytes[starts[0] + 20..starts[0] + 28].copy_from_slice(b"99999999");
+    bytes[starts[0] + 29..starts[0] + 37].copy_from_slice(b"99999999");
     assert!(is_damaged_at(scan(&bytes).1, 0));
 }
 
 #[test]
 fn header_text_inside_a_value_is_no_evidence_of_a_block() {
     let mut fake = Vec::new();
-    seal(&mut Chain::new(1), b"b\n", &mut fake);
+    seal(&mut Chain::new(1), b"b\n", value_at, &mut fake);
     let body = [b"accept 1 ".as_slice(), &fake].concat();
     let (mut bytes, _) = log(&[body]);
     bytes[0] ^= 1;
@@ -218,7 +268,7 @@ fn header_text_inside_a_value_is_no_evidence_of_a_block() {
 #[test]
 fn a_forged_header_behind_a_zero_byte_refuses_a_start_and_cuts_nothing() {
     let mut fake = Vec::new();
-    seal(&mut Chain::new(1), b"b\n", &mut fake);
+    seal(&mut Chain::new(1), b"b\n", value_at, &mut fake);
     let body = [b"accept 1 2 \0".as_slice(), &fake].concat();
     let (mut bytes, _) = log(&[body]);
     bytes[0] ^= 1;
@@ -228,15 +278,15 @@ fn a_forged_header_behind_a_zero_byte_refuses_a_start_and_cuts_nothing() {
 #[test]
 fn a_scan_resumes_where_another_stopped() {
     let (bytes, starts) = three();
-    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED));
+    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
     scanner.next();
     let (at, chain) = scanner.reached();
     assert_eq!(at, starts[1]);
-    assert_eq!(Scanner::new(&bytes, at, chain).count(), 2);
+    assert_eq!(Scanner::new(&bytes, at, chain, value_at).count(), 2);
 }
 
 #[test]
 #[should_panic = "whole lines"]
 fn an_empty_body_is_refused() {
-    seal(&mut Chain::new(SEED), b"", &mut Vec::new());
+    seal(&mut Chain::new(SEED), b"", value_at, &mut Vec::new());
 }

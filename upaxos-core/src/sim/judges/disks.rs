@@ -74,6 +74,7 @@ impl Judges {
             Record::Promise { instance, ballot } | Record::Accept { instance, ballot, .. } => {
                 Some((slot(*instance), *ballot))
             }
+            Record::Lost { instance, ballot } => ballot.map(|ballot| (slot(*instance), ballot)),
             _ => None,
         };
         let disk = &mut self.disks[usize::from(id)];
@@ -109,18 +110,38 @@ impl Judges {
         }
     }
 
+    /// How far a member had durably learned.
+    pub fn learned(&self, id: u16) -> Instance {
+        self.disks[usize::from(id)].learned
+    }
+
     /// A member opened its log, and would begin the next segment with this: all that was durable, and
-    /// nothing else.
-    pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>)) {
+    /// nothing else. Only the values that are `lost` may be missing: none of them is held for anything else, and
+    /// what was learned ends before the first that had been.
+    pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>), lost: &[Record]) {
+        let disk = &mut self.disks[usize::from(id)];
+        let is_cut =
+            |record: &Record| matches!(record, Record::Lost { instance, .. } if *instance == learned.next());
+        if *learned < disk.learned && lost.iter().any(is_cut) {
+            disk.learned = *learned;
+        }
         let disk = &self.disks[usize::from(id)];
-        let durable = disk.checkpoint(*learned);
+        let mut durable = disk.checkpoint(*learned);
+        let missing: Vec<Record> = records.iter().filter(|record| lost.contains(record)).cloned().collect();
+        durable.retain(|record| match record {
+            Record::Accept { instance, ballot, .. } => {
+                !missing.contains(&Record::Lost { instance: *instance, ballot: Some(*ballot) })
+            }
+            _ => true,
+        });
         let is_judged = |record: &&Record| {
             use Record as R;
             let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
             let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
             !is_learned && !is_group && !matches!(record, R::Start { .. })
         };
-        let found: Vec<Record> = records.iter().filter(is_judged).cloned().collect();
+        let found = records.iter().filter(is_judged).filter(|record| !missing.contains(record));
+        let found: Vec<Record> = found.cloned().collect();
         let start = |record: &Record| match record {
             Record::Start { start, .. } => Some(*start),
             _ => None,

@@ -282,7 +282,7 @@ fn a_request_that_is_waited_for_is_not_refused() {
 #[test]
 fn a_recovery_that_forgets_is_noticed() {
     let mut forgets = court().disk(0, "promise 1");
-    forgets.0.on_recovered(0, &(Instance(0), vec![Record::Start { start: 1, boot: 1 }]));
+    forgets.0.on_recovered(0, &(Instance(0), vec![Record::Start { start: 1, boot: 1 }]), &[]);
     forgets.breaks(Rule::RecoversWhole);
 }
 

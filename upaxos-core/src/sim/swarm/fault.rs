@@ -68,8 +68,9 @@ pub enum Fault {
         /// Between two steps.
         step: Micros,
     },
-    /// A bit of what the node had synced is flipped while it is down. It must refuse to start; then it comes
-    /// back as with a lost disk.
+    /// A bit of what the node had synced is flipped while it is down. If it is inside a value of the log, the
+    /// node must come up without that value and get it again; else it must refuse to start, and then comes back
+    /// as with a lost disk.
     BitFlip {
         /// Whose.
         node: u16,

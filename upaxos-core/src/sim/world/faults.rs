@@ -122,9 +122,13 @@ impl World {
 
     /// Only while a quorum of the group in force keeps its disks, with all that was decided before, and
     /// everybody has been registered once: else not even a correct group survives it.
-    fn may_lose_disk(&self, node: u16) -> bool {
+    fn may_lose_disk(&mut self, node: u16) -> bool {
+        self.count_whole_again();
         let members = self.judges.members().1;
-        let is_lost = |id: &u16| self.machines[usize::from(*id)].is_lost();
+        let is_lost = |id: &u16| {
+            let machine = &self.machines[usize::from(*id)];
+            machine.is_lost() || machine.lost_below.is_some()
+        };
         let is_registered = |id: &u16| self.judges.is_member(*id) || self.judges.is_lost(*id);
         let first: Vec<u16> = (0..self.plan.n).collect();
         let keeps = |id: &&u16| **id != node && !is_lost(id) && self.judges.is_sound(**id);
@@ -139,6 +143,17 @@ impl World {
             && (node >= self.plan.n || lost < (self.plan.n - 1) / 2)
     }
 
+    /// Whose values are all back and durable is whole again.
+    fn count_whole_again(&mut self) {
+        let whole = self.machines.iter_mut().filter_map(|machine| machine.is_whole_again().then_some(()));
+        self.seen.fetched += whole.count() as u64;
+    }
+
+    /// Counts who has got again what a flipped bit took.
+    pub fn count_fetched(&mut self) {
+        self.seen.fetched += self.machines.iter().filter(|machine| machine.has_fetched()).count() as u64;
+    }
+
     fn wipe(&mut self, node: u16, down: Micros) {
         if self.may_lose_disk(node) {
             self.take_down(node, down);
@@ -151,7 +166,7 @@ impl World {
         self.seen.wipes += 1;
         let machine = &mut self.machines[usize::from(node)];
         machine.wipes += 1;
-        machine.is_damaged = false;
+        (machine.flipped, machine.lost_below) = (None, None);
         machine.disk = Disk::new(incarnation(node, machine.wipes));
         self.judges.on_wiped(node);
     }
@@ -160,7 +175,7 @@ impl World {
         if self.may_lose_disk(node) {
             self.take_down(node, down);
             let machine = &mut self.machines[usize::from(node)];
-            machine.is_damaged = machine.disk.flip_bit(&mut self.disk_chance);
+            machine.flipped = machine.disk.flip_bit(&mut self.disk_chance);
         }
     }
 

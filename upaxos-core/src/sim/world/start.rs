@@ -1,8 +1,11 @@
 //! A life begins: the disk is opened, the log taken up again, and what it says compared with what was
-//! durable. A start may be refused only for a disk that was damaged on purpose.
+//! durable. A start may be refused only for a disk that was damaged on purpose,
+//! elsewhere than inside values.
 
 use super::{Next, World};
 use crate::node::{Config, Node, Outbox, Recovery, Timing};
+use crate::record::Record;
+use crate::sim::disk::Flip;
 use crate::sim::judges::Rule;
 use crate::sim::machine::{Role, State};
 use crate::sim::swarm::Kind;
@@ -42,17 +45,26 @@ impl World {
         node.compacted(machine.disk.compacted());
         match self.plan.kind {
             Kind::Classic => self.judges.on_recovered_log(id, opened.records.len(), node.learned()),
-            _ => self.judges.on_recovered(id, &node.checkpoint()),
+            _ => self.recovered(id, &node, &opened.lost),
         }
         if let Err(error) = self.reread(id, &node) {
             return self.refuse_start(id, &error);
         }
-        if self.machines[usize::from(id)].is_damaged {
+        if self.machines[usize::from(id)].flipped.is_some() {
             self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
         }
         let mut out = Outbox::new(NodeId(id));
         node.start(Micros(0), &mut out);
         self.act(id, Box::new(node), out);
+    }
+
+    /// All that was durable must be there, but for what a bit took that was flipped inside a value.
+    fn recovered(&mut self, id: u16, node: &Node, lost: &[Record]) {
+        let machine = &mut self.machines[usize::from(id)];
+        if machine.flipped == Some(Flip::Value) && !lost.is_empty() {
+            (machine.flipped, machine.lost_below) = (None, Some(self.judges.learned(id)));
+        }
+        self.judges.on_recovered(id, &node.checkpoint(), lost);
     }
 
     /// All that it has learned must read as ever, in memory or in its history.
@@ -77,7 +89,7 @@ impl World {
     /// A node may refuse to start only when its disk was damaged behind its back. Then it is lost.
     fn refuse_start(&mut self, id: u16, error: &StoreError) {
         let machine = &mut self.machines[usize::from(id)];
-        if !machine.is_damaged {
+        if machine.flipped != Some(Flip::Else) {
             return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
         }
         self.seen.damaged += 1;

@@ -6,8 +6,8 @@ use crate::sim::machine::{Machine, Role, State};
 use crate::types::Instance;
 
 impl World {
-    /// Whether all clients are content, and all nodes run and have learned alike, and all that was answered;
-    /// who wants to join is a member, and who has left knows it.
+    /// Whether all clients are content, and all nodes run and have learned alike, and all that was answered,
+    /// what a flipped bit took included; who wants to join is a member, and who has left knows it.
     pub fn is_settled(&self) -> bool {
         let mut learned = self.running().map(|(_, machine)| machine.node().map(Node::learned));
         let first = learned.next().flatten();
@@ -15,6 +15,7 @@ impl World {
             && first >= Some(self.judges.acknowledged())
             && learned.all(|learned| learned == first)
             && self.running().all(|(id, machine)| self.is_in_place(id, machine))
+            && self.running().all(|(_, machine)| machine.lost_below.is_none() || machine.has_fetched())
     }
 
     fn is_in_place(&self, id: u16, machine: &Machine) -> bool {
@@ -27,7 +28,7 @@ impl World {
         let (_, members) = self.judges.members();
         let whole = members.iter().filter(|id| {
             let machine = &self.machines[usize::from(**id)];
-            !machine.is_lost() && machine.role != Role::Gone
+            !machine.is_lost() && machine.lost_below.is_none() && machine.role != Role::Gone
         });
         whole.count() > members.len() / 2
     }
