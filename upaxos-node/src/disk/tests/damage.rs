@@ -51,7 +51,7 @@ fn path(dir: &Path, number: u64) -> PathBuf {
 
 /// Where the first block ends that begins at `at`: there, the checkpoint of a segment.
 fn end_of_block(bytes: &[u8], at: usize) -> usize {
-    let length = str::from_utf8(&bytes[at + 20..at + 28]).expect("digits").parse::<usize>();
+    let length = str::from_utf8(&bytes[at + 29..at + 37]).expect("digits").parse::<usize>();
     at + HEADER_BYTES + length.expect("a number")
 }
 
@@ -93,15 +93,25 @@ fn a_file_cut_short_stops_the_start() {
 }
 
 #[test]
-fn any_flipped_bit_before_the_last_block_stops_the_start() {
-    let (_parent, dir, _, starts) = one_segment();
+fn any_flipped_bit_before_the_last_block_stops_the_start_or_takes_a_value() {
+    let (_parent, dir, records, starts) = one_segment();
     for at in 0..starts[3] {
         change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
-        let block = starts.iter().rfind(|start| **start <= at).unwrap_or(&0);
-        let says = format!("00000001.log at byte {block}:");
-        let refusal = refusal(&dir);
-        assert!(refusal.contains(&says), "{at}: {refusal}");
-        assert!(refusal.contains("--join"), "{refusal}");
+        let number = starts.iter().rposition(|start| *start <= at);
+        let block = number.map_or(0, |number| starts[number]);
+        let value_at = block + HEADER_BYTES + "accept 0 1 ".len();
+        if number.is_some() && (value_at..value_at + "value".len()).contains(&at) {
+            let (opened, found) = try_open(&dir).expect("opens without the value");
+            let says = format!("00000001.log: the block at byte {block} is damaged inside values");
+            let warning = opened.warnings.iter().find(|warning| warning.contains(&says));
+            let lost = &records[number.unwrap_or_default()][.."accept 0 1".len()];
+            assert!(warning.is_some_and(|warning| warning.contains(lost)), "{at}: {:?}", opened.warnings);
+            assert_eq!(found.len(), records.len(), "{at}: nothing is cut");
+        } else {
+            let refusal = refusal(&dir);
+            assert!(refusal.contains(&format!("00000001.log at byte {block}:")), "{at}: {refusal}");
+            assert!(refusal.contains("--join"), "{refusal}");
+        }
         change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
     }
     open(&dir);
