@@ -72,10 +72,10 @@ fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
     let faults = vec![
         at(50, enter()),
         at(350, enter()),
-        at(650, enter()),
-        at(950, enter()),
-        at(1_350, Fault::Leave { node: 1 }),
-        at(1_650, Fault::Leave { node: LEADER }),
+        at(700, enter()),
+        at(1_050, enter()),
+        at(1_700, Fault::Leave { node: 1 }),
+        at(2_300, Fault::Leave { node: LEADER }),
     ];
     let mut joined = 0;
     for seed in 0..30 {
@@ -83,10 +83,11 @@ fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
         let plan = Plan {
             kind: Kind::Chaos,
             joiners: 4,
-            peace: Micros::from_millis(300),
-            chaos: Micros::from_millis(2_500),
-            beat: Micros::from_millis(60),
-            think: Micros::from_millis(100),
+            peace: Micros::from_millis(500),
+            chaos: Micros::from_millis(3_000),
+            events: 20_000,
+            beat: Micros::from_millis(100),
+            think: Micros::from_millis(150),
             rates,
             skew: vec![0; 5],
             fast_read: vec![false; 5],

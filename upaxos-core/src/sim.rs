@@ -42,9 +42,6 @@ use crate::types::Micros;
 /// How long a healed group may take to answer everything and learn alike.
 const PATIENCE: Micros = Micros::from_millis(15_000);
 
-/// How many events the chaos of a run has at most.
-const CHAOS_EVENTS: u64 = 2_000;
-
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -106,7 +103,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
 fn suffer(plan: &Plan, world: &mut World) {
     world.run_until(plan.peace, |_| false);
     world.begin_chaos();
-    let most = world.seen().0.events + CHAOS_EVENTS;
+    let most = world.seen().0.events + plan.events;
     world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
 }
 

@@ -118,6 +118,8 @@ pub struct Plan {
     pub peace: Micros,
     /// How long things go wrong.
     pub chaos: Micros,
+    /// How many events that may take at most.
+    pub events: u64,
     /// The interval between two signs of life of a node: the shorter, the more elections fit in.
     pub beat: Micros,
     /// The longest pause of a client between two requests.

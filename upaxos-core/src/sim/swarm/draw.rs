@@ -6,6 +6,9 @@ use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology};
 use crate::sim::chance::{Chance, Stream};
 use crate::types::Micros;
 
+/// How many events the chaos of a run has at most.
+const EVENTS: u64 = 2_000;
+
 impl Plan {
     /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
     pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
@@ -43,6 +46,7 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         joiners: 0,
         peace: Micros::from_millis(chance.below(500)),
         chaos,
+        events: EVENTS,
         beat,
         think: Micros::from_millis(chance.between(60, 600)),
         rates: Rates { loss, ..Rates::default() },
@@ -85,7 +89,21 @@ fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
     let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n + joiners)]);
     let fast_read = Vec::new();
-    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, fast_read, faults }
+    Plan {
+        seed,
+        kind: Kind::Chaos,
+        n,
+        joiners,
+        peace,
+        chaos,
+        events: EVENTS,
+        beat,
+        think,
+        rates,
+        skew,
+        fast_read,
+        faults,
+    }
 }
 
 /// The same for an eighth of the time, as fits fast beats.
@@ -150,7 +168,21 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     }
     numbered(&mut faults);
     let fast_read = Vec::new();
-    Plan { seed, kind: Kind::Chaos, n, joiners, peace, chaos, beat, think, rates, skew, fast_read, faults }
+    Plan {
+        seed,
+        kind: Kind::Chaos,
+        n,
+        joiners,
+        peace,
+        chaos,
+        events: EVENTS,
+        beat,
+        think,
+        rates,
+        skew,
+        fast_read,
+        faults,
+    }
 }
 
 fn draw_classes(chance: &mut Chance) -> Vec<Class> {
