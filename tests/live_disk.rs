@@ -161,11 +161,11 @@ fn a_node_whose_log_is_hurt_in_a_header_refuses_to_start_and_says_how_to_return(
     // Behind the head of the segment begins its first block.
     flip_bit(&group, 1, 200, "\n# ", 5);
     group.nodes[1].start().expect("its process begins");
+    let line = group.nodes[1].wait_for_line("cannot trust ", PATIENCE).expect("it refuses");
+    assert!(line.contains("00000001.log at byte "), "names the place: {line}");
+    assert!(line.contains("rejoin the group under a new id"), "says how to return: {line}");
     let status = group.nodes[1].wait_exit(PATIENCE).expect("it ends by itself");
-    let log = group.nodes[1].log();
-    assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("cannot trust ") && log.contains("00000001.log at byte "), "names the place: {log}");
-    assert!(log.contains("rejoin the group under a new id"), "says how to return: {log}");
+    assert_eq!(status.code(), Some(1), "{line}");
     load.ask(&mut client, 20);
     load.take(&group, &client, 20);
     group.check_after(&load, &mut client, &[0, 2]);

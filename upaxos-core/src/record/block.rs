@@ -122,7 +122,8 @@ fn skeleton(block: &[u8], value_at: ValueAt) -> u32 {
     let mut rest = body;
     while !rest.is_empty() {
         // Commits wait for this; of the library's searches this is the fast one.
-        let length = rest.clone().skip_until(b'\n').expect("a slice reads");
+        let mut ahead = rest;
+        let length = ahead.skip_until(b'\n').expect("a slice reads");
         let (line, behind) = rest.split_at(length);
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let at = value_at(line).min(line.len());
