@@ -21,7 +21,7 @@ pub struct Contents {
 /// block near the end. Hands out the history below the first record, then every record.
 ///
 /// # Errors
-/// As [`Store::open`]; but an end that is no block is not an error, only noted: it may be being written.
+/// As [`Store::open`](super::Store::open); but an end that is no block is not an error, only noted: it may be being written.
 pub fn read<F: Files>(
     files: &F,
     incarnation: u64,
