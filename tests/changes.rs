@@ -8,30 +8,13 @@ use upaxos_core::node::Event;
 use upaxos_core::types::{Instance, NodeId};
 use upaxos_core::wire::{Line, Message};
 
-/// Who governs, as a node sees it.
-fn members(group: &Group, id: u16) -> Vec<u16> {
-    group.node(id).group().members.iter().map(|id| id.0).collect()
-}
-
-fn wait_for_members(group: &mut Group, at: &[u16], expected: &[u16]) {
-    group.run_until(&format!("{expected:?} govern"), |group| {
-        at.iter().all(|id| members(group, *id) == expected)
-    });
-}
-
-/// Writes, and waits until these nodes have it.
-fn write(group: &mut Group, value: &str, at: &[u16]) {
-    group.say(&format!("Request 0 {value}"));
-    group.run_until(value, |group| at.iter().all(|id| group.reads(*id).iter().any(|read| read == value)));
-}
-
 fn has_left(group: &Group, id: u16) -> bool {
     group.members[usize::from(id)].events.iter().any(|event| matches!(event, Event::Left { .. }))
 }
 
 fn lone() -> Group {
     let mut group = Group::ready(1);
-    write(&mut group, "one", &[0]);
+    group.write("one", &[0]);
     group
 }
 
@@ -41,8 +24,8 @@ fn a_group_of_one_grows_to_three_and_to_five_and_every_joiner_has_the_whole_hist
     for (id, size) in (1..5).zip(2..) {
         assert_eq!(group.join(None), id);
         let all: Vec<u16> = (0..size).collect();
-        wait_for_members(&mut group, &all, &all);
-        write(&mut group, &format!("by {size}"), &all);
+        group.wait_for_members(&all, &all);
+        group.write(&format!("by {size}"), &all);
     }
     let first = group.reads(0);
     assert!((1..5).all(|id| group.reads(id) == first), "{}", group.view());
@@ -53,38 +36,38 @@ fn a_group_of_one_grows_to_three_and_to_five_and_every_joiner_has_the_whole_hist
 fn after_it_grew_a_group_survives_the_loss_of_its_first_member() {
     let mut group = lone();
     group.join(None);
-    wait_for_members(&mut group, &[0, 1], &[0, 1]);
+    group.wait_for_members(&[0, 1], &[0, 1]);
     group.join(None);
-    wait_for_members(&mut group, &[0, 1, 2], &[0, 1, 2]);
+    group.wait_for_members(&[0, 1, 2], &[0, 1, 2]);
     group.crash(0);
-    write(&mut group, "without 0", &[1, 2]);
+    group.write("without 0", &[1, 2]);
 }
 
 #[test]
 fn a_member_leaves_on_demand_and_says_so_when_the_others_have_it() {
     let mut group = Group::ready(3);
-    write(&mut group, "one", &[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
     let leaver = group.leader().expect("one leads");
     let others: Vec<u16> = (0..3).filter(|id| *id != leaver).collect();
     group.say(&format!("leave {leaver}"));
-    wait_for_members(&mut group, &[0, 1, 2], &others);
+    group.wait_for_members(&[0, 1, 2], &others);
     group.run_until("the leaver says that it left", |group| has_left(group, leaver));
-    write(&mut group, "two", &[others[0], others[1]]);
+    group.write("two", &[others[0], others[1]]);
     assert!(group.said("Write").len() > 1);
 }
 
 #[test]
 fn a_dead_member_is_replaced_in_one_change_and_harmless_when_it_comes_back_with_its_disk() {
     let mut group = Group::ready(3);
-    write(&mut group, "one", &[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
     group.crash(1);
     assert_eq!(group.join(Some(1)), 3);
-    wait_for_members(&mut group, &[0, 2, 3], &[0, 2, 3]);
-    write(&mut group, "two", &[0, 2, 3]);
+    group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
+    group.write("two", &[0, 2, 3]);
     let leader = group.leader();
     group.start(1);
     group.run_until("the old member knows that it is out", |group| has_left(group, 1));
-    write(&mut group, "three", &[0, 2, 3]);
+    group.write("three", &[0, 2, 3]);
     assert_eq!(group.leader(), leader, "it disturbed nobody");
 }
 
@@ -93,7 +76,7 @@ fn a_replaced_member_that_comes_back_without_its_disk_never_votes() {
     let mut group = Group::ready(3);
     group.crash(1);
     group.join(Some(1));
-    wait_for_members(&mut group, &[0, 2, 3], &[0, 2, 3]);
+    group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
     group.wipe(1);
     let before = group.sent.len();
     group.start(1);
@@ -111,10 +94,10 @@ fn a_replaced_member_that_comes_back_without_its_disk_never_votes() {
 fn an_id_that_was_a_member_is_refused_when_it_asks_to_join_again() {
     let mut group = lone();
     group.join(None);
-    wait_for_members(&mut group, &[0, 1], &[0, 1]);
+    group.wait_for_members(&[0, 1], &[0, 1]);
     group.run_until("a leader", |group| group.leader().is_some());
     group.say("leave 1");
-    wait_for_members(&mut group, &[0], &[0]);
+    group.wait_for_members(&[0], &[0]);
     group.wipe(1);
     group.start(1);
     group.run_until("node 1 is told", |group| {
@@ -122,7 +105,7 @@ fn an_id_that_was_a_member_is_refused_when_it_asks_to_join_again() {
         group.members[1].events.iter().any(told)
     });
     group.run_for(2_000);
-    assert_eq!(members(&group, 0), [0]);
+    assert_eq!(group.members_of(0), [0]);
 }
 
 #[test]
@@ -135,10 +118,10 @@ fn a_change_that_would_leave_no_live_quorum_is_refused_unless_forced() {
     group.run_for(1_000);
     group.say(&format!("Change 7 1 1 leave {alive}"));
     group.run_until("a refusal", |group| group.said("Refused 7 1").iter().any(|line| line.contains("force")));
-    assert_eq!(members(&group, leader).len(), 3);
+    assert_eq!(group.members_of(leader).len(), 3);
     // Forced, it waits for the dead one, as it was told it would.
     group.say(&format!("Change 7 2 2 leave {alive} force"));
-    group.run_until("the change is made", |group| members(group, leader).len() == 2);
+    group.run_until("the change is made", |group| group.members_of(leader).len() == 2);
 }
 
 #[test]
@@ -155,8 +138,8 @@ fn a_refused_change_is_not_made_later() {
     group.run_for(3_000);
     group.crash(leader);
     group.run_until("another leads", |group| group.leader().is_some_and(|id| id != leader));
-    write(&mut group, "one", &[dead, alive]);
-    assert_eq!(members(&group, alive).len(), 3);
+    group.write("one", &[dead, alive]);
+    assert_eq!(group.members_of(alive).len(), 3);
 }
 
 #[test]
@@ -186,7 +169,7 @@ fn a_tagged_change_is_made_once_however_often_it_is_asked_for() {
         group.say("Change 7 1 1 leave 2");
         group.run_for(300);
     }
-    wait_for_members(&mut group, &[0, 1], &[0, 1]);
+    group.wait_for_members(&[0, 1], &[0, 1]);
     group.run_for(1_000);
     assert!(group.said("Done").iter().any(|line| line.ends_with(" 7 1")));
     let changes = group.reads(0).iter().filter(|read| read.starts_with("group")).count();
@@ -212,7 +195,7 @@ fn nothing_is_written_above_a_change_before_it_is_learned() {
 fn a_new_epoch_begins_with_a_phase_1_of_its_own_and_a_ballot_that_names_it() {
     let mut group = Group::ready(3);
     group.say("leave 2");
-    wait_for_members(&mut group, &[0, 1], &[0, 1]);
+    group.wait_for_members(&[0, 1], &[0, 1]);
     let epoch = group.node(0).group().epoch;
     group.run_until("a leader of the epoch", |group| {
         group.leader().is_some_and(|id| group.node(id).ballot().is_some_and(|ballot| ballot.epoch == epoch))
@@ -223,7 +206,7 @@ fn a_new_epoch_begins_with_a_phase_1_of_its_own_and_a_ballot_that_names_it() {
 #[test]
 fn nobody_votes_in_an_epoch_whose_beginning_it_has_not_learned() {
     let mut group = Group::ready(3);
-    write(&mut group, "one", &[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
     let leader = group.leader().expect("one leads");
     let laggard = (leader + 1) % 3;
     // The laggard hears no value and no word on what is chosen, only the questions.
@@ -249,45 +232,45 @@ fn nobody_votes_in_an_epoch_whose_beginning_it_has_not_learned() {
 #[test]
 fn a_whole_group_can_be_exchanged_member_by_member() {
     let mut group = Group::ready(3);
-    write(&mut group, "one", &[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
     for (old, new) in (0..3).zip(3..) {
         group.join(Some(old));
         let expected: Vec<u16> = (old + 1..=new).collect();
-        wait_for_members(&mut group, &expected, &expected);
+        group.wait_for_members(&expected, &expected);
         group.run_until("the old one has left", |group| has_left(group, old));
         group.crash(old);
     }
-    write(&mut group, "two", &[3, 4, 5]);
+    group.write("two", &[3, 4, 5]);
     assert_eq!(group.reads(3)[0], "one");
 }
 
 #[test]
 fn a_member_that_slept_through_many_changes_finds_its_way() {
     let mut group = Group::ready(5);
-    write(&mut group, "one", &[0, 1, 2, 3, 4]);
+    group.write("one", &[0, 1, 2, 3, 4]);
     group.crash(4);
     for (old, new) in [(0, 5), (1, 6)] {
         group.join(Some(old));
-        group.run_until("the change", |group| members(group, 3).contains(&new));
+        group.run_until("the change", |group| group.members_of(3).contains(&new));
         group.run_until("it has left", |group| has_left(group, old));
         group.crash(old);
     }
-    write(&mut group, "two", &[2, 3, 5, 6]);
+    group.write("two", &[2, 3, 5, 6]);
     group.start(4);
-    wait_for_members(&mut group, &[4], &[2, 3, 4, 5, 6]);
+    group.wait_for_members(&[4], &[2, 3, 4, 5, 6]);
     group.crash(2);
     group.crash(3);
-    write(&mut group, "three", &[4, 5, 6]);
+    group.write("three", &[4, 5, 6]);
 }
 
 #[test]
 fn a_joiner_that_is_restarted_goes_on_where_it_was() {
     let mut group = lone();
     let id = group.join(None);
-    wait_for_members(&mut group, &[0, 1], &[0, 1]);
+    group.wait_for_members(&[0, 1], &[0, 1]);
     group.crash(id);
     group.start(id);
-    write(&mut group, "two", &[0, 1]);
+    group.write("two", &[0, 1]);
     assert_eq!(group.node(id).reads(Instance(1)), group.node(0).reads(Instance(1)));
     assert_eq!(group.node(id).group().members.first(), Some(&NodeId(0)));
 }

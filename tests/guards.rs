@@ -14,29 +14,14 @@ use upaxos_core::node::{Event, Outbox};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{Line, Message};
 
-fn members(group: &Group, id: u16) -> Vec<u16> {
-    group.node(id).group().members.iter().map(|id| id.0).collect()
-}
-
-fn wait_for_members(group: &mut Group, at: &[u16], expected: &[u16]) {
-    group.run_until(&format!("{expected:?} govern"), |group| {
-        at.iter().all(|id| members(group, *id) == expected)
-    });
-}
-
-fn write(group: &mut Group, value: &str, at: &[u16]) {
-    group.say(&format!("Request 0 {value}"));
-    group.run_until(value, |group| at.iter().all(|id| group.reads(*id).iter().any(|read| read == value)));
-}
-
 /// A group that began with so many, has written "one", and has grown.
 fn grown(from: u16, to: u16) -> Group {
     let mut group = Group::ready(from);
-    write(&mut group, "one", &(0..from).collect::<Vec<_>>());
+    group.write("one", &(0..from).collect::<Vec<_>>());
     for size in from + 1..=to {
         group.join(None);
         let all: Vec<u16> = (0..size).collect();
-        wait_for_members(&mut group, &all, &all);
+        group.wait_for_members(&all, &all);
     }
     group
 }
@@ -156,13 +141,13 @@ fn a_change_that_was_refused_is_not_made_later() {
     group.run_for(9_000);
     group.say(&change);
     group.run_for(2_000);
-    assert_eq!(members(&group, leader).len(), 3, "a late copy of it changes nothing either");
+    assert_eq!(group.members_of(leader).len(), 3, "a late copy of it changes nothing either");
 }
 
 #[test]
 fn a_forged_epoch_costs_few_questions() {
     let mut group = Group::ready(3);
-    write(&mut group, "one", &[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
     group.tell(1, "0 Propose 1 999999999:0");
     group.run_for(20_000);
     let gaps = group.said_by(1).iter().filter(|line| line.contains("Gap")).count();
@@ -176,7 +161,7 @@ fn a_beat_of_another_group_does_not_keep_a_joiner_out() {
     let id = group.join(None);
     group.tell(id, "9 Beat 7 77 1 9 - 3 follows 0,2");
     group.filter = Box::new(|_, _, _| true);
-    wait_for_members(&mut group, &[0, id], &[0, id]);
+    group.wait_for_members(&[0, id], &[0, id]);
 }
 
 #[test]
@@ -188,8 +173,8 @@ fn a_joiner_whose_disk_is_older_than_what_its_peers_remember_does_not_vote() {
     let old = group.members[usize::from(id)].durable.clone();
     group.filter = Box::new(|_, _, _| true);
     let all = [0, 1, 2, id];
-    wait_for_members(&mut group, &all, &all);
-    write(&mut group, "two", &all);
+    group.wait_for_members(&all, &all);
+    group.write("two", &all);
     for _ in 0..3 {
         group.crash(id);
         group.start(id);
@@ -200,7 +185,7 @@ fn a_joiner_whose_disk_is_older_than_what_its_peers_remember_does_not_vote() {
     let before = group.sent.len();
     group.start(id);
     group.run_for(1_000);
-    write(&mut group, "three", &[0, 1, 2]);
+    group.write("three", &[0, 1, 2]);
     group.run_for(2_000);
     assert_eq!(votes(&group, id, before), 0, "{:?}", events(&group, id));
 }
@@ -208,11 +193,11 @@ fn a_joiner_whose_disk_is_older_than_what_its_peers_remember_does_not_vote() {
 #[test]
 fn a_blank_node_that_was_started_under_a_members_id_does_not_lock_the_member_out() {
     let mut group = Group::ready(3);
-    write(&mut group, "one", &[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
     let victim = (group.leader().expect("one leads") + 2) % 3;
     for (old, new) in (0..3).filter(|id| *id != victim).zip(3..) {
         group.join(Some(old));
-        group.run_until("the change", |group| members(group, victim).contains(&new));
+        group.run_until("the change", |group| group.members_of(victim).contains(&new));
         group.run_for(3_000);
         group.crash(old);
     }
@@ -237,9 +222,9 @@ fn a_blank_node_that_was_started_under_a_members_id_does_not_lock_the_member_out
 fn a_first_member_that_starts_after_the_group_changed_is_told_to_join() {
     let mut group = Group::new(5);
     (0..4).for_each(|id| group.start(id));
-    write(&mut group, "one", &[0, 1, 2, 3]);
+    group.write("one", &[0, 1, 2, 3]);
     group.say("leave 3");
-    wait_for_members(&mut group, &[0, 1, 2], &[0, 1, 2, 4]);
+    group.wait_for_members(&[0, 1, 2], &[0, 1, 2, 4]);
     group.start(4);
     group.run_until("it is told", |group| events(group, 4).iter().any(|event| event.contains("--join")));
 }

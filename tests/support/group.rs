@@ -112,6 +112,24 @@ impl Group {
         0..self.members.len() as u16
     }
 
+    /// Who governs, as a node sees it.
+    pub fn members_of(&self, id: u16) -> Vec<u16> {
+        self.node(id).group().members.iter().map(|id| id.0).collect()
+    }
+
+    /// Waits until these nodes see this group in force.
+    pub fn wait_for_members(&mut self, at: &[u16], expected: &[u16]) {
+        self.run_until(&format!("{expected:?} govern"), |group| {
+            at.iter().all(|id| group.members_of(*id) == expected)
+        });
+    }
+
+    /// Writes, and waits until these nodes have it.
+    pub fn write(&mut self, value: &str, at: &[u16]) {
+        self.say(&format!("Request 0 {value}"));
+        self.run_until(value, |group| at.iter().all(|id| group.reads(*id).iter().any(|read| read == value)));
+    }
+
     pub fn dialect(&self) -> Dialect {
         if self.classic { Dialect::Classic } else { Dialect::Extended }
     }
