@@ -124,15 +124,22 @@ fn a_change_that_would_leave_no_live_quorum_is_refused_unless_forced() {
     group.run_until("the change is made", |group| group.members_of(leader).len() == 2);
 }
 
-#[test]
-fn a_refused_change_is_not_made_later() {
+/// A change that was refused because one of three is dead: who leads, the dead one, the third, and what was said.
+fn refused() -> (Group, u16, u16, u16, String) {
     let mut group = Group::ready(3);
     let leader = group.leader().expect("one leads");
     let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
     group.crash(dead);
     group.run_for(1_000);
-    group.say(&format!("Change 7 1 1 leave {alive}"));
+    let change = format!("Change 7 1 1 leave {alive}");
+    group.say(&change);
     group.run_until("a refusal", |group| !group.said("Refused 7 1").is_empty());
+    (group, leader, dead, alive, change)
+}
+
+#[test]
+fn a_refused_change_is_not_made_later_by_another_leader() {
+    let (mut group, leader, dead, alive, _) = refused();
     // Now it could be made; and now another node leads, which heard the request, too.
     group.start(dead);
     group.run_for(3_000);
@@ -140,6 +147,16 @@ fn a_refused_change_is_not_made_later() {
     group.run_until("another leads", |group| group.leader().is_some_and(|id| id != leader));
     group.write("one", &[dead, alive]);
     assert_eq!(group.members_of(alive).len(), 3);
+}
+
+#[test]
+fn a_refused_change_is_not_made_later_nor_when_a_copy_of_it_comes_late() {
+    let (mut group, leader, dead, _, change) = refused();
+    group.start(dead);
+    group.run_for(9_000);
+    group.say(&change);
+    group.run_for(2_000);
+    assert_eq!(group.members_of(leader).len(), 3, "a late copy of it changes nothing either");
 }
 
 #[test]

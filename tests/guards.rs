@@ -128,23 +128,6 @@ fn first_members_that_lost_their_disks_do_not_register_each_other_once_others_ha
 }
 
 #[test]
-fn a_change_that_was_refused_is_not_made_later() {
-    let mut group = Group::ready(3);
-    let leader = group.leader().expect("one leads");
-    let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
-    group.crash(dead);
-    group.run_for(1_000);
-    let change = format!("Change 7 1 1 leave {alive}");
-    group.say(&change);
-    group.run_until("a refusal", |group| !group.said("Refused 7 1").is_empty());
-    group.start(dead);
-    group.run_for(9_000);
-    group.say(&change);
-    group.run_for(2_000);
-    assert_eq!(group.members_of(leader).len(), 3, "a late copy of it changes nothing either");
-}
-
-#[test]
 fn a_forged_epoch_costs_few_questions() {
     let mut group = Group::ready(3);
     group.write("one", &[0, 1, 2]);

@@ -125,16 +125,21 @@ fn flip_bit(group: &Group, index: usize, from: usize, text: &str, offset: usize)
     fs::write(&path, bytes).expect("the segment can be written");
 }
 
-#[test]
-fn a_node_whose_log_is_hurt_inside_a_value_warns_and_has_it_again_from_its_peers() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+/// A group that has taken sixty requests, in several blocks of its logs.
+fn loaded() -> Option<(Group, Client, Load)> {
+    let group = Group::start(any_world()?);
     let (mut client, mut load) = (group.client(), Load::default());
     group.leader(&mut client);
     for _ in 0..3 {
         load.ask(&mut client, 20);
         load.take(&group, &client, 20);
     }
+    Some((group, client, load))
+}
+
+#[test]
+fn a_node_whose_log_is_hurt_inside_a_value_warns_and_has_it_again_from_its_peers() {
+    let Some((mut group, mut client, mut load)) = loaded() else { return };
     group.learned(&mut client, 3, 60);
     group.nodes[1].kill9();
     flip_bit(&group, 1, 0, "value-1", 0);
@@ -149,14 +154,7 @@ fn a_node_whose_log_is_hurt_inside_a_value_warns_and_has_it_again_from_its_peers
 
 #[test]
 fn a_node_whose_log_is_hurt_in_a_header_refuses_to_start_and_says_how_to_return() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
-    let (mut client, mut load) = (group.client(), Load::default());
-    group.leader(&mut client);
-    for _ in 0..3 {
-        load.ask(&mut client, 20);
-        load.take(&group, &client, 20);
-    }
+    let Some((mut group, mut client, mut load)) = loaded() else { return };
     group.nodes[1].kill9();
     // Behind the head of the segment begins its first block.
     flip_bit(&group, 1, 200, "\n# ", 5);

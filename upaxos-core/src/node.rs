@@ -137,7 +137,8 @@ impl Node {
             classic.tick(wants, &mut self.acceptor, now, out);
         } else {
             if self.group.members.contains(&self.id) {
-                if self.group.epoch > Epoch(0) || self.election.hears_later_epoch(now) {
+                let is_late = || self.group.epoch > Epoch(0) || self.election.hears_later_epoch(now);
+                if !self.identity.may_vote() && is_late() {
                     self.identity.on_late(out);
                 }
                 self.identity.tick(&self.group, now, out);

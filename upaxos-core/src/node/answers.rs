@@ -42,7 +42,7 @@ impl Node {
 
     /// The answer to the request that `entry`, learned at `instance`, carries out; to be looked up if that
     /// was long ago.
-    pub(super) fn answer(
+    fn answer(
         &self,
         entry: &Entry,
         instance: Instance,
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    pub(super) fn answer_to_tag(
+    fn answer_to_tag(
         &self,
         tag: Tag,
         instance: Instance,

@@ -58,7 +58,7 @@ impl Node {
         }
     }
 
-    pub(super) fn on_history(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
+    fn on_history(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
         if self.history.is_forgotten(instance) {
             if !self.requests.owes(&About::Instance(instance)) {
                 out.look_up(instance, instance, Why::Request(self.rank()));

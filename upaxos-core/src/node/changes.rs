@@ -91,7 +91,8 @@ impl Node {
 
     /// Proposes to take in who stands ready, one at a time; the leader does.
     pub(super) fn take_in(&mut self, now: Micros, out: &mut Outbox) {
-        if !self.leader.is_leading() || self.leader.fence().is_some() || self.changes.candidates.is_empty() {
+        let has_room = self.leader.free_instance(self.learned(), 0).is_some();
+        if !has_room || self.leader.fence().is_some() || self.changes.candidates.is_empty() {
             return;
         }
         let ready: Vec<NodeId> = self.changes.candidates.keys().copied().collect();
@@ -104,10 +105,8 @@ impl Node {
             let replaces = replaces.filter(|old| self.group.members.contains(old));
             match self.with(id, replaces, now).and_then(|new| self.must_live(new, now)) {
                 Ok(new) => {
-                    if self.propose_group(None, new, now, out) {
-                        self.changes.candidates.remove(&id);
-                    }
-                    return;
+                    self.changes.candidates.remove(&id);
+                    return self.propose_group(None, new, now, out);
                 }
                 Err(reason) => self.tell_why_not(id, &reason, out),
             }
@@ -204,7 +203,7 @@ impl Node {
         ))
     }
 
-    /// A change that a client asked for has come to its turn. True when it was dealt with.
+    /// A change that a client asked for has come to its turn, and there is a free instance.
     pub(super) fn propose_change(
         &mut self,
         (wanted, change): (Wanted, Change),
@@ -212,7 +211,7 @@ impl Node {
         out: &mut Outbox,
     ) {
         match self.in_words(change, now) {
-            Ok(new) => drop(self.propose_group(Some(wanted), new, now, out)),
+            Ok(new) => self.propose_group(Some(wanted), new, now, out),
             Err(reason) => self.refuse_change(&wanted, &format!("cannot {change}: {reason}"), now, out),
         }
     }
@@ -232,18 +231,9 @@ impl Node {
         self.refuse(Some(wanted), reason, now, out);
     }
 
-    /// False when there is no free instance for it now.
-    fn propose_group(
-        &mut self,
-        wanted: Option<Wanted>,
-        new: NewGroup,
-        now: Micros,
-        out: &mut Outbox,
-    ) -> bool {
+    /// Writes a change in the next free instance, and begins nothing above it.
+    fn propose_group(&mut self, wanted: Option<Wanted>, new: NewGroup, now: Micros, out: &mut Outbox) {
         let tagged = wanted.as_ref().and_then(Wanted::tagged);
-        if self.leader.free_instance(self.learned(), 0).is_none() {
-            return false;
-        }
         let size = new.members.len();
         if size.is_multiple_of(2) {
             let least = size / 2 + 1;
@@ -261,7 +251,6 @@ impl Node {
             self.group = Group { epoch: self.group.epoch, members };
         }
         self.leader.set_fence(instance, tagged.map(|tagged| tagged.tag));
-        true
     }
 
     /// Another group governs from the instance after `instance` on.

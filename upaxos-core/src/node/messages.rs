@@ -4,7 +4,7 @@
 //! unbounded memory, or wedge an instance.
 
 use super::requests::About;
-use super::{Node, learner};
+use super::{Node, learner, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
 use crate::node::outbox::{Event, Outbox};
@@ -100,7 +100,7 @@ impl Node {
             return false;
         }
         if ballot.epoch != self.group.epoch {
-            self.on_other_epoch(ballot.epoch, message, now);
+            self.on_other_epoch(ballot.epoch, strangers::asks(message), now);
             let is_vote_question = matches!(message, Message::ProposeAll { .. } | Message::Write { .. });
             let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly);
             // A beat says more than its ballot.

@@ -307,14 +307,10 @@ impl Node {
         }
     }
 
-    /// `AskMark`: answered in the epoch in force alone. Who asks in an older one has a change of the group to
-    /// learn, as a beat tells it.
+    /// `AskMark`: answered in the epoch in force alone.
     pub(super) fn on_ask_mark(&mut self, epoch: Epoch, nonce: u64, now: Micros, out: &mut Outbox) {
-        if epoch < self.group.epoch {
-            self.beat_at = now;
-        } else if epoch > self.group.epoch {
-            // That epoch was begun by a change that is chosen there: to be learned.
-            self.claim(Instance(epoch.0), now);
+        if epoch != self.group.epoch {
+            self.on_other_epoch(epoch, true, now);
         } else if let Some(mark) = self.mark() {
             out.send(Message::Mark { epoch, nonce, mark });
         }

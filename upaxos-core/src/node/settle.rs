@@ -52,7 +52,7 @@ impl Node {
 
     /// Writes what phase 1 found, each value where it was found, but for what has been learned since. What lies
     /// above a change of the group waits until that is learned: if it is valid, another group governs there.
-    pub(super) fn write_again(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
+    fn write_again(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
         let mut values = values.into_iter();
         while let Some((found_at, value)) = values.next() {
             let Some(instance) = self.leader.next() else { return };
@@ -87,7 +87,7 @@ impl Node {
     }
 
     /// Writes what is wanted, as far as there is room.
-    pub(super) fn propose(&mut self, now: Micros, out: &mut Outbox) {
+    fn propose(&mut self, now: Micros, out: &mut Outbox) {
         while let Some(wanted) = self.requests.first().filter(|_| self.leader.is_leading()) {
             let learned = self.learner.learned();
             let Some(instance) = self.leader.free_instance(learned, wanted.len()) else { return };
@@ -115,13 +115,7 @@ impl Node {
     }
 
     /// Takes the next instance of the prefix. True when this node wrote it, in the ballot it runs.
-    pub(super) fn on_learned(
-        &mut self,
-        instance: Instance,
-        value: Value,
-        now: Micros,
-        out: &mut Outbox,
-    ) -> bool {
+    fn on_learned(&mut self, instance: Instance, value: Value, now: Micros, out: &mut Outbox) -> bool {
         if instance == Instance(1) && self.joins.is_some() {
             out.persist(Record::Genesis { n: self.n() });
         }

@@ -16,7 +16,7 @@ impl Node {
     pub(super) fn on_stranger(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
         let is_known = self.election.boot_of(from, now).is_some();
         if let Some((ballot, _)) = super::messages::ballot_of(&message).filter(|_| is_known) {
-            self.on_other_epoch(ballot.epoch, &message, now);
+            self.on_other_epoch(ballot.epoch, asks(&message), now);
         }
         match message {
             Message::Beat(beat) => self.on_strange_beat(from, beat, now),
@@ -46,7 +46,7 @@ impl Node {
 
     /// A node that joins hears from whoever hears it how large the first group was; it writes that down with
     /// the first instance it learns.
-    pub(super) fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
+    fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
         if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) {
             self.history.recover(&Record::Genesis { n: beat.n });
             self.group = self.history.membership().group().clone();
@@ -72,16 +72,19 @@ impl Node {
         self.claimed = (if is_fresh { instance.max(known) } else { instance }, now);
     }
 
-    /// Somebody uses a ballot of another epoch than the one in force here.
-    pub(super) fn on_other_epoch(&mut self, epoch: Epoch, message: &Message, now: Micros) {
+    /// Somebody speaks of another epoch than the one in force here, and `asks` for something perhaps.
+    pub(super) fn on_other_epoch(&mut self, epoch: Epoch, asks: bool, now: Micros) {
         if epoch > self.group.epoch {
             // That epoch was begun by a change that is chosen there: to be learned.
             self.claim(Instance(epoch.0), now);
-        } else if epoch < self.group.epoch
-            && matches!(message, Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. })
-        {
+        } else if epoch < self.group.epoch && asks {
             // Who asks has missed a change of the group: the beat says how far there is to learn.
             self.beat_at = now;
         }
     }
+}
+
+/// Whether a message asks for votes in a ballot.
+pub(super) fn asks(message: &Message) -> bool {
+    matches!(message, Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. })
 }

@@ -40,7 +40,7 @@ pub(super) struct Coverage {
 
 impl Coverage {
     /// The first instance from `from` on that no promise covers; `None` when all are.
-    pub(super) fn first_uncovered(&self, from: Instance) -> Option<Instance> {
+    fn first_uncovered(&self, from: Instance) -> Option<Instance> {
         let mut at = from;
         loop {
             if self.accepted.contains_key(&at) {
@@ -57,7 +57,7 @@ impl Coverage {
 }
 
 impl Preparing {
-    pub(super) fn covers(&self, coverage: &Coverage) -> bool {
+    fn covers(&self, coverage: &Coverage) -> bool {
         mutant::is(Mutant::LostPartIsEmpty) || coverage.first_uncovered(self.base.next()).is_none()
     }
 

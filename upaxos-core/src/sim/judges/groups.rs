@@ -103,9 +103,8 @@ impl Judges {
     /// Whether a change of the group is written somewhere and not decided.
     pub fn has_open_change(&self) -> bool {
         let lowest = Ballot::first_epoch(0);
-        let open = self.values.range((self.groups.next, lowest)..);
-        open.into_iter()
-            .any(|((at, _), value)| matches!(Entry::decode(*at, value, Dialect::Extended), Entry::Group(..)))
+        let mut open = self.values.range((self.groups.next, lowest)..);
+        open.any(|((at, _), value)| matches!(Entry::decode(*at, value, Dialect::Extended), Entry::Group(..)))
     }
 
     /// Whether a member has its disk, and has durably learned that it is one.

@@ -26,6 +26,25 @@ impl Plan {
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
         plan
     }
+
+    /// Nothing goes wrong, for no time at all.
+    fn calm(seed: u64, n: u16) -> Plan {
+        Plan {
+            seed,
+            kind: Kind::Chaos,
+            n,
+            joiners: 0,
+            peace: Micros(0),
+            chaos: Micros(0),
+            events: EVENTS,
+            beat: Micros::from_millis(100),
+            think: Micros::from_millis(100),
+            rates: Rates::default(),
+            skew: vec![0; usize::from(n)],
+            fast_read: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
 }
 
 /// Links fail, and nothing else; there is always a node that could lead.
@@ -40,19 +59,14 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let chaos = beat * 80;
     let loss = if chance.hits(500_000) { 50_000 } else { 0 };
     Plan {
-        seed,
         kind: Kind::Partitioned,
-        n,
-        joiners: 0,
         peace: Micros::from_millis(chance.below(500)),
         chaos,
-        events: EVENTS,
         beat,
         think: Micros::from_millis(chance.between(60, 600)),
         rates: Rates { loss, ..Rates::default() },
-        skew: vec![0; usize::from(n)],
-        fast_read: Vec::new(),
         faults: vec![Planned { number: 0, at: Micros(0), fault: Fault::Cut { topology, length: chaos } }],
+        ..Plan::calm(seed, n)
     }
 }
 
@@ -88,22 +102,7 @@ fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     numbered(&mut faults);
     let (beat, think) = (ms(chance, 8, 20), ms(chance, 20, 150));
     let (peace, skew) = (ms(chance, 0, 150), vec![0; usize::from(n + joiners)]);
-    let fast_read = Vec::new();
-    Plan {
-        seed,
-        kind: Kind::Chaos,
-        n,
-        joiners,
-        peace,
-        chaos,
-        events: EVENTS,
-        beat,
-        think,
-        rates,
-        skew,
-        fast_read,
-        faults,
-    }
+    Plan { joiners, peace, chaos, beat, think, rates, skew, faults, ..Plan::calm(seed, n) }
 }
 
 /// The same for an eighth of the time, as fits fast beats.
@@ -167,22 +166,7 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
         }
     }
     numbered(&mut faults);
-    let fast_read = Vec::new();
-    Plan {
-        seed,
-        kind: Kind::Chaos,
-        n,
-        joiners,
-        peace,
-        chaos,
-        events: EVENTS,
-        beat,
-        think,
-        rates,
-        skew,
-        fast_read,
-        faults,
-    }
+    Plan { joiners, peace, chaos, beat, think, rates, skew, faults, ..Plan::calm(seed, n) }
 }
 
 fn draw_classes(chance: &mut Chance) -> Vec<Class> {
