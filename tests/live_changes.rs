@@ -10,18 +10,18 @@ use live::group::{Group, Load, NODE, PATIENCE, plan_with};
 use live::{eventually, or_skip, programs};
 use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
-use upaxos_node::lab::{Answer, Client, Host, World};
+use upaxos_node::hosts::{Answer, Client, Host, Hosts};
 
 /// How many writes are under way while one change of the group is made.
 const LOAD: usize = 150;
 
-fn world(hosts: usize) -> Option<World> {
-    or_skip(World::raw_only(hosts))
+fn hosts(count: usize) -> Option<Hosts> {
+    or_skip(Hosts::raw_only(count))
 }
 
 /// Somebody who asks for changes while somebody else writes.
 fn operator(group: &Group) -> Client {
-    Client::start(&group.world, NODE, &["--timeout", "20s"]).expect("a client starts")
+    Client::start(&group.hosts, NODE, &["--timeout", "20s"]).expect("a client starts")
 }
 
 fn tell(group: &Group, operator: &mut Client, line: &str) -> Answer {
@@ -64,15 +64,15 @@ fn same_history(group: &Group, load: &Load, indices: &[usize]) {
 
 /// Runs a client program on the client's host.
 fn run(group: &Group, program: &str, args: &[&str]) -> Output {
-    let mut command = group.world.command(Host::Client, programs().join(program));
-    command.args(group.world.args()).args(args).output().expect("it runs")
+    let mut command = group.hosts.command(Host::Client, programs().join(program));
+    command.args(group.hosts.args()).args(args).output().expect("it runs")
 }
 
 #[test]
 fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
-    let Some(world) = world(5) else { return };
-    let mut group = Group::lone(world);
-    group.world.loss(10).expect("packets can be lost here");
+    let Some(hosts) = hosts(5) else { return };
+    let mut group = Group::lone(hosts);
+    group.hosts.loss(10).expect("packets can be lost here");
     let (mut client, mut load, mut operator) = (group.client(), Load::default(), operator(&group));
     load.ask(&mut client, LOAD);
     load.take(&group, &client, LOAD);
@@ -94,8 +94,8 @@ fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
 
 #[test]
 fn a_dead_node_is_replaced_under_load_and_harmless_with_or_without_its_disk() {
-    let Some(world) = world(4) else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = hosts(4) else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let mut operator = operator(&group);
     let dead = (group.leader(&mut client) + 1) % 3;
@@ -111,7 +111,7 @@ fn a_dead_node_is_replaced_under_load_and_harmless_with_or_without_its_disk() {
     load.ask(&mut client, LOAD);
     group.nodes[dead].start().expect("it starts again");
     group.wait_end(dead, 0, "was put out");
-    fs::remove_dir_all(group.world.node_dir(dead)).expect("the directory is there");
+    fs::remove_dir_all(group.hosts.node_dir(dead)).expect("the directory is there");
     group.nodes[dead].start().expect("it starts again");
     group.wait_end(dead, 0, "was put out");
     load.take(&group, &client, LOAD);
@@ -121,21 +121,21 @@ fn a_dead_node_is_replaced_under_load_and_harmless_with_or_without_its_disk() {
 
 #[test]
 fn a_node_that_lost_its_disk_comes_back_with_the_command_that_it_names() {
-    let Some(world) = world(4) else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = hosts(4) else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let lost = (group.leader(&mut client) + 1) % 3;
     load.ask(&mut client, LOAD);
     load.take(&group, &client, LOAD);
     group.nodes[lost].kill9();
-    fs::remove_dir_all(group.world.node_dir(lost)).expect("the directory is there");
+    fs::remove_dir_all(group.hosts.node_dir(lost)).expect("the directory is there");
     group.nodes[lost].start().expect("it starts");
     let line = group.nodes[lost].wait_for_line("refuses to vote", PATIENCE).expect("it says so");
     let (_, command) = line.split_once("upaxos-node ").expect("it names a command");
     let command = command.replace("NEW_ID", "3");
     let flags: Vec<&str> = command.split(' ').collect();
     assert!(flags.contains(&"--replace"), "{line}");
-    group.nodes.push(plan_with(&group.world, 3, &flags).start().expect("it starts"));
+    group.nodes.push(plan_with(&group.hosts, 3, &flags).start().expect("it starts"));
     group.nodes[3].wait_for_line("is a full member", PATIENCE).expect("it is taken in");
     group.wait_end(lost, 0, "was put out");
     load.ask(&mut client, LOAD);
@@ -146,12 +146,12 @@ fn a_node_that_lost_its_disk_comes_back_with_the_command_that_it_names() {
 
 #[test]
 fn an_id_that_was_a_member_cannot_join_again() {
-    let Some(world) = world(2) else { return };
-    let mut group = Group::lone(world);
+    let Some(hosts) = hosts(2) else { return };
+    let mut group = Group::lone(hosts);
     let mut operator = operator(&group);
     group.join(None);
     leave(&mut group, &mut operator, 1);
-    fs::remove_dir_all(group.world.node_dir(1)).expect("the directory is there");
+    fs::remove_dir_all(group.hosts.node_dir(1)).expect("the directory is there");
     group.nodes[1].start().expect("it starts");
     let line = group.wait_end(1, 4, "error: ");
     assert!(line.contains("--join -i NEW_ID"), "{line}");
@@ -160,8 +160,8 @@ fn an_id_that_was_a_member_cannot_join_again() {
 
 #[test]
 fn a_follower_and_then_the_leader_leave_and_the_rest_goes_on() {
-    let Some(world) = world(3) else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = hosts(3) else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let mut operator = operator(&group);
     let leader = group.leader(&mut client);
@@ -179,8 +179,8 @@ fn a_follower_and_then_the_leader_leave_and_the_rest_goes_on() {
 
 #[test]
 fn a_change_that_leaves_no_live_quorum_is_refused_with_status_4() {
-    let Some(world) = world(3) else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = hosts(3) else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     let (dead, alive) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -205,8 +205,8 @@ fn a_change_that_leaves_no_live_quorum_is_refused_with_status_4() {
 
 #[test]
 fn a_directory_says_with_which_flag_its_node_is_started() {
-    let Some(world) = world(2) else { return };
-    let mut group = Group::lone(world);
+    let Some(hosts) = hosts(2) else { return };
+    let mut group = Group::lone(hosts);
     group.join(None);
     group.nodes[1].restart().expect("it ends when asked, and starts again");
     group.nodes[1].wait_for_line("is a full member", PATIENCE).expect("it votes again");
@@ -214,7 +214,7 @@ fn a_directory_says_with_which_flag_its_node_is_started() {
         [(0, ["--join", "-i", "0"].as_slice(), "-n 1 -i 0"), (1, &["-n", "3", "-i", "1"], "--join -i 1")]
     {
         group.nodes[index].kill9();
-        let mut node = plan_with(&group.world, index, wrong).start().expect("it starts");
+        let mut node = plan_with(&group.hosts, index, wrong).start().expect("it starts");
         assert_eq!(node.wait_exit(PATIENCE).expect("it ends by itself").code(), Some(1));
         node.wait_for_line(way_out, PATIENCE).expect("it says how");
     }

@@ -7,7 +7,7 @@ use std::env;
 use live::group::{NODE, PATIENCE};
 use live::{eventually, oneself, or_skip};
 use upaxos_core::net::{Options, Socket};
-use upaxos_node::lab::{Host, Node, World};
+use upaxos_node::hosts::{Host, Hosts, Node};
 
 #[test]
 #[ignore = "not a test: somebody who watches the wire"]
@@ -27,9 +27,9 @@ fn say() {
     socket.send(&[line.into_bytes()]).expect("loopback carries it");
 }
 
-fn type_line(world: &World, line: &str) {
+fn type_line(hosts: &Hosts, line: &str) {
     let program = env::current_exe().expect("a test has a path");
-    let mut command = world.command(Host::Client, program);
+    let mut command = hosts.command(Host::Client, program);
     command.args(["--exact", "say", "--ignored"]).env("UPAXOS_SAY", line);
     assert!(command.output().expect("the test program starts again").status.success());
 }
@@ -39,12 +39,12 @@ const VERBS: [&str; 8] = ["Propose", "Promise", "Write", "Accept", "NACK", "Writ
 
 #[test]
 fn the_classic_example_runs_as_it_stands_in_the_book() {
-    let Some(world) = or_skip(World::loopback()) else { return };
-    let watcher = oneself(&world, Host::Client, "watch");
+    let Some(hosts) = or_skip(Hosts::loopback()) else { return };
+    let watcher = oneself(&hosts, Host::Client, "watch");
     watcher.wait_for_line("watching", PATIENCE).expect("it watches");
     let nodes = [0, 1, 2].map(|index: usize| {
-        let plan = Node::on(&world, index, NODE).args(["--classic", "-n", "3", "-i", &index.to_string()]);
-        let plan = plan.args(["--dir".into(), world.node_dir(index).into_os_string()]);
+        let plan = Node::on(&hosts, index, NODE).args(["--classic", "-n", "3", "-i", &index.to_string()]);
+        let plan = plan.args(["--dir".into(), hosts.node_dir(index).into_os_string()]);
         plan.start().expect("a node starts")
     });
     for (index, node) in nodes.iter().enumerate() {
@@ -54,7 +54,7 @@ fn the_classic_example_runs_as_it_stands_in_the_book() {
     let heard = |answer: &str| watcher.log().lines().filter(|line| line.ends_with(answer)).count();
     let ask = |line: &str, answer: &str| {
         let before = heard(answer);
-        type_line(&world, line);
+        type_line(&hosts, line);
         eventually(&format!("{line} is answered with {answer}\n{}", logs()), || heard(answer) > before);
     };
     ask("Request 0 one", " OK 1 one");
@@ -68,10 +68,10 @@ fn the_classic_example_runs_as_it_stands_in_the_book() {
         assert!(is_classic, "{line:?} is not of the classic grammar\n{}", watcher.log());
     }
     for index in 0..3 {
-        let learned = || world.history(index).expect("the log can be read").len();
+        let learned = || hosts.history(index).expect("the log can be read").len();
         eventually("every node learns all three", || learned() == 3);
     }
-    type_line(&world, "quit");
+    type_line(&hosts, "quit");
     for mut node in nodes {
         assert!(node.wait_exit(PATIENCE).expect("it ends when asked").success(), "{}", node.log());
     }

@@ -5,17 +5,17 @@ mod live;
 use std::fs;
 use std::time::Duration;
 
-use live::any_world;
+use live::any_hosts;
 use live::group::{Group, Load, NODE, PATIENCE, plan};
-use upaxos_node::lab::{Client, Node};
+use upaxos_node::hosts::{Client, Node};
 
 /// Four times the election timeout, which is four beats of 100 ms.
 const FOUR_TIMEOUTS: Duration = Duration::from_millis(1_600);
 
 #[test]
 fn a_leader_killed_under_load_loses_nothing_and_is_replaced_in_time() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     load.ask(&mut client, 3_000);
@@ -33,8 +33,8 @@ fn a_leader_killed_under_load_loses_nothing_and_is_replaced_in_time() {
 
 #[test]
 fn every_node_restarted_in_turn_under_load_loses_nothing() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     group.leader(&mut client);
     for round in 0..2 {
@@ -56,8 +56,8 @@ fn every_node_restarted_in_turn_under_load_loses_nothing() {
 
 #[test]
 fn all_nodes_killed_at_once_keep_what_they_acknowledged() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     for _ in 0..4 {
         load.ask(&mut client, 300);
@@ -71,8 +71,8 @@ fn all_nodes_killed_at_once_keep_what_they_acknowledged() {
 
 #[test]
 fn a_paused_follower_catches_up() {
-    let Some(world) = any_world() else { return };
-    let group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let follower = (group.leader(&mut client) + 1) % 3;
     load.ask(&mut client, 100);
@@ -86,8 +86,8 @@ fn a_paused_follower_catches_up() {
 
 #[test]
 fn a_paused_leader_is_replaced_and_does_no_harm_when_it_wakes() {
-    let Some(world) = any_world() else { return };
-    let group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     load.ask(&mut client, 1_000);
@@ -103,15 +103,15 @@ fn a_paused_leader_is_replaced_and_does_no_harm_when_it_wakes() {
 
 #[test]
 fn the_second_node_on_a_directory_is_refused() {
-    let Some(world) = any_world() else { return };
-    let group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     group.leader(&mut client);
-    let mut second = plan(&group.world, 0).start().expect("it starts");
+    let mut second = plan(&group.hosts, 0).start().expect("it starts");
     let status = second.wait_exit(PATIENCE).expect("it ends by itself");
     let log = second.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    let dir = group.world.node_dir(0);
+    let dir = group.hosts.node_dir(0);
     assert!(log.contains(&dir.display().to_string()), "names the directory: {log}");
     assert!(log.contains("in use") || log.contains("another"), "says why: {log}");
     load.ask(&mut client, 10);
@@ -121,20 +121,20 @@ fn the_second_node_on_a_directory_is_refused() {
 
 #[test]
 fn the_first_start_waits_for_the_missing_node_and_says_for_whom() {
-    let Some(world) = any_world() else { return };
-    let nodes = [0, 1].map(|index| plan(&world, index).start().expect("it starts"));
+    let Some(hosts) = any_hosts() else { return };
+    let nodes = [0, 1].map(|index| plan(&hosts, index).start().expect("it starts"));
     for node in &nodes {
         let line = node.wait_for_line("waiting for node", PATIENCE).expect("it says that it waits");
         assert!(line.contains('2'), "{line}");
     }
-    let mut client = Client::start(&world, NODE, &["--timeout", "2s"]).expect("a client starts");
+    let mut client = Client::start(&hosts, NODE, &["--timeout", "2s"]).expect("a client starts");
     let answer = client.call("Request 0 early", PATIENCE).expect("an answer");
     assert!(answer.text.starts_with("Unknown"), "{}", answer.text);
 
-    let third = plan(&world, 2).start().expect("it starts");
+    let third = plan(&hosts, 2).start().expect("it starts");
     let mut nodes = Vec::from(nodes);
     nodes.push(third);
-    let group = Group { nodes, world };
+    let group = Group { nodes, hosts };
     let (mut client, mut load) = (group.client(), Load::default());
     load.ask(&mut client, 10);
     load.take(&group, &client, 10);
@@ -143,15 +143,15 @@ fn the_first_start_waits_for_the_missing_node_and_says_for_whom() {
 
 #[test]
 fn a_node_without_its_disk_refuses_to_vote_and_says_how_to_return() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     let (wiped, other) = ((leader + 1) % 3, (leader + 2) % 3);
     load.ask(&mut client, 50);
     load.take(&group, &client, 50);
     group.nodes[wiped].kill9();
-    fs::remove_dir_all(group.world.node_dir(wiped)).expect("the directory is there");
+    fs::remove_dir_all(group.hosts.node_dir(wiped)).expect("the directory is there");
     group.nodes[wiped].start().expect("it starts");
     let line = group.nodes[wiped].wait_for_line("refuses to vote", PATIENCE).expect("it says so");
     assert!(line.contains("join"), "says how to return: {line}");
@@ -160,7 +160,7 @@ fn a_node_without_its_disk_refuses_to_vote_and_says_how_to_return() {
 
     // With one honest voter and one without memory nothing may be chosen.
     group.nodes[other].kill9();
-    let mut hasty = Client::start(&group.world, NODE, &["--timeout", "3s"]).expect("a client starts");
+    let mut hasty = Client::start(&group.hosts, NODE, &["--timeout", "3s"]).expect("a client starts");
     let answer = hasty.call("Request 0 too early", PATIENCE).expect("an answer");
     assert!(answer.text.starts_with("Unknown"), "{}\n{}", answer.text, group.logs());
 

@@ -7,15 +7,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use live::group::{Group, Load, PATIENCE, plan};
-use live::{any_world, eventually};
-use upaxos_node::lab::{Client, Node};
+use live::{any_hosts, eventually};
+use upaxos_node::hosts::{Client, Node};
 
 /// Restarts node `index` with `fault` under load; when it has ended, and the others have gone on
 /// without it, starts it as it was. Returns its exit status and what it had said.
 fn fail(group: &mut Group, load: &mut Load, client: &mut Client, index: usize, fault: &str) -> (i32, String) {
     group.nodes[index].terminate();
     group.nodes[index].wait_exit(PATIENCE).expect("it ends when asked");
-    let mut failing = plan(&group.world, index).inject(fault).start().expect("strace starts");
+    let mut failing = plan(&group.hosts, index).inject(fault).start().expect("strace starts");
     let mut asked = 0;
     let status = loop {
         load.ask(client, 20);
@@ -32,8 +32,8 @@ fn fail(group: &mut Group, load: &mut Load, client: &mut Client, index: usize, f
 
 #[test]
 fn a_failed_sync_ends_the_node_at_once_and_loses_nothing() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     for (index, when) in [(leader, 6), ((leader + 1) % 3, 1), ((leader + 2) % 3, 11)] {
@@ -47,8 +47,8 @@ fn a_failed_sync_ends_the_node_at_once_and_loses_nothing() {
 
 #[test]
 fn a_full_disk_ends_the_node_at_once_and_loses_nothing() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     for (index, when) in [(leader, 8), ((leader + 1) % 3, 3), ((leader + 2) % 3, 20)] {
@@ -62,8 +62,8 @@ fn a_full_disk_ends_the_node_at_once_and_loses_nothing() {
 
 #[test]
 fn a_node_killed_at_any_sync_loses_nothing() {
-    let Some(world) = any_world() else { return };
-    let mut group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let mut group = Group::start(hosts);
     let (mut client, mut load) = (group.client(), Load::default());
     group.leader(&mut client);
     for when in 1..20 {
@@ -77,11 +77,11 @@ fn a_node_killed_at_any_sync_loses_nothing() {
 #[test]
 fn a_group_killed_at_any_sync_of_its_first_start_comes_up_and_loses_nothing() {
     for when in 1..20 {
-        let Some(world) = any_world() else { return };
+        let Some(hosts) = any_hosts() else { return };
         let fault = format!("fdatasync:signal=KILL:when={when}");
-        let failing = |index| plan(&world, index).inject(&fault).start().expect("strace starts");
+        let failing = |index| plan(&hosts, index).inject(&fault).start().expect("strace starts");
         let mut failing: Vec<_> = (0..3).map(failing).collect();
-        let mut group = Group { nodes: Vec::new(), world };
+        let mut group = Group { nodes: Vec::new(), hosts };
         let (mut client, mut load) = (group.client(), Load::default());
         load.ask(&mut client, 200);
         // A node that the load does not bring to this sync is killed a little later instead.
@@ -94,7 +94,7 @@ fn a_group_killed_at_any_sync_of_its_first_start_comes_up_and_loses_nothing() {
             !failing.iter_mut().any(Node::is_running)
         });
         group.nodes =
-            (0..3).map(|index| plan(&group.world, index).start().expect("it starts again")).collect();
+            (0..3).map(|index| plan(&group.hosts, index).start().expect("it starts again")).collect();
         load.take(&group, &client, 200);
         group.check_after(&load, &mut client, &[0, 1, 2]);
     }
@@ -102,11 +102,11 @@ fn a_group_killed_at_any_sync_of_its_first_start_comes_up_and_loses_nothing() {
 
 #[test]
 fn a_slow_disk_gives_no_early_answer_and_stops_nobody() {
-    let Some(world) = any_world() else { return };
+    let Some(hosts) = any_hosts() else { return };
     let slow = "fdatasync:delay_exit=100000";
     let nodes =
-        (0..3).map(|index| plan(&world, index).inject(slow).start().expect("strace starts")).collect();
-    let group = Group { nodes, world };
+        (0..3).map(|index| plan(&hosts, index).inject(slow).start().expect("strace starts")).collect();
+    let group = Group { nodes, hosts };
     let (mut client, mut load) = (group.client(), Load::default());
     group.leader(&mut client);
     load.ask(&mut client, 1);
@@ -117,7 +117,7 @@ fn a_slow_disk_gives_no_early_answer_and_stops_nobody() {
 
 /// Flips a bit of node `index`'s first segment, `offset` bytes after the first place behind `from` that reads `text`.
 fn flip_bit(group: &Group, index: usize, from: usize, text: &str, offset: usize) {
-    let path = group.world.node_dir(index).join("00000001.log");
+    let path = group.hosts.node_dir(index).join("00000001.log");
     let mut bytes = fs::read(&path).expect("the segment is there");
     let found = bytes[from..].windows(text.len()).position(|window| window == text.as_bytes());
     let at = from + found.expect("the text is in the log") + offset;
@@ -127,7 +127,7 @@ fn flip_bit(group: &Group, index: usize, from: usize, text: &str, offset: usize)
 
 /// A group that has taken sixty requests, in several blocks of its logs.
 fn loaded() -> Option<(Group, Client, Load)> {
-    let group = Group::start(any_world()?);
+    let group = Group::start(any_hosts()?);
     let (mut client, mut load) = (group.client(), Load::default());
     group.leader(&mut client);
     for _ in 0..3 {

@@ -11,22 +11,22 @@ use live::garbage::Garbage;
 use live::group::{Group, Load, NODE};
 use live::{eventually, or_skip};
 use upaxos_core::net::{Options, Socket};
-use upaxos_node::lab::{Client, Host, Node, World};
+use upaxos_node::hosts::{Client, Host, Hosts, Node};
 
 /// Datagrams in each of two halves.
 const GARBAGE: usize = 50_000;
 const SEED: u64 = 20_253;
 
 fn group() -> Option<Group> {
-    or_skip(World::raw_only(3)).map(Group::start)
+    or_skip(Hosts::raw_only(3)).map(Group::start)
 }
 
 #[test]
 fn at_thirty_percent_loss_every_write_is_chosen_once() {
     let Some(group) = group() else { return };
-    group.world.loss(30).expect("packets can be lost here");
+    group.hosts.loss(30).expect("packets can be lost here");
     let mut client =
-        Client::start(&group.world, NODE, &["--window", "16", "--timeout", "25s"]).expect("starts");
+        Client::start(&group.hosts, NODE, &["--window", "16", "--timeout", "25s"]).expect("starts");
     let mut load = Load::default();
     load.ask(&mut client, 200);
     load.take(&group, &client, 200);
@@ -42,12 +42,12 @@ fn a_leader_cut_off_from_the_others_is_replaced_and_rejoins() {
     let others = [(leader + 1) % 3, (leader + 2) % 3];
     load.ask(&mut client, 500);
     load.take(&group, &client, 100);
-    group.world.partition(&[&others]).expect("links can be cut here");
+    group.hosts.partition(&[&others]).expect("links can be cut here");
     load.take(&group, &client, 400);
     load.ask(&mut client, 100);
     load.take(&group, &client, 100);
     assert_ne!(group.leader(&mut client), leader, "{}", group.logs());
-    group.world.heal().expect("links can be healed");
+    group.hosts.heal().expect("links can be healed");
     load.ask(&mut client, 100);
     load.take(&group, &client, 100);
     group.check_after(&load, &mut client, &[0, 1, 2]);
@@ -59,8 +59,8 @@ fn a_chain_of_three_keeps_one_leader() {
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     let end = (leader + 1) % 3;
-    group.world.cut(leader, end).expect("links can be cut here");
-    group.world.cut(end, leader).expect("links can be cut here");
+    group.hosts.cut(leader, end).expect("links can be cut here");
+    group.hosts.cut(end, leader).expect("links can be cut here");
     for _ in 0..20 {
         load.ask(&mut client, 50);
         load.take(&group, &client, 50);
@@ -81,13 +81,13 @@ fn cuts_in_one_direction_stop_nobody() {
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
     // Half deaf: the leader no longer hears one follower. Half mute: the other no longer hears it.
-    group.world.cut((leader + 1) % 3, leader).expect("links can be cut here");
+    group.hosts.cut((leader + 1) % 3, leader).expect("links can be cut here");
     load.ask(&mut client, 100);
     load.take(&group, &client, 100);
-    group.world.cut(leader, (leader + 2) % 3).expect("links can be cut here");
+    group.hosts.cut(leader, (leader + 2) % 3).expect("links can be cut here");
     load.ask(&mut client, 100);
     load.take(&group, &client, 100);
-    group.world.heal().expect("links can be healed");
+    group.hosts.heal().expect("links can be healed");
     group.check_after(&load, &mut client, &[0, 1, 2]);
 }
 
@@ -111,7 +111,7 @@ fn flood() {
 /// Garbage from `seed`, while a client writes.
 fn flooded(group: &Group, load: &mut Load, client: &mut Client, seed: u64) {
     let program = env::current_exe().expect("a test has a path");
-    let mut command = group.world.command(Host::Client, program);
+    let mut command = group.hosts.command(Host::Client, program);
     command.args(["--exact", "flood", "--ignored"]).env("UPAXOS_SEED", seed.to_string());
     let mut flood = command.stdout(Stdio::null()).spawn().expect("the test program starts again");
     load.ask(client, 50);

@@ -3,8 +3,8 @@
 mod live;
 
 use live::group::{Group, PATIENCE};
-use live::{any_world, or_skip};
-use upaxos_node::lab::{Answer, Client, Host, World};
+use live::{any_hosts, or_skip};
+use upaxos_node::hosts::{Answer, Client, Host, Hosts};
 
 /// What a read answered, and whether it took no instance.
 fn read(answer: &Answer) -> Option<(&str, bool)> {
@@ -25,8 +25,8 @@ fn write(client: &mut Client, count: &mut usize) -> String {
 
 #[test]
 fn a_fast_read_sees_every_write_done_before_it_and_takes_no_instance() {
-    let Some(world) = any_world() else { return };
-    let group = Group::start(world);
+    let Some(hosts) = any_hosts() else { return };
+    let group = Group::start(hosts);
     let (mut client, mut count) = (group.client(), 0);
     group.leader(&mut client);
     let mut fast = 0;
@@ -50,7 +50,7 @@ fn a_fast_read_sees_every_write_done_before_it_and_takes_no_instance() {
 
 #[test]
 fn a_reader_that_was_stopped_misses_no_write_that_was_done_meanwhile() {
-    let Some(group) = or_skip(World::raw_only(3)).map(Group::start) else { return };
+    let Some(group) = or_skip(Hosts::raw_only(3)).map(Group::start) else { return };
     let (mut client, mut count) = (group.client(), 0);
     group.leader(&mut client);
     for round in 0..6 {
@@ -63,12 +63,12 @@ fn a_reader_that_was_stopped_misses_no_write_that_was_done_meanwhile() {
         let value = write(&mut client, &mut count);
         // From here on the reader alone hears the client; it finds the question behind all it has missed.
         for other in others {
-            group.world.cut(Host::Client, other).expect("links can be cut here");
+            group.hosts.cut(Host::Client, other).expect("links can be cut here");
         }
         client.ask("fast").expect("the client lives");
         group.nodes[reader].resume();
         let answer = client.next(PATIENCE).expect("an answer");
         assert_eq!(read(&answer).map(|(found, _)| found), Some(value.as_str()), "{}", group.logs());
-        group.world.heal().expect("links can be healed");
+        group.hosts.heal().expect("links can be healed");
     }
 }

@@ -16,7 +16,7 @@ use live::group::{Group, Load, NODE, PATIENCE};
 use live::{eventually, or_skip};
 use tempfile::TempDir;
 use upaxos_core::net::{Options, Socket};
-use upaxos_node::lab::{Client, Host, Node, World};
+use upaxos_node::hosts::{Client, Host, Hosts, Node};
 
 /// Four times the election timeout, which is four beats of 100 ms.
 const FOUR_TIMEOUTS: Duration = Duration::from_millis(1_600);
@@ -40,12 +40,12 @@ struct Scene {
 
 /// Where there is a file system in memory, the nodes' directories lie there: a sync that takes longer than an
 /// election timeout makes a node fall silent, and these claims are about links.
-fn in_memory(world: &World, n: usize) -> Option<TempDir> {
+fn in_memory(hosts: &Hosts, n: usize) -> Option<TempDir> {
     let memory = tempfile::Builder::new().prefix("upaxos-topologies-").tempdir_in("/dev/shm").ok()?;
     for index in 0..n {
         let dir = memory.path().join(index.to_string());
         fs::create_dir(&dir).expect("memory has room");
-        symlink(dir, world.node_dir(index)).expect("the world's directory is ours");
+        symlink(dir, hosts.node_dir(index)).expect("the directory is ours");
     }
     Some(memory)
 }
@@ -53,15 +53,15 @@ fn in_memory(world: &World, n: usize) -> Option<TempDir> {
 impl Scene {
     /// `n` nodes, all of them following one leader; nothing where links cannot be cut.
     fn of(n: usize) -> Option<Scene> {
-        let world = or_skip(World::raw_only(n))?;
-        let memory = in_memory(&world, n);
+        let hosts = or_skip(Hosts::raw_only(n))?;
+        let memory = in_memory(&hosts, n);
         let start = |index: usize| {
-            let plan = Node::on(&world, index, NODE).args(world.args());
+            let plan = Node::on(&hosts, index, NODE).args(hosts.args());
             let plan = plan.args(["-n", &n.to_string(), "-i", &index.to_string()]);
-            let plan = plan.args(["--dir".into(), world.node_dir(index).into_os_string()]);
+            let plan = plan.args(["--dir".into(), hosts.node_dir(index).into_os_string()]);
             plan.start().expect("a node starts")
         };
-        let group = Group { nodes: (0..n).map(start).collect(), world };
+        let group = Group { nodes: (0..n).map(start).collect(), hosts };
         let mut client = group.client();
         let mut load = Load::default();
         load.ask(&mut client, 1);
@@ -93,7 +93,7 @@ impl Scene {
 
     /// From now on `to` hears `from` where `hears(from, to)`.
     fn links(&self, hears: impl Fn(usize, usize) -> bool) {
-        self.group.world.links(hears).expect("links can be cut here");
+        self.group.hosts.links(hears).expect("links can be cut here");
     }
 
     /// Asks for `count` writes, and waits until they are chosen.
@@ -119,7 +119,7 @@ impl Scene {
     /// Every ballot that a member ever raised or promised: a candidate's own disk has it at least.
     fn ballots(&self) -> BTreeSet<String> {
         let promised = |index| {
-            let dir = self.group.world.node_dir(index);
+            let dir = self.group.hosts.node_dir(index);
             let printed = Command::new(NODE).arg("log").arg(dir).output().expect("the program runs");
             assert!(printed.status.success(), "node {index}: {printed:?}");
             let text = String::from_utf8_lossy(&printed.stdout).into_owned();
@@ -167,7 +167,7 @@ impl Scene {
         assert!(begun <= 2 && raised.len() <= 2, "{begun} leaders, {raised:?}\n{}", self.group.logs());
         let leader = self.group.leader(&mut self.client);
         self.assert_nobody_runs(|_| {});
-        self.assert_nobody_runs(|scene| scene.group.world.heal().expect("links can be healed"));
+        self.assert_nobody_runs(|scene| scene.group.hosts.heal().expect("links can be healed"));
         self.check();
         leader
     }
@@ -236,7 +236,7 @@ fn a_follower_with_links_in_one_direction_deposes_nobody() {
     scene.assert_nobody_runs(|scene| scene.links(|from, _| from != follower));
     scene.assert_nobody_runs(|scene| scene.links(|_, to| to != follower));
     scene.assert_nobody_runs(|scene| scene.links(|from, to| (from, to) != (leader, follower)));
-    scene.assert_nobody_runs(|scene| scene.group.world.heal().expect("links can be healed"));
+    scene.assert_nobody_runs(|scene| scene.group.hosts.heal().expect("links can be healed"));
     scene.check();
 }
 
@@ -253,7 +253,7 @@ fn a_follower_that_comes_back_deposes_nobody() {
     scene.assert_nobody_runs(|scene| {
         scene.links(|from, to| from != follower && to != follower);
         thread::sleep(absence);
-        scene.group.world.heal().expect("links can be healed");
+        scene.group.hosts.heal().expect("links can be healed");
     });
     scene.check();
 }
@@ -283,9 +283,9 @@ fn operator() {
 }
 
 /// Says one line to the group, from the client's host.
-fn say(world: &World, line: &str) {
+fn say(hosts: &Hosts, line: &str) {
     let program = env::current_exe().expect("a test has a path");
-    let mut command = world.command(Host::Client, program);
+    let mut command = hosts.command(Host::Client, program);
     command.args(["--exact", "operator", "--ignored"]).env("UPAXOS_LINE", line).stdout(Stdio::null());
     assert!(command.status().expect("the test program starts again").success());
 }
@@ -295,7 +295,7 @@ fn a_node_that_was_removed_unheard_disturbs_nobody_when_it_is_back() {
     let Some(mut scene) = Scene::of(5) else { return };
     let removed = scene.others()[0];
     scene.links(|from, to| from != removed && to != removed);
-    say(&scene.group.world, &format!("leave {removed}"));
+    say(&scene.group.hosts, &format!("leave {removed}"));
     for index in scene.others().into_iter().skip(1).chain([scene.leader]) {
         let governs = scene.group.nodes[index].wait_for_line("governs from instance", PATIENCE);
         governs.unwrap_or_else(|error| panic!("{error}"));
@@ -307,7 +307,7 @@ fn a_node_that_was_removed_unheard_disturbs_nobody_when_it_is_back() {
     scene.removed = Some(removed);
     scene.news();
     scene.assert_nobody_runs(|scene| {
-        scene.group.world.heal().expect("links can be healed");
+        scene.group.hosts.heal().expect("links can be healed");
         let began = Instant::now();
         let node = &mut scene.group.nodes[removed];
         // Some nodes end when they have left, others only say so.

@@ -1,11 +1,11 @@
-//! A group of real nodes in a world, the load that is put on it, and what must hold afterwards.
+//! A group of real nodes on hosts, the load that is put on it, and what must hold afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
-use upaxos_node::lab::{Answer, Client, Node, Plan, World};
+use upaxos_node::hosts::{Answer, Client, Hosts, Node, Plan};
 
 /// The program under test.
 pub const NODE: &str = env!("CARGO_BIN_EXE_upaxos-node");
@@ -19,37 +19,37 @@ const LOADED: &str = "value-";
 /// Nodes by their ids, all of them started.
 pub struct Group {
     pub nodes: Vec<Node>,
-    pub world: World,
+    pub hosts: Hosts,
 }
 
 /// How a node of a group of three is started.
-pub fn plan(world: &World, index: usize) -> Plan<'_> {
-    plan_with(world, index, &["-n", "3", "-i", &index.to_string()])
+pub fn plan(hosts: &Hosts, index: usize) -> Plan<'_> {
+    plan_with(hosts, index, &["-n", "3", "-i", &index.to_string()])
 }
 
 /// How a node is started that joins, in the place of another perhaps.
-pub fn joiner(world: &World, index: usize, replaces: Option<usize>) -> Plan<'_> {
-    let plan = plan_with(world, index, &["--join", "-i", &index.to_string()]);
+pub fn joiner(hosts: &Hosts, index: usize, replaces: Option<usize>) -> Plan<'_> {
+    let plan = plan_with(hosts, index, &["--join", "-i", &index.to_string()]);
     plan.args(replaces.iter().flat_map(|old| ["--replace".to_owned(), old.to_string()]))
 }
 
 /// How a node is started with these flags, beside those of the network and the directory.
-pub fn plan_with<'w>(world: &'w World, index: usize, flags: &[&str]) -> Plan<'w> {
-    let plan = Node::on(world, index, NODE).args(world.args()).args(flags);
-    plan.args(["--dir".into(), world.node_dir(index).into_os_string()])
+pub fn plan_with<'w>(hosts: &'w Hosts, index: usize, flags: &[&str]) -> Plan<'w> {
+    let plan = Node::on(hosts, index, NODE).args(hosts.args()).args(flags);
+    plan.args(["--dir".into(), hosts.node_dir(index).into_os_string()])
 }
 
 impl Group {
-    /// Starts a first group of one; the world may have room for more.
-    pub fn lone(world: World) -> Group {
-        let lone = plan_with(&world, 0, &["-n", "1", "-i", "0"]).start().expect("a node starts");
-        Group { nodes: vec![lone], world }
+    /// Starts a first group of one; the hosts may have room for more.
+    pub fn lone(hosts: Hosts) -> Group {
+        let lone = plan_with(&hosts, 0, &["-n", "1", "-i", "0"]).start().expect("a node starts");
+        Group { nodes: vec![lone], hosts }
     }
 
     /// Starts the next node, which joins; returns when it is a member.
     pub fn join(&mut self, replaces: Option<usize>) -> usize {
         let index = self.nodes.len();
-        self.nodes.push(joiner(&self.world, index, replaces).start().expect("a node starts"));
+        self.nodes.push(joiner(&self.hosts, index, replaces).start().expect("a node starts"));
         let joined = self.nodes[index].wait_for_line("is a full member", PATIENCE);
         joined.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
         index
@@ -66,13 +66,13 @@ impl Group {
     }
 
     /// Starts all three nodes of a first group.
-    pub fn start(world: World) -> Group {
-        let nodes = (0..3).map(|index| plan(&world, index).start().expect("a node starts")).collect();
-        Group { nodes, world }
+    pub fn start(hosts: Hosts) -> Group {
+        let nodes = (0..3).map(|index| plan(&hosts, index).start().expect("a node starts")).collect();
+        Group { nodes, hosts }
     }
 
     pub fn client(&self) -> Client {
-        Client::start(&self.world, NODE, &["--timeout", "25s"]).expect("a client starts")
+        Client::start(&self.hosts, NODE, &["--timeout", "25s"]).expect("a client starts")
     }
 
     /// The client's view of who leads; waits for somebody.
@@ -99,7 +99,7 @@ impl Group {
     }
 
     pub fn history(&self, index: usize) -> BTreeMap<Instance, Entry> {
-        self.world.history(index).unwrap_or_else(|error| panic!("{error}\n{}", self.logs()))
+        self.hosts.history(index).unwrap_or_else(|error| panic!("{error}\n{}", self.logs()))
     }
 
     /// Waits until `indices` have learned everything that was acknowledged, then checks their disks.

@@ -11,22 +11,22 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use upaxos_node::lab::{Host, LabError, Node, World};
+use upaxos_node::hosts::{Host, Hosts, HostsError, Node};
 
 /// Long enough for a machine that does other things at the same time.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A world of three hosts that can be had here, for tests that do not need the network to fail.
-pub fn any_world() -> Option<World> {
+/// Three hosts that can be had here, for tests that do not need the network to fail.
+pub fn any_hosts() -> Option<Hosts> {
     let is_raw = env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
-    or_skip(if is_raw { World::raw_only(3) } else { World::new(3) })
+    or_skip(if is_raw { Hosts::raw_only(3) } else { Hosts::new(3) })
 }
 
-/// The world, or nothing with a word of why; where `UPAXOS_REQUIRE=raw` that is a failure.
-pub fn or_skip(world: Result<World, LabError>) -> Option<World> {
-    match world {
-        Ok(world) => Some(world),
-        Err(error @ LabError::NoGround { .. }) => {
+/// The hosts, or nothing with a word of why; where `UPAXOS_REQUIRE=raw` that is a failure.
+pub fn or_skip(hosts: Result<Hosts, HostsError>) -> Option<Hosts> {
+    match hosts {
+        Ok(hosts) => Some(hosts),
+        Err(error @ HostsError::NoGround { .. }) => {
             let required = env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
             assert!(!required, "UPAXOS_REQUIRE=raw, but: {error}");
             println!("skipped: {error}");
@@ -68,9 +68,9 @@ pub fn stat(pid: u32) -> Option<Vec<String>> {
 }
 
 /// The running test program once more, on `host`, as its ignored test `role`.
-pub fn oneself(world: &World, host: impl Into<Host>, role: &str) -> Node {
+pub fn oneself(hosts: &Hosts, host: impl Into<Host>, role: &str) -> Node {
     let program = env::current_exe().expect("a test has a path");
     let args = ["--exact", role, "--ignored", "--nocapture"];
-    let plan = Node::on(world, host, program).args(args);
+    let plan = Node::on(hosts, host, program).args(args);
     plan.start().expect("the test program starts again")
 }

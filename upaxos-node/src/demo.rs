@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use upaxos_core::entry::Entry;
 
-use crate::lab::{Client, Node, World};
+use crate::hosts::{Client, Hosts, Node};
 
 const NODES: usize = 3;
 /// How long one step may take on a slow machine: a little longer than the client's own patience, so that
@@ -30,21 +30,21 @@ const SHOWN: usize = 15;
 pub fn run() -> Result<()> {
     say("Three nodes, one log, and a crash.\n");
     let step = Step::begin("ground");
-    let world = World::new(NODES)?;
-    for reason in world.refused() {
+    let hosts = Hosts::new(NODES)?;
+    for reason in hosts.refused() {
         say(format_args!("Not to be had here: {reason}"));
     }
-    step.done(world.ground());
+    step.done(hosts.ground());
 
     let program = env::current_exe().context("cannot find the running program")?;
-    let mut demo = Demo { program, nodes: Vec::new(), world };
+    let mut demo = Demo { program, nodes: Vec::new(), hosts };
     if let Err(error) = demo.tell() {
         demo.show_logs();
         return Err(error);
     }
 
     let step = Step::begin("clean up");
-    let dir = demo.world.dir().to_owned();
+    let dir = demo.hosts.dir().to_owned();
     drop(demo);
     ensure!(!dir.exists(), "{} is still there; remove it", dir.display());
     step.done("processes, networks and files are gone");
@@ -56,7 +56,7 @@ struct Demo {
     program: PathBuf,
     nodes: Vec<Node>,
     // Last: nodes end before the hosts they run on.
-    world: World,
+    hosts: Hosts,
 }
 
 impl Demo {
@@ -67,7 +67,7 @@ impl Demo {
             self.nodes.push(node);
         }
         step.done("nodes 0, 1 and 2, each with a directory of its own");
-        let mut client = Client::start(&self.world, &self.program, &["--timeout", "15s"])?;
+        let mut client = Client::start(&self.hosts, &self.program, &["--timeout", "15s"])?;
 
         let leader = leader(&mut client)?;
         write(&mut client, "one")?;
@@ -101,14 +101,14 @@ impl Demo {
     }
 
     fn start(&self, index: usize) -> Result<Node> {
-        let plan = Node::on(&self.world, index, &self.program).args(self.world.args());
+        let plan = Node::on(&self.hosts, index, &self.program).args(self.hosts.args());
         let plan = plan.args(["-n", &NODES.to_string(), "-i", &index.to_string(), "--dir"]);
-        Ok(plan.args([self.world.node_dir(index)]).start()?)
+        Ok(plan.args([self.hosts.node_dir(index)]).start()?)
     }
 
     /// What users have written, as node `index` has it on its disk.
     fn values(&self, index: usize) -> Result<Vec<String>> {
-        let history = self.world.history(index)?;
+        let history = self.hosts.history(index)?;
         // A request that was sent twice may be chosen twice; the second is void.
         let mut seen = BTreeSet::new();
         let values = history.into_values().filter_map(|entry| match entry {

@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod disk;
+pub mod hosts;
 pub mod joining;
 pub mod lab;
 pub mod logging;

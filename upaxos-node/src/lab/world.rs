@@ -1,318 +1,259 @@
-//! A world: hosts, the network between them, and the faults of that network.
+//! What every world can be told, and asked: the seam between choreography and worlds.
+//!
+//! Owns no behaviour. Time is a [`Micros`] since the world began, virtual or real. Nothing here blocks but
+//! [`World::step`]: everything else takes effect at once, or begins.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
-use tempfile::TempDir;
-use upaxos_core::entry::Entry;
-use upaxos_core::types::Instance;
+use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::types::{Ballot, Instance, Micros, NodeId};
+use upaxos_core::wire::Stance;
 
-use super::namespaces::{Holder, Shape};
-use super::{Ground, Host, LabError, history};
-
-/// Hosts for real processes, with a network that nobody else hears.
+/// A group, its network, its disks, its clients, and everything that can be done to them.
 ///
-/// Dropping a world ends every process that was started on it and removes its directory. The
-/// same happens within moments when our own process is killed.
-///
-/// ```no_run
-/// # use upaxos_node::lab::{Host, World};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let world = World::new(3)?;
-/// println!("on {}", world.ground());
-/// world.command(Host::Node(0), "ip").args(["-o", "addr"]).status()?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct World {
-    ground: Ground,
-    shape: Shape,
-    hosts: usize,
-    refused: Vec<String>,
-    // Before `dir`: processes end before their files are removed.
-    holder: Holder,
-    weather: Mutex<Weather>,
-    channel: Channel,
-    dir: TempDir,
+/// Made for a first group of so many nodes, none of which runs yet. Dropping it ends all that it began.
+pub trait World {
+    /// The name that `--on` gives it: `sim`, `raw` or `udp`.
+    fn name(&self) -> &'static str;
+
+    /// Why this world has no such fault, if it has not. Asked before the fault is; a fault of which this
+    /// says `None` works.
+    fn lacks(&self, fault: Fault) -> Option<Lacks>;
+
+    /// What its clock shows.
+    fn now(&self) -> Micros;
+
+    /// Lets time pass: until something has happened that a waiting script may want to know (an answer, a
+    /// node that ended, a change in any [`View`]), and at the latest until its clock shows `until`.
+    ///
+    /// # Errors
+    /// When the world broke, or a judge that watches all the time has objected.
+    fn step(&mut self, until: Micros) -> Result<(), WorldError>;
+
+    /// Starts a node, for the first time or again: on the disk that it has, with a new one if it has none.
+    ///
+    /// # Errors
+    /// When it runs already, or cannot be started at all. A node that starts and then refuses to go on is no
+    /// error: its [`View`] says how it ended.
+    fn start(&mut self, node: NodeId, how: &Start) -> Result<(), WorldError>;
+
+    /// Asks the node to end in good order (SIGTERM).
+    ///
+    /// # Errors
+    /// When it does not run.
+    fn stop(&mut self, node: NodeId) -> Result<(), WorldError>;
+
+    /// Ends the node between two instructions (kill -9): what it had not synced may be lost.
+    ///
+    /// # Errors
+    /// When it does not run.
+    fn crash(&mut self, node: NodeId) -> Result<(), WorldError>;
+
+    /// The node stands still (SIGSTOP): alive, silent, and unaware of it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    fn pause(&mut self, node: NodeId) -> Result<(), WorldError>;
+
+    /// The end of a pause.
+    ///
+    /// # Errors
+    /// When it does not run.
+    fn resume(&mut self, node: NodeId) -> Result<(), WorldError>;
+
+    /// Takes the disk of a node away, which must be down: it will start with an empty one.
+    ///
+    /// # Errors
+    /// When it runs.
+    fn wipe(&mut self, node: NodeId) -> Result<(), WorldError>;
+
+    /// From now on the disk of a node misbehaves; `None` ends that.
+    ///
+    /// # Errors
+    /// See [`World::lacks`].
+    fn disk(&mut self, node: NodeId, fault: Option<DiskFault>) -> Result<(), WorldError>;
+
+    /// Sets how the link from one party to another behaves, in that direction only, replacing what was set.
+    ///
+    /// # Errors
+    /// See [`World::lacks`].
+    fn link(&mut self, from: Party, to: Party, link: Link) -> Result<(), WorldError>;
+
+    /// A client asks, exactly once where the question has an effect, and again until it is answered or its
+    /// `patience` has ended. Clients are numbered from 0 by the script; each is a session of its own.
+    ///
+    /// # Errors
+    /// When the question cannot be asked at all.
+    fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, WorldError>;
+
+    /// Somebody sends these bytes to all nodes as one datagram, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the world broke.
+    fn say(&mut self, datagram: &[u8]) -> Result<(), WorldError>;
+
+    /// The questions that have ended since this was asked last, in the order of their ends.
+    fn settled(&mut self) -> Vec<Settled>;
+
+    /// What is known of a node now.
+    fn view(&self, node: NodeId) -> View;
+
+    /// What everybody knows, for a message of failure: many lines, the ends of logs among them.
+    fn describe(&self) -> String;
+
+    /// Judges everything that has happened so far. Ends every fault first, starts who is down (who was wiped
+    /// or has left stays down), waits until the group has answered everything and learned alike; then the power
+    /// of all fails and all come back, where the world has power to cut; then every log is read. A script may
+    /// go on afterwards.
+    ///
+    /// # Errors
+    /// When the world broke. What a judge objects to is no error but in the result.
+    fn check(&mut self, patience: Micros) -> Result<Vec<Violation>, WorldError>;
+
+    /// Writes what has happened into a directory, as files for people and programs: the wire with times, the
+    /// nodes' logs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn save(&self, dir: &Path) -> Result<(), WorldError>;
 }
 
-/// The group address and port that this world has for itself where all share one network.
-#[derive(Debug)]
-struct Channel {
-    group: String,
-    port: u16,
+/// How a node is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Whether it joins a group that runs, and in whose place; else it is one of the first group.
+    pub joins: Option<Option<NodeId>>,
+    /// Hook scripts, in order.
+    pub scripts: Vec<PathBuf>,
+    /// Whether its untagged reads are fast ones.
+    pub fast_read: bool,
+    /// Whether it speaks the classic grammar only.
+    pub classic: bool,
 }
 
-/// What the network does to packets.
-#[derive(Debug, Default)]
-struct Weather {
-    loss: u8,
-    cuts: BTreeSet<(Host, Host)>,
+/// An end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Party {
+    /// A node.
+    Node(NodeId),
+    /// All clients.
+    Clients,
 }
 
-impl World {
-    /// The most hosts that a world can have; they share one /24 with the client.
-    pub const MOST: usize = 200;
-
-    /// Makes `hosts` hosts and one for clients, on the first ground that can be had.
-    ///
-    /// # Errors
-    ///
-    /// [`LabError::NoGround`] with a reason for each ground.
-    pub fn new(hosts: usize) -> Result<World, LabError> {
-        World::first_of(&Ground::ALL, Shape::Switched, hosts)
-    }
-
-    /// Like [`World::new`], but only with namespaces: raw IP, and a network that can fail.
-    ///
-    /// # Errors
-    ///
-    /// [`LabError::NoGround`] where namespaces cannot be made.
-    pub fn raw_only(hosts: usize) -> Result<World, LabError> {
-        World::first_of(&[Ground::Root, Ground::User], Shape::Switched, hosts)
-    }
-
-    /// A world on `ground` and no other.
-    ///
-    /// # Errors
-    ///
-    /// [`LabError::NoGround`] where it cannot be had.
-    pub fn on(ground: Ground, hosts: usize) -> Result<World, LabError> {
-        World::first_of(&[ground], Shape::Switched, hosts)
-    }
-
-    /// A world in which all hosts are one and share 127.0.0.1, apart from the machine's own.
-    /// Raw IP only.
-    ///
-    /// # Errors
-    ///
-    /// [`LabError::NoGround`] where namespaces cannot be made.
-    pub fn loopback() -> Result<World, LabError> {
-        World::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1)
-    }
-
-    fn first_of(grounds: &[Ground], shape: Shape, hosts: usize) -> Result<World, LabError> {
-        assert!(hosts <= World::MOST, "at most {} hosts", World::MOST);
-        let dir = tempfile::Builder::new()
-            .prefix("upaxos-lab-")
-            .tempdir()
-            .map_err(LabError::io("make a temporary directory"))?;
-        let mut refused = Vec::new();
-        for &ground in grounds {
-            match Holder::start(ground, shape, hosts, dir.path()) {
-                Ok(holder) => {
-                    return Ok(World {
-                        ground,
-                        shape,
-                        hosts,
-                        refused,
-                        holder,
-                        weather: Mutex::default(),
-                        channel: Channel::unused()?,
-                        dir,
-                    });
-                }
-                Err(error) => refused.push(format!("{ground}: {error}")),
-            }
-        }
-        Err(LabError::NoGround { reasons: refused })
-    }
-
-    /// What the hosts are made of.
-    #[must_use]
-    pub fn ground(&self) -> Ground {
-        self.ground
-    }
-
-    /// The better grounds that could not be had, each with its reason.
-    #[must_use]
-    pub fn refused(&self) -> &[String] {
-        &self.refused
-    }
-
-    /// The number of hosts, without the client's.
-    #[must_use]
-    pub fn hosts(&self) -> usize {
-        self.hosts
-    }
-
-    /// A directory that lives as long as the world; nodes keep their logs below it.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The data directory of node `index`: not created, only named.
-    #[must_use]
-    pub fn node_dir(&self, index: usize) -> PathBuf {
-        self.dir.path().join(format!("upaxos-{index}"))
-    }
-
-    /// A command that runs `program` on `host`. The spawned process becomes the program, so
-    /// its pid is the program's own.
-    pub fn command(&self, host: impl Into<Host>, program: impl AsRef<OsStr>) -> Command {
-        self.holder.command(host.into(), Path::new(program.as_ref()))
-    }
-
-    /// The flags that make one of our programs speak on this world's network.
-    #[must_use]
-    pub fn args(&self) -> Vec<String> {
-        let flags = match (self.ground, self.shape) {
-            (Ground::Udp, _) => {
-                let Channel { group, port } = &self.channel;
-                format!("--transport udp -a {group} -p {port} --interface lo")
-            }
-            (_, Shape::Switched) => "-a 10.253.0.255".to_owned(),
-            (_, Shape::Loopback) => "-a 127.0.0.1".to_owned(),
-        };
-        flags.split(' ').map(str::to_owned).collect()
-    }
-
-    /// What node `index` has learned and has on its disk, marks and all. Works whether the node runs or
-    /// not.
-    ///
-    /// # Errors
-    /// [`LabError::Failed`] if the directory cannot be read.
-    pub fn history(&self, index: usize) -> Result<BTreeMap<Instance, Entry>, LabError> {
-        history::read(&self.node_dir(index))
-    }
-
-    /// Loses `percent` of the packets on every link, the client's included; 0 ends it.
-    ///
-    /// # Errors
-    ///
-    /// Where the ground has no such fault, or nft is missing or fails.
-    ///
-    /// # Panics
-    ///
-    /// If `percent` is above 100.
-    pub fn loss(&self, percent: u8) -> Result<(), LabError> {
-        assert!(percent <= 100, "a loss of {percent} %");
-        self.change("loss", |weather| weather.loss = percent)
-    }
-
-    /// Cuts one direction of one link: `to` no longer hears `from`.
-    ///
-    /// # Errors
-    ///
-    /// As [`World::loss`].
-    pub fn cut(&self, from: impl Into<Host>, to: impl Into<Host>) -> Result<(), LabError> {
-        let link = (from.into(), to.into());
-        self.change("a one-way cut", |weather| {
-            weather.cuts.insert(link);
-        })
-    }
-
-    /// Sets every link between nodes at once, each direction on its own: `to` hears `from` where
-    /// `hears(from, to)`. Earlier cuts between nodes are over; the client's links stay as they are.
-    ///
-    /// # Errors
-    ///
-    /// As [`World::loss`].
-    pub fn links(&self, hears: impl Fn(usize, usize) -> bool) -> Result<(), LabError> {
-        self.change("a change of links", |weather| {
-            weather.cuts.retain(|(from, to)| [*from, *to].contains(&Host::Client));
-            for from in 0..self.hosts {
-                for to in (0..self.hosts).filter(|&to| to != from && !hears(from, to)) {
-                    weather.cuts.insert((from.into(), to.into()));
-                }
-            }
-        })
-    }
-
-    /// Splits the nodes into islands that do not hear one another. A node in none of them is
-    /// alone; the client still reaches all.
-    ///
-    /// # Errors
-    ///
-    /// As [`World::loss`].
-    pub fn partition(&self, islands: &[&[usize]]) -> Result<(), LabError> {
-        let together = |a: usize, b: usize| islands.iter().any(|i| i.contains(&a) && i.contains(&b));
-        self.change("a partition", |weather| {
-            for from in 0..self.hosts {
-                for to in (0..self.hosts).filter(|&to| to != from && !together(from, to)) {
-                    weather.cuts.insert((from.into(), to.into()));
-                }
-            }
-        })
-    }
-
-    /// Ends every fault of the network.
-    ///
-    /// # Errors
-    ///
-    /// As [`World::loss`].
-    pub fn heal(&self) -> Result<(), LabError> {
-        self.change("healing", |weather| *weather = Weather::default())
-    }
-
-    fn change(&self, fault: &'static str, change: impl FnOnce(&mut Weather)) -> Result<(), LabError> {
-        let reason = match (self.ground, self.shape) {
-            (Ground::Udp, _) => "the machine's own loopback is not ours to break",
-            (_, Shape::Loopback) => "its hosts are one host",
-            (_, Shape::Switched) => {
-                let mut weather = self.weather.lock().unwrap_or_else(PoisonError::into_inner);
-                change(&mut weather);
-                return self.enforce(&weather);
-            }
-        };
-        Err(LabError::Unsupported { fault, ground: self.ground, reason })
-    }
-
-    /// Every host drops what it should not hear; the hosts change one after the other.
-    fn enforce(&self, weather: &Weather) -> Result<(), LabError> {
-        let filters: Vec<_> =
-            self.everyone().map(|host| self.holder.filter(host, &self.rules(host, weather))).collect();
-        filters.into_iter().try_for_each(|filter| filter?.finish())
-    }
-
-    fn everyone(&self) -> impl Iterator<Item = Host> {
-        (0..self.hosts).map(Host::Node).chain([Host::Client])
-    }
-
-    /// The rules of one host. The first two lines make the replacement of older rules atomic:
-    /// a table can only be deleted if it exists.
-    fn rules(&self, host: Host, weather: &Weather) -> String {
-        let own = self.address(host);
-        let mut drops = String::new();
-        for &(from, _) in weather.cuts.iter().filter(|(_, to)| *to == host) {
-            drops += &format!("    ip saddr {} drop\n", self.address(from));
-        }
-        if weather.loss > 0 {
-            let loss = weather.loss;
-            // A host's own packets come back without passing a link.
-            drops += &format!("    ip saddr != {own} numgen random mod 100 < {loss} drop\n");
-        }
-        let chain = format!("  chain input {{\n    type filter hook input priority 0;\n{drops}  }}\n");
-        format!("table ip lab\ndelete table ip lab\ntable ip lab {{\n{chain}}}\n")
-    }
-
-    fn address(&self, host: Host) -> String {
-        let index = match host {
-            Host::Node(index) => index,
-            Host::Client => self.hosts,
-        };
-        assert!(index <= self.hosts, "no host {host}");
-        format!("10.253.0.{}", 10 + index)
-    }
+/// How a link behaves in one direction. The default is a good one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    /// Nothing passes.
+    pub is_cut: bool,
+    /// The share of datagrams that are lost, 0 to 1.
+    pub loss: f64,
+    /// The share that arrive twice.
+    pub duplicate: f64,
+    /// The share of which bytes are damaged.
+    pub corrupt: f64,
+    /// Added to the way of every datagram.
+    pub delay: Micros,
+    /// At most so much more, drawn evenly for each: what reorders.
+    pub jitter: Micros,
 }
 
-impl Channel {
-    /// A port that the system calls free, and a group drawn by chance: two worlds made in the
-    /// same moment may be told the same port.
-    fn unused() -> Result<Channel, LabError> {
-        let act = "find a free port on loopback";
-        let socket = UdpSocket::bind("127.0.0.1:0").map_err(LabError::io(act))?;
-        let port = socket.local_addr().map_err(LabError::io(act))?.port();
-        let mut chance = [0; 2];
-        getrandom::fill(&mut chance).map_err(|e| LabError::io(act)(e.into()))?;
-        let [high, low] = chance;
-        let group = format!("239.253.{high}.{low}");
-        Ok(Channel { group, port })
-    }
+/// A kind of fault, for [`World::lacks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Stopping, crashing, pausing, wiping nodes.
+    Processes,
+    /// Cuts, loss, duplicates and delays on links.
+    Links,
+    /// Damage to bytes on links.
+    Corruption,
+    /// This fault of a disk.
+    Disk(DiskFault),
+}
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// Every sync takes so much longer.
+    Slow(Micros),
+    /// The next sync fails, as with EIO.
+    SyncFails,
+    /// The next write fails, as on a full disk.
+    Full,
+}
+
+/// Why a world lacks a fault, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacks(pub String);
+
+/// A question under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A question that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which.
+    pub ticket: Ticket,
+    /// How.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Micros,
+}
+
+/// What a node does, seen from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodeState {
+    /// It was never started, or ended as it was told to.
+    #[default]
+    Down,
+    /// It runs.
+    Runs,
+    /// It stands still.
+    Paused,
+    /// It ended by itself: with which exit status, and its last words.
+    Ended(u8, String),
+}
+
+/// What is known of a node: of its protocol state, what its last beat said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// What it does.
+    pub state: NodeState,
+    /// Its stance, while it runs and speaks.
+    pub stance: Option<Stance>,
+    /// Its ballot.
+    pub ballot: Option<Ballot>,
+    /// Its durably learned prefix.
+    pub learned: Instance,
+    /// Whom it hears.
+    pub heard: Vec<NodeId>,
+    /// What it has reported of states that differ: the instance, in its words.
+    pub diverged: Option<String>,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// What must hold.
+    pub expected: String,
+    /// What was found.
+    pub got: String,
+}
+
+/// Why a world could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// It was asked for what makes no sense now, such as starting a node that runs.
+    #[error("{0}")]
+    Misuse(String),
+    /// It has no such fault.
+    #[error("not in this world: {}", .0.0)]
+    Lacks(Lacks),
+    /// A judge has objected while things went on.
+    #[error("expected {}; got {}", .0.expected, .0.got)]
+    Violated(Violation),
+    /// It broke.
+    #[error(transparent)]
+    Broken(#[from] anyhow::Error),
 }

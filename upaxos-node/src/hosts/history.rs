@@ -9,11 +9,11 @@ use upaxos_core::store::Past;
 use upaxos_core::types::Instance;
 use upaxos_core::wire::Dialect;
 
-use super::LabError;
+use super::HostsError;
 use crate::disk;
 
 /// Reads what was learned, in order and with its marks; also while the node runs.
-pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, LabError> {
+pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, HostsError> {
     let mut reader = Reader::default();
     let (mut old, mut learned) = (BTreeMap::new(), BTreeMap::new());
     let mut on_past = |past: Past| {
@@ -29,7 +29,7 @@ pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, LabError> {
         }
         Ok(())
     });
-    outcome.map_err(|error| LabError::Failed {
+    outcome.map_err(|error| HostsError::Failed {
         act: format!("read the log in {}", dir.display()),
         said: error.to_string(),
     })?;

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Host, LabError, World};
+use super::{Host, Hosts, HostsError};
 
-/// A program under test on one host of a [`World`], usually a node.
+/// A program under test on one host of a [`Hosts`], usually a node.
 ///
 /// Dropping it kills the process if it still lives.
 #[derive(Debug)]
@@ -44,16 +44,16 @@ struct Lines {
 /// How a [`Node`] is to be started.
 ///
 /// ```no_run
-/// # use upaxos_node::lab::{Node, World};
+/// # use upaxos_node::hosts::{Node, Hosts};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let world = World::new(3)?;
-/// let node = Node::on(&world, 0, "target/debug/upaxos-node").args(["-n", "3", "-i", "0"]).start()?;
+/// let hosts = Hosts::new(3)?;
+/// let node = Node::on(&hosts, 0, "target/debug/upaxos-node").args(["-n", "3", "-i", "0"]).start()?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Plan<'w> {
-    world: &'w World,
+    hosts: &'w Hosts,
     host: Host,
     program: PathBuf,
     args: Vec<OsString>,
@@ -85,13 +85,13 @@ impl Plan<'_> {
     ///
     /// # Errors
     ///
-    /// [`LabError::Tool`] if it cannot be started.
-    pub fn start(self) -> Result<Node, LabError> {
+    /// [`HostsError::Tool`] if it cannot be started.
+    pub fn start(self) -> Result<Node, HostsError> {
         let mut words = self.wrapper.into_iter().map(OsString::from);
         let mut command = match words.next() {
-            None => self.world.command(self.host, &self.program),
+            None => self.hosts.command(self.host, &self.program),
             Some(wrapper) => {
-                let mut command = self.world.command(self.host, wrapper);
+                let mut command = self.hosts.command(self.host, wrapper);
                 command.args(words).arg(&self.program);
                 command
             }
@@ -107,9 +107,9 @@ impl Plan<'_> {
 
 impl Node {
     /// A plan to run `program` on `host`.
-    pub fn on(world: &World, host: impl Into<Host>, program: impl AsRef<Path>) -> Plan<'_> {
+    pub fn on(hosts: &Hosts, host: impl Into<Host>, program: impl AsRef<Path>) -> Plan<'_> {
         Plan {
-            world,
+            hosts,
             host: host.into(),
             program: program.as_ref().to_owned(),
             args: Vec::new(),
@@ -121,15 +121,15 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LabError::Tool`] if it cannot be started.
+    /// [`HostsError::Tool`] if it cannot be started.
     ///
     /// # Panics
     ///
     /// If it still runs.
-    pub fn start(&mut self) -> Result<(), LabError> {
+    pub fn start(&mut self) -> Result<(), HostsError> {
         assert!(self.child.is_none(), "{} still runs", self.host);
         let program = self.command.get_program().to_string_lossy().into_owned();
-        let mut child = self.command.spawn().map_err(LabError::tool(&program))?;
+        let mut child = self.command.spawn().map_err(HostsError::tool(&program))?;
         let stderr = child.stderr.take().expect("stderr is piped");
         self.child = Some(child);
         let mut lines = self.log.lock();
@@ -145,7 +145,7 @@ impl Node {
     /// # Errors
     ///
     /// As [`Node::wait_exit`] and [`Node::start`].
-    pub fn restart(&mut self) -> Result<(), LabError> {
+    pub fn restart(&mut self) -> Result<(), HostsError> {
         self.terminate();
         self.wait_exit(Duration::from_secs(10))?;
         self.start()
@@ -205,17 +205,17 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LabError::TimedOut`] if it does not.
+    /// [`HostsError::TimedOut`] if it does not.
     ///
     /// # Panics
     ///
     /// If it has not been started or its end was already seen.
-    pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus, LabError> {
+    pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus, HostsError> {
         let until = Instant::now() + timeout;
         let child = self.child.as_mut().expect("the process runs");
         loop {
             let status = child.try_wait();
-            if let Some(status) = status.map_err(LabError::io("wait for a process"))? {
+            if let Some(status) = status.map_err(HostsError::io("wait for a process"))? {
                 self.child = None;
                 return Ok(status);
             }
@@ -230,8 +230,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LabError::TimedOut`], or [`LabError::Ended`] if no such line can come any more.
-    pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> Result<String, LabError> {
+    /// [`HostsError::TimedOut`], or [`HostsError::Ended`] if no such line can come any more.
+    pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> Result<String, HostsError> {
         let awaited = format!("line with {pattern:?}");
         let until = Instant::now() + timeout;
         let mut lines = self.log.lock();
@@ -243,7 +243,7 @@ impl Node {
             seen = lines.all.len();
             if lines.writers == 0 {
                 drop(lines);
-                return Err(LabError::Ended {
+                return Err(HostsError::Ended {
                     host: self.host,
                     status: "its standard error is closed".to_owned(),
                     awaited,
@@ -270,18 +270,18 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] if the process has ended.
-    pub fn resident(&self) -> Result<u64, LabError> {
+    /// [`HostsError::Io`] if the process has ended.
+    pub fn resident(&self) -> Result<u64, HostsError> {
         let path = format!("/proc/{}/status", self.pid());
-        let status = fs::read_to_string(&path).map_err(LabError::io(format!("read {path}")))?;
+        let status = fs::read_to_string(&path).map_err(HostsError::io(format!("read {path}")))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         // A dead process that nobody has reaped has a status without memory.
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         Ok(kib.unwrap_or(0) * 1024)
     }
 
-    fn timed_out(&self, awaited: &str, after: Duration) -> LabError {
-        LabError::TimedOut { host: self.host, awaited: awaited.to_owned(), after, log: self.log() }
+    fn timed_out(&self, awaited: &str, after: Duration) -> HostsError {
+        HostsError::TimedOut { host: self.host, awaited: awaited.to_owned(), after, log: self.log() }
     }
 }
 

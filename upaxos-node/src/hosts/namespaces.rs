@@ -1,9 +1,9 @@
-//! The holder: one child process that owns a world's namespaces and outlives nobody.
+//! The holder: one child process that owns the hosts' namespaces and outlives nobody.
 //!
 //! The holder makes the namespaces, says `ready` and waits for its standard input to end, which
-//! happens when the world is dropped and also when our process is killed with -9. Its mounts
+//! happens when the hosts is dropped and also when our process is killed with -9. Its mounts
 //! and network names are private to it, so fixed names never clash and nothing needs to be
-//! deleted. Every program of the world is in the holder's process group, so that one signal
+//! deleted. Every program of the hosts is in the holder's process group, so that one signal
 //! ends them all, without relying on a list that a dying parent could no longer keep.
 
 use std::env;
@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, Uid};
 
-use super::{Ground, Host, LabError};
+use super::{Ground, Host, HostsError};
 
 /// Whatever befalls us, also while the namespaces are being made, the last step is still taken.
 const ENDURE: &str = "trap '' HUP INT TERM PIPE";
@@ -70,7 +70,7 @@ pub(super) enum Shape {
     Loopback,
 }
 
-/// The process that keeps one world's namespaces alive.
+/// The process that keeps the hosts' namespaces alive.
 #[derive(Debug)]
 pub(super) struct Holder {
     ground: Ground,
@@ -79,11 +79,16 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// Makes the namespaces of a world; `dir` is removed if we die before the world is dropped.
-    pub(super) fn start(ground: Ground, shape: Shape, hosts: usize, dir: &Path) -> Result<Holder, LabError> {
+    /// Makes the namespaces of the hosts; `dir` is removed if we die before they are dropped.
+    pub(super) fn start(
+        ground: Ground,
+        shape: Shape,
+        count: usize,
+        dir: &Path,
+    ) -> Result<Holder, HostsError> {
         if ground == Ground::Root && !Uid::effective().is_root() {
             let (act, said) = ("make the namespaces".to_owned(), "not root".to_owned());
-            return Err(LabError::Failed { act, said });
+            return Err(HostsError::Failed { act, said });
         }
         let setup = match (ground, shape) {
             (Ground::Udp, _) => "\n",
@@ -96,29 +101,29 @@ impl Holder {
             Ground::Udp => Command::new("sh"),
         };
         command.args(["-c", &format!("{ENDURE}{setup}{KEEP}"), "upaxos-lab"]);
-        command.arg(dir).arg(hosts.to_string());
+        command.arg(dir).arg(count.to_string());
         // A group of its own: Ctrl-C reaches us alone, and our end reaches the holder.
         command.process_group(0);
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
-        let child = command.spawn().map_err(LabError::tool(&program))?;
+        let child = command.spawn().map_err(HostsError::tool(&program))?;
         let mut holder = Holder { ground, shape, child };
         holder.await_ready()?;
         Ok(holder)
     }
 
-    fn await_ready(&mut self) -> Result<(), LabError> {
+    fn await_ready(&mut self) -> Result<(), HostsError> {
         let stdout = self.child.stdout.take().expect("stdout is piped");
         let stderr = self.child.stderr.take().expect("stderr is piped");
         let mut said = String::new();
-        BufReader::new(stdout).read_line(&mut said).map_err(LabError::io("listen to the holder"))?;
+        BufReader::new(stdout).read_line(&mut said).map_err(HostsError::io("listen to the holder"))?;
         if said == "ready\n" {
             return Ok(());
         }
         let mut words = String::new();
-        BufReader::new(stderr).read_to_string(&mut words).map_err(LabError::io("listen to the holder"))?;
-        Err(LabError::Failed {
+        BufReader::new(stderr).read_to_string(&mut words).map_err(HostsError::io("listen to the holder"))?;
+        Err(HostsError::Failed {
             act: "make the namespaces".to_owned(),
             said: words.trim().replace('\n', ", "),
         })
@@ -160,11 +165,11 @@ impl Holder {
     }
 
     /// Gives `rules` to nft on `host`; the answer is awaited with [`Filter::finish`].
-    pub(super) fn filter(&self, host: Host, rules: &str) -> Result<Filter, LabError> {
+    pub(super) fn filter(&self, host: Host, rules: &str) -> Result<Filter, HostsError> {
         let mut command = self.command(host, Path::new("nft"));
         command.args(["-f", "-"]).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(LabError::tool("nsenter"))?;
+        let mut child = command.spawn().map_err(HostsError::tool("nsenter"))?;
         // If nft is missing the pipe is closed, and its exit says so better than we could.
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let _ = stdin.write_all(rules.as_bytes());
@@ -177,7 +182,7 @@ impl Holder {
 }
 
 impl Drop for Holder {
-    /// Ends every process of the world. The holder is not reaped before that, so its number
+    /// Ends every process of the hosts. The holder is not reaped before that, so its number
     /// cannot belong to another group yet.
     fn drop(&mut self) {
         let _ = killpg(self.group(), Signal::SIGKILL);
@@ -200,9 +205,9 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Waits until the rules are in force.
-    pub(super) fn finish(self) -> Result<(), LabError> {
+    pub(super) fn finish(self) -> Result<(), HostsError> {
         let act = format!("set packet rules with nft on {}", self.host);
-        let output = self.child.wait_with_output().map_err(LabError::io(act.clone()))?;
+        let output = self.child.wait_with_output().map_err(HostsError::io(act.clone()))?;
         if output.status.success() {
             return Ok(());
         }
@@ -211,6 +216,6 @@ impl Filter {
         if output.status.code() == Some(127) {
             said.push_str(super::remedy("nft"));
         }
-        Err(LabError::Failed { act, said })
+        Err(HostsError::Failed { act, said })
     }
 }

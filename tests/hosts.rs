@@ -1,4 +1,4 @@
-//! Claims about the lab's worlds: hosts that are apart, processes that are what they seem,
+//! Claims about the lab's hosts: hosts that are apart, processes that are what they seem,
 //! faults that bite, and nothing left behind.
 
 mod live;
@@ -12,17 +12,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use live::{PATIENCE, eventually, oneself, or_skip, stat};
-use upaxos_node::lab::{Ground, Host, LabError, Node, World};
+use upaxos_node::hosts::{Ground, Host, Hosts, HostsError, Node};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A world on each ground that has namespaces. As root both can be had.
-fn raw_worlds(hosts: usize) -> Vec<World> {
-    let Some(best) = or_skip(World::raw_only(hosts)) else {
+/// Hosts on each ground that has namespaces. As root both can be had.
+fn raw_hosts(count: usize) -> Vec<Hosts> {
+    let Some(best) = or_skip(Hosts::raw_only(count)) else {
         return Vec::new();
     };
     let second = match best.ground() {
-        Ground::Root => World::on(Ground::User, hosts),
+        Ground::Root => Hosts::on(Ground::User, count),
         _ => return vec![best],
     };
     match second {
@@ -34,8 +34,8 @@ fn raw_worlds(hosts: usize) -> Vec<World> {
     }
 }
 
-fn sleeper(world: &World) -> Node {
-    let plan = Node::on(world, 0, "sleep").args(["1000"]);
+fn sleeper(hosts: &Hosts) -> Node {
+    let plan = Node::on(hosts, 0, "sleep").args(["1000"]);
     let node = plan.start().expect("sleep starts");
     eventually("it is sleep itself", || comm(node.pid()) == "sleep");
     node
@@ -95,56 +95,56 @@ fn close() {
 }
 
 #[test]
-#[ignore = "not a test: a process that is killed in the possession of a world"]
+#[ignore = "not a test: a process that is killed in the possession of hosts"]
 fn victim() {
     let name = env::var("UPAXOS_GROUND").expect("the test names a ground");
     let mut grounds = Ground::ALL.into_iter();
     let ground = grounds.find(|ground| format!("{ground:?}") == name);
-    let world = World::on(ground.expect("a known ground"), 2).expect("a world");
-    let node = sleeper(&world);
-    let traced = Node::on(&world, 1, "sleep").args(["1000"]);
+    let hosts = Hosts::on(ground.expect("a known ground"), 2).expect("hosts");
+    let node = sleeper(&hosts);
+    let traced = Node::on(&hosts, 1, "sleep").args(["1000"]);
     let traced = traced.inject("fdatasync:error=EIO").start();
-    fs::create_dir(world.node_dir(0)).expect("a directory");
-    println!("\nworld {} {}", group_of(&node), world.dir().display());
+    fs::create_dir(hosts.node_dir(0)).expect("a directory");
+    println!("\nworld {} {}", group_of(&node), hosts.dir().display());
     traced.expect("strace starts").wait_for_line("never", PATIENCE * 10).ok();
 }
 
 #[test]
 fn every_host_has_an_address_of_its_own() -> Outcome {
-    for world in raw_worlds(3) {
+    for hosts in raw_hosts(3) {
         for (host, address) in [(Host::Node(0), 10), (Host::Node(2), 12), (Host::Client, 13)] {
-            let output = world.command(host, "ip").args(["-o", "addr"]).output()?;
+            let output = hosts.command(host, "ip").args(["-o", "addr"]).output()?;
             let text = String::from_utf8_lossy(&output.stdout);
             let wanted = format!("10.253.0.{address}/24 brd 10.253.0.255");
-            assert!(text.contains(&wanted), "{}: {text}", world.ground());
+            assert!(text.contains(&wanted), "{}: {text}", hosts.ground());
         }
-        assert_eq!(world.args(), ["-a", "10.253.0.255"]);
+        assert_eq!(hosts.args(), ["-a", "10.253.0.255"]);
     }
     Ok(())
 }
 
 #[test]
 fn a_loopback_world_is_one_host_with_loopback_only() -> Outcome {
-    let Some(world) = or_skip(World::loopback()) else {
+    let Some(hosts) = or_skip(Hosts::loopback()) else {
         return Ok(());
     };
     for host in [Host::Node(0), Host::Client] {
-        let output = world.command(host, "ip").args(["-o", "link"]).output()?;
+        let output = hosts.command(host, "ip").args(["-o", "link"]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("LOOPBACK,UP"), "{text}");
     }
-    assert!(matches!(world.loss(1), Err(LabError::Unsupported { .. })));
+    assert!(matches!(hosts.loss(1), Err(HostsError::Unsupported { .. })));
     Ok(())
 }
 
 #[test]
-fn worlds_with_the_same_names_are_apart() -> Outcome {
-    let (Some(one), Some(other)) = (or_skip(World::raw_only(1)), or_skip(World::raw_only(1))) else {
+fn hosts_with_the_same_names_are_apart() -> Outcome {
+    let (Some(one), Some(other)) = (or_skip(Hosts::raw_only(1)), or_skip(Hosts::raw_only(1))) else {
         return Ok(());
     };
-    let network = |world: &World| {
-        let node = sleeper(world);
+    let network = |hosts: &Hosts| {
+        let node = sleeper(hosts);
         fs::read_link(format!("/proc/{}/ns/net", node.pid()))
     };
     assert_ne!(network(&one)?, network(&other)?);
@@ -154,16 +154,16 @@ fn worlds_with_the_same_names_are_apart() -> Outcome {
 
 #[test]
 fn kill_by_pid_kills_the_program_and_its_tracer() -> Outcome {
-    let mut worlds = raw_worlds(1);
-    worlds.push(World::on(Ground::Udp, 1)?);
-    for world in worlds {
-        let mut node = sleeper(&world);
+    let mut hosts = raw_hosts(1);
+    hosts.push(Hosts::on(Ground::Udp, 1)?);
+    for hosts in hosts {
+        let mut node = sleeper(&hosts);
         let group = group_of(&node);
         let pid = node.pid();
         node.kill9();
         assert!(stat(pid).is_none());
 
-        let traced = Node::on(&world, 0, "sleep").args(["1000"]);
+        let traced = Node::on(&hosts, 0, "sleep").args(["1000"]);
         let mut traced = traced.inject("fdatasync:error=EIO").start()?;
         eventually("the program runs", || comm(traced.pid()) == "sleep");
         traced.kill9();
@@ -177,10 +177,10 @@ fn kill_by_pid_kills_the_program_and_its_tracer() -> Outcome {
 
 #[test]
 fn an_injected_fault_reaches_the_program() -> Outcome {
-    let Some(world) = or_skip(World::raw_only(1)) else {
+    let Some(hosts) = or_skip(Hosts::raw_only(1)) else {
         return Ok(());
     };
-    let plan = Node::on(&world, 0, "sync").args(["-d", "/dev/null"]);
+    let plan = Node::on(&hosts, 0, "sync").args(["-d", "/dev/null"]);
     let mut node = plan.inject("fdatasync:error=EIO").start()?;
     node.wait_for_line("Input/output error", PATIENCE)?;
     assert_eq!(node.wait_exit(PATIENCE)?.code(), Some(1));
@@ -189,8 +189,8 @@ fn an_injected_fault_reaches_the_program() -> Outcome {
 
 #[test]
 fn a_pause_stops_the_program_and_a_resume_continues_it() -> Outcome {
-    let world = World::new(1)?;
-    let node = sleeper(&world);
+    let hosts = Hosts::new(1)?;
+    let node = sleeper(&hosts);
     let state = || stat(node.pid()).expect("the process runs")[0].clone();
     node.pause();
     eventually("it is stopped", || state() == "T");
@@ -202,41 +202,41 @@ fn a_pause_stops_the_program_and_a_resume_continues_it() -> Outcome {
 
 #[test]
 fn a_log_is_awaited_by_line_and_by_start() -> Outcome {
-    let world = World::new(1)?;
-    let plan = Node::on(&world, 0, "sh").args(["-c", "echo one >&2; echo two >&2"]);
+    let hosts = Hosts::new(1)?;
+    let plan = Node::on(&hosts, 0, "sh").args(["-c", "echo one >&2; echo two >&2"]);
     let mut node = plan.start()?;
     assert_eq!(node.wait_for_line("tw", PATIENCE)?, "two");
     assert!(node.wait_exit(PATIENCE)?.success());
     let ended = node.wait_for_line("three", PATIENCE);
-    assert!(matches!(ended, Err(LabError::Ended { .. })), "{ended:?}");
+    assert!(matches!(ended, Err(HostsError::Ended { .. })), "{ended:?}");
     node.start()?;
     node.wait_for_line("one", PATIENCE)?;
     node.wait_for_line("two", PATIENCE)?;
     assert_eq!(node.log(), "one\ntwo\none\ntwo");
     let patience = Duration::from_millis(10);
-    let quiet = sleeper(&world).wait_for_line("a word", patience);
-    assert!(matches!(quiet, Err(LabError::TimedOut { .. })), "{quiet:?}");
+    let quiet = sleeper(&hosts).wait_for_line("a word", patience);
+    assert!(matches!(quiet, Err(HostsError::TimedOut { .. })), "{quiet:?}");
     Ok(())
 }
 
 /// How often each host heard each word, once every listener has heard the last one.
-fn heard(world: &World, prepare: impl Fn(&World) -> Result<(), LabError>) -> Vec<Vec<usize>> {
-    let hosts = [Host::Node(0), Host::Node(1), Host::Node(2), Host::Client];
-    let listeners = hosts.map(|host| oneself(world, host, "listen"));
+fn heard(hosts: &Hosts, prepare: impl Fn(&Hosts) -> Result<(), HostsError>) -> Vec<Vec<usize>> {
+    let all = [Host::Node(0), Host::Node(1), Host::Node(2), Host::Client];
+    let listeners = all.map(|host| oneself(hosts, host, "listen"));
     for listener in &listeners {
         let line = listener.wait_for_line("listening", PATIENCE);
         line.expect("the host listens");
     }
-    prepare(world).expect("the fault can be had");
-    for host in hosts {
-        let mut speaker = oneself(world, host, "speak");
+    prepare(hosts).expect("the fault can be had");
+    for host in all {
+        let mut speaker = oneself(hosts, host, "speak");
         assert!(speaker.wait_exit(PATIENCE).expect("it ends").success());
         for listener in &listeners {
             eventually("the queue is read", || idle(listener));
         }
     }
-    world.heal().expect("a world can be healed");
-    let mut closer = oneself(world, Host::Client, "close");
+    hosts.heal().expect("hosts can be healed");
+    let mut closer = oneself(hosts, Host::Client, "close");
     closer.wait_exit(PATIENCE).expect("it ends");
     let count = |listener: &Node| {
         let line = listener.wait_for_line("last", PATIENCE);
@@ -244,7 +244,7 @@ fn heard(world: &World, prepare: impl Fn(&World) -> Result<(), LabError>) -> Vec
         let log = listener.log();
         let from = |index| format!("heard hello from 10.253.0.{}", 10 + index);
         let count = |index| log.lines().filter(|line| *line == from(index)).count();
-        (0..hosts.len()).map(count).collect()
+        (0..all.len()).map(count).collect()
     };
     listeners.iter().map(count).collect()
 }
@@ -260,27 +260,27 @@ fn idle(listener: &Node) -> bool {
 
 #[test]
 fn without_a_fault_everybody_hears_everything() {
-    for world in raw_worlds(3) {
-        let heard = heard(&world, |_| Ok(()));
-        assert_eq!(heard, vec![vec![PACKETS; 4]; 4], "{}", world.ground());
+    for hosts in raw_hosts(3) {
+        let heard = heard(&hosts, |_| Ok(()));
+        assert_eq!(heard, vec![vec![PACKETS; 4]; 4], "{}", hosts.ground());
     }
 }
 
 #[test]
 fn a_cut_silences_one_direction_only() {
-    for world in raw_worlds(3) {
-        let heard = heard(&world, |world| world.cut(0, 1));
+    for hosts in raw_hosts(3) {
+        let heard = heard(&hosts, |hosts| hosts.cut(0, 1));
         assert_eq!(heard[1], [0, PACKETS, PACKETS, PACKETS]);
         for host in [0, 2, 3] {
-            assert_eq!(heard[host], [PACKETS; 4], "{host} on {}", world.ground());
+            assert_eq!(heard[host], [PACKETS; 4], "{host} on {}", hosts.ground());
         }
     }
 }
 
 #[test]
 fn a_partition_separates_nodes_but_not_the_client() {
-    for world in raw_worlds(3) {
-        let heard = heard(&world, |world| world.partition(&[&[0, 2]]));
+    for hosts in raw_hosts(3) {
+        let heard = heard(&hosts, |hosts| hosts.partition(&[&[0, 2]]));
         assert_eq!(heard[0], [PACKETS, 0, PACKETS, PACKETS]);
         assert_eq!(heard[1], [0, PACKETS, 0, PACKETS]);
         assert_eq!(heard[2], [PACKETS, 0, PACKETS, PACKETS]);
@@ -290,21 +290,21 @@ fn a_partition_separates_nodes_but_not_the_client() {
 
 #[test]
 fn links_are_set_at_once_and_each_way_on_its_own() {
-    for world in raw_worlds(3) {
-        let heard = heard(&world, |world| {
-            world.cut(0, 2)?;
-            world.links(|from, to| from < to)
+    for hosts in raw_hosts(3) {
+        let heard = heard(&hosts, |hosts| {
+            hosts.cut(0, 2)?;
+            hosts.links(|from, to| from < to)
         });
         assert_eq!(heard[0], [PACKETS, 0, 0, PACKETS]);
         assert_eq!(heard[1], [PACKETS, PACKETS, 0, PACKETS]);
-        assert_eq!(heard[2..], [[PACKETS; 4]; 2], "on {}", world.ground());
+        assert_eq!(heard[2..], [[PACKETS; 4]; 2], "on {}", hosts.ground());
     }
 }
 
 #[test]
 fn loss_hits_every_link_but_not_oneself() {
-    for world in raw_worlds(3) {
-        let heard = heard(&world, |world| world.loss(30));
+    for hosts in raw_hosts(3) {
+        let heard = heard(&hosts, |hosts| hosts.loss(30));
         for (to, row) in heard.iter().enumerate() {
             for (from, &count) in row.iter().enumerate() {
                 // Mean 140 of 200; the bounds are more than five deviations away.
@@ -317,10 +317,10 @@ fn loss_hits_every_link_but_not_oneself() {
 
 #[test]
 fn the_plain_ground_runs_programs_and_names_the_faults_it_lacks() -> Outcome {
-    let world = World::on(Ground::Udp, 3)?;
-    let output = world.command(2, "echo").arg("here").output()?;
+    let hosts = Hosts::on(Ground::Udp, 3)?;
+    let output = hosts.command(2, "echo").arg("here").output()?;
     assert_eq!(output.stdout, b"here\n");
-    for outcome in [world.loss(10), world.cut(0, 1), world.links(|_, _| true), world.heal()] {
+    for outcome in [hosts.loss(10), hosts.cut(0, 1), hosts.links(|_, _| true), hosts.heal()] {
         let error = outcome.expect_err("loopback is not ours").to_string();
         assert!(error.contains("not on this ground (UDP"), "{error}");
     }
@@ -329,20 +329,20 @@ fn the_plain_ground_runs_programs_and_names_the_faults_it_lacks() -> Outcome {
 
 #[test]
 fn a_program_that_is_not_built_is_named_with_the_remedy() {
-    let error = upaxos_node::lab::binary("upaxos-nothing").expect_err("not there");
+    let error = upaxos_node::hosts::binary("upaxos-nothing").expect_err("not there");
     assert!(error.to_string().contains("cargo build --workspace"), "{error}");
 }
 
 #[test]
 fn nothing_is_left_after_a_world_is_dropped() -> Outcome {
-    let mut worlds = raw_worlds(3);
-    worlds.push(World::on(Ground::Udp, 3)?);
-    for world in worlds {
-        let dir = world.dir().to_owned();
-        let node = sleeper(&world);
+    let mut hosts = raw_hosts(3);
+    hosts.push(Hosts::on(Ground::Udp, 3)?);
+    for hosts in hosts {
+        let dir = hosts.dir().to_owned();
+        let node = sleeper(&hosts);
         let group = group_of(&node);
-        fs::create_dir(world.node_dir(0))?;
-        drop(world);
+        fs::create_dir(hosts.node_dir(0))?;
+        drop(hosts);
         // The node's handle is still ours, so its corpse is too, but nothing lives.
         eventually("the group is empty", || members(&group).is_empty());
         assert!(!dir.exists());
@@ -354,7 +354,7 @@ fn nothing_is_left_after_a_world_is_dropped() -> Outcome {
 #[test]
 fn nothing_is_left_after_a_kill_of_its_owner() -> Outcome {
     let mut grounds = vec![Ground::Udp];
-    grounds.extend(raw_worlds(0).iter().map(World::ground));
+    grounds.extend(raw_hosts(0).iter().map(Hosts::ground));
     for ground in grounds {
         let mut command = Command::new(env::current_exe()?);
         command.args(["--exact", "victim", "--ignored", "--nocapture"]);
@@ -362,8 +362,8 @@ fn nothing_is_left_after_a_kill_of_its_owner() -> Outcome {
         let mut owner = command.stdout(Stdio::piped()).spawn()?;
         let stdout = BufReader::new(owner.stdout.take().expect("stdout is piped"));
         let said = stdout.lines().map_while(Result::ok);
-        let line = said.into_iter().find(|line| line.starts_with("world "));
-        let line = line.expect("the owner has a world");
+        let line = said.into_iter().find(|line| line.starts_with("hosts "));
+        let line = line.expect("the owner has hosts");
         let words: Vec<&str> = line.split(' ').collect();
         let (group, dir) = (words[1], Path::new(words[2]));
         assert!(dir.exists());

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use super::{Host, LabError, World};
+use super::{Host, Hosts, HostsError};
 
 /// Somebody who asks the group from the client's host: exactly once, patiently, many things at once.
 #[derive(Debug)]
@@ -49,19 +49,19 @@ impl Answer {
 }
 
 impl Client {
-    /// Starts `program client` (`program` being `upaxos-node`) on the world's client host, with
-    /// `args` beyond those of the world.
+    /// Starts `program client` (`program` being `upaxos-node`) on the client's host, with
+    /// `args` beyond those of the hosts.
     ///
     /// # Errors
-    /// [`LabError::Tool`] or [`LabError::Io`] if it cannot be started.
-    pub fn start(world: &World, program: impl AsRef<OsStr>, args: &[&str]) -> Result<Client, LabError> {
-        let complaints = world.dir().join("client.log");
+    /// [`HostsError::Tool`] or [`HostsError::Io`] if it cannot be started.
+    pub fn start(hosts: &Hosts, program: impl AsRef<OsStr>, args: &[&str]) -> Result<Client, HostsError> {
+        let complaints = hosts.dir().join("client.log");
         let act = format!("write {}", complaints.display());
-        let log = File::options().create(true).append(true).open(&complaints).map_err(LabError::io(act))?;
-        let mut command = world.command(Host::Client, program);
-        command.arg("client").args(world.args()).args(args);
+        let log = File::options().create(true).append(true).open(&complaints).map_err(HostsError::io(act))?;
+        let mut command = hosts.command(Host::Client, program);
+        command.arg("client").args(hosts.args()).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().map_err(LabError::tool("nsenter"))?;
+        let mut child = command.spawn().map_err(HostsError::tool("nsenter"))?;
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let (sender, answers) = mpsc::channel();
@@ -80,8 +80,8 @@ impl Client {
     /// Asks without waiting; returns the number that the answer will carry.
     ///
     /// # Errors
-    /// [`LabError::Failed`] if the client has ended.
-    pub fn ask(&mut self, line: &str) -> Result<usize, LabError> {
+    /// [`HostsError::Failed`] if the client has ended.
+    pub fn ask(&mut self, line: &str) -> Result<usize, HostsError> {
         self.asked += 1;
         match writeln!(self.stdin, "{line}") {
             Ok(()) => Ok(self.asked - 1),
@@ -92,8 +92,8 @@ impl Client {
     /// The next answer, whichever it is.
     ///
     /// # Errors
-    /// [`LabError::Failed`] if none comes in time.
-    pub fn next(&self, timeout: Duration) -> Result<Answer, LabError> {
+    /// [`HostsError::Failed`] if none comes in time.
+    pub fn next(&self, timeout: Duration) -> Result<Answer, HostsError> {
         self.answers.recv_timeout(timeout).map_err(|_| self.failed("await an answer"))
     }
 
@@ -101,16 +101,16 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::ask`] and [`Client::next`].
-    pub fn call(&mut self, line: &str, timeout: Duration) -> Result<Answer, LabError> {
+    pub fn call(&mut self, line: &str, timeout: Duration) -> Result<Answer, HostsError> {
         let number = self.ask(line)?;
         let answer = self.next(timeout)?;
         assert_eq!(answer.number, number, "another answer was under way");
         Ok(answer)
     }
 
-    fn failed(&self, act: &str) -> LabError {
+    fn failed(&self, act: &str) -> HostsError {
         let complaints = fs::read_to_string(&self.complaints).unwrap_or_default();
-        LabError::Failed { act: format!("client: {act}"), said: format!("no answer {}", complaints.trim()) }
+        HostsError::Failed { act: format!("client: {act}"), said: format!("no answer {}", complaints.trim()) }
     }
 }
 
