@@ -25,6 +25,7 @@ pub mod machine;
 pub mod network;
 mod partitioned;
 pub mod shrink;
+pub mod stage;
 pub mod swarm;
 pub mod trace;
 pub mod world;
@@ -94,7 +95,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     world.clients().ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);
     settle(world, "after a power cut of all")?;
-    let learned = world.learned();
+    let learned = world.stage().learned();
     world.judges().finish(&learned);
     Some(())
 }
@@ -110,7 +111,7 @@ fn suffer(plan: &Plan, world: &mut World) {
 fn settle(world: &mut World, when: &str) -> Option<()> {
     world.clients().ask(false);
     let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
-    if !is_settled && !world.is_alive() {
+    if !is_settled && !world.stage().is_alive() {
         world.note_dead();
         return None;
     } else if !is_settled {

@@ -43,9 +43,8 @@ pub struct Judges {
 }
 
 impl Judges {
-    /// The judges of a first group of `n`, and of so many nodes that may join it.
-    pub fn new(n: u16, joiners: u16, dialect: Dialect) -> Judges {
-        let disks = vec![Disk::default(); usize::from(n + joiners)];
+    /// The judges of a first group of `n`.
+    pub fn new(n: u16, dialect: Dialect) -> Judges {
         let numbering = match dialect {
             Dialect::Extended => Numbering::Standard,
             Dialect::Classic => Numbering::Classic(n),
@@ -54,7 +53,7 @@ impl Judges {
             groups: Groups::new(n),
             dialect,
             numbering,
-            disks,
+            disks: vec![Disk::default(); usize::from(n)],
             values: BTreeMap::new(),
             accepts: BTreeMap::new(),
             chosen: BTreeMap::new(),
@@ -63,6 +62,11 @@ impl Judges {
             calls: Calls::default(),
             violation: None,
         }
+    }
+
+    /// There are so many nodes, unless there are more, that are members or may join.
+    pub fn enlarge(&mut self, nodes: u16) {
+        self.disks.resize(self.disks.len().max(usize::from(nodes)), Disk::default());
     }
 
     /// The first violation, if any.

@@ -9,7 +9,8 @@ use crate::wire::{self, Dialect, Line};
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3, 2, Dialect::Extended);
+    let mut judges = Judges::new(3, Dialect::Extended);
+    judges.enlarge(5);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }
