@@ -148,19 +148,6 @@ impl Network {
         }
     }
 
-    /// From now on there are `n` nodes, not fewer than before; links to new ones are good.
-    pub fn enlarge(&mut self, n: u16) {
-        let before = std::mem::replace(&mut self.n, n);
-        let links = vec![Link::default(); usize::from(n + 1).pow(2)];
-        let old = std::mem::replace(&mut self.links, links);
-        let mut old = old.into_iter();
-        let places: Vec<u16> = (0..before).chain([CLIENTS]).collect();
-        for (from, to) in places.iter().flat_map(|from| places.iter().map(move |to| (*from, *to))) {
-            *self.link(from, to) = old.next().unwrap_or_default();
-        }
-        self.isolated.resize(usize::from(n), false);
-    }
-
     /// From now on keeps all that is sent.
     pub fn keep(&mut self) {
         self.kept.get_or_insert_default();

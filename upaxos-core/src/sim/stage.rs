@@ -87,36 +87,25 @@ impl<C> Stage<C> {
     pub fn new(setting: Setting) -> Stage<C> {
         let Setting { seed, n, spares, dialect, .. } = setting;
         let chance = |stream| Chance::new(seed, stream);
-        let mut stage = Stage {
+        let all = n + spares;
+        Stage {
             setting,
             now: Micros(0),
             ahead: BinaryHeap::new(),
             count: 0,
-            machines: Vec::new(),
-            network: Network::new(0, dialect, chance(Stream::Network)),
-            judges: Judges::new(n, dialect),
+            machines: (0..all).map(|id| Machine::new(incarnation(id, 0))).collect(),
+            network: Network::new(all, dialect, chance(Stream::Network)),
+            judges: Judges::new(n, spares, dialect),
             trace: Trace::default(),
             seen: Seen::default(),
             disk_chance: chance(Stream::Disk),
             machine_chance: chance(Stream::Machines),
-            gaps: Vec::new(),
+            gaps: vec![None; usize::from(all)],
             deliveries: Vec::new(),
             tail: VecDeque::new(),
             news: Vec::new(),
             watch: None,
-        };
-        stage.enlarge(n + spares);
-        stage
-    }
-
-    /// From now on there are so many machines, unless there are more.
-    pub(super) fn enlarge(&mut self, nodes: u16) {
-        for id in self.nodes()..nodes {
-            self.machines.push(Machine::new(incarnation(id, 0)));
-            self.gaps.push(None);
         }
-        self.network.enlarge(self.nodes());
-        self.judges.enlarge(self.nodes());
     }
 
     /// The next thing that happens until a moment, which the clock shows then. `None` when that is all.
