@@ -67,6 +67,15 @@ pub enum Role {
 /// The status with which a node ends by itself, and its last words.
 pub type Words = (u8, String);
 
+/// Why a node ends in good order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Told,
+    /// Something that it heard ends it.
+    Itself(Words),
+}
+
 /// For how long a node is down; `None`: until somebody starts it.
 pub type Down = Option<Micros>;
 
@@ -89,8 +98,8 @@ pub struct Machine {
     pub fast_read: bool,
     /// How many lines its node could not read.
     pub malformed: u64,
-    /// Its node ends by itself when its turn is over: with which status and last words.
-    pub ends: Option<Words>,
+    /// Its node ends, in good order, when its turn is over.
+    pub ends: Option<End>,
     /// How its last node ended, if by itself.
     pub ended: Option<Words>,
     /// Where a bit of its disk was flipped, which nobody has noticed yet.
@@ -220,8 +229,14 @@ impl Machine {
     /// Everything that was to go wrong does not.
     pub fn heal(&mut self) {
         (self.crash_after, self.halt_after, self.tears, self.sync_fails) = (None, None, None, None);
-        self.slow_sync = (Micros(0), Micros(0));
         self.paused_until = Micros(0);
+        self.heal_disk();
+    }
+
+    /// Everything that was to go wrong with its disk does not.
+    pub fn heal_disk(&mut self) {
+        self.slow_sync = (Micros(0), Micros(0));
+        self.disk.fail(None);
     }
 
     /// One more effect; when it is the last, how long the node is down then.

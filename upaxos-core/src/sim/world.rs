@@ -14,7 +14,7 @@ use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
 use crate::node::{Event, Timing};
-use crate::types::Micros;
+use crate::types::{Instance, Micros};
 
 /// What the plan has in store.
 #[derive(Debug)]
@@ -77,11 +77,6 @@ impl World {
         &mut self.clients
     }
 
-    /// The machines, and all around them.
-    pub fn stage(&self) -> &Stage<impl Sized + use<>> {
-        &self.stage
-    }
-
     /// What was seen, and the hash of all that happened.
     pub fn seen(&self) -> (Seen, Trace) {
         (self.stage.seen, self.stage.trace)
@@ -111,6 +106,16 @@ impl World {
     /// Whether all clients are content, and all nodes have settled.
     pub fn is_settled(&self) -> bool {
         self.clients.is_content() && self.stage.is_settled()
+    }
+
+    /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
+    pub fn is_alive(&self) -> bool {
+        self.stage.is_alive()
+    }
+
+    /// What every node has learned that should run.
+    pub fn learned(&self) -> Vec<(u16, Instance)> {
+        self.stage.learned()
     }
 
     /// What every node knows, what is wrong with it, and what was said last.

@@ -5,7 +5,7 @@
 use super::{Next, Stage, incarnation};
 use crate::node::Node;
 use crate::sim::disk::Disk;
-use crate::sim::machine::{Down, State, Words};
+use crate::sim::machine::{Down, End, State};
 use crate::types::Micros;
 
 impl<C> Stage<C> {
@@ -40,9 +40,9 @@ impl<C> Stage<C> {
     }
 
     /// The node ends by itself, in good order, when it has done what it is doing.
-    pub(in crate::sim) fn end_soon(&mut self, id: u16, words: Words) {
+    pub(in crate::sim) fn end_soon(&mut self, id: u16, end: End) {
         let machine = &mut self.machines[usize::from(id)];
-        machine.ends.get_or_insert(words);
+        machine.ends.get_or_insert(end);
         self.wake_again(id);
     }
 
@@ -53,7 +53,10 @@ impl<C> Stage<C> {
             return self.break_off(id, &error);
         }
         let durable = machine.disk.end_sync();
-        machine.ended = machine.ends.take();
+        machine.ended = match machine.ends.take() {
+            Some(End::Itself(words)) => Some(words),
+            Some(End::Told) | None => None,
+        };
         machine.end_life();
         machine.disk.close();
         durable.iter().for_each(|record| self.judges.on_durable(id, record));

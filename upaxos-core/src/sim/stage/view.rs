@@ -54,7 +54,9 @@ impl<C> Stage<C> {
                 State::Syncs(work) => format!("syncs, {}", node_text(&work.node)),
                 State::Halts(work) => format!("stands still, {}", node_text(&work.node)),
             };
-            text += &format!("  node {id}, life {}, {} wipes: {state}\n", machine.life, machine.wipes);
+            let Machine { life, wipes, malformed, .. } = machine;
+            text +=
+                &format!("  node {id}, life {life}, {wipes} wipes, {malformed} malformed lines: {state}\n");
         }
         text += "  said last:\n";
         for (at, from, datagram) in &self.tail {
