@@ -7,6 +7,6 @@
 mod world;
 
 pub use world::{
-    DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Start, Ticket, View, Violation, World,
+    DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
     WorldError,
 };

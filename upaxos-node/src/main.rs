@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
-use upaxos_node::{client, config, daemon, demo, logging, print, sim};
+use upaxos_node::{bench, client, config, daemon, demo, logging, print, sim};
 
 fn main() -> ExitCode {
     match run(parse()) {
@@ -32,6 +32,8 @@ fn parse() -> Cli {
 fn run(cli: Cli) -> Result<ExitCode> {
     match (cli.command, cli.daemon) {
         (Some(Command::Demo), _) => demo::run()?,
+        (Some(Command::Bench(args)), _) => bench::run(&args)?,
+        (Some(Command::Load(args)), _) => bench::load::run(&args)?,
         (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
