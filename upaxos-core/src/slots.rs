@@ -258,7 +258,7 @@ mod tests {
             prop_assert_eq!(held, wanted);
             prop_assert_eq!(slots.last(), map.last_key_value().map(|(at, thing)| (*at, thing)));
             let mut again = Slots::default();
-            map.iter().for_each(|(at, thing)| drop(again.insert(*at, *thing)));
+            map.iter().for_each(|(at, thing)| _ = again.insert(*at, *thing));
             prop_assert_eq!(again, slots, "only the content counts");
         }
     }
