@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::sim::chance::{Chance, Stream};
 use upaxos_core::types::{Act, Change, Instance, Micros, NodeId, Value};
 use upaxos_core::wire::Stance;
 use upaxos_node::lab::{
-    DiskFault, Link, NodeState, Party, Setup, Sim, Start, Ticket, View, World, WorldError,
+    DiskFault, Link, NodeState, Party, Setup, Sim, Start, Ticket, View, Violation, World, WorldError,
 };
 
 const PATIENCE: Micros = Micros::from_millis(5_000);
@@ -316,7 +317,7 @@ fn a_full_disk_ends_the_node_with_its_status_and_nothing_is_answered_that_was_no
             lab.world.ask(0, Ask::Write("two".into()), Micros::from_millis(2_000)).expect("a question");
         lab.until("end of 0", |lab| matches!(lab.view(0).state, NodeState::Ended(..)));
         let NodeState::Ended(status, words) = lab.view(0).state else { unreachable!("it was awaited") };
-        let word = if fault == DiskFault::Full { "no space left" } else { "input/output error" };
+        let word = if fault == DiskFault::Full { "No space left" } else { "Input/output error" };
         assert!(status == 1 && words.contains(word), "{status}: {words}");
         assert_eq!(lab.outcome(ticket), Outcome::Unknown);
         lab.start(0);
@@ -388,6 +389,92 @@ fn nothing_else_but_the_seed_decides_what_happens() {
     let here = Some(format!("{:016x}", run(1)));
     assert_eq!((&here, &here), (&child(), &child()));
     assert_ne!(run(1), run(2));
+}
+
+/// What a random script does next: anything, sensible or not.
+fn do_anything(lab: &mut Lab, chance: &mut Chance) {
+    let node = id(chance.below(13) as u16);
+    let ms = |chance: &mut Chance, most| Micros::from_millis(chance.below(most));
+    let share = |chance: &mut Chance| [0.0, 0.1, 0.5, 1.0][chance.below(4) as usize];
+    let link = Link {
+        is_cut: chance.hits(200_000),
+        loss: share(chance),
+        duplicate: share(chance),
+        corrupt: share(chance),
+        delay: if chance.hits(30_000) { Micros(u64::MAX) } else { ms(chance, 50) },
+        jitter: if chance.hits(30_000) { Micros(u64::MAX) } else { ms(chance, 50) },
+    };
+    let party = |chance: &mut Chance| match chance.below(14) {
+        13 => Party::Clients,
+        node => Party::Node(id(node as u16)),
+    };
+    let fault = match chance.below(5) {
+        0 => Some(DiskFault::Full),
+        1 => Some(DiskFault::SyncFails),
+        2 => Some(DiskFault::Slow(ms(chance, 900))),
+        3 if chance.hits(100_000) => Some(DiskFault::Slow(Micros(u64::MAX))),
+        _ => None,
+    };
+    let said = [
+        "quit",
+        "Request 0 x",
+        "leave 1",
+        "2 ProposeAll 1 2",
+        "1 NACK 1 9223372036854775807",
+        "\n& \n",
+        "\u{fffd}",
+    ];
+    let world = &mut lab.world;
+    let done = match chance.below(16) {
+        0 => world.stop(node),
+        1 => world.crash(node),
+        2 => world.pause(node),
+        3 => world.resume(node),
+        4 if chance.hits(200_000) => world.wipe(node),
+        5 => world.disk(node, fault),
+        6 | 7 => world.link(party(chance), party(chance), link),
+        8 => world.say(said[chance.below(said.len() as u64) as usize].as_bytes()),
+        9 => {
+            let joins = Some(chance.hits(500_000).then_some(id(chance.below(13) as u16)));
+            world.start(node, &Start { joins, ..Start::default() })
+        }
+        10..13 => world.start(node, &Start::default()),
+        _ => {
+            let change = Change { act: Act::Replace(node, id(9)), is_forced: chance.hits(500_000) };
+            let ask = match chance.below(8) {
+                0 => Ask::Read,
+                1 => Ask::FastRead,
+                2 => Ask::History(Instance(chance.below(5))),
+                3 => Ask::Change(change),
+                4 => Ask::Members,
+                _ => Ask::Write("v".into()),
+            };
+            let patience = [Micros(0), Micros::from_millis(300), Micros(u64::MAX)][chance.below(3) as usize];
+            world.ask(chance.below(3) * (u64::MAX / 2), ask, patience).map(drop)
+        }
+    };
+    assert!(matches!(done, Ok(()) | Err(WorldError::Misuse(_))), "{done:?}");
+}
+
+#[test]
+fn any_script_at_all_is_carried_out_or_refused_and_never_panics() {
+    for seed in 0..60 {
+        let mut chance = Chance::new(seed, Stream::Workload);
+        let nodes = 1 + seed as u16 % 9;
+        let mut lab =
+            Lab::quiet(&Setup { records: seed % 5 == 0, classic: seed % 7 == 6, ..setup(nodes, seed) });
+        for _ in 0..120 {
+            do_anything(&mut lab, &mut chance);
+            let end = lab.world.now() + Micros::from_millis(chance.below(60));
+            while lab.world.now() < end {
+                lab.step(end);
+            }
+        }
+        let violations = lab.world.check(Micros::from_millis(5_000)).expect("a world that works");
+        // What such scripts leave may be without a quorum, or have members that never come.
+        let is_grave = |violation: &Violation| !violation.expected.starts_with("a healed group answers");
+        assert!(!violations.iter().any(is_grave), "seed {seed}: {violations:?}\n{}", lab.world.describe());
+    }
 }
 
 /// A run of the test program that only prints a hash, in a process of its own.

@@ -45,6 +45,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
+pub(crate) use messages::ballot_of;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
