@@ -37,7 +37,7 @@ pub struct Args {
     on: On,
 
     /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are not read
-    #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader"])]
+    #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
     attach: bool,
 
     #[command(flatten)]
@@ -78,6 +78,14 @@ pub struct Args {
     /// kill -9 the leader in the middle of each run; the longest gap is then that of the failover
     #[arg(long)]
     kill_leader: bool,
+
+    /// When a run is over, kill -9 a node and start it again: how long until it is back
+    #[arg(long)]
+    restart: bool,
+
+    /// After each run another one that asks so many times as much as the first could do, for --seconds
+    #[arg(long, value_name = "FACTOR", conflicts_with = "rate")]
+    overload: Option<f64>,
 
     /// Interval between signs of life of the nodes, as of the daemon
     #[arg(long, value_name = "TIME")]
@@ -139,6 +147,9 @@ pub struct Cell {
 /// Values to choose from for reads: far more than are under way.
 const LEAST_TO_READ: u64 = 20_000;
 
+/// How many requests clients keep under way at most when they ask more than the group can do.
+const MOST_UNDER_WAY: u32 = 65_536;
+
 /// Measures every cell.
 ///
 /// # Errors
@@ -156,18 +167,29 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{}", report::HEADING);
     }
     for cell in args.cells() {
-        let progress = progress(&cell);
-        let report = measure(args, &cell, &dir, &progress);
-        progress.finish_and_clear();
-        let report = report.with_context(|| format!("cannot measure {}", cell.words()))?;
-        if args.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            println!("{}", report::row(&report));
-            report::remarks(&report).iter().for_each(|remark| println!("      {remark}"));
+        let report = measure_and_print(args, &cell, &dir, None)?;
+        if let Some(factor) = args.overload {
+            let peak = report.counts.per_second;
+            let over = Cell { rate: Some(peak * factor), outstanding: MOST_UNDER_WAY, ..cell };
+            measure_and_print(args, &over, &dir, Some(peak))?;
         }
     }
     Ok(())
+}
+
+fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) -> Result<Report> {
+    let progress = progress(cell);
+    let report = measure(args, cell, dir, &progress);
+    progress.finish_and_clear();
+    let mut report = report.with_context(|| format!("cannot measure {}", cell.words()))?;
+    report.of_peak = peak.map(|peak| report.counts.per_second / peak.max(1.0));
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{}", report::row(&report));
+        report::remarks(&report).iter().for_each(|remark| println!("      {remark}"));
+    }
+    Ok(report)
 }
 
 impl Args {
@@ -208,6 +230,9 @@ impl Args {
         cell.rate.into_iter().for_each(|rate| flag("rate", rate.to_string()));
         let reads = cell.reads.and_then(|reads| reads.to_possible_value());
         reads.into_iter().for_each(|reads| flag("reads", reads.get_name().to_owned()));
+        if self.restart {
+            command.arg("--restart");
+        }
         command
     }
 }
@@ -255,7 +280,7 @@ fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &Progres
     group.end()?;
     let verdict = judge::judge(&group.dirs(), &summary, &Acks::read(&acks)?)?;
     let report = Report::new(cell.clone(), &summary, &watch.used, Some(&verdict));
-    Ok(Report { leader: watch.led, killed: watch.killed, ..report })
+    Ok(Report { leader: watch.led, killed: watch.killed, restart_ms: watch.restart_ms, ..report })
 }
 
 fn measure_attached(args: &Args, cell: &Cell, progress: &ProgressBar) -> Result<Report> {
@@ -283,6 +308,8 @@ struct Watch {
     /// Who led when the measured time began.
     led: Option<usize>,
     killed: Option<usize>,
+    restarted: Option<Instant>,
+    restart_ms: Option<f64>,
     before: Used,
     used: Used,
 }
@@ -297,6 +324,8 @@ impl Watch {
             leader: None,
             led: None,
             killed: None,
+            restarted: None,
+            restart_ms: None,
             before: Used::default(),
             used: Used::default(),
         }
@@ -328,6 +357,16 @@ impl Watch {
                         group.revive(killed)?;
                     }
                     progress.set_message("waiting until all have learned all");
+                }
+                (Some(Word::Settled), group) => {
+                    let group = group.as_mut().context("the group is not ours to start again")?;
+                    let other = usize::from(self.leader == Some(0));
+                    group.kill(other)?;
+                    self.restarted = Some(Instant::now());
+                    group.revive(other)?;
+                }
+                (Some(Word::Back), _) => {
+                    self.restart_ms = self.restarted.map(|at| at.elapsed().as_secs_f64() * 1e3);
                 }
                 (Some(Word::Done(summary)), _) => return Ok(*summary),
             }
