@@ -353,7 +353,9 @@ impl Load<'_> {
             }
             Phase::WarmUp(_) | Phase::Measure(_) if self.args.rate.is_some() => self.ask_at_rate(asks, now),
             Phase::Wake | Phase::WarmUp(_) | Phase::Measure(_) => {
-                let free = self.args.outstanding.saturating_sub(self.crowd.open());
+                // A group that is to be loaded at a rate is not to be flooded before.
+                let most = if self.args.rate.is_some() { 1 } else { self.args.outstanding };
+                let free = most.saturating_sub(self.crowd.open());
                 let asked = self.crowd.ask(asks, free, now, now, &mut self.packing);
                 self.count_asked(asked);
             }
