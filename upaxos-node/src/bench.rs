@@ -4,10 +4,12 @@
 //! ([`group`]), the load a process beside them ([`load`]); what a node uses, the kernel says ([`usage`]); and
 //! no run counts whose logs do not agree or lack an acknowledged write ([`judge`]).
 
+mod attached;
 mod drive;
 mod group;
 mod judge;
 pub mod load;
+mod plot;
 mod report;
 mod usage;
 
@@ -36,7 +38,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = On::Raw)]
     on: On,
 
-    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are not read
+    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are out of reach, so
+    /// the judges ask it for a sample of what it acknowledged
     #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
     attach: bool,
 
@@ -98,6 +101,10 @@ pub struct Args {
     /// Where the data goes, below a directory that is removed in the end; to mean anything, on a real disk
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+
+    /// Draw latency over load, as an SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 
     /// Print one JSON object per run instead of a table
     #[arg(long)]
@@ -166,6 +173,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.json {
         println!("{}", report::HEADING);
     }
+    let mut reports = Vec::new();
     for cell in args.cells() {
         let report = measure_and_print(args, &cell, &dir, None)?;
         if let Some(factor) = args.overload {
@@ -173,8 +181,9 @@ pub fn run(args: &Args) -> Result<()> {
             let over = Cell { rate: Some(peak * factor), outstanding: MOST_UNDER_WAY, ..cell };
             measure_and_print(args, &over, &dir, Some(peak))?;
         }
+        reports.push(report);
     }
-    Ok(())
+    args.plot.as_deref().map_or(Ok(()), |path| plot::draw(&reports, path))
 }
 
 fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) -> Result<Report> {
@@ -247,7 +256,7 @@ impl Cell {
 /// One run: a group of its own, a load, and the judges.
 fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Result<Report> {
     if args.attach {
-        return measure_attached(args, cell, progress);
+        return attached::measure(args, cell, progress);
     }
     let mut group = Group::start(&group::Plan {
         nodes: cell.nodes.into(),
@@ -281,21 +290,6 @@ fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &Progres
     let verdict = judge::judge(&group.dirs(), &summary, &Acks::read(&acks)?)?;
     let report = Report::new(cell.clone(), &summary, &watch.used, Some(&verdict));
     Ok(Report { leader: watch.led, killed: watch.killed, restart_ms: watch.restart_ms, ..report })
-}
-
-fn measure_attached(args: &Args, cell: &Cell, progress: &ProgressBar) -> Result<Report> {
-    let acks = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-    let mut command = Command::new(env::current_exe().context("cannot find the running program")?);
-    let net = &args.net;
-    command.args(["load", "-a", &net.address.to_string(), "-p", &net.protocol.to_string()]);
-    command.args(["--transport", &net.transport.to_string()]);
-    net.interface.iter().for_each(|interface| _ = command.args(["--interface", interface]));
-    let load = Load::start(args.load(cell, command, acks.path()))?;
-    let mut watch = Watch::new(args, load);
-    let summary = watch.follow(None, progress)?;
-    ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
-    let report = Report::new(cell.clone(), &summary, &Used::default(), None);
-    Ok(Report { leader: watch.led, ..report })
 }
 
 /// Follows a load from its start to its last word, and does to the group what is to be done meanwhile.
