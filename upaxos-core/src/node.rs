@@ -19,6 +19,7 @@ mod leader;
 mod learner;
 mod membership;
 mod messages;
+mod naming;
 mod office;
 mod outbox;
 mod owed;
@@ -46,6 +47,7 @@ use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
 pub(crate) use messages::ballot_of;
+use naming::Naming;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
@@ -81,6 +83,7 @@ pub struct Node {
     /// Whether an untagged read is a fast one.
     fast_read: bool,
     repair: Repair,
+    naming: Naming,
     /// The learned prefix that is durable here.
     durable: Instance,
     /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
@@ -102,7 +105,7 @@ impl Hash for Node {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
         (&self.acceptor, &self.learner, &self.leader, &self.classic, &self.changes).hash(to);
-        (&self.history, &self.requests, &self.reads).hash(to);
+        (&self.history, &self.requests, &self.reads, &self.naming).hash(to);
     }
 }
 
@@ -152,6 +155,7 @@ impl Node {
             self.give_up_if_stuck(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
+            self.take_up_named(now, out);
             self.take_in(now, out);
             self.mend(now, out);
         }
@@ -193,6 +197,7 @@ impl Node {
             self.requests.deadline(leads),
             self.reads.deadline(),
             self.repair.deadline(),
+            self.naming.deadline(),
             self.election.run_at(&self.group, now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
