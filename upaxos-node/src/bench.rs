@@ -368,8 +368,9 @@ impl Watch {
     }
 
     fn usage(&self, group: Option<&mut Group>) -> Used {
-        let Some(group) = group else { return Used::default() };
-        Used { nodes: group.usage(), load: Usage::of(self.load.pid(), group.interface()) }
+        let interface = group.as_ref().and_then(|group| group.interface());
+        let nodes = group.map(Group::usage).unwrap_or_default();
+        Used { nodes, load: Usage::of(self.load.pid(), interface) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! A group that runs already: loaded from here, its logs out of reach, its answers asked for again.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
@@ -13,7 +14,7 @@ use upaxos_core::wire::Dialect;
 
 use super::drive::Load;
 use super::load::{self, Acks, Run, Summary};
-use super::report::{Report, Used};
+use super::report::Report;
 use super::{Args, Cell, Watch};
 
 /// How many acknowledged writes are asked for again.
@@ -35,7 +36,7 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
     ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
     progress.set_message("asking again for some of it");
     let judged = ask_again(&net.options(), &summary, &Acks::read(acks.path())?)?;
-    let report = Report::new(cell.clone(), &summary, &Used::default(), None);
+    let report = Report::new(cell.clone(), &summary, &watch.used, None);
     Ok(Report { leader: watch.led, judged: Some(judged), ..report })
 }
 
@@ -48,7 +49,7 @@ fn ask_again(options: &net::Options, load: &Summary, acks: &[Run]) -> Result<u64
     let total: u64 = acks.iter().map(|run| run.count).sum();
     let every = (total / SAMPLE).max(1);
     let all = acks.iter().flat_map(|run| (0..run.count).map(move |n| (run.instance + n, run.seq + n)));
-    let mut wanted = std::collections::BTreeMap::new();
+    let mut wanted = BTreeMap::new();
     for (instance, seq) in all.step_by(every as usize) {
         client.ask(Ask::History(Instance(instance)), start.elapsed().into(), PATIENCE)?;
         wanted.insert(Instance(instance), seq);
@@ -63,7 +64,7 @@ fn ask_again(options: &net::Options, load: &Summary, acks: &[Run]) -> Result<u64
         let each = &mut |datagram: &[u8], _| {
             settled.extend(client.on_datagram(datagram, &mut view, start.elapsed().into()));
         };
-        socket.receive(Some(std::time::Duration::from_millis(20)), each).context("cannot receive answers")?;
+        socket.receive(Some(Duration::from_millis(20)), each).context("cannot receive answers")?;
         for settled in settled {
             let Outcome::Chosen { instance, value } = settled.outcome else {
                 bail!("what was acknowledged is not there: {:?}", settled.outcome);
