@@ -15,7 +15,8 @@ use upaxos_core::wire::Dialect;
 use super::drive::Load;
 use super::load::{self, Acks, Run, Summary};
 use super::report::Report;
-use super::{Args, Cell, Watch};
+use super::watch::Watch;
+use super::{Args, Cell};
 
 /// How many acknowledged writes are asked for again.
 const SAMPLE: u64 = 500;
@@ -31,7 +32,7 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
     command.args(["--transport", &net.transport.to_string()]);
     net.interface.iter().for_each(|interface| _ = command.args(["--interface", interface]));
     let load = Load::start(args.load(cell, command, acks.path()))?;
-    let mut watch = Watch::new(args, load);
+    let mut watch = Watch::new(load, None);
     let summary = watch.follow(None, progress)?;
     ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
     progress.set_message("asking again for some of it");

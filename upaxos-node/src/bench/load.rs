@@ -4,7 +4,8 @@
 //! are packed into few datagrams, answers are found without parsing what is not for clients, and nothing is
 //! allocated or searched per request. It starts nothing and judges nothing; the bench does.
 //!
-//! It says on standard output what happens, a line each, and ends after `done`:
+//! It says on standard output what happens, a line each. After `done` it stays until its standard input ends:
+//! what a process has used can only be asked for while it is there.
 //!
 //! | line | says |
 //! | --- | --- |
@@ -96,7 +97,7 @@ pub struct Args {
 
 /// How many requests are under way while values are written ahead of a measurement.
 const FILLING: usize = 1_024;
-/// How long what is under way in the end is awaited, and how long the nodes may take to learn everything.
+/// How long the first answer may take, what is under way in the end, and the nodes to learn everything.
 const PATIENCE: u64 = 30_000_000_000;
 /// How often is looked for late requests.
 const LOOK: u64 = 10_000_000;
@@ -169,7 +170,9 @@ pub fn run(args: &Args) -> Result<()> {
             .context("cannot receive answers")?;
     }
     load.crowd.acks().write(&args.acks).context("cannot write what was acknowledged")?;
-    say(&format!("done {}", serde_json::to_string(&load.summary())?))
+    say(&format!("done {}", serde_json::to_string(&load.summary())?))?;
+    io::copy(&mut io::stdin(), &mut io::sink()).context("cannot wait for the end of standard input")?;
+    Ok(())
 }
 
 /// Nanoseconds since `start`; never 0.
@@ -232,7 +235,7 @@ impl Load<'_> {
                 self.crowd.remember_past(self.args.size);
                 self.phase = Phase::Wake;
             }
-            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > 4 * PATIENCE && !self.is_answered() => {
+            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > PATIENCE && !self.is_answered() => {
                 bail!("cannot load the group: {}", self.view.explain_silence(micros(now)));
             }
             Phase::WarmUp(until) if now >= until => {
