@@ -9,7 +9,7 @@ use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
 use crate::logging::Format;
-use crate::{client, daemon, sim};
+use crate::{client, daemon, lab, sim};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -47,6 +47,8 @@ pub enum Command {
     },
     /// Run simulated groups under every fault there is, seed after seed, until one breaks a rule.
     Sim(sim::Args),
+    /// Play lab scripts: what happens to a group, told in Lua, in a simulated or a real world.
+    Lab(lab::command::Args),
 }
 
 /// How to run a node.

@@ -1,0 +1,44 @@
+//! The worlds by their names, and making them.
+//!
+//! Owns which worlds there are. What each can do it says itself ([`World::lacks`]).
+
+use std::fmt;
+
+use super::world::{Setup, World, WorldError};
+
+/// Where labs are played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Simulated: one process, virtual time, repeats from its seed.
+    Sim,
+    /// Real processes, raw IP, a network namespace each; as root or in a user namespace.
+    Raw,
+    /// Real processes on loopback, UDP multicast; links cannot fail there.
+    Udp,
+}
+
+impl Kind {
+    /// Whether many can be played at once: a simulated world disturbs nobody.
+    pub fn is_simulated(self) -> bool {
+        self == Kind::Sim
+    }
+
+    /// Makes a world.
+    ///
+    /// # Errors
+    /// When it cannot be had here.
+    pub fn open(self, setup: &Setup) -> Result<Box<dyn World>, WorldError> {
+        let _ = setup;
+        Err(WorldError::Misuse("no world yet".into()))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Sim => "sim",
+            Kind::Raw => "raw",
+            Kind::Udp => "udp",
+        })
+    }
+}
