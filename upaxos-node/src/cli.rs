@@ -9,7 +9,7 @@ use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
 use crate::logging::Format;
-use crate::{client, daemon, lab, sim};
+use crate::{bench, client, daemon, lab, sim};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -45,6 +45,11 @@ pub enum Command {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Measure what a group can do: throughput, latency, what it costs; every run is judged.
+    Bench(Box<bench::Args>),
+    /// The bench's load.
+    #[command(hide = true)]
+    Load(bench::load::Args),
     /// Run simulated groups under every fault there is, seed after seed, until one breaks a rule.
     Sim(sim::Args),
     /// Play lab scripts: what happens to a group, told in Lua, in a simulated or a real world.

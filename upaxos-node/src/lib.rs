@@ -1,5 +1,6 @@
 //! The upaxos daemon, its disk and its tools. The binary is a few lines on top.
 
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

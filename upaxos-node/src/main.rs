@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
-use upaxos_node::{client, config, daemon, demo, lab, logging, print, sim};
+use upaxos_node::{bench, client, config, daemon, demo, lab, logging, print, sim};
 
 fn main() -> ExitCode {
     match run(parse()) {
@@ -31,6 +31,8 @@ fn parse() -> Cli {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match (cli.command, cli.daemon) {
+        (Some(Command::Bench(args)), _) => bench::run(&args)?,
+        (Some(Command::Load(args)), _) => bench::load::run(&args)?,
         (Some(Command::Demo), _) => return demo::run(),
         (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::Log { dir }), _) => print::log(&dir)?,

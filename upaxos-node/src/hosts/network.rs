@@ -1,6 +1,7 @@
 //! The hosts, the network between them, and the faults of that network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::ffi::OsStr;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] with a reason for each ground.
     pub fn new(count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&Ground::ALL, Shape::Switched, count)
+        Hosts::first_of(&Ground::ALL, Shape::Switched, count, &env::temp_dir())
     }
 
     /// Like [`Hosts::new`], but only with namespaces: raw IP, and a network that can fail.
@@ -74,7 +75,7 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn raw_only(count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Switched, count)
+        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Switched, count, &env::temp_dir())
     }
 
     /// Hosts on `ground` and no other.
@@ -83,7 +84,18 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where it cannot be had.
     pub fn on(ground: Ground, count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[ground], Shape::Switched, count)
+        Hosts::first_of(&[ground], Shape::Switched, count, &env::temp_dir())
+    }
+
+    /// Hosts on the first of `grounds` that can be had, with their directory in `parent`: for those who
+    /// care which disk that is on.
+    ///
+    /// # Errors
+    ///
+    /// [`HostsError::NoGround`] with a reason for each ground, or [`HostsError::Io`] if `parent` cannot
+    /// hold a directory.
+    pub fn within(parent: &Path, grounds: &[Ground], count: usize) -> Result<Hosts, HostsError> {
+        Hosts::first_of(grounds, Shape::Switched, count, parent)
     }
 
     /// Hosts that are all one and share 127.0.0.1, apart from the machine's own.
@@ -93,15 +105,15 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn loopback() -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1)
+        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1, &env::temp_dir())
     }
 
-    fn first_of(grounds: &[Ground], shape: Shape, count: usize) -> Result<Hosts, HostsError> {
+    fn first_of(grounds: &[Ground], shape: Shape, count: usize, parent: &Path) -> Result<Hosts, HostsError> {
         assert!(count <= Hosts::MOST, "at most {} hosts", Hosts::MOST);
         let dir = tempfile::Builder::new()
             .prefix("upaxos-lab-")
-            .tempdir()
-            .map_err(HostsError::io("make a temporary directory"))?;
+            .tempdir_in(parent)
+            .map_err(HostsError::io(format!("make a directory in {}", parent.display())))?;
         let mut refused = Vec::new();
         for &ground in grounds {
             match Holder::start(ground, shape, count, dir.path()) {

@@ -57,6 +57,7 @@ pub struct Plan<'w> {
     host: Host,
     program: PathBuf,
     args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     wrapper: Vec<String>,
 }
 
@@ -65,6 +66,13 @@ impl Plan<'_> {
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the program's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -96,7 +104,7 @@ impl Plan<'_> {
                 command
             }
         };
-        command.args(self.args);
+        command.args(self.args).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::piped());
         let mut node = Node { host: self.host, command, child: None, log: Arc::default() };
@@ -113,6 +121,7 @@ impl Node {
             host: host.into(),
             program: program.as_ref().to_owned(),
             args: Vec::new(),
+            environment: Vec::new(),
             wrapper: Vec::new(),
         }
     }
