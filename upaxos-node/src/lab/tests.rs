@@ -109,7 +109,7 @@ fn an_expectation_that_does_not_hold_names_both_sides_and_the_line() {
         ("expect('abc'):contains('x')", "test.lua:2: expected something with \"x\" in it; got \"abc\""),
         (
             "lab.wait_until(function() return false end, {within = '1s', what = 'rain'})",
-            "test.lua:2: expected rain within 1 s; got it does not",
+            "test.lua:2: expected rain within 1 s; got it did not",
         ),
         (
             "for _, n in ipairs(g:nodes()) do n:crash() end g:leader({within = '1s'})",

@@ -67,8 +67,14 @@ pub struct End(pub Party);
 
 impl FromLua for End {
     fn from_lua(value: Value, lua: &Lua) -> mlua::Result<End> {
-        let is_clients = value.as_string().is_some_and(|text| text.as_bytes() == "clients");
-        if is_clients { Ok(End(Party::Clients)) } else { Ok(End(Party::Node(Who::from_lua(value, lua)?.0))) }
+        match value.as_string().map(|text| text.to_string_lossy()) {
+            Some(text) if text == "clients" => Ok(End(Party::Clients)),
+            Some(text) => {
+                let wrong = format!("an end of a link is a node, an id, or \"clients\"; not {text:?}");
+                Err(Trouble::misuse(wrong).into())
+            }
+            None => Ok(End(Party::Node(Who::from_lua(value, lua)?.0))),
+        }
     }
 }
 

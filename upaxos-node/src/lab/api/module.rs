@@ -12,7 +12,7 @@ use super::run;
 use super::task::Task;
 use crate::lab::report;
 use crate::lab::run::{On, PATIENCE, Run, Wake};
-use crate::lab::strict::{Keys, Options, Time};
+use crate::lab::strict::{self, Keys, Options, Time};
 use crate::lab::trouble::{self, Place, Trouble, What};
 
 /// The folder of the script, where the paths in it begin.
@@ -118,7 +118,7 @@ fn describe_time<R: Registry<Module>>(registry: &mut R) {
                 }
                 if run.now() >= end {
                     let expected = format!("{what} within {}", seconds(within));
-                    return Err(Trouble::expected(expected, "it does not").into());
+                    return Err(Trouble::expected(expected, "it did not").into());
                 }
                 run.wait_for_change(end, place.clone()).await;
             }
@@ -184,8 +184,11 @@ fn describe_words<R: Registry<Module>>(registry: &mut R) {
 /// # Errors
 /// While the script is only loaded.
 pub fn say(lua: &Lua, words: &[Value]) -> mlua::Result<()> {
-    let words: Result<Vec<_>, _> = words.iter().map(Value::to_string).collect();
-    (run(lua)?.say)(&words?.join(" "));
+    let word = |value: &Value| match value {
+        Value::String(text) => text.to_string_lossy(),
+        other => strict::shown(other),
+    };
+    (run(lua)?.say)(&words.iter().map(word).collect::<Vec<_>>().join(" "));
     Ok(())
 }
 
