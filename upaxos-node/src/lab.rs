@@ -12,12 +12,14 @@ pub mod play;
 pub mod report;
 mod run;
 pub mod script;
+mod sim;
 mod strict;
 pub mod sweep;
 pub mod trouble;
 mod world;
 pub mod worlds;
 
+pub use sim::Sim;
 pub use world::{
     DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
     WorldError,
