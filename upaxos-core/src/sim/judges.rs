@@ -8,6 +8,7 @@
 mod calls;
 mod disks;
 mod groups;
+mod overheard;
 mod rule;
 mod wire;
 
