@@ -129,7 +129,7 @@ impl Entry {
         if !bytes.starts_with(b"@") {
             return Entry::Write(value.clone());
         }
-        marked(bytes).unwrap_or_else(|| Entry::Write(value.clone()))
+        marked(value).unwrap_or_else(|| Entry::Write(value.clone()))
     }
 
     /// What a reader of the log is shown: the user's value, or what a safe read reads.
@@ -167,25 +167,28 @@ fn mark(head: String, value: &Value) -> Value {
     Value::from(bytes)
 }
 
-fn marked(bytes: &[u8]) -> Option<Entry> {
+fn marked(stored: &Value) -> Option<Entry> {
+    let bytes = stored.as_bytes();
     if bytes.starts_with(b"@@") {
-        return Some(Entry::Write(Value::from(&bytes[1..])));
+        return Some(Entry::Write(stored.slice(1..)));
     }
     if bytes == b"@noop" {
         return Some(Entry::Noop);
     }
-    let mut fields = bytes.splitn(2, |b| *b == b' ');
-    let (mark, mut rest) = (fields.next()?, fields.next()?);
+    let at = memchr::memchr(b' ', bytes)?;
+    let (mark, mut rest) = (&bytes[..at], &bytes[at + 1..]);
+    // What the user wrote is the end of what is stored.
+    let value = |rest: &[u8]| stored.slice(bytes.len() - rest.len()..);
     match mark {
-        b"@tag" => Some(Entry::Tagged(tagged(&mut rest)?, Value::from(rest))),
+        b"@tag" => Some(Entry::Tagged(tagged(&mut rest)?, value(rest))),
         b"@read" => {
             let instance = Instance(number(&mut rest)?);
-            Some(Entry::Read { instance, tagged: None, value: Value::from(rest) })
+            Some(Entry::Read { instance, tagged: None, value: value(rest) })
         }
         b"@tread" => {
             let instance = Instance(number(&mut rest)?);
             let tagged = Some(tagged(&mut rest)?);
-            Some(Entry::Read { instance, tagged, value: Value::from(rest) })
+            Some(Entry::Read { instance, tagged, value: value(rest) })
         }
         b"@group" => Some(Entry::Group(None, NewGroup::parse(rest)?)),
         b"@tgroup" => Some(Entry::Group(Some(tagged(&mut rest)?), NewGroup::parse(rest)?)),
@@ -199,7 +202,7 @@ fn tagged(rest: &mut &[u8]) -> Option<Tagged> {
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
-    let end = rest.iter().position(|b| *b == b' ')?;
+    let end = memchr::memchr(b' ', rest)?;
     let number = wire::decimal(&rest[..end], MAX_NUMBER)?;
     *rest = &rest[end + 1..];
     Some(number)

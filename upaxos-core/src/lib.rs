@@ -13,6 +13,7 @@ pub mod net;
 pub mod node;
 pub mod record;
 pub mod sim;
+mod slots;
 pub mod store;
 pub mod types;
 pub mod wire;

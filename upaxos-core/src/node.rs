@@ -21,6 +21,7 @@ mod membership;
 mod messages;
 mod office;
 mod outbox;
+mod owed;
 mod past;
 mod reads;
 mod recovery;
@@ -44,7 +45,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
-pub use outbox::{Event, LOOKUP_BYTES, Lookup, Outbox, Why};
+pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
@@ -121,13 +122,16 @@ impl Node {
         self.history.membership().n()
     }
 
-    /// Takes one line from the network.
+    /// Takes one line from the network. What clients want waits for the next [`tick`](Node::tick), so that
+    /// requests that come together are written together.
     pub fn handle(&mut self, now: Micros, line: Line, out: &mut Outbox) {
         match line {
             Line::Client(request) => self.on_request(request, now, out),
-            Line::Node(from, message) => self.on_line(from, message, now, out),
+            Line::Node(from, message) => {
+                self.on_line(from, message, now, out);
+                self.settle(now, out);
+            }
         }
-        self.settle(now, out);
     }
 
     /// Does what is due.
@@ -242,7 +246,7 @@ impl Node {
 
     /// Closes gaps: its own, and those that others asked about.
     fn mend(&mut self, now: Micros, out: &mut Outbox) {
-        let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
+        let evidence = self.learner.highest_evidence().max(self.leader.must_learn());
         let claimed = self.claimed(now);
         let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
         let rank = self.rank();

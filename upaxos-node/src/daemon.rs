@@ -15,7 +15,7 @@ use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
-use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Detail, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
@@ -55,6 +55,17 @@ pub fn run(options: &Options) -> Result<Status> {
         daemon.turn()?;
     }
     daemon.close()
+}
+
+/// An outbox that holds the events which somebody reads.
+fn outbox(id: NodeId) -> Outbox {
+    let mut out = Outbox::new(id);
+    out.tell(match log::max_level() {
+        log::LevelFilter::Trace | log::LevelFilter::Debug => Detail::Learned,
+        log::LevelFilter::Info => Detail::Answers,
+        _ => Detail::Seldom,
+    });
+    out
 }
 
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
@@ -107,7 +118,7 @@ impl Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
             disk: opened.disk,
-            out: Outbox::new(id),
+            out: outbox(id),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
             dialect,
             origin: Instant::now(),
@@ -242,7 +253,7 @@ impl Daemon {
         for event in &self.out.events {
             match event {
                 Event::Learned { .. } => debug!("{event}"),
-                Event::Answered { .. } | Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
+                Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::Warning(_) | Event::WaitsFor(_) => warn!("{event}"),
                 Event::MayNotVote(_) => {
                     log::error!("{event}");

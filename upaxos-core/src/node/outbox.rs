@@ -39,6 +39,17 @@ pub enum Why {
     Repair,
 }
 
+/// How much a driver wants to know: an event for every request costs as much as the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Of what happens seldom.
+    Seldom,
+    /// Of every answer, too.
+    Answers,
+    /// Of every instance that is learned, too.
+    Learned,
+}
+
 /// The effects of a step.
 #[derive(Debug)]
 pub struct Outbox {
@@ -55,6 +66,7 @@ pub struct Outbox {
     /// anything else.
     pub lookups: Vec<Lookup>,
     flush: bool,
+    detail: Detail,
 }
 
 impl Outbox {
@@ -62,7 +74,17 @@ impl Outbox {
     pub fn new(me: NodeId) -> Outbox {
         let lanes = || (Vec::new(), Vec::new());
         let ((early, after_sync), records, events) = (lanes(), Vec::new(), Vec::new());
-        Outbox { me, early, records, after_sync, events, lookups: Vec::new(), flush: false }
+        let (lookups, flush, detail) = (Vec::new(), false, Detail::Learned);
+        Outbox { me, early, records, after_sync, events, lookups, flush, detail }
+    }
+
+    /// Says of what its driver wants events; at first of everything.
+    pub fn tell(&mut self, detail: Detail) {
+        self.detail = detail;
+    }
+
+    pub(super) fn tells(&self, detail: Detail) -> bool {
+        self.detail >= detail
     }
 
     /// Whether nothing is to be done.

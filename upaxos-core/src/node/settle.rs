@@ -3,7 +3,7 @@
 //! Owns the order of these steps, and nothing else. Called after every line and every sync.
 
 use super::history::Verdict;
-use super::outbox::{Event, Outbox};
+use super::outbox::{Detail, Event, Outbox};
 use super::requests::Wanted;
 use super::{Node, classic::Wrote};
 use crate::entry::Entry;
@@ -138,7 +138,9 @@ impl Node {
         // Without marks, what somebody wrote can look like a safe read.
         let words = self.classic.as_ref().map(|_| Entry::Write(value.clone()));
         let (entry, verdict) = self.history.learn(instance, value);
-        if let Some(reads) = self.history.reads(instance) {
+        if out.tells(Detail::Learned)
+            && let Some(reads) = self.history.reads(instance)
+        {
             out.event(Event::Learned { instance, reads });
         }
         if let Some(wanted) = flight.and_then(|flight| flight.wanted)

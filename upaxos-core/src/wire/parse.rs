@@ -92,7 +92,7 @@ impl Iterator for Lines<'_> {
             if self.rest.is_empty() {
                 return None;
             }
-            let (line, rest) = match self.rest.iter().position(|b| *b == b'\n') {
+            let (line, rest) = match memchr::memchr(b'\n', self.rest) {
                 Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
                 None => (self.rest, &self.rest[self.rest.len()..]),
             };
@@ -356,7 +356,7 @@ impl<'a> Fields<'a> {
     /// The text up to the next space; empty when there is nothing left.
     fn next(&mut self) -> &'a [u8] {
         let Some(rest) = self.rest else { return b"" };
-        match rest.iter().position(|b| *b == b' ') {
+        match memchr::memchr(b' ', rest) {
             Some(at) => {
                 self.rest = Some(&rest[at + 1..]);
                 &rest[..at]
@@ -467,17 +467,26 @@ pub(crate) fn decimal(text: &[u8], max: u64) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
     }
-    let number = text.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        let grown = number.checked_mul(10)?.checked_add(u64::from(digit))?;
-        (digit < 10).then_some(grown)
-    })?;
+    // Nineteen digits always fit; a twentieth may not.
+    let (safe, rest) = text.split_at(text.len().min(19));
+    let mut number = 0u64;
+    for byte in safe {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        number = number.checked_mul(10)?.checked_add(u64::from(digit)).filter(|_| digit <= 9)?;
+    }
     (number <= max).then_some(number)
 }
 
 /// Undoes the escapes of a value.
 pub(crate) fn unescape(text: &[u8], dialect: Dialect) -> Result<Value, ParseError> {
-    if dialect == Dialect::Classic || !text.contains(&b'\\') {
+    if dialect == Dialect::Classic || memchr::memchr(b'\\', text).is_none() {
         return Ok(Value::from(text));
     }
     let mut bytes = Vec::with_capacity(text.len());
