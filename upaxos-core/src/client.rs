@@ -93,8 +93,9 @@ impl Ask {
         }
     }
 
-    /// The line that [`parse`](Self::parse) reads, without a newline behind it; a read without an instance, for
-    /// which no line of its own is typed, is `fast`.
+    /// The line that [`parse`](Self::parse) reads, without a newline behind it. Two questions have no line of
+    /// their own that could be typed: a read without an instance is `fast` here, and the write of an empty value
+    /// `Request 0 `, with the blank.
     pub fn to_line(&self) -> Vec<u8> {
         match self {
             Ask::Write(value) => [b"Request 0 ", value.as_bytes()].concat(),

@@ -354,14 +354,7 @@ fn an_outcome_is_read_as_it_was_written() {
 #[test]
 fn a_question_is_read_as_it_was_written() {
     let change = Change { act: Act::Replace(NodeId(1), NodeId(4)), is_forced: true };
-    let asks = [
-        write("one\ntwo "),
-        write(""),
-        Ask::Read,
-        Ask::History(Instance(9)),
-        Ask::Change(change),
-        Ask::Members,
-    ];
+    let asks = [write("one\ntwo "), Ask::Read, Ask::History(Instance(9)), Ask::Change(change), Ask::Members];
     for ask in asks {
         assert_eq!(Ask::parse(&ask.to_line()), Ok(ask));
     }

@@ -49,8 +49,13 @@ pub(super) fn parse(line: &[u8]) -> Result<Order> {
     }
 }
 
+/// The question in a line of [`Ask::to_line`].
 fn ask(line: &[u8]) -> Result<Ask> {
-    Ok(if line == b"fast" { Ask::FastRead } else { Ask::parse(line)? })
+    match line {
+        b"fast" => Ok(Ask::FastRead),
+        b"Request 0 " => Ok(Ask::write("".into())?),
+        _ => Ok(Ask::parse(line)?),
+    }
 }
 
 /// Bytes as the lines of the client carry them: two digits each.
