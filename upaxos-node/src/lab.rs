@@ -9,6 +9,7 @@ pub mod command;
 mod links;
 mod load;
 pub mod play;
+mod real;
 pub mod report;
 mod run;
 pub mod script;
@@ -19,6 +20,7 @@ pub mod trouble;
 mod world;
 pub mod worlds;
 
+pub use real::Real;
 pub use sim::Sim;
 pub use world::{
     DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::real::Real;
+use super::sim::Sim;
 use super::world::{Setup, World, WorldError};
 
 /// Where labs are played.
@@ -28,8 +30,11 @@ impl Kind {
     /// # Errors
     /// When it cannot be had here.
     pub fn open(self, setup: &Setup) -> Result<Box<dyn World>, WorldError> {
-        let _ = setup;
-        Err(WorldError::Misuse("no world yet".into()))
+        Ok(match self {
+            Kind::Sim => Box::new(Sim::new(setup)?),
+            Kind::Raw => Box::new(Real::raw(setup)?),
+            Kind::Udp => Box::new(Real::udp(setup)?),
+        })
     }
 }
 

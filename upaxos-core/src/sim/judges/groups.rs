@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Judges, Rule};
 use crate::entry::{Entry, NewGroup};
-use crate::types::{Act, Ballot, Change, Epoch, Instance, Tag, Tagged, Value};
+use crate::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line};
 
 /// Who governed from when on.
@@ -36,6 +36,11 @@ impl Groups {
         let by_epoch = BTreeMap::from([(Epoch(0), (0..n).collect())]);
         let next = Instance(1);
         Groups { by_epoch, ever: (0..n).collect(), next, ..Groups::default() }
+    }
+
+    /// The first group.
+    pub fn first(&self) -> BTreeSet<NodeId> {
+        self.by_epoch[&Epoch(0)].iter().copied().map(NodeId).collect()
     }
 
     /// The epoch of an instance, and its group, as far as what is below it is decided.
