@@ -8,6 +8,8 @@ use upaxos_core::net::{self, OpenError};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
+use crate::hosts::HostsError;
+use crate::lab::WorldError;
 use crate::logging::Format;
 use crate::{bench, client, daemon, lab, sim, switch};
 
@@ -183,8 +185,10 @@ fn beat(text: &str) -> Result<Micros, String> {
 
 /// The exit status that the contract gives to a failure.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<OpenError>() {
-        Some(OpenError::NoPrivilege { .. }) => 77,
-        _ => 1,
+    if let Some(WorldError::Broken(error)) = error.downcast_ref() {
+        return exit_status(error);
     }
+    let needs_privilege = matches!(error.downcast_ref(), Some(OpenError::NoPrivilege { .. }));
+    let has_no_ground = matches!(error.downcast_ref(), Some(HostsError::NoGround { .. }));
+    if needs_privilege || has_no_ground { 77 } else { 1 }
 }

@@ -32,7 +32,11 @@ impl Kind {
     pub fn open(self, setup: &Setup) -> Result<Box<dyn World>, WorldError> {
         Ok(match self {
             Kind::Sim => Box::new(Sim::new(setup)?),
-            Kind::Raw => Box::new(Real::raw(setup)?),
+            Kind::Raw => Box::new(Real::raw(setup).map_err(|error| {
+                let remedy = "cannot make hosts that speak raw IP; be root, or allow unprivileged user \
+                              namespaces (sysctl user.max_user_namespaces), or use --on udp or --on sim";
+                WorldError::Broken(anyhow::Error::from(error).context(remedy))
+            })?),
             Kind::Udp => Box::new(Real::udp(setup)?),
         })
     }
