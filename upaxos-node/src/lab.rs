@@ -8,6 +8,7 @@ pub mod api;
 pub mod command;
 mod links;
 mod load;
+mod page;
 pub mod play;
 mod real;
 pub mod report;

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::play::{End, Open, Verdict};
+use super::page;
+use super::play::{self, End, Open, Verdict};
 use super::report::{self, Name};
 use super::script::Script;
 use super::sweep::{Entry, Sweep};
@@ -290,12 +291,13 @@ impl Sum {
     }
 }
 
-/// Writes the report beside what the world has saved.
+/// Writes the reports, for programs and for people, beside what the world has saved.
 fn save(out: &Path, name: Name, verdict: &Verdict, json: &serde_json::Value) -> Result<()> {
-    let folder = super::play::folder(out, name.title, verdict.seed);
+    let folder = play::folder(out, name.title, verdict.seed);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = folder.join("report.json");
-    fs::write(&file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))
+    fs::write(&file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    page::write(&folder, name, verdict)
 }
 
 fn progress(plays: u64) -> ProgressBar {

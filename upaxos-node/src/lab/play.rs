@@ -13,7 +13,7 @@ use upaxos_core::types::{Micros, NodeId};
 
 use super::api::registry::Held;
 use super::api::{Group, TEST, beside};
-use super::run::{PATIENCE, Run, Say};
+use super::run::{Act, PATIENCE, Run, Say};
 use super::script::{Lab, Loaded, Script};
 use super::strict::{self, Options};
 use super::trouble::{Trouble, What};
@@ -50,6 +50,10 @@ pub struct Verdict {
     pub said: Vec<String>,
     /// Steps that were skipped because the world cannot do them, with the reason, and how often.
     pub skips: BTreeMap<String, u64>,
+    /// What the script did to nodes and links, in order.
+    pub acts: Vec<Act>,
+    /// How many nodes there were, spares included.
+    pub nodes: u16,
     /// How many questions were asked.
     pub asked: u64,
     /// How long it took on the clock of its world.
@@ -77,11 +81,18 @@ pub enum End {
 impl Verdict {
     /// That of a lab that did not get far.
     pub fn failed(seed: u64, trouble: Trouble) -> Verdict {
+        Verdict { end: End::Failed { trouble, views: String::new() }, ..Verdict::passed(seed) }
+    }
+
+    /// That of a lab in which nothing happened.
+    pub fn passed(seed: u64) -> Verdict {
         Verdict {
             seed,
-            end: End::Failed { trouble, views: String::new() },
+            end: End::Passed,
             said: Vec::new(),
             skips: BTreeMap::new(),
+            acts: Vec::new(),
+            nodes: 0,
             asked: 0,
             lasted: Micros(0),
             took: Duration::ZERO,
@@ -130,6 +141,8 @@ pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
         end,
         said: Vec::new(),
         skips: run.skips(),
+        acts: run.acts(),
+        nodes: run.setup.nodes + run.setup.spares,
         asked: run.asked(),
         lasted: run.now(),
         took: began.elapsed(),
@@ -148,6 +161,7 @@ fn skip(why: String) -> Trouble {
 fn course(run: &Rc<Run>, lab: &Lab, wishes: &Wishes) -> Result<(), Trouble> {
     let end = run.now() + wishes.limit;
     for id in (0..run.setup.nodes).map(NodeId).filter(|_| wishes.starts) {
+        run.note(Some(id), "start");
         run.act(|world| world.start(id, &run.started(id)))?;
     }
     let group = Held(Group { client: run.new_client() });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::play::{End, Verdict};
+use super::run::Act;
 use super::trouble::{Trouble, What};
 use super::worlds::Kind;
 
@@ -63,6 +64,10 @@ pub fn step(name: &str, what: &str, took: Duration) -> String {
     format!("{name:>9}  {what:<62} {took:>6.digits$} ms")
 }
 
+fn act(act: &Act) -> Value {
+    json!({ "at": act.at.0, "node": act.node.map(|node| node.0), "what": act.what })
+}
+
 /// What is told of one play as JSON.
 pub fn json(name: Name, verdict: &Verdict) -> Value {
     let (outcome, reason) = match &verdict.end {
@@ -77,6 +82,7 @@ pub fn json(name: Name, verdict: &Verdict) -> Value {
         "seed": verdict.seed,
         "outcome": outcome,
         "skips": verdict.skips,
+        "acts": verdict.acts.iter().map(act).collect::<Vec<_>>(),
         "asked": verdict.asked,
         "seconds": verdict.lasted.0 as f64 / 1e6,
         "took_seconds": verdict.took.as_secs_f64(),

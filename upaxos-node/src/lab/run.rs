@@ -54,10 +54,22 @@ pub struct Run {
     current: Cell<TaskId>,
     answers: RefCell<BTreeMap<Ticket, Settled>>,
     skips: RefCell<BTreeMap<String, u64>>,
+    acts: RefCell<Vec<Act>>,
     clients: Cell<u64>,
     asked: Cell<u64>,
     changes: Cell<u64>,
     is_checked: Cell<bool>,
+}
+
+/// Something that the script did to a node, or to the network, for the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// When.
+    pub at: Micros,
+    /// To which node, if it was one.
+    pub node: Option<NodeId>,
+    /// What, beginning with the name of the function.
+    pub what: String,
 }
 
 /// A task of the script, by its number; they go on in this order.
@@ -115,6 +127,7 @@ impl Run {
             current: Cell::default(),
             answers: RefCell::default(),
             skips: RefCell::default(),
+            acts: RefCell::default(),
             clients: Cell::new(0),
             asked: Cell::new(0),
             changes: Cell::new(0),
@@ -154,6 +167,16 @@ impl Run {
     /// What was skipped, and how often.
     pub fn skips(&self) -> BTreeMap<String, u64> {
         self.skips.borrow().clone()
+    }
+
+    /// Notes for the report what is done to a node, or to the network.
+    pub fn note(&self, node: Option<NodeId>, what: impl Into<String>) {
+        self.acts.borrow_mut().push(Act { at: self.now(), node, what: what.into() });
+    }
+
+    /// What was done to nodes and to the network.
+    pub fn acts(&self) -> Vec<Act> {
+        self.acts.borrow().clone()
     }
 
     /// How many questions were asked.
@@ -201,6 +224,7 @@ impl Run {
     /// At the first violation, or when the world broke.
     pub fn check(&self, patience: Micros) -> Result<(), Trouble> {
         self.loads.borrow_mut().stop_all(self.now());
+        self.note(None, "check");
         *self.links.borrow_mut() = Links::new(self.setup.nodes + self.setup.spares);
         let violations = self.act(|world| world.check(patience));
         self.collect()?;

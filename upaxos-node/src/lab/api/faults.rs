@@ -69,6 +69,7 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
     registry.method(doc("heal", "()", text), |lua, _, ()| {
         let run = run(lua)?;
         let changes = run.links.borrow_mut().heal();
+        run.note(None, "heal");
         apply(&run, changes)
     });
 }
@@ -159,8 +160,23 @@ fn faulty(
         return Ok(false);
     }
     let changes = change(&mut run.links.borrow_mut());
+    run.note(None, format!("{what}: {}", told(&changes)));
     apply(run, changes)?;
     Ok(true)
+}
+
+/// Which links change, in few words.
+fn told(changes: &[Change]) -> String {
+    const SHOWN: usize = 6;
+    let end = |party: &Party| match party {
+        Party::Node(id) => id.to_string(),
+        Party::Clients => "clients".into(),
+    };
+    let link = |(from, to, _): &Change| format!("{}→{}", end(from), end(to));
+    let links: Vec<_> = changes.iter().take(SHOWN).map(link).collect();
+    let more =
+        if changes.len() > SHOWN { format!(" and {} more", changes.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", links.join(" "))
 }
 
 fn apply(run: &Run, changes: Vec<Change>) -> mlua::Result<()> {

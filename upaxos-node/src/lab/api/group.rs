@@ -93,6 +93,7 @@ fn describe_nodes<R: Registry<Group>>(registry: &mut R) {
         let run = run(lua)?;
         for id in (0..run.setup.nodes).map(NodeId) {
             if matches!(run.look(|world| world.view(id)).state, NodeState::Down | NodeState::Ended(..)) {
+                run.note(Some(id), "start");
                 run.act(|world| world.start(id, &run.started(id)))?;
             }
         }
@@ -106,6 +107,7 @@ fn describe_nodes<R: Registry<Group>>(registry: &mut R) {
         }
         for id in (0..run.setup.nodes + run.setup.spares).map(NodeId) {
             if matches!(run.look(|world| world.view(id)).state, NodeState::Runs | NodeState::Paused) {
+                run.note(Some(id), "crash");
                 run.act(|world| world.crash(id))?;
             }
         }

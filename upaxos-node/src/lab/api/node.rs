@@ -116,6 +116,7 @@ fn describe_acts<R: Registry<Node>>(registry: &mut R) {
         let run = run(&lua)?;
         let has_ended = node.is_down(&run) || node.stop(&run, place).await?;
         if has_ended {
+            run.note(Some(node.0), "start again");
             run.act(|world| world.start(node.0, &run.started(node.0)))?;
         }
         Ok(has_ended)
@@ -187,6 +188,7 @@ impl Node {
         if !run.has(Fault::Processes, what) {
             return Ok(false);
         }
+        run.note(Some(self.0), what);
         act(&run)?;
         Ok(true)
     }
@@ -208,6 +210,7 @@ impl Node {
             start.scripts = hooks.iter().map(|hook| beside(lua, hook)).collect::<Result<_, _>>()?;
         }
         start.fast_read = fast_read.unwrap_or(start.fast_read);
+        run.note(Some(self.0), if joins { "start to join" } else { "start" });
         run.act(|world| world.start(self.0, &start))?;
         run.note_start(self.0, start);
         Ok(())
@@ -217,6 +220,7 @@ impl Node {
         if !run.has(Fault::Processes, "stop") {
             return Ok(false);
         }
+        run.note(Some(self.0), "stop");
         run.act(|world| world.stop(self.0))?;
         let is_down = |view: &View| !matches!(view.state, NodeState::Runs | NodeState::Paused);
         self.until(run, GOODBYE, "to have ended", place, is_down).await?;
