@@ -59,7 +59,7 @@ pub struct Args {
 /// A port that is not there, no privilege for packet sockets, a line of input that is no order, a record that
 /// cannot be written.
 pub fn run(args: &Args) -> Result<()> {
-    let recorder = args.record.as_deref().map(Recorder::create).transpose()?;
+    let recorder = args.record.as_deref().map(|path| Recorder::create(path, args.ports)).transpose()?;
     let mut switch = Switch {
         ports: Ports::open(args.ports)?,
         links: Links::new(args.ports, args.seed),

@@ -37,8 +37,8 @@ fn passed(line: &str) -> serde_json::Result<Value> {
     let passed: Value = serde_json::from_str(line)?;
     let text = passed["text"].as_str().map_or_else(|| format!("? {}", passed["hex"]), str::to_owned);
     Ok(json!({
-        "at": passed["at_us"],
-        "arrives": passed["arrives_us"],
+        "at": passed["us"],
+        "arrives": passed["arrives"],
         "from": passed["from"],
         "to": passed["to"],
         "fate": passed["fate"],
@@ -73,7 +73,7 @@ mod tests {
     fn a_value_cannot_end_the_data_of_the_page() {
         let name = Name { script: "a.lua", title: "</script>", world: Kind::Sim };
         let verdict = Verdict { lasted: Micros(5), took: Duration::ZERO, ..Verdict::passed(1) };
-        let line = r#"{"at_us":1,"from":0,"to":"clients","fate":"lost","text":"0 OK 1 </script>"}"#;
+        let line = r#"{"us":1,"from":0,"to":"clients","fate":"lost","text":"0 OK 1 </script>"}"#;
         let page = filled(name, &verdict, vec![passed(line).unwrap()]);
         assert_eq!(page.matches("</script>").count(), TEMPLATE.matches("</script>").count());
         assert!(page.contains(r#""fate":"lost""#) && !page.contains(PLACE));

@@ -33,32 +33,12 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// The word for it in records.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Fate::Cut => "cut",
-            Fate::Lost => "lost",
-            Fate::Arrives(_) => "arrives",
-            Fate::Twice(..) => "twice",
-            Fate::Damaged { .. } => "damaged",
-        }
-    }
-
     /// After how long each copy arrives that is as it was sent.
     pub fn whole(&self) -> Vec<Micros> {
         match self {
             Fate::Arrives(delay) => vec![*delay],
             Fate::Twice(delay, again) => vec![*delay, *again],
             Fate::Cut | Fate::Lost | Fate::Damaged { .. } => Vec::new(),
-        }
-    }
-
-    /// After how long the first copy arrives, if one does.
-    pub fn delay(&self) -> Option<Micros> {
-        match self {
-            Fate::Damaged { delay, .. } | Fate::Arrives(delay) => Some(*delay),
-            Fate::Twice(delay, again) => Some(*delay.min(again)),
-            Fate::Cut | Fate::Lost => None,
         }
     }
 }
@@ -128,7 +108,14 @@ mod tests {
     const MANY: usize = 10_000;
 
     fn words(links: &mut Links, from: usize, to: usize) -> Vec<&'static str> {
-        (0..MANY).map(|_| links.decide(from, to).word()).collect()
+        let word = |fate| match fate {
+            Fate::Cut => "cut",
+            Fate::Lost => "lost",
+            Fate::Arrives(_) => "arrives",
+            Fate::Twice(..) => "twice",
+            Fate::Damaged { .. } => "damaged",
+        };
+        (0..MANY).map(|_| word(links.decide(from, to))).collect()
     }
 
     fn count(words: &[&str], word: &str) -> usize {

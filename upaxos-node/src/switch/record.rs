@@ -1,8 +1,9 @@
 //! The record of the network: every datagram that came to the switch, for each of its receivers.
 //!
-//! One JSON object a line: `at_us` (when the switch heard it), `from` and `to` (ports), `fate` (see
-//! [`Fate::word`]), `delay_us` (until its first copy went on, where that is not at once) and `text`, as it
-//! was sent; a datagram that is not UTF-8 stands in `text_hex` instead, two digits a byte.
+//! The form is that of the simulated world, one JSON object a line: `us` (when the switch heard it), `from` and
+//! `to` (a node's number, or `clients`: the last port), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or
+//! `cut`), `arrives` (when it went on, if it did) and `text`, as it was sent; a datagram that is not UTF-8 stands
+//! in `hex` instead, two digits a byte. A second copy has a line of its own.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,42 +20,57 @@ use super::fate::Fate;
 pub struct Recorder {
     path: PathBuf,
     out: BufWriter<File>,
+    /// The clients' port.
+    clients: usize,
 }
 
 impl Recorder {
-    /// Begins a record, in place of what the file held.
+    /// Begins a record of so many ports, in place of what the file held.
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub fn create(path: &Path) -> Result<Recorder> {
+    pub fn create(path: &Path, ports: usize) -> Result<Recorder> {
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Recorder { path: path.to_owned(), out: BufWriter::with_capacity(1 << 18, file) })
+        let (out, clients) = (BufWriter::with_capacity(1 << 18, file), ports.saturating_sub(1));
+        Ok(Recorder { path: path.to_owned(), out, clients })
     }
 
     /// Takes note of a datagram and its fate on one link.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note(
+    pub fn note(&mut self, at: Micros, link: (usize, usize), fate: &Fate, payload: &[u8]) -> Result<()> {
+        let (word, first, second) = match fate {
+            Fate::Cut => ("cut", None, None),
+            Fate::Lost => ("lost", None, None),
+            Fate::Damaged { delay, .. } => ("damaged", Some(*delay), None),
+            Fate::Arrives(delay) => ("delivered", Some(*delay), None),
+            Fate::Twice(delay, again) => ("delivered", Some(*delay), Some(*again)),
+        };
+        self.write(at, link, (word, first), payload)?;
+        second.map_or(Ok(()), |again| self.write(at, link, ("duplicate", Some(again)), payload))
+    }
+
+    fn write(
         &mut self,
         at: Micros,
         (from, to): (usize, usize),
-        fate: &Fate,
+        (fate, delay): (&str, Option<Micros>),
         payload: &[u8],
     ) -> Result<()> {
+        let clients = self.clients;
+        let party = |port: usize| if port == clients { json!("clients") } else { json!(port) };
         let mut object = Map::new();
-        object.insert("at_us".into(), json!(at.0));
-        object.insert("from".into(), json!(from));
-        object.insert("to".into(), json!(to));
-        object.insert("fate".into(), json!(fate.word()));
-        if let Some(delay) = fate.delay().filter(|delay| delay.0 > 0) {
-            object.insert("delay_us".into(), json!(delay.0));
-        }
+        object.insert("us".into(), json!(at.0));
+        object.insert("from".into(), party(from));
+        object.insert("to".into(), party(to));
+        object.insert("fate".into(), json!(fate));
+        object.extend(delay.map(|delay| ("arrives".to_owned(), json!((at + delay).0))));
         match std::str::from_utf8(payload) {
             Ok(text) => object.insert("text".into(), json!(text)),
             Err(_) => {
                 let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-                object.insert("text_hex".into(), json!(hex))
+                object.insert("hex".into(), json!(hex))
             }
         };
         let written = serde_json::to_writer(&mut self.out, &object).map_err(std::io::Error::from);

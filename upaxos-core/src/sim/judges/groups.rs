@@ -28,7 +28,7 @@ pub(super) struct Groups {
     /// Who was told to join, and in whose place.
     entered: BTreeMap<u16, Option<u16>>,
     /// All below it is decided.
-    next: Instance,
+    pub next: Instance,
 }
 
 impl Groups {
@@ -67,7 +67,7 @@ impl Groups {
     }
 
     /// Takes note of what is chosen at the next instance.
-    fn decide(&mut self, value: &Value, dialect: Dialect) {
+    pub fn decide(&mut self, value: &Value, dialect: Dialect) {
         let entry = Entry::decode(self.next, value, dialect);
         let is_misplaced = matches!(&entry, Entry::Read { instance, .. } if *instance != self.next);
         let is_first = !is_misplaced && entry.tagged().is_none_or(|tagged| self.is_first(tagged));

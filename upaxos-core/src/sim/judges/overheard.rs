@@ -66,8 +66,25 @@ impl Judges {
                     let got = format!("instance {instance} is {value:?} at {id}, and {known:?} elsewhere");
                     self.fail(Rule::Agreement, got);
                 }
-                None => drop(self.chosen.insert(*instance, value.clone())),
+                None => {
+                    self.chosen.insert(*instance, value.clone());
+                    self.calls.on_chosen(*instance, Entry::decode(*instance, value, self.dialect));
+                    if *instance == self.groups.next {
+                        self.groups.decide(value, self.dialect);
+                    }
+                }
             }
+        }
+    }
+
+    /// Once all logs and the whole of the clients' side are known: whatever stands in a log, somebody asked for.
+    pub fn judge_wishes(&mut self) {
+        let unwanted = self.chosen.iter().find(|(instance, value)| {
+            let entry = Entry::decode(**instance, value, self.dialect);
+            !self.is_wanted(&entry)
+        });
+        if let Some((instance, value)) = unwanted {
+            self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
         }
     }
 }

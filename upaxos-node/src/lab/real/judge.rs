@@ -3,14 +3,13 @@
 //! Pure: evidence in, violations out. It believes no node: only what stands on disks, what passed the switch,
 //! and what clients were told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use upaxos_core::client::{Ask, Outcome};
-use upaxos_core::entry::Entry;
 use upaxos_core::sim::Rule;
 use upaxos_core::sim::judges::Judges;
-use upaxos_core::types::{Instance, Micros, NodeId, Tag, Value};
-use upaxos_core::wire::{self, Dialect, Line, Request};
+use upaxos_core::types::{Instance, Micros, NodeId, Tag, Tagged, Value};
+use upaxos_core::wire::{self, Dialect};
 
 use super::super::Violation;
 use super::asker::Happening;
@@ -27,13 +26,15 @@ pub struct Evidence {
     pub dialect: Dialect,
     /// The clients' side.
     pub history: Vec<Happening>,
-    /// Who was told to join.
-    pub joiners: BTreeSet<NodeId>,
+    /// Who was told to join, and in whose place.
+    pub joiners: Vec<(NodeId, Option<NodeId>)>,
+    /// Whether scripts of nodes may have changed what was asked for.
+    pub has_scripts: bool,
     /// Whose disk was taken away, and when.
     pub lost: Vec<(NodeId, Micros)>,
     /// What each node has learned, of those that run in the end.
     pub logs: Vec<(NodeId, BTreeMap<Instance, Value>)>,
-    /// What passed the switch.
+    /// What nodes sent, where the switch wrote it down.
     pub wire: Vec<Heard>,
 }
 
@@ -52,8 +53,7 @@ fn judges(evidence: &Evidence) -> Judges {
 fn judge_wire(evidence: &Evidence) -> Judges {
     let mut judges = judges(evidence);
     let mut lost = evidence.lost.clone();
-    let nodes = usize::from(evidence.nodes + evidence.spares);
-    for (at, from, datagram) in evidence.wire.iter().filter(|(_, from, _)| *from < nodes) {
+    for (at, from, datagram) in &evidence.wire {
         lost.retain(|(id, lost_at)| {
             let is_over = lost_at <= at;
             if is_over {
@@ -61,9 +61,8 @@ fn judge_wire(evidence: &Evidence) -> Judges {
             }
             !is_over
         });
-        let id = u16::try_from(*from).expect("there are no more ports than ids");
         for line in wire::lines(datagram, evidence.dialect).flatten() {
-            judges.on_overheard(id, &line);
+            judges.on_overheard(from.0, &line);
         }
     }
     judges
@@ -72,11 +71,18 @@ fn judge_wire(evidence: &Evidence) -> Judges {
 /// What clients asked and were told, against the logs of all nodes.
 fn judge_outcome(evidence: &Evidence) -> Judges {
     let mut judges = judges(evidence);
-    replay(evidence, &mut judges);
+    judges.calls().may_be_refused();
+    if evidence.has_scripts {
+        judges.calls().may_be_rewritten();
+    }
+    for (id, replaces) in &evidence.joiners {
+        judges.on_entered(id.0, replaces.map(|old| old.0));
+    }
     for (id, log) in &evidence.logs {
         judges.on_log(id.0, log);
     }
-    judge_validity(evidence, &mut judges);
+    replay(evidence, &mut judges);
+    judges.judge_wishes();
     let learned = |(id, log): &(NodeId, BTreeMap<Instance, Value>)| {
         (id.0, log.last_key_value().map(|(instance, _)| *instance).unwrap_or_default())
     };
@@ -89,56 +95,36 @@ fn judge_outcome(evidence: &Evidence) -> Judges {
 
 /// Tells the judges the clients' side, in the order in which it happened.
 fn replay(evidence: &Evidence, judges: &mut Judges) {
-    let tags = tags(evidence);
-    for (at, happening) in evidence.history.iter().enumerate() {
-        let told = match happening {
-            Happening::Asked { ask } => {
-                on_asked(judges, ask, tags.get(&at).copied());
-                Ok(())
-            }
-            Happening::Said(datagram) => {
-                for line in wire::lines(datagram, evidence.dialect).flatten() {
-                    on_said(judges, &line);
-                }
-                Ok(())
-            }
-            Happening::Ended { asked, tag, outcome } => match &evidence.history[*asked] {
-                Happening::Asked { ask } => on_ended(judges, ask, *tag, outcome),
-                _ => Ok(()),
-            },
-        };
-        if let Err((rule, got)) = told {
-            judges.fail(rule, got);
-        }
-    }
-}
-
-/// Under which tag each question was asked, by its place in the history.
-fn tags(evidence: &Evidence) -> BTreeMap<usize, Tag> {
     let tag = |happening: &Happening| match happening {
         Happening::Ended { asked, tag, .. } => Some((*asked, (*tag)?)),
         _ => None,
     };
-    evidence.history.iter().filter_map(tag).collect()
-}
-
-fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
-    match (ask, tag) {
-        (Ask::Write(value), Some(tag)) => judges.on_call(tag, Some(value.clone())),
-        (Ask::Read | Ask::FastRead, Some(tag)) => judges.on_call(tag, None),
-        (Ask::Write(value), None) => judges.calls().on_write(value.clone()),
-        _ => {}
+    // Under which tag each question was asked, its answer tells.
+    let tags: BTreeMap<usize, Tag> = evidence.history.iter().filter_map(tag).collect();
+    for (at, happening) in evidence.history.iter().enumerate() {
+        match happening {
+            Happening::Asked { ask } => on_asked(judges, ask, tags.get(&at).copied()),
+            Happening::Said(datagram) => {
+                wire::lines(datagram, evidence.dialect).flatten().for_each(|line| judges.on_asked(&line));
+            }
+            Happening::Ended { asked, tag, outcome } => {
+                if let Happening::Asked { ask } = &evidence.history[*asked]
+                    && let Err((rule, got)) = on_ended(judges, ask, *tag, outcome)
+                {
+                    judges.fail(rule, got);
+                }
+            }
+        }
     }
 }
 
-/// What is said by hand is asked for, too.
-fn on_said(judges: &mut Judges, line: &Line) {
-    match line {
-        Line::Client(Request::Write(value)) => judges.calls().on_write(value.clone()),
-        Line::Client(Request::Submit(tagged, value)) => judges.on_call(tagged.tag, Some(value.clone())),
-        Line::Client(Request::TaggedRead(tagged) | Request::FastRead(tagged)) => {
-            judges.on_call(tagged.tag, None)
-        }
+/// What was chosen when somebody asked, nobody knows here: a read is judged by what was answered before.
+fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
+    match (ask, tag) {
+        (Ask::Write(value), Some(tag)) => judges.calls().on_call(tag, Some(value.clone()), Instance(0)),
+        (Ask::Read | Ask::FastRead, Some(tag)) => judges.calls().on_call(tag, None, Instance(0)),
+        (Ask::Change(change), Some(tag)) => judges.on_change_asked(Some(Tagged { tag, floor: 0 }), *change),
+        (Ask::Write(value), None) => judges.calls().on_write(value.clone()),
         _ => {}
     }
 }
@@ -169,33 +155,6 @@ fn on_ended(
             Ok(())
         }
         _ => Ok(()),
-    }
-}
-
-/// Whatever stands in a log, somebody asked for.
-fn judge_validity(evidence: &Evidence, judges: &mut Judges) {
-    let tags = tags(evidence);
-    let is_change = |at: &usize| matches!(evidence.history[*at], Happening::Asked { ask: Ask::Change(_) });
-    let changes: BTreeSet<Tag> = tags.iter().filter(|(at, _)| is_change(at)).map(|(_, tag)| *tag).collect();
-    for (id, log) in &evidence.logs {
-        for (instance, value) in log {
-            let entry = Entry::decode(*instance, value, evidence.dialect);
-            let is_wanted = match &entry {
-                Entry::Group(Some(tagged), _) => changes.contains(&tagged.tag),
-                // Nodes ask for their own joining; and anybody may ask for a leave by hand.
-                Entry::Group(None, new) => {
-                    let comes = new.members.keys().filter(|id| id.0 >= evidence.nodes);
-                    comes.into_iter().all(|id| evidence.joiners.contains(id))
-                }
-                entry => judges.calls().asked_for(entry),
-            };
-            if !is_wanted {
-                judges.fail(
-                    Rule::Validity,
-                    format!("nobody asked for {value:?}, learned by {id} at {instance}"),
-                );
-            }
-        }
     }
 }
 

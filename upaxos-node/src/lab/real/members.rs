@@ -21,6 +21,8 @@ use super::asker::Watched;
 use super::disks::Trouble;
 use crate::hosts::{Heard, Hosts, Node, binary};
 
+/// How long a process may take to say that it starts.
+const FIRST_WORDS: Duration = Duration::from_secs(5);
 /// How long a process may take to be gone once its standard error is closed.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
 /// The lines of each log that a message of failure shows.
@@ -75,6 +77,11 @@ impl Members {
         let plan = Node::on(hosts, usize::from(id.0), program).args(hosts.args());
         let plan = plan.args(flags(setup, id, how)).args(["--dir"]).args([hosts.node_dir(id.0.into())]);
         let process = plan.report(self.listener.clone()).start()?;
+        if setup.classic {
+            // A classic client sends once, and nobody ever tells it that a node hears it by now. One that ended
+            // instead is looked at when its end is heard.
+            let _ = process.wait_for_line(" starting ", FIRST_WORDS);
+        }
         member.trouble = member.fault.map(|fault| Trouble::begin(hosts, &process, fault)).transpose()?;
         member.process = Some(process);
         member.lives.0 += 1;
@@ -253,10 +260,14 @@ impl Members {
         returning.map(|(id, member)| (*id, member.how.clone())).collect()
     }
 
-    /// The nodes that were ever started to join.
-    pub fn joiners(&self) -> impl Iterator<Item = NodeId> {
-        let joins = self.all.iter().filter(|(_, member)| member.how.joins.is_some());
-        joins.map(|(id, _)| *id)
+    /// The nodes that were ever started to join, and in whose place.
+    pub fn joiners(&self) -> impl Iterator<Item = (NodeId, Option<NodeId>)> {
+        self.all.iter().filter_map(|(id, member)| Some((*id, member.how.joins?)))
+    }
+
+    /// Whether any node was started with scripts of its own.
+    pub fn have_scripts(&self) -> bool {
+        self.all.values().any(|member| !member.how.scripts.is_empty())
     }
 
     /// The nodes whose disk was taken away, and when.

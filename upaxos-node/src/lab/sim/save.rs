@@ -2,9 +2,9 @@
 //!
 //! Owns the form of these files. Called at the end of a run, if anybody wants it.
 //!
-//! A line of `wire.jsonl` is one datagram on one link: `at_us` (when it was sent), `from` and `to` (a node's
-//! number, or `clients`), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or `cut`), `arrives_us` (when,
-//! if it does) and `text`; bytes that are not UTF-8 stand in `hex` instead.
+//! A line of `wire.jsonl` is one datagram on one link: `us` (when it was sent), `from` and `to` (a node's
+//! number, or `clients`), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or `cut`), `arrives` (when, if it
+//! does) and `text`; bytes that are not UTF-8 stand in `hex` instead.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -50,11 +50,11 @@ fn json_of(passed: &Passed) -> Json {
         Fate::Cut => ("cut", None),
     };
     let mut object = Map::new();
-    object.insert("at_us".into(), json!(passed.at.0));
+    object.insert("us".into(), json!(passed.at.0));
     object.insert("from".into(), party(passed.from));
     object.insert("to".into(), party(passed.to));
     object.insert("fate".into(), json!(fate));
-    object.extend(arrives.map(|at| ("arrives_us".to_owned(), json!(at.0))));
+    object.extend(arrives.map(|at| ("arrives".to_owned(), json!(at.0))));
     match std::str::from_utf8(&passed.datagram.bytes) {
         Ok(text) => object.insert("text".into(), json!(text)),
         Err(_) => {
