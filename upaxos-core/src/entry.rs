@@ -108,7 +108,11 @@ impl Entry {
             }
             (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
             (_, Entry::Write(value)) => value.clone(),
-            (_, Entry::Tagged(tagged, value)) => mark(format!("@tag {}", tag_text(tagged)), value),
+            (_, Entry::Tagged(tagged, value)) => {
+                let mut bytes = Vec::with_capacity(64 + value.as_bytes().len());
+                print_tagged(tagged, value, &mut bytes);
+                Value::from(bytes)
+            }
             (_, Entry::Read { instance, tagged: None, value }) => mark(format!("@read {instance} "), value),
             (_, Entry::Read { instance, tagged: Some(tagged), value }) => {
                 mark(format!("@tread {instance} {}", tag_text(tagged)), value)
@@ -155,6 +159,16 @@ impl Entry {
             _ => None,
         }
     }
+}
+
+/// Appends a tagged write as it stands in the log.
+pub(crate) fn print_tagged(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"@tag ");
+    for number in [tag.client, tag.seq, *floor] {
+        wire::print_decimal(out, number);
+        out.push(b' ');
+    }
+    out.extend_from_slice(value.as_bytes());
 }
 
 fn tag_text(Tagged { tag, floor }: &Tagged) -> String {

@@ -195,7 +195,7 @@ impl Value {
     ///
     /// # Panics
     /// When the ends do not rise, or go beyond the bytes.
-    pub fn shared(bytes: &[u8], ends: impl Iterator<Item = usize>) -> impl Iterator<Item = Value> {
+    pub fn shared<I: Iterator<Item = usize>>(bytes: &[u8], ends: I) -> impl Iterator<Item = Value> + use<I> {
         assert!(u32::try_from(bytes.len()).is_ok(), "values are far shorter than 4 GiB");
         let bytes: Arc<[u8]> = bytes.into();
         let mut first = 0;

@@ -4,10 +4,12 @@
 //! ([`group`]), the load a process beside them ([`load`]); what a node uses, the kernel says ([`usage`]); and
 //! no run counts whose logs do not agree or lack an acknowledged write ([`judge`]).
 
+mod attached;
 mod drive;
 mod group;
 mod judge;
 pub mod load;
+mod plot;
 mod report;
 mod usage;
 
@@ -36,8 +38,9 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = On::Raw)]
     on: On,
 
-    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are not read
-    #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader"])]
+    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are out of reach, so
+    /// the judges ask it for a sample of what it acknowledged
+    #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
     attach: bool,
 
     #[command(flatten)]
@@ -79,6 +82,14 @@ pub struct Args {
     #[arg(long)]
     kill_leader: bool,
 
+    /// When a run is over, kill -9 a node and start it again: how long until it is back
+    #[arg(long)]
+    restart: bool,
+
+    /// After each run another one that asks so many times as much as the first could do, for --seconds
+    #[arg(long, value_name = "FACTOR", conflicts_with = "rate")]
+    overload: Option<f64>,
+
     /// Interval between signs of life of the nodes, as of the daemon
     #[arg(long, value_name = "TIME")]
     beat: Option<String>,
@@ -90,6 +101,10 @@ pub struct Args {
     /// Where the data goes, below a directory that is removed in the end; to mean anything, on a real disk
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+
+    /// Draw latency over load, as an SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 
     /// Print one JSON object per run instead of a table
     #[arg(long)]
@@ -139,6 +154,9 @@ pub struct Cell {
 /// Values to choose from for reads: far more than are under way.
 const LEAST_TO_READ: u64 = 20_000;
 
+/// How many requests clients keep under way at most when they ask more than the group can do.
+const MOST_UNDER_WAY: u32 = 65_536;
+
 /// Measures every cell.
 ///
 /// # Errors
@@ -155,19 +173,32 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.json {
         println!("{}", report::HEADING);
     }
+    let mut reports = Vec::new();
     for cell in args.cells() {
-        let progress = progress(&cell);
-        let report = measure(args, &cell, &dir, &progress);
-        progress.finish_and_clear();
-        let report = report.with_context(|| format!("cannot measure {}", cell.words()))?;
-        if args.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            println!("{}", report::row(&report));
-            report::remarks(&report).iter().for_each(|remark| println!("      {remark}"));
+        let report = measure_and_print(args, &cell, &dir, None)?;
+        if let Some(factor) = args.overload {
+            let peak = report.counts.per_second;
+            let over = Cell { rate: Some(peak * factor), outstanding: MOST_UNDER_WAY, ..cell };
+            measure_and_print(args, &over, &dir, Some(peak))?;
         }
+        reports.push(report);
     }
-    Ok(())
+    args.plot.as_deref().map_or(Ok(()), |path| plot::draw(&reports, path))
+}
+
+fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) -> Result<Report> {
+    let progress = progress(cell);
+    let report = measure(args, cell, dir, &progress);
+    progress.finish_and_clear();
+    let mut report = report.with_context(|| format!("cannot measure {}", cell.words()))?;
+    report.of_peak = peak.map(|peak| report.counts.per_second / peak.max(1.0));
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{}", report::row(&report));
+        report::remarks(&report).iter().for_each(|remark| println!("      {remark}"));
+    }
+    Ok(report)
 }
 
 impl Args {
@@ -208,6 +239,9 @@ impl Args {
         cell.rate.into_iter().for_each(|rate| flag("rate", rate.to_string()));
         let reads = cell.reads.and_then(|reads| reads.to_possible_value());
         reads.into_iter().for_each(|reads| flag("reads", reads.get_name().to_owned()));
+        if self.restart {
+            command.arg("--restart");
+        }
         command
     }
 }
@@ -222,7 +256,7 @@ impl Cell {
 /// One run: a group of its own, a load, and the judges.
 fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Result<Report> {
     if args.attach {
-        return measure_attached(args, cell, progress);
+        return attached::measure(args, cell, progress);
     }
     let mut group = Group::start(&group::Plan {
         nodes: cell.nodes.into(),
@@ -255,22 +289,7 @@ fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &Progres
     group.end()?;
     let verdict = judge::judge(&group.dirs(), &summary, &Acks::read(&acks)?)?;
     let report = Report::new(cell.clone(), &summary, &watch.used, Some(&verdict));
-    Ok(Report { leader: watch.led, killed: watch.killed, ..report })
-}
-
-fn measure_attached(args: &Args, cell: &Cell, progress: &ProgressBar) -> Result<Report> {
-    let acks = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-    let mut command = Command::new(env::current_exe().context("cannot find the running program")?);
-    let net = &args.net;
-    command.args(["load", "-a", &net.address.to_string(), "-p", &net.protocol.to_string()]);
-    command.args(["--transport", &net.transport.to_string()]);
-    net.interface.iter().for_each(|interface| _ = command.args(["--interface", interface]));
-    let load = Load::start(args.load(cell, command, acks.path()))?;
-    let mut watch = Watch::new(args, load);
-    let summary = watch.follow(None, progress)?;
-    ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
-    let report = Report::new(cell.clone(), &summary, &Used::default(), None);
-    Ok(Report { leader: watch.led, ..report })
+    Ok(Report { leader: watch.led, killed: watch.killed, restart_ms: watch.restart_ms, ..report })
 }
 
 /// Follows a load from its start to its last word, and does to the group what is to be done meanwhile.
@@ -283,6 +302,8 @@ struct Watch {
     /// Who led when the measured time began.
     led: Option<usize>,
     killed: Option<usize>,
+    restarted: Option<Instant>,
+    restart_ms: Option<f64>,
     before: Used,
     used: Used,
 }
@@ -297,6 +318,8 @@ impl Watch {
             leader: None,
             led: None,
             killed: None,
+            restarted: None,
+            restart_ms: None,
             before: Used::default(),
             used: Used::default(),
         }
@@ -328,6 +351,16 @@ impl Watch {
                         group.revive(killed)?;
                     }
                     progress.set_message("waiting until all have learned all");
+                }
+                (Some(Word::Settled), group) => {
+                    let group = group.as_mut().context("the group is not ours to start again")?;
+                    let other = usize::from(self.leader == Some(0));
+                    group.kill(other)?;
+                    self.restarted = Some(Instant::now());
+                    group.revive(other)?;
+                }
+                (Some(Word::Back), _) => {
+                    self.restart_ms = self.restarted.map(|at| at.elapsed().as_secs_f64() * 1e3);
                 }
                 (Some(Word::Done(summary)), _) => return Ok(*summary),
             }

@@ -226,6 +226,21 @@ impl Requests {
         }
     }
 
+    /// The same, of a tagged request.
+    pub fn on_tag_taken_up(&mut self, tag: Tag, now: Micros) {
+        if let Some(waiting) = self.tagged.get(tag).and_then(|place| self.waiting.get_mut(*place)) {
+            waiting.relay_at = now + self.timing.timeout() * 2;
+        }
+    }
+
+    /// The tagged write that waits under this tag, as its client sent it.
+    pub fn write_of(&self, tag: Tag) -> Option<(&Tagged, &Value)> {
+        match &self.waiting.get(*self.tagged.get(tag)?)?.wanted {
+            Wanted::Tagged(tagged, value) => Some((tagged, value)),
+            _ => None,
+        }
+    }
+
     /// An entry is written or learned: takes the request that it carries out, if it waits here. With it
     /// comes whether somebody answered it already.
     pub fn take_done(&mut self, entry: &Entry) -> Option<(Wanted, bool)> {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Dialect, Line, Message, Request};
+use crate::named::print_runs;
 use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {
@@ -85,6 +86,14 @@ impl Print<'_> {
             }
             M::Write { instance, ballot, value } => {
                 self.verb("Write").instance(*instance).ballot(*ballot).value(value)
+            }
+            M::WriteTags { first, last, ballot, names } => {
+                self.verb("WriteTags").range(*first, *last).ballot(*ballot).out.push(b' ');
+                names.digest.print(self.out);
+                print_runs(&names.runs, self.out);
+            }
+            M::Fetch { first, last, ballot } => {
+                self.verb("Fetch").range(*first, *last).ballot(*ballot).done()
             }
             M::Accept { instance, ballot, value } => {
                 self.verb("Accept").instance(*instance).ballot(*ballot).value(value)

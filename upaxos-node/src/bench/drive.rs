@@ -21,6 +21,10 @@ pub enum Word {
     At(Duration, u64),
     /// The measured time is over.
     End,
+    /// All nodes have learned all, and one is to be started again.
+    Settled,
+    /// It was heard.
+    Back,
     /// All is over.
     Done(Box<Summary>),
 }
@@ -36,6 +40,8 @@ impl Word {
                 Word::At(Duration::from_millis(ms.parse().ok()?), ok.parse().ok()?)
             }
             "end" => Word::End,
+            "settled" => Word::Settled,
+            "back" => Word::Back,
             "done" => Word::Done(serde_json::from_str(rest).ok()?),
             _ => return None,
         })

@@ -164,3 +164,109 @@ impl Log {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use upaxos_core::record::Record;
+    use upaxos_core::store::{Past, Source};
+    use upaxos_core::types::{Ballot, Tagged};
+
+    use super::*;
+    use crate::disk::{Disk, Options, Wanted};
+
+    /// A node that keeps its log whole.
+    struct Whole;
+
+    impl Source for Whole {
+        fn checkpoint(&self) -> (Instance, Vec<Record>) {
+            (Instance(0), Vec::new())
+        }
+
+        fn learned(&self) -> Instance {
+            Instance(0)
+        }
+
+        fn past(&self, _: Instance, _: Instance) -> Vec<Past> {
+            Vec::new()
+        }
+    }
+
+    const CLIENT: u64 = 700;
+
+    /// What request `seq` of the first session puts into the log.
+    fn entry(seq: u64) -> Entry {
+        let mut value = load::filling(8);
+        load::value_of(seq, &mut value);
+        Entry::Tagged(Tagged { tag: Tag { client: CLIENT, seq }, floor: 1 }, Value::from(value))
+    }
+
+    fn log(dir: &Path, entries: &[Entry]) -> PathBuf {
+        let wanted = Wanted { id: 0, n: 3, incarnation_if_new: 9 };
+        let mut disk = Disk::open(dir, &wanted, &Options::default(), &mut |_| Ok(())).unwrap().disk;
+        let ballot = Ballot::first_epoch(65_538);
+        for (at, entry) in entries.iter().enumerate() {
+            let (instance, value) = (Instance(at as u64 + 1), entry.encode(Dialect::Extended));
+            let accept = Record::Accept { instance, ballot, value };
+            disk.append_with(|batch| accept.encode(batch));
+            let chosen = Record::Chosen { first: instance, last: instance, ballot };
+            disk.append_with(|batch| chosen.encode(batch));
+            disk.commit(&Whole).unwrap();
+        }
+        dir.to_owned()
+    }
+
+    /// What the judges say of two logs and these acknowledgements of the first session: (seq, instance).
+    fn verdict(first: &[Entry], second: &[Entry], acks: &[(u64, u64)]) -> Result<Verdict> {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = [log(&dir.path().join("0"), first), log(&dir.path().join("1"), second)];
+        let acks: Vec<_> =
+            acks.iter().map(|&(seq, instance)| Run { session: 0, seq, instance, count: 1 }).collect();
+        let last = acks.iter().map(|run| run.instance).max().unwrap_or(0);
+        let load = Summary { first_client: CLIENT, clients: 1, size: 8, last, ..Summary::default() };
+        judge(&dirs, &load, &acks)
+    }
+
+    fn refusal(first: &[Entry], second: &[Entry], acks: &[(u64, u64)]) -> String {
+        format!("{:#}", verdict(first, second, acks).expect_err("a rule is broken"))
+    }
+
+    #[test]
+    fn logs_that_agree_and_hold_every_acknowledged_write_once_are_found_in_order() {
+        let entries = [entry(1), Entry::Noop, entry(3), entry(1), entry(2)];
+        let found = verdict(&entries, &entries, &[(1, 1), (3, 3), (2, 5)]).unwrap();
+        assert_eq!((found.entries, found.found, found.repeated), (5, 3, 1));
+        assert!(found.syncs.iter().all(|syncs| (5..9).contains(syncs)), "{:?}", found.syncs);
+    }
+
+    #[test]
+    fn logs_that_differ_are_found_out() {
+        let said = refusal(&[entry(1), entry(2)], &[entry(1), entry(3)], &[]);
+        assert!(said.contains("differ at instance 2"), "{said}");
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_is_nowhere_or_elsewhere_is_found_out() {
+        let entries = [entry(1), entry(2), entry(2)];
+        let nowhere = refusal(&entries, &entries, &[(1, 1), (3, 3)]);
+        assert!(nowhere.contains("has its effect at none"), "{nowhere}");
+        let repeated = refusal(&entries, &entries, &[(2, 3)]);
+        assert!(repeated.contains("at instance 3, and has its effect at 2"), "{repeated}");
+    }
+
+    #[test]
+    fn a_node_that_lacks_what_was_acknowledged_is_found_out() {
+        let said = refusal(&[entry(1), entry(2)], &[entry(1)], &[(2, 2)]);
+        assert!(said.contains("node 1 1, and 2 was acknowledged"), "{said}");
+    }
+
+    #[test]
+    fn a_value_that_nobody_wrote_is_found_out() {
+        let forged =
+            Entry::Tagged(Tagged { tag: Tag { client: CLIENT, seq: 1 }, floor: 1 }, "forged!!".into());
+        let entries = [forged];
+        let said = refusal(&entries, &entries, &[(1, 1)]);
+        assert!(said.contains("that nobody wrote"), "{said}");
+    }
+}

@@ -12,6 +12,8 @@
 //! | `begin` | the measured time begins |
 //! | `at MS OK` | MS into it, OK requests are answered |
 //! | `end` | it is over; what is under way is awaited |
+//! | `settled` | all nodes have learned all; with `--restart` only, which waits for a node to begin a new life |
+//! | `back` | one has, and was heard |
 //! | `done JSON` | the numbers: a [`Summary`] |
 
 mod acks;
@@ -21,6 +23,7 @@ mod packing;
 mod session;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant as Clock};
@@ -83,6 +86,10 @@ pub struct Args {
     #[arg(long)]
     nodes: usize,
 
+    /// In the end, wait until some node has been started again
+    #[arg(long)]
+    restart: bool,
+
     /// Where to write what was acknowledged
     #[arg(long)]
     acks: PathBuf,
@@ -100,6 +107,8 @@ pub struct Summary {
     pub clients: u64,
     /// Bytes of each value.
     pub size: u64,
+    /// Requests that were asked for in the measured time.
+    pub asked: u64,
     /// Requests that were sent again, in the measured time.
     pub sent_again: u64,
     /// With a rate: requests for which there was no room among those under way.
@@ -142,6 +151,8 @@ enum Phase {
     Drain(u64),
     /// All is answered; waits for nodes to learn it.
     Settle(u64),
+    /// All have; waits for a node to begin a new life.
+    Return(u64),
     Done,
 }
 
@@ -152,6 +163,9 @@ struct Load<'a> {
     crowd: Crowd,
     packing: Packing,
     view: View,
+    /// Which life of each node is speaking.
+    boots: BTreeMap<NodeId, u64>,
+    has_returned: bool,
     leader: Option<NodeId>,
     tally: Option<Tally>,
     counts: Counts,
@@ -159,6 +173,7 @@ struct Load<'a> {
     /// With a rate: how many requests of the present phase were due so far.
     due: u64,
     due_since: u64,
+    asked: u64,
     unsent: u64,
     sent_again: u64,
     next_look: u64,
@@ -224,12 +239,15 @@ impl Load<'_> {
             crowd: Crowd::new(first_client, args.clients, most),
             packing: Packing::new(max_payload.min(MOST), args.size),
             view: View::new(Dialect::Extended),
+            boots: BTreeMap::new(),
+            has_returned: false,
             leader: None,
             tally: None,
             counts: Counts::default(),
             cpu_s: 0.0,
             due: 0,
             due_since: 0,
+            asked: 0,
             unsent: 0,
             sent_again: 0,
             next_look: 0,
@@ -282,10 +300,24 @@ impl Load<'_> {
             Phase::Drain(until) if self.crowd.open() == 0 || now >= until => {
                 self.phase = Phase::Settle(now + PATIENCE);
             }
-            Phase::Settle(until) if self.has_settled(now) || now >= until => self.phase = Phase::Done,
+            Phase::Settle(until) if self.has_settled(now) || now >= until => self.settled(now)?,
+            Phase::Return(until) if now >= until => bail!("no node that was started again was heard"),
+            Phase::Return(_) if self.has_returned => {
+                self.phase = Phase::Settle(now + PATIENCE);
+                say("back")?;
+            }
             _ => {}
         }
         self.watch_leader(now)
+    }
+
+    fn settled(&mut self, now: u64) -> Result<()> {
+        if !self.args.restart || self.has_returned {
+            self.phase = Phase::Done;
+            return Ok(());
+        }
+        self.phase = Phase::Return(now + PATIENCE);
+        say("settled")
     }
 
     fn is_answered(&self) -> bool {
@@ -321,10 +353,13 @@ impl Load<'_> {
             }
             Phase::WarmUp(_) | Phase::Measure(_) if self.args.rate.is_some() => self.ask_at_rate(asks, now),
             Phase::Wake | Phase::WarmUp(_) | Phase::Measure(_) => {
-                let free = self.args.outstanding.saturating_sub(self.crowd.open());
-                self.crowd.ask(asks, free, now, now, &mut self.packing);
+                // A group that is to be loaded at a rate is not to be flooded before.
+                let most = if self.args.rate.is_some() { 1 } else { self.args.outstanding };
+                let free = most.saturating_sub(self.crowd.open());
+                let asked = self.crowd.ask(asks, free, now, now, &mut self.packing);
+                self.count_asked(asked);
             }
-            Phase::Filled | Phase::Drain(_) | Phase::Settle(_) | Phase::Done => {}
+            Phase::Filled | Phase::Drain(_) | Phase::Settle(_) | Phase::Return(_) | Phase::Done => {}
         }
         if now >= self.next_look {
             self.next_look = now + LOOK;
@@ -341,7 +376,12 @@ impl Load<'_> {
         let room = self.args.outstanding.saturating_sub(self.crowd.open());
         let asked = self.crowd.ask(asks, fresh.min(room), now, now, &mut self.packing);
         self.due = due;
-        self.unsent += (fresh - asked) as u64;
+        self.count_asked(asked);
+        self.unsent += if self.tally.is_some() { (fresh - asked) as u64 } else { 0 };
+    }
+
+    fn count_asked(&mut self, asked: usize) {
+        self.asked += if self.tally.is_some() { asked as u64 } else { 0 };
     }
 
     fn wait(&self, now: u64) -> Duration {
@@ -357,10 +397,13 @@ impl Load<'_> {
     }
 
     fn hear(&mut self, datagram: &[u8], now: u64) {
-        let Load { crowd, view, tally, phase, args, due_since, .. } = self;
+        let Load { crowd, view, boots, has_returned, tally, phase, args, due_since, .. } = self;
         answers::each(datagram, |from, message| {
             if let Message::Beat(beat) = &message {
                 view.on_beat(from, beat, micros(now));
+                let before = boots.insert(from, beat.boot.boot);
+                let is_new = before.is_some_and(|before| before != beat.boot.boot);
+                *has_returned |= is_new && matches!(phase, Phase::Return(_));
                 return;
             }
             crowd.on_message(&message, now, &mut |heard| {
@@ -384,6 +427,7 @@ impl Load<'_> {
             first_client: self.crowd.first_client(),
             clients: self.crowd.len() as u64,
             size: self.args.size as u64,
+            asked: self.asked,
             sent_again: self.sent_again,
             unsent: self.unsent,
             stale: self.crowd.stale(),

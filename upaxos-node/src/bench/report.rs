@@ -33,7 +33,13 @@ pub struct Report {
     pub leader: Option<usize>,
     /// The leader that was killed in mid-run.
     pub killed: Option<usize>,
-    /// Requests that were sent more than once.
+    /// From the start of a node that was killed when all was over, to its first beat, in milliseconds.
+    pub restart_ms: Option<f64>,
+    /// Under overload: the share of what the same group did without.
+    pub of_peak: Option<f64>,
+    /// Requests per second that were asked for.
+    pub asked_per_second: f64,
+    /// Requests that were sent again.
     pub sent_again: u64,
     /// With a rate: requests for which there was no room among those under way.
     pub unsent: u64,
@@ -73,6 +79,9 @@ impl Report {
             syncs_per_write: verdict.map(|v| mean(&v.syncs) / v.entries.max(1) as f64),
             leader: None,
             killed: None,
+            restart_ms: None,
+            of_peak: None,
+            asked_per_second: summary.asked as f64 / summary.counts.seconds.max(1e-9),
             sent_again: summary.sent_again,
             unsent: summary.unsent,
             unanswered: summary.unanswered,
@@ -109,21 +118,31 @@ pub fn row(report: &Report) -> String {
 
 /// What the table has no column for, if there is anything to say.
 pub fn remarks(report: &Report) -> Vec<String> {
+    let counts = &report.counts;
     let mut said = Vec::new();
-    let mut say = |count: u64, what: &str| {
-        if count > 0 {
-            said.push(format!("{count} {what}"));
-        }
-    };
-    say(report.counts.refused, "requests were refused");
-    say(report.unsent, "requests found no room among those under way, and were not sent");
-    say(report.sent_again, "requests were sent again");
-    say(report.unanswered, "requests were never answered");
+    if let (Some(rate), Some(of_peak)) = (report.cell.rate, report.of_peak) {
+        let percent = of_peak * 100.0;
+        said.push(format!(
+            "overload: {rate:.0} per s wanted, {:.0} sent; done is {percent:.0} % of the peak",
+            report.asked_per_second
+        ));
+    }
+    let several = [
+        (counts.refused, "requests were refused"),
+        (report.unsent, "requests found no room among those under way, and were not sent"),
+        (report.sent_again, "requests were sent again"),
+        (report.unanswered, "requests were never answered"),
+    ];
+    let several = several.into_iter().filter(|(count, _)| *count > 0);
+    said.extend(several.map(|(count, what)| format!("{count} {what}")));
     if let Some(killed) = report.killed {
-        let (gap, at) = (report.counts.gap_us as f64 / 1e3, report.counts.gap_at_us as f64 / 1e6);
+        let (gap, at) = (counts.gap_us as f64 / 1e3, counts.gap_at_us as f64 / 1e6);
         said.push(format!(
             "node {killed}, the leader, was killed: no answer for {gap:.0} ms, from {at:.2} s on"
         ));
+    }
+    if let Some(took) = report.restart_ms {
+        said.push(format!("a node that was killed in the end spoke again {took:.0} ms after its start"));
     }
     said
 }

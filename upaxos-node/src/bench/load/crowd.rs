@@ -11,11 +11,9 @@ use super::packing::{self, Packing};
 use super::session::{Answered, MOST_OPEN, Session};
 use crate::bench::Reads;
 
-const MS: u64 = 1_000_000;
-/// How long a request waits at least before it is sent again.
-const FIRST_WAIT: u64 = 100 * MS;
-/// How long it waits at most.
-const LONGEST_WAIT: u64 = 1_600 * MS;
+/// How long a request waits at least before it is sent again, and at most: as other clients of the group.
+const FIRST_WAIT: u64 = upaxos_core::client::FIRST_WAIT.0 * 1_000;
+const LONGEST_WAIT: u64 = upaxos_core::client::LONGEST_WAIT.0 * 1_000;
 
 /// What the load asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +150,7 @@ impl Crowd {
 
     /// Sends again what has waited too long.
     pub fn ask_again(&mut self, asks: Asks, now: u64, packing: &mut Packing) -> u64 {
-        let wait = ((self.usual * 4).max(FIRST_WAIT) << self.patience).min(LONGEST_WAIT.max(self.usual * 4));
+        let wait = ((self.usual * 4).max(FIRST_WAIT) << self.patience).min(LONGEST_WAIT);
         let Some(before) = now.checked_sub(wait) else { return 0 };
         let mut again = 0;
         for at in 0..self.sessions.len() {
@@ -253,6 +251,8 @@ impl Crowd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MS: u64 = 1_000_000;
 
     fn done(first: u64, last: u64, client: u64, seq: u64) -> Message {
         Message::Done { first: Instance(first), last: Instance(last), client, seq }
