@@ -9,7 +9,7 @@ use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
 use crate::logging::Format;
-use crate::{bench, client, daemon, sim};
+use crate::{bench, client, daemon, sim, switch};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -40,6 +40,9 @@ pub enum Command {
     /// The demo's client.
     #[command(hide = true)]
     Client(client::Args),
+    /// What joins the hosts of a lab.
+    #[command(hide = true)]
+    Switch(switch::Args),
     /// Print the log of a data directory, in the classic form; also while its node runs.
     Log {
         /// The data directory.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
-use upaxos_node::{bench, client, config, daemon, demo, logging, print, sim};
+use upaxos_node::{bench, client, config, daemon, demo, logging, print, sim, switch};
 
 fn main() -> ExitCode {
     match run(parse()) {
@@ -37,6 +37,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
+        (Some(Command::Switch(args)), _) => switch::run(&args)?,
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);
             let options = args
