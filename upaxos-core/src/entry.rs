@@ -108,7 +108,11 @@ impl Entry {
             }
             (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
             (_, Entry::Write(value)) => value.clone(),
-            (_, Entry::Tagged(tagged, value)) => mark(format!("@tag {}", tag_text(tagged)), value),
+            (_, Entry::Tagged(tagged, value)) => {
+                let mut bytes = Vec::with_capacity(64 + value.as_bytes().len());
+                print_tagged(tagged, value, &mut bytes);
+                Value::from(bytes)
+            }
             (_, Entry::Read { instance, tagged: None, value }) => mark(format!("@read {instance} "), value),
             (_, Entry::Read { instance, tagged: Some(tagged), value }) => {
                 mark(format!("@tread {instance} {}", tag_text(tagged)), value)
@@ -157,6 +161,16 @@ impl Entry {
     }
 }
 
+/// Appends a tagged write as it stands in the log.
+pub(crate) fn print_tagged(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"@tag ");
+    for number in [tag.client, tag.seq, *floor] {
+        wire::print_decimal(out, number);
+        out.push(b' ');
+    }
+    out.extend_from_slice(value.as_bytes());
+}
+
 fn tag_text(Tagged { tag, floor }: &Tagged) -> String {
     format!("{} {} {floor} ", tag.client, tag.seq)
 }
@@ -202,10 +216,11 @@ fn tagged(rest: &mut &[u8]) -> Option<Tagged> {
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
-    let end = memchr::memchr(b' ', rest)?;
-    let number = wire::decimal(&rest[..end], MAX_NUMBER)?;
-    *rest = &rest[end + 1..];
-    Some(number)
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let digits = rest.iter().take_while(|byte| is_digit(byte)).count();
+    let (text, behind) = rest.split_at(digits);
+    *rest = behind.strip_prefix(b" ")?;
+    wire::decimal(text, MAX_NUMBER)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod entry;
 pub mod mutant;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
+pub mod named;
 pub mod net;
 pub mod node;
 pub mod record;

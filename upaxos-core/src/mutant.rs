@@ -37,12 +37,14 @@ pub enum Mutant {
     Phase1InOldGroup,
     CutAnyDamage,
     LostIsNothing,
+    VoteWithoutBytes,
+    DigestUnchecked,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 30] = [
+    pub const ALL: [(Mutant, &'static str); 32] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -73,6 +75,8 @@ impl Mutant {
         (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
         (Mutant::CutAnyDamage, "truncate on any checksum error"),
         (Mutant::LostIsNothing, "damaged value counted as nothing accepted"),
+        (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
+        (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
     ];
 }
 

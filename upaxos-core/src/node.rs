@@ -19,6 +19,7 @@ mod leader;
 mod learner;
 mod membership;
 mod messages;
+mod naming;
 mod office;
 mod outbox;
 mod owed;
@@ -45,6 +46,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
+use naming::Naming;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
@@ -80,6 +82,7 @@ pub struct Node {
     /// Whether an untagged read is a fast one.
     fast_read: bool,
     repair: Repair,
+    naming: Naming,
     /// The learned prefix that is durable here.
     durable: Instance,
     /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
@@ -101,7 +104,7 @@ impl Hash for Node {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
         (&self.acceptor, &self.learner, &self.leader, &self.classic, &self.changes).hash(to);
-        (&self.history, &self.requests, &self.reads).hash(to);
+        (&self.history, &self.requests, &self.reads, &self.naming).hash(to);
     }
 }
 
@@ -151,12 +154,14 @@ impl Node {
             self.give_up_if_stuck(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
+            self.take_up_named(now, out);
             self.take_in(now, out);
             self.mend(now, out);
         }
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
-        for answer in self.requests.tick(leads, now, out) {
+        let rank = self.rank();
+        for answer in self.requests.tick(leads, rank, now, out) {
             self.give(answer, out);
         }
         self.settle(now, out);
@@ -192,6 +197,7 @@ impl Node {
             self.requests.deadline(leads),
             self.reads.deadline(),
             self.repair.deadline(),
+            self.naming.deadline(),
             self.election.run_at(&self.group, now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),

@@ -122,10 +122,13 @@ impl Group {
     /// The place of `id` when members queue up in order of id, starting after `after`; whoever is
     /// `after` comes last. Deterministic, so that all nodes agree on who acts first.
     pub fn rank_after(&self, id: NodeId, after: Option<NodeId>) -> usize {
-        let place = |id: NodeId| self.members.range(..id).count();
-        let start = after.map_or(0, |id| place(id) + usize::from(self.members.contains(&id)));
+        let (mut place, mut start) = (0, 0);
+        for member in &self.members {
+            place += usize::from(*member < id);
+            start += usize::from(after.is_some_and(|after| *member <= after));
+        }
         let n = self.members.len().max(1);
-        (place(id) + n - start % n) % n
+        (place + n - start % n) % n
     }
 }
 
@@ -195,7 +198,7 @@ impl Value {
     ///
     /// # Panics
     /// When the ends do not rise, or go beyond the bytes.
-    pub fn shared(bytes: &[u8], ends: impl Iterator<Item = usize>) -> impl Iterator<Item = Value> {
+    pub fn shared<I: Iterator<Item = usize>>(bytes: &[u8], ends: I) -> impl Iterator<Item = Value> + use<I> {
         assert!(u32::try_from(bytes.len()).is_ok(), "values are far shorter than 4 GiB");
         let bytes: Arc<[u8]> = bytes.into();
         let mut first = 0;

@@ -28,6 +28,9 @@ const MAX_FLIGHT_BYTES: usize = 4 << 20;
 const RETRY_MIN: Micros = Micros::from_millis(10);
 const RETRY_MAX: Micros = Micros::from_millis(250);
 
+/// A value is not written in full twice within this time, whoever asks.
+const FETCH_STEP: Micros = Micros::from_millis(5);
+
 /// How many writes one tick sends again.
 const RETRANSMIT: usize = 256;
 
@@ -76,6 +79,8 @@ pub struct Flight {
     retry_at: Micros,
     retry_after: Micros,
     is_resent: bool,
+    /// When it was last written in full because somebody asked.
+    fetched_at: Option<Micros>,
 }
 
 impl Leader {
@@ -292,6 +297,7 @@ impl Leader {
     }
 
     /// Writes a value in the next free instance, and says which: what `wanted` asks for, or what phase 1 found.
+    /// The caller tells the others.
     ///
     /// # Panics
     /// When this node does not lead.
@@ -357,6 +363,19 @@ impl Leader {
         }
     }
 
+    /// Somebody lacks values that were named: writes those in full that are still under way.
+    pub fn write_in_full(&mut self, first: Instance, last: Instance, now: Micros, out: &mut Outbox) {
+        let (Some(ballot), Phase::Leading(leading)) = (self.ballot, &mut self.phase) else { return };
+        for instance in (first.0..=last.0.min(first.0 + WINDOW)).map(Instance) {
+            let Some(flight) = leading.flights.get_mut(instance.0) else { continue };
+            // Others may lack the same, and hear this too.
+            if flight.fetched_at.is_none_or(|at| now.since(at) >= FETCH_STEP) {
+                flight.fetched_at = Some(now);
+                out.send(Message::Write { instance, ballot, value: flight.value.clone() });
+            }
+        }
+    }
+
     /// When something is to be sent again.
     pub fn deadline(&self) -> Option<Micros> {
         match &self.phase {
@@ -383,10 +402,10 @@ impl Leader {
         if let Some(tagged) = wanted.as_ref().and_then(Wanted::tagged) {
             leading.tags.insert(tagged.tag, ());
         }
-        out.send(Message::Write { instance, ballot, value: value.clone() });
         acceptor.on_write(instance, ballot, &value, out);
         let retry_at = now + retry_after;
-        let flight = Flight { value, wanted, sent_at: now, retry_at, retry_after, is_resent: false };
+        let flight =
+            Flight { value, wanted, sent_at: now, retry_at, retry_after, is_resent: false, fetched_at: None };
         leading.retry_at = Some(leading.retry_at.map_or(retry_at, |at| at.min(retry_at)));
         let before = leading.flights.insert(instance.0, flight);
         assert!(before.is_none(), "one value per ballot and instance");

@@ -3,6 +3,7 @@
 //! Owns the order of these steps, and nothing else. Called after every line and every sync.
 
 use super::history::Verdict;
+use super::naming::Written;
 use super::outbox::{Detail, Event, Outbox};
 use super::requests::Wanted;
 use super::{Node, classic::Wrote};
@@ -79,6 +80,19 @@ impl Node {
         now: Micros,
         out: &mut Outbox,
     ) -> Instance {
+        let instance = self.begin_write(value.clone(), wanted, now, out);
+        self.say_written(vec![(instance, value, None)], out);
+        instance
+    }
+
+    /// Writes a value of which the others have to be told.
+    fn begin_write(
+        &mut self,
+        value: Value,
+        wanted: Option<Wanted>,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Instance {
         let instance = self.leader.propose(value.clone(), wanted, &mut self.acceptor, now, out);
         if let Some(ballot) = self.leader.ballot() {
             self.learner.on_write(&self.group, instance, ballot, &value);
@@ -86,8 +100,14 @@ impl Node {
         instance
     }
 
-    /// Writes what is wanted, as far as there is room.
+    /// Writes what is wanted, as far as there is room, and tells the others all at once.
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
+        let mut written = Vec::new();
+        self.propose_all(&mut written, now, out);
+        self.say_written(written, out);
+    }
+
+    fn propose_all(&mut self, written: &mut Vec<Written>, now: Micros, out: &mut Outbox) {
         while let Some(wanted) = self.requests.first().filter(|_| self.leader.is_leading()) {
             let learned = self.learner.learned();
             let Some(instance) = self.leader.free_instance(learned, wanted.len()) else { return };
@@ -98,11 +118,14 @@ impl Node {
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
             let verdict_at = |tag| self.history.verdict_at(tag, instance);
-            let is_ahead = wanted.tagged().is_some_and(|tagged| verdict_at(tagged.tag) == Verdict::Ahead);
-            if is_ahead {
+            let verdict = wanted.tagged().map_or(Verdict::New, |tagged| verdict_at(tagged.tag));
+            if verdict == Verdict::Ahead {
                 self.refuse(Some(&wanted), "its number is too far ahead of the log", now, out);
             }
-            if is_ahead || is_retry || self.answer_if_done(&wanted, 0, now, out) {
+            if verdict == Verdict::Ahead
+                || is_retry
+                || (verdict != Verdict::New && self.answer_if_done(&wanted, now, out))
+            {
                 continue;
             }
             if let Wanted::Change(_, change) = wanted {
@@ -110,7 +133,9 @@ impl Node {
                 continue;
             }
             let value = wanted.entry(instance, || self.history.safe_read()).encode(self.dialect);
-            self.propose_value(value, Some(wanted), now, out);
+            let tag = matches!(wanted, Wanted::Tagged(..)).then(|| wanted.tagged()).flatten();
+            self.begin_write(value.clone(), Some(wanted), now, out);
+            written.push((instance, value, tag.map(|tagged| tagged.tag)));
         }
     }
 

@@ -197,8 +197,17 @@ impl Clients {
                 None if open.is_fast => Request::FastRead(tagged),
                 None => Request::TaggedRead(tagged),
             };
-            let copies = if self.chance.hits(50_000) { 2 } else { 1 };
-            (0..copies).for_each(|_| packer.push(&Line::Client(request.clone())));
+            packer.push(&Line::Client(request.clone()));
+            if self.chance.hits(50_000) {
+                // In other words, sometimes: where that is heard first, it is something else that is logged.
+                let other = match request {
+                    Request::Submit(Tagged { tag, .. }, value) if self.chance.hits(500_000) => {
+                        Request::Submit(Tagged { tag, floor: 0 }, value)
+                    }
+                    same => same,
+                };
+                packer.push(&Line::Client(other));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Bytes to [`Line`]s. Never panics, never allocates more than the values it returns.
 
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
+use crate::named::{Digest, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
 /// Why a line was dropped.
@@ -236,6 +237,11 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             let (instance, ballot) = (f.instance()?, f.ballot()?);
             return Ok(Message::Write { instance, ballot, value: f.value("Write")? });
         }
+        b"WriteTags" => write_tags(f)?,
+        b"Fetch" => {
+            let (first, last) = f.range()?;
+            Message::Fetch { first, last, ballot: f.ballot()? }
+        }
         b"Accept" => {
             let (instance, ballot) = (f.instance()?, f.ballot()?);
             return Ok(Message::Accept { instance, ballot, value: f.value("Accept")? });
@@ -301,6 +307,24 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
         unknown => return Err(ParseError::UnknownVerb(excerpt(unknown))),
     };
     f.end(message)
+}
+
+fn write_tags(f: &mut Fields) -> Result<Message, ParseError> {
+    let (first, last) = f.range()?;
+    let ballot = f.ballot()?;
+    let text = f.next();
+    let digest = Digest::parse(text).ok_or_else(|| bad_number("digest", text))?;
+    let (mut runs, mut open) = (Vec::new(), last.0 - first.0 + 1);
+    while open > 0 {
+        let tag = Tag { client: f.number("client", MAX_NUMBER)?, seq: f.seq()? };
+        let count = f.number("count", open.min(MAX_NUMBER - tag.seq + 1))?;
+        if count == 0 {
+            return Err(ParseError::BadRange(first, last));
+        }
+        runs.push(Run { first: tag, count });
+        open -= count;
+    }
+    Ok(Message::WriteTags { first, last, ballot, names: Names { runs, digest } })
 }
 
 fn promise(f: &mut Fields) -> Result<Message, ParseError> {

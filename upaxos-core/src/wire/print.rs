@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Dialect, Line, Message, Request};
+use crate::named::print_runs;
 use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {
@@ -85,6 +86,14 @@ impl Print<'_> {
             }
             M::Write { instance, ballot, value } => {
                 self.verb("Write").instance(*instance).ballot(*ballot).value(value)
+            }
+            M::WriteTags { first, last, ballot, names } => {
+                self.verb("WriteTags").range(*first, *last).ballot(*ballot).out.push(b' ');
+                names.digest.print(self.out);
+                print_runs(&names.runs, self.out);
+            }
+            M::Fetch { first, last, ballot } => {
+                self.verb("Fetch").range(*first, *last).ballot(*ballot).done()
             }
             M::Accept { instance, ballot, value } => {
                 self.verb("Accept").instance(*instance).ballot(*ballot).value(value)
@@ -248,18 +257,8 @@ pub(crate) fn ballot(out: &mut Vec<u8>, ballot: Ballot) {
 }
 
 /// Appends a plain decimal.
-pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub(crate) fn decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends a value with the bytes that would break a line escaped.
