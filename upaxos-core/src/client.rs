@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Change, Epoch, Instance, MAX_NUMBER, Micros, NodeId, Value};
+use crate::types::{Change, Epoch, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
 use crate::wire::{self, Dialect, Line, Message, Packer, Request};
 
 mod question;
@@ -93,6 +93,20 @@ impl Ask {
         }
     }
 
+    /// The line that [`parse`](Self::parse) reads, without a newline behind it. Two questions have no line of
+    /// their own that could be typed: a read without an instance is `fast` here, and the write of an empty value
+    /// `Request 0 `, with the blank.
+    pub fn to_line(&self) -> Vec<u8> {
+        match self {
+            Ask::Write(value) => [b"Request 0 ", value.as_bytes()].concat(),
+            Ask::Read => b"Request 0".to_vec(),
+            Ask::FastRead => b"fast".to_vec(),
+            Ask::History(instance) => format!("Request {instance}").into_bytes(),
+            Ask::Change(change) => change.to_string().into_bytes(),
+            Ask::Members => b"members".to_vec(),
+        }
+    }
+
     /// The same question, asked for without an instance where there is a choice: a read.
     pub fn fast(self) -> Ask {
         if self == Ask::Read { Ask::FastRead } else { self }
@@ -173,6 +187,8 @@ pub enum Outcome {
 pub struct Settled {
     /// Which one.
     pub ticket: Ticket,
+    /// The tag under which it was sent last; `None` for what has no effect, and in a classic group.
+    pub tag: Option<Tag>,
     /// How.
     pub outcome: Outcome,
     /// How long it took since it was asked.
@@ -361,8 +377,12 @@ impl Client {
             open.find(|(_, open)| open.question.is_in_words(*instance, value)).map(|(ticket, _)| *ticket);
         let chosen = Outcome::Chosen { instance: *instance, value: value.clone() };
         let open = first.and_then(|ticket| Some((ticket, self.open.remove(&ticket)?)));
-        let settled =
-            |(ticket, open): (Ticket, Open)| Settled { ticket, outcome: chosen, took: now.since(open.asked) };
+        let settled = |(ticket, open): (Ticket, Open)| Settled {
+            ticket,
+            tag: None,
+            outcome: chosen,
+            took: now.since(open.asked),
+        };
         open.map(settled).into_iter().collect()
     }
 
@@ -373,9 +393,12 @@ impl Client {
     }
 
     fn settle(&mut self, now: Micros, outcome: impl Fn(&Open) -> Option<Outcome>) -> Vec<Settled> {
+        let (client, dialect) = (self.id, self.dialect);
         let ended = |(ticket, open): (&Ticket, &Open)| {
             let took = now.since(open.asked);
-            outcome(open).map(|outcome| Settled { ticket: *ticket, outcome, took })
+            let seq = open.question.seq().filter(|_| dialect == Dialect::Extended);
+            let tag = seq.map(|seq| Tag { client, seq });
+            outcome(open).map(|outcome| Settled { ticket: *ticket, tag, outcome, took })
         };
         let settled: Vec<Settled> = self.open.iter().filter_map(ended).collect();
         for Settled { ticket, .. } in &settled {

@@ -161,7 +161,8 @@ impl Node {
         }
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
-        for answer in self.requests.tick(leads, now, out) {
+        let rank = self.rank();
+        for answer in self.requests.tick(leads, rank, now, out) {
             self.give(answer, out);
         }
         self.settle(now, out);

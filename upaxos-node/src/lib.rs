@@ -13,3 +13,4 @@ pub mod lab;
 pub mod logging;
 pub mod print;
 pub mod sim;
+pub mod switch;

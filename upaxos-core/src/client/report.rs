@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::{Map, Value as Json, json};
 
 use super::Outcome;
-use crate::types::{Micros, NodeId, Value};
-use crate::wire;
+use crate::types::{Instance, MAX_NUMBER, Micros, NodeId, Value};
+use crate::wire::{self, Dialect, Line, Message};
 
 impl Outcome {
     /// One line without a newline: `OK I V`, `Value I L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
@@ -25,6 +25,45 @@ impl Outcome {
             }
             Outcome::Refused { reason } => with_value("Refused ".into(), reason),
             Outcome::Unknown | Outcome::Forgotten => b"Unknown".to_vec(),
+        }
+    }
+
+    /// Reads what [`to_line`](Self::to_line) wrote; words behind `Unknown` are passed over. `None` for anything
+    /// else.
+    pub fn parse(line: &[u8]) -> Option<Outcome> {
+        let (word, rest) = match line.iter().position(|byte| *byte == b' ') {
+            Some(end) => (&line[..end], &line[end + 1..]),
+            None => (line, &line[line.len()..]),
+        };
+        // These two stand on the wire as they stand here; whose words they are is of no interest.
+        let says = || match wire::parse_line(&[b"0 ", line].concat(), Dialect::Extended) {
+            Ok(Line::Node(_, message)) => Some(message),
+            _ => None,
+        };
+        match word {
+            b"OK" => {
+                let (instance, value) = number(rest)?;
+                Some(Outcome::Chosen { instance, value: wire::unescape(value, Dialect::Extended).ok()? })
+            }
+            b"Value" => {
+                let (instance, rest) = number(rest)?;
+                let (learned, value) = number(rest)?;
+                Some(Outcome::Read {
+                    instance,
+                    learned,
+                    value: wire::unescape(value, Dialect::Extended).ok()?,
+                })
+            }
+            b"NotYet" | b"Members" => match says()? {
+                Message::NotYet { instance, learned } => Some(Outcome::NotYet { instance, learned }),
+                Message::Members { epoch, learned, members } => {
+                    Some(Outcome::Members { epoch, learned, members })
+                }
+                _ => None,
+            },
+            b"Refused" => Some(Outcome::Refused { reason: wire::unescape(rest, Dialect::Extended).ok()? }),
+            b"Unknown" => Some(Outcome::Unknown),
+            _ => None,
         }
     }
 
@@ -91,6 +130,12 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     }
     object.insert("ms".into(), json!(took.0 as f64 / 1_000.0));
     Json::Object(object)
+}
+
+/// A number and the blank behind it.
+fn number(text: &[u8]) -> Option<(Instance, &[u8])> {
+    let end = text.iter().position(|byte| *byte == b' ')?;
+    Some((Instance(wire::decimal(&text[..end], MAX_NUMBER)?), &text[end + 1..]))
 }
 
 fn put_bytes(object: &mut Map<String, Json>, key: &str, bytes: &[u8]) {

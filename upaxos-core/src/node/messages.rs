@@ -431,10 +431,8 @@ impl Node {
                 }
             }
             Message::Done { first, last, client, seq } => {
-                let count = (last.0 - first.0).min(learner::WINDOW);
-                for seq in *seq..=seq + count {
-                    self.requests.on_answered(&About::Tag(Tag { client: *client, seq }));
-                }
+                let count = (last.0 - first.0).min(learner::WINDOW) + 1;
+                self.requests.on_done(Tag { client: *client, seq: *seq }, count);
             }
             Message::Answer { client, seq, .. }
             | Message::Value { client, seq, .. }

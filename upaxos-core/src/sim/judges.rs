@@ -9,6 +9,7 @@ mod calls;
 mod clients;
 mod disks;
 mod groups;
+mod overheard;
 mod rule;
 mod wire;
 

@@ -180,8 +180,8 @@ impl Judges {
 
     /// A node lost its disk, with all that it had promised, if it ever could.
     pub fn on_wiped(&mut self, id: u16) {
-        let Disk { is_lost, is_member, promised, .. } = &self.disks[usize::from(id)];
-        let is_lost = *is_lost || *is_member || !promised.is_empty();
+        let Disk { is_lost, is_member, promised, voted, .. } = &self.disks[usize::from(id)];
+        let is_lost = *is_lost || *is_member || !promised.is_empty() || !voted.is_empty();
         self.disks[usize::from(id)] = Disk { is_lost, ..Disk::default() };
     }
 }

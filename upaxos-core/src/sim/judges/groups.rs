@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Judges, Rule};
 use crate::entry::{Entry, NewGroup};
-use crate::types::{Act, Ballot, Change, Epoch, Instance, Tag, Tagged, Value};
+use crate::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line};
 
 /// Who governed from when on.
@@ -28,7 +28,7 @@ pub(super) struct Groups {
     /// Who was told to join, and in whose place.
     entered: BTreeMap<u16, Option<u16>>,
     /// All below it is decided.
-    next: Instance,
+    pub next: Instance,
 }
 
 impl Groups {
@@ -36,6 +36,11 @@ impl Groups {
         let by_epoch = BTreeMap::from([(Epoch(0), (0..n).collect())]);
         let next = Instance(1);
         Groups { by_epoch, ever: (0..n).collect(), next, ..Groups::default() }
+    }
+
+    /// The first group.
+    pub fn first(&self) -> BTreeSet<NodeId> {
+        self.by_epoch[&Epoch(0)].iter().copied().map(NodeId).collect()
     }
 
     /// The epoch of an instance, and its group, as far as what is below it is decided.
@@ -62,7 +67,7 @@ impl Groups {
     }
 
     /// Takes note of what is chosen at the next instance.
-    fn decide(&mut self, value: &Value, dialect: Dialect) {
+    pub fn decide(&mut self, value: &Value, dialect: Dialect) {
         let entry = Entry::decode(self.next, value, dialect);
         let is_misplaced = matches!(&entry, Entry::Read { instance, .. } if *instance != self.next);
         let is_first = !is_misplaced && entry.tagged().is_none_or(|tagged| self.is_first(tagged));

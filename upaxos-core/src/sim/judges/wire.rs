@@ -168,16 +168,22 @@ impl Judges {
     }
 
     fn on_vote(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        self.must_belong(id, ballot, line);
+        let promised = self.disks[usize::from(id)].promised.get(&self.slot(instance)).copied();
+        if promised < Some(ballot) && !self.is_lost(id) {
+            self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, durably promised {promised:?}"));
+        }
+        self.must_not_regress(id, instance, ballot, line);
+    }
+
+    /// A vote as anybody who listens can judge it.
+    pub(super) fn must_not_regress(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
         let slot = self.slot(instance);
         let disk = &mut self.disks[usize::from(id)];
-        let (voted, promised) = (disk.voted.get(&slot).copied(), disk.promised.get(&slot).copied());
+        let voted = disk.voted.get(&slot).copied();
         disk.voted.insert(slot, voted.map_or(ballot, |voted| voted.max(ballot)));
-        self.must_belong(id, ballot, line);
-        let disk = &self.disks[usize::from(id)];
         if disk.is_lost {
             self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
-        } else if promised < Some(ballot) {
-            self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, durably promised {promised:?}"));
         } else if voted > Some(ballot) {
             self.fail(Rule::PromisesNeverRegress, format!("{id} says {line} after it voted in {voted:?}"));
         }

@@ -143,7 +143,7 @@ impl Callers {
 
     fn settle(&mut self, number: u64, settled: Vec<client::Settled>) {
         let Some(caller) = self.all.get_mut(&number) else { return };
-        for client::Settled { ticket, outcome, took } in settled {
+        for client::Settled { ticket, outcome, took, .. } in settled {
             if let Some((ticket, _)) = caller.open.remove(&ticket) {
                 self.settled.push(Settled { ticket, outcome, took });
                 self.has_news = true;
