@@ -59,14 +59,14 @@ impl Callers {
 
     /// Begins a question; its client has a turn to take.
     pub fn ask(&mut self, number: u64, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, Misuse> {
+        if let Ask::Write(value) = &ask {
+            Ask::write(value.clone()).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
+        }
         let name = self.all.len() as u64 + 1;
         let caller = self.all.entry(number).or_insert_with(|| {
             self.names.insert(name, number);
             Caller { client: Client::new(name, self.dialect), open: BTreeMap::new(), turn_at: None }
         });
-        if let Ask::Write(value) = &ask {
-            Ask::write(value.clone()).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
-        }
         let own = caller.client.ask(ask.clone(), now, patience);
         let own = own.map_err(|error| Misuse(format!("cannot ask: {error}")))?;
         self.count += 1;
@@ -103,9 +103,12 @@ impl Callers {
         for line in &datagram.lines {
             let Line::Node(_, message) = line else { continue };
             judges.on_told(message);
-            let numbers: Vec<u64> = match named(message) {
-                Some(name) => self.names.get(&name).copied().into_iter().collect(),
-                None => self.waiting().collect(),
+            let numbers: Vec<u64> = match (named(message), message) {
+                (Some(name), _) => self.names.get(&name).copied().into_iter().collect(),
+                (None, Message::Ok { .. } | Message::NotYet { .. } | Message::Members { .. }) => {
+                    self.waiting().collect()
+                }
+                _ => continue,
             };
             for number in numbers {
                 let Some(caller) = self.all.get_mut(&number) else { continue };
