@@ -103,14 +103,7 @@ impl Callers {
         for line in &datagram.lines {
             let Line::Node(_, message) = line else { continue };
             judges.on_told(message);
-            let numbers: Vec<u64> = match (named(message), message) {
-                (Some(name), _) => self.names.get(&name).copied().into_iter().collect(),
-                (None, Message::Ok { .. } | Message::NotYet { .. } | Message::Members { .. }) => {
-                    self.waiting().collect()
-                }
-                _ => continue,
-            };
-            for number in numbers {
+            for number in self.addressed(message) {
                 let Some(caller) = self.all.get_mut(&number) else { continue };
                 let settled = caller.client.on_message(message, now);
                 self.settle(number, settled);
@@ -140,8 +133,15 @@ impl Callers {
         self.all.iter().flat_map(|(number, caller)| caller.open.values().map(|(_, ask)| (*number, ask)))
     }
 
-    fn waiting(&self) -> impl Iterator<Item = u64> {
-        self.all.iter().filter(|(_, caller)| !caller.open.is_empty()).map(|(number, _)| *number)
+    /// Those whom a line may tell something: the client that it names; what has no name on it, all who wait.
+    fn addressed(&self, message: &Message) -> Vec<u64> {
+        if let Some(name) = named(message) {
+            return self.names.get(&name).copied().into_iter().collect();
+        }
+        let is_answer =
+            matches!(message, Message::Ok { .. } | Message::NotYet { .. } | Message::Members { .. });
+        let waiting = self.all.iter().filter(|(_, caller)| is_answer && !caller.open.is_empty());
+        waiting.map(|(number, _)| *number).collect()
     }
 
     fn settle(&mut self, number: u64, settled: Vec<client::Settled>) {
