@@ -37,12 +37,16 @@ pub enum Mutant {
     Phase1InOldGroup,
     CutAnyDamage,
     LostIsNothing,
+    StateNotSaved,
+    ApplyDuplicate,
+    ApplyTwice,
+    ErrorNotUndone,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 30] = [
+    pub const ALL: [(Mutant, &'static str); 34] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -73,6 +77,10 @@ impl Mutant {
         (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
         (Mutant::CutAnyDamage, "truncate on any checksum error"),
         (Mutant::LostIsNothing, "damaged value counted as nothing accepted"),
+        (Mutant::StateNotSaved, "state of a script not in the checkpoint"),
+        (Mutant::ApplyDuplicate, "apply a duplicate"),
+        (Mutant::ApplyTwice, "apply twice after a restart"),
+        (Mutant::ErrorNotUndone, "a failed apply is not undone"),
     ];
 }
 

@@ -3,6 +3,7 @@
 //! Owns the arithmetic of ballots and quorums. Knows no wire, no disk and no clock: time is a
 //! [`Micros`] that callers pass in. Everything in the crate builds on this module.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -169,6 +170,12 @@ pub struct Value(Arc<[u8]>);
 impl Value {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Borrow<[u8]> for Value {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }

@@ -113,7 +113,7 @@ impl Demo {
         let mut seen = BTreeSet::new();
         let values = history.into_values().filter_map(|entry| match entry {
             Entry::Tagged(tagged, value) => seen.insert(tagged.tag).then(|| value.to_string()),
-            Entry::Write(value) => Some(value.to_string()),
+            Entry::Write(value) | Entry::Changed(_, value) => Some(value.to_string()),
             Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
         });
         Ok(values.collect())

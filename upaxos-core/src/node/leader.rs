@@ -13,7 +13,7 @@ use phase_1::{Preparing, add_range};
 use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
 use super::learner::WINDOW;
 use super::outbox::Outbox;
-use super::requests::Wanted;
+use super::requests::{Key, Wanted};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
@@ -282,7 +282,11 @@ impl Leader {
         let Phase::Leading(leading) = &self.phase else { return false };
         match wanted.tagged() {
             Some(tagged) => leading.tags.contains(&tagged.tag),
-            None => leading.flights.values().any(|flight| flight.wanted.as_ref() == Some(wanted)),
+            None => {
+                let wanted = Key::of(wanted);
+                let mut flights = leading.flights.values().filter_map(|flight| flight.wanted.as_ref());
+                flights.any(|other| Key::of(other) == wanted)
+            }
         }
     }
 

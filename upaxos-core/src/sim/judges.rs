@@ -9,6 +9,7 @@ mod calls;
 mod disks;
 mod groups;
 mod rule;
+mod scripts;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,8 @@ pub struct Judges {
     /// In which life its owner asked for promises in a ballot.
     proposed: BTreeMap<(Instance, Ballot), u64>,
     calls: Calls,
+    /// What scripts have to have computed; made when the first one is judged.
+    scripts: Option<scripts::Reference>,
     violation: Option<Violation>,
 }
 
@@ -61,6 +64,7 @@ impl Judges {
             reads: BTreeMap::new(),
             proposed: BTreeMap::new(),
             calls: Calls::default(),
+            scripts: None,
             violation: None,
         }
     }

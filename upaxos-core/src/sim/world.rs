@@ -6,6 +6,7 @@
 mod agenda;
 mod faults;
 mod leaders;
+mod scripts;
 mod start;
 mod turn;
 mod view;
@@ -17,6 +18,7 @@ use std::rc::Rc;
 
 use super::chance::{Chance, Stream};
 use super::clients::{self, Clients};
+use super::double::Double;
 use super::judges::Judges;
 use super::machine::{Machine, Role, State};
 use super::network::{Datagram, Delivery, Network};
@@ -63,6 +65,10 @@ impl World {
             let mut machine = Machine::new(incarnation(id, 0), plan.skew[usize::from(id)]);
             if id >= plan.n {
                 machine.role = Role::Spare;
+            }
+            if plan.scripted {
+                let strays_from = plan.stray.filter(|(stray, _)| *stray == id).map(|(_, from)| from);
+                machine.hooks = Some(Rc::new(Double::new(strays_from)));
             }
             machine
         };

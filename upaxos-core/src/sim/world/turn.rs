@@ -10,7 +10,7 @@ use crate::node::{Event, LOOKUP_BYTES, Node, Outbox};
 use crate::sim::judges::Rule;
 use crate::sim::machine::{Stage, State, Work};
 use crate::sim::network::Datagram;
-use crate::types::{Micros, NodeId};
+use crate::types::Micros;
 use crate::wire::{Dialect, Line, Message, Packer};
 
 impl World {
@@ -34,7 +34,7 @@ impl World {
             self.seen.compactions += u64::from(node.compacted(compacted));
         }
         let clock = machine.clock(self.now);
-        let mut out = Outbox::new(NodeId(id));
+        let mut out = machine.outbox(id);
         for datagram in machine.queue.drain(..) {
             datagram.lines.iter().for_each(|line| node.handle(clock, line.clone(), &mut out));
         }
@@ -46,6 +46,10 @@ impl World {
     pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
         self.look_up(id, &mut node, &mut out);
         self.note(id, &out.events);
+        self.compare(id, &node, &out.events);
+        if out.ends() {
+            return self.mend_scripts(id);
+        }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
         let said = packed(&out.early, self.plan.dialect());
         self.go_on(id, Work { node, out, said, sent: Vec::new(), stage: Stage::Early });
@@ -221,6 +225,17 @@ impl World {
                     let life = self.machines[usize::from(id)].life;
                     self.at(self.now, Next::Retire(id, life));
                 }
+                Event::Diverged { peer, after, first, .. } => {
+                    self.seen.diverged += 1;
+                    let strays = |id: u16| self.machines[usize::from(id)].strays_from();
+                    // One that was mended may still hear what it said before.
+                    if let Some(stray) = strays(id).or_else(|| strays(peer.0)) {
+                        self.judges.on_diverged(id, (*after, *first), Some(stray));
+                    } else if self.plan.stray.is_none() {
+                        self.judges.on_diverged(id, (*after, *first), None);
+                    }
+                }
+                Event::ApplyFailed { .. } => self.seen.failed_applies += 1,
                 Event::MayNotVote(_) => self.seen.refusals += 1,
                 _ => {}
             }
