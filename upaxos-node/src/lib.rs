@@ -11,4 +11,5 @@ pub mod joining;
 pub mod lab;
 pub mod logging;
 pub mod print;
+pub mod script;
 pub mod sim;

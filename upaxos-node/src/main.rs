@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
+use upaxos_node::script::{self, Limits};
 use upaxos_node::{client, config, daemon, demo, logging, print, sim};
 
 fn main() -> ExitCode {
@@ -33,6 +34,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match (cli.command, cli.daemon) {
         (Some(Command::Demo), _) => demo::run()?,
         (Some(Command::Client(args)), _) => client::run(&args)?,
+        (Some(Command::CheckScript { files }), _) => {
+            script::check(&files, Limits::default())?.iter().for_each(|line| println!("{line}"));
+        }
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
         (None, Some(args)) => {
