@@ -75,7 +75,7 @@ impl Meter {
     /// As much as `steps` steps.
     pub fn charge(&self, steps: f64) -> Result<(), Violation> {
         // Whatever is no number is more than anybody may.
-        let steps = if steps >= 0.0 && steps < 1e15 { steps as i64 } else { 1_000_000_000_000_000 };
+        let steps = if (0.0..1e15).contains(&steps) { steps as i64 } else { 1_000_000_000_000_000 };
         self.left.set(self.left.get().saturating_sub(steps));
         self.look()
     }

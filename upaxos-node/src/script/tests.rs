@@ -52,7 +52,11 @@ impl Applies {
         let value = Value::from(value);
         let applied = Applied { value: &value, instance: Instance(self.instance), tag: None };
         let done = self.scripts.apply(0, &mut self.state, &applied);
-        if done.is_ok() { self.state.commit() } else { self.state.undo() }
+        if done.is_ok() {
+            self.state.commit()
+        } else {
+            self.state.undo()
+        }
         done
     }
 
@@ -113,7 +117,10 @@ fn a_failed_apply_leaves_nothing_and_names_script_line_and_rule() {
     for (body, expected) in [
         ("st:set('a', 1)\n error('no')", "test.lua:4: no"),
         ("st:set('a', 1)\n local x = nil + 1", "test.lua:4: attempt to perform arithmetic"),
-        ("st:set('a', 1)\n st:set('b', {})", "test.lua:4: rule: `st` keeps booleans, numbers and strings, no table"),
+        (
+            "st:set('a', 1)\n st:set('b', {})",
+            "test.lua:4: rule: `st` keeps booleans, numbers and strings, no table",
+        ),
         ("st:set('a', 1)\n st:set('b', 0/0)", "test.lua:4: rule: what is not a number"),
         ("st:set('a', 1)\n st:set(('k'):rep(2000), 1)", "test.lua:4: rule: a key of 2000 bytes"),
         ("st:set('a', 1)\n st:add('a', 1) st:set('a', 'x') st:add('a', 1)", "no number"),
@@ -135,15 +142,36 @@ fn a_failed_apply_leaves_nothing_and_names_script_line_and_rule() {
 #[test]
 fn nothing_of_the_machine_is_in_reach() {
     for name in [
-        "os", "io", "debug", "require", "load", "loadstring", "dofile", "getfenv", "setfenv", "newproxy", "print",
-        "collectgarbage", "gcinfo", "_G", "_VERSION", "vector", "package", "integer", "class",
+        "os",
+        "io",
+        "debug",
+        "require",
+        "load",
+        "loadstring",
+        "dofile",
+        "getfenv",
+        "setfenv",
+        "newproxy",
+        "print",
+        "collectgarbage",
+        "gcinfo",
+        "_G",
+        "_VERSION",
+        "vector",
+        "package",
+        "integer",
+        "class",
     ] {
         assert_eq!(value_of(&format!("type({name})")), "nil", "{name}");
     }
-    for name in ["math.random", "math.randomseed", "math.noise", "table.clear", "string.dump", "coroutine.foo"] {
+    for name in
+        ["math.random", "math.randomseed", "math.noise", "table.clear", "string.dump", "coroutine.foo"]
+    {
         assert_eq!(value_of(&format!("type({name})")), "nil", "{name}");
     }
-    for name in ["math.floor", "string.pack", "utf8.char", "bit32.band", "buffer.create", "table.sort", "tonumber"] {
+    for name in
+        ["math.floor", "string.pack", "utf8.char", "bit32.band", "buffer.create", "table.sort", "tonumber"]
+    {
         assert_eq!(value_of(&format!("type({name})")), "function", "{name}");
     }
 }
@@ -193,8 +221,14 @@ fn two_worlds_with_different_pasts_go_through_a_table_alike() {
 const ENDLESS: [(&str, &str); 13] = [
     ("loop", "while true do end"),
     ("pcall loop", "while true do pcall(function() while true do end end) end"),
-    ("xpcall loop", "while true do xpcall(function() while true do end end, function() while true do end end) end"),
-    ("coroutine loop", "while true do coroutine.resume(coroutine.create(function() while true do end end)) end"),
+    (
+        "xpcall loop",
+        "while true do xpcall(function() while true do end end, function() while true do end end) end",
+    ),
+    (
+        "coroutine loop",
+        "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+    ),
     ("wrapped loop", "local f = coroutine.wrap(function() while true do end end) while true do pcall(f) end"),
     ("straight on after pcall", "pcall(function() while true do end end) return 1"),
     ("recursion of pcall", "local function f() pcall(f) pcall(f) end f()"),
@@ -202,7 +236,10 @@ const ENDLESS: [(&str, &str); 13] = [
     ("balance", "(('('):rep(50000)):find('%b()')"),
     ("long class", "(('a'):rep(50000)):find('[' .. ('bc'):rep(20000) .. ']')"),
     ("replacement", "(('a'):rep(50000)):gsub('.-b', '')"),
-    ("sort", "local t = {} for i = 1, 20000 do t[i] = -i end for i = 1, 20000 do table.sort(t, function() return false end) end"),
+    (
+        "sort",
+        "local t = {} for i = 1, 20000 do t[i] = -i end for i = 1, 20000 do table.sort(t, function() return false end) end",
+    ),
     ("insert", "local t = table.create(60000, 0) while true do table.insert(t, 1, 0) end"),
 ];
 
@@ -330,7 +367,10 @@ fn a_state_that_a_script_keeps_is_no_use_to_it_later() {
 #[test]
 fn a_file_that_is_no_script_is_refused_with_its_line() {
     for (text, expected) in [
-        ("return { aply = function() end }", "test.lua:1: unknown key `aply` in the table of hooks; did you mean `apply`?"),
+        (
+            "return { aply = function() end }",
+            "test.lua:1: unknown key `aply` in the table of hooks; did you mean `apply`?",
+        ),
         ("return {\n apply = function() end,\n reed = 7 }", "test.lua:3: unknown key `reed`"),
         ("return {\n on_lern = function() end }", "did you mean `on_learn`?"),
         ("return { function() end }", "unknown key `1`"),
@@ -372,7 +412,10 @@ fn what_decides_the_outcome_makes_another_script_and_nothing_else_does() {
     let path = folder.put("a.lua", "return { apply = function() end }");
     let source = |limits| Scripts::load(std::slice::from_ref(&path), limits).unwrap().scripts()[0].source;
     let usual = source(Limits::default());
-    assert_eq!(usual, source(Limits { memory: 1 << 30, time: Duration::from_millis(50), ..Limits::default() }));
+    assert_eq!(
+        usual,
+        source(Limits { memory: 1 << 30, time: Duration::from_millis(50), ..Limits::default() })
+    );
     assert_ne!(usual, source(Limits { steps: 7_000, ..Limits::default() }));
     folder.put("a.lua", "return { apply = function() end } ");
     assert_ne!(usual, source(Limits::default()));
