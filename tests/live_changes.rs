@@ -16,7 +16,7 @@ use upaxos_node::hosts::{Answer, Client, Host, Hosts};
 const LOAD: usize = 150;
 
 fn hosts(count: usize) -> Option<Hosts> {
-    or_skip(Hosts::raw_only(count))
+    or_skip(Hosts::switched(count, 0))
 }
 
 /// Somebody who asks for changes while somebody else writes.

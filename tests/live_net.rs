@@ -18,7 +18,7 @@ const GARBAGE: usize = 50_000;
 const SEED: u64 = 20_253;
 
 fn group() -> Option<Group> {
-    or_skip(Hosts::raw_only(3)).map(Group::start)
+    or_skip(Hosts::switched(3, SEED)).map(Group::start)
 }
 
 #[test]

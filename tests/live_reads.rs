@@ -50,7 +50,7 @@ fn a_fast_read_sees_every_write_done_before_it_and_takes_no_instance() {
 
 #[test]
 fn a_reader_that_was_stopped_misses_no_write_that_was_done_meanwhile() {
-    let Some(group) = or_skip(Hosts::raw_only(3)).map(Group::start) else { return };
+    let Some(group) = or_skip(Hosts::switched(3, 0)).map(Group::start) else { return };
     let (mut client, mut count) = (group.client(), 0);
     group.leader(&mut client);
     for round in 0..6 {

@@ -53,7 +53,7 @@ fn in_memory(hosts: &Hosts, n: usize) -> Option<TempDir> {
 impl Scene {
     /// `n` nodes, all of them following one leader; nothing where links cannot be cut.
     fn of(n: usize) -> Option<Scene> {
-        let hosts = or_skip(Hosts::raw_only(n))?;
+        let hosts = or_skip(Hosts::switched(n, 0))?;
         let memory = in_memory(&hosts, n);
         let start = |index: usize| {
             let plan = Node::on(&hosts, index, NODE).args(hosts.args());

@@ -114,7 +114,11 @@ impl Entry {
             (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
             (_, Entry::Write(value)) => value.clone(),
             (_, Entry::Changed(words, value)) => mark(format!("@for {words} "), value),
-            (_, Entry::Tagged(tagged, value)) => mark(format!("@tag {}", tag_text(tagged)), value),
+            (_, Entry::Tagged(tagged, value)) => {
+                let mut bytes = Vec::with_capacity(64 + value.as_bytes().len());
+                print_tagged(tagged, value, &mut bytes);
+                Value::from(bytes)
+            }
             (_, Entry::Read { instance, tagged: None, value }) => mark(format!("@read {instance} "), value),
             (_, Entry::Read { instance, tagged: Some(tagged), value }) => {
                 mark(format!("@tread {instance} {}", tag_text(tagged)), value)
@@ -135,7 +139,7 @@ impl Entry {
         if !bytes.starts_with(b"@") {
             return Entry::Write(value.clone());
         }
-        marked(bytes).unwrap_or_else(|| Entry::Write(value.clone()))
+        marked(value).unwrap_or_else(|| Entry::Write(value.clone()))
     }
 
     /// What a user wrote, if it is that.
@@ -174,6 +178,16 @@ impl Entry {
     }
 }
 
+/// Appends a tagged write as it stands in the log.
+pub(crate) fn print_tagged(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"@tag ");
+    for number in [tag.client, tag.seq, *floor] {
+        wire::print_decimal(out, number);
+        out.push(b' ');
+    }
+    out.extend_from_slice(value.as_bytes());
+}
+
 fn tag_text(Tagged { tag, floor }: &Tagged) -> String {
     format!("{} {} {floor} ", tag.client, tag.seq)
 }
@@ -184,26 +198,29 @@ fn mark(head: String, value: &Value) -> Value {
     Value::from(bytes)
 }
 
-fn marked(bytes: &[u8]) -> Option<Entry> {
+fn marked(stored: &Value) -> Option<Entry> {
+    let bytes = stored.as_bytes();
     if bytes.starts_with(b"@@") {
-        return Some(Entry::Write(Value::from(&bytes[1..])));
+        return Some(Entry::Write(stored.slice(1..)));
     }
     if bytes == b"@noop" {
         return Some(Entry::Noop);
     }
-    let mut fields = bytes.splitn(2, |b| *b == b' ');
-    let (mark, mut rest) = (fields.next()?, fields.next()?);
+    let at = memchr::memchr(b' ', bytes)?;
+    let (mark, mut rest) = (&bytes[..at], &bytes[at + 1..]);
+    // What the user wrote is the end of what is stored.
+    let value = |rest: &[u8]| stored.slice(bytes.len() - rest.len()..);
     match mark {
-        b"@for" => Some(Entry::Changed(number(&mut rest)?, Value::from(rest))),
-        b"@tag" => Some(Entry::Tagged(tagged(&mut rest)?, Value::from(rest))),
+        b"@for" => Some(Entry::Changed(number(&mut rest)?, value(rest))),
+        b"@tag" => Some(Entry::Tagged(tagged(&mut rest)?, value(rest))),
         b"@read" => {
             let instance = Instance(number(&mut rest)?);
-            Some(Entry::Read { instance, tagged: None, value: Value::from(rest) })
+            Some(Entry::Read { instance, tagged: None, value: value(rest) })
         }
         b"@tread" => {
             let instance = Instance(number(&mut rest)?);
             let tagged = Some(tagged(&mut rest)?);
-            Some(Entry::Read { instance, tagged, value: Value::from(rest) })
+            Some(Entry::Read { instance, tagged, value: value(rest) })
         }
         b"@group" => Some(Entry::Group(None, NewGroup::parse(rest)?)),
         b"@tgroup" => Some(Entry::Group(Some(tagged(&mut rest)?), NewGroup::parse(rest)?)),
@@ -217,7 +234,7 @@ fn tagged(rest: &mut &[u8]) -> Option<Tagged> {
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
-    let end = rest.iter().position(|b| *b == b' ')?;
+    let end = memchr::memchr(b' ', rest)?;
     let number = wire::decimal(&rest[..end], MAX_NUMBER)?;
     *rest = &rest[end + 1..];
     Some(number)

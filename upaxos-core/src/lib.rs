@@ -10,10 +10,12 @@ pub mod hooks;
 pub mod mutant;
 #[cfg(not(feature = "mutants"))]
 mod mutant;
+pub mod named;
 pub mod net;
 pub mod node;
 pub mod record;
 pub mod sim;
+mod slots;
 pub mod state;
 pub mod store;
 pub mod types;

@@ -41,12 +41,14 @@ pub enum Mutant {
     ApplyDuplicate,
     ApplyTwice,
     ErrorNotUndone,
+    VoteWithoutBytes,
+    DigestUnchecked,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 34] = [
+    pub const ALL: [(Mutant, &'static str); 36] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -81,6 +83,8 @@ impl Mutant {
         (Mutant::ApplyDuplicate, "apply a duplicate"),
         (Mutant::ApplyTwice, "apply twice after a restart"),
         (Mutant::ErrorNotUndone, "a failed apply is not undone"),
+        (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
+        (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
     ];
 }
 

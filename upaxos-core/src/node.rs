@@ -20,8 +20,10 @@ mod leader;
 mod learner;
 mod membership;
 mod messages;
+mod naming;
 mod office;
 mod outbox;
+mod owed;
 mod past;
 mod reads;
 mod recovery;
@@ -48,7 +50,8 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
-pub use outbox::{Event, LOOKUP_BYTES, Lookup, Outbox, Why};
+use naming::Naming;
+pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
@@ -85,6 +88,7 @@ pub struct Node {
     /// Whether an untagged read is a fast one.
     fast_read: bool,
     repair: Repair,
+    naming: Naming,
     /// The learned prefix that is durable here.
     durable: Instance,
     /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
@@ -108,7 +112,7 @@ impl Hash for Node {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
         (&self.acceptor, &self.learner, &self.leader, &self.classic, &self.changes).hash(to);
-        (&self.history, &self.requests, &self.reads).hash(to);
+        (&self.history, &self.requests, &self.reads, &self.naming).hash(to);
     }
 }
 
@@ -129,13 +133,16 @@ impl Node {
         self.history.membership().n()
     }
 
-    /// Takes one line from the network.
+    /// Takes one line from the network. What clients want waits for the next [`tick`](Node::tick), so that
+    /// requests that come together are written together.
     pub fn handle(&mut self, now: Micros, line: Line, out: &mut Outbox) {
         match line {
             Line::Client(request) => self.on_request(request, now, out),
-            Line::Node(from, message) => self.on_line(from, message, now, out),
+            Line::Node(from, message) => {
+                self.on_line(from, message, now, out);
+                self.settle(now, out);
+            }
         }
-        self.settle(now, out);
     }
 
     /// Does what is due.
@@ -155,6 +162,7 @@ impl Node {
             self.give_up_if_stuck(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
+            self.take_up_named(now, out);
             self.take_in(now, out);
             self.mend(now, out);
         }
@@ -199,6 +207,7 @@ impl Node {
             self.requests.deadline(leads),
             self.reads.deadline(),
             self.repair.deadline(),
+            self.naming.deadline(),
             self.election.run_at(&self.group, now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
@@ -253,7 +262,7 @@ impl Node {
 
     /// Closes gaps: its own, and those that others asked about.
     fn mend(&mut self, now: Micros, out: &mut Outbox) {
-        let evidence = self.learner.highest_evidence(&self.group).max(self.leader.must_learn());
+        let evidence = self.learner.highest_evidence().max(self.leader.must_learn());
         let claimed = self.claimed(now);
         let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
         let rank = self.rank();

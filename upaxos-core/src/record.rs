@@ -297,12 +297,12 @@ pub(crate) fn value_text(out: &mut Vec<u8>, value: &Value) {
 }
 
 fn contains_header_mark(text: &[u8]) -> bool {
-    text.windows(2).any(|pair| pair == b"# ")
+    memchr::memchr_iter(b'#', text).any(|at| text.get(at + 1) == Some(&b' '))
 }
 
 fn field<'a>(rest: &mut Option<&'a [u8]>) -> &'a [u8] {
     let text = rest.unwrap_or_default();
-    match text.iter().position(|b| *b == b' ') {
+    match memchr::memchr(b' ', text) {
         Some(at) => {
             *rest = Some(&text[at + 1..]);
             &text[..at]

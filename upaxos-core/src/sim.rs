@@ -5,7 +5,10 @@
 //! read back after a crash. Only time, the network, the disks and the clients are simulated, and they owe
 //! everything to the seed: the same seed happens the same way everywhere, which its trace hash shows.
 //!
-//! A run has phases: some peace, chaos as drawn from the seed ([`swarm`]), healing, after which the group
+//! What happens, happens on a [`stage`]; who directs it is a drawn plan ([`world`]), or a script that says
+//! step by step what is to happen ([`play`]).
+//!
+//! A run of a plan has phases: some peace, chaos as drawn from the seed ([`swarm`]), healing, after which the group
 //! must make progress, a power cut of all, after which everything acknowledged must still be there. The
 //! [`judges`] watch every step. Some runs ([`Kind`]) are no chaos, but one kind of trouble alone.
 //!
@@ -25,11 +28,14 @@ pub mod judges;
 pub mod machine;
 pub mod network;
 mod partitioned;
+pub mod play;
 pub mod shrink;
+pub mod stage;
 pub mod swarm;
 pub mod trace;
 pub mod world;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use judges::{Rule, Violation};
@@ -69,15 +75,19 @@ pub fn run(plan: &Plan) -> Outcome {
     let mut seen = Seen::default();
     let ended = catch_unwind(AssertUnwindSafe(|| phases(plan, &mut world, &mut seen)));
     if let Err(panic) = ended {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-        world.judges().fail(Rule::NoPanic, text);
+        world.judges().fail(Rule::NoPanic, panic_text(&*panic));
     }
     let (all, trace) = world.seen();
     seen.events = all.events;
     let violation = world.judges().violation().cloned();
     let failure = violation.map(|violation| Failure { violation, view: world.view() });
     Outcome { trace: trace.hash(), seen, failure }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
 /// Ends with the first violation: what comes after would hide where everybody stood.

@@ -230,7 +230,7 @@ impl<F: Files> Store<F> {
         let start = self.batch.len();
         write(&mut self.batch);
         let line = &self.batch[start..];
-        assert!(!line.contains(&b'\n'), "a record is one line");
+        assert!(memchr::memchr(b'\n', line).is_none(), "a record is one line");
         assert!(!line.starts_with(b"#"), "# is for headers");
         self.batch.push(b'\n');
     }

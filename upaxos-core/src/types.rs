@@ -4,10 +4,15 @@
 //! [`Micros`] that callers pass in. Everything in the crate builds on this module.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::RangeFrom;
 use std::sync::Arc;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use crate::mutant::{self, Mutant};
 
@@ -128,12 +133,13 @@ impl Group {
 /// The set of members that said the same thing. A set, because the network repeats itself: a vote
 /// counts once per sender ("Paxos Made Simple" 2.2 asks for a majority of *acceptors*).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Votes(BTreeSet<NodeId>);
+pub struct Votes(SmallVec<[NodeId; 8]>);
 
 impl Votes {
     /// Counts `from`; false when it had been counted before.
     pub fn insert(&mut self, from: NodeId) -> bool {
-        self.0.insert(from)
+        let place = self.0.binary_search(&from);
+        place.map_err(|place| self.0.insert(place, from)).is_err()
     }
 
     /// Whether `from` has been counted.
@@ -143,7 +149,7 @@ impl Votes {
 
     /// Whether a strict majority of `group` is in the set; strangers do not help.
     pub fn is_quorum(&self, group: &Group) -> bool {
-        self.0.intersection(&group.members).count() >= group.quorum()
+        self.0.iter().filter(|from| group.members.contains(from)).count() >= group.quorum()
     }
 
     /// Who has been counted.
@@ -163,45 +169,102 @@ impl Votes {
 }
 
 /// Bytes that the group agrees on, as they stand in the log (see [`crate::entry`] for what they
-/// mean). Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Value(Arc<[u8]>);
+/// mean). Cheap to clone, and so is a part of one.
+#[derive(Clone)]
+pub struct Value {
+    bytes: Arc<[u8]>,
+    first: u32,
+    end: u32,
+}
 
 impl Value {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes[self.first as usize..self.end as usize]
+    }
+
+    /// What is left of it from there on, in the same memory.
+    ///
+    /// # Panics
+    /// When it is shorter than that.
+    pub fn slice(&self, part: RangeFrom<usize>) -> Value {
+        assert!(part.start <= self.as_bytes().len(), "a part of a value is within it");
+        Value { bytes: Arc::clone(&self.bytes), first: self.first + part.start as u32, end: self.end }
+    }
+
+    /// Values that share one piece of memory, each as long as its end says, one after another.
+    ///
+    /// # Panics
+    /// When the ends do not rise, or go beyond the bytes.
+    pub fn shared<I: Iterator<Item = usize>>(bytes: &[u8], ends: I) -> impl Iterator<Item = Value> + use<I> {
+        assert!(u32::try_from(bytes.len()).is_ok(), "values are far shorter than 4 GiB");
+        let bytes: Arc<[u8]> = bytes.into();
+        let mut first = 0;
+        ends.map(move |end| {
+            assert!(first <= end && end <= bytes.len(), "values follow each other");
+            let value = Value { bytes: Arc::clone(&bytes), first: first as u32, end: end as u32 };
+            first = end;
+            value
+        })
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        let is_same = Arc::ptr_eq(&self.bytes, &other.bytes) && self.first == other.first;
+        (is_same && self.end == other.end) || self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Value) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Value {
+    fn cmp(&self, other: &Value) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        self.as_bytes().hash(to);
     }
 }
 
 impl Borrow<[u8]> for Value {
     fn borrow(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Value {
-        Value(bytes.into())
+        let end = u32::try_from(bytes.len()).expect("a value is far shorter than 4 GiB");
+        Value { bytes: bytes.into(), first: 0, end }
     }
 }
 
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Value {
-        Value(bytes.into())
+        Value::from(&bytes[..])
     }
 }
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        Value(text.as_bytes().into())
+        Value::from(text.as_bytes())
     }
 }
 
 impl fmt::Display for Value {
     /// For people: bytes that are not text become U+FFFD, control characters are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in String::from_utf8_lossy(&self.0).chars() {
+        for c in String::from_utf8_lossy(self.as_bytes()).chars() {
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         Ok(())
@@ -210,7 +273,7 @@ impl fmt::Display for Value {
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
     }
 }
 

@@ -34,6 +34,8 @@
 //! | `S Promise I P [B V]` | S promises P; in I it last accepted V in ballot B | `1 Promise 1 65538 2 one` |
 //! | `S PromiseNone I J P L` | S promises P; it accepted nothing in I to J; it has learned up to L | `1 PromiseNone 2 * 65538 0` |
 //! | `S Write I P V` | asks acceptors to accept V | `2 Write 1 2 one` |
+//! | `S WriteTags I J P D C Q N …` | asks to accept, in I to J, the N writes C Q, C Q+1, …, as their client sent them; D is a digest of their bytes | `2 WriteTags 5 8 65538 0e7fb7a0f1b9ec3ff2a4d0a4e2a1e7a2d19d3a8b6f5c4e3d2c1b0a9f8e7d6c5b 7 1 3 9 1 1` |
+//! | `S Fetch I J P` | S lacks what WriteTags named in I to J in ballot P, and asks for it in full | `0 Fetch 5 8 65538` |
 //! | `S Accept I P V` | S accepted V | `0 Accept 1 2 one` |
 //! | `S Accepts I J P` | S accepted, in I to J, what was written there in ballot P | `0 Accepts 1 9 65538` |
 //! | `S NACK I P` | S has promised the higher ballot P | `0 NACK 1 2` |
@@ -81,6 +83,7 @@ pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape,
 use std::sync::Arc;
 
 use crate::hooks::Script;
+use crate::named::Names;
 use crate::types::{Ballot, Change, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
 
 /// Which grammar a group speaks.
@@ -139,6 +142,8 @@ pub enum Message {
     Promise { instance: Instance, ballot: Ballot, accepted: Option<(Ballot, Value)> },
     PromiseNone { first: Instance, last: Option<Instance>, ballot: Ballot, learned: Instance },
     Write { instance: Instance, ballot: Ballot, value: Value },
+    WriteTags { first: Instance, last: Instance, ballot: Ballot, names: Names },
+    Fetch { first: Instance, last: Instance, ballot: Ballot },
     Accept { instance: Instance, ballot: Ballot, value: Value },
     Accepts { first: Instance, last: Instance, ballot: Ballot },
     Nack { instance: Instance, ballot: Ballot },

@@ -11,7 +11,7 @@ use upaxos_core::types::{Micros, NodeId};
 
 use crate::logging::Format;
 use crate::script::{Limits, host};
-use crate::{client, daemon, sim};
+use crate::{bench, client, daemon, sim, switch};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -48,11 +48,19 @@ pub enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// What joins the hosts of a lab.
+    #[command(hide = true)]
+    Switch(switch::Args),
     /// Print the log of a data directory, in the classic form; also while its node runs.
     Log {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Measure what a group can do: throughput, latency, what it costs; every run is judged.
+    Bench(Box<bench::Args>),
+    /// The bench's load.
+    #[command(hide = true)]
+    Load(bench::load::Args),
     /// Run simulated groups under every fault there is, seed after seed, until one breaks a rule.
     Sim(sim::Args),
 }

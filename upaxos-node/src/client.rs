@@ -1,7 +1,7 @@
 //! `upaxos-node client`: a client for other programs to talk to, hidden from the help.
 //!
-//! The demo and the live tests need somebody who asks from another host than theirs, with many requests
-//! under way at once, and who hears who leads. Owns that dialogue and nothing else; people use
+//! The demo, the lab and the live tests need somebody who asks from another host than theirs, with many
+//! requests under way at once, and who hears who leads. Owns that dialogue and nothing else; people use
 //! `upaxos-send` and `upaxos-repl`.
 //!
 //! Every line of standard input is a request or a wish to be told when something holds; each gets one
@@ -12,9 +12,15 @@
 //! | --- | --- |
 //! | `Request …` | with the outcome: `OK 1 one`, `Refused …`, `Unknown …` |
 //! | `fast` | as `Request 0` without an instance: `Value 1 1 one` |
+//! | `query …`, `fast query …` | what a script answers: `OK 2 safe read …`, `Reply 1 …` |
 //! | `leave …`, `replace …`, `members` | the same: `OK 5 leave 2`, `Members 5 41 0,1` |
 //! | `leader` | `leader 2`, once somebody leads |
 //! | `learned N I` | `learned N I`, once N nodes have durably learned instance I |
+//! | `as S M HEX` | session S asks the question that HEX spells, with a patience of M microseconds: `C:Q` (its tag, or `-`) and the outcome, or `forgotten` |
+//! | `say HEX` | `said`, once these bytes were sent as a datagram |
+//! | `watch` | `watching`; from then on also lines without a number: `view` with every beat that says what the one before it did not, `silent N` when nothing was heard of node N for a while |
+
+mod line;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -22,11 +28,14 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use upaxos_core::client::{Ask, Client, Outcome, Settled, Ticket, View};
 use upaxos_core::net::{self, Socket};
-use upaxos_core::types::{Instance, Micros};
-use upaxos_core::wire::Dialect;
+use upaxos_core::types::{Micros, NodeId};
+use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
+
+pub use line::hex;
+use line::{Order, State};
 
 /// Where to ask, and how eagerly.
 #[derive(Debug, clap::Args)]
@@ -41,6 +50,10 @@ pub struct Args {
     /// Requests under way at once, at most
     #[arg(long, default_value_t = 64)]
     window: usize,
+
+    /// Ask a group that speaks the classic grammar
+    #[arg(long)]
+    classic: bool,
 }
 
 /// How long a new line may wait for the socket to fall silent. (Times are measured from when a line is
@@ -53,16 +66,17 @@ const GLANCE: Duration = Duration::from_millis(2);
 /// A socket that cannot be opened or used, a line that is none of the forms.
 pub fn run(args: &Args) -> Result<()> {
     let socket = Socket::open(&args.net.options())?;
-    let id = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
     let mut dialogue = Dialogue {
         socket,
-        client: Client::new(id, Dialect::Extended),
-        view: View::new(Dialect::Extended),
+        dialect,
+        sessions: BTreeMap::new(),
+        view: View::new(dialect),
         start: Instant::now(),
         patience: args.timeout.into(),
-        numbers: BTreeMap::new(),
         wishes: Vec::new(),
         taken: 0,
+        watched: None,
     };
     dialogue.run(&lines(), args.window.max(1))
 }
@@ -83,14 +97,28 @@ fn lines() -> Receiver<Vec<u8>> {
 
 struct Dialogue {
     socket: Socket,
-    client: Client,
+    dialect: Dialect,
+    sessions: BTreeMap<u64, Session>,
     view: View,
     start: Instant,
     patience: Micros,
-    numbers: BTreeMap<Ticket, usize>,
     wishes: Vec<Wish>,
     /// Lines of input so far.
     taken: usize,
+    /// What was said last of each node, if anybody watches.
+    watched: Option<BTreeMap<NodeId, Beat>>,
+}
+
+/// One client of the group, with what is under way for it.
+struct Session {
+    client: Client,
+    questions: BTreeMap<Ticket, Asked>,
+}
+
+struct Asked {
+    number: usize,
+    /// Whether the answer is to begin with the tag.
+    says_tag: bool,
 }
 
 /// Something about the group that somebody waits for.
@@ -100,27 +128,18 @@ struct Wish {
     state: State,
 }
 
-enum State {
-    Leader,
-    Learned { nodes: usize, instance: Instance },
-}
-
 impl Dialogue {
     fn run(&mut self, input: &Receiver<Vec<u8>>, window: usize) -> Result<()> {
         let mut is_open = true;
-        while is_open || !self.is_idle() {
-            while is_open && self.numbers.len() + self.wishes.len() < window {
+        while is_open || self.under_way() > 0 {
+            while is_open && self.under_way() < window {
                 match input.try_recv() {
                     Ok(line) => self.take(&line)?,
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => is_open = false,
                 }
             }
-            let turn = self.client.tick(self.now());
-            self.socket
-                .send(&self.client.pack(&turn.send, self.socket.max_payload()))
-                .context("cannot send requests")?;
-            let mut settled = turn.settled;
+            let mut settled = self.tick()?;
             self.hear(&mut settled)?;
             self.answer(settled).context("cannot print answers")?;
         }
@@ -131,40 +150,99 @@ impl Dialogue {
         self.start.elapsed().into()
     }
 
-    fn is_idle(&self) -> bool {
-        self.numbers.is_empty() && self.wishes.is_empty()
+    fn under_way(&self) -> usize {
+        self.wishes.len() + self.sessions.values().map(|session| session.questions.len()).sum::<usize>()
+    }
+
+    /// Sends what is due; hands out what is given up, with its session.
+    fn tick(&mut self) -> Result<Vec<(u64, Settled)>> {
+        let (now, limit) = (self.now(), self.socket.max_payload());
+        let mut given_up = Vec::new();
+        for (number, Session { client, .. }) in &mut self.sessions {
+            let turn = client.tick(now);
+            self.socket.send(&client.pack(&turn.send, limit)).context("cannot send requests")?;
+            given_up.extend(turn.settled.into_iter().map(|settled| (*number, settled)));
+        }
+        Ok(given_up)
     }
 
     fn take(&mut self, line: &[u8]) -> Result<()> {
-        let (number, now) = (self.taken, self.now());
+        let (number, asked) = (self.taken, self.now());
         self.taken += 1;
-        const ASKS: [&[u8]; 5] = [b"Request", b"fast", b"leave ", b"replace ", b"members"];
-        if ASKS.iter().any(|ask| line.starts_with(ask)) {
-            let ask = if line == b"fast" { Ask::FastRead } else { Ask::parse(line)? };
-            self.numbers.insert(self.client.ask(ask, now, self.patience)?, number);
-        } else {
-            let state = State::parse(&String::from_utf8_lossy(line))?;
-            self.wishes.push(Wish { number, asked: now, state });
+        match line::parse(line)? {
+            Order::Ask(ask, session) => self.ask(number, ask, session),
+            Order::Wish(state) => {
+                self.wishes.push(Wish { number, asked, state });
+                Ok(())
+            }
+            Order::Say(datagram) => {
+                self.socket.send(&[datagram]).context("cannot send a datagram")?;
+                self.confirm(number, "said")
+            }
+            Order::Watch => {
+                self.watched.get_or_insert_default();
+                self.confirm(number, "watching")
+            }
         }
+    }
+
+    fn ask(&mut self, number: usize, ask: Ask, session: Option<(u64, Micros)>) -> Result<()> {
+        let now = self.now();
+        let says_tag = session.is_some();
+        let (session, patience) = session.unwrap_or((0, self.patience));
+        if !self.sessions.contains_key(&session) {
+            let id = getrandom::u64().context("cannot draw a random client id from the system")?;
+            let client = Client::new(id, self.dialect);
+            self.sessions.insert(session, Session { client, questions: BTreeMap::new() });
+        }
+        let session = self.sessions.get_mut(&session).expect("it was made if it was not there");
+        let ticket = session.client.ask(ask, now, patience)?;
+        session.questions.insert(ticket, Asked { number, says_tag });
         Ok(())
     }
 
-    fn hear(&mut self, settled: &mut Vec<Settled>) -> Result<()> {
-        let (client, view, start) = (&mut self.client, &mut self.view, self.start);
+    fn confirm(&self, number: usize, word: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{number} 0 {word}").and_then(|()| out.flush()).context("cannot print answers")
+    }
+
+    fn hear(&mut self, settled: &mut Vec<(u64, Settled)>) -> Result<()> {
+        let (sessions, view, start) = (&mut self.sessions, &mut self.view, self.start);
         let each = &mut |datagram: &[u8], _| {
-            settled.extend(client.on_datagram(datagram, view, start.elapsed().into()));
+            let now = start.elapsed().into();
+            for line in wire::lines(datagram, Dialect::Extended).flatten() {
+                match line {
+                    Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
+                    Line::Node(_, message) => {
+                        for (number, session) in &mut *sessions {
+                            let ended = session.client.on_message(&message, now);
+                            settled.extend(ended.into_iter().map(|ended| (*number, ended)));
+                        }
+                    }
+                    Line::Client(_) => {}
+                }
+            }
         };
         self.socket.receive(Some(GLANCE), each).context("cannot receive answers")?;
         Ok(())
     }
 
-    fn answer(&mut self, settled: Vec<Settled>) -> io::Result<()> {
+    fn answer(&mut self, settled: Vec<(u64, Settled)>) -> io::Result<()> {
         let now = self.now();
         let mut out = io::stdout().lock();
-        for Settled { ticket, outcome, took } in settled {
-            let number = self.numbers.remove(&ticket).expect("only what was asked is settled");
-            write!(out, "{number} {} ", took.0)?;
-            out.write_all(&outcome.to_line())?;
+        for (session, Settled { ticket, tag, outcome, took }) in settled {
+            let session = self.sessions.get_mut(&session).expect("who asked is a session");
+            let asked = session.questions.remove(&ticket).expect("only what was asked is settled");
+            write!(out, "{} {} ", asked.number, took.0)?;
+            match tag.filter(|_| asked.says_tag) {
+                Some(tag) => write!(out, "{}:{} ", tag.client, tag.seq)?,
+                None if asked.says_tag => write!(out, "- ")?,
+                None => {}
+            }
+            match outcome {
+                Outcome::Forgotten if asked.says_tag => write!(out, "forgotten")?,
+                _ => out.write_all(&outcome.to_line())?,
+            }
             if outcome == Outcome::Unknown {
                 write!(out, " {}", self.view.explain_silence(now))?;
             }
@@ -177,8 +255,32 @@ impl Dialogue {
             }
         }
         self.wishes.retain(|wish| wish.text(view, now, patience).is_none());
+        if let Some(watched) = &mut self.watched {
+            report(view, now, watched, &mut out)?;
+        }
         out.flush()
     }
+}
+
+/// Says what is new about every node.
+fn report(
+    view: &View,
+    now: Micros,
+    watched: &mut BTreeMap<NodeId, Beat>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let fresh: BTreeMap<NodeId, &Beat> = view.nodes(now).collect();
+    for id in watched.keys().filter(|id| !fresh.contains_key(id)) {
+        writeln!(out, "silent {id}")?;
+    }
+    watched.retain(|id, _| fresh.contains_key(id));
+    for (id, beat) in fresh {
+        if watched.get(&id) != Some(beat) {
+            writeln!(out, "view {}", Line::Node(id, Message::Beat(beat.clone())))?;
+            watched.insert(id, beat.clone());
+        }
+    }
+    Ok(())
 }
 
 impl Wish {
@@ -188,32 +290,5 @@ impl Wish {
             let is_late = now.since(self.asked) >= patience;
             is_late.then(|| format!("Unknown {}", view.explain_silence(now)))
         })
-    }
-}
-
-impl State {
-    fn parse(line: &str) -> Result<State> {
-        let count = |text: &str| text.parse().with_context(|| format!("{text:?} in {line:?} is no number"));
-        match line.split(' ').collect::<Vec<_>>()[..] {
-            ["leader"] => Ok(State::Leader),
-            ["learned", nodes, instance] => {
-                let nodes = usize::try_from(count(nodes)?).map_err(|_| anyhow!("too many nodes"))?;
-                Ok(State::Learned { nodes, instance: Instance(count(instance)?) })
-            }
-            _ => bail!(
-                "expected `Request …`, `fast`, `members`, `leave …`, `replace …`, `leader` or \
-                 `learned NODES INSTANCE`, not {line:?}"
-            ),
-        }
-    }
-
-    fn holds(&self, view: &View, now: Micros) -> Option<String> {
-        match self {
-            State::Leader => view.leader(now).map(|id| format!("leader {id}")),
-            State::Learned { nodes, instance } => {
-                let learned = view.nodes(now).filter(|(_, beat)| beat.learned >= *instance).count();
-                (learned >= *nodes).then(|| format!("learned {nodes} {instance}"))
-            }
-        }
     }
 }

@@ -15,7 +15,7 @@ use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
-use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Detail, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
@@ -59,6 +59,19 @@ pub fn run(options: &Options) -> Result<Status> {
         daemon.turn()?;
     }
     daemon.close()
+}
+
+/// An outbox that holds the events which somebody reads: the log, or a script.
+fn outbox(id: NodeId, scripts: Option<&Host>) -> Outbox {
+    let mut out = Outbox::new(id);
+    out.hooks = scripts.map(Host::hooks);
+    out.tell(match log::max_level() {
+        _ if scripts.is_some_and(Host::listens) => Detail::Learned,
+        log::LevelFilter::Trace | log::LevelFilter::Debug => Detail::Learned,
+        log::LevelFilter::Info => Detail::Answers,
+        _ => Detail::Seldom,
+    });
+    out
 }
 
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
@@ -117,7 +130,7 @@ impl Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
             disk: opened.disk,
-            out: Outbox::new(id),
+            out: outbox(id, scripts.as_ref()),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
             dialect,
             origin: Instant::now(),
@@ -133,7 +146,6 @@ impl Daemon {
         daemon.node.compacted(daemon.disk.compacted());
         if let Some(scripts) = &daemon.scripts {
             scripts.catch_up(&mut daemon.node, &daemon.disk)?;
-            daemon.out.hooks = Some(scripts.hooks());
         }
         daemon.progress = options.config.joins.map(|_| Progress::new(daemon.node.learned()));
         daemon.node.start(Micros(0), &mut daemon.out);
@@ -176,8 +188,8 @@ impl Daemon {
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
         let wait = if self.is_telling { Micros(0) } else { self.node.deadline(now).since(now) };
-        if let Some(changed) = self.scripts.as_mut().and_then(Host::begin_turn) {
-            self.out.hooks = Some(changed);
+        if self.scripts.as_mut().is_some_and(Host::begin_turn) {
+            self.out = outbox(self.id, self.scripts.as_ref());
         }
         let Daemon { node, socket, out, dialect, malformed, origin, .. } = self;
         socket
@@ -266,7 +278,7 @@ impl Daemon {
             }
             match event {
                 Event::Learned { .. } => debug!("{event}"),
-                Event::Answered { .. } | Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
+                Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::MustEnd(_) => bail!("{event}"),
                 Event::Diverged { .. } => log::error!("{event}"),
                 Event::Warning(_) | Event::WaitsFor(_) | Event::ApplyFailed { .. } => warn!("{event}"),
@@ -341,6 +353,9 @@ impl Daemon {
             self.malformed,
             self.node.dropped()
         );
+        for (script, through, digest) in self.node.digests() {
+            info!("script {script} has computed up to {through}: digest {digest}");
+        }
         Ok(self.ending.unwrap_or(Status::Done))
     }
 }

@@ -8,10 +8,12 @@
 //! its client is a program on a host.
 
 mod client;
+mod faults;
 mod history;
 mod namespaces;
 mod network;
 mod process;
+mod switch;
 
 use std::env;
 use std::fmt;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 pub use client::{Answer, Client};
 pub use network::Hosts;
-pub use process::{Node, Plan};
+pub use process::{Heard, Node, Plan};
 
 /// What the hosts of a [`Hosts`] are made of, the most faithful first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,7 +174,6 @@ impl HostsError {
 /// Which Debian package brings a program that the lab calls.
 fn remedy(program: &str) -> &'static str {
     match program {
-        "nft" => " (remedy: apt-get install nftables)",
         "ip" => " (remedy: apt-get install iproute2)",
         "unshare" | "nsenter" | "setsid" => " (remedy: apt-get install util-linux)",
         "strace" => " (remedy: apt-get install strace)",

@@ -4,9 +4,13 @@
 //! processes. The choreography knows worlds through this trait alone, so that a script means the same in
 //! each; what a world cannot do it says, and the step is skipped with that reason, never in silence.
 
+mod real;
+mod sim;
 mod world;
 
+pub use real::Real;
+pub use sim::Sim;
 pub use world::{
-    DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Start, Ticket, View, Violation, World,
+    DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
     WorldError,
 };

@@ -1,5 +1,6 @@
 //! The upaxos daemon, its disk and its tools. The binary is a few lines on top.
 
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -13,3 +14,4 @@ pub mod logging;
 pub mod print;
 pub mod script;
 pub mod sim;
+pub mod switch;

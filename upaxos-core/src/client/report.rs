@@ -5,11 +5,11 @@ use std::fmt;
 use serde_json::{Map, Value as Json, json};
 
 use super::Outcome;
-use crate::types::{Micros, NodeId, Value};
-use crate::wire;
+use crate::types::{Instance, MAX_NUMBER, Micros, NodeId, Value};
+use crate::wire::{self, Dialect, Line, Message};
 
 impl Outcome {
-    /// One line without a newline: `OK I V`, `Value I L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
+    /// One line without a newline: `OK I V`, `Value I L V`, `Reply L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
     /// `Unknown`. Every byte of a value is kept, with newline, carriage return and backslash escaped as on the
     /// wire.
     pub fn to_line(&self) -> Vec<u8> {
@@ -18,6 +18,7 @@ impl Outcome {
             Outcome::Read { instance, learned, value } => {
                 with_value(format!("Value {instance} {learned} "), value)
             }
+            Outcome::Replied { learned, value } => with_value(format!("Reply {learned} "), value),
             Outcome::NotYet { instance, learned } => format!("NotYet {instance} {learned}").into_bytes(),
             Outcome::Members { epoch, learned, members } => {
                 let ids: Vec<_> = members.iter().map(NodeId::to_string).collect();
@@ -28,10 +29,50 @@ impl Outcome {
         }
     }
 
+    /// Reads what [`to_line`](Self::to_line) wrote; words behind `Unknown` are passed over. `None` for anything
+    /// else.
+    pub fn parse(line: &[u8]) -> Option<Outcome> {
+        let (word, rest) = match line.iter().position(|byte| *byte == b' ') {
+            Some(end) => (&line[..end], &line[end + 1..]),
+            None => (line, &line[line.len()..]),
+        };
+        // These two stand on the wire as they stand here; whose words they are is of no interest.
+        let says = || match wire::parse_line(&[b"0 ", line].concat(), Dialect::Extended) {
+            Ok(Line::Node(_, message)) => Some(message),
+            _ => None,
+        };
+        match word {
+            b"OK" => {
+                let (instance, value) = number(rest)?;
+                Some(Outcome::Chosen { instance, value: wire::unescape(value, Dialect::Extended).ok()? })
+            }
+            b"Value" => {
+                let (instance, rest) = number(rest)?;
+                let (learned, value) = number(rest)?;
+                Some(Outcome::Read {
+                    instance,
+                    learned,
+                    value: wire::unescape(value, Dialect::Extended).ok()?,
+                })
+            }
+            b"NotYet" | b"Members" => match says()? {
+                Message::NotYet { instance, learned } => Some(Outcome::NotYet { instance, learned }),
+                Message::Members { epoch, learned, members } => {
+                    Some(Outcome::Members { epoch, learned, members })
+                }
+                _ => None,
+            },
+            b"Refused" => Some(Outcome::Refused { reason: wire::unescape(rest, Dialect::Extended).ok()? }),
+            b"Unknown" => Some(Outcome::Unknown),
+            _ => None,
+        }
+    }
+
     fn word(&self) -> &'static str {
         match self {
             Outcome::Chosen { .. } => "chosen",
             Outcome::Read { .. } => "read",
+            Outcome::Replied { .. } => "replied",
             Outcome::NotYet { .. } => "not-yet",
             Outcome::Members { .. } => "members",
             Outcome::Refused { .. } => "refused",
@@ -57,7 +98,7 @@ fn with_value(head: String, value: &Value) -> Vec<u8> {
     line
 }
 
-/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `not-yet`,
+/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `replied`, `not-yet`,
 /// `members`, `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `members` (ids) with
 /// `epoch`, `reason` and `ms` (the milliseconds it took). A `read` used no instance: its `instance` is that of
 /// the value, null where nothing was written. A value that is not UTF-8 stands in `value_hex` instead, two
@@ -76,6 +117,10 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
             object.insert("learned".into(), json!(learned.0));
             put_bytes(&mut object, "value", value.as_bytes());
         }
+        Outcome::Replied { learned, value } => {
+            object.insert("learned".into(), json!(learned.0));
+            put_bytes(&mut object, "value", value.as_bytes());
+        }
         Outcome::NotYet { instance, learned } => {
             object.insert("instance".into(), json!(instance.0));
             object.insert("learned".into(), json!(learned.0));
@@ -91,6 +136,12 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     }
     object.insert("ms".into(), json!(took.0 as f64 / 1_000.0));
     Json::Object(object)
+}
+
+/// A number and the blank behind it.
+fn number(text: &[u8]) -> Option<(Instance, &[u8])> {
+    let end = text.iter().position(|byte| *byte == b' ')?;
+    Some((Instance(wire::decimal(&text[..end], MAX_NUMBER)?), &text[end + 1..]))
 }
 
 fn put_bytes(object: &mut Map<String, Json>, key: &str, bytes: &[u8]) {

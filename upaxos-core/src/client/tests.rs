@@ -1,7 +1,7 @@
 //! The client against messages made by hand, on a clock made by hand.
 
 use super::*;
-use crate::types::{Ballot, NodeId};
+use crate::types::{Act, Ballot, NodeId};
 use crate::wire::{Beat, Boot, Stance};
 
 const PATIENCE: Micros = Micros::from_millis(2_000);
@@ -117,7 +117,8 @@ fn patience_ends_with_the_outcome_unknown_and_the_tag_is_never_sent_again() {
     sent(&mut client, 200);
     assert_eq!(client.next_deadline(), Some(at(250)), "giving up comes before sending again");
     let turn = client.tick(at(250));
-    assert_eq!(turn.settled, [Settled { ticket, outcome: Outcome::Unknown, took: at(250) }]);
+    let tag = Some(Tag { client: 7, seq: 1 });
+    assert_eq!(turn.settled, [Settled { ticket, tag, outcome: Outcome::Unknown, took: at(250) }]);
     assert!(turn.send.is_empty() && client.is_idle());
     ask(&mut client, write("b"), at(300), PATIENCE);
     assert_eq!(sent(&mut client, 300), ["Submit 7 2 2 b"]);
@@ -329,4 +330,32 @@ fn nodes_that_only_learn_are_no_quorum_and_the_latest_epoch_tells_who_governs() 
     view.on_members(Epoch(5), &[NodeId(0)]);
     view.on_members(Epoch(3), &[NodeId(1)]);
     assert_eq!(view.members(), Some((Epoch(5), [NodeId(0)].as_slice())));
+}
+
+#[test]
+fn an_outcome_is_read_as_it_was_written() {
+    let (instance, learned, value) = (Instance(3), Instance(5), Value::from("a\n \\b "));
+    let outcomes = [
+        Outcome::Chosen { instance, value: value.clone() },
+        Outcome::Chosen { instance, value: "".into() },
+        Outcome::Read { instance, learned, value: value.clone() },
+        Outcome::NotYet { instance, learned },
+        Outcome::Members { epoch: Epoch(2), learned, members: vec![NodeId(0), NodeId(4)] },
+        Outcome::Refused { reason: value },
+        Outcome::Unknown,
+    ];
+    for outcome in outcomes {
+        assert_eq!(Outcome::parse(&outcome.to_line()), Some(outcome));
+    }
+    assert_eq!(Outcome::parse(b"Unknown no node was heard"), Some(Outcome::Unknown));
+    assert_eq!(Outcome::parse(b"OK 3"), None);
+}
+
+#[test]
+fn a_question_is_read_as_it_was_written() {
+    let change = Change { act: Act::Replace(NodeId(1), NodeId(4)), is_forced: true };
+    let asks = [write("one\ntwo "), Ask::Read, Ask::History(Instance(9)), Ask::Change(change), Ask::Members];
+    for ask in asks {
+        assert_eq!(Ask::parse(&ask.to_line()), Ok(ask));
+    }
 }

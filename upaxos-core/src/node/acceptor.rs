@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use super::outbox::Outbox;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
+use crate::slots::Slots;
 use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
 
@@ -41,7 +42,7 @@ pub struct Acceptor {
     promised_at: BTreeMap<Instance, Ballot>,
     /// The highest of all that was promised.
     highest: Option<Ballot>,
-    accepted: BTreeMap<Instance, (Ballot, Value)>,
+    accepted: Slots<(Ballot, Value)>,
     /// Accepted last in that ballot; what, is lost. None of these is in `accepted`.
     lost: BTreeMap<Instance, Ballot>,
     /// Of the values in `accepted`.
@@ -80,8 +81,8 @@ impl Acceptor {
     /// What rebuilds this, above `learned`.
     pub fn checkpoint(&self, learned: Instance) -> impl Iterator<Item = Record> {
         let promised = self.promised.map(|ballot| Record::PromiseAll { ballot });
-        let accepted = self.accepted.range(learned.next()..).map(|(instance, (ballot, value))| {
-            Record::Accept { instance: *instance, ballot: *ballot, value: value.clone() }
+        let accepted = self.accepted.from(learned.next().0).map(|(instance, (ballot, value))| {
+            Record::Accept { instance: Instance(instance), ballot: *ballot, value: value.clone() }
         });
         let lost = self.lost.range(learned.next()..);
         let lost = lost.map(|(i, ballot)| Record::Lost { instance: *i, ballot: Some(*ballot) });
@@ -110,7 +111,7 @@ impl Acceptor {
 
     /// The last instance in which a value is held.
     pub fn last_accepted(&self) -> Option<Instance> {
-        self.accepted.keys().next_back().copied()
+        self.accepted.last().map(|(instance, _)| Instance(instance))
     }
 
     /// The highest instance in which a value was accepted in the latest epoch that any was accepted in.
@@ -121,7 +122,7 @@ impl Acceptor {
 
     /// What was last accepted in `instance`, unless it is durably learned and forgotten.
     pub fn accepted(&self, instance: Instance) -> Option<&(Ballot, Value)> {
-        self.accepted.get(&instance)
+        self.accepted.get(instance.0)
     }
 
     /// `Propose`: promise one instance, or refuse.
@@ -135,7 +136,7 @@ impl Acceptor {
             return;
         }
         self.promise(instance, ballot, out);
-        let accepted = self.accepted.get(&instance).cloned();
+        let accepted = self.accepted.get(instance.0).cloned();
         out.after_sync(Message::Promise { instance, ballot, accepted });
     }
 
@@ -161,15 +162,15 @@ impl Acceptor {
         let (mut from, learned) =
             if silent { (first, Instance(0)) } else { (first.max(learned.next()), learned) };
         let mut bytes = 0;
-        for (instance, (accepted_in, value)) in self.accepted.range(from..) {
+        for (instance, (accepted_in, value)) in self.accepted.from(from.0) {
             if bytes > ANSWER_BYTES {
                 return;
             }
-            self.promise_none(from, Some(Instance(instance.0 - 1)), (ballot, learned), out);
+            self.promise_none(from, Some(Instance(instance - 1)), (ballot, learned), out);
             bytes += value.as_bytes().len() + 64;
             let accepted = Some((*accepted_in, value.clone()));
-            out.after_sync(Message::Promise { instance: *instance, ballot, accepted });
-            from = instance.next();
+            out.after_sync(Message::Promise { instance: Instance(instance), ballot, accepted });
+            from = Instance(instance).next();
         }
         self.promise_none(from, None, (ballot, learned), out);
     }
@@ -212,7 +213,7 @@ impl Acceptor {
             out.send(Message::Nack { instance, ballot: higher });
             return false;
         }
-        match self.accepted.get(&instance) {
+        match self.accepted.get(instance.0) {
             Some((accepted_in, other)) if *accepted_in == ballot && other != value => {
                 // One value per ballot and instance. Whoever wrote a second one has to give the
                 // ballot up: naming it in a refusal says so.
@@ -247,19 +248,21 @@ impl Acceptor {
 
     /// Forgets what was accepted up to `learned`, which must be durably learned.
     pub fn forget_through(&mut self, learned: Instance) {
-        while let Some(first) =
-            self.accepted.first_entry().filter(|first| *first.key() <= learned && !self.classic)
+        while !self.classic
+            && let Some((_, (_, value))) = self.accepted.pop_through(learned.0)
         {
-            self.bytes -= first.remove().1.as_bytes().len();
+            self.bytes -= value.as_bytes().len();
         }
-        self.lost = self.lost.split_off(&learned.next());
+        if self.has_lost() {
+            self.lost = self.lost.split_off(&learned.next());
+        }
     }
 
     /// Accepted, but nobody knows what.
     fn lose(&mut self, instance: Instance, ballot: Ballot) {
         self.mark(instance, ballot);
         self.lost.insert(instance, ballot);
-        if let Some((_, before)) = self.accepted.remove(&instance) {
+        if let Some((_, before)) = self.accepted.remove(instance.0) {
             self.bytes -= before.as_bytes().len();
         }
     }
@@ -275,7 +278,7 @@ impl Acceptor {
         self.mark(instance, ballot);
         self.lost.remove(&instance);
         self.bytes += value.as_bytes().len();
-        if let Some((_, before)) = self.accepted.insert(instance, (ballot, value.clone())) {
+        if let Some((_, before)) = self.accepted.insert(instance.0, (ballot, value.clone())) {
             self.bytes -= before.as_bytes().len();
         }
     }

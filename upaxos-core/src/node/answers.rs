@@ -4,7 +4,7 @@
 
 use super::Node;
 use super::history::Verdict;
-use super::outbox::{Event, Outbox, Why};
+use super::outbox::{Detail, Event, Outbox, Why};
 use super::requests::{About, Wanted};
 use crate::entry::Entry;
 use crate::types::{Instance, Micros, NodeId, Tag, Value};
@@ -50,6 +50,13 @@ impl Node {
         rank: usize,
         out: &mut Outbox,
     ) -> Option<(About, Message)> {
+        if let (Entry::Tagged(tagged, _), Verdict::New) = (entry, verdict) {
+            let Tag { client, seq } = tagged.tag;
+            return Some((
+                About::Tag(tagged.tag),
+                Message::Done { first: instance, last: instance, client, seq },
+            ));
+        }
         if let Some(tagged) = entry.tagged() {
             let answer = self.answer_to_tag(tagged.tag, instance, verdict, rank, out)?;
             return Some((About::Tag(tagged.tag), answer));
@@ -134,6 +141,9 @@ impl Node {
 
     /// Says in the log that a client was answered.
     pub(super) fn note_answer(&self, by: NodeId, answer: &Message, out: &mut Outbox) {
+        if !out.tells(Detail::Answers) {
+            return;
+        }
         let mut note = |instance, value| out.event(Event::Answered { by, instance, value });
         match answer {
             Message::Ok { instance, value } | Message::Answer { instance, value, .. } => {

@@ -6,7 +6,7 @@
 
 mod phase_1;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use phase_1::{Preparing, add_range};
 
@@ -16,6 +16,7 @@ use super::outbox::Outbox;
 use super::requests::{Key, Wanted};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
+use crate::slots::{ByTag, Slots};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
@@ -26,6 +27,9 @@ const MAX_FLIGHT_BYTES: usize = 4 << 20;
 /// The bounds of the first retransmission: four round trips, but neither hasty nor lazy.
 const RETRY_MIN: Micros = Micros::from_millis(10);
 const RETRY_MAX: Micros = Micros::from_millis(250);
+
+/// A value is not written in full twice within this time, whoever asks.
+const FETCH_STEP: Micros = Micros::from_millis(5);
 
 /// How many writes one tick sends again.
 const RETRANSMIT: usize = 256;
@@ -52,8 +56,11 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leading {
     next: Instance,
-    flights: BTreeMap<Instance, Flight>,
-    tags: BTreeSet<Tag>,
+    flights: Slots<Flight>,
+    /// The requests that they carry out.
+    tags: ByTag<()>,
+    /// Nothing is to be sent again before.
+    retry_at: Option<Micros>,
     bytes: usize,
     /// A change of the group that was written there: nothing is begun above it before it is learned.
     fence: Option<(Instance, Option<Tag>)>,
@@ -72,6 +79,8 @@ pub struct Flight {
     retry_at: Micros,
     retry_after: Micros,
     is_resent: bool,
+    /// When it was last written in full because somebody asked.
+    fetched_at: Option<Micros>,
 }
 
 impl Leader {
@@ -205,8 +214,9 @@ impl Leader {
         let values = preparing.values_to_write(learned);
         self.phase = Phase::Leading(Leading {
             next: learned.next(),
-            flights: BTreeMap::new(),
-            tags: BTreeSet::new(),
+            flights: Slots::default(),
+            tags: ByTag::default(),
+            retry_at: None,
             bytes: 0,
             fence: None,
             held: Vec::new(),
@@ -240,7 +250,7 @@ impl Leader {
     /// Whether a value of this ballot has been under way at an instance for `patience`.
     pub fn is_stuck_at(&self, instance: Instance, patience: Micros, now: Micros) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
-        leading.flights.get(&instance).is_some_and(|flight| now.since(flight.sent_at) >= patience)
+        leading.flights.get(instance.0).is_some_and(|flight| now.since(flight.sent_at) >= patience)
     }
 
     /// Where this node writes next, if it leads.
@@ -281,16 +291,17 @@ impl Leader {
     pub fn is_under_way(&self, wanted: &Wanted) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
         match wanted.tagged() {
-            Some(tagged) => leading.tags.contains(&tagged.tag),
+            Some(tagged) => leading.tags.contains(tagged.tag),
             None => {
                 let wanted = Key::of(wanted);
-                let mut flights = leading.flights.values().filter_map(|flight| flight.wanted.as_ref());
-                flights.any(|other| Key::of(other) == wanted)
+                let mut flights = leading.flights.iter().filter_map(|(_, flight)| flight.wanted.as_ref());
+                flights.any(|other| other.tagged().is_none() && Key::of(other) == wanted)
             }
         }
     }
 
     /// Writes a value in the next free instance, and says which: what `wanted` asks for, or what phase 1 found.
+    /// The caller tells the others.
     ///
     /// # Panics
     /// When this node does not lead.
@@ -314,10 +325,10 @@ impl Leader {
         let Phase::Leading(leading) = &mut self.phase else { return None };
         leading.next = leading.next.max(instance.next());
         leading.fence.take_if(|(fence, _)| *fence <= instance);
-        let flight = leading.flights.remove(&instance)?;
+        let flight = leading.flights.remove(instance.0)?;
         leading.bytes -= flight.value.as_bytes().len();
         if let Some(tagged) = flight.wanted.as_ref().and_then(Wanted::tagged) {
-            leading.tags.remove(&tagged.tag);
+            leading.tags.remove(tagged.tag);
         }
         if !flight.is_resent {
             let took = now.since(flight.sent_at);
@@ -340,13 +351,31 @@ impl Leader {
             }
             Phase::Preparing(_) => {}
             Phase::Leading(leading) => {
+                if leading.retry_at.is_none_or(|at| now < at) {
+                    return;
+                }
                 let due = leading.flights.iter_mut().filter(|(_, flight)| now >= flight.retry_at);
                 for (instance, flight) in due.take(RETRANSMIT) {
                     flight.is_resent = true;
                     flight.retry_after = (flight.retry_after * 2).min(RETRY_MAX);
                     flight.retry_at = now + flight.retry_after;
-                    out.send(Message::Write { instance: *instance, ballot, value: flight.value.clone() });
+                    let (instance, value) = (Instance(instance), flight.value.clone());
+                    out.send(Message::Write { instance, ballot, value });
                 }
+                leading.retry_at = leading.flights.iter().map(|(_, flight)| flight.retry_at).min();
+            }
+        }
+    }
+
+    /// Somebody lacks values that were named: writes those in full that are still under way.
+    pub fn write_in_full(&mut self, first: Instance, last: Instance, now: Micros, out: &mut Outbox) {
+        let (Some(ballot), Phase::Leading(leading)) = (self.ballot, &mut self.phase) else { return };
+        for instance in (first.0..=last.0.min(first.0 + WINDOW)).map(Instance) {
+            let Some(flight) = leading.flights.get_mut(instance.0) else { continue };
+            // Others may lack the same, and hear this too.
+            if flight.fetched_at.is_none_or(|at| now.since(at) >= FETCH_STEP) {
+                flight.fetched_at = Some(now);
+                out.send(Message::Write { instance, ballot, value: flight.value.clone() });
             }
         }
     }
@@ -356,7 +385,7 @@ impl Leader {
         match &self.phase {
             Phase::Idle => None,
             Phase::Preparing(preparing) => Some(preparing.retry_at),
-            Phase::Leading(leading) => leading.flights.values().map(|flight| flight.retry_at).min(),
+            Phase::Leading(leading) => leading.retry_at,
         }
     }
 
@@ -374,12 +403,15 @@ impl Leader {
             panic!("only a leader writes");
         };
         leading.bytes += value.as_bytes().len();
-        leading.tags.extend(wanted.as_ref().and_then(Wanted::tagged).map(|tagged| tagged.tag));
-        out.send(Message::Write { instance, ballot, value: value.clone() });
+        if let Some(tagged) = wanted.as_ref().and_then(Wanted::tagged) {
+            leading.tags.insert(tagged.tag, ());
+        }
         acceptor.on_write(instance, ballot, &value, out);
         let retry_at = now + retry_after;
-        let flight = Flight { value, wanted, sent_at: now, retry_at, retry_after, is_resent: false };
-        let before = leading.flights.insert(instance, flight);
+        let flight =
+            Flight { value, wanted, sent_at: now, retry_at, retry_after, is_resent: false, fetched_at: None };
+        leading.retry_at = Some(leading.retry_at.map_or(retry_at, |at| at.min(retry_at)));
+        let before = leading.flights.insert(instance.0, flight);
         assert!(before.is_none(), "one value per ballot and instance");
     }
 

@@ -4,10 +4,11 @@
 //! are sets of senders, counted per instance *and* ballot, never per value: two acceptors that hold
 //! the same value in two ballots have not chosen it.
 
-use std::collections::BTreeMap;
+use smallvec::SmallVec;
 
 use super::acceptor::MAX_OPEN_BYTES;
 use crate::mutant::{self, Mutant};
+use crate::slots::Slots;
 use crate::types::{Ballot, Group, Instance, NodeId, Value, Votes};
 
 /// How far above the learned prefix this node keeps tallies. What is further ahead is learned by
@@ -18,6 +19,10 @@ pub const WINDOW: u64 = 1 << 14;
 const BALLOTS: usize = 16;
 
 impl Tally {
+    fn find(&self, ballot: Ballot) -> Option<&Count> {
+        self.ballots.iter().find(|(known, _)| *known == ballot).map(|(_, count)| count)
+    }
+
     /// Somebody who has learned all below it says what is chosen. That outweighs votes counted here: they are
     /// none if it turns out that another group governs.
     fn tell(&mut self, value: Value) {
@@ -38,14 +43,17 @@ impl Count {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Learner {
     learned: Instance,
-    tallies: BTreeMap<Instance, Tally>,
+    tallies: Slots<Tally>,
+    /// The highest instance above the prefix that is known to be chosen, or has a quorum; 0 for none.
+    evidence: Instance,
     /// Of the values in `tallies`.
     bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Tally {
-    ballots: BTreeMap<Ballot, Count>,
+    /// In order of ballot; nearly always one.
+    ballots: SmallVec<[(Ballot, Count); 1]>,
     chosen: Option<Value>,
     /// Whether it is chosen by the word of somebody who has learned all below it, not by votes counted here.
     is_told: bool,
@@ -111,13 +119,11 @@ impl Learner {
     /// Somebody who may be believed says that the value written in `ballot` is chosen. True when this
     /// node holds it.
     pub fn on_chosen(&mut self, instance: Instance, ballot: Ballot) -> bool {
-        let Some(tally) = self.tallies.get_mut(&instance) else { return false };
-        let value = tally.ballots.get(&ballot).and_then(|count| count.value.clone());
-        let known = value.is_some();
-        if let Some(value) = value {
-            tally.tell(value);
-        }
-        known
+        let Some(tally) = self.tallies.get_mut(instance.0) else { return false };
+        let Some(value) = tally.find(ballot).and_then(|count| count.value.clone()) else { return false };
+        tally.tell(value);
+        self.evidence = self.evidence.max(instance);
+        true
     }
 
     /// Another group governs from here on: votes for what lies above were of another epoch, and chose nothing.
@@ -126,39 +132,41 @@ impl Learner {
             return;
         }
         self.bytes = 0;
-        self.tallies.retain(|_, tally| tally.is_told);
-        self.tallies.values_mut().for_each(|tally| tally.ballots.clear());
+        self.tallies.retain(|tally| tally.is_told);
+        self.tallies.iter_mut().for_each(|(_, tally)| tally.ballots.clear());
+        self.evidence = self.tallies.last().map_or(Instance(0), |(instance, _)| Instance(instance));
     }
 
     /// A value is known to be chosen.
     pub fn on_written(&mut self, instance: Instance, value: Value) {
         if self.is_open(instance) {
-            self.tallies.entry(instance).or_default().tell(value);
+            self.tallies.get_or_default(instance.0).tell(value);
+            self.evidence = self.evidence.max(instance);
         }
     }
 
     /// The highest instance that this node knows to be chosen, or to have a quorum, without being
     /// able to report it.
-    pub fn highest_evidence(&self, group: &Group) -> Option<Instance> {
-        let is_chosen = |tally: &Tally| {
-            tally.chosen.is_some() || tally.ballots.values().any(|count| count.votes.is_quorum(group))
-        };
-        self.tallies.iter().rev().find(|(_, tally)| is_chosen(tally)).map(|(instance, _)| *instance)
+    pub fn highest_evidence(&self) -> Option<Instance> {
+        Some(self.evidence).filter(|instance| *instance > self.learned)
     }
 
     /// Whether the value of the next instance is known.
     pub fn has_next(&self) -> bool {
-        self.tallies.get(&self.learned.next()).is_some_and(|tally| tally.chosen.is_some())
+        self.tallies.get(self.learned.next().0).is_some_and(|tally| tally.chosen.is_some())
     }
 
     /// The next instance of the prefix, if its value is known: in order, each once.
     pub fn next_learned(&mut self) -> Option<(Instance, Value)> {
         let next = self.learned.next();
-        self.tallies.get(&next)?.chosen.as_ref()?;
-        let tally = self.tallies.remove(&next)?;
-        self.bytes -= tally.ballots.values().map(Count::bytes).sum::<usize>();
+        self.tallies.get(next.0)?.chosen.as_ref()?;
+        let tally = self.tallies.remove(next.0)?;
+        self.bytes -= tally.ballots.iter().map(|(_, count)| count.bytes()).sum::<usize>();
         let value = tally.chosen?;
         self.learned = next;
+        if self.evidence <= next {
+            self.evidence = Instance(0);
+        }
         Some((next, value))
     }
 
@@ -166,12 +174,21 @@ impl Learner {
         if !self.is_open(instance) {
             return None;
         }
-        let ballots = &mut self.tallies.entry(instance).or_default().ballots;
-        if ballots.len() >= BALLOTS && !ballots.contains_key(&ballot) {
-            // Losing a tally costs time, never safety; the highest ballots are the live ones.
-            self.bytes -= ballots.pop_first().map_or(0, |(_, count)| count.bytes());
+        let ballots = &mut self.tallies.get_or_default(instance.0).ballots;
+        let at = match ballots.binary_search_by_key(&ballot, |(ballot, _)| *ballot) {
+            Ok(at) => at,
+            Err(at) => {
+                ballots.insert(at, (ballot, Count::default()));
+                at
+            }
+        };
+        if ballots.len() <= BALLOTS {
+            return Some(&mut ballots[at].1);
         }
-        Some(ballots.entry(ballot).or_default())
+        // Losing a tally costs time, never safety; the highest ballots are the live ones.
+        let (_, lost) = ballots.remove(if at == 0 { 1 } else { 0 });
+        self.bytes -= lost.bytes();
+        ballots.iter_mut().find(|(known, _)| *known == ballot).map(|(_, count)| count)
     }
 
     /// Keeps what was written in a ballot. Without room for it, it is fetched again once it is chosen.
@@ -187,19 +204,25 @@ impl Learner {
     }
 
     fn choose(&mut self, group: &Group, instance: Instance, ballot: Ballot) {
-        let Some(tally) = self.tallies.get_mut(&instance) else { return };
-        let Some(count) = tally.ballots.get(&ballot) else { return };
+        let Some(tally) = self.tallies.get_mut(instance.0) else { return };
+        let Some(count) = tally.find(ballot) else { return };
         if mutant::is(Mutant::CountAcrossBallots) && count.value.is_some() {
-            let same = tally.ballots.values().filter(|other| other.value == count.value);
+            let same =
+                tally.ballots.iter().map(|(_, other)| other).filter(|other| other.value == count.value);
             let votes: Vec<&Votes> = same.map(|other| &other.votes).collect();
             let voters = group.members.iter().filter(|id| votes.iter().any(|votes| votes.contains(**id)));
             if voters.count() >= group.quorum() {
                 tally.chosen = count.value.clone();
+                self.evidence = self.evidence.max(instance);
                 return;
             }
         }
-        if let Some(value) = count.value.as_ref().filter(|_| count.votes.is_quorum(group)) {
-            tally.chosen.get_or_insert_with(|| value.clone());
+        if !count.votes.is_quorum(group) {
+            return;
+        }
+        self.evidence = self.evidence.max(instance);
+        if let Some(value) = count.value.clone() {
+            tally.chosen.get_or_insert(value);
         }
     }
 }

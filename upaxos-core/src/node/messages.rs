@@ -3,6 +3,7 @@
 //! Owns the decision whether a line is believed at all. Nothing that comes in may panic, cost
 //! unbounded memory, or wedge an instance.
 
+use super::naming::NamedWrite;
 use super::requests::About;
 use super::{Node, learner, strangers};
 use crate::entry::{Entry, SAFE_READ};
@@ -21,11 +22,13 @@ pub(super) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
         Message::Propose { ballot, .. }
         | Message::ProposeAll { ballot, .. }
         | Message::Write { ballot, .. }
+        | Message::WriteTags { ballot, .. }
         | Message::Chosen { ballot, .. } => Some((*ballot, true)),
         Message::Promise { ballot, .. }
         | Message::PromiseNone { ballot, .. }
         | Message::Accept { ballot, .. }
         | Message::Accepts { ballot, .. }
+        | Message::Fetch { ballot, .. }
         | Message::Nack { ballot, .. } => Some((*ballot, false)),
         Message::Beat(Beat { ballot, .. }) => ballot.map(|ballot| (ballot, false)),
         _ => None,
@@ -73,7 +76,13 @@ impl Node {
         }
     }
 
-    fn is_plausible(&mut self, from: NodeId, message: &Message, now: Micros, out: &mut Outbox) -> bool {
+    pub(super) fn is_plausible(
+        &mut self,
+        from: NodeId,
+        message: &Message,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> bool {
         match message {
             Message::Beat(Beat { n, boot, .. }) => self.admit(from, *n, *boot, now, out),
             Message::Register { n, .. } if *n != self.n() => self.mark_foreign(from, *n, out),
@@ -102,7 +111,10 @@ impl Node {
         }
         if ballot.epoch != self.group.epoch {
             self.on_other_epoch(ballot.epoch, strangers::asks(message), now);
-            let is_vote_question = matches!(message, Message::ProposeAll { .. } | Message::Write { .. });
+            let is_vote_question = matches!(
+                message,
+                Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags { .. }
+            );
             let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly);
             // A beat says more than its ballot.
             return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
@@ -171,6 +183,10 @@ impl Node {
             Message::Write { instance, ballot, value } => {
                 self.on_write((instance, ballot), value, from, now, out)
             }
+            Message::WriteTags { first, last, ballot, names } if self.classic.is_none() => {
+                self.on_write_tags(from, NamedWrite { first, last, ballot, names }, None, now, out);
+            }
+            Message::Fetch { first, last, ballot } => self.on_fetch((first, last), ballot, now, out),
             Message::Nack { instance, ballot } => self.on_nack(instance, ballot, now, out),
             Message::Written { instance, value } => self.on_written(instance, value, now),
             Message::Chosen { first, last, ballot } => self.on_chosen(first, last, ballot, now),
@@ -334,14 +350,25 @@ impl Node {
             return;
         }
         self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), now);
-        self.learner.on_write(&self.group, instance, ballot, &value);
+        self.take_up_write(instance, ballot, &value, out);
+    }
+
+    /// A value was written, and is here: kept for the votes, and accepted.
+    pub(super) fn take_up_write(
+        &mut self,
+        instance: Instance,
+        ballot: Ballot,
+        value: &Value,
+        out: &mut Outbox,
+    ) {
+        self.learner.on_write(&self.group, instance, ballot, value);
         if self.is_voter() {
-            self.acceptor.on_write(instance, ballot, &value, out);
+            self.acceptor.on_write(instance, ballot, value, out);
         }
     }
 
     /// Whether an instance is near enough to keep anything about it.
-    fn is_near(&self, instance: Instance) -> bool {
+    pub(super) fn is_near(&self, instance: Instance) -> bool {
         instance.0 <= self.learner.learned().0 + learner::WINDOW
     }
 

@@ -42,6 +42,17 @@ pub enum Why {
     Repair,
 }
 
+/// How much a driver wants to know: an event for every request costs as much as the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Of what happens seldom.
+    Seldom,
+    /// Of every answer, too.
+    Answers,
+    /// Of every instance that is learned, too.
+    Learned,
+}
+
 /// The effects of a step.
 #[derive(Debug)]
 pub struct Outbox {
@@ -61,6 +72,7 @@ pub struct Outbox {
     pub hooks: Option<Rc<dyn Hooks>>,
     flush: bool,
     ends: bool,
+    detail: Detail,
 }
 
 impl Outbox {
@@ -78,12 +90,22 @@ impl Outbox {
             hooks: None,
             flush: false,
             ends: false,
+            detail: Detail::Learned,
         }
     }
 
     /// The same for a node that has scripts.
     pub fn with_hooks(me: NodeId, hooks: Rc<dyn Hooks>) -> Outbox {
         Outbox { hooks: Some(hooks), ..Outbox::new(me) }
+    }
+
+    /// Says of what its driver wants events; at first of everything.
+    pub fn tell(&mut self, detail: Detail) {
+        self.detail = detail;
+    }
+
+    pub(super) fn tells(&self, detail: Detail) -> bool {
+        self.detail >= detail
     }
 
     /// Whether nothing is to be done.

@@ -21,6 +21,7 @@ use super::history::History;
 use super::identity::Identity;
 use super::leader::Leader;
 use super::learner::Learner;
+use super::naming::Naming;
 use super::reads::Reads;
 use super::repair::Repair;
 use super::requests::Requests;
@@ -188,6 +189,7 @@ impl Recovery {
             reads: Reads::new(timing.timeout(), boot),
             fast_read: fast_read && !classic,
             repair: Repair::new(),
+            naming: Naming::default(),
             durable: learned,
             claimed: (learned, Micros(0)),
             tell_lost_at: Micros(0),

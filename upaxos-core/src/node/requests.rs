@@ -5,21 +5,21 @@
 //! owes the answers it could give, and keeps silent when it overhears one. It decides nothing about
 //! the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Timing;
 use super::outbox::Outbox;
+pub use super::owed::About;
+use super::owed::Owed;
 use crate::entry::Entry;
 use crate::hooks;
+use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
 /// How many requests may wait, and how many bytes of values.
 const MAX_WAITING: usize = 16_384;
 const MAX_WAITING_BYTES: usize = 32 << 20;
-
-/// How many answers may be owed.
-const MAX_OWED: usize = 16_384;
 
 /// How long a request waits for a leader before it is forgotten: longer than any election, shorter
 /// than anybody's patience. A write that happened minutes after it was typed would surprise.
@@ -127,7 +127,10 @@ impl Wanted {
 }
 
 /// A place in the queue; lower is earlier.
-type Place = i64;
+type Place = u64;
+
+/// The place of the first request that ever waits: there is room for as many before it as after.
+const MIDDLE: Place = 1 << 62;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
@@ -138,11 +141,9 @@ struct Waiting {
     is_answered: bool,
 }
 
-/// What a request is found by: its tag or, where it has none, its words, or their fingerprint where a script has
-/// changed them.
+/// What a request without a tag is found by: its words, or their fingerprint where a script has changed them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    Tag(Tag),
     Write(Value),
     Words(u64),
     Read,
@@ -150,52 +151,40 @@ pub enum Key {
 }
 
 impl Key {
+    /// Of a request without a tag.
     pub fn of(wanted: &Wanted) -> Key {
-        match (wanted, wanted.tagged()) {
-            (_, Some(tagged)) => Key::Tag(tagged.tag),
-            (Wanted::Write(value) | Wanted::Again(Entry::Write(value)), None) => Key::Write(value.clone()),
-            (Wanted::Again(Entry::Changed(words, _)), None) => Key::Words(*words),
-            (Wanted::Change(_, change), None) => Key::Change(*change),
+        match wanted {
+            Wanted::Write(value) | Wanted::Again(Entry::Write(value)) => Key::Write(value.clone()),
+            Wanted::Again(Entry::Changed(words, _)) => Key::Words(*words),
+            Wanted::Change(_, change) => Key::Change(*change),
             _ => Key::Read,
         }
     }
 
     /// Of the request that an entry carries out.
     fn of_entry(entry: &Entry) -> Option<Key> {
-        match (entry, entry.tagged()) {
-            (_, Some(tagged)) => Some(Key::Tag(tagged.tag)),
-            (Entry::Write(value), None) => Some(Key::Write(value.clone())),
-            (Entry::Changed(words, _), None) => Some(Key::Words(*words)),
-            (Entry::Read { .. }, None) => Some(Key::Read),
+        match entry {
+            Entry::Write(value) => Some(Key::Write(value.clone())),
+            Entry::Changed(words, _) => Some(Key::Words(*words)),
+            Entry::Read { .. } => Some(Key::Read),
             _ => None,
         }
     }
-}
-
-/// Which answer is owed: what an overheard one is recognised by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum About {
-    /// An instance: `OK`, `NotYet`.
-    Instance(Instance),
-    /// Who governs: `Members`.
-    Members,
-    /// A tagged request: `Done`, `Answer`, `Refused`.
-    Tag(Tag),
-    /// An untagged request that was refused.
-    Error(Value),
 }
 
 /// The queues.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requests {
     timing: Timing,
-    waiting: BTreeMap<Place, Waiting>,
-    places: BTreeSet<(Key, Place)>,
+    waiting: Slots<Waiting>,
+    /// Where the tagged ones wait.
+    tagged: ByTag<Place>,
+    /// Where the others do.
+    untagged: BTreeSet<(Key, Place)>,
     bytes: usize,
     /// No request is to be passed on before.
     relay_at: Option<Micros>,
-    owed: BTreeMap<About, (Micros, Message)>,
-    due: BTreeSet<(Micros, About)>,
+    owed: Owed,
 }
 
 impl Requests {
@@ -203,12 +192,12 @@ impl Requests {
     pub fn new(timing: Timing) -> Requests {
         Requests {
             timing,
-            waiting: BTreeMap::new(),
-            places: BTreeSet::new(),
+            waiting: Slots::default(),
+            tagged: ByTag::default(),
+            untagged: BTreeSet::new(),
             bytes: 0,
             relay_at: None,
-            owed: BTreeMap::new(),
-            due: BTreeSet::new(),
+            owed: Owed::default(),
         }
     }
 
@@ -221,7 +210,7 @@ impl Requests {
         if self.waiting.len() >= MAX_WAITING || self.bytes + wanted.len() > MAX_WAITING_BYTES {
             return false;
         }
-        let place = self.waiting.last_key_value().map_or(0, |(last, _)| last + 1);
+        let place = self.waiting.last().map_or(MIDDLE, |(last, _)| last + 1);
         let relay_at = now + self.timing.timeout() + self.timing.beat * rank as u64;
         self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
         true
@@ -232,7 +221,10 @@ impl Requests {
         // A change of the group is not asked for again: it may be stale, and its client was told perhaps.
         let wanted = wanted.into_iter().filter(|wanted| !matches!(wanted, Wanted::Change(..)));
         for wanted in wanted.rev() {
-            let place = self.waiting.first_key_value().map_or(0, |(first, _)| first - 1);
+            if wanted.tagged().is_some() && self.is_waiting(&wanted) {
+                continue;
+            }
+            let place = self.waiting.first().map_or(MIDDLE, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
             self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
         }
@@ -240,74 +232,84 @@ impl Requests {
 
     /// The request that waits longest.
     pub fn first(&self) -> Option<&Wanted> {
-        self.waiting.first_key_value().map(|(_, waiting)| &waiting.wanted)
+        self.waiting.first().map(|(_, waiting)| &waiting.wanted)
     }
 
     /// Takes that request.
     pub fn take_first(&mut self) -> Option<Wanted> {
-        let place = *self.waiting.first_key_value()?.0;
+        let (place, _) = self.waiting.first()?;
         self.remove(place).map(|waiting| waiting.wanted)
     }
 
     /// Whether the same request waits.
     pub fn is_waiting(&self, wanted: &Wanted) -> bool {
-        self.find(&Key::of(wanted)).is_some()
+        match wanted.tagged() {
+            Some(tagged) => self.tagged.contains(tagged.tag),
+            None => self.find_untagged(Key::of(wanted)).is_some(),
+        }
     }
 
     /// A leader took the request up: nobody needs to pass it on for a while.
     pub fn on_taken_up(&mut self, entry: &Entry, now: Micros) {
-        let place = Key::of_entry(entry).and_then(|key| self.find(&key));
-        if let Some(waiting) = place.and_then(|place| self.waiting.get_mut(&place)) {
+        let place = self.find(entry);
+        if let Some(waiting) = place.and_then(|place| self.waiting.get_mut(place)) {
             waiting.relay_at = now + self.timing.timeout() * 2;
+        }
+    }
+
+    /// The same, of a tagged request.
+    pub fn on_tag_taken_up(&mut self, tag: Tag, now: Micros) {
+        if let Some(waiting) = self.tagged.get(tag).and_then(|place| self.waiting.get_mut(*place)) {
+            waiting.relay_at = now + self.timing.timeout() * 2;
+        }
+    }
+
+    /// The tagged write that waits under this tag, as its client sent it.
+    pub fn write_of(&self, tag: Tag) -> Option<(&Tagged, &Value)> {
+        match &self.waiting.get(*self.tagged.get(tag)?)?.wanted {
+            Wanted::Tagged(tagged, value) => Some((tagged, value)),
+            _ => None,
         }
     }
 
     /// An entry is written or learned: takes the request that it carries out, if it waits here. With it
     /// comes whether somebody answered it already.
     pub fn take_done(&mut self, entry: &Entry) -> Option<(Wanted, bool)> {
-        let place = self.find(&Key::of_entry(entry)?)?;
+        let place = self.find(entry)?;
         self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
     }
 
     /// Owes an answer, to be given when the ranks before have had the time to; rank 0 owes it now.
     pub fn owe(&mut self, about: About, answer: Message, rank: usize, now: Micros) {
-        if self.owed.len() < MAX_OWED && !self.owed.contains_key(&about) {
-            let at = now + ANSWER_STEP * rank as u64;
-            self.due.insert((at, about.clone()));
-            self.owed.insert(about, (at, answer));
-        }
+        self.owed.owe(about, answer, now + ANSWER_STEP * rank as u64);
     }
 
     /// Whether an answer about this is owed already.
     pub fn owes(&self, about: &About) -> bool {
-        self.owed.contains_key(about)
+        self.owed.contains(about)
     }
 
     /// Somebody else gave the answer to whatever this is about. True when this node owed it.
     pub fn on_answered(&mut self, about: &About) -> bool {
-        let owed = self.owed.remove(about);
-        if let Some((at, _)) = owed {
-            self.due.remove(&(at, about.clone()));
-        }
         if let About::Tag(tag) = about
-            && let Some(place) = self.find(&Key::Tag(*tag))
-            && let Some(waiting) = self.waiting.get_mut(&place)
+            && let Some(place) = self.tagged.get(*tag)
+            && let Some(waiting) = self.waiting.get_mut(*place)
         {
             waiting.is_answered = true;
         }
-        owed.is_some()
+        self.owed.forget(about)
     }
 
     /// Somebody else refused a tagged request: it is not carried out later.
     pub fn on_refused(&mut self, tag: Tag) {
-        if let Some(place) = self.find(&Key::Tag(tag)) {
-            self.remove(place);
+        if let Some(place) = self.tagged.get(tag) {
+            self.remove(*place);
         }
     }
 
     /// A script of the leader rejected an untagged write of these words: it is not carried out later.
     pub fn on_dropped(&mut self, words: u64) {
-        while let Some(place) = self.find(&Key::Words(words)) {
+        while let Some(place) = self.find_untagged(Key::Words(words)) {
             self.remove(place);
         }
     }
@@ -315,9 +317,10 @@ impl Requests {
     /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.
     pub fn on_answered_untagged(&mut self, entry: &Entry) -> bool {
         let Some(key) = Key::of_entry(entry) else { return false };
-        let places = self.places.range((key.clone(), Place::MIN)..=(key, Place::MAX));
-        let open = places.map(|(_, place)| *place).find(|place| !self.waiting[place].is_answered);
-        let waiting = open.and_then(|place| self.waiting.get_mut(&place));
+        let places = self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX));
+        let is_open = |place: &Place| self.waiting.get(*place).is_some_and(|waiting| !waiting.is_answered);
+        let open = places.map(|(_, place)| *place).find(is_open);
+        let waiting = open.and_then(|place| self.waiting.get_mut(place));
         waiting.map(|waiting| waiting.is_answered = true).is_some()
     }
 
@@ -325,52 +328,62 @@ impl Requests {
     /// too long, and hands out the answers that are due.
     pub fn tick(&mut self, leads: bool, now: Micros, out: &mut Outbox) -> Vec<Message> {
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
-        while let Some(place) =
-            self.waiting.first_key_value().filter(|(_, waiting)| is_old(waiting)).map(|(place, _)| *place)
-        {
+        while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
             self.remove(place);
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
-            for waiting in self.waiting.values_mut().filter(|waiting| now >= waiting.relay_at) {
+            for (_, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
                 relay(&waiting.wanted, out);
             }
-            self.relay_at = self.waiting.values().map(|waiting| waiting.relay_at).min();
+            self.relay_at = self.waiting.iter().map(|(_, waiting)| waiting.relay_at).min();
         }
-        let mut answers = Vec::new();
-        while self.due.first().is_some_and(|(at, _)| now >= *at)
-            && let Some((_, about)) = self.due.pop_first()
-        {
-            answers.extend(self.owed.remove(&about).map(|(_, answer)| answer));
-        }
-        answers
+        self.owed.due(now)
     }
 
     /// When the next answer or relay is due.
     pub fn deadline(&self, leads: bool) -> Option<Micros> {
         let relay_at = self.relay_at.filter(|_| !leads && !self.waiting.is_empty());
-        self.due.first().map(|(at, _)| *at).into_iter().chain(relay_at).min()
+        self.owed.deadline().into_iter().chain(relay_at).min()
     }
 
-    fn find(&self, key: &Key) -> Option<Place> {
-        let (found, place) = self.places.range((key.clone(), Place::MIN)..).next()?;
-        (found == key).then_some(*place)
+    /// Where the request waits that an entry carries out.
+    fn find(&self, entry: &Entry) -> Option<Place> {
+        match entry.tagged() {
+            Some(tagged) => self.tagged.get(tagged.tag).copied(),
+            None => self.find_untagged(Key::of_entry(entry)?),
+        }
+    }
+
+    fn find_untagged(&self, key: Key) -> Option<Place> {
+        let mut places = self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX));
+        places.next().map(|(_, place)| *place)
     }
 
     fn insert(&mut self, place: Place, waiting: Waiting) {
         self.bytes += waiting.wanted.len();
         self.relay_at = Some(self.relay_at.map_or(waiting.relay_at, |at| at.min(waiting.relay_at)));
-        self.places.insert((Key::of(&waiting.wanted), place));
-        self.places.extend(words(&waiting.wanted).map(|words| (words, place)));
+        match waiting.wanted.tagged() {
+            Some(tagged) => drop(self.tagged.insert(tagged.tag, place)),
+            None => {
+                self.untagged.insert((Key::of(&waiting.wanted), place));
+                self.untagged.extend(words(&waiting.wanted).map(|words| (words, place)));
+            }
+        }
         self.waiting.insert(place, waiting);
     }
 
     fn remove(&mut self, place: Place) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&place)?;
+        let waiting = self.waiting.remove(place)?;
         self.bytes -= waiting.wanted.len();
-        self.places.remove(&(Key::of(&waiting.wanted), place));
-        if let Some(words) = words(&waiting.wanted) {
-            self.places.remove(&(words, place));
+        match waiting.wanted.tagged() {
+            Some(tagged) => drop(self.tagged.remove(tagged.tag)),
+            None => {
+                self.untagged.remove(&(Key::of(&waiting.wanted), place));
+                if let Some(words) = words(&waiting.wanted) {
+                    self.untagged.remove(&(words, place));
+                }
+            }
         }
         Some(waiting)
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
+use crate::slots::Slots;
 use crate::types::{Instance, Tag, Tagged};
 
 /// How many clients are remembered, how many requests of them all, and of one. At these bounds the table
@@ -63,7 +64,7 @@ struct Session {
     used: Instance,
     /// What was chosen from the floor on. A set, not the highest number: requests of one client may
     /// be chosen out of order.
-    done: BTreeMap<u64, Instance>,
+    done: Slots<Instance>,
 }
 
 impl Sessions {
@@ -73,8 +74,9 @@ impl Sessions {
             Record::Session { client, floor, used, done } => {
                 self.tags += done.len();
                 self.by_use.insert(*used, *client);
-                let done = done.iter().copied().collect();
-                self.clients.insert(*client, Session { floor: *floor, used: *used, done });
+                let session = self.clients.entry(*client).or_default();
+                (session.floor, session.used) = (*floor, *used);
+                done.iter().for_each(|(seq, instance)| _ = session.done.insert(*seq, *instance));
             }
             Record::Forgotten { through } => self.forgotten = Some(*through),
             _ => {}
@@ -84,7 +86,7 @@ impl Sessions {
     /// What rebuilds this.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let session = |(client, session): (&u64, &Session)| {
-            let done = session.done.iter().map(|(seq, instance)| (*seq, *instance)).collect();
+            let done = session.done.iter().map(|(seq, instance)| (seq, *instance)).collect();
             Record::Session { client: *client, floor: session.floor, used: session.used, done }
         };
         let forgotten = self.forgotten.map(|through| Record::Forgotten { through });
@@ -97,11 +99,11 @@ impl Sessions {
             let begin = self.forgotten.map(|used| used.0 + AHEAD);
             return begin.filter(|begin| tag.seq <= *begin).map_or(Verdict::New, Verdict::Forgotten);
         };
-        match session.done.get(&tag.seq) {
+        match session.done.get(tag.seq) {
             Some(instance) => Verdict::DoneAt(*instance),
             None if tag.seq < session.floor => Verdict::Settled,
             None if mutant::is(Mutant::HighestSequence)
-                && session.done.last_key_value().is_some_and(|(highest, _)| tag.seq < *highest) =>
+                && session.done.last().is_some_and(|(highest, _)| tag.seq < highest) =>
             {
                 Verdict::Settled
             }
@@ -133,10 +135,10 @@ impl Sessions {
         }
         if floor > session.floor {
             session.floor = floor;
-            session.done = session.done.split_off(&floor);
+            while session.done.pop_through(floor - 1).is_some() {}
         }
         while session.done.len() > MAX_TAGS_OF_ONE
-            && let Some((seq, _)) = session.done.pop_first()
+            && let Some((seq, _)) = session.done.pop_through(u64::MAX)
         {
             session.floor = seq + 1;
         }

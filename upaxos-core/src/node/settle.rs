@@ -3,7 +3,8 @@
 //! Owns the order of these steps, and nothing else. Called after every line and every sync.
 
 use super::history::{Learned, Verdict};
-use super::outbox::{Event, Outbox};
+use super::naming::Written;
+use super::outbox::{Detail, Event, Outbox};
 use super::requests::Wanted;
 use super::{Node, classic::Wrote};
 use crate::entry::Entry;
@@ -87,6 +88,19 @@ impl Node {
         now: Micros,
         out: &mut Outbox,
     ) -> Instance {
+        let instance = self.begin_write(value.clone(), wanted, now, out);
+        self.say_written(vec![(instance, value, None)], out);
+        instance
+    }
+
+    /// Writes a value of which the others have to be told.
+    fn begin_write(
+        &mut self,
+        value: Value,
+        wanted: Option<Wanted>,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Instance {
         let instance = self.leader.propose(value.clone(), wanted, &mut self.acceptor, now, out);
         if let Some(ballot) = self.leader.ballot() {
             self.learner.on_write(&self.group, instance, ballot, &value);
@@ -94,8 +108,14 @@ impl Node {
         instance
     }
 
-    /// Writes what is wanted, as far as there is room.
+    /// Writes what is wanted, as far as there is room, and tells the others all at once.
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
+        let mut written = Vec::new();
+        self.propose_all(&mut written, now, out);
+        self.say_written(written, out);
+    }
+
+    fn propose_all(&mut self, written: &mut Vec<Written>, now: Micros, out: &mut Outbox) {
         while let Some(wanted) = self.requests.first().filter(|_| self.leader.is_leading()) {
             let learned = self.learner.learned();
             let Some(instance) = self.leader.free_instance(learned, wanted.len()) else { return };
@@ -122,7 +142,14 @@ impl Node {
                 continue;
             }
             match self.entry_of(&wanted, instance, out) {
-                Ok(entry) => drop(self.propose_value(entry.encode(self.dialect), Some(wanted), now, out)),
+                Ok(entry) => {
+                    // Only what stands there in the client's own words can be named by its tag.
+                    let is_unchanged = wanted.unseen().is_some() && entry.written() == wanted.unseen();
+                    let tag = wanted.tagged().filter(|_| is_unchanged).map(|tagged| tagged.tag);
+                    let value = entry.encode(self.dialect);
+                    self.begin_write(value.clone(), Some(wanted), now, out);
+                    written.push((instance, value, tag));
+                }
                 Err(reason) => self.reject(&wanted, &reason, now, out),
             }
         }
@@ -156,7 +183,9 @@ impl Node {
         if self.note_failed(instance, failed, out) {
             return false;
         }
-        if let Some(reads) = self.history.reads(instance) {
+        if out.tells(Detail::Learned)
+            && let Some(reads) = self.history.reads(instance)
+        {
             out.event(Event::Learned { instance, reads });
         }
         if let Some(wanted) = flight.and_then(|flight| flight.wanted)

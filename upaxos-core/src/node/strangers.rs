@@ -90,5 +90,11 @@ impl Node {
 
 /// Whether a message asks for votes in a ballot.
 pub(super) fn asks(message: &Message) -> bool {
-    matches!(message, Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. })
+    matches!(
+        message,
+        Message::ProposeAll { .. }
+            | Message::Propose { .. }
+            | Message::Write { .. }
+            | Message::WriteTags { .. }
+    )
 }

@@ -75,7 +75,8 @@ impl Clients {
     pub fn ask_for(&mut self, change: Change, now: Micros, judges: &mut Judges) {
         self.count += 1;
         self.changes.insert(self.count, (change, now));
-        judges.on_change_asked(self.count);
+        let tagged = Tagged { tag: Tag { client: OPERATOR, seq: self.count }, floor: 0 };
+        judges.on_change_asked(Some(tagged), change);
     }
 
     /// Client `at` does something: returns what it sends, and when it wants to go on.
@@ -114,62 +115,31 @@ impl Clients {
     /// What nodes said reaches the clients.
     pub fn hear(&mut self, datagram: &Datagram, judges: &mut Judges) {
         for line in &datagram.lines {
-            if let Line::Node(_, message) = line
-                && let Err((rule, got)) = self.hear_line(message, judges)
-            {
-                judges.fail(rule, got);
+            if let Line::Node(_, message) = line {
+                self.hear_line(message);
+                judges.on_told(message);
             }
         }
     }
 
-    fn hear_line(&mut self, message: &Message, judges: &mut Judges) -> Result<(), (super::Rule, String)> {
+    fn hear_line(&mut self, message: &Message) {
         match message {
-            Message::Refused { client: OPERATOR, seq, .. } => {
+            Message::Refused { client: OPERATOR, seq, .. } | Message::Done { client: OPERATOR, seq, .. } => {
                 self.changes.remove(seq);
-                Ok(())
-            }
-            Message::Done { first, client: OPERATOR, seq, .. } => {
-                self.changes.remove(seq);
-                judges.calls().on_change_done(*first);
-                Ok(())
             }
             Message::Done { first, last, client, seq } => {
-                for (instance, seq) in (first.0..=last.0).zip(*seq..) {
-                    self.on_done(Tag { client: *client, seq }, Instance(instance), judges)?;
-                }
-                Ok(())
+                let seqs = (first.0..=last.0).zip(*seq..).map(|(_, seq)| seq);
+                seqs.for_each(|seq| self.settle(Tag { client: *client, seq }));
             }
-            Message::Answer { instance, client, seq, value } => {
-                judges.calls().on_reads(*instance, value.clone())?;
-                self.on_done(Tag { client: *client, seq: *seq }, *instance, judges)
+            Message::Answer { client, seq, .. } | Message::Value { client, seq, .. } => {
+                self.settle(Tag { client: *client, seq: *seq });
             }
-            Message::Value { instance, learned, client, seq, value } => {
-                let tag = Tag { client: *client, seq: *seq };
-                self.settle(tag);
-                judges.calls().on_value(tag, *learned, *instance, value)
+            Message::Ok { value, .. } if self.dialect == Dialect::Classic => {
+                let is_other = |open: &Open| open.value.as_ref() != Some(value);
+                self.open.iter_mut().for_each(|open| open.retain(|_, open| is_other(open)));
             }
-            Message::Ok { instance, value } => {
-                if self.dialect == Dialect::Classic {
-                    let is_other = |open: &Open| open.value.as_ref() != Some(value);
-                    self.open.iter_mut().for_each(|open| open.retain(|_, open| is_other(open)));
-                }
-                judges.calls().on_reads(*instance, value.clone())
-            }
-            Message::Refused { client, seq, reason } => {
-                judges.calls().on_refused(Tag { client: *client, seq: *seq }, reason)
-            }
-            _ => Ok(()),
+            _ => {}
         }
-    }
-
-    fn on_done(
-        &mut self,
-        tag: Tag,
-        instance: Instance,
-        judges: &mut Judges,
-    ) -> Result<(), (super::Rule, String)> {
-        self.settle(tag);
-        judges.calls().on_done(tag, instance)
     }
 
     fn settle(&mut self, tag: Tag) {
@@ -227,8 +197,17 @@ impl Clients {
                 None if open.is_fast => Request::FastRead(tagged),
                 None => Request::TaggedRead(tagged),
             };
-            let copies = if self.chance.hits(50_000) { 2 } else { 1 };
-            (0..copies).for_each(|_| packer.push(&Line::Client(request.clone())));
+            packer.push(&Line::Client(request.clone()));
+            if self.chance.hits(50_000) {
+                // In other words, sometimes: where that is heard first, it is something else that is logged.
+                let other = match request {
+                    Request::Submit(Tagged { tag, .. }, value) if self.chance.hits(500_000) => {
+                        Request::Submit(Tagged { tag, floor: 0 }, value)
+                    }
+                    same => same,
+                };
+                packer.push(&Line::Client(other));
+            }
         }
     }
 

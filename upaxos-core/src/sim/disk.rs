@@ -4,8 +4,11 @@
 //! strikes between any two of its file operations, and a failed sync is the same: what the kernel did with
 //! the pages is not known. Tasks of the store take their steps at random moments.
 
+use std::io;
+
 use super::chance::Chance;
 use super::files::Files;
+pub use super::files::Refusal;
 use crate::record::block::{Chain, Scanner};
 use crate::record::{self, Record};
 use crate::store::segment::Head;
@@ -26,6 +29,8 @@ pub struct Disk {
     batch: Vec<Record>,
     /// The number of the last block that the world relies on.
     relied: u64,
+    /// What fails next, if anything is to.
+    fails: Option<Refusal>,
 }
 
 /// What opening a disk found.
@@ -65,7 +70,7 @@ impl Disk {
         let files = Files::default();
         store::create(&files, seed, &OPTIONS).expect("the model refuses nothing");
         files.rely();
-        Disk { files, seed, store: None, tasks: Vec::new(), batch: Vec::new(), relied: 0 }
+        Disk { files, seed, store: None, tasks: Vec::new(), batch: Vec::new(), relied: 0, fails: None }
     }
 
     /// The log's random number: the incarnation.
@@ -80,16 +85,35 @@ impl Disk {
     }
 
     /// Begins to write what was appended.
-    pub fn begin_sync(&mut self, source: &dyn Source) {
+    ///
+    /// # Errors
+    /// When that is to fail ([`Disk::fail`]).
+    pub fn begin_sync(&mut self, source: &dyn Source) -> io::Result<()> {
         while self.store().is_blocked() {
             let task = self.tasks.pop().expect("who is blocked waits for a task");
             let done = task.run(&self.files).expect("the model refuses nothing");
             self.store().finish(done);
         }
-        self.store().commit(source).expect("the model refuses nothing");
+        self.files.refuse(self.fails);
+        let done = self.store().commit(source);
+        self.fails = self.files.refuse(None);
+        done?;
         while let Some(task) = self.store().task(source) {
             self.tasks.push(task);
         }
+        Ok(())
+    }
+
+    /// From now on the next operation of that kind fails; `None` ends that.
+    pub fn fail(&mut self, fails: Option<Refusal>) {
+        self.fails = fails;
+    }
+
+    /// The node ends; the machine goes on, and with it what the node has written.
+    pub fn close(&mut self) {
+        self.store = None;
+        self.tasks.clear();
+        self.batch.clear();
     }
 
     /// The sync is done: hands out the records that are durable from now on.
@@ -112,9 +136,7 @@ impl Disk {
 
     /// The power fails.
     pub fn cut_power(&mut self, chance: &mut Chance) {
-        self.store = None;
-        self.tasks.clear();
-        self.batch.clear();
+        self.close();
         self.files.cut_power(chance);
     }
 

@@ -15,6 +15,15 @@ use crate::store;
 
 const SECTOR_BYTES: usize = 512;
 
+/// What the file system refuses to do, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// To write, since it is full.
+    Full,
+    /// To sync, since the disk is broken.
+    Sync,
+}
+
 /// A directory; clones are the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Files(Rc<RefCell<Model>>);
@@ -28,6 +37,8 @@ struct Model {
     renames: Vec<NameOp>,
     /// What was done since the outside world relied on anything.
     journal: Vec<Op>,
+    /// What is refused next.
+    refuses: Option<Refusal>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +106,24 @@ impl Model {
         self.journal.push(Op::Name(op));
     }
 
+    /// Fails if this is what is to be refused: "cannot write 0001.log: no space left on device".
+    fn must_allow(&mut self, what: Refusal, file: usize) -> io::Result<()> {
+        if self.refuses.take_if(|refused| *refused == what).is_none() {
+            return Ok(());
+        }
+        let name = self.live.iter().find(|(_, content)| **content == file);
+        let name = name.map_or("a file", |(name, _)| name);
+        Err(match what {
+            Refusal::Full => {
+                let text = format!("cannot write {name}: no space left on device; free some");
+                io::Error::new(ErrorKind::StorageFull, text)
+            }
+            Refusal::Sync => {
+                io::Error::other(format!("cannot sync {name}: input/output error; check the disk"))
+            }
+        })
+    }
+
     fn content(&self, name: &str) -> io::Result<usize> {
         self.live.get(name).copied().ok_or_else(|| io::Error::new(ErrorKind::NotFound, name))
     }
@@ -118,6 +147,11 @@ impl Content {
 }
 
 impl Files {
+    /// From now on the next operation of that kind is refused; hands out what was to be, and was not yet.
+    pub fn refuse(&self, refusal: Option<Refusal>) -> Option<Refusal> {
+        std::mem::replace(&mut self.0.borrow_mut().refuses, refusal)
+    }
+
     /// The outside world relies on all that was done so far.
     pub fn rely(&self) {
         let model = &mut *self.0.borrow_mut();
@@ -193,6 +227,7 @@ impl store::Files for Files {
 
     fn write_at(&self, file: &usize, bytes: &[u8], at: u64) -> io::Result<()> {
         let model = &mut *self.0.borrow_mut();
+        model.must_allow(Refusal::Full, *file)?;
         overwrite(&mut model.contents[*file].live, at as usize, bytes);
         model.journal.push(Op::Write(*file, at as usize, bytes.to_vec()));
         Ok(())
@@ -207,7 +242,9 @@ impl store::Files for Files {
     }
 
     fn sync_data(&self, file: &usize) -> io::Result<()> {
-        self.0.borrow_mut().journal.push(Op::Sync(*file));
+        let model = &mut *self.0.borrow_mut();
+        model.must_allow(Refusal::Sync, *file)?;
+        model.journal.push(Op::Sync(*file));
         Ok(())
     }
 

@@ -6,8 +6,10 @@
 //! The first violation is kept; what follows from it is of no interest.
 
 mod calls;
+mod clients;
 mod disks;
 mod groups;
+mod overheard;
 mod rule;
 mod scripts;
 mod wire;
@@ -48,7 +50,6 @@ pub struct Judges {
 impl Judges {
     /// The judges of a first group of `n`, and of so many nodes that may join it.
     pub fn new(n: u16, joiners: u16, dialect: Dialect) -> Judges {
-        let disks = vec![Disk::default(); usize::from(n + joiners)];
         let numbering = match dialect {
             Dialect::Extended => Numbering::Standard,
             Dialect::Classic => Numbering::Classic(n),
@@ -57,7 +58,7 @@ impl Judges {
             groups: Groups::new(n),
             dialect,
             numbering,
-            disks,
+            disks: vec![Disk::default(); usize::from(n + joiners)],
             values: BTreeMap::new(),
             accepts: BTreeMap::new(),
             chosen: BTreeMap::new(),
@@ -87,12 +88,6 @@ impl Judges {
     /// Where a tagged request was chosen first.
     pub fn chosen(&self, tag: Tag) -> Option<Instance> {
         self.calls.chosen(tag)
-    }
-
-    /// A client sends a tagged request for the first time.
-    pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
-        let highest = self.chosen.last_key_value().map(|(instance, _)| *instance);
-        self.calls.on_call(tag, value, highest.unwrap_or_default());
     }
 
     /// The highest instance that any client was told of.
@@ -147,10 +142,10 @@ impl Judges {
             None => {
                 self.chosen.insert(instance, value.clone());
                 let entry = Entry::decode(instance, value, self.dialect);
-                self.calls.on_chosen(instance, &entry);
                 if !self.is_wanted(&entry) {
                     self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
                 }
+                self.calls.on_chosen(instance, entry);
             }
         }
     }

@@ -39,12 +39,12 @@ pub struct Work {
     /// What waited for the sync.
     pub sent: Vec<Line>,
     /// How far it is.
-    pub stage: Stage,
+    pub step: Step,
 }
 
-/// The stages of a turn: each ends when all is said.
+/// The steps of a turn: each ends when all is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum Step {
     /// What claims nothing about the disk is being said.
     Early,
     /// The records are appended, in memory.
@@ -62,9 +62,24 @@ pub enum Role {
     Spare,
     /// It joins, in the place of that one.
     Joins(Option<u16>),
-    /// It has left the group, and ended for good.
+    /// It has left the group, or lost its disk, and ended for good.
     Gone,
 }
+
+/// The status with which a node ends by itself, and its last words.
+pub type Words = (u8, String);
+
+/// Why a node ends in good order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Told,
+    /// Something that it heard ends it.
+    Itself(Words),
+}
+
+/// For how long a node is down; `None`: until somebody starts it.
+pub type Down = Option<Micros>;
 
 /// A machine.
 #[derive(Debug)]
@@ -85,6 +100,14 @@ pub struct Machine {
     pub wipes: u64,
     /// What its node is started for.
     pub role: Role,
+    /// Whether its node answers untagged reads without an instance.
+    pub fast_read: bool,
+    /// How many lines its node could not read.
+    pub malformed: u64,
+    /// Its node ends, in good order, when its turn is over.
+    pub ends: Option<End>,
+    /// How its last node ended, if by itself.
+    pub ended: Option<Words>,
     /// Where a bit of its disk was flipped, which nobody has noticed yet.
     pub flipped: Option<Flip>,
     /// How far it had learned when it lost a value that it has not got again yet.
@@ -93,14 +116,18 @@ pub struct Machine {
     pub wake_at: Micros,
     /// It stands still until then.
     pub paused_until: Micros,
+    /// Its node stands still until somebody says otherwise.
+    pub is_stopped: bool,
+    /// While its node stood still, its sync was done.
+    pub is_synced: bool,
     /// Its node crashes after so many more effects, for how long.
-    pub crash_after: Option<(u64, Micros)>,
+    pub crash_after: Option<(u64, Down)>,
     /// Its node stands still after so many more effects, for how long.
     pub halt_after: Option<(u64, Micros)>,
     /// The next block is torn: the node is down for so long.
-    pub tears: Option<Micros>,
+    pub tears: Option<Down>,
     /// The next sync fails: the node is down for so long.
-    pub sync_fails: Option<Micros>,
+    pub sync_fails: Option<Down>,
     /// How long each sync takes, until when.
     pub slow_sync: (Micros, Micros),
     started_at: Micros,
@@ -109,8 +136,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with an empty disk, whose clock is off by `skew` per million.
-    pub fn new(seed: u64, skew: i64) -> Machine {
+    /// A machine with an empty disk, that nobody uses.
+    pub fn new(seed: u64) -> Machine {
         Machine {
             state: State::Down,
             disk: Disk::new(seed),
@@ -119,25 +146,46 @@ impl Machine {
             rebuilds: false,
             life: 0,
             wipes: 0,
-            role: Role::Member,
+            role: Role::Spare,
+            fast_read: false,
+            malformed: 0,
+            ends: None,
+            ended: None,
             flipped: None,
             lost_below: None,
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
+            is_stopped: false,
+            is_synced: false,
             crash_after: None,
             halt_after: None,
             tears: None,
             sync_fails: None,
             slow_sync: (Micros(0), Micros(0)),
             started_at: Micros(0),
-            rate: 1_000_000_u64.saturating_add_signed(skew),
+            rate: 1_000_000,
         }
+    }
+
+    /// Its clock is off by so much per million, from before its first life on.
+    pub fn skew(&mut self, skew: i64) {
+        self.rate = 1_000_000_u64.saturating_add_signed(skew);
     }
 
     /// A new life begins: its clock begins at zero.
     pub fn begin_life(&mut self, now: Micros) {
         self.life += 1;
         self.started_at = now;
+        (self.ends, self.ended) = (None, None);
+    }
+
+    /// Its node is gone, with what it had not read yet.
+    pub fn end_life(&mut self) {
+        self.state = State::Down;
+        self.queue.clear();
+        (self.crash_after, self.halt_after) = (None, None);
+        (self.is_stopped, self.is_synced) = (false, false);
+        self.wake_at = Micros(u64::MAX);
     }
 
     /// Whether its disk was lost, or is hurt.
@@ -193,6 +241,7 @@ impl Machine {
     pub fn receive(&mut self, datagram: Rc<Datagram>) -> bool {
         let is_read = !matches!(self.state, State::Down) && self.queue.len() < QUEUE;
         if is_read {
+            self.malformed += datagram.malformed;
             self.queue.push_back(datagram);
         }
         is_read
@@ -201,12 +250,18 @@ impl Machine {
     /// Everything that was to go wrong does not.
     pub fn heal(&mut self) {
         (self.crash_after, self.halt_after, self.tears, self.sync_fails) = (None, None, None, None);
-        self.slow_sync = (Micros(0), Micros(0));
         self.paused_until = Micros(0);
+        self.heal_disk();
+    }
+
+    /// Everything that was to go wrong with its disk does not.
+    pub fn heal_disk(&mut self) {
+        self.slow_sync = (Micros(0), Micros(0));
+        self.disk.fail(None);
     }
 
     /// One more effect; when it is the last, how long the node is down then.
-    pub fn crashes_now(&mut self) -> Option<Micros> {
+    pub fn crashes_now(&mut self) -> Option<Down> {
         let (after, down) = self.crash_after?;
         self.crash_after = Some((after.saturating_sub(1), down));
         (after == 0).then_some(down)

@@ -26,6 +26,8 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
     /// As parsed.
     pub lines: Vec<Line>,
+    /// How many lines did not parse.
+    pub malformed: u64,
     /// Whether clients want to hear it.
     pub is_answer: bool,
 }
@@ -33,7 +35,13 @@ pub struct Datagram {
 impl Datagram {
     /// Parses what was printed. What does not parse is left out, as a node does.
     pub fn new(bytes: Vec<u8>, dialect: Dialect) -> Rc<Datagram> {
-        let lines: Vec<Line> = wire::lines(&bytes, dialect).flatten().collect();
+        let (mut lines, mut malformed): (Vec<Line>, u64) = (Vec::new(), 0);
+        for line in wire::lines(&bytes, dialect) {
+            match line {
+                Ok(line) => lines.push(line),
+                Err(_) => malformed += 1,
+            }
+        }
         let is_answer = lines.iter().any(|line| {
             matches!(
                 line,
@@ -44,17 +52,71 @@ impl Datagram {
                         | Message::Answer { .. }
                         | Message::Value { .. }
                         | Message::Refused { .. }
+                        | Message::Forgotten { .. }
+                        | Message::Members { .. }
                         | Message::NotYet { .. }
                         | Message::Error { .. }
                 )
             )
         });
-        Rc::new(Datagram { bytes, lines, is_answer })
+        Rc::new(Datagram { bytes, lines, malformed, is_answer })
     }
 }
 
-/// One delivery: to whom, when, what. Number `n` stands for the clients.
+/// Stands for the clients where a node's number could stand.
+pub const CLIENTS: u16 = u16::MAX;
+
+/// One delivery: to whom, when, what.
 pub type Delivery = (u16, Micros, Rc<Datagram>);
+
+/// How a link behaves in one direction, at shares per million. The default is a good one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Nothing passes.
+    pub is_cut: bool,
+    /// So many are lost.
+    pub loss: u64,
+    /// So many arrive twice.
+    pub duplicate: u64,
+    /// Of so many the bytes are damaged.
+    pub corrupt: u64,
+    /// Added to the way of every datagram.
+    pub delay: Micros,
+    /// At most so much more, drawn evenly for each.
+    pub jitter: Micros,
+}
+
+/// What became of a datagram on one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives at that moment.
+    Delivered(Micros),
+    /// It arrives once more, at that moment.
+    Duplicate(Micros),
+    /// It arrives late, and again, long after it was sent.
+    Replayed(Micros),
+    /// It was lost.
+    Lost,
+    /// Its bytes were damaged so that a checksum stops it.
+    Damaged,
+    /// The link is cut.
+    Cut,
+}
+
+/// A datagram on one link.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// When it was sent.
+    pub at: Micros,
+    /// By whom.
+    pub from: u16,
+    /// To whom.
+    pub to: u16,
+    /// What became of it.
+    pub fate: Fate,
+    /// It, as it was sent; if it arrives damaged, as it arrives.
+    pub datagram: Rc<Datagram>,
+}
 
 /// All links.
 #[derive(Debug)]
@@ -63,57 +125,66 @@ pub struct Network {
     dialect: Dialect,
     chance: Chance,
     rates: Rates,
-    /// Chance of loss per link, from `from * (n + 1) + to`.
-    loss: Vec<u64>,
-    cuts: Vec<bool>,
+    /// From `from * (n + 1) + to`; the clients come last.
+    links: Vec<Link>,
     isolated: Vec<bool>,
     old: Vec<Rc<Datagram>>,
+    /// All that was sent, if anybody wants to know.
+    kept: Option<Vec<Passed>>,
 }
 
 impl Network {
     /// A network that is well, for `n` nodes and their clients.
     pub fn new(n: u16, dialect: Dialect, chance: Chance) -> Network {
-        let links = usize::from(n + 1).pow(2);
         Network {
             n,
             dialect,
             chance,
             rates: Rates::default(),
-            loss: vec![0; links],
-            cuts: vec![false; links],
-            isolated: vec![false; usize::from(n) + 1],
+            links: vec![Link::default(); usize::from(n + 1).pow(2)],
+            isolated: vec![false; usize::from(n)],
             old: Vec::new(),
+            kept: None,
         }
+    }
+
+    /// From now on keeps all that is sent.
+    pub fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// What was sent since it was to be kept, if it was.
+    pub fn kept(&self) -> Option<&[Passed]> {
+        self.kept.as_deref()
     }
 
     /// From now on links misbehave at these rates, each link in its own way.
     pub fn disturb(&mut self, rates: &Rates) {
         self.rates = rates.clone();
-        for at in 0..self.loss.len() {
+        for link in &mut self.links {
             let is_good = self.chance.hits(125_000);
-            self.loss[at] = if is_good { 0 } else { self.chance.between(rates.loss / 2, rates.loss) };
+            link.loss = if is_good { 0 } else { self.chance.between(rates.loss / 2, rates.loss) };
         }
     }
 
     /// Everything is well again.
     pub fn heal(&mut self) {
         self.rates = Rates::default();
-        self.loss.fill(0);
-        self.cuts.fill(false);
+        self.links.fill(Link::default());
         self.isolated.fill(false);
     }
 
     /// Cuts links; nodes and clients stay connected.
     pub fn cut(&mut self, topology: &Topology) {
-        for (from, to) in (0..self.n).flat_map(|from| (0..self.n).map(move |to| (from, to))) {
-            let at = self.link(from, to);
-            self.cuts[at] = from != to && topology.cuts(self.n, from, to);
+        let n = self.n;
+        for (from, to) in (0..n).flat_map(|from| (0..n).map(move |to| (from, to))) {
+            self.link(from, to).is_cut = from != to && topology.cuts(n, from, to);
         }
     }
 
     /// Ends all cuts that [`Network::cut`] made.
     pub fn join(&mut self) {
-        self.cuts.fill(false);
+        self.links.iter_mut().for_each(|link| link.is_cut = false);
     }
 
     /// Cuts a node off from the others, or connects it again.
@@ -121,25 +192,37 @@ impl Network {
         self.isolated[usize::from(node)] = isolated;
     }
 
-    /// Decides what becomes of a datagram that `from` (`n`: a client) sends to all.
+    /// Decides what becomes of a datagram that `from` sends to all.
     pub fn send(&mut self, from: u16, datagram: &Rc<Datagram>, now: Micros, out: &mut Vec<Delivery>) {
-        let receivers = if datagram.is_answer { self.n + 1 } else { self.n };
-        for to in 0..receivers {
-            let at = self.link(from, to);
+        let clients = datagram.is_answer.then_some(CLIENTS);
+        for to in (0..self.n).chain(clients) {
             let apart = from != to && to < self.n && from < self.n;
-            let is_cut = self.cuts[at]
-                || (apart && (self.isolated[usize::from(from)] || self.isolated[usize::from(to)]));
-            while !is_cut && !self.chance.hits(self.loss[at]) {
-                self.post(to, datagram, now, out);
+            let at = self.place(from, to);
+            let is_isolated = apart && (self.isolated[usize::from(from)] || self.isolated[usize::from(to)]);
+            if self.links[at].is_cut || is_isolated {
+                self.keep_fate((from, to), datagram, now, Fate::Cut);
+                continue;
+            }
+            let mut fate: fn(Micros) -> Fate = Fate::Delivered;
+            loop {
+                if self.chance.hits(self.links[at].loss) {
+                    self.keep_fate((from, to), datagram, now, Fate::Lost);
+                    break;
+                }
+                self.post((from, to), datagram, (now, fate), out);
+                fate = Fate::Duplicate;
                 if !self.chance.hits(self.rates.duplicates) {
                     break;
                 }
             }
+            if self.chance.hits(self.links[at].duplicate) {
+                self.post((from, to), datagram, (now, Fate::Duplicate), out);
+            }
         }
-        self.replay(datagram, now, out);
+        self.replay(from, datagram, now, out);
     }
 
-    fn replay(&mut self, datagram: &Rc<Datagram>, now: Micros, out: &mut Vec<Delivery>) {
+    fn replay(&mut self, from: u16, datagram: &Rc<Datagram>, now: Micros, out: &mut Vec<Delivery>) {
         if self.rates.replays == 0 {
             return;
         }
@@ -154,19 +237,42 @@ impl Network {
         if self.chance.hits(self.rates.replays) {
             let again = Rc::clone(&self.old[self.chance.below(self.old.len() as u64) as usize]);
             let to = self.chance.below(u64::from(self.n)) as u16;
-            self.post(to, &again, now, out);
+            self.post((from, to), &again, (now, Fate::Replayed), out);
         }
     }
 
-    fn post(&mut self, to: u16, datagram: &Rc<Datagram>, now: Micros, out: &mut Vec<Delivery>) {
+    fn post(
+        &mut self,
+        (from, to): (u16, u16),
+        datagram: &Rc<Datagram>,
+        (now, fate): (Micros, fn(Micros) -> Fate),
+        out: &mut Vec<Delivery>,
+    ) {
         // Most are fast, some are late: that is what reorders.
         let longest =
             if self.rates.delay > 0 && self.chance.hits(200_000) { self.rates.delay } else { USUAL };
-        let at = now + Micros(self.chance.between(FASTEST, longest.max(FASTEST)));
-        if self.chance.hits(self.rates.corruption) {
-            out.extend(self.damaged(datagram).map(|damaged| (to, at, damaged)));
-        } else {
-            out.push((to, at, Rc::clone(datagram)));
+        let mut at = now + Micros(self.chance.between(FASTEST, longest.max(FASTEST)));
+        let Link { corrupt, delay, jitter, .. } = *self.link(from, to);
+        if jitter > Micros(0) {
+            at = at + Micros(self.chance.below(jitter.0.saturating_add(1)));
+        }
+        let at = at + delay;
+        let mut arriving = Some(Rc::clone(datagram));
+        if self.chance.hits(self.rates.corruption + corrupt) {
+            arriving = self.damaged(datagram);
+        }
+        match arriving {
+            Some(datagram) => {
+                self.keep_fate((from, to), &datagram, now, fate(at));
+                out.push((to, at, datagram));
+            }
+            None => self.keep_fate((from, to), datagram, now, Fate::Damaged),
+        }
+    }
+
+    fn keep_fate(&mut self, (from, to): (u16, u16), datagram: &Rc<Datagram>, at: Micros, fate: Fate) {
+        if let Some(kept) = &mut self.kept {
+            kept.push(Passed { at, from, to, fate, datagram: Rc::clone(datagram) });
         }
     }
 
@@ -188,7 +294,13 @@ impl Network {
         (!is_forged).then_some(damaged)
     }
 
-    fn link(&self, from: u16, to: u16) -> usize {
-        usize::from(from) * usize::from(self.n + 1) + usize::from(to)
+    /// The link from one node, or the clients, to another.
+    pub fn link(&mut self, from: u16, to: u16) -> &mut Link {
+        let at = self.place(from, to);
+        &mut self.links[at]
+    }
+
+    fn place(&self, from: u16, to: u16) -> usize {
+        usize::from(from.min(self.n)) * usize::from(self.n + 1) + usize::from(to.min(self.n))
     }
 }

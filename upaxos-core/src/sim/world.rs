@@ -1,108 +1,83 @@
-//! The virtual world: one clock, one heap of what happens next, and the machines.
+//! A stage that a plan directs: what goes wrong, and what clients ask, is drawn from the seed.
 //!
-//! Owns the order in which things happen. The turns of the nodes, the faults, and what can be seen of it
-//! all have rooms of their own.
+//! Owns the faults of the plan, their moments, and the drawn clients. What follows from them happens on the
+//! [`Stage`]. Called by the phases of a run.
 
-mod agenda;
 mod faults;
 mod leaders;
-mod scripts;
-mod start;
-mod turn;
-mod view;
 
-use agenda::{Next, Scheduled};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
 use super::chance::{Chance, Stream};
 use super::clients::{self, Clients};
 use super::double::Double;
 use super::judges::Judges;
-use super::machine::{Machine, Role, State};
-use super::network::{Datagram, Delivery, Network};
+use super::machine::Role;
+use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
+use crate::node::{Event, Timing};
 use crate::types::{Instance, Micros};
 
-/// The most bytes of a datagram made of several lines.
-const DATAGRAM: usize = 600;
-
-/// How many datagrams a failure shows.
-const TAIL: usize = 40;
+/// What the plan has in store.
+#[derive(Debug)]
+enum Cue {
+    /// A client does something.
+    Client(usize),
+    /// A fault of the plan, by its place there.
+    Fault(usize),
+    /// The end of the cut of that number.
+    Join(u64),
+    Isolate(u16, bool),
+    /// A node that has left ends, if it is still in that life.
+    Retire(u16, u64),
+}
 
 /// A group, its clients, and everything around them.
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
-    now: Micros,
-    ahead: BinaryHeap<Reverse<Scheduled>>,
-    count: u64,
-    machines: Vec<Machine>,
-    network: Network,
+    stage: Stage<Cue>,
     clients: Clients,
-    judges: Judges,
-    trace: Trace,
-    seen: Seen,
-    disk_chance: Chance,
-    machine_chance: Chance,
     is_chaotic: bool,
     cut: u64,
     /// Which links are cut, if any.
     topology: Option<Topology>,
-    gaps: Vec<Option<Instance>>,
-    deliveries: Vec<Delivery>,
-    tail: VecDeque<(Micros, u16, Rc<Datagram>)>,
 }
 
 impl World {
     /// A world in which nothing has happened yet.
     pub fn new(plan: Plan) -> World {
-        let chance = |stream| Chance::new(plan.seed, stream);
-        let all = plan.n + plan.joiners;
-        let machine = |id: u16| {
-            let mut machine = Machine::new(incarnation(id, 0), plan.skew[usize::from(id)]);
-            if id >= plan.n {
-                machine.role = Role::Spare;
-            }
+        let setting = Setting {
+            seed: plan.seed,
+            n: plan.n,
+            spares: plan.joiners,
+            dialect: plan.dialect(),
+            timing: Timing { beat: plan.beat },
+        };
+        let mut stage = Stage::new(setting);
+        for (id, machine) in stage.machines.iter_mut().enumerate() {
+            machine.role = if id < usize::from(plan.n) { Role::Member } else { Role::Spare };
+            machine.fast_read = plan.fast_read[id];
+            machine.skew(plan.skew[id]);
             if plan.scripted {
-                let strays_from = plan.stray.filter(|(stray, _)| *stray == id).map(|(_, from)| from);
+                let strays_from =
+                    plan.stray.filter(|(stray, _)| usize::from(*stray) == id).map(|(_, from)| from);
                 machine.hooks = Some(Rc::new(Double::new(strays_from)));
             }
-            machine
-        };
-        let mut world = World {
-            now: Micros(0),
-            ahead: BinaryHeap::new(),
-            count: 0,
-            machines: (0..all).map(machine).collect(),
-            network: Network::new(all, plan.dialect(), chance(Stream::Network)),
-            clients: Clients::new(chance(Stream::Workload), plan.think, plan.dialect()),
-            judges: Judges::new(plan.n, plan.joiners, plan.dialect()),
-            trace: Trace::default(),
-            seen: Seen::default(),
-            disk_chance: chance(Stream::Disk),
-            machine_chance: chance(Stream::Machines),
-            is_chaotic: false,
-            cut: 0,
-            topology: None,
-            gaps: vec![None; usize::from(all)],
-            deliveries: Vec::new(),
-            tail: VecDeque::new(),
-            plan,
-        };
-        for id in 0..world.plan.n {
-            let at = Micros(world.machine_chance.below(20_000));
-            world.at(at, Next::Start(id, 0));
         }
-        (0..clients::COUNT).for_each(|client| world.at(Micros(1_000), Next::Client(client)));
-        world
+        for id in 0..plan.n {
+            let at = Micros(stage.machine_chance.below(20_000));
+            stage.start_at(id, at);
+        }
+        (0..clients::COUNT).for_each(|client| stage.cue(Micros(1_000), Cue::Client(client)));
+        let clients = Clients::new(Chance::new(plan.seed, Stream::Workload), plan.think, plan.dialect());
+        World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None }
     }
 
     /// The judges.
     pub fn judges(&mut self) -> &mut Judges {
-        &mut self.judges
+        &mut self.stage.judges
     }
 
     /// The clients.
@@ -112,104 +87,76 @@ impl World {
 
     /// What was seen, and the hash of all that happened.
     pub fn seen(&self) -> (Seen, Trace) {
-        (self.seen, self.trace)
+        (self.stage.seen, self.stage.trace)
     }
 
     /// What it shows on its clock.
     pub fn now(&self) -> Micros {
-        self.now
+        self.stage.now
     }
 
     /// Lets things happen until a moment, or until `done`, or until a judge objects; true when `done`.
     pub fn run_until(&mut self, end: Micros, mut done: impl FnMut(&World) -> bool) -> bool {
-        while self.judges.violation().is_none() {
+        while self.stage.judges.violation().is_none() {
             if done(self) {
                 return true;
             }
-            let Some(Reverse(next)) = self.ahead.peek().filter(|Reverse(next)| next.0 <= end) else {
-                self.now = end;
-                return false;
-            };
-            self.now = next.0;
-            let Some(Reverse(Scheduled(_, _, next))) = self.ahead.pop() else { return false };
-            self.happen(next);
+            match self.stage.next(end) {
+                None => return false,
+                Some(Happened::Inside) => self.on_news(),
+                Some(Happened::Cue(cue)) => self.on_cue(cue),
+                Some(Happened::Heard(datagram)) => self.clients.hear(&datagram, &mut self.stage.judges),
+            }
         }
         false
     }
 
-    /// How many nodes there are, spare ones included; the number that stands for the clients.
-    fn nodes(&self) -> u16 {
-        self.machines.len() as u16
+    /// Whether all clients are content, and all nodes have settled.
+    pub fn is_settled(&self) -> bool {
+        self.clients.is_content() && self.stage.is_settled()
     }
 
-    fn at(&mut self, at: Micros, next: Next) {
-        self.count += 1;
-        self.ahead.push(Reverse(Scheduled(at, self.count, next)));
+    /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
+    pub fn is_alive(&self) -> bool {
+        self.stage.is_alive()
     }
 
-    fn happen(&mut self, next: Next) {
-        match next {
-            Next::Deliver(to, datagram) => self.deliver(to, datagram),
-            Next::Wake(id) => self.wake(id),
-            Next::Synced(id, life) => self.synced(id, life),
-            Next::GoOn(id, life) => self.resume(id, life),
-            Next::Start(id, life) => self.start(id, life),
-            Next::Client(client) => self.client(client),
-            Next::Fault(at) => self.fault(at),
-            Next::Join(cut) if cut == self.cut => {
-                self.network.join();
+    /// What every node has learned that should run.
+    pub fn learned(&self) -> Vec<(u16, Instance)> {
+        self.stage.learned()
+    }
+
+    /// What every node knows, what is wrong with it, and what was said last.
+    pub fn view(&self) -> String {
+        format!("{} requests open\n{}", self.clients.open(), self.stage.view())
+    }
+
+    fn on_cue(&mut self, cue: Cue) {
+        match cue {
+            Cue::Client(client) => self.client(client),
+            Cue::Fault(at) => self.fault(at),
+            Cue::Join(cut) if cut == self.cut => {
+                self.stage.network.join();
                 self.topology = None;
             }
-            Next::Join(_) => {}
-            Next::Retire(id, life) => self.retire(id, life),
-            Next::Isolate(id, isolated) => self.network.isolate(id, isolated && self.is_chaotic),
+            Cue::Join(_) => {}
+            Cue::Retire(id, life) => self.retire(id, life),
+            Cue::Isolate(id, isolated) => self.stage.network.isolate(id, isolated && self.is_chaotic),
+        }
+    }
+
+    fn on_news(&mut self) {
+        for (id, event) in std::mem::take(&mut self.stage.news) {
+            if let Event::Left { .. } = event {
+                let life = self.stage.machines[usize::from(id)].life;
+                self.stage.cue(self.stage.now, Cue::Retire(id, life));
+            }
         }
     }
 
     fn client(&mut self, client: usize) {
-        let (said, next) = self.clients.turn(client, self.now, &mut self.judges);
-        for datagram in said {
-            self.send(self.nodes(), datagram);
-        }
-        self.at(next, Next::Client(client));
+        let (said, next) = self.clients.turn(client, self.stage.now, &mut self.stage.judges);
+        said.into_iter().for_each(|datagram| self.stage.send_from_clients(datagram));
+        self.stage.cue(next, Cue::Client(client));
     }
-
-    fn deliver(&mut self, to: u16, datagram: Rc<Datagram>) {
-        self.seen.events += 1;
-        self.trace.note(self.now, to, &datagram.bytes);
-        let Some(machine) = self.machines.get_mut(usize::from(to)) else {
-            return self.clients.hear(&datagram, &mut self.judges);
-        };
-        if machine.receive(datagram) && matches!(machine.state, State::Waits(_)) {
-            // The longer the turn before takes, the larger the batch.
-            let at = self.now + Micros(self.machine_chance.below(200));
-            self.wake_at(to, at);
-        }
-    }
-
-    fn wake_at(&mut self, id: u16, at: Micros) {
-        let machine = &mut self.machines[usize::from(id)];
-        let at = at.max(machine.paused_until);
-        if at < machine.wake_at {
-            machine.wake_at = at;
-            self.at(at, Next::Wake(id));
-        }
-    }
-
-    fn send(&mut self, from: u16, datagram: Rc<Datagram>) {
-        let mut deliveries = std::mem::take(&mut self.deliveries);
-        self.network.send(from, &datagram, self.now, &mut deliveries);
-        for (to, at, datagram) in deliveries.drain(..) {
-            self.at(at, Next::Deliver(to, datagram));
-        }
-        self.deliveries = deliveries;
-        if self.tail.len() == TAIL {
-            self.tail.pop_front();
-        }
-        self.tail.push_back((self.now, from, datagram));
-    }
-}
-
-fn incarnation(id: u16, wipes: u64) -> u64 {
-    1_000 + u64::from(id) + 100 * wipes
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
 use crate::hooks::{MAX_NAME, Script};
+use crate::named::{Digest, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
 /// Why a line was dropped.
@@ -95,7 +96,7 @@ impl Iterator for Lines<'_> {
             if self.rest.is_empty() {
                 return None;
             }
-            let (line, rest) = match self.rest.iter().position(|b| *b == b'\n') {
+            let (line, rest) = match memchr::memchr(b'\n', self.rest) {
                 Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
                 None => (self.rest, &self.rest[self.rest.len()..]),
             };
@@ -247,6 +248,11 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             let (instance, ballot) = (f.instance()?, f.ballot()?);
             return Ok(Message::Write { instance, ballot, value: f.value("Write")? });
         }
+        b"WriteTags" => write_tags(f)?,
+        b"Fetch" => {
+            let (first, last) = f.range()?;
+            Message::Fetch { first, last, ballot: f.ballot()? }
+        }
         b"Accept" => {
             let (instance, ballot) = (f.instance()?, f.ballot()?);
             return Ok(Message::Accept { instance, ballot, value: f.value("Accept")? });
@@ -321,6 +327,24 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
     f.end(message)
 }
 
+fn write_tags(f: &mut Fields) -> Result<Message, ParseError> {
+    let (first, last) = f.range()?;
+    let ballot = f.ballot()?;
+    let text = f.next();
+    let digest = Digest::parse(text).ok_or_else(|| bad_number("digest", text))?;
+    let (mut runs, mut open) = (Vec::new(), last.0 - first.0 + 1);
+    while open > 0 {
+        let tag = Tag { client: f.number("client", MAX_NUMBER)?, seq: f.seq()? };
+        let count = f.number("count", open.min(MAX_NUMBER - tag.seq + 1))?;
+        if count == 0 {
+            return Err(ParseError::BadRange(first, last));
+        }
+        runs.push(Run { first: tag, count });
+        open -= count;
+    }
+    Ok(Message::WriteTags { first, last, ballot, names: Names { runs, digest } })
+}
+
 fn promise(f: &mut Fields) -> Result<Message, ParseError> {
     let (instance, ballot) = (f.instance()?, f.ballot()?);
     if f.rest.is_none() {
@@ -380,7 +404,7 @@ impl<'a> Fields<'a> {
     /// The text up to the next space; empty when there is nothing left.
     fn next(&mut self) -> &'a [u8] {
         let Some(rest) = self.rest else { return b"" };
-        match rest.iter().position(|b| *b == b' ') {
+        match memchr::memchr(b' ', rest) {
             Some(at) => {
                 self.rest = Some(&rest[at + 1..]);
                 &rest[..at]
@@ -498,17 +522,26 @@ pub(crate) fn decimal(text: &[u8], max: u64) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
     }
-    let number = text.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        let grown = number.checked_mul(10)?.checked_add(u64::from(digit))?;
-        (digit < 10).then_some(grown)
-    })?;
+    // Nineteen digits always fit; a twentieth may not.
+    let (safe, rest) = text.split_at(text.len().min(19));
+    let mut number = 0u64;
+    for byte in safe {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    for byte in rest {
+        let digit = byte.wrapping_sub(b'0');
+        number = number.checked_mul(10)?.checked_add(u64::from(digit)).filter(|_| digit <= 9)?;
+    }
     (number <= max).then_some(number)
 }
 
 /// Undoes the escapes of a value.
 pub(crate) fn unescape(text: &[u8], dialect: Dialect) -> Result<Value, ParseError> {
-    if dialect == Dialect::Classic || !text.contains(&b'\\') {
+    if dialect == Dialect::Classic || memchr::memchr(b'\\', text).is_none() {
         return Ok(Value::from(text));
     }
     let mut bytes = Vec::with_capacity(text.len());

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Dialect, Line, Message, Request};
+use crate::named::print_runs;
 use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {
@@ -87,6 +88,14 @@ impl Print<'_> {
             }
             M::Write { instance, ballot, value } => {
                 self.verb("Write").instance(*instance).ballot(*ballot).value(value)
+            }
+            M::WriteTags { first, last, ballot, names } => {
+                self.verb("WriteTags").range(*first, *last).ballot(*ballot).out.push(b' ');
+                names.digest.print(self.out);
+                print_runs(&names.runs, self.out);
+            }
+            M::Fetch { first, last, ballot } => {
+                self.verb("Fetch").range(*first, *last).ballot(*ballot).done()
             }
             M::Accept { instance, ballot, value } => {
                 self.verb("Accept").instance(*instance).ballot(*ballot).value(value)
@@ -276,7 +285,7 @@ pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
 /// Appends a value with the bytes that would break a line escaped.
 pub(crate) fn escape(out: &mut Vec<u8>, value: &[u8]) {
     let mut plain = value;
-    while let Some(at) = plain.iter().position(|b| matches!(b, b'\n' | b'\r' | b'\\')) {
+    while let Some(at) = memchr::memchr3(b'\n', b'\r', b'\\', plain) {
         out.extend_from_slice(&plain[..at]);
         out.extend_from_slice(match plain[at] {
             b'\n' => b"\\n",
@@ -290,7 +299,7 @@ pub(crate) fn escape(out: &mut Vec<u8>, value: &[u8]) {
 
 /// How long a value is once escaped, in bytes.
 pub(crate) fn escaped_len(value: &[u8]) -> usize {
-    value.len() + value.iter().filter(|b| matches!(b, b'\n' | b'\r' | b'\\')).count()
+    value.len() + memchr::memchr3_iter(b'\n', b'\r', b'\\', value).count()
 }
 
 /// Puts lines together into datagrams: as many as fit, in order, continued where they follow on.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::named::{Digest, Run};
 use crate::types::{Epoch, MAX_NUMBER, Tag};
 
 fn parsed(line: &str) -> Line {
@@ -84,6 +85,10 @@ fn numbers_out_of_range_are_refused() {
         "0 NACK 1 :2",
         "0 NACK 1 2 3",
         "0 Accepts 5 4 2",
+        "0 WriteTags 5 7 2 0e7f 7 1 3",
+        "0 WriteTags 5 7 2 0e7fb7a0f1b9ec3ff2a4d0a4e2a1e7a2d19d3a8b6f5c4e3d2c1b0a9f8e7d6c5b 7 1 2",
+        "0 WriteTags 5 7 2 0e7fb7a0f1b9ec3ff2a4d0a4e2a1e7a2d19d3a8b6f5c4e3d2c1b0a9f8e7d6c5b 7 1 4",
+        "0 WriteTags 5 7 2 0e7fb7a0f1b9ec3ff2a4d0a4e2a1e7a2d19d3a8b6f5c4e3d2c1b0a9f8e7d6c5b 7 1 3 7 4 0",
         "0 Write 1 2",
         "0 Written 1 a\\x",
     ] {
@@ -122,6 +127,17 @@ fn the_largest_value_fits_a_datagram_with_the_longest_head() {
     assert!(line.to_bytes(Dialect::Extended).len() + marks <= MAX_DATAGRAM);
     assert!(value_refusal(&[b'x'; MAX_VALUE]).is_none());
     assert!(value_refusal(&[b'\n'; MAX_VALUE]).unwrap().contains("120000"));
+}
+
+fn any_write_tags() -> impl Strategy<Value = Message> {
+    let run = (0..MAX_NUMBER / 2, 0..MAX_NUMBER / 2, 1..50u64);
+    let run = run.prop_map(|(client, seq, count)| Run { first: Tag { client, seq }, count });
+    let runs = prop::collection::vec(run, 1..5);
+    (1..MAX_NUMBER / 2, any_ballot(), any::<[u8; 32]>(), runs).prop_map(|(first, ballot, digest, runs)| {
+        let count: u64 = runs.iter().map(|run| run.count).sum();
+        let (first, last) = (Instance(first), Instance(first + count - 1));
+        Message::WriteTags { first, last, ballot, names: Names { runs, digest: Digest(digest) } }
+    })
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -175,6 +191,8 @@ fn any_paxos_message() -> impl Strategy<Value = Message> {
         (at(), any_value()).prop_map(|((instance, ballot), value)| M::Write { instance, ballot, value }),
         (at(), any_value()).prop_map(|((instance, ballot), value)| M::Accept { instance, ballot, value }),
         (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Accepts { first, last, ballot }),
+        (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Fetch { first, last, ballot }),
+        any_write_tags(),
         at().prop_map(|(instance, ballot)| M::Nack { instance, ballot }),
         (any_instance(), any_value()).prop_map(|(instance, value)| M::Written { instance, value }),
         (any_range(), any_ballot()).prop_map(|((first, last), ballot)| M::Chosen { first, last, ballot }),

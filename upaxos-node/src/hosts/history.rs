@@ -3,30 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use upaxos_core::entry::Entry;
 use upaxos_core::record::Reader;
 use upaxos_core::store::Past;
-use upaxos_core::types::Instance;
-use upaxos_core::wire::Dialect;
+use upaxos_core::types::{Instance, Value};
 
 use super::HostsError;
 use crate::disk;
 
-/// Reads what was learned, in order and with its marks; also while the node runs.
-pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Entry>, HostsError> {
+/// Reads what was learned, in order and as it stands in the log; also while the node runs.
+pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Value>, HostsError> {
     let mut reader = Reader::default();
     let (mut old, mut learned) = (BTreeMap::new(), BTreeMap::new());
     let mut on_past = |past: Past| {
-        old.insert(past.instance, Entry::decode(past.instance, &past.value, Dialect::Extended));
+        old.insert(past.instance, past.value);
         Ok(())
     };
     let outcome = disk::read(dir, &mut on_past, &mut |found| {
         let record = found.record().map_err(|error| error.to_string())?;
         // A missing value leaves a hole, for the comparison to find.
-        for (instance, value) in reader.take(&record) {
-            let entry = value.map(|value| Entry::decode(instance, &value, Dialect::Extended));
-            learned.extend(entry.map(|entry| (instance, entry)));
-        }
+        let found = reader.take(&record).into_iter();
+        learned.extend(found.filter_map(|(instance, value)| Some((instance, value?))));
         Ok(())
     });
     outcome.map_err(|error| HostsError::Failed {

@@ -7,7 +7,7 @@
 //! ends them all, without relying on a list that a dying parent could no longer keep.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,14 +20,17 @@ use super::{Ground, Host, HostsError};
 /// Whatever befalls us, also while the namespaces are being made, the last step is still taken.
 const ENDURE: &str = "trap '' HUP INT TERM PIPE";
 
-/// A switch in the middle, `$2` hosts and the client's around it.
-const SWITCHED: &str = r#"
+/// A place in the middle, `$2` hosts and the client's around it. With `$3` the kernel's bridge joins their
+/// links there; else they end in ports for a switch of our own.
+const JOINED: &str = r#"
 set -e
 mount -t tmpfs none /run
 mkdir -p /run/netns
 ip netns add lab-sw
-ip -n lab-sw link add br0 type bridge
-ip -n lab-sw link set br0 up
+if [ -n "$3" ]; then
+  ip -n lab-sw link add br0 type bridge
+  ip -n lab-sw link set br0 up
+fi
 index=0
 while [ "$index" -le "$2" ]; do
   name=lab-n$index
@@ -35,7 +38,7 @@ while [ "$index" -le "$2" ]; do
   ip netns add "$name"
   ip -n "$name" link set lo up
   ip -n lab-sw link add "p$index" type veth peer name eth0 netns "$name"
-  ip -n lab-sw link set "p$index" master br0 up
+  ip -n lab-sw link set "p$index" ${3:+master br0} up
   ip -n "$name" link set eth0 up
   ip -n "$name" addr add "10.253.0.$((10 + index))/24" brd + dev eth0
   index=$((index + 1))
@@ -64,8 +67,16 @@ exec setsid --fork sh -c 'kill -s KILL -- "-$1"; rm -rf -- "$2"' sh $$ "$1"
 /// How the hosts are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Every host in a network of its own, joined by a switch: 10.253.0.0/24.
-    Switched,
+    /// Every host in a network of its own, joined by the kernel's bridge: 10.253.0.0/24. Fast, and without
+    /// faults.
+    Bridged,
+    /// The same, joined by a switch of our own, where links can fail by chance from `seed`.
+    Switched {
+        /// Where its chance comes from.
+        seed: u64,
+        /// Whether it writes down every datagram.
+        records: bool,
+    },
     /// All on one loopback interface.
     Loopback,
 }
@@ -73,8 +84,8 @@ pub(super) enum Shape {
 /// The process that keeps the hosts' namespaces alive.
 #[derive(Debug)]
 pub(super) struct Holder {
-    ground: Ground,
-    shape: Shape,
+    pub(super) ground: Ground,
+    pub(super) shape: Shape,
     child: Child,
 }
 
@@ -92,7 +103,7 @@ impl Holder {
         }
         let setup = match (ground, shape) {
             (Ground::Udp, _) => "\n",
-            (_, Shape::Switched) => SWITCHED,
+            (_, Shape::Bridged | Shape::Switched { .. }) => JOINED,
             (_, Shape::Loopback) => LOOPBACK,
         };
         let mut command = match ground {
@@ -102,6 +113,7 @@ impl Holder {
         };
         command.args(["-c", &format!("{ENDURE}{setup}{KEEP}"), "upaxos-lab"]);
         command.arg(dir).arg(count.to_string());
+        command.args((shape == Shape::Bridged).then_some("bridged"));
         // A group of its own: Ctrl-C reaches us alone, and our end reaches the holder.
         command.process_group(0);
         command.stdin(Stdio::piped());
@@ -130,14 +142,25 @@ impl Holder {
     }
 
     /// A command that will run on `host`, in the holder's process group.
-    ///
-    /// nsenter executes in place: the process that is spawned becomes the program.
     pub(super) fn command(&self, host: Host, program: &Path) -> Command {
+        match self.shape {
+            Shape::Bridged | Shape::Switched { .. } => self.command_in(&host.to_string(), program),
+            Shape::Loopback => self.command_in("lo", program),
+        }
+    }
+
+    /// A command that will run between the hosts, where their links end.
+    pub(super) fn command_between(&self, program: &Path) -> Command {
+        self.command_in("sw", program)
+    }
+
+    /// nsenter executes in place: the process that is spawned becomes the program.
+    fn command_in(&self, network: &str, program: &Path) -> Command {
         let mut command = match self.ground {
             Ground::Udp => Command::new(program),
             Ground::Root | Ground::User => {
                 let mut command = Command::new("nsenter");
-                self.enter(host, &mut command);
+                self.enter(network, &mut command);
                 command.arg(program);
                 command
             }
@@ -152,28 +175,12 @@ impl Holder {
     }
 
     /// The mount namespace is looked through, not entered: programs see the files that we see.
-    fn enter(&self, host: Host, command: &mut Command) {
+    fn enter(&self, network: &str, command: &mut Command) {
         let holder = self.child.id();
         if self.ground == Ground::User {
             command.args(["-t", &holder.to_string(), "-U", "--preserve-credentials"]);
         }
-        let name = match self.shape {
-            Shape::Switched => host.to_string(),
-            Shape::Loopback => "lo".to_owned(),
-        };
-        command.arg(format!("--net=/proc/{holder}/root/run/netns/lab-{name}"));
-    }
-
-    /// Gives `rules` to nft on `host`; the answer is awaited with [`Filter::finish`].
-    pub(super) fn filter(&self, host: Host, rules: &str) -> Result<Filter, HostsError> {
-        let mut command = self.command(host, Path::new("nft"));
-        command.args(["-f", "-"]).stdin(Stdio::piped());
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(HostsError::tool("nsenter"))?;
-        // If nft is missing the pipe is closed, and its exit says so better than we could.
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        let _ = stdin.write_all(rules.as_bytes());
-        Ok(Filter { host, child })
+        command.arg(format!("--net=/proc/{holder}/root/run/netns/lab-{network}"));
     }
 
     fn group(&self) -> Pid {
@@ -195,27 +202,4 @@ fn unshare(namespaces: &[&str]) -> Command {
     command.args(namespaces);
     command.args(["--propagation", "private", "sh"]);
     command
-}
-
-/// An nft that is still at work.
-pub(super) struct Filter {
-    host: Host,
-    child: Child,
-}
-
-impl Filter {
-    /// Waits until the rules are in force.
-    pub(super) fn finish(self) -> Result<(), HostsError> {
-        let act = format!("set packet rules with nft on {}", self.host);
-        let output = self.child.wait_with_output().map_err(HostsError::io(act.clone()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        // nsenter exits like a shell does: 127 means that there is no such program.
-        if output.status.code() == Some(127) {
-            said.push_str(super::remedy("nft"));
-        }
-        Err(HostsError::Failed { act, said })
-    }
 }

@@ -1,16 +1,19 @@
-//! The hosts, the network between them, and the faults of that network.
+//! The hosts, and what joins them: made, and asked about. Their faults are next door.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::env;
 use std::ffi::OsStr;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 use upaxos_core::entry::Entry;
-use upaxos_core::types::Instance;
+use upaxos_core::types::{Instance, Value};
+use upaxos_core::wire::Dialect;
 
+use super::faults::Weather;
 use super::namespaces::{Holder, Shape};
 use super::{Ground, Host, HostsError, history};
 
@@ -30,13 +33,14 @@ use super::{Ground, Host, HostsError, history};
 /// ```
 #[derive(Debug)]
 pub struct Hosts {
-    ground: Ground,
-    shape: Shape,
-    count: usize,
+    pub(super) ground: Ground,
+    pub(super) shape: Shape,
+    pub(super) count: usize,
     refused: Vec<String>,
+    /// Where links can fail.
+    pub(super) weather: Option<Mutex<Weather>>,
     // Before `dir`: processes end before their files are removed.
     holder: Holder,
-    weather: Mutex<Weather>,
     channel: Channel,
     dir: TempDir,
 }
@@ -48,33 +52,27 @@ struct Channel {
     port: u16,
 }
 
-/// What the network does to packets.
-#[derive(Debug, Default)]
-struct Weather {
-    loss: u8,
-    cuts: BTreeSet<(Host, Host)>,
-}
-
 impl Hosts {
     /// The most hosts that there can be; they share one /24 with the client.
     pub const MOST: usize = 200;
 
-    /// Makes `count` hosts and one for clients, on the first ground that can be had.
+    /// Makes `count` hosts and one for clients, on the first ground that can be had; the kernel joins them, and
+    /// no link fails.
     ///
     /// # Errors
     ///
     /// [`HostsError::NoGround`] with a reason for each ground.
     pub fn new(count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&Ground::ALL, Shape::Switched, count)
+        Hosts::first_of(&Ground::ALL, Shape::Bridged, count, &env::temp_dir())
     }
 
-    /// Like [`Hosts::new`], but only with namespaces: raw IP, and a network that can fail.
+    /// Like [`Hosts::new`], but only with namespaces: raw IP.
     ///
     /// # Errors
     ///
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn raw_only(count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Switched, count)
+        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Bridged, count, &env::temp_dir())
     }
 
     /// Hosts on `ground` and no other.
@@ -83,7 +81,37 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where it cannot be had.
     pub fn on(ground: Ground, count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[ground], Shape::Switched, count)
+        Hosts::first_of(&[ground], Shape::Bridged, count, &env::temp_dir())
+    }
+
+    /// Like [`Hosts::raw_only`], with a network that can fail (see [`Hosts::link`]): by chance from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// [`HostsError::NoGround`] where namespaces cannot be made.
+    pub fn switched(count: usize, seed: u64) -> Result<Hosts, HostsError> {
+        let shape = Shape::Switched { seed, records: false };
+        Hosts::first_of(&[Ground::Root, Ground::User], shape, count, &env::temp_dir())
+    }
+
+    /// The same on `ground` and no other, with a [record](Hosts::record) if `records`.
+    ///
+    /// # Errors
+    ///
+    /// [`HostsError::NoGround`] where it cannot be had; on [`Ground::Udp`] never.
+    pub fn switched_on(ground: Ground, count: usize, seed: u64, records: bool) -> Result<Hosts, HostsError> {
+        Hosts::first_of(&[ground], Shape::Switched { seed, records }, count, &env::temp_dir())
+    }
+
+    /// Hosts on the first of `grounds` that can be had, with their directory in `parent`: for those who
+    /// care which disk that is on.
+    ///
+    /// # Errors
+    ///
+    /// [`HostsError::NoGround`] with a reason for each ground, or [`HostsError::Io`] if `parent` cannot
+    /// hold a directory.
+    pub fn within(parent: &Path, grounds: &[Ground], count: usize) -> Result<Hosts, HostsError> {
+        Hosts::first_of(grounds, Shape::Bridged, count, parent)
     }
 
     /// Hosts that are all one and share 127.0.0.1, apart from the machine's own.
@@ -93,29 +121,25 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn loopback() -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1)
+        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1, &env::temp_dir())
     }
 
-    fn first_of(grounds: &[Ground], shape: Shape, count: usize) -> Result<Hosts, HostsError> {
+    fn first_of(grounds: &[Ground], shape: Shape, count: usize, parent: &Path) -> Result<Hosts, HostsError> {
         assert!(count <= Hosts::MOST, "at most {} hosts", Hosts::MOST);
         let dir = tempfile::Builder::new()
             .prefix("upaxos-lab-")
-            .tempdir()
-            .map_err(HostsError::io("make a temporary directory"))?;
+            .tempdir_in(parent)
+            .map_err(HostsError::io(format!("make a directory in {}", parent.display())))?;
         let mut refused = Vec::new();
         for &ground in grounds {
-            match Holder::start(ground, shape, count, dir.path()) {
-                Ok(holder) => {
-                    return Ok(Hosts {
-                        ground,
-                        shape,
-                        count,
-                        refused,
-                        holder,
-                        weather: Mutex::default(),
-                        channel: Channel::unused()?,
-                        dir,
-                    });
+            let made = Holder::start(ground, shape, count, dir.path()).and_then(|holder| {
+                let weather = Weather::over(&holder, count, dir.path())?;
+                Ok((holder, weather.map(Mutex::new)))
+            });
+            match made {
+                Ok((holder, weather)) => {
+                    let channel = Channel::unused()?;
+                    return Ok(Hosts { ground, shape, count, refused, holder, weather, channel, dir });
                 }
                 Err(error) => refused.push(format!("{ground}: {error}")),
             }
@@ -167,7 +191,7 @@ impl Hosts {
                 let Channel { group, port } = &self.channel;
                 format!("--transport udp -a {group} -p {port} --interface lo")
             }
-            (_, Shape::Switched) => "-a 10.253.0.255".to_owned(),
+            (_, Shape::Bridged | Shape::Switched { .. }) => "-a 10.253.0.255".to_owned(),
             (_, Shape::Loopback) => "-a 127.0.0.1".to_owned(),
         };
         flags.split(' ').map(str::to_owned).collect()
@@ -179,126 +203,16 @@ impl Hosts {
     /// # Errors
     /// [`HostsError::Failed`] if the directory cannot be read.
     pub fn history(&self, index: usize) -> Result<BTreeMap<Instance, Entry>, HostsError> {
+        let values = self.values(index)?.into_iter();
+        Ok(values.map(|(at, value)| (at, Entry::decode(at, &value, Dialect::Extended))).collect())
+    }
+
+    /// The same as bytes, for those who know which grammar it is in.
+    ///
+    /// # Errors
+    /// As [`Hosts::history`].
+    pub fn values(&self, index: usize) -> Result<BTreeMap<Instance, Value>, HostsError> {
         history::read(&self.node_dir(index))
-    }
-
-    /// Loses `percent` of the packets on every link, the client's included; 0 ends it.
-    ///
-    /// # Errors
-    ///
-    /// Where the ground has no such fault, or nft is missing or fails.
-    ///
-    /// # Panics
-    ///
-    /// If `percent` is above 100.
-    pub fn loss(&self, percent: u8) -> Result<(), HostsError> {
-        assert!(percent <= 100, "a loss of {percent} %");
-        self.change("loss", |weather| weather.loss = percent)
-    }
-
-    /// Cuts one direction of one link: `to` no longer hears `from`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Hosts::loss`].
-    pub fn cut(&self, from: impl Into<Host>, to: impl Into<Host>) -> Result<(), HostsError> {
-        let link = (from.into(), to.into());
-        self.change("a one-way cut", |weather| {
-            weather.cuts.insert(link);
-        })
-    }
-
-    /// Sets every link between nodes at once, each direction on its own: `to` hears `from` where
-    /// `hears(from, to)`. Earlier cuts between nodes are over; the client's links stay as they are.
-    ///
-    /// # Errors
-    ///
-    /// As [`Hosts::loss`].
-    pub fn links(&self, hears: impl Fn(usize, usize) -> bool) -> Result<(), HostsError> {
-        self.change("a change of links", |weather| {
-            weather.cuts.retain(|(from, to)| [*from, *to].contains(&Host::Client));
-            for from in 0..self.count {
-                for to in (0..self.count).filter(|&to| to != from && !hears(from, to)) {
-                    weather.cuts.insert((from.into(), to.into()));
-                }
-            }
-        })
-    }
-
-    /// Splits the nodes into islands that do not hear one another. A node in none of them is
-    /// alone; the client still reaches all.
-    ///
-    /// # Errors
-    ///
-    /// As [`Hosts::loss`].
-    pub fn partition(&self, islands: &[&[usize]]) -> Result<(), HostsError> {
-        let together = |a: usize, b: usize| islands.iter().any(|i| i.contains(&a) && i.contains(&b));
-        self.change("a partition", |weather| {
-            for from in 0..self.count {
-                for to in (0..self.count).filter(|&to| to != from && !together(from, to)) {
-                    weather.cuts.insert((from.into(), to.into()));
-                }
-            }
-        })
-    }
-
-    /// Ends every fault of the network.
-    ///
-    /// # Errors
-    ///
-    /// As [`Hosts::loss`].
-    pub fn heal(&self) -> Result<(), HostsError> {
-        self.change("healing", |weather| *weather = Weather::default())
-    }
-
-    fn change(&self, fault: &'static str, change: impl FnOnce(&mut Weather)) -> Result<(), HostsError> {
-        let reason = match (self.ground, self.shape) {
-            (Ground::Udp, _) => "the machine's own loopback is not ours to break",
-            (_, Shape::Loopback) => "its hosts are one host",
-            (_, Shape::Switched) => {
-                let mut weather = self.weather.lock().unwrap_or_else(PoisonError::into_inner);
-                change(&mut weather);
-                return self.enforce(&weather);
-            }
-        };
-        Err(HostsError::Unsupported { fault, ground: self.ground, reason })
-    }
-
-    /// Every host drops what it should not hear; the hosts change one after the other.
-    fn enforce(&self, weather: &Weather) -> Result<(), HostsError> {
-        let filters: Vec<_> =
-            self.everyone().map(|host| self.holder.filter(host, &self.rules(host, weather))).collect();
-        filters.into_iter().try_for_each(|filter| filter?.finish())
-    }
-
-    fn everyone(&self) -> impl Iterator<Item = Host> {
-        (0..self.count).map(Host::Node).chain([Host::Client])
-    }
-
-    /// The rules of one host. The first two lines make the replacement of older rules atomic:
-    /// a table can only be deleted if it exists.
-    fn rules(&self, host: Host, weather: &Weather) -> String {
-        let own = self.address(host);
-        let mut drops = String::new();
-        for &(from, _) in weather.cuts.iter().filter(|(_, to)| *to == host) {
-            drops += &format!("    ip saddr {} drop\n", self.address(from));
-        }
-        if weather.loss > 0 {
-            let loss = weather.loss;
-            // A host's own packets come back without passing a link.
-            drops += &format!("    ip saddr != {own} numgen random mod 100 < {loss} drop\n");
-        }
-        let chain = format!("  chain input {{\n    type filter hook input priority 0;\n{drops}  }}\n");
-        format!("table ip lab\ndelete table ip lab\ntable ip lab {{\n{chain}}}\n")
-    }
-
-    fn address(&self, host: Host) -> String {
-        let index = match host {
-            Host::Node(index) => index,
-            Host::Client => self.count,
-        };
-        assert!(index <= self.count, "no host {host}");
-        format!("10.253.0.{}", 10 + index)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,16 @@ pub struct Node {
 struct Log {
     state: Mutex<Lines>,
     grown: Condvar,
+    listener: Option<Sender<Heard>>,
+}
+
+/// Something about a process that somebody listens to: see [`Plan::report`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Whose.
+    pub host: Host,
+    /// A line that it printed, without its end; `None` once there can be no more of this start.
+    pub line: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,14 +68,30 @@ pub struct Plan<'w> {
     host: Host,
     program: PathBuf,
     args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     wrapper: Vec<String>,
+    listener: Option<Sender<Heard>>,
 }
 
 impl Plan<'_> {
+    /// Has every line that it logs, and the end of each start, reported as well.
+    #[must_use]
+    pub fn report(mut self, listener: Sender<Heard>) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
     /// Adds arguments of the program.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the program's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -96,10 +123,11 @@ impl Plan<'_> {
                 command
             }
         };
-        command.args(self.args);
+        command.args(self.args).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::piped());
-        let mut node = Node { host: self.host, command, child: None, log: Arc::default() };
+        let log = Arc::new(Log { listener: self.listener, ..Log::default() });
+        let mut node = Node { host: self.host, command, child: None, log };
         node.start()?;
         Ok(node)
     }
@@ -113,7 +141,9 @@ impl Node {
             host: host.into(),
             program: program.as_ref().to_owned(),
             args: Vec::new(),
+            environment: Vec::new(),
             wrapper: Vec::new(),
+            listener: None,
         }
     }
 
@@ -135,8 +165,8 @@ impl Node {
         let mut lines = self.log.lock();
         lines.start = lines.all.len();
         lines.writers += 1;
-        let log = Arc::clone(&self.log);
-        thread::spawn(move || log.fill(stderr));
+        let (log, host) = (Arc::clone(&self.log), self.host);
+        thread::spawn(move || log.fill(stderr, host));
         Ok(())
     }
 
@@ -149,6 +179,12 @@ impl Node {
         self.terminate();
         self.wait_exit(Duration::from_secs(10))?;
         self.start()
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        self.host
     }
 
     /// The pid of the program itself.
@@ -297,16 +333,25 @@ impl Log {
     }
 
     /// Runs on a thread of its own until nobody holds the other end any more.
-    fn fill(&self, stderr: impl Read) {
+    fn fill(&self, stderr: impl Read, host: Host) {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line), Ok(length) if length > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            self.report(host, Some(text.clone().into_bytes()));
             self.lock().all.push(text);
             self.grown.notify_all();
             line.clear();
         }
         self.lock().writers -= 1;
+        self.report(host, None);
         self.grown.notify_all();
+    }
+
+    fn report(&self, host: Host, line: Option<Vec<u8>>) {
+        if let Some(listener) = &self.listener {
+            // Who stopped listening wants to know nothing.
+            let _ = listener.send(Heard { host, line });
+        }
     }
 }

@@ -118,6 +118,23 @@ pub trait World {
     fn save(&self, dir: &Path) -> Result<(), WorldError>;
 }
 
+/// What a world is made for: every world has a constructor that takes this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// The size of the first group; its ids are 0 to `nodes` - 1.
+    pub nodes: u16,
+    /// How many more may join; their ids follow. None of all runs yet.
+    pub spares: u16,
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// The interval between two beats of a node.
+    pub beat: Micros,
+    /// Whether the group speaks the classic grammar, its clients too.
+    pub classic: bool,
+    /// Whether the wire is recorded for [`World::save`], which else has little to write.
+    pub records: bool,
+}
+
 /// How a node is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
@@ -127,8 +144,6 @@ pub struct Start {
     pub scripts: Vec<PathBuf>,
     /// Whether its untagged reads are fast ones.
     pub fast_read: bool,
-    /// Whether it speaks the classic grammar only.
-    pub classic: bool,
 }
 
 /// An end of a link.

@@ -90,29 +90,34 @@ impl Host {
     }
 
     /// A turn of the loop begins. When somebody has asked for it and nothing speaks against it, the scripts are
-    /// loaded again: then they are handed out.
-    pub fn begin_turn(&mut self) -> Option<Rc<dyn Hooks>> {
-        let changed = self.hangup.swap(false, Ordering::Relaxed).then(|| self.reload()).flatten();
+    /// loaded again: then it is true, and the node needs the new ones.
+    pub fn begin_turn(&mut self) -> bool {
+        let is_changed = self.hangup.swap(false, Ordering::Relaxed) && self.reload();
         self.scripts.begin_turn();
-        changed
+        is_changed
     }
 
     /// All or nothing.
-    fn reload(&mut self) -> Option<Rc<dyn Hooks>> {
+    fn reload(&mut self) -> bool {
         let new = match Scripts::load(&self.options.paths, self.options.limits) {
             Ok(new) => new,
             Err(problem) => {
                 error!("keeps the scripts that run: {problem}");
-                return None;
+                return false;
             }
         };
         if let Some(objection) = self.scripts.objection_to(&new) {
             error!("keeps the scripts that run: {objection}");
-            return None;
+            return false;
         }
         self.scripts = Rc::new(new);
         self.scripts.describe().iter().for_each(|line| info!("has loaded again script {line}"));
-        Some(self.hooks())
+        true
+    }
+
+    /// Whether they want to know of everything that is learned.
+    pub fn listens(&self) -> bool {
+        self.scripts.listens()
     }
 
     /// Takes note of what scripts may want to know.

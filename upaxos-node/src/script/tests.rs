@@ -459,3 +459,88 @@ fn notices_are_told_in_order_and_their_errors_stop_nothing() {
     scripts.begin_turn();
     assert!(!scripts.tell());
 }
+
+/// A shipped script, with a state that it has computed from these values.
+fn shipped(name: &str, values: &[&str]) -> (Scripts, State) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks").join(name);
+    let scripts = Scripts::load(&[path], Limits::default()).unwrap_or_else(|error| panic!("{error}"));
+    let mut state = State::default();
+    for (value, instance) in values.iter().zip(1..) {
+        let written = match scripts.request(&(*value).into(), None) {
+            Ok(written) => written.unwrap_or_else(|| (*value).into()),
+            Err(reason) => panic!("{value}: {reason}"),
+        };
+        if !scripts.scripts().is_empty() {
+            let applied = Applied { value: &written, instance: Instance(instance), tag: None };
+            scripts.apply(0, &mut state, &applied).unwrap_or_else(|fault| panic!("{value}: {fault:?}"));
+            state.commit();
+        }
+    }
+    (scripts, state)
+}
+
+fn asked(scripts: &Scripts, state: &State, question: Option<&str>) -> Result<String, String> {
+    let (question, last) = (question.map(Value::from), (Instance(3), Value::from("three")));
+    let at = At { instance: Instance(9), last: Some(&last), question: question.as_ref() };
+    scripts.read(state, &at).map(|answer| answer.to_string())
+}
+
+fn refused(scripts: &Scripts, value: &str) -> String {
+    scripts.request(&value.into(), None).expect_err(value)
+}
+
+#[test]
+fn the_shipped_table_sets_adds_compares_and_deletes() {
+    let values =
+        ["set a dark red", "set b 1", "add b 2", "add c -1.5", "cas b 3 9", "cas b 3 10", "set d x", "del d"];
+    let (scripts, state) = shipped("kv.lua", &values);
+    let ask = |question: &str| asked(&scripts, &state, Some(question));
+    assert_eq!(ask("get a"), Ok("dark red".into()));
+    assert_eq!((ask("get b"), ask("get c")), (Ok("9".into()), Ok("-1.5".into())));
+    assert_eq!(ask("count"), Ok("3".into()));
+    assert_eq!(ask("list "), Ok("a=dark red\\nb=9\\nc=-1.5".into()));
+    assert_eq!(ask("get d"), Err("script kv: no key d".into()));
+    assert!(ask("drop all").unwrap_err().contains("ask get KEY"));
+    assert_eq!(asked(&scripts, &state, None), Ok("three".into()));
+    for value in
+        ["", "set", "set a", "add a b", "cas a 1", "cas a 1 2 3", "del", "del a b", "get a", "Set a b"]
+    {
+        assert!(refused(&scripts, value).contains("say set KEY VALUE"), "{value}");
+    }
+}
+
+#[test]
+fn the_shipped_allocator_gives_every_number_once() {
+    let (scripts, state) = shipped("ids.lua", &["take o w1", "take o w2 100", "take o w1 3", "take p w1"]);
+    let ask = |question: &str| asked(&scripts, &state, Some(question));
+    assert_eq!((ask("of o w1"), ask("of o w2")), (Ok("102 104".into()), Ok("2 101".into())));
+    assert_eq!(
+        (ask("next o"), ask("next p"), ask("next q")),
+        (Ok("105".into()), Ok("2".into()), Ok("1".into()))
+    );
+    assert!(ask("of q w1").unwrap_err().contains("w1 has taken nothing of q"));
+    assert!(refused(&scripts, "take o").contains("say take SERIES OWNER"));
+    assert!(refused(&scripts, "take o w 0").contains("take from 1 to"));
+}
+
+#[test]
+fn the_shipped_validator_mends_what_it_can_and_says_what_it_cannot() {
+    let (scripts, _) = shipped("validate.lua", &["temperature kitchen 21.5"]);
+    let request = |value: &str| scripts.request(&value.into(), None);
+    assert_eq!(request("temperature kitchen 21.5"), Ok(None), "as it is");
+    assert_eq!(request("  temperature  kitchen 21,5 "), Ok(Some("temperature kitchen 21.5".into())));
+    assert!(refused(&scripts, "temperature kitchen hot").contains("hot is no number"));
+    assert!(refused(&scripts, "temperature kitchen 99").contains("from -90 to 60"));
+    assert!(refused(&scripts, "noise kitchen 9").contains("unknown measure noise"));
+    assert!(refused(&scripts, "temperature").contains("expected: WHAT WHERE NUMBER"));
+}
+
+#[test]
+fn the_shipped_formatter_words_what_is_read() {
+    let (scripts, state) = shipped("format.lua", &["one"]);
+    assert_eq!(asked(&scripts, &state, None), Ok("three (5 bytes, written at 3)".into()));
+    assert_eq!(asked(&scripts, &state, Some("upper")), Ok("THREE".into()));
+    assert!(asked(&scripts, &state, Some("lower")).unwrap_err().contains("the only question is: upper"));
+    let nothing = At { instance: Instance(0), last: None, question: None };
+    assert_eq!(scripts.read(&state, &nothing), Ok("nothing was written yet".into()));
+}

@@ -3,7 +3,7 @@
 //! Histories are judged in linear time: a request remembers the highest instance that had been
 //! acknowledged to anybody when it was first sent, and must stand above it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Rule;
 use crate::entry::{Entry, SAFE_READ};
@@ -11,11 +11,13 @@ use crate::types::{Instance, Tag, Value};
 
 type Verdict = Result<(), (Rule, String)>;
 
-/// What a client asked for.
+/// What a client asked for under one tag.
 #[derive(Debug)]
 struct Call {
-    /// What it writes; `None` for a safe read.
-    value: Option<Value>,
+    /// What it writes: one value, unless somebody used the tag by hand for several.
+    values: Vec<Value>,
+    /// Whether it reads.
+    reads: bool,
     after: Instance,
     /// The highest instance that was chosen when it was first asked, answered or not.
     frontier: Instance,
@@ -37,13 +39,19 @@ struct FastRead {
 #[derive(Debug, Default)]
 pub struct Calls {
     tagged: BTreeMap<Tag, Call>,
-    /// Untagged writes; their values differ.
+    /// Untagged writes, each with what had been acknowledged when it was first asked.
     untagged: BTreeMap<Value, Instance>,
     answers: BTreeMap<Instance, Value>,
     fast_reads: Vec<FastRead>,
     acknowledged: Instance,
-    asked: BTreeSet<Value>,
+    /// What each instance was chosen to mean.
+    entries: BTreeMap<Instance, Entry>,
+    may_refuse: bool,
+    rewrites: bool,
 }
+
+/// Where each tagged write took effect.
+type Places = BTreeMap<Tag, Vec<Instance>>;
 
 impl Calls {
     /// The highest instance that any client was told of.
@@ -51,18 +59,34 @@ impl Calls {
         self.acknowledged
     }
 
-    /// A client sends a tagged request for the first time. Every value that is written differs.
+    /// Clients ask what they like: the group may refuse it.
+    pub fn may_be_refused(&mut self) {
+        self.may_refuse = true;
+    }
+
+    /// Nodes write something else than what was asked for: only its tag tells whose it is, and what is read
+    /// may be put into other words.
+    pub fn may_be_rewritten(&mut self) {
+        self.rewrites = true;
+    }
+
+    /// A client sends a tagged request, for the first time or again. Equal values are told apart by tag.
     pub fn on_call(&mut self, tag: Tag, value: Option<Value>, frontier: Instance) {
-        self.asked.extend(value.clone());
         let after = self.acknowledged;
-        self.tagged.insert(tag, Call { value, after, frontier, is_open: true, chosen: None, done: None });
+        let call = self.tagged.entry(tag).or_insert_with(|| {
+            let (values, reads, chosen, done) = (Vec::new(), false, None, None);
+            Call { values, reads, after, frontier, is_open: true, chosen, done }
+        });
+        call.reads |= value.is_none();
+        call.values.extend(value.filter(|value| !call.values.contains(value)));
     }
 
     /// An entry is chosen; nobody needs to know yet.
-    pub fn on_chosen(&mut self, instance: Instance, entry: &Entry) {
+    pub fn on_chosen(&mut self, instance: Instance, entry: Entry) {
         if let Some(call) = entry.tagged().and_then(|tagged| self.tagged.get_mut(&tagged.tag)) {
             call.chosen.get_or_insert(instance);
         }
+        self.entries.insert(instance, entry);
     }
 
     /// Where a tagged request was chosen first.
@@ -70,10 +94,9 @@ impl Calls {
         self.tagged.get(&tag).and_then(|call| call.chosen)
     }
 
-    /// A client sends an untagged write.
+    /// A client sends an untagged write, perhaps of a value that was written before.
     pub fn on_write(&mut self, value: Value) {
-        self.asked.insert(value.clone());
-        self.untagged.insert(value, self.acknowledged);
+        self.untagged.entry(value).or_insert(self.acknowledged);
     }
 
     /// A client asks no more: the outcome stays unknown.
@@ -139,7 +162,8 @@ impl Calls {
         if *before != reads {
             return Err((Rule::Agreement, format!("{instance} was answered as {before:?} and {reads:?}")));
         }
-        if let Some(after) = self.untagged.get(&reads).filter(|after| instance <= **after) {
+        let is_untagged = matches!(self.entries.get(&instance), Some(Entry::Write(_)));
+        if let Some(after) = self.untagged.get(&reads).filter(|after| is_untagged && instance <= **after) {
             let got = format!("{reads:?} stands at {instance}, asked when {after} was answered");
             return Err((Rule::RealTimeOrder, got));
         }
@@ -153,7 +177,7 @@ impl Calls {
     /// When it still waits for it: it has not said that it settled it.
     pub fn on_refused(&mut self, tag: Tag, reason: &Value) -> Verdict {
         match self.tagged.get(&tag) {
-            Some(call) if call.is_open => {
+            Some(call) if call.is_open && !self.may_refuse => {
                 Err((Rule::NothingRefused, format!("{tag:?} is refused: {reason}")))
             }
             _ => Ok(()),
@@ -164,14 +188,16 @@ impl Calls {
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Noop | Entry::Read { tagged: None, .. } => true,
-            // The scripts of a simulated group change no words.
-            Entry::Group(..) | Entry::Changed(..) => false,
-            Entry::Write(value) => self.untagged.contains_key(value),
+            // The scripts of a simulated group change no words; a played one's may.
+            Entry::Changed(..) => self.rewrites,
+            Entry::Group(..) => false,
+            Entry::Write(value) => self.rewrites || self.untagged.contains_key(value),
             Entry::Tagged(tagged, value) => {
-                self.tagged.get(&tagged.tag).is_some_and(|call| call.value.as_ref() == Some(value))
+                let is_asked = |call: &Call| self.rewrites || call.values.contains(value);
+                self.tagged.get(&tagged.tag).is_some_and(is_asked)
             }
             Entry::Read { tagged: Some(tagged), .. } => {
-                self.tagged.get(&tagged.tag).is_some_and(|call| call.value.is_none())
+                self.tagged.get(&tagged.tag).is_some_and(|call| call.reads)
             }
         }
     }
@@ -185,22 +211,19 @@ impl Calls {
         self.check_fast_reads(log)?;
         let nowhere = Vec::new();
         for (tag, call) in &self.tagged {
-            let found = call.value.as_ref().map(|value| places.get(value).unwrap_or(&nowhere));
-            if let Some(found) = found.filter(|found| found.len() > 1) {
+            let found = places.get(tag).unwrap_or(&nowhere);
+            if found.len() > 1 {
                 return Err((Rule::ExactlyOnce, format!("{tag:?} took effect at {found:?}")));
             }
-            match (call.done, found) {
-                (Some(done), Some(found)) if *found != [done] => {
-                    let got = format!("{tag:?} was acknowledged at {done}, stands at {found:?}");
-                    return Err((Rule::Durability, got));
-                }
-                (Some(done), None) if !log.contains_key(&done) => {
-                    return Err((
-                        Rule::Durability,
-                        format!("{tag:?} was answered at {done}, not in the log"),
-                    ));
-                }
-                _ => {}
+            let Some(done) = call.done else { continue };
+            if !call.values.is_empty() && !call.reads && *found != [done] {
+                let got = format!("{tag:?} was acknowledged at {done}, stands at {found:?}");
+                return Err((Rule::Durability, got));
+            }
+            let entry = self.entries.get(&done).filter(|_| log.contains_key(&done));
+            if entry.and_then(Entry::tagged).map(|tagged| tagged.tag) != Some(*tag) {
+                let got = format!("{tag:?} was answered at {done}, where the log has {entry:?}");
+                return Err((Rule::Durability, got));
             }
         }
         for (instance, answer) in &self.answers {
@@ -214,9 +237,12 @@ impl Calls {
 
     /// Every fast read was told the last user value up to where it stands.
     fn check_fast_reads(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
+        if self.rewrites {
+            return Ok(());
+        }
         let nothing = Value::from("");
-        let written = log.iter().filter(|(_, reads)| self.asked.contains(*reads));
-        let written: Vec<(&Instance, &Value)> = written.collect();
+        let written: Vec<(&Instance, &Value)> =
+            log.iter().filter(|(instance, reads)| self.is_write(**instance, reads)).collect();
         for FastRead { learned, instance, value } in &self.fast_reads {
             let before = written.partition_point(|(at, _)| *at <= learned);
             let last = before.checked_sub(1).map_or((&Instance(0), &nothing), |last| written[last]);
@@ -228,25 +254,30 @@ impl Calls {
         Ok(())
     }
 
+    /// Whether an instance that reads so is a user's write that took effect.
+    fn is_write(&self, instance: Instance, reads: &Value) -> bool {
+        let entry = self.entries.get(&instance);
+        matches!(entry, Some(Entry::Write(value) | Entry::Tagged(_, value)) if value == reads)
+    }
+
     /// Walks the log once: what every safe read has to read is the last user value so far.
-    fn check_reads<'a>(
-        &self,
-        log: &'a BTreeMap<Instance, Value>,
-    ) -> Result<BTreeMap<&'a Value, Vec<Instance>>, (Rule, String)> {
-        let mut places: BTreeMap<&Value, Vec<Instance>> = BTreeMap::new();
+    fn check_reads(&self, log: &BTreeMap<Instance, Value>) -> Result<Places, (Rule, String)> {
+        let mut places = Places::new();
         let mut last: &[u8] = b"";
         for (instance, reads) in log {
-            if let Some(read) = reads.as_bytes().strip_prefix(SAFE_READ.as_bytes()) {
-                if read != last {
-                    let last = Value::from(last);
-                    return Err((
-                        Rule::ReadsSeeWrites,
-                        format!("{reads} at {instance}, written last {last}"),
-                    ));
-                }
-            } else if self.asked.contains(reads) {
-                places.entry(reads).or_default().push(*instance);
+            let entry = self.entries.get(instance);
+            if self.is_write(*instance, reads) {
                 last = reads.as_bytes();
+                if let Some(tagged) = entry.and_then(Entry::tagged) {
+                    places.entry(tagged.tag).or_default().push(*instance);
+                }
+            }
+            // In a classic group, what somebody wrote can look like a safe read.
+            let is_read = matches!(entry, Some(Entry::Read { .. })) && !self.untagged.contains_key(reads);
+            let read = reads.as_bytes().strip_prefix(SAFE_READ.as_bytes()).filter(|_| is_read);
+            if read.is_some_and(|read| read != last) && !self.rewrites {
+                let last = Value::from(last);
+                return Err((Rule::ReadsSeeWrites, format!("{reads} at {instance}, written last {last}")));
             }
         }
         Ok(places)

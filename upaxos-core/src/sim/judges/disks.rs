@@ -179,8 +179,10 @@ impl Judges {
         }
     }
 
-    /// A member lost its disk, with all that it had promised.
+    /// A node lost its disk, with all that it had promised, if it ever could.
     pub fn on_wiped(&mut self, id: u16) {
-        self.disks[usize::from(id)] = Disk { is_lost: true, ..Disk::default() };
+        let Disk { is_lost, is_member, promised, voted, .. } = &self.disks[usize::from(id)];
+        let is_lost = *is_lost || *is_member || !promised.is_empty() || !voted.is_empty();
+        self.disks[usize::from(id)] = Disk { is_lost, ..Disk::default() };
     }
 }

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Judges, Rule};
 use crate::entry::{Entry, NewGroup};
-use crate::sim::clients::OPERATOR;
-use crate::types::{Ballot, Epoch, Instance, Tagged, Value};
+use crate::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line};
 
 /// Who governed from when on.
@@ -17,18 +16,19 @@ pub(super) struct Groups {
     /// By the instance that chose each: the epoch.
     by_epoch: BTreeMap<Epoch, BTreeSet<u16>>,
     ever: BTreeSet<u16>,
-    /// The operator's requests that have been chosen: a second choice of one is void.
-    done: BTreeSet<u64>,
-    /// Below it the operator has settled everything.
-    floor: u64,
+    /// Tagged requests that have been chosen: a second choice of one is void.
+    done: BTreeSet<Tag>,
+    /// Below it a client has settled everything.
+    floors: BTreeMap<u64, u64>,
     /// Where a leader wrote a change, by its ballot.
     fences: BTreeMap<Ballot, Instance>,
-    /// What the operator asked for.
-    asked: BTreeSet<u64>,
+    /// The changes that clients asked for: by tag, and untagged.
+    asked: BTreeSet<Tag>,
+    untagged: BTreeSet<Change>,
     /// Who was told to join, and in whose place.
     entered: BTreeMap<u16, Option<u16>>,
     /// All below it is decided.
-    next: Instance,
+    pub next: Instance,
 }
 
 impl Groups {
@@ -36,6 +36,11 @@ impl Groups {
         let by_epoch = BTreeMap::from([(Epoch(0), (0..n).collect())]);
         let next = Instance(1);
         Groups { by_epoch, ever: (0..n).collect(), next, ..Groups::default() }
+    }
+
+    /// The first group.
+    pub fn first(&self) -> BTreeSet<NodeId> {
+        self.by_epoch[&Epoch(0)].iter().copied().map(NodeId).collect()
     }
 
     /// The epoch of an instance, and its group, as far as what is below it is decided.
@@ -55,20 +60,24 @@ impl Groups {
 
     /// Whether this is the first choice of a request that its client had not settled.
     fn is_first(&mut self, Tagged { tag, floor }: Tagged) -> bool {
-        let is_first = tag.seq >= self.floor && self.done.insert(tag.seq);
-        self.floor = self.floor.max(floor);
+        let known = self.floors.entry(tag.client).or_default();
+        let is_first = tag.seq >= *known && self.done.insert(tag);
+        *known = floor.max(*known);
         is_first
     }
 
     /// Takes note of what is chosen at the next instance.
-    fn decide(&mut self, value: &Value) {
-        if let Entry::Group(tagged, new) = Entry::decode(self.next, value, Dialect::Extended) {
-            let is_first = tagged.is_none_or(|tagged| self.is_first(tagged));
-            if is_first && self.is_valid(&new) {
-                let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();
-                self.ever.extend(&members);
-                self.by_epoch.insert(Epoch(self.next.0), members);
-            }
+    pub fn decide(&mut self, value: &Value, dialect: Dialect) {
+        let entry = Entry::decode(self.next, value, dialect);
+        let is_misplaced = matches!(&entry, Entry::Read { instance, .. } if *instance != self.next);
+        let is_first = !is_misplaced && entry.tagged().is_none_or(|tagged| self.is_first(tagged));
+        if let Entry::Group(_, new) = entry
+            && is_first
+            && self.is_valid(&new)
+        {
+            let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();
+            self.ever.extend(&members);
+            self.by_epoch.insert(Epoch(self.next.0), members);
         }
         self.next = self.next.next();
     }
@@ -90,9 +99,17 @@ impl Judges {
         self.groups.ever.contains(&id)
     }
 
-    /// The operator asks for a change.
-    pub fn on_change_asked(&mut self, seq: u64) {
-        self.groups.asked.insert(seq);
+    /// A client asks for a change.
+    pub fn on_change_asked(&mut self, tagged: Option<Tagged>, change: Change) {
+        match tagged {
+            Some(tagged) => self.groups.asked.insert(tagged.tag),
+            None => self.groups.untagged.insert(change),
+        };
+    }
+
+    /// Whether a client asked for a change under this tag.
+    pub(super) fn is_change(&self, tag: Tag) -> bool {
+        self.groups.asked.contains(&tag)
     }
 
     /// A new node is told to join.
@@ -126,7 +143,7 @@ impl Judges {
             let chosen = self.chosen_next();
             chosen.iter().for_each(|value| self.on_chosen(self.groups.next, value));
             let Some(value) = chosen.first() else { return };
-            self.groups.decide(value);
+            self.groups.decide(value, self.dialect);
         }
     }
 
@@ -174,14 +191,19 @@ impl Judges {
     /// Whether somebody wanted this change: the operator, or a node that was told to join.
     pub(super) fn is_wanted(&self, entry: &Entry) -> bool {
         match entry {
-            Entry::Group(Some(tagged), _) => {
-                tagged.tag.client == OPERATOR && self.groups.asked.contains(&tagged.tag.seq)
-            }
+            Entry::Group(Some(tagged), _) => self.is_change(tagged.tag),
             Entry::Group(None, new) => {
                 let Some(base) = self.groups.by_epoch.get(&new.base) else { return false };
                 let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();
                 let (comes, goes): (Vec<_>, Vec<_>) =
                     (members.difference(base).collect(), base.difference(&members).collect());
+                let is_said = |act: &Act| match act {
+                    Act::Leave(old) => comes.is_empty() && goes == [&old.0],
+                    Act::Replace(old, new) => comes == [&new.0] && goes == [&old.0],
+                };
+                if self.groups.untagged.iter().any(|change| is_said(&change.act)) {
+                    return true;
+                }
                 let [id] = comes[..] else { return false };
                 let replaces = self.groups.entered.get(id);
                 replaces.is_some_and(|replaces| goes.iter().all(|gone| *replaces == Some(**gone)))

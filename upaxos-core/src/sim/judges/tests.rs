@@ -46,6 +46,14 @@ impl Court {
         self
     }
 
+    /// What is chosen from instance 1 on, and what each reads.
+    fn log(self, entries: &[(&str, &str)]) -> Court {
+        let entry = |court: Court, (at, (entry, reads)): (u64, &(&str, &str))| {
+            court.chosen(at, entry).reads(at, reads)
+        };
+        (1..).zip(entries).fold(self, entry)
+    }
+
     fn calls(mut self, seq: u64, value: Option<&str>) -> Court {
         self.0.on_call(Tag { client: 7, seq }, value.map(Value::from));
         self
@@ -215,14 +223,54 @@ fn what_was_asked_later_may_not_stand_earlier() {
     let told = || court().calls(1, Some("d")).told(1, 5);
     told().calls(2, Some("e")).told(2, 4).breaks(Rule::RealTimeOrder);
     told().calls(2, None).told(2, 5).breaks(Rule::RealTimeOrder);
-    let mut told = told();
+    let mut told = told().log(&[("a", "a"), ("b", "b")]);
     told.0.calls().on_write("u".into());
-    told.shown(3, "u").breaks(Rule::RealTimeOrder);
+    told.chosen(3, "u").shown(3, "u").breaks(Rule::RealTimeOrder);
+}
+
+#[test]
+fn equal_values_are_told_apart_by_tag_and_by_when_the_first_was_asked() {
+    let same = || court().calls(1, Some("d")).calls(2, Some("d"));
+    let log = [("@tag 7 1 1 d", "d"), ("@tag 7 2 1 d", "d"), ("a", "a"), ("a", "a")];
+    let told = |court: Court| court.log(&log).told(1, 1).told(2, 2);
+    told(same()).ends([4, 4, 4]).breaks_nothing();
+    same().log(&log).told(1, 1).told(2, 1).ends([4, 4, 4]).breaks(Rule::Durability);
+    let mut again = told(same()).shown(3, "a");
+    again.0.calls().on_write("a".into());
+    again.0.calls().on_write("d".into());
+    again.shown(4, "a").shown(1, "d").ends([4, 4, 4]).breaks_nothing();
+}
+
+#[test]
+fn what_scripts_rewrite_is_known_by_its_tag_alone() {
+    let mut scripted = court().calls(1, Some("d"));
+    scripted.0.calls().may_be_rewritten();
+    let log = [("@tag 7 1 1 D", "D"), ("Q", "Q"), ("@read 3 safe read d, nicely", "safe read d, nicely")];
+    scripted.log(&log).told(1, 1).ends([3, 3, 3]).breaks_nothing();
+    let mut scripted = court();
+    scripted.0.calls().may_be_rewritten();
+    scripted.chosen(1, "@tag 7 1 1 D").breaks(Rule::Validity);
+}
+
+#[test]
+fn what_somebody_says_by_hand_counts_as_asked_for() {
+    let said = |line: &str| {
+        let mut court = court();
+        court.0.on_asked(&wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire"));
+        court
+    };
+    said("Request 0 x").chosen(1, "x").breaks_nothing();
+    said("Submit 9 1 1 x").chosen(1, "@tag 9 1 1 x").breaks_nothing();
+    said("Submit 9 1 1 x").chosen(1, "x").breaks(Rule::Validity);
+    said("2 Write 1 2 x").chosen(1, "x").breaks_nothing();
+    said("2 Write 1 2 x").chosen(1, "y").breaks(Rule::Validity);
+    said("leave 2").chosen(1, "@group 0 0,1").breaks_nothing();
+    said("leave 2").chosen(1, "@group 0 1,2").breaks(Rule::Validity);
 }
 
 #[test]
 fn a_read_that_misses_a_write_is_noticed() {
-    let stale = court().reads(1, "a").reads(2, "b").reads(3, "safe read a");
+    let stale = court().log(&[("a", "a"), ("b", "b"), ("@read 3 safe read a", "safe read a")]);
     stale.ends([3, 3, 3]).breaks(Rule::ReadsSeeWrites);
 }
 
@@ -234,11 +282,12 @@ fn a_fast_read_is_no_older_than_what_was_chosen_before_and_reads_the_last_value(
     told().calls(3, None).told_value(3, 6, 5, "d").breaks(Rule::ReadsAreFresh);
     told().calls(3, Some("e")).told(3, 7).breaks(Rule::RealTimeOrder);
     court().chosen(1, "a").calls(2, None).told_value(2, 0, 0, "").breaks(Rule::ReadsAreFresh);
-    let log = || court().reads(1, "a").reads(2, "safe read a").calls(2, None);
+    let log = || court().calls(2, None).log(&[("a", "a"), ("@read 2 safe read a", "safe read a")]);
     log().told_value(2, 2, 1, "a").ends([2, 2, 2]).breaks_nothing();
-    log().told_value(2, 0, 0, "").ends([2, 2, 2]).breaks_nothing();
+    let before = || court().calls(2, None).told_value(2, 0, 0, "");
+    before().log(&[("a", "a"), ("b", "b")]).ends([2, 2, 2]).breaks_nothing();
     log().told_value(2, 2, 0, "").ends([2, 2, 2]).breaks(Rule::ReadsSeeWrites);
-    log().reads(3, "b").told_value(2, 3, 1, "a").ends([3, 3, 3]).breaks(Rule::ReadsSeeWrites);
+    log().chosen(3, "b").reads(3, "b").told_value(2, 3, 1, "a").ends([3, 3, 3]).breaks(Rule::ReadsSeeWrites);
 }
 
 #[test]
@@ -256,9 +305,11 @@ fn a_mark_that_hides_a_vote_is_noticed() {
 #[test]
 fn what_was_acknowledged_must_be_there_in_the_end() {
     let told = || court().calls(1, Some("d")).told(1, 1);
-    told().reads(1, "d").ends([1, 1, 1]).breaks_nothing();
-    told().reads(1, "a").ends([1, 1, 1]).breaks(Rule::Durability);
-    told().reads(1, "d").ends([1, 0, 1]).breaks(Rule::Durability);
+    let (own, other) = ([("@tag 7 1 1 d", "d")], [("a", "a")]);
+    told().log(&own).ends([1, 1, 1]).breaks_nothing();
+    told().log(&other).ends([1, 1, 1]).breaks(Rule::Durability);
+    told().log(&own).ends([1, 0, 1]).breaks(Rule::Durability);
+    court().calls(1, None).told(1, 1).log(&other).ends([1, 1, 1]).breaks(Rule::Durability);
     court().calls(1, None).told(1, 1).ends([1, 1, 1]).breaks(Rule::Durability);
     court().reads(1, "a").shown(1, "b").ends([1, 1, 1]).breaks(Rule::Durability);
 }
@@ -266,7 +317,7 @@ fn what_was_acknowledged_must_be_there_in_the_end() {
 #[test]
 fn a_tag_has_one_effect_and_one_answer() {
     court().calls(1, Some("d")).told(1, 1).told(1, 2).breaks(Rule::ExactlyOnce);
-    let twice = court().calls(1, Some("d")).reads(1, "d").reads(2, "d");
+    let twice = court().calls(1, Some("d")).log(&[("@tag 7 1 1 d", "d"), ("@tag 7 1 1 d", "d")]);
     twice.ends([2, 2, 2]).breaks(Rule::ExactlyOnce);
 }
 

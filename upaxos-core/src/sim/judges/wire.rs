@@ -1,6 +1,8 @@
 //! The judges of what members say: each line, when it is sent, against what its sender has durably done.
 
 use super::{Judges, Rule};
+use crate::entry::Entry;
+use crate::named::{Digest, Names};
 use crate::types::{Ballot, Epoch, Instance, NodeId, Value};
 use crate::wire::{Beat, Line, Message};
 
@@ -19,6 +21,11 @@ impl Judges {
                 self.must_belong(id, *ballot, line);
                 self.must_not_pass(id, *instance, *ballot, value);
                 self.on_value(*instance, *ballot, value);
+            }
+            Message::WriteTags { first, last, ballot, names } => {
+                self.must_own_durably(id, *first, *ballot, line);
+                self.must_belong(id, *ballot, line);
+                self.on_names((*first, *last), *ballot, names, line);
             }
             Message::Promise { instance, ballot, accepted } => {
                 self.on_promise(id, *instance, *ballot, accepted.as_ref(), line);
@@ -56,6 +63,22 @@ impl Judges {
                 (first.0..=last.0).for_each(|i| self.must_be_chosen(id, Instance(i), None));
             }
             _ => {}
+        }
+    }
+
+    /// What is named is what its leader accepted there itself, in the same step.
+    fn on_names(&mut self, (first, last): (Instance, Instance), ballot: Ballot, names: &Names, line: &Line) {
+        let written = (first.0..=last.0).map(|i| self.values.get(&(Instance(i), ballot)).cloned());
+        let Some(written) = written.collect::<Option<Vec<Value>>>() else {
+            return self.fail(Rule::OneValuePerBallot, format!("{line} names what nobody has"));
+        };
+        let tags = written.iter().map(|value| Entry::decode(first, value, self.dialect).tagged());
+        let is_named = tags.map(|tagged| tagged.map(|tagged| tagged.tag)).eq(names.tags().map(Some));
+        if !is_named || Digest::of(written.iter()) != names.digest {
+            self.fail(Rule::OneValuePerBallot, format!("{line} names other than {written:?}"));
+        }
+        for (instance, value) in (first.0..).map(Instance).zip(&written) {
+            self.must_not_pass(self.numbering.owner(ballot).0, instance, ballot, value);
         }
     }
 
@@ -142,16 +165,22 @@ impl Judges {
     }
 
     fn on_vote(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        self.must_belong(id, ballot, line);
+        let promised = self.disks[usize::from(id)].promised.get(&self.slot(instance)).copied();
+        if promised < Some(ballot) && !self.is_lost(id) {
+            self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, durably promised {promised:?}"));
+        }
+        self.must_not_regress(id, instance, ballot, line);
+    }
+
+    /// A vote as anybody who listens can judge it.
+    pub(super) fn must_not_regress(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
         let slot = self.slot(instance);
         let disk = &mut self.disks[usize::from(id)];
-        let (voted, promised) = (disk.voted.get(&slot).copied(), disk.promised.get(&slot).copied());
+        let voted = disk.voted.get(&slot).copied();
         disk.voted.insert(slot, voted.map_or(ballot, |voted| voted.max(ballot)));
-        self.must_belong(id, ballot, line);
-        let disk = &self.disks[usize::from(id)];
         if disk.is_lost {
             self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
-        } else if promised < Some(ballot) {
-            self.fail(Rule::DurableBeforeSaid, format!("{id} says {line}, durably promised {promised:?}"));
         } else if voted > Some(ballot) {
             self.fail(Rule::PromisesNeverRegress, format!("{id} says {line} after it voted in {voted:?}"));
         }

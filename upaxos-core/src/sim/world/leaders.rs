@@ -7,32 +7,32 @@ use crate::types::{Ballot, Instance, Tag};
 impl World {
     /// Who leads in the highest ballot; without a leader, node 0.
     pub(super) fn leader(&self) -> u16 {
-        let ballot = |id: &u16| self.machines[usize::from(*id)].node().and_then(Node::ballot);
-        (0..self.nodes()).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
+        let ballot = |id: &u16| self.stage.machines[usize::from(*id)].node().and_then(Node::ballot);
+        (0..self.stage.nodes()).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
     }
 
     /// The highest ballot that any node knows of.
     pub fn highest_ballot(&self) -> Option<Ballot> {
-        self.machines.iter().filter_map(|machine| machine.node()?.ballot()).max()
+        self.stage.machines.iter().filter_map(|machine| machine.node()?.ballot()).max()
     }
 
     /// Whether somebody leads, and all have learned as much.
     pub fn is_led(&self) -> bool {
-        let mut learned = self.machines.iter().map(|machine| machine.node().map(Node::learned));
+        let mut learned = self.stage.machines.iter().map(|machine| machine.node().map(Node::learned));
         let first = learned.next().flatten();
         (0..self.plan.n).any(|id| self.leads(id)) && learned.all(|learned| learned == first)
     }
 
     /// A client asks for something at once.
     pub fn ask_now(&mut self) -> Tag {
-        let (tag, said) = self.clients.ask_now(self.now, &mut self.judges);
-        said.into_iter().for_each(|datagram| self.send(self.nodes(), datagram));
+        let (tag, said) = self.clients.ask_now(self.stage.now, &mut self.stage.judges);
+        said.into_iter().for_each(|datagram| self.stage.send_from_clients(datagram));
         tag
     }
 
     /// Whether somebody who leads, with two-way links to a quorum, knows that the request is chosen.
     pub fn is_chosen_under_a_leader(&self, tag: Tag) -> bool {
-        let Some(instance) = self.judges.chosen(tag) else { return false };
+        let Some(instance) = self.stage.judges.chosen(tag) else { return false };
         (0..self.plan.n).any(|id| self.leads(id) && self.knows(id, instance) && self.has_quorum(id))
     }
 
@@ -42,11 +42,11 @@ impl World {
     }
 
     fn leads(&self, id: u16) -> bool {
-        self.machines[usize::from(id)].node().is_some_and(Node::is_leading)
+        self.stage.machines[usize::from(id)].node().is_some_and(Node::is_leading)
     }
 
     fn knows(&self, id: u16, instance: Instance) -> bool {
-        self.machines[usize::from(id)].node().is_some_and(|node| node.learned() >= instance)
+        self.stage.machines[usize::from(id)].node().is_some_and(|node| node.learned() >= instance)
     }
 
     fn has_quorum(&self, id: u16) -> bool {

@@ -1,18 +1,18 @@
-//! What can be seen of the world from outside: who knows what, and whether all is settled.
+//! What can be seen of the stage from outside: who knows what, and whether all is settled.
 
-use super::World;
+use super::Stage;
 use crate::node::Node;
 use crate::sim::machine::{Machine, Role, State};
+use crate::sim::network::CLIENTS;
 use crate::types::Instance;
 
-impl World {
-    /// Whether all clients are content, and all nodes run and have learned alike, and all that was answered,
-    /// what a flipped bit took included; who wants to join is a member, and who has left knows it.
+impl<C> Stage<C> {
+    /// Whether all nodes run that should, and have learned alike, and all that was answered, what a flipped bit
+    /// took included; who wants to join is a member, and who has left knows it.
     pub fn is_settled(&self) -> bool {
         let mut learned = self.running().map(|(_, machine)| machine.node().map(Node::learned));
         let first = learned.next().flatten();
-        self.clients.is_content()
-            && first >= Some(self.judges.acknowledged())
+        first >= Some(self.judges.acknowledged())
             && learned.all(|learned| learned == first)
             && self.running().all(|(id, machine)| self.is_in_place(id, machine))
             && self.is_put_right()
@@ -34,11 +34,6 @@ impl World {
         whole.count() > members.len() / 2
     }
 
-    /// Nothing more can be asked of this group.
-    pub fn note_dead(&mut self) {
-        self.seen.dead += 1;
-    }
-
     /// The nodes that should run.
     fn running(&self) -> impl Iterator<Item = (u16, &Machine)> {
         let runs = |machine: &Machine| !matches!(machine.role, Role::Spare | Role::Gone);
@@ -52,7 +47,7 @@ impl World {
 
     /// What every node knows, what is wrong with it, and what was said last.
     pub fn view(&self) -> String {
-        let mut text = format!("at {} us, {} requests open\n", self.now.0, self.clients.open());
+        let mut text = format!("at {} us\n", self.now.0);
         for (id, machine) in self.machines.iter().enumerate() {
             let state = match &machine.state {
                 State::Down => "down".into(),
@@ -60,12 +55,14 @@ impl World {
                 State::Syncs(work) => format!("syncs, {}", node_text(&work.node)),
                 State::Halts(work) => format!("stands still, {}", node_text(&work.node)),
             };
-            text += &format!("  node {id}, life {}, {} wipes: {state}\n", machine.life, machine.wipes);
+            let Machine { life, wipes, malformed, .. } = machine;
+            text +=
+                &format!("  node {id}, life {life}, {wipes} wipes, {malformed} malformed lines: {state}\n");
         }
         text += "  said last:\n";
         for (at, from, datagram) in &self.tail {
             for line in &datagram.lines {
-                let from = if *from == self.nodes() { "client".into() } else { from.to_string() };
+                let from = if *from == CLIENTS { "client".into() } else { from.to_string() };
                 text += &format!("  {:>10} {from}: {line}\n", at.0);
             }
         }

@@ -7,38 +7,34 @@ use crate::types::Micros;
 
 /// Something that is going to happen.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum Next<C> {
     Deliver(u16, Rc<Datagram>),
     Wake(u16),
     Synced(u16, u64),
     GoOn(u16, u64),
     Start(u16, u64),
-    Client(usize),
-    Fault(usize),
-    Join(u64),
-    Isolate(u16, bool),
-    Retire(u16, u64),
+    Cue(C),
 }
 
 #[derive(Debug)]
-pub(super) struct Scheduled(pub Micros, pub u64, pub Next);
+pub(super) struct Scheduled<C>(pub Micros, pub u64, pub Next<C>);
 
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Scheduled) -> std::cmp::Ordering {
+impl<C> Ord for Scheduled<C> {
+    fn cmp(&self, other: &Scheduled<C>) -> std::cmp::Ordering {
         (self.0, self.1).cmp(&(other.0, other.1))
     }
 }
 
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Scheduled) -> Option<std::cmp::Ordering> {
+impl<C> PartialOrd for Scheduled<C> {
+    fn partial_cmp(&self, other: &Scheduled<C>) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Scheduled) -> bool {
+impl<C> PartialEq for Scheduled<C> {
+    fn eq(&self, other: &Scheduled<C>) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Scheduled {}
+impl<C> Eq for Scheduled<C> {}

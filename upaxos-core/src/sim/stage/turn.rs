@@ -4,16 +4,16 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{DATAGRAM, Next, World};
+use super::{DATAGRAM, Next, Stage};
 use crate::mutant::{self, Mutant};
 use crate::node::{Event, LOOKUP_BYTES, Node, Outbox};
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Stage, State, Work};
+use crate::sim::machine::{State, Step, Work};
 use crate::sim::network::Datagram;
 use crate::types::Micros;
 use crate::wire::{Dialect, Line, Message, Packer};
 
-impl World {
+impl<C> Stage<C> {
     /// One turn of the daemon's loop: all that came in, then the clock.
     pub(super) fn wake(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
@@ -21,12 +21,18 @@ impl World {
             return;
         }
         machine.wake_at = Micros(u64::MAX);
+        if machine.is_stopped {
+            return;
+        }
         if machine.paused_until > self.now {
             return self.wake_at(id, Micros(0));
         }
         let State::Waits(mut node) = std::mem::replace(&mut machine.state, State::Down) else {
             unreachable!("only a node that waits is woken");
         };
+        if machine.ends.is_some() {
+            return self.end(id, &node);
+        }
         self.seen.events += 1;
         while self.disk_chance.hits(600_000)
             && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
@@ -51,8 +57,8 @@ impl World {
             return self.mend_scripts(id);
         }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
-        let said = packed(&out.early, self.plan.dialect());
-        self.go_on(id, Work { node, out, said, sent: Vec::new(), stage: Stage::Early });
+        let said = packed(&out.early, self.setting.dialect);
+        self.go_on(id, Work { node, out, said, sent: Vec::new(), step: Step::Early });
     }
 
     fn look_up(&mut self, id: u16, node: &mut Node, out: &mut Outbox) {
@@ -79,15 +85,15 @@ impl World {
                 self.say(id, datagram);
                 continue;
             }
-            match work.stage {
-                Stage::Early => {
+            match work.step {
+                Step::Early => {
                     let disk = &mut self.machines[usize::from(id)].disk;
                     work.out.records.iter().for_each(|record| disk.append(record));
-                    work.stage = Stage::Appended;
+                    work.step = Step::Appended;
                 }
-                Stage::Appended if work.out.needs_sync() => return self.sync(id, work),
-                Stage::Appended => return self.rest(id, work.node),
-                Stage::Synced => {
+                Step::Appended if work.out.needs_sync() => return self.sync(id, work),
+                Step::Appended => return self.rest(id, work.node),
+                Step::Synced => {
                     let Work { mut node, mut out, sent, .. } = work;
                     out.clear();
                     let clock = self.machines[usize::from(id)].clock(self.now);
@@ -109,7 +115,7 @@ impl World {
     }
 
     /// A node that stood still between two effects goes on with the next.
-    pub(super) fn resume(&mut self, id: u16, life: u64) {
+    pub(super) fn resume_turn(&mut self, id: u16, life: u64) {
         let machine = &mut self.machines[usize::from(id)];
         if machine.life != life {
             return;
@@ -122,7 +128,10 @@ impl World {
 
     fn sync(&mut self, id: u16, work: Work) {
         let machine = &mut self.machines[usize::from(id)];
-        machine.disk.begin_sync(&*work.node);
+        if let Err(error) = machine.disk.begin_sync(&*work.node) {
+            return self.break_off(id, &error);
+        }
+        let machine = &mut self.machines[usize::from(id)];
         let (each, until) = machine.slow_sync;
         let slow = if self.now < until { each } else { Micros(0) };
         let tears = machine.tears.take();
@@ -144,6 +153,10 @@ impl World {
         if machine.life != life || !matches!(machine.state, State::Syncs(_)) {
             return;
         }
+        if machine.is_stopped {
+            machine.is_synced = true;
+            return;
+        }
         if machine.paused_until > self.now {
             let at = machine.paused_until;
             return self.at(at, Next::Synced(id, life));
@@ -160,34 +173,21 @@ impl World {
         };
         durable.iter().for_each(|record| self.judges.on_durable(id, record));
         work.sent = std::mem::take(&mut work.out.after_sync);
-        work.said = packed(&work.sent, self.plan.dialect());
-        work.stage = Stage::Synced;
+        work.said = packed(&work.sent, self.setting.dialect);
+        work.step = Step::Synced;
         self.go_on(id, work);
     }
 
     fn rest(&mut self, id: u16, node: Box<Node>) {
         let machine = &mut self.machines[usize::from(id)];
+        if machine.ends.is_some() {
+            return self.end(id, &node);
+        }
         let deadline = machine.when(node.deadline(machine.clock(self.now)));
         let waits = !machine.queue.is_empty();
         machine.state = State::Waits(node);
         let soonest = self.now + Micros(50);
         self.wake_at(id, if waits { soonest } else { deadline.max(soonest) });
-    }
-
-    /// Ends a node at once. Of what was not synced, the disk keeps a part.
-    pub(super) fn crash(&mut self, id: u16, down: Micros) {
-        let machine = &mut self.machines[usize::from(id)];
-        self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(_)));
-        self.seen.crashes += 1;
-        machine.state = State::Down;
-        machine.queue.clear();
-        machine.crash_after = None;
-        machine.halt_after = None;
-        machine.wake_at = Micros(u64::MAX);
-        machine.disk.cut_power(&mut self.disk_chance);
-        let life = machine.life;
-        self.trace.note(self.now, id, b"crash");
-        self.at(self.now + down, Next::Start(id, life));
     }
 
     fn crashes(&mut self, id: u16) -> bool {
@@ -202,6 +202,7 @@ impl World {
         let life = self.machines[usize::from(id)].life;
         for line in &datagram.lines {
             self.judges.on_sent(id, life, line);
+            self.note_line(id, line);
             if let Line::Node(_, Message::Gap { first, .. }) = line {
                 self.gaps[usize::from(id)] = Some(*first);
             }
@@ -211,6 +212,7 @@ impl World {
 
     fn note(&mut self, id: u16, events: &[Event]) {
         for event in events {
+            self.note_event(id, event);
             match event {
                 Event::Learned { instance, reads } => {
                     self.judges.on_reads(id, *instance, reads);
@@ -222,21 +224,17 @@ impl World {
                 Event::Governs { .. } => self.seen.changes += 1,
                 Event::Left { since } => {
                     self.judges.on_left(id, *since);
-                    let life = self.machines[usize::from(id)].life;
-                    self.at(self.now, Next::Retire(id, life));
+                    self.news.push((id, event.clone()));
                 }
                 Event::Diverged { peer, after, first, .. } => {
-                    self.seen.diverged += 1;
-                    let strays = |id: u16| self.machines[usize::from(id)].strays_from();
-                    // One that was mended may still hear what it said before.
-                    if let Some(stray) = strays(id).or_else(|| strays(peer.0)) {
-                        self.judges.on_diverged(id, (*after, *first), Some(stray));
-                    } else if self.plan.stray.is_none() {
-                        self.judges.on_diverged(id, (*after, *first), None);
-                    }
+                    self.note_divergence(id, peer.0, (*after, *first))
                 }
                 Event::ApplyFailed { .. } => self.seen.failed_applies += 1,
-                Event::MayNotVote(_) => self.seen.refusals += 1,
+                Event::MayNotVote(_) => {
+                    self.seen.refusals += 1;
+                    self.news.push((id, event.clone()));
+                }
+                Event::Quit => self.news.push((id, event.clone())),
                 _ => {}
             }
         }

@@ -4,22 +4,33 @@
 
 use std::rc::Rc;
 
-use super::{Next, World};
+use super::{Next, Stage};
 use crate::hooks::Hooks;
-use crate::node::{Config, Node, Recovery, Timing};
+use crate::node::{Config, Node, Recovery};
 use crate::record::Record;
 use crate::sim::disk::Flip;
 use crate::sim::judges::Rule;
 use crate::sim::machine::{Role, State};
-use crate::sim::swarm::Kind;
 use crate::store::{Source, StoreError};
 use crate::types::{Instance, Micros, NodeId};
+use crate::wire::Dialect;
 
-impl World {
+impl<C> Stage<C> {
+    /// The node starts at that moment, if nobody has started it before.
+    pub(in crate::sim) fn start_at(&mut self, id: u16, at: Micros) {
+        let life = self.machines[usize::from(id)].life;
+        self.at(at, Next::Start(id, life));
+    }
+
+    /// The node starts now.
+    pub(in crate::sim) fn start_now(&mut self, id: u16) {
+        self.start(id, self.machines[usize::from(id)].life);
+    }
+
     pub(super) fn start(&mut self, id: u16, life: u64) {
         let machine = &mut self.machines[usize::from(id)];
         let config = match machine.role {
-            Role::Member => Config::member(NodeId(id), self.plan.n),
+            Role::Member => Config::member(NodeId(id), self.setting.n),
             Role::Joins(replaces) => Config::joining(NodeId(id), replaces.map(NodeId)),
             Role::Spare | Role::Gone => return,
         };
@@ -27,15 +38,17 @@ impl World {
             return;
         }
         machine.begin_life(self.now);
+        self.note_change(id, "starts");
+        let machine = &mut self.machines[usize::from(id)];
         let opened = match machine.disk.open() {
             Ok(opened) => opened,
             Err(error) => return self.refuse_start(id, &error),
         };
         self.seen.torn += u64::from(opened.is_torn);
         opened.news.iter().for_each(|record| self.judges.on_durable(id, record));
-        let (classic, timing) = (self.plan.kind == Kind::Classic, Timing { beat: self.plan.beat });
-        let fast_read = self.plan.fast_read[usize::from(id)];
-        let config = Config { classic, fast_read, timing, ..config };
+        let classic = self.setting.dialect == Dialect::Classic;
+        let fast_read = self.machines[usize::from(id)].fast_read;
+        let config = Config { classic, fast_read, timing: self.setting.timing, ..config };
         let hooks = self.machines[usize::from(id)].hooks.clone();
         let mut recovery = match &hooks {
             Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks) as Rc<dyn Hooks>),
@@ -53,9 +66,9 @@ impl World {
         let machine = &mut self.machines[usize::from(id)];
         let mut node = recovery.finish(machine.disk.seed(), self.count);
         node.compacted(machine.disk.compacted());
-        match self.plan.kind {
-            Kind::Classic => self.judges.on_recovered_log(id, opened.records.len(), node.learned()),
-            _ => self.recovered(id, &node, &opened.lost),
+        match self.setting.dialect {
+            Dialect::Classic => self.judges.on_recovered_log(id, opened.records.len(), node.learned()),
+            Dialect::Extended => self.recovered(id, &node, &opened.lost),
         }
         if let Err(error) = self.reread(id, &node) {
             return self.refuse_start(id, &error);

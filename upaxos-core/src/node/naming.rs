@@ -1,0 +1,197 @@
+//! Writes that name what everybody heard: said by the leader, understood by the others.
+//!
+//! A client's words cross the wire once: the leader says of a run of tagged writes only which they are, and a
+//! digest of their bytes ([`crate::named`]). Owns the named writes whose requests were not all heard yet. A node
+//! takes one up as if it had been written in full, once it has the bytes, and the digest says that they are the
+//! ones; so what is accepted, logged, promised and repaired is always bytes, and a vote is for exactly what the
+//! leader wrote. Whoever lacks some of them, or has others, asks the leader, who writes them in full. So does
+//! the leader by itself where no quorum answers: then a lost request costs a retransmission, never more.
+//!
+//! Only what is written as the client sent it has a name. Classic nodes know none of this.
+
+use super::Node;
+use super::outbox::Outbox;
+use crate::mutant::{self, Mutant};
+use crate::named::{Bodies, Names};
+use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
+use crate::wire::Message;
+
+/// From how many bytes of values on they are named; shorter ones ride in their Write, where nobody can lack
+/// them.
+const NAMED_FROM: usize = 512;
+
+/// How many values one name stands for, and about how many bytes at most: what somebody lacks one of is
+/// written again whole.
+const MAX_NAMED: usize = 512;
+const MAX_NAMED_BYTES: usize = 48 << 10;
+
+/// How long a named write waits for a request that is on its way.
+const PATIENCE: Micros = Micros(1_000);
+
+/// How many named writes may wait; those beyond are fetched, or written again.
+const MAX_WAITING: usize = 64;
+
+/// A write that this node has just made, and whose request it was, if it has the client's words unchanged.
+pub(super) type Written = (Instance, Value, Option<Tag>);
+
+/// What was written in a range, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamedWrite {
+    pub first: Instance,
+    pub last: Instance,
+    pub ballot: Ballot,
+    pub names: Names,
+}
+
+/// Named writes that wait for their requests, from whom, and until when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Naming {
+    waiting: Vec<(NodeId, NamedWrite, Micros)>,
+}
+
+impl Naming {
+    /// When somebody has to be asked.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.waiting.iter().map(|(_, _, until)| *until).min()
+    }
+}
+
+impl Node {
+    /// Says what was written: by name where that is shorter, else in full.
+    pub(super) fn say_written(&mut self, written: Vec<Written>, out: &mut Outbox) {
+        let Some(ballot) = self.leader.ballot() else { return };
+        let mut rest = &written[..];
+        while let Some((first, _, _)) = rest.first() {
+            let (run, behind) = rest.split_at(length_of_run(rest));
+            let bytes: usize = run.iter().map(|(_, value, _)| value.as_bytes().len()).sum();
+            let named: Option<Vec<(Tag, Value)>> =
+                run.iter().map(|(_, value, tag)| Some(((*tag)?, value.clone()))).collect();
+            match named.filter(|_| bytes >= NAMED_FROM) {
+                Some(named) => {
+                    let (first, last) = (*first, Instance(first.0 + run.len() as u64 - 1));
+                    out.send(Message::WriteTags { first, last, ballot, names: Names::of(&named) });
+                }
+                None => run.iter().for_each(|(instance, value, _)| {
+                    out.send(Message::Write { instance: *instance, ballot, value: value.clone() });
+                }),
+            }
+            rest = behind;
+        }
+    }
+
+    /// `WriteTags`: the same as so many Writes, once the requests are here.
+    pub(super) fn on_write_tags(
+        &mut self,
+        from: NodeId,
+        write: NamedWrite,
+        until: Option<Micros>,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let NamedWrite { first, last, ballot, ref names } = write;
+        let learned = self.learner.learned();
+        if first <= learned {
+            // The leader has not heard that this is chosen.
+            self.repair.owe(first, last.min(learned), 0, now);
+        }
+        let first_open = first.max(learned.next());
+        let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
+        if last <= learned || !self.is_near(last) || stands {
+            return;
+        }
+        let Some(mut bodies) = self.heard(names) else {
+            return self.lacks(from, write, until, now, out);
+        };
+        if bodies.digest() != names.digest && !mutant::is(Mutant::DigestUnchecked) {
+            return self.fetch((first_open, last), ballot, out);
+        }
+        let tags = names.tags();
+        for ((instance, tag), value) in (first.0..).map(Instance).zip(tags).zip(bodies.values()) {
+            if instance > learned {
+                self.requests.on_tag_taken_up(tag, now);
+                self.take_up_write(instance, ballot, &value, out);
+            }
+        }
+    }
+
+    /// Takes up what has waited for requests that are here now; asks for what has waited too long.
+    pub(super) fn take_up_named(&mut self, now: Micros, out: &mut Outbox) {
+        if self.naming.waiting.is_empty() {
+            return;
+        }
+        for (from, write, until) in std::mem::take(&mut self.naming.waiting) {
+            // The group may be another one than when it came.
+            let NamedWrite { first, last, ballot, names } = write.clone();
+            let message = Message::WriteTags { first, last, ballot, names };
+            if self.group.members.contains(&from) && self.is_plausible(from, &message, now, out) {
+                self.on_write_tags(from, write, Some(until), now, out);
+            }
+        }
+    }
+
+    /// `Fetch`: somebody lacks what this node named.
+    pub(super) fn on_fetch(
+        &mut self,
+        (first, last): (Instance, Instance),
+        ballot: Ballot,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        if self.leader.ballot() != Some(ballot) {
+            return;
+        }
+        let learned = self.learner.learned();
+        if first <= learned {
+            self.repair.owe(first, last.min(learned), 0, now);
+        }
+        self.leader.write_in_full(first, last, now, out);
+    }
+
+    /// The bytes of the named requests, if all of them wait here.
+    fn heard(&self, names: &Names) -> Option<Bodies> {
+        let mut bodies = Bodies::default();
+        for tag in names.tags() {
+            let (tagged, value) = self.requests.write_of(tag)?;
+            bodies.push(tagged, value);
+        }
+        Some(bodies)
+    }
+
+    fn lacks(
+        &mut self,
+        from: NodeId,
+        write: NamedWrite,
+        until: Option<Micros>,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let NamedWrite { first, last, ballot, .. } = write;
+        if mutant::is(Mutant::VoteWithoutBytes) && self.is_voter() {
+            return out.after_sync(Message::Accepts { first, last, ballot });
+        }
+        let until = until.unwrap_or(now + PATIENCE);
+        if now < until && self.naming.waiting.len() < MAX_WAITING {
+            self.naming.waiting.push((from, write, until));
+        } else {
+            self.fetch((first.max(self.learner.learned().next()), last), ballot, out);
+        }
+    }
+
+    /// Who may not vote need not hurry: it is told what is chosen.
+    fn fetch(&mut self, (first, last): (Instance, Instance), ballot: Ballot, out: &mut Outbox) {
+        if self.is_voter() {
+            out.send(Message::Fetch { first, last, ballot });
+        }
+    }
+}
+
+/// How many of the writes at the beginning can be said together: all that have names, or one that has none.
+fn length_of_run(written: &[Written]) -> usize {
+    let mut bytes = 0;
+    let fits = |(at, (instance, value, tag)): &(usize, &Written)| {
+        bytes += value.as_bytes().len();
+        let follows = instance.0 == written[0].0.0 + *at as u64;
+        follows && tag.is_some() && *at < MAX_NAMED && (*at == 0 || bytes <= MAX_NAMED_BYTES)
+    };
+    written.iter().enumerate().take_while(fits).count().max(1)
+}

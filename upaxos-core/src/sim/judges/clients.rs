@@ -1,0 +1,81 @@
+//! The judges of what clients say, and of what they are told: each line, when it is said or heard.
+//!
+//! Whoever speaks for clients, drawn or scripted or somebody's hand, calls it with every line, repeated ones
+//! too. What the answers mean together is judged next door, in `calls`.
+
+use super::{Judges, Rule};
+use crate::entry::Entry;
+use crate::types::{Instance, Tag, Value};
+use crate::wire::{Line, Message, Request};
+
+impl Judges {
+    /// A client sends a line. What somebody says by hand in the name of a node counts as asked for, too.
+    pub fn on_asked(&mut self, line: &Line) {
+        match line {
+            Line::Client(Request::Submit(tagged, value)) => self.on_call(tagged.tag, Some(value.clone())),
+            Line::Client(Request::TaggedRead(tagged) | Request::FastRead(tagged)) => {
+                self.on_call(tagged.tag, None);
+            }
+            Line::Client(Request::Write(value)) => self.calls.on_write(value.clone()),
+            Line::Client(Request::Change(tagged, change)) => self.on_change_asked(*tagged, *change),
+            Line::Client(_) => {}
+            Line::Node(_, message) => self.on_forged(message),
+        }
+    }
+
+    fn on_forged(&mut self, message: &Message) {
+        let (instance, value) = match message {
+            Message::Write { instance, value, .. }
+            | Message::Accept { instance, value, .. }
+            | Message::Written { instance, value }
+            | Message::Promise { instance, accepted: Some((_, value)), .. } => (*instance, value),
+            Message::Relay { value: Some(value) } => return self.calls.on_write(value.clone()),
+            _ => return,
+        };
+        match Entry::decode(instance, value, self.dialect) {
+            Entry::Write(value) => self.calls.on_write(value),
+            Entry::Tagged(tagged, value) => self.on_call(tagged.tag, Some(value)),
+            _ => {}
+        }
+    }
+
+    /// A client sends a tagged request, for the first time or again.
+    pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
+        let highest = self.chosen.last_key_value().map(|(instance, _)| *instance);
+        self.calls.on_call(tag, value, highest.unwrap_or_default());
+    }
+
+    /// Clients hear what a node says.
+    pub fn on_told(&mut self, message: &Message) {
+        if let Err((rule, got)) = self.told(message) {
+            self.fail(rule, got);
+        }
+    }
+
+    fn told(&mut self, message: &Message) -> Result<(), (Rule, String)> {
+        match message {
+            Message::Done { first, last, client, seq } => {
+                for (instance, seq) in (first.0..=last.0).zip(*seq..) {
+                    let (tag, instance) = (Tag { client: *client, seq }, Instance(instance));
+                    match self.is_change(tag) {
+                        true => self.calls.on_change_done(instance),
+                        false => self.calls.on_done(tag, instance)?,
+                    }
+                }
+                Ok(())
+            }
+            Message::Answer { instance, client, seq, value } => {
+                self.calls.on_reads(*instance, value.clone())?;
+                self.calls.on_done(Tag { client: *client, seq: *seq }, *instance)
+            }
+            Message::Value { instance, learned, client, seq, value } => {
+                self.calls.on_value(Tag { client: *client, seq: *seq }, *learned, *instance, value)
+            }
+            Message::Ok { instance, value } => self.calls.on_reads(*instance, value.clone()),
+            Message::Refused { client, seq, reason } => {
+                self.calls.on_refused(Tag { client: *client, seq: *seq }, reason)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The clients that a script speaks through: the real client's side, on virtual time.
+//!
+//! Owns which question is whose, and when each client has something to do. Every line that goes out, and
+//! every answer that comes in, is shown to the judges.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::Misuse;
+use crate::client::{self, Ask, Client, Outcome};
+use crate::sim::judges::Judges;
+use crate::sim::network::Datagram;
+use crate::types::Micros;
+use crate::wire::{Dialect, Line, Message};
+
+/// The most bytes of a datagram made of several questions.
+const DATAGRAM: usize = 1_400;
+
+/// A question under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A question that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which.
+    pub ticket: Ticket,
+    /// How.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Micros,
+}
+
+#[derive(Debug)]
+struct Caller {
+    client: Client,
+    open: BTreeMap<client::Ticket, (Ticket, Ask)>,
+    /// When its next turn is planned.
+    turn_at: Option<Micros>,
+}
+
+/// All clients of a script, by its numbers for them.
+#[derive(Debug)]
+pub(super) struct Callers {
+    dialect: Dialect,
+    all: BTreeMap<u64, Caller>,
+    /// By what each calls itself on the wire.
+    names: BTreeMap<u64, u64>,
+    count: u64,
+    settled: Vec<Settled>,
+    has_news: bool,
+}
+
+impl Callers {
+    pub fn new(dialect: Dialect) -> Callers {
+        let (all, names, settled) = Default::default();
+        Callers { dialect, all, names, count: 0, settled, has_news: false }
+    }
+
+    /// Begins a question; its client has a turn to take.
+    pub fn ask(&mut self, number: u64, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, Misuse> {
+        let name = self.all.len() as u64 + 1;
+        let caller = self.all.entry(number).or_insert_with(|| {
+            self.names.insert(name, number);
+            Caller { client: Client::new(name, self.dialect), open: BTreeMap::new(), turn_at: None }
+        });
+        if let Ask::Write(value) = &ask {
+            Ask::write(value.clone()).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
+        }
+        let own = caller.client.ask(ask.clone(), now, patience);
+        let own = own.map_err(|error| Misuse(format!("cannot ask: {error}")))?;
+        self.count += 1;
+        let ticket = Ticket(self.count);
+        caller.open.insert(own, (ticket, ask));
+        Ok(ticket)
+    }
+
+    /// A client does what is due: hands out what it sends.
+    pub fn turn(&mut self, number: u64, now: Micros, judges: &mut Judges) -> Vec<Rc<Datagram>> {
+        let Some(caller) = self.all.get_mut(&number) else { return Vec::new() };
+        caller.turn_at = caller.turn_at.filter(|at| *at > now);
+        let turn = caller.client.tick(now);
+        turn.send.iter().for_each(|line| judges.on_asked(line));
+        let said = caller.client.pack(&turn.send, DATAGRAM);
+        self.settle(number, turn.settled);
+        said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect()
+    }
+
+    /// When a client has something to do, unless that is planned.
+    pub fn next_turn(&mut self, number: u64) -> Option<Micros> {
+        let caller = self.all.get_mut(&number)?;
+        let next = caller.client.next_deadline()?;
+        if caller.turn_at.is_some_and(|planned| planned <= next) {
+            return None;
+        }
+        caller.turn_at = Some(next);
+        Some(next)
+    }
+
+    /// What nodes said reaches the clients: hands out those whom it told something.
+    pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<u64> {
+        let mut touched = Vec::new();
+        for line in &datagram.lines {
+            let Line::Node(_, message) = line else { continue };
+            judges.on_told(message);
+            let numbers: Vec<u64> = match named(message) {
+                Some(name) => self.names.get(&name).copied().into_iter().collect(),
+                None => self.waiting().collect(),
+            };
+            for number in numbers {
+                let Some(caller) = self.all.get_mut(&number) else { continue };
+                let settled = caller.client.on_message(message, now);
+                self.settle(number, settled);
+                touched.push(number);
+            }
+        }
+        touched
+    }
+
+    /// The questions that have ended since this was asked last.
+    pub fn settled(&mut self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Whether any question has ended since this was asked last.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_content(&self) -> bool {
+        self.all.values().all(|caller| caller.open.is_empty())
+    }
+
+    /// The questions that are open: by whom, and which.
+    pub fn open(&self) -> impl Iterator<Item = (u64, &Ask)> {
+        self.all.iter().flat_map(|(number, caller)| caller.open.values().map(|(_, ask)| (*number, ask)))
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.all.iter().filter(|(_, caller)| !caller.open.is_empty()).map(|(number, _)| *number)
+    }
+
+    fn settle(&mut self, number: u64, settled: Vec<client::Settled>) {
+        let Some(caller) = self.all.get_mut(&number) else { return };
+        for client::Settled { ticket, outcome, took, .. } in settled {
+            if let Some((ticket, _)) = caller.open.remove(&ticket) {
+                self.settled.push(Settled { ticket, outcome, took });
+                self.has_news = true;
+            }
+        }
+    }
+}
+
+/// The client that an answer is for; `None` where it has no name on it.
+fn named(message: &Message) -> Option<u64> {
+    match message {
+        Message::Done { client, .. }
+        | Message::Answer { client, .. }
+        | Message::Value { client, .. }
+        | Message::Refused { client, .. }
+        | Message::Forgotten { client, .. } => Some(*client),
+        _ => None,
+    }
+}

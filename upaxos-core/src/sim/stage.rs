@@ -1,0 +1,190 @@
+//! The stage: one clock, one heap of what happens next, and the machines.
+//!
+//! Owns what happens: machines, turns, network, disks, judges, and the order of it all. It decides nothing
+//! about what goes wrong, nor what clients ask: whoever directs it does, [`World`](super::world::World) as a
+//! plan says that was drawn, [`Play`](super::play::Play) as a script says step by step. A director puts cues
+//! of its own into the agenda, and hears what clients hear.
+
+mod agenda;
+mod power;
+mod scripts;
+mod start;
+mod turn;
+mod view;
+mod watch;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
+
+use agenda::{Next, Scheduled};
+pub use watch::{Said, Watch, What};
+
+use super::chance::{Chance, Stream};
+use super::judges::Judges;
+use super::machine::{Machine, State};
+use super::network::{CLIENTS, Datagram, Delivery, Network};
+use super::trace::{Seen, Trace};
+use crate::node::{Event, Timing};
+use crate::types::{Instance, Micros};
+use crate::wire::Dialect;
+
+/// The most bytes of a datagram made of several lines.
+const DATAGRAM: usize = 600;
+
+/// How many datagrams a failure shows.
+const TAIL: usize = 40;
+
+/// What a group is when nothing has happened yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// How many nodes the first group has.
+    pub n: u16,
+    /// How many more machines there are, for nodes that may join.
+    pub spares: u16,
+    /// Which grammar the group speaks.
+    pub dialect: Dialect,
+    /// The pace of all nodes.
+    pub timing: Timing,
+}
+
+/// What a director has to see to.
+#[derive(Debug)]
+pub enum Happened<C> {
+    /// Something among the machines: nothing.
+    Inside,
+    /// A cue that it gave itself.
+    Cue(C),
+    /// The clients hear this.
+    Heard(Rc<Datagram>),
+}
+
+/// Machines, what connects them, and what happens next; `C` are the cues of who directs.
+#[derive(Debug)]
+pub struct Stage<C> {
+    pub(super) setting: Setting,
+    pub(super) now: Micros,
+    ahead: BinaryHeap<Reverse<Scheduled<C>>>,
+    count: u64,
+    pub(super) machines: Vec<Machine>,
+    pub(super) network: Network,
+    pub(super) judges: Judges,
+    pub(super) trace: Trace,
+    pub(super) seen: Seen,
+    pub(super) disk_chance: Chance,
+    pub(super) machine_chance: Chance,
+    gaps: Vec<Option<Instance>>,
+    deliveries: Vec<Delivery>,
+    tail: VecDeque<(Micros, u16, Rc<Datagram>)>,
+    /// Of what nodes said to their logs: what may end them.
+    pub(super) news: Vec<(u16, Event)>,
+    pub(super) watch: Option<Watch>,
+}
+
+impl<C> Stage<C> {
+    /// A stage on which nothing has happened yet.
+    pub fn new(setting: Setting) -> Stage<C> {
+        let Setting { seed, n, spares, dialect, .. } = setting;
+        let chance = |stream| Chance::new(seed, stream);
+        let all = n + spares;
+        Stage {
+            setting,
+            now: Micros(0),
+            ahead: BinaryHeap::new(),
+            count: 0,
+            machines: (0..all).map(|id| Machine::new(incarnation(id, 0))).collect(),
+            network: Network::new(all, dialect, chance(Stream::Network)),
+            judges: Judges::new(n, spares, dialect),
+            trace: Trace::default(),
+            seen: Seen::default(),
+            disk_chance: chance(Stream::Disk),
+            machine_chance: chance(Stream::Machines),
+            gaps: vec![None; usize::from(all)],
+            deliveries: Vec::new(),
+            tail: VecDeque::new(),
+            news: Vec::new(),
+            watch: None,
+        }
+    }
+
+    /// The next thing that happens until a moment, which the clock shows then. `None` when that is all.
+    pub(super) fn next(&mut self, end: Micros) -> Option<Happened<C>> {
+        let is_due = self.ahead.peek().is_some_and(|Reverse(next)| next.0 <= end);
+        let Some(Reverse(Scheduled(at, _, next))) = is_due.then(|| self.ahead.pop()).flatten() else {
+            self.now = self.now.max(end);
+            return None;
+        };
+        self.now = at;
+        match next {
+            Next::Deliver(to, datagram) => return Some(self.deliver(to, datagram)),
+            Next::Wake(id) => self.wake(id),
+            Next::Synced(id, life) => self.synced(id, life),
+            Next::GoOn(id, life) => self.resume_turn(id, life),
+            Next::Start(id, life) => self.start(id, life),
+            Next::Cue(cue) => return Some(Happened::Cue(cue)),
+        }
+        Some(Happened::Inside)
+    }
+
+    /// How many machines there are.
+    pub(super) fn nodes(&self) -> u16 {
+        self.machines.len() as u16
+    }
+
+    /// Gives who directs a cue at that moment.
+    pub(super) fn cue(&mut self, at: Micros, cue: C) {
+        self.at(at, Next::Cue(cue));
+    }
+
+    fn at(&mut self, at: Micros, next: Next<C>) {
+        self.count += 1;
+        self.ahead.push(Reverse(Scheduled(at, self.count, next)));
+    }
+
+    fn deliver(&mut self, to: u16, datagram: Rc<Datagram>) -> Happened<C> {
+        self.seen.events += 1;
+        self.trace.note(self.now, to.min(self.nodes()), &datagram.bytes);
+        let Some(machine) = self.machines.get_mut(usize::from(to)) else {
+            return Happened::Heard(datagram);
+        };
+        if machine.receive(datagram) && matches!(machine.state, State::Waits(_)) {
+            // The longer the turn before takes, the larger the batch.
+            let at = self.now + Micros(self.machine_chance.below(200));
+            self.wake_at(to, at);
+        }
+        Happened::Inside
+    }
+
+    fn wake_at(&mut self, id: u16, at: Micros) {
+        let machine = &mut self.machines[usize::from(id)];
+        let at = at.max(machine.paused_until);
+        if at < machine.wake_at {
+            machine.wake_at = at;
+            self.at(at, Next::Wake(id));
+        }
+    }
+
+    /// What clients send.
+    pub(super) fn send_from_clients(&mut self, datagram: Rc<Datagram>) {
+        self.send(CLIENTS, datagram);
+    }
+
+    fn send(&mut self, from: u16, datagram: Rc<Datagram>) {
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.network.send(from, &datagram, self.now, &mut deliveries);
+        for (to, at, datagram) in deliveries.drain(..) {
+            self.at(at, Next::Deliver(to, datagram));
+        }
+        self.deliveries = deliveries;
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back((self.now, from, datagram));
+    }
+}
+
+fn incarnation(id: u16, wipes: u64) -> u64 {
+    1_000 + u64::from(id) + 100 * wipes
+}

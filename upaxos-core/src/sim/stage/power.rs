@@ -1,0 +1,131 @@
+//! How lives end, and how machines stand still: crashes, orderly ends, pauses, lost disks, power cuts.
+//!
+//! Owns what becomes of a machine then. When that happens is decided by whoever directs.
+
+use super::{Next, Stage, incarnation};
+use crate::node::Node;
+use crate::sim::disk::Disk;
+use crate::sim::machine::{Down, End, State};
+use crate::types::Micros;
+
+impl<C> Stage<C> {
+    /// Ends a node at once. Of what was not synced, the disk keeps a part.
+    pub(in crate::sim) fn crash(&mut self, id: u16, down: Down) {
+        let machine = &mut self.machines[usize::from(id)];
+        self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(_)));
+        self.seen.crashes += 1;
+        machine.end_life();
+        machine.disk.cut_power(&mut self.disk_chance);
+        let life = machine.life;
+        self.trace.note(self.now, id, b"crash");
+        self.note_change(id, "is killed");
+        if let Some(down) = down {
+            self.at(self.now + down, Next::Start(id, life));
+        }
+    }
+
+    /// Ends a node between two effects of its loop: it gets as far as chance has it, then it is gone.
+    pub(in crate::sim) fn crash_amid(&mut self, id: u16) {
+        let effects = self.machine_chance.below(8);
+        let machine = &mut self.machines[usize::from(id)];
+        let may_run = matches!(machine.state, State::Waits(_)) && !machine.is_stopped;
+        if may_run && self.machine_chance.hits(500_000) {
+            machine.crash_after = Some((effects, None));
+            machine.wake_at = self.now;
+            self.wake(id);
+        }
+        if !matches!(self.machines[usize::from(id)].state, State::Down) {
+            self.crash(id, None);
+        }
+    }
+
+    /// The node ends by itself, in good order, when it has done what it is doing.
+    pub(in crate::sim) fn end_soon(&mut self, id: u16, end: End) {
+        let machine = &mut self.machines[usize::from(id)];
+        machine.ends.get_or_insert(end);
+        self.wake_again(id);
+    }
+
+    /// The node ends in good order: what it has written becomes durable.
+    pub(super) fn end(&mut self, id: u16, node: &Node) {
+        let machine = &mut self.machines[usize::from(id)];
+        if let Err(error) = machine.disk.begin_sync(node) {
+            return self.break_off(id, &error);
+        }
+        let durable = machine.disk.end_sync();
+        machine.ended = match machine.ends.take() {
+            Some(End::Itself(words)) => Some(words),
+            Some(End::Told) | None => None,
+        };
+        machine.end_life();
+        machine.disk.close();
+        durable.iter().for_each(|record| self.judges.on_durable(id, record));
+        self.trace.note(self.now, id, b"end");
+        self.note_change(id, "ends");
+    }
+
+    /// The node ends at once, since its disk refuses: nobody knows what is durable.
+    pub(super) fn break_off(&mut self, id: u16, error: &dyn std::fmt::Display) {
+        self.crash(id, None);
+        let machine = &mut self.machines[usize::from(id)];
+        machine.ends = None;
+        machine.ended = Some((1, error.to_string()));
+        self.note_change(id, &format!("ends: {error}"));
+    }
+
+    /// The node stands still until it is told to go on.
+    pub(in crate::sim) fn pause(&mut self, id: u16) {
+        self.seen.pauses += 1;
+        self.trace.note(self.now, id, b"pause");
+        self.machines[usize::from(id)].is_stopped = true;
+    }
+
+    /// A node that stood still goes on. It has not noticed.
+    pub(in crate::sim) fn go_on_again(&mut self, id: u16) {
+        self.trace.note(self.now, id, b"go on");
+        let machine = &mut self.machines[usize::from(id)];
+        machine.is_stopped = false;
+        let life = machine.life;
+        if std::mem::take(&mut machine.is_synced) {
+            self.at(self.now, Next::Synced(id, life));
+        }
+        self.wake_again(id);
+    }
+
+    /// Looks at once what a machine has to do, whenever that was planned.
+    fn wake_again(&mut self, id: u16) {
+        let machine = &mut self.machines[usize::from(id)];
+        if let State::Waits(_) = machine.state {
+            machine.wake_at = Micros(u64::MAX);
+            self.wake_at(id, self.now);
+        }
+    }
+
+    /// Ends everything that was wrong, or was to go wrong, with links and machines. Who is down stays down.
+    pub(in crate::sim) fn heal(&mut self) {
+        self.network.heal();
+        for id in 0..self.nodes() {
+            let machine = &mut self.machines[usize::from(id)];
+            machine.heal();
+            if machine.is_stopped {
+                self.go_on_again(id);
+                continue;
+            }
+            if let State::Halts(_) = machine.state {
+                let life = machine.life;
+                self.at(self.now, Next::GoOn(id, life));
+            }
+            self.wake_again(id);
+        }
+    }
+
+    /// A node without a disk comes back with an empty one.
+    pub(in crate::sim) fn lose_disk(&mut self, node: u16) {
+        self.seen.wipes += 1;
+        let machine = &mut self.machines[usize::from(node)];
+        machine.wipes += 1;
+        (machine.flipped, machine.lost_below) = (None, None);
+        machine.disk = Disk::new(incarnation(node, machine.wipes));
+        self.judges.on_wiped(node);
+    }
+}

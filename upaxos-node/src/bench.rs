@@ -1,0 +1,395 @@
+//! `upaxos-node bench`: what a group can do, measured, and judged after every run.
+//!
+//! Owns the matrix of runs and what is printed of them. The nodes are real daemons on hosts of their own
+//! ([`group`]), the load a process beside them ([`load`]); what a node uses, the kernel says ([`usage`]); and
+//! no run counts whose logs do not agree or lack an acknowledged write ([`judge`]).
+
+mod attached;
+mod drive;
+mod group;
+mod judge;
+pub mod load;
+mod plot;
+mod report;
+mod usage;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use upaxos_core::net;
+
+use crate::hosts::Host;
+use drive::{Load, Word};
+use group::Group;
+use load::{Acks, Summary};
+use report::{Report, Used};
+use usage::Usage;
+
+/// What to measure: every combination of nodes, sizes and requests under way is one run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where the group runs: raw IP between network namespaces, or UDP multicast on loopback
+    #[arg(long, value_enum, default_value_t = On::Raw)]
+    on: On,
+
+    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are out of reach, so
+    /// the judges ask it for a sample of what it acknowledged
+    #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
+    attach: bool,
+
+    #[command(flatten)]
+    net: net::Args,
+
+    /// Sizes of the group
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "3", value_parser = clap::value_parser!(u16).range(1..=100))]
+    nodes: Vec<u16>,
+
+    /// Bytes of each value
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    size: Vec<u32>,
+
+    /// Requests under way at once, of all clients together
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256,1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    outstanding: Vec<u32>,
+
+    /// Clients, each with a session of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    clients: u32,
+
+    /// How long each run is measured, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = seconds)]
+    seconds: f64,
+
+    /// Read instead of writing
+    #[arg(long, value_enum)]
+    reads: Option<Reads>,
+
+    /// Values to write before each run: a log of some length; for reads, 20000 at least
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fill: u64,
+
+    /// Ask so many times per second, whether answers come or not; --outstanding is then the most under way
+    #[arg(long, value_name = "PER-SECOND")]
+    rate: Option<f64>,
+
+    /// kill -9 the leader in the middle of each run; the longest gap is then that of the failover
+    #[arg(long)]
+    kill_leader: bool,
+
+    /// When a run is over, kill -9 a node and start it again: how long until it is back
+    #[arg(long)]
+    restart: bool,
+
+    /// After each run another one that asks so many times as much as the first could do, for --seconds
+    #[arg(long, value_name = "FACTOR", conflicts_with = "rate")]
+    overload: Option<f64>,
+
+    /// Interval between signs of life of the nodes, as of the daemon
+    #[arg(long, value_name = "TIME")]
+    beat: Option<String>,
+
+    /// Repeat the whole matrix so many times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: u32,
+
+    /// Where the data goes, below a directory that is removed in the end; to mean anything, on a real disk
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+
+    /// Draw latency over load, as an SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+
+    /// Print one JSON object per run instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a group runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum On {
+    Raw,
+    Udp,
+}
+
+/// Which way of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// The last value written, without an instance.
+    Fast,
+    /// The same, through an instance.
+    Safe,
+    /// What was chosen at some instance.
+    History,
+}
+
+/// One run of the matrix.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cell {
+    /// Members of the group; 0 when it is not ours.
+    pub nodes: u16,
+    /// Bytes of each value.
+    pub size: u32,
+    /// Requests under way at once.
+    pub outstanding: u32,
+    /// Clients.
+    pub clients: u32,
+    /// What is asked for, if not writes.
+    pub reads: Option<Reads>,
+    /// Values written before.
+    pub fill: u64,
+    /// Requests per second, where that is given.
+    pub rate: Option<f64>,
+    /// Which round of the matrix.
+    pub round: u32,
+}
+
+/// Values to choose from for reads: far more than are under way.
+const LEAST_TO_READ: u64 = 20_000;
+
+/// How many requests clients keep under way at most when they ask more than the group can do.
+const MOST_UNDER_WAY: u32 = 65_536;
+
+/// Measures every cell.
+///
+/// # Errors
+/// When a group cannot be started or loaded, or a run is not what it should be.
+pub fn run(args: &Args) -> Result<()> {
+    let dir = args.dir.canonicalize().with_context(|| format!("cannot use {}", args.dir.display()))?;
+    if !args.attach && group::is_in_memory(&dir) {
+        eprintln!(
+            "upaxos-node: {} is kept in memory: nothing here is durable, and no number means anything; \
+             name a real disk with --dir",
+            dir.display()
+        );
+    }
+    if !args.json {
+        println!("{}", report::HEADING);
+    }
+    let mut reports = Vec::new();
+    for cell in args.cells() {
+        let report = measure_and_print(args, &cell, &dir, None)?;
+        if let Some(factor) = args.overload {
+            let peak = report.counts.per_second;
+            let over = Cell { rate: Some(peak * factor), outstanding: MOST_UNDER_WAY, ..cell };
+            measure_and_print(args, &over, &dir, Some(peak))?;
+        }
+        reports.push(report);
+    }
+    args.plot.as_deref().map_or(Ok(()), |path| plot::draw(&reports, path))
+}
+
+fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) -> Result<Report> {
+    let progress = progress(cell);
+    let report = measure(args, cell, dir, &progress);
+    progress.finish_and_clear();
+    let mut report = report.with_context(|| format!("cannot measure {}", cell.words()))?;
+    report.of_peak = peak.map(|peak| report.counts.per_second / peak.max(1.0));
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        println!("{}", report::row(&report));
+        report::remarks(&report).iter().for_each(|remark| println!("      {remark}"));
+    }
+    Ok(report)
+}
+
+impl Args {
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        let nodes: &[u16] = if self.attach { &[0] } else { &self.nodes };
+        for round in 1..=self.rounds {
+            for &nodes in nodes {
+                for &size in &self.size {
+                    cells.extend(self.outstanding.iter().map(|&outstanding| Cell {
+                        nodes,
+                        size,
+                        outstanding,
+                        clients: self.clients,
+                        reads: self.reads,
+                        fill: if self.reads.is_some() { self.fill.max(LEAST_TO_READ) } else { self.fill },
+                        rate: self.rate,
+                        round,
+                    }));
+                }
+            }
+        }
+        cells
+    }
+
+    /// The load of one cell, as a command that is to be given its flags.
+    fn load(&self, cell: &Cell, mut command: Command, acks: &Path) -> Command {
+        let mut flag = |name: &str, value: String| {
+            command.arg(format!("--{name}={value}"));
+        };
+        flag("size", cell.size.to_string());
+        flag("outstanding", cell.outstanding.to_string());
+        flag("clients", cell.clients.to_string());
+        flag("seconds", self.seconds.to_string());
+        flag("fill", cell.fill.to_string());
+        flag("nodes", cell.nodes.to_string());
+        flag("acks", acks.display().to_string());
+        cell.rate.into_iter().for_each(|rate| flag("rate", rate.to_string()));
+        let reads = cell.reads.and_then(|reads| reads.to_possible_value());
+        reads.into_iter().for_each(|reads| flag("reads", reads.get_name().to_owned()));
+        if self.restart {
+            command.arg("--restart");
+        }
+        command
+    }
+}
+
+impl Cell {
+    fn words(&self) -> String {
+        let of = if self.nodes == 0 { String::new() } else { format!(" of {} nodes", self.nodes) };
+        format!("{} B × {}{of}, round {}", self.size, self.outstanding, self.round)
+    }
+}
+
+/// One run: a group of its own, a load, and the judges.
+fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Result<Report> {
+    if args.attach {
+        return attached::measure(args, cell, progress);
+    }
+    let mut group = Group::start(&group::Plan {
+        nodes: cell.nodes.into(),
+        is_raw: args.on == On::Raw,
+        dir: dir.to_owned(),
+        flags: args.beat.iter().flat_map(|beat| ["--beat".to_owned(), beat.clone()]).collect(),
+    })?;
+    let report = measure_group(args, cell, &mut group, progress);
+    report.map_err(|error| match group.log() {
+        log if log.is_empty() => error,
+        log => error.context(format!("the nodes said:\n{log}")),
+    })
+}
+
+fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &ProgressBar) -> Result<Report> {
+    let acks = group.hosts().dir().join("acknowledged");
+    let program = env::current_exe().context("cannot find the running program")?;
+    let mut command = group.hosts().command(Host::Client, program);
+    command.arg("load").args(group.hosts().args());
+    let load = Load::start(args.load(cell, command, &acks))?;
+    let mut watch = Watch::new(args, load);
+    let summary = watch.follow(Some(group), progress)?;
+    ensure!(
+        summary.learned.len() >= usize::from(cell.nodes),
+        "in the end only {} of {} nodes were heard",
+        summary.learned.len(),
+        cell.nodes
+    );
+    progress.set_message("judging");
+    group.end()?;
+    let verdict = judge::judge(&group.dirs(), &summary, &Acks::read(&acks)?)?;
+    let report = Report::new(cell.clone(), &summary, &watch.used, Some(&verdict));
+    Ok(Report { leader: watch.led, killed: watch.killed, restart_ms: watch.restart_ms, ..report })
+}
+
+/// Follows a load from its start to its last word, and does to the group what is to be done meanwhile.
+struct Watch {
+    load: Load,
+    kills: bool,
+    half: Duration,
+    kill_at: Option<Instant>,
+    leader: Option<usize>,
+    /// Who led when the measured time began.
+    led: Option<usize>,
+    killed: Option<usize>,
+    restarted: Option<Instant>,
+    restart_ms: Option<f64>,
+    before: Used,
+    used: Used,
+}
+
+impl Watch {
+    fn new(args: &Args, load: Load) -> Watch {
+        Watch {
+            load,
+            kills: args.kill_leader,
+            half: Duration::from_secs_f64(args.seconds / 2.0),
+            kill_at: None,
+            leader: None,
+            led: None,
+            killed: None,
+            restarted: None,
+            restart_ms: None,
+            before: Used::default(),
+            used: Used::default(),
+        }
+    }
+
+    fn follow(&mut self, mut group: Option<&mut Group>, progress: &ProgressBar) -> Result<Summary> {
+        loop {
+            match (self.load.next(self.kill_at)?, &mut group) {
+                (None, group) => {
+                    self.kill_at = None;
+                    let leader = self.leader.context("cannot kill the leader: nobody leads")?;
+                    self.killed = Some(leader);
+                    group.as_mut().context("the group is not ours to kill")?.kill(leader)?;
+                }
+                (Some(Word::Leader(leader)), _) => self.leader = Some(leader),
+                (Some(Word::Begin), group) => {
+                    self.led = self.leader;
+                    self.kill_at = self.kills.then(|| Instant::now() + self.half);
+                    self.before = self.usage(group.as_deref_mut());
+                }
+                (Some(Word::At(at, ok)), _) => {
+                    let per_second = ok as f64 / at.as_secs_f64().max(1e-3);
+                    progress.set_message(format!("{:.1} s, {per_second:.0} per s", at.as_secs_f64()));
+                }
+                (Some(Word::End), group) => {
+                    let after = self.usage(group.as_deref_mut());
+                    self.used = after.since(&self.before);
+                    if let (Some(killed), Some(group)) = (self.killed, group) {
+                        group.revive(killed)?;
+                    }
+                    progress.set_message("waiting until all have learned all");
+                }
+                (Some(Word::Settled), group) => {
+                    let group = group.as_mut().context("the group is not ours to start again")?;
+                    let other = usize::from(self.leader == Some(0));
+                    group.kill(other)?;
+                    self.restarted = Some(Instant::now());
+                    group.revive(other)?;
+                }
+                (Some(Word::Back), _) => {
+                    self.restart_ms = self.restarted.map(|at| at.elapsed().as_secs_f64() * 1e3);
+                }
+                (Some(Word::Done(summary)), _) => return Ok(*summary),
+            }
+        }
+    }
+
+    fn usage(&self, group: Option<&mut Group>) -> Used {
+        let Some(group) = group else { return Used::default() };
+        Used { nodes: group.usage(), load: Usage::of(self.load.pid(), group.interface()) }
+    }
+}
+
+impl Used {
+    fn since(&self, earlier: &Used) -> Used {
+        let nodes = self.nodes.iter().zip(&earlier.nodes).map(|(now, before)| *now - *before).collect();
+        Used { nodes, load: self.load - earlier.load }
+    }
+}
+
+fn progress(cell: &Cell) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {prefix}: {msg}");
+    let bar = ProgressBar::new_spinner().with_style(style.expect("the template is fixed"));
+    bar.set_prefix(cell.words());
+    bar.set_message("starting");
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    if (0.1..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("must be 0.1 to 86400".into()) }
+}

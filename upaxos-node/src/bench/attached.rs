@@ -1,0 +1,77 @@
+//! A group that runs already: loaded from here, its logs out of reach, its answers asked for again.
+
+use std::env;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::ProgressBar;
+use upaxos_core::client::{Ask, Client, Outcome, View};
+use upaxos_core::net::{self, Socket};
+use upaxos_core::types::{Instance, Micros};
+use upaxos_core::wire::Dialect;
+
+use super::drive::Load;
+use super::load::{self, Acks, Run, Summary};
+use super::report::{Report, Used};
+use super::{Args, Cell, Watch};
+
+/// How many acknowledged writes are asked for again.
+const SAMPLE: u64 = 500;
+/// How long all answers may take.
+const PATIENCE: Micros = Micros::from_millis(20_000);
+
+/// Loads the group and asks it for a sample of what it acknowledged.
+pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Result<Report> {
+    let acks = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+    let mut command = Command::new(env::current_exe().context("cannot find the running program")?);
+    let net = &args.net;
+    command.args(["load", "-a", &net.address.to_string(), "-p", &net.protocol.to_string()]);
+    command.args(["--transport", &net.transport.to_string()]);
+    net.interface.iter().for_each(|interface| _ = command.args(["--interface", interface]));
+    let load = Load::start(args.load(cell, command, acks.path()))?;
+    let mut watch = Watch::new(args, load);
+    let summary = watch.follow(None, progress)?;
+    ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
+    progress.set_message("asking again for some of it");
+    let judged = ask_again(&net.options(), &summary, &Acks::read(acks.path())?)?;
+    let report = Report::new(cell.clone(), &summary, &Used::default(), None);
+    Ok(Report { leader: watch.led, judged: Some(judged), ..report })
+}
+
+/// Asks what stands where the group said it would; says for how many.
+fn ask_again(options: &net::Options, load: &Summary, acks: &[Run]) -> Result<u64> {
+    let mut socket = Socket::open(options)?;
+    let id = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let (mut client, mut view) = (Client::new(id, Dialect::Extended), View::new(Dialect::Extended));
+    let start = Instant::now();
+    let total: u64 = acks.iter().map(|run| run.count).sum();
+    let every = (total / SAMPLE).max(1);
+    let all = acks.iter().flat_map(|run| (0..run.count).map(move |n| (run.instance + n, run.seq + n)));
+    let mut wanted = std::collections::BTreeMap::new();
+    for (instance, seq) in all.step_by(every as usize) {
+        client.ask(Ask::History(Instance(instance)), start.elapsed().into(), PATIENCE)?;
+        wanted.insert(Instance(instance), seq);
+    }
+    let asked = wanted.len() as u64;
+    let mut expected = load::filling(load.size as usize);
+    while !client.is_idle() {
+        let turn = client.tick(start.elapsed().into());
+        ensure!(turn.settled.is_empty(), "{}", view.explain_silence(start.elapsed().into()));
+        socket.send(&client.pack(&turn.send, socket.max_payload())).context("cannot send questions")?;
+        let mut settled = Vec::new();
+        let each = &mut |datagram: &[u8], _| {
+            settled.extend(client.on_datagram(datagram, &mut view, start.elapsed().into()));
+        };
+        socket.receive(Some(std::time::Duration::from_millis(20)), each).context("cannot receive answers")?;
+        for settled in settled {
+            let Outcome::Chosen { instance, value } = settled.outcome else {
+                bail!("what was acknowledged is not there: {:?}", settled.outcome);
+            };
+            let Some(seq) = wanted.get(&instance) else { continue };
+            load::value_of(*seq, &mut expected);
+            ensure!(value.as_bytes() == expected, "instance {instance} does not read what was acknowledged");
+        }
+    }
+    Ok(asked)
+}

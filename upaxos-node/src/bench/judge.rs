@@ -1,0 +1,272 @@
+//! The judges of a load: whether the logs of all nodes agree, and hold every acknowledged write exactly once.
+//!
+//! Reads data directories after their nodes have ended, one record at a time: a log may have more entries
+//! than there is room for. Believes nothing that a node or the load says about itself.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use upaxos_core::entry::Entry;
+use upaxos_core::record::Reader;
+use upaxos_core::types::{Instance, Tag, Value};
+use upaxos_core::wire::Dialect;
+
+use super::load::{self, Run, Summary};
+use crate::disk;
+
+/// What the judges found in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Entries of the log.
+    pub entries: u64,
+    /// Acknowledged requests that were found where they were said to be.
+    pub found: u64,
+    /// Entries that repeat a request: void.
+    pub repeated: u64,
+    /// Blocks that each node has written since it was made: syncs, nearly.
+    pub syncs: Vec<u64>,
+}
+
+/// Looks through `dirs`; `load` said that `acks` were acknowledged.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn judge(dirs: &[impl AsRef<Path>], load: &Summary, acks: &[Run]) -> Result<Verdict> {
+    let mut first = Log::new(load);
+    let mut syncs = Vec::new();
+    for (index, dir) in dirs.iter().enumerate() {
+        let mut log = Log::new(load);
+        syncs.push(log.read(dir.as_ref())?);
+        if index == 0 {
+            first = log;
+            continue;
+        }
+        let differs = first.hashes.iter().zip(&log.hashes).position(|(a, b)| a != b);
+        if let Some(at) = differs {
+            bail!("the logs of node 0 and node {index} differ at instance {}", at + 1);
+        }
+        let (of_first, of_this) = (first.hashes.len(), log.hashes.len());
+        ensure!(
+            of_this.min(of_first) as u64 >= load.last,
+            "node 0 has learned {of_first} instances, node {index} {of_this}, and {} was acknowledged",
+            load.last
+        );
+    }
+    ensure!(load.stale == 0, "{} reads did not see the last value written", load.stale);
+    let found = first.find(acks, load)?;
+    Ok(Verdict { entries: first.hashes.len() as u64, found, repeated: first.repeated, syncs })
+}
+
+/// What one log says, in numbers.
+struct Log {
+    first_client: u64,
+    size: usize,
+    /// One hash for each instance, from 1 on.
+    hashes: Vec<u64>,
+    /// For each session: where the effect of each request stands, by its number from 0; 0 for nowhere.
+    effects: Vec<Vec<u64>>,
+    repeated: u64,
+    expected: Vec<u8>,
+}
+
+impl Log {
+    fn new(load: &Summary) -> Log {
+        Log {
+            first_client: load.first_client,
+            size: load.size as usize,
+            hashes: Vec::new(),
+            effects: vec![Vec::new(); load.clients as usize],
+            repeated: 0,
+            expected: load::filling(load.size as usize),
+        }
+    }
+
+    /// Reads a directory; says how many blocks its log has had.
+    fn read(&mut self, dir: &Path) -> Result<u64> {
+        let mut reader = Reader::default();
+        let mut blocks = 0;
+        let log = std::cell::RefCell::new(self);
+        disk::read(
+            dir,
+            &mut |past| log.borrow_mut().learned(past.instance, Some(&past.value)),
+            &mut |found| {
+                blocks = found.sequence;
+                let record = found.record().map_err(|error| error.to_string())?;
+                let mut learned = reader.take(&record).into_iter();
+                learned.try_for_each(|(at, value)| log.borrow_mut().learned(at, value.as_ref()))
+            },
+        )?;
+        Ok(blocks)
+    }
+
+    fn learned(&mut self, instance: Instance, value: Option<&Value>) -> Result<(), String> {
+        let value = value.ok_or_else(|| format!("instance {instance} was learned, but its value is gone"))?;
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        let hash = hasher.finish();
+        let at = (instance.0 - 1) as usize;
+        if at < self.hashes.len() {
+            // Where history and log meet, both may tell.
+            let is_same = self.hashes[at] == hash;
+            return if is_same { Ok(()) } else { Err(format!("instance {instance} reads in two ways")) };
+        }
+        if at > self.hashes.len() {
+            return Err(format!("instance {} is not there, but {instance} is", self.hashes.len() + 1));
+        }
+        self.hashes.push(hash);
+        match Entry::decode(instance, value, Dialect::Extended) {
+            Entry::Tagged(tagged, value) => self.effect(tagged.tag, instance, Some(&value)),
+            Entry::Read { tagged: Some(tagged), .. } => self.effect(tagged.tag, instance, None),
+            _ => Ok(()),
+        }
+    }
+
+    /// A request of the load stands at `instance`: if it is the first of its tag, that is its effect.
+    fn effect(&mut self, tag: Tag, instance: Instance, value: Option<&Value>) -> Result<(), String> {
+        let session = tag.client.checked_sub(self.first_client).map_or(usize::MAX, |at| at as usize);
+        let Some(effects) = self.effects.get_mut(session) else { return Ok(()) };
+        if let Some(value) = value {
+            load::value_of(tag.seq, &mut self.expected);
+            if value.as_bytes() != self.expected.as_slice() {
+                return Err(format!("instance {instance} holds {} bytes that nobody wrote", self.size));
+            }
+        }
+        let at = tag.seq as usize;
+        if at >= effects.len() {
+            effects.resize(at + 1, 0);
+        }
+        if effects[at] == 0 {
+            effects[at] = instance.0;
+        } else {
+            self.repeated += 1;
+        }
+        Ok(())
+    }
+
+    /// Counts the acknowledged requests, each of which must have its one effect where it was said to be.
+    fn find(&self, acks: &[Run], load: &Summary) -> Result<u64> {
+        let mut found = 0;
+        for run in acks {
+            for nth in 0..run.count {
+                let (seq, said) = (run.seq + nth, run.instance + nth);
+                let effects = self.effects.get(run.session as usize);
+                let is = effects.and_then(|effects| effects.get(seq as usize)).copied().unwrap_or(0);
+                ensure!(
+                    is == said,
+                    "request {} {seq} was acknowledged at instance {said}, and has its effect at {}",
+                    load.first_client + run.session,
+                    if is == 0 { "none".to_owned() } else { is.to_string() }
+                );
+                found += 1;
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use upaxos_core::record::Record;
+    use upaxos_core::store::{Past, Source};
+    use upaxos_core::types::{Ballot, Tagged};
+
+    use super::*;
+    use crate::disk::{Disk, Options, Wanted};
+
+    /// A node that keeps its log whole.
+    struct Whole;
+
+    impl Source for Whole {
+        fn checkpoint(&self) -> (Instance, Vec<Record>) {
+            (Instance(0), Vec::new())
+        }
+
+        fn learned(&self) -> Instance {
+            Instance(0)
+        }
+
+        fn past(&self, _: Instance, _: Instance) -> Vec<Past> {
+            Vec::new()
+        }
+    }
+
+    const CLIENT: u64 = 700;
+
+    /// What request `seq` of the first session puts into the log.
+    fn entry(seq: u64) -> Entry {
+        let mut value = load::filling(8);
+        load::value_of(seq, &mut value);
+        Entry::Tagged(Tagged { tag: Tag { client: CLIENT, seq }, floor: 1 }, Value::from(value))
+    }
+
+    fn log(dir: &Path, entries: &[Entry]) -> PathBuf {
+        let wanted = Wanted { id: 0, n: 3, incarnation_if_new: 9 };
+        let mut disk = Disk::open(dir, &wanted, &Options::default(), &mut |_| Ok(())).unwrap().disk;
+        let ballot = Ballot::first_epoch(65_538);
+        for (at, entry) in entries.iter().enumerate() {
+            let (instance, value) = (Instance(at as u64 + 1), entry.encode(Dialect::Extended));
+            let accept = Record::Accept { instance, ballot, value };
+            disk.append_with(|batch| accept.encode(batch));
+            let chosen = Record::Chosen { first: instance, last: instance, ballot };
+            disk.append_with(|batch| chosen.encode(batch));
+            disk.commit(&Whole).unwrap();
+        }
+        dir.to_owned()
+    }
+
+    /// What the judges say of two logs and these acknowledgements of the first session: (seq, instance).
+    fn verdict(first: &[Entry], second: &[Entry], acks: &[(u64, u64)]) -> Result<Verdict> {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = [log(&dir.path().join("0"), first), log(&dir.path().join("1"), second)];
+        let acks: Vec<_> =
+            acks.iter().map(|&(seq, instance)| Run { session: 0, seq, instance, count: 1 }).collect();
+        let last = acks.iter().map(|run| run.instance).max().unwrap_or(0);
+        let load = Summary { first_client: CLIENT, clients: 1, size: 8, last, ..Summary::default() };
+        judge(&dirs, &load, &acks)
+    }
+
+    fn refusal(first: &[Entry], second: &[Entry], acks: &[(u64, u64)]) -> String {
+        format!("{:#}", verdict(first, second, acks).expect_err("a rule is broken"))
+    }
+
+    #[test]
+    fn logs_that_agree_and_hold_every_acknowledged_write_once_are_found_in_order() {
+        let entries = [entry(1), Entry::Noop, entry(3), entry(1), entry(2)];
+        let found = verdict(&entries, &entries, &[(1, 1), (3, 3), (2, 5)]).unwrap();
+        assert_eq!((found.entries, found.found, found.repeated), (5, 3, 1));
+        assert!(found.syncs.iter().all(|syncs| (5..9).contains(syncs)), "{:?}", found.syncs);
+    }
+
+    #[test]
+    fn logs_that_differ_are_found_out() {
+        let said = refusal(&[entry(1), entry(2)], &[entry(1), entry(3)], &[]);
+        assert!(said.contains("differ at instance 2"), "{said}");
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_is_nowhere_or_elsewhere_is_found_out() {
+        let entries = [entry(1), entry(2), entry(2)];
+        let nowhere = refusal(&entries, &entries, &[(1, 1), (3, 3)]);
+        assert!(nowhere.contains("has its effect at none"), "{nowhere}");
+        let repeated = refusal(&entries, &entries, &[(2, 3)]);
+        assert!(repeated.contains("at instance 3, and has its effect at 2"), "{repeated}");
+    }
+
+    #[test]
+    fn a_node_that_lacks_what_was_acknowledged_is_found_out() {
+        let said = refusal(&[entry(1), entry(2)], &[entry(1)], &[(2, 2)]);
+        assert!(said.contains("node 1 1, and 2 was acknowledged"), "{said}");
+    }
+
+    #[test]
+    fn a_value_that_nobody_wrote_is_found_out() {
+        let forged =
+            Entry::Tagged(Tagged { tag: Tag { client: CLIENT, seq: 1 }, floor: 1 }, "forged!!".into());
+        let entries = [forged];
+        let said = refusal(&entries, &entries, &[(1, 1)]);
+        assert!(said.contains("that nobody wrote"), "{said}");
+    }
+}

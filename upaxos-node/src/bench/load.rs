@@ -1,0 +1,444 @@
+//! `upaxos-node load`: the load of `upaxos-node bench`, on the client's host; hidden from the help.
+//!
+//! One thread and one socket stand for all clients. It must never be what limits a measurement: requests
+//! are packed into few datagrams, answers are found without parsing what is not for clients, and nothing is
+//! allocated or searched per request. It starts nothing and judges nothing; the bench does.
+//!
+//! It says on standard output what happens, a line each, and ends after `done`:
+//!
+//! | line | says |
+//! | --- | --- |
+//! | `leader S` | node S leads from now on, as far as beats tell |
+//! | `begin` | the measured time begins |
+//! | `at MS OK` | MS into it, OK requests are answered |
+//! | `end` | it is over; what is under way is awaited |
+//! | `settled` | all nodes have learned all; with `--restart` only, which waits for a node to begin a new life |
+//! | `back` | one has, and was heard |
+//! | `done JSON` | the numbers: a [`Summary`] |
+
+mod acks;
+mod answers;
+mod crowd;
+mod packing;
+mod session;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant as Clock};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use upaxos_core::client::View;
+use upaxos_core::net::{self, Socket};
+use upaxos_core::types::{MAX_NUMBER, Micros, NodeId};
+use upaxos_core::wire::{Dialect, Message};
+
+pub use acks::{Acks, Run};
+use crowd::{Asks, Crowd, Heard};
+use packing::Packing;
+pub use packing::{filling, value_of};
+pub use tally::Counts;
+use tally::Tally;
+
+use super::Reads;
+
+/// What to ask, how much of it, and for how long.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    net: net::Args,
+
+    /// Bytes of each value
+    #[arg(long)]
+    size: usize,
+
+    /// Requests under way at once, of all clients together
+    #[arg(long)]
+    outstanding: usize,
+
+    /// Clients, each with a session of its own
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+
+    /// How long to measure
+    #[arg(long)]
+    seconds: f64,
+
+    /// How long to load before that, from the first answer on
+    #[arg(long, default_value_t = 0.5)]
+    warm_up: f64,
+
+    /// Read instead of writing
+    #[arg(long)]
+    reads: Option<Reads>,
+
+    /// Values to write before anything else
+    #[arg(long, default_value_t = 0)]
+    fill: u64,
+
+    /// Ask so many times per second, whether answers come or not
+    #[arg(long)]
+    rate: Option<f64>,
+
+    /// How many nodes are to have learned everything in the end
+    #[arg(long)]
+    nodes: usize,
+
+    /// In the end, wait until some node has been started again
+    #[arg(long)]
+    restart: bool,
+
+    /// Where to write what was acknowledged
+    #[arg(long)]
+    acks: PathBuf,
+}
+
+/// What the load has to say in the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Of the measured time.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// The id of the first client; the others follow.
+    pub first_client: u64,
+    /// How many clients there were.
+    pub clients: u64,
+    /// Bytes of each value.
+    pub size: u64,
+    /// Requests that were asked for in the measured time.
+    pub asked: u64,
+    /// Requests that were sent again, in the measured time.
+    pub sent_again: u64,
+    /// With a rate: requests for which there was no room among those under way.
+    pub unsent: u64,
+    /// Reads that did not see the last value written.
+    pub stale: u64,
+    /// Requests that were never answered.
+    pub unanswered: u64,
+    /// How far the nodes that were heard have learned in the end.
+    pub learned: Vec<(u16, u64)>,
+    /// The last instance that was acknowledged.
+    pub last: u64,
+    /// CPU time of the load in the measured time, in seconds.
+    pub cpu_s: f64,
+}
+
+/// How many requests are under way while values are written ahead of a measurement.
+const FILLING: usize = 1_024;
+/// How long what is under way in the end is awaited, and how long the nodes may take to learn everything.
+const PATIENCE: u64 = 30_000_000_000;
+/// How often is looked for late requests.
+const LOOK: u64 = 10_000_000;
+/// The longest that one receive may wait.
+const GLANCE: Duration = Duration::from_millis(10);
+/// The shortest, with a rate: less would mean to spin.
+const SHORTEST: u64 = 200_000;
+
+/// What the load does at the moment, and until when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Writes so many values more.
+    Fill(u64),
+    /// Waits until those are answered.
+    Filled,
+    /// Waits for the first answer.
+    Wake,
+    WarmUp(u64),
+    Measure(u64),
+    /// Asks nothing more; waits for answers.
+    Drain(u64),
+    /// All is answered; waits for nodes to learn it.
+    Settle(u64),
+    /// All have; waits for a node to begin a new life.
+    Return(u64),
+    Done,
+}
+
+struct Load<'a> {
+    args: &'a Args,
+    start: Clock,
+    phase: Phase,
+    crowd: Crowd,
+    packing: Packing,
+    view: View,
+    /// Which life of each node is speaking.
+    boots: BTreeMap<NodeId, u64>,
+    has_returned: bool,
+    leader: Option<NodeId>,
+    tally: Option<Tally>,
+    counts: Counts,
+    cpu_s: f64,
+    /// With a rate: how many requests of the present phase were due so far.
+    due: u64,
+    due_since: u64,
+    asked: u64,
+    unsent: u64,
+    sent_again: u64,
+    next_look: u64,
+    next_word: u64,
+}
+
+/// Loads the group, and says how it went.
+///
+/// # Errors
+/// A socket that cannot be opened or used; a group that never answers.
+pub fn run(args: &Args) -> Result<()> {
+    let mut socket = Socket::open(&args.net.options())?;
+    let chance = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let mut load = Load::new(args, chance & (MAX_NUMBER >> 1), socket.max_payload());
+    while load.phase != Phase::Done {
+        let now = load.now();
+        load.advance(now)?;
+        load.ask(now);
+        socket.send(load.packing.datagrams()).context("cannot send requests")?;
+        load.packing.clear();
+        let wait = load.wait(now);
+        let start = load.start;
+        socket
+            .receive(Some(wait), &mut |datagram, _| load.hear(datagram, nanos(start)))
+            .context("cannot receive answers")?;
+    }
+    load.crowd.acks().write(&args.acks).context("cannot write what was acknowledged")?;
+    say(&format!("done {}", serde_json::to_string(&load.summary())?))
+}
+
+/// Nanoseconds since `start`; never 0.
+fn nanos(start: Clock) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+fn seconds(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+/// A line for the bench; it may be gone, and then there is nothing left to do.
+fn say(line: &str) -> Result<()> {
+    writeln!(io::stdout(), "{line}").context("cannot speak to the bench")
+}
+
+/// CPU time of this process so far, in seconds.
+fn cpu_s() -> f64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    usage.map_or(0.0, |usage| {
+        let time = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        time(usage.user_time()) + time(usage.system_time())
+    })
+}
+
+impl Load<'_> {
+    fn new(args: &Args, first_client: u64, max_payload: usize) -> Load<'_> {
+        /// Of a group on loopback: what one datagram may hold there.
+        const MOST: usize = 60_000;
+        let most = if args.fill > 0 { args.outstanding.max(FILLING) } else { args.outstanding };
+        Load {
+            args,
+            start: Clock::now(),
+            phase: if args.fill > 0 { Phase::Fill(args.fill) } else { Phase::Wake },
+            crowd: Crowd::new(first_client, args.clients, most),
+            packing: Packing::new(max_payload.min(MOST), args.size),
+            view: View::new(Dialect::Extended),
+            boots: BTreeMap::new(),
+            has_returned: false,
+            leader: None,
+            tally: None,
+            counts: Counts::default(),
+            cpu_s: 0.0,
+            due: 0,
+            due_since: 0,
+            asked: 0,
+            unsent: 0,
+            sent_again: 0,
+            next_look: 0,
+            next_word: 0,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.start)
+    }
+
+    fn asks(&self) -> Asks {
+        match (self.phase, self.args.reads) {
+            (Phase::Fill(_) | Phase::Filled, _) | (_, None) => Asks::Writes,
+            (_, Some(reads)) => Asks::Reads(reads),
+        }
+    }
+
+    /// Goes on to the next phase when it is time.
+    fn advance(&mut self, now: u64) -> Result<()> {
+        match self.phase {
+            Phase::Fill(0) => self.phase = Phase::Filled,
+            Phase::Filled if self.crowd.open() == 0 => {
+                self.crowd.remember_past(self.args.size);
+                self.phase = Phase::Wake;
+            }
+            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > 4 * PATIENCE && !self.is_answered() => {
+                bail!("cannot load the group: {}", self.view.explain_silence(micros(now)));
+            }
+            Phase::WarmUp(until) if now >= until => {
+                self.tally = Some(Tally::new(now));
+                self.cpu_s = cpu_s();
+                (self.due, self.due_since) = (0, now);
+                self.next_word = now;
+                self.phase = Phase::Measure(now + seconds(self.args.seconds));
+                say("begin")?;
+            }
+            Phase::Measure(until) if now >= until => {
+                self.counts = self.tally.take().map(|tally| tally.finish(now)).unwrap_or_default();
+                self.cpu_s = cpu_s() - self.cpu_s;
+                self.phase = Phase::Drain(now + PATIENCE);
+                say("end")?;
+            }
+            Phase::Measure(_) if now >= self.next_word => {
+                const WORDS: u64 = 200_000_000;
+                self.next_word += WORDS;
+                let ok = self.tally.as_ref().map_or(0, Tally::ok);
+                say(&format!("at {} {ok}", (now - self.due_since) / 1_000_000))?;
+            }
+            Phase::Drain(until) if self.crowd.open() == 0 || now >= until => {
+                self.phase = Phase::Settle(now + PATIENCE);
+            }
+            Phase::Settle(until) if self.has_settled(now) || now >= until => self.settled(now)?,
+            Phase::Return(until) if now >= until => bail!("no node that was started again was heard"),
+            Phase::Return(_) if self.has_returned => {
+                self.phase = Phase::Settle(now + PATIENCE);
+                say("back")?;
+            }
+            _ => {}
+        }
+        self.watch_leader(now)
+    }
+
+    fn settled(&mut self, now: u64) -> Result<()> {
+        if !self.args.restart || self.has_returned {
+            self.phase = Phase::Done;
+            return Ok(());
+        }
+        self.phase = Phase::Return(now + PATIENCE);
+        say("settled")
+    }
+
+    fn is_answered(&self) -> bool {
+        self.crowd.acks().span().is_some()
+    }
+
+    fn watch_leader(&mut self, now: u64) -> Result<()> {
+        if now < self.next_look {
+            return Ok(());
+        }
+        let leader = self.view.leader(micros(now));
+        if leader.is_some() && leader != self.leader {
+            self.leader = leader;
+            say(&format!("leader {}", leader.map_or(0, |id| id.0)))?;
+        }
+        Ok(())
+    }
+
+    fn has_settled(&self, now: u64) -> bool {
+        let last = self.crowd.acks().span().map_or(0, |(_, last)| last);
+        let learned = self.view.nodes(micros(now)).filter(|(_, beat)| beat.learned.0 >= last).count();
+        learned >= self.args.nodes
+    }
+
+    /// Packs what is to be asked now, and what has to be asked again.
+    fn ask(&mut self, now: u64) {
+        let asks = self.asks();
+        match self.phase {
+            Phase::Fill(left) => {
+                let free = FILLING.saturating_sub(self.crowd.open()).min(left as usize);
+                let asked = self.crowd.ask(asks, free, now, now, &mut self.packing);
+                self.phase = Phase::Fill(left - asked as u64);
+            }
+            Phase::WarmUp(_) | Phase::Measure(_) if self.args.rate.is_some() => self.ask_at_rate(asks, now),
+            Phase::Wake | Phase::WarmUp(_) | Phase::Measure(_) => {
+                // A group that is to be loaded at a rate is not to be flooded before.
+                let most = if self.args.rate.is_some() { 1 } else { self.args.outstanding };
+                let free = most.saturating_sub(self.crowd.open());
+                let asked = self.crowd.ask(asks, free, now, now, &mut self.packing);
+                self.count_asked(asked);
+            }
+            Phase::Filled | Phase::Drain(_) | Phase::Settle(_) | Phase::Return(_) | Phase::Done => {}
+        }
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            let again = self.crowd.ask_again(asks, now, &mut self.packing);
+            self.sent_again += if self.tally.is_some() { again } else { 0 };
+        }
+    }
+
+    /// Asks for what is due; where there is no room for it, it stays unsent: nobody waits in a queue here.
+    fn ask_at_rate(&mut self, asks: Asks, now: u64) {
+        let rate = self.args.rate.unwrap_or_default();
+        let due = ((now - self.due_since) as f64 / 1e9 * rate) as u64;
+        let fresh = due.saturating_sub(self.due) as usize;
+        let room = self.args.outstanding.saturating_sub(self.crowd.open());
+        let asked = self.crowd.ask(asks, fresh.min(room), now, now, &mut self.packing);
+        self.due = due;
+        self.count_asked(asked);
+        self.unsent += if self.tally.is_some() { (fresh - asked) as u64 } else { 0 };
+    }
+
+    fn count_asked(&mut self, asked: usize) {
+        self.asked += if self.tally.is_some() { asked as u64 } else { 0 };
+    }
+
+    fn wait(&self, now: u64) -> Duration {
+        let end = match self.phase {
+            Phase::WarmUp(until) | Phase::Measure(until) => until.saturating_sub(now),
+            _ => u64::MAX,
+        };
+        let due = match (self.phase, self.args.rate) {
+            (Phase::WarmUp(_) | Phase::Measure(_), Some(_)) => SHORTEST,
+            _ => u64::MAX,
+        };
+        Duration::from_nanos(end.min(due)).min(GLANCE)
+    }
+
+    fn hear(&mut self, datagram: &[u8], now: u64) {
+        let Load { crowd, view, boots, has_returned, tally, phase, args, due_since, .. } = self;
+        answers::each(datagram, |from, message| {
+            if let Message::Beat(beat) = &message {
+                view.on_beat(from, beat, micros(now));
+                let before = boots.insert(from, beat.boot.boot);
+                let is_new = before.is_some_and(|before| before != beat.boot.boot);
+                *has_returned |= is_new && matches!(phase, Phase::Return(_));
+                return;
+            }
+            crowd.on_message(&message, now, &mut |heard| {
+                if *phase == Phase::Wake {
+                    *phase = Phase::WarmUp(now + seconds(args.warm_up));
+                    *due_since = now;
+                }
+                match (&mut *tally, heard) {
+                    (Some(tally), Heard::Ok { asked, count }) => tally.on_ok(asked, count, now),
+                    (Some(tally), Heard::Refused) => tally.refused += 1,
+                    (None, _) => {}
+                }
+            });
+        });
+    }
+
+    fn summary(&self) -> Summary {
+        let learned = self.view.nodes(micros(self.now()));
+        Summary {
+            counts: self.counts.clone(),
+            first_client: self.crowd.first_client(),
+            clients: self.crowd.len() as u64,
+            size: self.args.size as u64,
+            asked: self.asked,
+            sent_again: self.sent_again,
+            unsent: self.unsent,
+            stale: self.crowd.stale(),
+            unanswered: self.crowd.open() as u64,
+            learned: learned.map(|(id, beat)| (id.0, beat.learned.0)).collect(),
+            last: self.crowd.acks().span().map_or(0, |(_, last)| last),
+            cpu_s: self.cpu_s,
+        }
+    }
+}
+
+fn micros(nanos: u64) -> Micros {
+    Micros(nanos / 1_000)
+}

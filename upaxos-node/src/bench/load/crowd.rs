@@ -1,0 +1,331 @@
+//! All clients of the load together: who asks next, what is answered, what is late.
+
+use std::ops::Range;
+
+use upaxos_core::entry::SAFE_READ;
+use upaxos_core::types::{Instance, Value};
+use upaxos_core::wire::Message;
+
+use super::acks::{Acks, Run};
+use super::packing::{self, Packing};
+use super::session::{Answered, MOST_OPEN, Session};
+use crate::bench::Reads;
+
+/// How long a request waits at least before it is sent again, and at most: as other clients of the group.
+const FIRST_WAIT: u64 = upaxos_core::client::FIRST_WAIT.0 * 1_000;
+const LONGEST_WAIT: u64 = upaxos_core::client::LONGEST_WAIT.0 * 1_000;
+
+/// What the load asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Writes.
+    Writes,
+    /// Reads, of values that were written before.
+    Reads(Reads),
+}
+
+/// What an answer was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// So many requests, asked for at that time, are done.
+    Ok {
+        /// When they were asked for.
+        asked: u64,
+        /// How many.
+        count: u64,
+    },
+    /// The group refused one.
+    Refused,
+}
+
+/// The clients.
+#[derive(Debug)]
+pub struct Crowd {
+    first_client: u64,
+    sessions: Vec<Session>,
+    /// Whose turn it is to ask.
+    turn: usize,
+    open: usize,
+    acks: Acks,
+    /// Where the values stand that reads of the history ask for.
+    past: (u64, u64),
+    /// The mean time to an answer, lately.
+    usual: u64,
+    /// How much longer than usual requests wait now before they are sent again.
+    patience: u32,
+    /// Reads that read something else than was written last.
+    stale: u64,
+    /// What was written last, before the reads.
+    last_written: Option<Vec<u8>>,
+}
+
+impl Crowd {
+    /// `clients` sessions, more where so many `outstanding` requests need more; ids from `first_client` on.
+    pub fn new(first_client: u64, clients: usize, outstanding: usize) -> Crowd {
+        let clients = clients.max(outstanding.div_ceil(MOST_OPEN / 2)).max(1);
+        let most = outstanding.div_ceil(clients);
+        let session = |at| Session::new(first_client + at as u64, most);
+        Crowd {
+            first_client,
+            sessions: (0..clients).map(session).collect(),
+            turn: 0,
+            open: 0,
+            acks: Acks::default(),
+            past: (1, 1),
+            usual: 0,
+            patience: 0,
+            stale: 0,
+            last_written: None,
+        }
+    }
+
+    /// How many requests are not answered.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// What was acknowledged.
+    pub fn acks(&self) -> &Acks {
+        &self.acks
+    }
+
+    /// The id of the first client; the others follow.
+    pub fn first_client(&self) -> u64 {
+        self.first_client
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Reads that did not read what was written last.
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// From now on questions about the past are about what has been acknowledged: values of `size` bytes.
+    pub fn remember_past(&mut self, size: usize) {
+        self.past = self.acks.span().unwrap_or((1, 1));
+        self.last_written = self.acks.last().map(|seq| {
+            let mut value = packing::filling(size);
+            packing::value_of(seq, &mut value);
+            value
+        });
+    }
+
+    /// Asks for up to `count` more, by turns, as rings have room; says for how many.
+    pub fn ask(&mut self, asks: Asks, count: usize, asked: u64, now: u64, packing: &mut Packing) -> usize {
+        // Untagged questions cannot tell sessions apart.
+        let sessions = if asks == Asks::Reads(Reads::History) { 1 } else { self.sessions.len() };
+        let share = count.div_ceil(sessions).max(1);
+        let mut left = count;
+        for _ in 0..sessions {
+            if left == 0 {
+                break;
+            }
+            self.turn = if self.turn + 1 < sessions { self.turn + 1 } else { 0 };
+            let session = &mut self.sessions[self.turn];
+            let some = share.min(left).min(session.room());
+            let seqs = session.ask(some, asked, now);
+            self.pack(asks, self.turn, seqs, packing);
+            left -= some;
+        }
+        self.open += count - left;
+        count - left
+    }
+
+    fn pack(&self, asks: Asks, at: usize, seqs: Range<u64>, packing: &mut Packing) {
+        let session = &self.sessions[at];
+        match asks {
+            Asks::Writes => packing.writes(session, seqs),
+            Asks::Reads(Reads::Fast) => packing.reads(b"FastRead", session, seqs),
+            Asks::Reads(Reads::Safe) => packing.reads(b"Read", session, seqs),
+            Asks::Reads(Reads::History) => {
+                let (low, high) = self.past;
+                seqs.for_each(|seq| packing.history(low + seq % (high - low + 1)));
+            }
+        }
+    }
+
+    /// Sends again what has waited too long.
+    pub fn ask_again(&mut self, asks: Asks, now: u64, packing: &mut Packing) -> u64 {
+        let wait = ((self.usual * 4).max(FIRST_WAIT) << self.patience).min(LONGEST_WAIT);
+        let Some(before) = now.checked_sub(wait) else { return 0 };
+        let mut again = 0;
+        for at in 0..self.sessions.len() {
+            if !self.sessions[at].is_late(before) {
+                continue;
+            }
+            let mut from = 0;
+            while let Some(seqs) = self.sessions[at].take_late(from, before, now) {
+                from = seqs.end;
+                again += seqs.end - seqs.start;
+                self.pack(asks, at, seqs, packing);
+            }
+        }
+        self.patience = if again > 0 { (self.patience + 1).min(4) } else { self.patience };
+        again
+    }
+
+    /// Hears what a node said to clients.
+    pub fn on_message(&mut self, message: &Message, now: u64, each: &mut dyn FnMut(Heard)) {
+        match *message {
+            Message::Done { first, last, client, seq } => {
+                self.settle(client, seq, last.0 - first.0 + 1, Some(first), now, each);
+            }
+            Message::Answer { instance, client, seq, ref value } => {
+                self.settle(client, seq, 1, Some(instance), now, &mut |heard| each(heard));
+                self.check(client, SAFE_READ.as_bytes(), value);
+            }
+            Message::Value { client, seq, ref value, .. } => {
+                self.settle(client, seq, 1, None, now, each);
+                self.check(client, b"", value);
+            }
+            Message::Ok { instance, .. } => self.on_past(instance.0, now, each),
+            Message::Refused { client, seq, .. } => {
+                let mut refused = 0;
+                if let Some(at) = self.place(client) {
+                    self.sessions[at].on_answer(seq, 1, |_| refused += 1);
+                }
+                self.open -= refused;
+                (0..refused).for_each(|_| each(Heard::Refused));
+            }
+            Message::Forgotten { client, begin, .. } => {
+                if let Some(at) = self.place(client) {
+                    self.open -= self.sessions[at].begin_above(begin);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn place(&self, client: u64) -> Option<usize> {
+        let at = usize::try_from(client.checked_sub(self.first_client)?).ok()?;
+        (at < self.sessions.len()).then_some(at)
+    }
+
+    fn settle(
+        &mut self,
+        client: u64,
+        seq: u64,
+        count: u64,
+        first: Option<Instance>,
+        now: u64,
+        each: &mut dyn FnMut(Heard),
+    ) {
+        let Some(at) = self.place(client) else { return };
+        let Crowd { sessions, acks, open, usual, .. } = self;
+        sessions[at].on_answer(seq, count, |Answered { first: from, count, asked }| {
+            *open -= count as usize;
+            *usual = (*usual * 7 + now.saturating_sub(asked)) / 8;
+            if let Some(first) = first {
+                acks.push(Run { session: at as u64, seq: from, instance: first.0 + (from - seq), count });
+            }
+            each(Heard::Ok { asked, count });
+        });
+        self.patience = 0;
+    }
+
+    /// An answer about the past settles the question of the first session about that instance.
+    fn on_past(&mut self, instance: u64, now: u64, each: &mut dyn FnMut(Heard)) {
+        let (low, high) = self.past;
+        if self.last_written.is_none() || !(low..=high).contains(&instance) {
+            return;
+        }
+        let (span, floor) = (high - low + 1, self.sessions[0].floor());
+        let ahead = (instance - low + span - floor % span) % span;
+        self.settle(self.first_client, floor + ahead, 1, None, now, each);
+    }
+
+    /// Nobody writes while the load reads: every read must see the same, the last value written.
+    fn check(&mut self, client: u64, mark: &[u8], value: &Value) {
+        if let Some(last) = &self.last_written
+            && self.place(client).is_some()
+        {
+            self.stale += u64::from(value.as_bytes().strip_prefix(mark) != Some(last));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn done(first: u64, last: u64, client: u64, seq: u64) -> Message {
+        Message::Done { first: Instance(first), last: Instance(last), client, seq }
+    }
+
+    fn heard(crowd: &mut Crowd, message: &Message, now: u64) -> Vec<Heard> {
+        let mut all = Vec::new();
+        crowd.on_message(message, now, &mut |heard| all.push(heard));
+        all
+    }
+
+    #[test]
+    fn every_request_counts_once_and_is_acknowledged_where_it_stands() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 2, 8), Packing::new(1_480, 16));
+        assert_eq!(crowd.ask(Asks::Writes, 8, 5, 5, &mut packing), 8);
+        assert_eq!(heard(&mut crowd, &done(10, 12, 50, 2), 9), [Heard::Ok { asked: 5, count: 3 }]);
+        assert_eq!(heard(&mut crowd, &done(9, 12, 50, 1), 9), [Heard::Ok { asked: 5, count: 1 }]);
+        assert_eq!(heard(&mut crowd, &done(1, 4, 49, 1), 9), [], "somebody else's");
+        assert_eq!(crowd.open(), 4);
+        assert_eq!(crowd.acks().span(), Some((9, 12)));
+    }
+
+    #[test]
+    fn a_refusal_is_an_end_without_an_acknowledgement() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 16));
+        crowd.ask(Asks::Writes, 2, 5, 5, &mut packing);
+        let refused = Message::Refused { client: 50, seq: 2, reason: "busy".into() };
+        assert_eq!(heard(&mut crowd, &refused, 9), [Heard::Refused]);
+        assert_eq!(heard(&mut crowd, &refused, 9), [], "said twice");
+        assert_eq!((crowd.open(), crowd.acks().span()), (1, None));
+    }
+
+    #[test]
+    fn what_is_not_answered_is_sent_again_later_and_later() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 16));
+        crowd.ask(Asks::Writes, 3, MS, MS, &mut packing);
+        let mut again = |now: u64| crowd.ask_again(Asks::Writes, now * MS, &mut packing);
+        assert_eq!([again(50), again(102), again(150), again(290), again(310)], [0, 3, 0, 0, 3]);
+    }
+
+    #[test]
+    fn a_read_that_misses_the_last_value_written_is_noticed() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 4));
+        crowd.ask(Asks::Writes, 2, 1, 1, &mut packing);
+        heard(&mut crowd, &done(7, 8, 50, 1), 2);
+        crowd.remember_past(4);
+        crowd.ask(Asks::Reads(Reads::Safe), 3, 3, 3, &mut packing);
+        let answer = |seq, value: &str| Message::Answer {
+            instance: Instance(9),
+            client: 50,
+            seq,
+            value: value.into(),
+        };
+        assert_eq!(heard(&mut crowd, &answer(3, "safe read 0002"), 4).len(), 1);
+        assert_eq!(crowd.stale(), 0);
+        heard(&mut crowd, &answer(4, "safe read 0001"), 4);
+        assert_eq!(crowd.stale(), 1);
+    }
+
+    #[test]
+    fn an_answer_about_the_past_settles_the_question_about_that_instance() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 16));
+        crowd.ask(Asks::Writes, 10, 1, 1, &mut packing);
+        heard(&mut crowd, &done(101, 110, 50, 1), 2);
+        crowd.remember_past(16);
+        packing.clear();
+        let asks = Asks::Reads(Reads::History);
+        crowd.ask(asks, 2, 3, 3, &mut packing);
+        assert_eq!(packing.datagrams(), [b"Request 102\nRequest 103".to_vec()]);
+        let ok = |instance| Message::Ok { instance: Instance(instance), value: "x".into() };
+        assert_eq!(heard(&mut crowd, &ok(103), 4).len(), 1);
+        assert_eq!(heard(&mut crowd, &ok(103), 4).len(), 0);
+        assert_eq!(heard(&mut crowd, &ok(102), 4).len(), 1);
+        assert_eq!(crowd.open(), 0);
+    }
+}

@@ -1,0 +1,193 @@
+//! Requests of the load as datagrams: as many in each as fit, in buffers that are used again.
+
+use std::ops::Range;
+
+use super::session::Session;
+
+/// Room for the longest head, `Submit C Q F `.
+const HEAD_BYTES: usize = 72;
+
+/// How many bytes of a value tell it from others: its number, in digits.
+const DIGITS: usize = 16;
+
+/// The value that request `seq` of a session writes, in place of what `value` holds: its number in decimal,
+/// as many digits as there is room for, and filling behind. The judge knows it from the tag.
+pub fn value_of(seq: u64, value: &mut [u8]) {
+    let digits = value.len().min(DIGITS);
+    let mut number = seq;
+    for digit in value[..digits].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// A value of `size` bytes, for [`value_of`] to number.
+pub fn filling(size: usize) -> Vec<u8> {
+    b"abcdefghijklmnopqrstuvwxyz".iter().copied().cycle().take(size).collect()
+}
+
+/// Datagrams that are being filled.
+#[derive(Debug)]
+pub struct Packing {
+    limit: usize,
+    value: Vec<u8>,
+    datagrams: Vec<Vec<u8>>,
+    used: usize,
+}
+
+impl Packing {
+    /// Datagrams of at most `limit` bytes, where single values of `size` bytes allow it.
+    pub fn new(limit: usize, size: usize) -> Packing {
+        Packing { limit, value: filling(size), datagrams: Vec::new(), used: 0 }
+    }
+
+    /// Adds writes of a session: the first with a full head in each datagram, the others as continuations.
+    pub fn writes(&mut self, session: &Session, seqs: Range<u64>) {
+        let continuation = b"\n& ".len() + self.value.len();
+        let mut follows = false;
+        for seq in seqs {
+            value_of(seq, &mut self.value);
+            follows &= self.has_room(continuation);
+            let head = HEAD_BYTES + self.value.len();
+            let datagram =
+                open(&mut self.datagrams, &mut self.used, if follows { 0 } else { head }, self.limit);
+            if follows {
+                datagram.extend_from_slice(b"\n& ");
+            } else {
+                begin_line(datagram);
+                head_of(datagram, b"Submit", session, seq);
+                datagram.push(b' ');
+            }
+            datagram.extend_from_slice(&self.value);
+            follows = true;
+        }
+    }
+
+    /// Adds reads of a session, a line each, that begin with `verb`.
+    pub fn reads(&mut self, verb: &[u8], session: &Session, seqs: Range<u64>) {
+        for seq in seqs {
+            let datagram = open(&mut self.datagrams, &mut self.used, HEAD_BYTES, self.limit);
+            begin_line(datagram);
+            head_of(datagram, verb, session, seq);
+        }
+    }
+
+    /// Adds a question about the past.
+    pub fn history(&mut self, instance: u64) {
+        let datagram = open(&mut self.datagrams, &mut self.used, HEAD_BYTES, self.limit);
+        begin_line(datagram);
+        datagram.extend_from_slice(b"Request ");
+        decimal(datagram, instance);
+    }
+
+    /// What is to be sent.
+    pub fn datagrams(&self) -> &[Vec<u8>] {
+        &self.datagrams[..self.used]
+    }
+
+    /// It was sent: the buffers are free.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.used > 0 && self.datagrams[self.used - 1].len() + bytes <= self.limit
+    }
+}
+
+/// The datagram that `bytes` more go into: the last one, or the next.
+fn open<'a>(
+    datagrams: &'a mut Vec<Vec<u8>>,
+    used: &mut usize,
+    bytes: usize,
+    limit: usize,
+) -> &'a mut Vec<u8> {
+    if *used == 0 || datagrams[*used - 1].len() + bytes > limit {
+        if *used == datagrams.len() {
+            datagrams.push(Vec::with_capacity(limit.max(bytes)));
+        }
+        datagrams[*used].clear();
+        *used += 1;
+    }
+    &mut datagrams[*used - 1]
+}
+
+fn begin_line(datagram: &mut Vec<u8>) {
+    if !datagram.is_empty() {
+        datagram.push(b'\n');
+    }
+}
+
+fn head_of(datagram: &mut Vec<u8>, verb: &[u8], session: &Session, seq: u64) {
+    datagram.extend_from_slice(verb);
+    for number in [session.client(), seq, session.floor()] {
+        datagram.push(b' ');
+        decimal(datagram, number);
+    }
+}
+
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use upaxos_core::types::Value;
+    use upaxos_core::wire::{self, Dialect, Line, Request};
+
+    use super::*;
+
+    fn submits(packing: &Packing) -> Vec<(u64, u64, Value)> {
+        let lines = packing.datagrams().iter().flat_map(|datagram| wire::lines(datagram, Dialect::Extended));
+        let submit = |line| match line {
+            Ok(Line::Client(Request::Submit(tagged, value))) => (tagged.tag.client, tagged.tag.seq, value),
+            other => panic!("{other:?}"),
+        };
+        lines.map(submit).collect()
+    }
+
+    #[test]
+    fn every_write_stands_in_some_datagram_once_and_none_is_too_long() {
+        for (size, limit) in [(1, 200), (16, 1_480), (256, 1_480), (1_400, 1_480), (4_096, 1_480)] {
+            let mut packing = Packing::new(limit, size);
+            let (mut a, mut b) = (Session::new(7, 400), Session::new(8, 400));
+            for _ in 0..2 {
+                let (first, second) = (a.ask(300, 1, 1), b.ask(5, 1, 1));
+                let wanted: Vec<_> =
+                    first.clone().map(|q| (7, q)).chain(second.clone().map(|q| (8, q))).collect();
+                packing.writes(&a, first);
+                packing.writes(&b, second);
+                let mut value = filling(size);
+                for ((client, seq, said), wanted) in submits(&packing).into_iter().zip(&wanted) {
+                    value_of(seq, &mut value);
+                    assert_eq!((client, seq, said.as_bytes()), (wanted.0, wanted.1, value.as_slice()));
+                }
+                assert_eq!(submits(&packing).len(), wanted.len());
+                assert!(packing.datagrams().iter().all(|d| d.len() <= limit.max(HEAD_BYTES + size)));
+                packing.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn reads_are_lines_of_the_grammar() {
+        let mut packing = Packing::new(100, 16);
+        let mut session = Session::new(7, 8);
+        packing.reads(b"FastRead", &session, session.floor()..3);
+        packing.history(19);
+        session.ask(1, 1, 1);
+        let lines = packing.datagrams().iter().flat_map(|d| wire::lines(d, Dialect::Extended));
+        let lines: Vec<_> = lines.map(|line| line.unwrap().to_string()).collect();
+        assert_eq!(lines, ["FastRead 7 1 1", "FastRead 7 2 1", "Request 19"]);
+    }
+}

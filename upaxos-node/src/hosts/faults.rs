@@ -1,0 +1,218 @@
+//! The faults of the network between the hosts: how each link behaves, in each direction.
+//!
+//! Owns what was asked for. The switch alone carries it out; hosts without one have no such faults, and say
+//! so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use upaxos_core::types::Micros;
+
+use super::namespaces::{Holder, Shape};
+use super::switch::Switch;
+use super::{Ground, Host, Hosts, HostsError, binary};
+use crate::lab::Link;
+use crate::switch::order::Order;
+
+/// The switch, and what it was told last of each link.
+#[derive(Debug)]
+pub(super) struct Weather {
+    switch: Switch,
+    count: usize,
+    /// The links that are not good.
+    bad: BTreeMap<(Host, Host), Link>,
+}
+
+impl Weather {
+    /// Starts the switch, if hosts of this shape have one.
+    pub(super) fn over(holder: &Holder, count: usize, dir: &Path) -> Result<Option<Weather>, HostsError> {
+        let Shape::Switched { seed, records } = holder.shape else { return Ok(None) };
+        if holder.ground == Ground::Udp {
+            let said = "without namespaces there is nothing between them".into();
+            return Err(HostsError::Failed { act: "put a switch between the hosts".into(), said });
+        }
+        let command = holder.command_between(&binary("upaxos-node")?);
+        let record = records.then(|| record(dir));
+        let switch = Switch::start(command, count + 1, seed, record.as_deref())?;
+        Ok(Some(Weather { switch, count, bad: BTreeMap::new() }))
+    }
+
+    /// Brings every link into the state that `wanted` has for it.
+    fn become_like(&mut self, wanted: BTreeMap<(Host, Host), Link>) -> Result<(), HostsError> {
+        let ends: BTreeSet<_> = self.bad.keys().chain(wanted.keys()).collect();
+        let changed = ends.into_iter().filter(|ends| self.bad.get(ends) != wanted.get(ends));
+        let order = |(from, to): &(Host, Host)| {
+            let link = wanted.get(&(*from, *to)).cloned().unwrap_or_default();
+            Order::Link { from: self.port(*from), to: self.port(*to), link }
+        };
+        let orders: Vec<Order> = changed.map(order).collect();
+        self.switch.tell(&orders)?;
+        self.bad = wanted;
+        Ok(())
+    }
+
+    fn port(&self, host: Host) -> usize {
+        let port = match host {
+            Host::Node(index) => index,
+            Host::Client => self.count,
+        };
+        assert!(port <= self.count, "no host {host}");
+        port
+    }
+}
+
+fn record(dir: &Path) -> PathBuf {
+    dir.join("wire.jsonl")
+}
+
+impl Hosts {
+    /// Sets how a link behaves in one direction, in place of what was set before.
+    ///
+    /// # Errors
+    ///
+    /// Where no link can fail, or the switch has ended.
+    pub fn link(&self, from: impl Into<Host>, to: impl Into<Host>, link: Link) -> Result<(), HostsError> {
+        let ends = (from.into(), to.into());
+        self.change("a change of a link", |links| {
+            links.insert(ends, link);
+        })
+    }
+
+    /// Loses `percent` of the datagrams on every link, the client's included; 0 ends it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    ///
+    /// # Panics
+    ///
+    /// If `percent` is above 100.
+    pub fn loss(&self, percent: u8) -> Result<(), HostsError> {
+        assert!(percent <= 100, "a loss of {percent} %");
+        let loss = f64::from(percent) / 100.0;
+        self.change("loss", |links| {
+            for from in self.everyone() {
+                for to in self.everyone().filter(|to| *to != from) {
+                    links.entry((from, to)).or_default().loss = loss;
+                }
+            }
+        })
+    }
+
+    /// Cuts one direction of one link: `to` no longer hears `from`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    pub fn cut(&self, from: impl Into<Host>, to: impl Into<Host>) -> Result<(), HostsError> {
+        let ends = (from.into(), to.into());
+        self.change("a one-way cut", |links| links.entry(ends).or_default().is_cut = true)
+    }
+
+    /// Cuts every link between nodes, or not, all at once, each direction on its own: `to` hears `from` where
+    /// `hears(from, to)`. The client's links stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    pub fn links(&self, hears: impl Fn(usize, usize) -> bool) -> Result<(), HostsError> {
+        self.change("a change of links", |links| {
+            for (from, to) in self.pairs() {
+                links.entry((from.into(), to.into())).or_default().is_cut = !hears(from, to);
+            }
+        })
+    }
+
+    /// Splits the nodes into islands that do not hear one another. A node in none of them is
+    /// alone; the client still reaches all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    pub fn partition(&self, islands: &[&[usize]]) -> Result<(), HostsError> {
+        let together = |a: usize, b: usize| islands.iter().any(|i| i.contains(&a) && i.contains(&b));
+        self.change("a partition", |links| {
+            for (from, to) in self.pairs().filter(|&(from, to)| !together(from, to)) {
+                links.entry((from.into(), to.into())).or_default().is_cut = true;
+            }
+        })
+    }
+
+    /// Ends every fault of the network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    pub fn heal(&self) -> Result<(), HostsError> {
+        self.change("healing", BTreeMap::clear)
+    }
+
+    /// Sets the clock of the record to `now`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    pub fn set_clock(&self, now: Micros) -> Result<(), HostsError> {
+        self.with_switch("a record", |weather| weather.switch.tell(&[Order::Clock(now)]))
+    }
+
+    /// The file with every datagram so far, if these hosts write one: see
+    /// [`switched_on`](Hosts::switched_on).
+    ///
+    /// # Errors
+    ///
+    /// As [`Hosts::link`].
+    pub fn record(&self) -> Result<Option<PathBuf>, HostsError> {
+        let Shape::Switched { records: true, .. } = self.shape else { return Ok(None) };
+        self.with_switch("a record", |weather| weather.switch.tell(&[Order::Flush]))?;
+        Ok(Some(record(self.dir())))
+    }
+
+    /// Why links cannot fail here, if they cannot.
+    #[must_use]
+    pub fn lacks_faults(&self) -> Option<&'static str> {
+        match (self.ground, self.shape) {
+            (Ground::Udp, _) => Some("the machine's own loopback is not ours to break"),
+            (_, Shape::Loopback) => Some("its hosts are one host"),
+            (_, Shape::Bridged) => Some("the kernel joins its hosts, and does not fail"),
+            (_, Shape::Switched { .. }) => None,
+        }
+    }
+
+    fn change(
+        &self,
+        fault: &'static str,
+        change: impl FnOnce(&mut BTreeMap<(Host, Host), Link>),
+    ) -> Result<(), HostsError> {
+        self.with_switch(fault, |weather| {
+            let mut links = weather.bad.clone();
+            change(&mut links);
+            links.retain(|_, link| *link != Link::default());
+            weather.become_like(links)
+        })
+    }
+
+    fn with_switch(
+        &self,
+        fault: &'static str,
+        act: impl FnOnce(&mut Weather) -> Result<(), HostsError>,
+    ) -> Result<(), HostsError> {
+        if let Some(weather) = &self.weather {
+            return act(&mut weather.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        let reason = self.lacks_faults().unwrap_or("it has no switch");
+        Err(HostsError::Unsupported { fault, ground: self.ground, reason })
+    }
+
+    fn everyone(&self) -> impl Iterator<Item = Host> {
+        (0..self.count).map(Host::Node).chain([Host::Client])
+    }
+
+    /// Every pair of nodes, in both orders.
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let count = self.count;
+        let all = (0..count).flat_map(move |from| (0..count).map(move |to| (from, to)));
+        all.filter(|(from, to)| from != to)
+    }
+}

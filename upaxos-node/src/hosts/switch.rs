@@ -1,0 +1,76 @@
+//! The switch between the hosts, as a process: `upaxos-node switch`.
+//!
+//! Owns the dialogue with it. It ends with us, because its standard input does.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+
+use super::HostsError;
+use crate::switch::order::Order;
+
+/// A switch that runs.
+#[derive(Debug)]
+pub(super) struct Switch {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+}
+
+impl Switch {
+    /// Starts it with `command`, which runs our own program where the ports are.
+    pub(super) fn start(
+        mut command: Command,
+        ports: usize,
+        seed: u64,
+        record: Option<&Path>,
+    ) -> Result<Switch, HostsError> {
+        command.args(["switch", "--ports", &ports.to_string(), "--seed", &seed.to_string()]);
+        if let Some(record) = record {
+            command.arg("--record").arg(record);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(HostsError::tool("nsenter"))?;
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let mut switch = Switch { child, stdin, stdout, stderr };
+        switch.hear("ready")?;
+        Ok(switch)
+    }
+
+    /// Tells it to do these, and returns when all are in force.
+    pub(super) fn tell(&mut self, orders: &[Order]) -> Result<(), HostsError> {
+        // Few enough at a time that neither pipe fills while the other waits.
+        for some in orders.chunks(100) {
+            let lines: String = some.iter().map(|order| format!("{order}\n")).collect();
+            // If it has ended, its last words say why.
+            let _ = self.stdin.write_all(lines.as_bytes());
+            some.iter().try_for_each(|_| self.hear("done"))?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, expected: &str) -> Result<(), HostsError> {
+        let mut said = String::new();
+        self.stdout.read_line(&mut said).map_err(HostsError::io("listen to the switch"))?;
+        if said.trim_end() == expected {
+            return Ok(());
+        }
+        let _ = self.child.kill();
+        let words = io::read_to_string(&mut self.stderr).unwrap_or_default();
+        let mut words = words.trim().to_owned();
+        if words.is_empty() {
+            words = format!("it said {said:?} instead of {expected}");
+        }
+        Err(HostsError::Failed { act: "run the switch between the hosts".into(), said: words })
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,112 @@
+//! The check of a real run: everything heals, everybody comes back, and then the judges look.
+//!
+//! In the middle all nodes are killed at once and start again. That cannot show a sync that is missing: what a
+//! killed process has written, the kernel still holds. A real power cut is another test's business.
+
+use std::collections::BTreeSet;
+
+use upaxos_core::sim::Rule;
+use upaxos_core::types::Micros;
+use upaxos_core::wire::{Dialect, Stance};
+
+use super::super::{NodeState, Violation, World, WorldError};
+use super::judge::{Evidence, judge};
+use super::{Real, record};
+
+/// How often to look at what nobody reports.
+const GLANCE: Micros = Micros::from_millis(200);
+
+/// See [`World::check`].
+///
+/// # Errors
+/// As there.
+pub fn check(world: &mut Real, patience: Micros) -> Result<Vec<Violation>, WorldError> {
+    recover(world)?;
+    let mut found: Vec<Violation> =
+        settle(world, patience, "after everything was healed")?.into_iter().collect();
+    for id in world.members.running() {
+        world.crash(id)?;
+    }
+    recover(world)?;
+    found.extend(settle(world, patience, "after all were killed at once")?);
+    found.extend(judge(&evidence(world)?));
+    Ok(found)
+}
+
+/// Ends every fault, and starts who is down.
+fn recover(world: &mut Real) -> Result<(), WorldError> {
+    if world.hosts.lacks_faults().is_none() {
+        world.hosts.heal()?;
+    }
+    for id in world.members.running() {
+        world.members.hurt(&world.hosts, id, None)?;
+        if world.view(id).state == NodeState::Paused {
+            world.resume(id)?;
+        }
+    }
+    for (id, how) in world.members.returning() {
+        world.members.hurt(&world.hosts, id, None)?;
+        world.start(id, &how)?;
+    }
+    Ok(())
+}
+
+/// Lets time pass until everything is answered and all have learned alike.
+fn settle(world: &mut Real, patience: Micros, when: &str) -> Result<Option<Violation>, WorldError> {
+    let until = world.now() + patience;
+    while !is_settled(world)? {
+        let now = world.now();
+        if now >= until {
+            let expected = Rule::Progress.text().to_owned();
+            let got = format!("{when}: not settled in {} ms\n{}", patience.0 / 1_000, world.describe());
+            return Ok(Some(Violation { expected, got }));
+        }
+        world.step(until.min(now + GLANCE))?;
+    }
+    Ok(None)
+}
+
+fn is_settled(world: &Real) -> Result<bool, WorldError> {
+    if !world.asker.is_idle() {
+        return Ok(false);
+    }
+    let running = world.members.running();
+    let acknowledged = world.asker.acknowledged();
+    if world.setup.classic {
+        // Nobody says how far it has learned: their disks do.
+        let mut learned = BTreeSet::new();
+        for id in running {
+            let log = world.hosts.values(usize::from(id.0))?;
+            learned.insert(log.last_key_value().map(|(instance, _)| *instance));
+        }
+        return Ok(learned.len() <= 1 && learned.first().is_none_or(|learned| *learned >= Some(acknowledged)));
+    }
+    let views: Vec<_> = running.into_iter().map(|id| world.view(id)).collect();
+    let learned = views.first().map(|view| view.learned);
+    let is_alike = views.iter().all(|view| view.stance.is_some() && Some(view.learned) == learned);
+    let has_leader = views.iter().any(|view| view.stance == Some(Stance::Leads));
+    Ok(views.is_empty() || is_alike && has_leader && learned >= Some(acknowledged))
+}
+
+/// What there is to judge.
+fn evidence(world: &Real) -> Result<Evidence, WorldError> {
+    let mut logs = Vec::new();
+    for id in world.members.running() {
+        logs.push((id, world.hosts.values(usize::from(id.0))?));
+    }
+    let wire = match world.hosts.record()? {
+        Some(record) => record::read(&record)?,
+        None => Vec::new(),
+    };
+    Ok(Evidence {
+        nodes: world.setup.nodes,
+        spares: world.setup.spares,
+        dialect: if world.setup.classic { Dialect::Classic } else { Dialect::Extended },
+        history: world.asker.history.clone(),
+        joiners: world.members.joiners().collect(),
+        has_scripts: world.members.have_scripts(),
+        lost: world.members.lost().collect(),
+        logs,
+        wire,
+    })
+}

@@ -1,0 +1,162 @@
+//! The judges of a real run: those of the simulator, given what a real run can show.
+//!
+//! Pure: evidence in, violations out. It believes no node: only what stands on disks, what passed the switch,
+//! and what clients were told.
+
+use std::collections::BTreeMap;
+
+use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::sim::Rule;
+use upaxos_core::sim::judges::Judges;
+use upaxos_core::types::{Instance, Micros, NodeId, Tag, Tagged, Value};
+use upaxos_core::wire::{self, Dialect};
+
+use super::super::Violation;
+use super::asker::Happening;
+use super::record::Heard;
+
+/// What is known of a run.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// The size of the first group.
+    pub nodes: u16,
+    /// How many more might have joined.
+    pub spares: u16,
+    /// What they speak.
+    pub dialect: Dialect,
+    /// The clients' side.
+    pub history: Vec<Happening>,
+    /// Who was told to join, and in whose place.
+    pub joiners: Vec<(NodeId, Option<NodeId>)>,
+    /// Whether scripts of nodes may have changed what was asked for.
+    pub has_scripts: bool,
+    /// Whose disk was taken away, and when.
+    pub lost: Vec<(NodeId, Micros)>,
+    /// What each node has learned, of those that run in the end.
+    pub logs: Vec<(NodeId, BTreeMap<Instance, Value>)>,
+    /// What nodes sent, where the switch wrote it down.
+    pub wire: Vec<Heard>,
+}
+
+/// What must not be, if there is something: the first thing found on each side.
+pub fn judge(evidence: &Evidence) -> Vec<Violation> {
+    let judges = [judge_wire(evidence), judge_outcome(evidence)];
+    let found = judges.iter().filter_map(Judges::violation);
+    found.map(|found| Violation { expected: found.rule.text().to_owned(), got: found.got.clone() }).collect()
+}
+
+fn judges(evidence: &Evidence) -> Judges {
+    Judges::new(evidence.nodes, evidence.spares, evidence.dialect)
+}
+
+/// One value in a ballot, and promises that never regress: judged from the wire.
+fn judge_wire(evidence: &Evidence) -> Judges {
+    let mut judges = judges(evidence);
+    let mut lost = evidence.lost.clone();
+    for (at, from, datagram) in &evidence.wire {
+        lost.retain(|(id, lost_at)| {
+            let is_over = lost_at <= at;
+            if is_over {
+                judges.on_wiped(id.0);
+            }
+            !is_over
+        });
+        for line in wire::lines(datagram, evidence.dialect).flatten() {
+            judges.on_overheard(from.0, &line);
+        }
+    }
+    judges
+}
+
+/// What clients asked and were told, against the logs of all nodes.
+fn judge_outcome(evidence: &Evidence) -> Judges {
+    let mut judges = judges(evidence);
+    judges.calls().may_be_refused();
+    if evidence.has_scripts {
+        judges.calls().may_be_rewritten();
+    }
+    for (id, replaces) in &evidence.joiners {
+        judges.on_entered(id.0, replaces.map(|old| old.0));
+    }
+    for (id, log) in &evidence.logs {
+        judges.on_log(id.0, log);
+    }
+    replay(evidence, &mut judges);
+    judges.judge_wishes();
+    let learned = |(id, log): &(NodeId, BTreeMap<Instance, Value>)| {
+        (id.0, log.last_key_value().map(|(instance, _)| *instance).unwrap_or_default())
+    };
+    // Who lost its disk may be without a history for good: nobody has to teach it.
+    let is_whole = |(id, _): &&(NodeId, _)| evidence.lost.iter().all(|(lost, _)| lost != id);
+    let learned: Vec<_> = evidence.logs.iter().filter(is_whole).map(learned).collect();
+    judges.finish(&learned);
+    judges
+}
+
+/// Tells the judges the clients' side, in the order in which it happened.
+fn replay(evidence: &Evidence, judges: &mut Judges) {
+    let tag = |happening: &Happening| match happening {
+        Happening::Ended { asked, tag, .. } => Some((*asked, (*tag)?)),
+        _ => None,
+    };
+    // Under which tag each question was asked, its answer tells.
+    let tags: BTreeMap<usize, Tag> = evidence.history.iter().filter_map(tag).collect();
+    for (at, happening) in evidence.history.iter().enumerate() {
+        match happening {
+            Happening::Asked { ask } => on_asked(judges, ask, tags.get(&at).copied()),
+            Happening::Said(datagram) => {
+                wire::lines(datagram, evidence.dialect).flatten().for_each(|line| judges.on_asked(&line));
+            }
+            Happening::Ended { asked, tag, outcome } => {
+                if let Happening::Asked { ask } = &evidence.history[*asked]
+                    && let Err((rule, got)) = on_ended(judges, ask, *tag, outcome)
+                {
+                    judges.fail(rule, got);
+                }
+            }
+        }
+    }
+}
+
+/// What was chosen when somebody asked, nobody knows here: a read is judged by what was answered before.
+fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
+    match (ask, tag) {
+        (Ask::Write(value), Some(tag)) => judges.calls().on_call(tag, Some(value.clone()), Instance(0)),
+        (Ask::Read | Ask::FastRead, Some(tag)) => judges.calls().on_call(tag, None, Instance(0)),
+        (Ask::Change(change), Some(tag)) => judges.on_change_asked(Some(Tagged { tag, floor: 0 }), *change),
+        (Ask::Write(value), None) => judges.calls().on_write(value.clone()),
+        _ => {}
+    }
+}
+
+fn on_ended(
+    judges: &mut Judges,
+    ask: &Ask,
+    tag: Option<Tag>,
+    outcome: &Outcome,
+) -> Result<(), (Rule, String)> {
+    let calls = judges.calls();
+    match (ask, outcome, tag) {
+        (Ask::Write(_), Outcome::Chosen { instance, .. }, Some(tag)) => calls.on_done(tag, *instance),
+        (Ask::Read | Ask::FastRead, Outcome::Chosen { instance, value }, Some(tag)) => {
+            calls.on_done(tag, *instance)?;
+            calls.on_reads(*instance, value.clone())
+        }
+        (_, Outcome::Read { instance, learned, value }, Some(tag)) => {
+            calls.on_value(tag, *learned, *instance, value)
+        }
+        (Ask::Change(_), Outcome::Chosen { instance, .. }, _) => {
+            calls.on_change_done(*instance);
+            Ok(())
+        }
+        (_, Outcome::Chosen { instance, value }, _) => calls.on_reads(*instance, value.clone()),
+        (_, Outcome::Unknown | Outcome::Forgotten | Outcome::Refused { .. }, Some(tag)) => {
+            calls.on_given_up(tag);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

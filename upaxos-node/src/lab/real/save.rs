@@ -1,0 +1,26 @@
+//! What a real run leaves behind: the wire as it was recorded, and the log of each node.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::Real;
+
+/// Writes `wire.jsonl` (where these hosts record it) and `node-ID.log` for every node into `dir`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save(world: &Real, dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    if let Some(record) = world.hosts.record().ok().flatten() {
+        let to = dir.join("wire.jsonl");
+        fs::copy(&record, &to).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    for (id, log) in world.members.logs() {
+        let to = dir.join(format!("node-{id}.log"));
+        let text: String = log.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    Ok(())
+}

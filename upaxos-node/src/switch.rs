@@ -1,0 +1,229 @@
+//! `upaxos-node switch`: what joins the hosts of a lab, and where their network fails.
+//!
+//! A process in a network namespace whose interfaces `p0`, `p1`, … are the ports: it hears every frame on
+//! each and passes it to the others, late, damaged, twice or not at all, as each [link](order) is told to
+//! behave. IPv4 alone suffers; everything else (ARP) passes untouched. All chance comes from one seed, a
+//! stream for each link and direction, so that what happens to the k-th datagram of a link depends on the
+//! seed alone. Owns nothing of the protocol: it looks into datagrams only to write them down, and to drop
+//! damage that would read as another line.
+//!
+//! A process, and no thread: a program of many threads may not enter a user namespace. It does what the lines
+//! of its standard input say (see [`order`]) and ends with that input, so it never outlives who started
+//! it. [`Hosts`](crate::hosts::Hosts) alone calls it.
+
+mod damage;
+mod fate;
+mod frame;
+pub mod order;
+mod ports;
+mod record;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use upaxos_core::types::Micros;
+
+use fate::{Fate, Links};
+use frame::{Assembly, Frame, Packet};
+use order::Order;
+use ports::Ports;
+use record::Recorder;
+
+/// What the switch is started with.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many ports there are: p0, p1, …
+    #[arg(long)]
+    ports: usize,
+
+    /// Where all chance comes from
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// File to write every datagram to, with its fate; one JSON object a line
+    #[arg(long)]
+    record: Option<PathBuf>,
+}
+
+/// Passes frames until standard input ends.
+///
+/// # Errors
+/// A port that is not there, no privilege for packet sockets, a line of input that is no order, a record that
+/// cannot be written.
+pub fn run(args: &Args) -> Result<()> {
+    let recorder = args.record.as_deref().map(|path| Recorder::create(path, args.ports)).transpose()?;
+    let mut switch = Switch {
+        ports: Ports::open(args.ports)?,
+        links: Links::new(args.ports, args.seed),
+        assembly: Assembly::default(),
+        recorder,
+        origin: Instant::now(),
+        pending: BinaryHeap::new(),
+        count: 0,
+        stations: BTreeMap::new(),
+    };
+    answer("ready")?;
+    switch.run()
+}
+
+fn answer(word: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{word}").and_then(|()| out.flush()).context("cannot answer on standard output")
+}
+
+struct Switch {
+    ports: Ports,
+    links: Links,
+    assembly: Assembly,
+    recorder: Option<Recorder>,
+    /// When the clock showed 0.
+    origin: Instant,
+    /// What is under way.
+    pending: BinaryHeap<Reverse<Pending>>,
+    /// How many were ever put under way: who is due at the same time leaves in that order.
+    count: u64,
+    /// At which port an Ethernet address was seen last.
+    stations: BTreeMap<[u8; 6], usize>,
+}
+
+/// Frames on their way to a port. Ordered by what stands first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Pending {
+    due: Micros,
+    number: u64,
+    to: usize,
+    frames: Rc<Vec<Vec<u8>>>,
+}
+
+impl Switch {
+    fn run(&mut self) -> Result<()> {
+        let mut input = Vec::new();
+        loop {
+            self.deliver()?;
+            let (has_order, has_frame) = self.wait()?;
+            if has_order && !self.obey(&mut input)? {
+                return self.recorder.iter_mut().try_for_each(Recorder::flush);
+            }
+            if has_frame {
+                self.hear()?;
+            }
+        }
+    }
+
+    fn now(&self) -> Micros {
+        self.origin.elapsed().into()
+    }
+
+    /// Sends all that is due.
+    fn deliver(&mut self) -> Result<()> {
+        let now = self.now();
+        let is_due = |pending: &Reverse<Pending>| pending.0.due <= now;
+        let mut batch = Vec::new();
+        while self.pending.peek().is_some_and(is_due) {
+            batch.extend(self.pending.pop().map(|Reverse(pending)| (pending.to, pending.frames)));
+        }
+        self.ports.send(&batch).context("cannot send frames")
+    }
+
+    /// Until there is an order or a frame, or something is due: which of the first two.
+    fn wait(&self) -> Result<(bool, bool)> {
+        let now = self.now();
+        let wait = self.pending.peek().map(|pending| Duration::from_micros(pending.0.due.since(now).0));
+        let stdin = io::stdin();
+        let mut fds =
+            [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(self.ports.fd(), PollFlags::POLLIN)];
+        match ppoll(&mut fds, wait.map(TimeSpec::from_duration), None) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok((false, false)),
+            Err(error) => return Err(error).context("cannot wait for frames"),
+        }
+        let [order, frame] = fds.map(|fd| fd.any() == Some(true));
+        Ok((order, frame))
+    }
+
+    /// Carries out the orders that have come; whether more may come.
+    fn obey(&mut self, input: &mut Vec<u8>) -> Result<bool> {
+        let mut room = [0; 4096];
+        // Unbuffered, or a line that the buffer holds would not wake the poll.
+        let length = nix::unistd::read(io::stdin().as_fd(), &mut room).context("cannot read orders")?;
+        input.extend_from_slice(&room[..length]);
+        while let Some(end) = input.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = input.drain(..=end).collect();
+            let order = String::from_utf8_lossy(&line).parse::<Order>()?;
+            match order {
+                Order::Clock(now) => self.origin = Instant::now() - Duration::from_micros(now.0),
+                Order::Link { from, to, link } => self.links.set(from, to, &link)?,
+                Order::Heal => self.links.heal(),
+                Order::Flush => self.recorder.iter_mut().try_for_each(Recorder::flush)?,
+            }
+            answer("done")?;
+        }
+        Ok(length > 0)
+    }
+
+    /// Takes a batch of frames in and decides what becomes of each.
+    fn hear(&mut self) -> Result<()> {
+        let now = self.now();
+        let mut heard = Vec::new();
+        self.ports
+            .receive(&mut |port, bytes| heard.push((port, bytes.to_vec())))
+            .context("cannot receive frames")?;
+        for (port, bytes) in heard {
+            self.stations.insert(frame::source(&bytes), port);
+            match self.assembly.take(port, bytes) {
+                Some(Frame::Other(bytes)) => {
+                    let frames = Rc::new(vec![bytes]);
+                    for to in self.receivers(port, &frames[0]) {
+                        self.post(to, now, Rc::clone(&frames));
+                    }
+                }
+                Some(Frame::Packet(packet)) => self.pass(port, packet, now)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The ports that a frame is for: that of its receiver, where that is known, else all others.
+    fn receivers(&self, from: usize, frame: &[u8]) -> Vec<usize> {
+        match self.stations.get(&frame::destination(frame)) {
+            Some(port) => vec![*port].into_iter().filter(|port| *port != from).collect(),
+            None => (0..self.links.ports()).filter(|port| *port != from).collect(),
+        }
+    }
+
+    fn pass(&mut self, from: usize, packet: Packet, now: Micros) -> Result<()> {
+        let receivers = self.receivers(from, packet.first());
+        let packet = Rc::new(packet);
+        for to in receivers {
+            let mut fate = self.links.decide(from, to);
+            if let Fate::Damaged { delay, chance } = &fate {
+                match damage::damaged(&packet, chance.clone()) {
+                    Some(damaged) => self.post(to, now + *delay, Rc::new(damaged.into_frames())),
+                    // It would read as another line: what a link's checksum is there to stop.
+                    None => fate = Fate::Lost,
+                }
+            }
+            for delay in fate.whole() {
+                self.post(to, now + delay, packet.frames());
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note(now, (from, to), &fate, packet.payload())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, to: usize, due: Micros, frames: Rc<Vec<Vec<u8>>>) {
+        self.count += 1;
+        self.pending.push(Reverse(Pending { due, number: self.count, to, frames }));
+    }
+}

@@ -1,0 +1,100 @@
+//! What the switch can be told: one order a line.
+//!
+//! | line | means |
+//! | --- | --- |
+//! | `clock MICROS` | the clock shows this now |
+//! | `link FROM TO CUT LOSS DUPLICATE CORRUPT DELAY JITTER` | ports, 0 or 1, three shares, microseconds |
+//! | `heal` | all links are good |
+//! | `flush` | the record is to be on file, up to now |
+//!
+//! Each is answered with `done` once it is in force; before the first, the switch says `ready`. What is under
+//! way already arrives as it was to arrive.
+
+use std::fmt;
+use std::str::FromStr;
+
+use upaxos_core::types::Micros;
+
+use crate::lab::Link;
+
+/// One order.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the table of the module says it")]
+pub enum Order {
+    Clock(Micros),
+    Link { from: usize, to: usize, link: Link },
+    Heal,
+    Flush,
+}
+
+/// A line that is no order.
+#[derive(Debug, thiserror::Error)]
+#[error("expected `clock …`, `link …` with eight fields, `heal` or `flush`, not {0:?}")]
+pub struct NoOrder(String);
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::Clock(now) => write!(f, "clock {}", now.0),
+            Order::Link { from, to, link } => {
+                let Link { is_cut, loss, duplicate, corrupt, delay, jitter } = link;
+                let cut = u8::from(*is_cut);
+                write!(f, "link {from} {to} {cut} {loss} {duplicate} {corrupt} {} {}", delay.0, jitter.0)
+            }
+            Order::Heal => f.write_str("heal"),
+            Order::Flush => f.write_str("flush"),
+        }
+    }
+}
+
+impl FromStr for Order {
+    type Err = NoOrder;
+
+    fn from_str(line: &str) -> Result<Order, NoOrder> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let order = match fields[..] {
+            ["clock", now] => now.parse().ok().map(|now| Order::Clock(Micros(now))),
+            ["link", from, to, ref link @ ..] => parse_link(from, to, link),
+            ["heal"] => Some(Order::Heal),
+            ["flush"] => Some(Order::Flush),
+            _ => None,
+        };
+        order.ok_or_else(|| NoOrder(line.to_owned()))
+    }
+}
+
+fn parse_link(from: &str, to: &str, fields: &[&str]) -> Option<Order> {
+    let [cut, loss, duplicate, corrupt, delay, jitter] = *fields else { return None };
+    let link = Link {
+        is_cut: cut == "1",
+        loss: loss.parse().ok()?,
+        duplicate: duplicate.parse().ok()?,
+        corrupt: corrupt.parse().ok()?,
+        delay: Micros(delay.parse().ok()?),
+        jitter: Micros(jitter.parse().ok()?),
+    };
+    Some(Order::Link { from: from.parse().ok()?, to: to.parse().ok()?, link })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_as_they_were_written() {
+        let link = Link {
+            is_cut: true,
+            loss: 0.25,
+            duplicate: 0.1,
+            corrupt: 1e-6,
+            delay: Micros(70),
+            jitter: Micros(5),
+        };
+        for order in
+            [Order::Clock(Micros(12)), Order::Link { from: 3, to: 0, link }, Order::Heal, Order::Flush]
+        {
+            assert_eq!(order.to_string().parse::<Order>().unwrap(), order);
+        }
+        assert!("link 1 2".parse::<Order>().is_err());
+    }
+}
