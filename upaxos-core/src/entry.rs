@@ -234,10 +234,11 @@ fn tagged(rest: &mut &[u8]) -> Option<Tagged> {
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
-    let end = memchr::memchr(b' ', rest)?;
-    let number = wire::decimal(&rest[..end], MAX_NUMBER)?;
-    *rest = &rest[end + 1..];
-    Some(number)
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let digits = rest.iter().take_while(|byte| is_digit(byte)).count();
+    let (text, behind) = rest.split_at(digits);
+    *rest = behind.strip_prefix(b" ")?;
+    wire::decimal(text, MAX_NUMBER)
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
+pub(crate) use messages::ballot_of;
 use naming::Naming;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
@@ -168,7 +169,8 @@ impl Node {
         }
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
-        for answer in self.requests.tick(leads, now, out) {
+        let rank = self.rank();
+        for answer in self.requests.tick(leads, rank, now, out) {
             self.give(answer, out);
         }
         self.settle(now, out);

@@ -196,11 +196,12 @@ impl Record {
 /// Where the value of a record begins: it is the last field, and goes to the end of the line. The line's length
 /// where there is none. The one place that says so; what frames the lines asks here ([`block::ValueAt`]).
 pub fn value_at(line: &[u8]) -> usize {
-    let fields = match line.split(|byte| *byte == b' ').next() {
-        Some(b"accept") => 3,
-        Some(b"learn" | b"group" | b"user") => 2,
+    let fields = match line.first().zip(memchr::memchr(b' ', line)) {
+        Some((b'a', at)) if &line[..at] == b"accept" => 3,
+        Some((b'l' | b'g' | b'u', at)) if matches!(&line[..at], b"learn" | b"group" | b"user") => 2,
         _ => return line.len(),
     };
+    // Values are long, what stands before them is short.
     let mut blanks = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
     blanks.nth(fields - 1).map_or(line.len(), |blank| blank + 1)
 }

@@ -123,10 +123,13 @@ impl Group {
     /// The place of `id` when members queue up in order of id, starting after `after`; whoever is
     /// `after` comes last. Deterministic, so that all nodes agree on who acts first.
     pub fn rank_after(&self, id: NodeId, after: Option<NodeId>) -> usize {
-        let place = |id: NodeId| self.members.range(..id).count();
-        let start = after.map_or(0, |id| place(id) + usize::from(self.members.contains(&id)));
+        let (mut place, mut start) = (0, 0);
+        for member in &self.members {
+            place += usize::from(*member < id);
+            start += usize::from(after.is_some_and(|after| *member <= after));
+        }
         let n = self.members.len().max(1);
-        (place(id) + n - start % n) % n
+        (place + n - start % n) % n
     }
 }
 

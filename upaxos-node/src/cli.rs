@@ -9,9 +9,11 @@ use upaxos_core::net::{self, OpenError};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
+use crate::hosts::HostsError;
+use crate::lab::WorldError;
 use crate::logging::Format;
 use crate::script::{Limits, host};
-use crate::{bench, client, daemon, sim, switch};
+use crate::{bench, client, daemon, lab, sim, switch};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
 ///
@@ -63,6 +65,8 @@ pub enum Command {
     Load(bench::load::Args),
     /// Run simulated groups under every fault there is, seed after seed, until one breaks a rule.
     Sim(sim::Args),
+    /// Play lab scripts: what happens to a group, told in Lua, in a simulated or a real world.
+    Lab(lab::command::Args),
 }
 
 /// How to run a node.
@@ -221,7 +225,8 @@ fn script_time(text: &str) -> Result<Duration, String> {
     is_fit.then_some(time).ok_or_else(|| "must be between 1ms and 1s".into())
 }
 
-fn beat(text: &str) -> Result<Micros, String> {
+/// The interval of a beat, as it is written on a command line.
+pub(crate) fn beat(text: &str) -> Result<Micros, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match time.as_micros() {
         micros @ 1_000..=10_000_000 => Ok(Micros(micros as u64)),
@@ -231,8 +236,10 @@ fn beat(text: &str) -> Result<Micros, String> {
 
 /// The exit status that the contract gives to a failure.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<OpenError>() {
-        Some(OpenError::NoPrivilege { .. }) => 77,
-        _ => 1,
+    if let Some(WorldError::Broken(error)) = error.downcast_ref() {
+        return exit_status(error);
     }
+    let needs_privilege = matches!(error.downcast_ref(), Some(OpenError::NoPrivilege { .. }));
+    let has_no_ground = matches!(error.downcast_ref(), Some(HostsError::NoGround { .. }));
+    if needs_privilege || has_no_ground { 77 } else { 1 }
 }

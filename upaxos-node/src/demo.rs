@@ -1,185 +1,69 @@
 //! `upaxos-node demo`: three real nodes, one log, and a crash, in a few seconds.
 //!
-//! Owns the story and its words. It runs this very program as the nodes and as the client, on hosts of
-//! the lab, so that nothing in it is simulated, and it leaves nothing behind however it ends.
+//! Owns the frame of the story: on what ground it is played, and that nothing is left behind. The story itself
+//! is a lab, `scripts/labs/demo.lua`, which this program carries along; nothing in it is simulated here.
 
-use std::collections::BTreeSet;
-use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 
-use upaxos_core::entry::Entry;
+use crate::lab::play::{self, End, Order, Verdict};
+use crate::lab::report::{self, Name};
+use crate::lab::script::Script;
+use crate::lab::worlds::Kind;
+use crate::lab::{Setup, World, WorldError};
 
-use crate::hosts::{Client, Hosts, Node};
-
-const NODES: usize = 3;
-/// How long one step may take on a slow machine: a little longer than the client's own patience, so that
-/// the client says why. A healthy group takes a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The lines of each node's log that are shown when a step fails.
-const SHOWN: usize = 15;
+const SCRIPT: &str = "scripts/labs/demo.lua";
+const TITLE: &str = "demo";
 
 /// Tells the story, and checks every sentence of it.
 ///
 /// # Errors
-/// When something did not hold; the nodes' logs have then been printed.
-pub fn run() -> Result<()> {
+/// When no ground can be had for real nodes.
+pub fn run() -> Result<ExitCode> {
     say("Three nodes, one log, and a crash.\n");
-    let step = Step::begin("ground");
-    let hosts = Hosts::new(NODES)?;
-    for reason in hosts.refused() {
-        say(format_args!("Not to be had here: {reason}"));
-    }
-    step.done(hosts.ground());
-
-    let program = env::current_exe().context("cannot find the running program")?;
-    let mut demo = Demo { program, nodes: Vec::new(), hosts };
-    if let Err(error) = demo.tell() {
-        demo.show_logs();
-        return Err(error);
-    }
-
-    let step = Step::begin("clean up");
-    let dir = demo.hosts.dir().to_owned();
-    drop(demo);
-    ensure!(!dir.exists(), "{} is still there; remove it", dir.display());
-    step.done("processes, networks and files are gone");
-    say("\nEvery acknowledged value survived the crash, once, in the same place everywhere.");
-    Ok(())
-}
-
-struct Demo {
-    program: PathBuf,
-    nodes: Vec<Node>,
-    // Last: nodes end before the hosts they run on.
-    hosts: Hosts,
-}
-
-impl Demo {
-    fn tell(&mut self) -> Result<()> {
-        let step = Step::begin("start");
-        for index in 0..NODES {
-            let node = self.start(index)?;
-            self.nodes.push(node);
+    let script = Script::embedded(SCRIPT, include_str!("../../scripts/labs/demo.lua"));
+    let order = Order { script: &script, title: TITLE, seed: 1, out: None, say: Arc::new(|line| say(line)) };
+    let began = Instant::now();
+    let verdict = play::play(&order, &ground)?;
+    match &verdict.end {
+        End::Passed => {
+            let took = began.elapsed().saturating_sub(verdict.took);
+            step("clean up", "processes, networks and files are gone", took);
+            say("\nEvery acknowledged value survived the crash, once, in the same place everywhere.");
+            Ok(ExitCode::SUCCESS)
         }
-        step.done("nodes 0, 1 and 2, each with a directory of its own");
-        let mut client = Client::start(&self.hosts, &self.program, &["--timeout", "15s"])?;
-
-        let leader = leader(&mut client)?;
-        write(&mut client, "one")?;
-        let second = write(&mut client, "two")?;
-        write(&mut client, "three")?;
-        read(&mut client, second, "two")?;
-
-        let step = Step::begin("kill -9");
-        self.nodes[leader].kill9();
-        step.done(format_args!("node {leader}, the leader"));
-        let last = write(&mut client, "four")?;
-        let next = self::leader(&mut client)?;
-        ensure!(next != leader, "node {leader} is dead, and yet said to lead");
-
-        let step = Step::begin("restart");
-        self.nodes[leader].start()?;
-        let answer = client.call(&format!("learned {NODES} {last}"), PATIENCE)?;
-        ensure!(answer.text.starts_with("learned"), "node {leader} does not catch up: {}", answer.text);
-        step.done(format_args!("node {leader}, which asks the others for what it missed"));
-
-        let step = Step::begin("compare");
-        for index in 0..NODES {
-            let values = self.values(index)?;
-            ensure!(
-                values == ["one", "two", "three", "four"],
-                "node {index} has {values:?} on its disk, and should have one, two, three, four"
-            );
+        End::Skipped(reason) => {
+            say(format_args!("\nskipped: {reason}"));
+            Ok(ExitCode::SUCCESS)
         }
-        step.done("all three disks hold one, two, three, four");
-        Ok(())
-    }
-
-    fn start(&self, index: usize) -> Result<Node> {
-        let plan = Node::on(&self.hosts, index, &self.program).args(self.hosts.args());
-        let plan = plan.args(["-n", &NODES.to_string(), "-i", &index.to_string(), "--dir"]);
-        Ok(plan.args([self.hosts.node_dir(index)]).start()?)
-    }
-
-    /// What users have written, as node `index` has it on its disk.
-    fn values(&self, index: usize) -> Result<Vec<String>> {
-        let history = self.hosts.history(index)?;
-        // A request that was sent twice may be chosen twice; the second is void.
-        let mut seen = BTreeSet::new();
-        let values = history.into_values().filter_map(|entry| match entry {
-            Entry::Tagged(tagged, value) => seen.insert(tagged.tag).then(|| value.to_string()),
-            Entry::Write(value) | Entry::Changed(_, value) => Some(value.to_string()),
-            Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
-        });
-        Ok(values.collect())
-    }
-
-    fn show_logs(&self) {
-        for (index, node) in self.nodes.iter().enumerate() {
-            say(format_args!("\nnode {index}, the end of its log:"));
-            let log = node.log();
-            let lines: Vec<&str> = log.lines().collect();
-            for line in &lines[lines.len().saturating_sub(SHOWN)..] {
-                say(format_args!("  {line}"));
-            }
+        End::Failed { trouble, views } => {
+            let Verdict { seed, .. } = verdict;
+            let name = Name { script: SCRIPT, title: TITLE, world: Kind::Raw };
+            say(format_args!("\n{}", report::failure(name, seed, trouble, views)));
+            Ok(ExitCode::FAILURE)
         }
     }
 }
 
-fn leader(client: &mut Client) -> Result<usize> {
-    let step = Step::begin("leader");
-    let answer = client.call("leader", PATIENCE)?;
-    let id = answer.text.strip_prefix("leader ").and_then(|id| id.parse().ok());
-    let id = id.with_context(|| format!("cannot find a leader: {}", answer.text))?;
-    step.done(format_args!("node {id}"));
-    Ok(id)
+/// The most faithful world of real nodes that can be had here.
+fn ground(setup: &Setup) -> Result<Box<dyn World>, WorldError> {
+    let began = Instant::now();
+    let world = Kind::Raw.open(setup).or_else(|error| {
+        say(format_args!("Not to be had here: {error:#}"));
+        Kind::Udp.open(setup)
+    })?;
+    step("ground", &world.about(), began.elapsed());
+    Ok(world)
 }
 
-fn write(client: &mut Client, value: &str) -> Result<u64> {
-    let step = Step::begin("write");
-    let answer = client.call(&format!("Request 0 {value}"), PATIENCE)?;
-    let Some((instance, chosen)) = answer.chosen() else { bail!("cannot write {value}: {}", answer.text) };
-    ensure!(chosen == value, "wrote {value}, and {chosen} was chosen at instance {instance}");
-    step.took(format_args!("{value}, chosen at instance {instance}"), answer.took);
-    Ok(instance)
-}
-
-fn read(client: &mut Client, instance: u64, value: &str) -> Result<()> {
-    let step = Step::begin("read");
-    let answer = client.call(&format!("Request {instance}"), PATIENCE)?;
-    ensure!(answer.chosen() == Some((instance, value)), "cannot read instance {instance}: {}", answer.text);
-    step.took(format_args!("instance {instance} is {value}"), answer.took);
-    Ok(())
-}
-
-/// One line of the story.
-struct Step {
-    name: &'static str,
-    begin: Instant,
-}
-
-impl Step {
-    fn begin(name: &'static str) -> Step {
-        Step { name, begin: Instant::now() }
-    }
-
-    fn done(self, what: impl Display) {
-        let took = self.begin.elapsed();
-        self.took(what, took);
-    }
-
-    /// For what somebody else has measured.
-    fn took(self, what: impl Display, took: Duration) {
-        let took = took.as_secs_f64() * 1_000.0;
-        let digits = if took < 10.0 { 1 } else { 0 };
-        let (name, what) = (self.name, what.to_string());
-        say(format_args!("{name:>9}  {what:<62} {took:>6.digits$} ms"));
-    }
+/// One line of the story that is not in the script.
+fn step(name: &str, what: &str, took: Duration) {
+    say(report::step(name, what, took));
 }
 
 /// Prints a line; whoever closes the pipe early still gets the exit status.

@@ -4,9 +4,22 @@
 //! processes. The choreography knows worlds through this trait alone, so that a script means the same in
 //! each; what a world cannot do it says, and the step is skipped with that reason, never in silence.
 
+pub mod api;
+pub mod command;
+mod links;
+mod load;
+mod page;
+pub mod play;
 mod real;
+pub mod report;
+mod run;
+pub mod script;
 mod sim;
+mod strict;
+pub mod sweep;
+pub mod trouble;
 mod world;
+pub mod worlds;
 
 pub use real::Real;
 pub use sim::Sim;
@@ -14,3 +27,6 @@ pub use world::{
     DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
     WorldError,
 };
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
 use upaxos_node::script::{self, Limits};
-use upaxos_node::{bench, client, config, daemon, demo, logging, print, sim, switch};
+use upaxos_node::{bench, client, config, daemon, demo, lab, logging, print, sim, switch};
 
 fn main() -> ExitCode {
     match run(parse()) {
@@ -32,15 +32,16 @@ fn parse() -> Cli {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match (cli.command, cli.daemon) {
-        (Some(Command::Demo), _) => demo::run()?,
         (Some(Command::Bench(args)), _) => bench::run(&args)?,
         (Some(Command::Load(args)), _) => bench::load::run(&args)?,
+        (Some(Command::Demo), _) => return demo::run(),
         (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::CheckScript { files }), _) => {
             script::check(&files, Limits::default())?.iter().for_each(|line| println!("{line}"));
         }
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
+        (Some(Command::Lab(args)), _) => return lab::command::run(&args),
         (Some(Command::Switch(args)), _) => switch::run(&args)?,
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);

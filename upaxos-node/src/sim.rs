@@ -240,7 +240,11 @@ fn json_report(
     })
 }
 
-fn range(text: &str) -> Result<Range<u64>, String> {
+/// Seeds as they are typed: the first, and the one after the last.
+///
+/// # Errors
+/// When it is no range, or an empty one.
+pub fn range(text: &str) -> Result<Range<u64>, String> {
     let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match numbers {
         Some((first, end)) if first < end => Ok(first..end),

@@ -28,7 +28,7 @@ impl Node {
         now: Micros,
         out: &mut Outbox,
     ) {
-        let rank = self.rank().max(1);
+        let rank = self.requests.rank().max(1);
         if let Some((about, answer)) = self.answer(entry, instance, verdict, rank, out) {
             self.requests.owe(about, answer, rank, now);
         }
@@ -118,18 +118,13 @@ impl Node {
     }
 
     /// Owes the answer, if the tagged request has been carried out before.
-    pub(super) fn answer_if_done(
-        &mut self,
-        wanted: &Wanted,
-        rank: usize,
-        now: Micros,
-        out: &mut Outbox,
-    ) -> bool {
+    pub(super) fn answer_if_done(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
         let Some(tagged) = wanted.tagged() else { return false };
         let verdict = self.history.verdict(tagged.tag);
         if verdict == Verdict::New {
             return false;
         }
+        let rank = self.rank();
         let about = About::Tag(tagged.tag);
         if !self.requests.owes(&about)
             && let Some(answer) = self.answer_to_tag(tagged.tag, Instance(0), verdict, rank, out)

@@ -52,18 +52,17 @@ impl Node {
         if let Some(reason) = wanted.refusal() {
             return self.refuse(Some(&wanted), reason, now, out);
         }
-        let rank = self.rank();
-        if self.answer_if_done(&wanted, rank, now, out)
-            || (wanted.tagged().is_some() && self.leader.is_under_way(&wanted))
-        {
+        let is_tagged = wanted.tagged().is_some();
+        if is_tagged && (self.answer_if_done(&wanted, now, out) || self.leader.is_under_way(&wanted)) {
             return;
         }
         if matches!(wanted, Wanted::Change(..)) && !self.on_change(&wanted, now, out) {
             return;
         }
-        let refused = wanted.clone();
-        if !self.requests.add(wanted, rank, now) && self.leader.is_leading() {
-            self.refuse(Some(&refused), "too many requests wait; try again later", now, out);
+        if let Err(wanted) = self.requests.add(wanted, now)
+            && self.leader.is_leading()
+        {
+            self.refuse(Some(&wanted), "too many requests wait; try again later", now, out);
         }
     }
 
@@ -106,7 +105,8 @@ impl Node {
         // A read that is under way may be older than this one.
         let is_under_way = !wanted.is_read() && self.leader.is_under_way(&wanted);
         if !is_under_way && !self.requests.is_waiting(&wanted) && wanted.refusal().is_none() {
-            self.requests.add(wanted, 0, now);
+            // Without room it is dropped, as if the relay had been lost.
+            let _ = self.requests.add(wanted, now);
         }
     }
 }

@@ -23,6 +23,35 @@ impl Tally {
         self.ballots.iter().find(|(known, _)| *known == ballot).map(|(_, count)| count)
     }
 
+    /// What is counted in a ballot, and how many bytes of values were lost to make room for it.
+    fn count(&mut self, ballot: Ballot) -> (&mut Count, isize) {
+        let ballots = &mut self.ballots;
+        let at = match ballots.binary_search_by_key(&ballot, |(ballot, _)| *ballot) {
+            Ok(at) => at,
+            Err(at) => {
+                ballots.insert(at, (ballot, Count::default()));
+                at
+            }
+        };
+        if ballots.len() <= BALLOTS {
+            return (&mut ballots[at].1, 0);
+        }
+        // Losing a tally costs time, never safety; the highest ballots are the live ones.
+        let lowest = usize::from(at == 0);
+        let (_, lost) = ballots.remove(lowest);
+        (&mut ballots[at - usize::from(lowest < at)].1, lost.bytes() as isize)
+    }
+
+    /// Keeps what was written in a ballot. Says by how many bytes that made it longer.
+    fn keep(&mut self, ballot: Ballot, value: &Value) -> isize {
+        let (count, lost) = self.count(ballot);
+        if count.value.is_some() {
+            return -lost;
+        }
+        count.value = Some(value.clone());
+        value.as_bytes().len() as isize - lost
+    }
+
     /// Somebody who has learned all below it says what is chosen. That outweighs votes counted here: they are
     /// none if it turns out that another group governs.
     fn tell(&mut self, value: Value) {
@@ -30,6 +59,22 @@ impl Tally {
             self.is_told = true;
             self.chosen = Some(value);
         }
+    }
+
+    /// Whether a quorum accepted in this ballot; then its value, if that is known, is chosen.
+    fn choose(&mut self, group: &Group, ballot: Ballot) -> bool {
+        let Some(count) = self.find(ballot) else { return false };
+        let mut is_quorum = count.votes.is_quorum(group);
+        if mutant::is(Mutant::CountAcrossBallots) && count.value.is_some() {
+            let same = self.ballots.iter().map(|(_, other)| other).filter(|other| other.value == count.value);
+            let votes: Vec<&Votes> = same.map(|other| &other.votes).collect();
+            let voters = group.members.iter().filter(|id| votes.iter().any(|votes| votes.contains(**id)));
+            is_quorum |= voters.count() >= group.quorum();
+        }
+        if let (true, None, Some(value)) = (is_quorum, &self.chosen, &count.value) {
+            self.chosen = Some(value.clone());
+        }
+        is_quorum
     }
 }
 
@@ -81,10 +126,14 @@ impl Learner {
         self.learned = learned;
     }
 
-    /// A value was written in a ballot: what votes without a value will stand for.
+    /// A value was written in a ballot: what votes without a value will stand for. Without room for it, it is
+    /// fetched again once it is chosen.
     pub fn on_write(&mut self, group: &Group, instance: Instance, ballot: Ballot, value: &Value) {
-        self.keep(instance, ballot, value);
-        self.choose(group, instance, ballot);
+        let has_room = self.bytes <= MAX_OPEN_BYTES;
+        let Some(tally) = self.tally(instance) else { return };
+        let grown = if has_room { tally.keep(ballot, value) } else { 0 };
+        let is_evident = tally.choose(group, ballot);
+        self.note(instance, grown, is_evident);
     }
 
     /// `from` accepted what was written in this ballot. A value that comes with the vote is used when
@@ -102,18 +151,18 @@ impl Learner {
         if !group.members.contains(&from) || is_late || ballot.epoch > group.epoch {
             return;
         }
-        if let Some(value) = value {
-            self.keep(instance, ballot, value);
-        }
-        let Some(count) = self.count(instance, ballot) else { return };
-        if value.is_some_and(|value| count.value.as_ref().is_some_and(|known| known != value)) {
-            return;
-        }
-        if !count.votes.insert(from) && mutant::is(Mutant::CountDuplicateAccepts) {
+        let has_room = self.bytes <= MAX_OPEN_BYTES;
+        let Some(tally) = self.tally(instance) else { return };
+        let grown = value.filter(|_| has_room).map_or(0, |value| tally.keep(ballot, value));
+        let (count, lost) = tally.count(ballot);
+        let known = count.value.as_ref();
+        let is_void = value.is_some_and(|value| known.is_some_and(|known| known != value));
+        if !is_void && !count.votes.insert(from) && mutant::is(Mutant::CountDuplicateAccepts) {
             let other = group.members.iter().find(|id| !count.votes.contains(**id));
             other.map(|id| count.votes.insert(*id));
         }
-        self.choose(group, instance, ballot);
+        let is_evident = !is_void && tally.choose(group, ballot);
+        self.note(instance, grown - lost, is_evident);
     }
 
     /// Somebody who may be believed says that the value written in `ballot` is chosen. True when this
@@ -170,59 +219,16 @@ impl Learner {
         Some((next, value))
     }
 
-    fn count(&mut self, instance: Instance, ballot: Ballot) -> Option<&mut Count> {
-        if !self.is_open(instance) {
-            return None;
-        }
-        let ballots = &mut self.tallies.get_or_default(instance.0).ballots;
-        let at = match ballots.binary_search_by_key(&ballot, |(ballot, _)| *ballot) {
-            Ok(at) => at,
-            Err(at) => {
-                ballots.insert(at, (ballot, Count::default()));
-                at
-            }
-        };
-        if ballots.len() <= BALLOTS {
-            return Some(&mut ballots[at].1);
-        }
-        // Losing a tally costs time, never safety; the highest ballots are the live ones.
-        let (_, lost) = ballots.remove(if at == 0 { 1 } else { 0 });
-        self.bytes -= lost.bytes();
-        ballots.iter_mut().find(|(known, _)| *known == ballot).map(|(_, count)| count)
+    /// The tally of an instance, if it is open.
+    fn tally(&mut self, instance: Instance) -> Option<&mut Tally> {
+        self.is_open(instance).then(|| self.tallies.get_or_default(instance.0))
     }
 
-    /// Keeps what was written in a ballot. Without room for it, it is fetched again once it is chosen.
-    fn keep(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
-        let has_room = self.bytes <= MAX_OPEN_BYTES;
-        if let Some(count) = self.count(instance, ballot)
-            && count.value.is_none()
-            && has_room
-        {
-            count.value = Some(value.clone());
-            self.bytes += value.as_bytes().len();
-        }
-    }
-
-    fn choose(&mut self, group: &Group, instance: Instance, ballot: Ballot) {
-        let Some(tally) = self.tallies.get_mut(instance.0) else { return };
-        let Some(count) = tally.find(ballot) else { return };
-        if mutant::is(Mutant::CountAcrossBallots) && count.value.is_some() {
-            let same =
-                tally.ballots.iter().map(|(_, other)| other).filter(|other| other.value == count.value);
-            let votes: Vec<&Votes> = same.map(|other| &other.votes).collect();
-            let voters = group.members.iter().filter(|id| votes.iter().any(|votes| votes.contains(**id)));
-            if voters.count() >= group.quorum() {
-                tally.chosen = count.value.clone();
-                self.evidence = self.evidence.max(instance);
-                return;
-            }
-        }
-        if !count.votes.is_quorum(group) {
-            return;
-        }
-        self.evidence = self.evidence.max(instance);
-        if let Some(value) = count.value.clone() {
-            tally.chosen.get_or_insert(value);
+    /// Takes note of what a tally has become.
+    fn note(&mut self, instance: Instance, grown: isize, is_evident: bool) {
+        self.bytes = self.bytes.saturating_add_signed(grown);
+        if is_evident {
+            self.evidence = self.evidence.max(instance);
         }
     }
 }

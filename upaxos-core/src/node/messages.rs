@@ -17,7 +17,7 @@ use crate::wire::{Beat, Boot, Message};
 const MAX_ROUND_JUMP: u64 = 1 << 20;
 
 /// The ballot a message proposes or votes under, and whether only its owner may send it.
-pub(super) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
+pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
     match message {
         Message::Propose { ballot, .. }
         | Message::ProposeAll { ballot, .. }
@@ -437,10 +437,8 @@ impl Node {
                 }
             }
             Message::Done { first, last, client, seq } => {
-                let count = (last.0 - first.0).min(learner::WINDOW);
-                for seq in *seq..=seq + count {
-                    self.requests.on_answered(&About::Tag(Tag { client: *client, seq }));
-                }
+                let count = (last.0 - first.0).min(learner::WINDOW) + 1;
+                self.requests.on_done(Tag { client: *client, seq: *seq }, count);
             }
             Message::Answer { client, seq, .. }
             | Message::Value { client, seq, .. }

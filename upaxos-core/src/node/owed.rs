@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
-use crate::slots::ByTag;
 use crate::types::{Instance, Micros, Tag, Value};
 use crate::wire::Message;
 
@@ -26,15 +25,29 @@ pub enum About {
     Error(Value),
 }
 
+/// Tagged writes of one client that were chosen one after another, and are to be answered together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Done {
+    at: Micros,
+    first: Instance,
+    count: u64,
+}
+
+/// What is due at some time: some of it was answered since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Due {
+    DoneFor(u64),
+    Other(About),
+}
+
 /// The answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owed {
-    /// Where the tagged writes are chosen whose `Done` is owed, and when that is due.
-    done: ByTag<(Micros, Instance)>,
+    /// By client, and by the number of the first request.
+    done: BTreeMap<u64, BTreeMap<u64, Done>>,
     others: BTreeMap<About, (Micros, Message)>,
     len: usize,
-    /// What was owed at each time; some of it was answered since.
-    due: BTreeMap<Micros, Vec<About>>,
+    due: BTreeMap<Micros, Vec<Due>>,
 }
 
 /// Of what is owed: what is left of what was, says nothing.
@@ -51,65 +64,167 @@ impl Owed {
             return;
         }
         self.len += 1;
-        self.due.entry(at).or_default().push(about.clone());
-        match (&about, answer) {
+        match (about, answer) {
             (About::Tag(tag), Message::Done { first, last, client, seq })
-                if first == last && (Tag { client, seq }) == *tag =>
+                if first == last && (Tag { client, seq }) == tag =>
             {
-                self.done.insert(*tag, (at, first));
+                self.owe_done(tag, first, at);
             }
-            (_, answer) => drop(self.others.insert(about, (at, answer))),
+            (about, answer) => {
+                self.due.entry(at).or_default().push(Due::Other(about.clone()));
+                self.others.insert(about, (at, answer));
+            }
         }
+    }
+
+    fn owe_done(&mut self, tag: Tag, instance: Instance, at: Micros) {
+        let of_client = self.done.entry(tag.client).or_default();
+        if let Some((seq, done)) = of_client.range_mut(..tag.seq).next_back()
+            && done.at == at
+            && seq + done.count == tag.seq
+            && done.first.0 + done.count == instance.0
+        {
+            done.count += 1;
+            return;
+        }
+        of_client.insert(tag.seq, Done { at, first: instance, count: 1 });
+        self.due.entry(at).or_default().push(Due::DoneFor(tag.client));
     }
 
     /// Whether an answer about this is owed.
     pub fn contains(&self, about: &About) -> bool {
-        matches!(about, About::Tag(tag) if self.done.contains(*tag)) || self.others.contains_key(about)
+        matches!(about, About::Tag(tag) if self.owes_done(*tag)) || self.others.contains_key(about)
+    }
+
+    fn owes_done(&self, tag: Tag) -> bool {
+        let done = self.done.get(&tag.client).and_then(|done| done.range(..=tag.seq).next_back());
+        done.is_some_and(|(seq, done)| tag.seq < seq + done.count)
     }
 
     /// Somebody gave it. True when it was owed.
     pub fn forget(&mut self, about: &About) -> bool {
-        self.take(about).is_some()
+        if let About::Tag(tag) = about
+            && self.owes_done(*tag)
+        {
+            self.forget_done(*tag, 1);
+            return true;
+        }
+        let is_owed = self.others.remove(about).is_some();
+        self.len -= usize::from(is_owed);
+        is_owed
+    }
+
+    /// Somebody answered so many requests of a client, from this one on.
+    pub fn forget_done(&mut self, Tag { client, seq }: Tag, count: u64) {
+        let end = seq.saturating_add(count);
+        let tags = About::Tag(Tag { client, seq })..About::Tag(Tag { client, seq: end });
+        while let Some((about, _)) = self.others.range(tags.clone()).next() {
+            let about = about.clone();
+            self.others.remove(&about);
+            self.len -= 1;
+        }
+        let Some(of_client) = self.done.get_mut(&client) else { return };
+        while let Some((first, done)) =
+            of_client.range(..end).next_back().map(|(first, done)| (*first, *done))
+            && first + done.count > seq
+        {
+            of_client.remove(&first);
+            // What of it was not answered stays.
+            if first < seq {
+                of_client.insert(first, Done { count: seq - first, ..done });
+            }
+            if first + done.count > end {
+                let count = first + done.count - end;
+                of_client.insert(end, Done { first: Instance(done.first.0 + end - first), count, ..done });
+            }
+            self.len -= (end.min(first + done.count) - first.max(seq)) as usize;
+        }
+        if of_client.is_empty() {
+            self.done.remove(&client);
+        }
     }
 
     /// Takes the answers that are due.
     pub fn due(&mut self, now: Micros) -> Vec<Message> {
         let mut answers = Vec::new();
         while let Some(first) = self.due.first_entry().filter(|first| *first.key() <= now) {
-            let (at, abouts) = first.remove_entry();
-            for about in abouts {
-                // It may have been answered, and be owed anew since.
-                if self.at(&about) == Some(at) {
-                    answers.extend(self.take(&about));
+            for due in first.remove() {
+                match due {
+                    Due::DoneFor(client) => self.take_done(client, now, &mut answers),
+                    // It may have been answered, and be owed anew since.
+                    Due::Other(about) if self.others.get(&about).is_some_and(|(at, _)| *at <= now) => {
+                        self.len -= 1;
+                        answers.extend(self.others.remove(&about).map(|(_, answer)| answer));
+                    }
+                    Due::Other(_) => {}
                 }
             }
         }
         answers
     }
 
+    fn take_done(&mut self, client: u64, now: Micros, answers: &mut Vec<Message>) {
+        let Some(of_client) = self.done.get_mut(&client) else { return };
+        of_client.retain(|seq, Done { at, first, count }| {
+            let is_due = *at <= now;
+            if is_due {
+                let (first, last) = (*first, Instance(first.0 + *count - 1));
+                answers.push(Message::Done { first, last, client, seq: *seq });
+                self.len -= *count as usize;
+            }
+            !is_due
+        });
+        if of_client.is_empty() {
+            self.done.remove(&client);
+        }
+    }
+
     /// When the next answer may be due.
     pub fn deadline(&self) -> Option<Micros> {
         self.due.first_key_value().map(|(at, _)| *at).filter(|_| self.len > 0)
     }
+}
 
-    fn at(&self, about: &About) -> Option<Micros> {
-        let done = match about {
-            About::Tag(tag) => self.done.get(*tag).map(|(at, _)| *at),
-            _ => None,
-        };
-        done.or_else(|| self.others.get(about).map(|(at, _)| *at))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owe(owed: &mut Owed, seq: u64, instance: u64, at: u64) {
+        let (tag, instance) = (Tag { client: 7, seq }, Instance(instance));
+        let done = Message::Done { first: instance, last: instance, client: 7, seq };
+        owed.owe(About::Tag(tag), done, Micros(at));
     }
 
-    fn take(&mut self, about: &About) -> Option<Message> {
-        let done = match about {
-            About::Tag(tag) => self.done.remove(*tag).map(|(_, at)| {
-                let Tag { client, seq } = *tag;
-                Message::Done { first: at, last: at, client, seq }
-            }),
-            _ => None,
-        };
-        let answer = done.or_else(|| self.others.remove(about).map(|(_, answer)| answer))?;
-        self.len -= 1;
-        Some(answer)
+    fn done(first: u64, last: u64, seq: u64) -> Message {
+        Message::Done { first: Instance(first), last: Instance(last), client: 7, seq }
+    }
+
+    #[test]
+    fn what_was_chosen_together_is_answered_together_but_for_what_was_answered() {
+        let mut owed = Owed::default();
+        (1..=9).for_each(|seq| owe(&mut owed, seq, seq + 10, 5));
+        owed.forget_done(Tag { client: 7, seq: 4 }, 2);
+        assert!(owed.forget(&About::Tag(Tag { client: 7, seq: 9 })));
+        assert!(!owed.contains(&About::Tag(Tag { client: 7, seq: 5 })));
+        assert_eq!(owed.due(Micros(4)), []);
+        assert_eq!(owed.due(Micros(5)), [done(11, 13, 1), done(16, 18, 6)]);
+        assert_eq!((owed.len, owed.deadline()), (0, None));
+    }
+
+    #[test]
+    fn an_overheard_answer_ends_all_that_it_is_about() {
+        let mut owed = Owed::default();
+        [1, 2, 3, 7, 8].iter().for_each(|seq| owe(&mut owed, *seq, seq + 10, 5));
+        owed.forget_done(Tag { client: 8, seq: 1 }, 100);
+        owed.forget_done(Tag { client: 7, seq: 2 }, 6);
+        assert_eq!(owed.len, 2);
+        assert_eq!(owed.due(Micros(9)), [done(11, 11, 1), done(18, 18, 8)]);
+    }
+
+    #[test]
+    fn only_so_many_answers_are_owed() {
+        let mut owed = Owed::default();
+        (1..=MAX_OWED as u64 + 5).for_each(|seq| owe(&mut owed, seq, 2 * seq, 5));
+        assert_eq!(owed.due(Micros(5)).len(), MAX_OWED);
     }
 }

@@ -182,6 +182,8 @@ pub struct Requests {
     /// Where the others do.
     untagged: BTreeSet<(Key, Place)>,
     bytes: usize,
+    /// This node's place among those who pass requests on, as of the last tick.
+    rank: usize,
     /// No request is to be passed on before.
     relay_at: Option<Micros>,
     owed: Owed,
@@ -196,24 +198,30 @@ impl Requests {
             tagged: ByTag::default(),
             untagged: BTreeSet::new(),
             bytes: 0,
+            rank: 0,
             relay_at: None,
             owed: Owed::default(),
         }
     }
 
-    /// Adds a request at the end, unless the same tagged one waits already (a retry). False when there
+    /// This node's place in the queue of those who answer, as of the last tick.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Adds a request at the end, unless the same tagged one waits already (a retry). Hands it back when there
     /// is no room.
-    pub fn add(&mut self, wanted: Wanted, rank: usize, now: Micros) -> bool {
+    pub fn add(&mut self, wanted: Wanted, now: Micros) -> Result<(), Wanted> {
         if wanted.tagged().is_some() && self.is_waiting(&wanted) {
-            return true;
+            return Ok(());
         }
         if self.waiting.len() >= MAX_WAITING || self.bytes + wanted.len() > MAX_WAITING_BYTES {
-            return false;
+            return Err(wanted);
         }
         let place = self.waiting.last().map_or(MIDDLE, |(last, _)| last + 1);
-        let relay_at = now + self.timing.timeout() + self.timing.beat * rank as u64;
+        let relay_at = now + self.timing.timeout() + self.timing.beat * self.rank as u64;
         self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
-        true
+        Ok(())
     }
 
     /// Puts requests back in front, in their order: their ballot was given up, or their instance lost.
@@ -300,6 +308,16 @@ impl Requests {
         self.owed.forget(about)
     }
 
+    /// Somebody else told a client that so many of its writes are done, from this one on.
+    pub fn on_done(&mut self, first: Tag, count: u64) {
+        for place in self.tagged.run(first, count) {
+            if let Some(waiting) = self.waiting.get_mut(*place) {
+                waiting.is_answered = true;
+            }
+        }
+        self.owed.forget_done(first, count);
+    }
+
     /// Somebody else refused a tagged request: it is not carried out later.
     pub fn on_refused(&mut self, tag: Tag) {
         if let Some(place) = self.tagged.get(tag) {
@@ -326,7 +344,8 @@ impl Requests {
 
     /// Passes on the requests that nobody took up (unless this node `leads`), forgets those that waited
     /// too long, and hands out the answers that are due.
-    pub fn tick(&mut self, leads: bool, now: Micros, out: &mut Outbox) -> Vec<Message> {
+    pub fn tick(&mut self, leads: bool, rank: usize, now: Micros, out: &mut Outbox) -> Vec<Message> {
+        self.rank = rank;
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
             self.remove(place);

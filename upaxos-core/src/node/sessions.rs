@@ -7,6 +7,7 @@
 //! more. Those are never carried out; new sessions begin above.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -45,14 +46,30 @@ pub enum Verdict {
 }
 
 /// The table.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub struct Sessions {
     clients: BTreeMap<u64, Session>,
-    /// Clients by the instance of their last use: the first goes first.
+    /// Every client once, by the instance of a use: of its last one, or of one before. Whoever comes first and
+    /// was used since is put where it belongs only then, so that a request costs nothing here.
     by_use: BTreeMap<Instance, u64>,
     tags: usize,
     /// The highest last use of any session that was forgotten.
     forgotten: Option<Instance>,
+}
+
+/// The order of use follows from the rest.
+impl PartialEq for Sessions {
+    fn eq(&self, other: &Sessions) -> bool {
+        (&self.clients, self.tags, self.forgotten) == (&other.clients, other.tags, other.forgotten)
+    }
+}
+
+impl Eq for Sessions {}
+
+impl Hash for Sessions {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (&self.clients, self.tags, self.forgotten).hash(to);
+    }
 }
 
 /// What one client has had done.
@@ -65,6 +82,21 @@ struct Session {
     /// What was chosen from the floor on. A set, not the highest number: requests of one client may
     /// be chosen out of order.
     done: Slots<Instance>,
+}
+
+impl Session {
+    fn verdict(&self, seq: u64) -> Verdict {
+        match self.done.get(seq) {
+            Some(instance) => Verdict::DoneAt(*instance),
+            None if seq < self.floor => Verdict::Settled,
+            None if mutant::is(Mutant::HighestSequence)
+                && self.done.last().is_some_and(|(highest, _)| seq < highest) =>
+            {
+                Verdict::Settled
+            }
+            None => Verdict::New,
+        }
+    }
 }
 
 impl Sessions {
@@ -95,19 +127,12 @@ impl Sessions {
 
     /// Whether a tagged request has been carried out in the learned prefix.
     pub fn verdict(&self, tag: Tag) -> Verdict {
-        let Some(session) = self.clients.get(&tag.client) else {
-            let begin = self.forgotten.map(|used| used.0 + AHEAD);
-            return begin.filter(|begin| tag.seq <= *begin).map_or(Verdict::New, Verdict::Forgotten);
-        };
-        match session.done.get(tag.seq) {
-            Some(instance) => Verdict::DoneAt(*instance),
-            None if tag.seq < session.floor => Verdict::Settled,
-            None if mutant::is(Mutant::HighestSequence)
-                && session.done.last().is_some_and(|(highest, _)| tag.seq < highest) =>
-            {
-                Verdict::Settled
+        match self.clients.get(&tag.client) {
+            Some(session) => session.verdict(tag.seq),
+            None => {
+                let begin = self.forgotten.map(|used| used.0 + AHEAD);
+                begin.filter(|begin| tag.seq <= *begin).map_or(Verdict::New, Verdict::Forgotten)
             }
-            None => Verdict::New,
         }
     }
 
@@ -121,13 +146,21 @@ impl Sessions {
 
     /// A tagged request was learned at `instance`, above all before.
     pub fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
-        let verdict = self.verdict_at(tag, instance);
-        if matches!(verdict, Verdict::Forgotten(_) | Verdict::Ahead) {
-            return verdict;
+        let begin = self.forgotten.map(|used| used.0 + AHEAD).filter(|begin| tag.seq <= *begin);
+        let is_ahead = tag.seq > instance.0.saturating_add(AHEAD);
+        let session = match (self.clients.get_mut(&tag.client), begin) {
+            (Some(session), _) => session,
+            (None, Some(begin)) => return Verdict::Forgotten(begin),
+            (None, None) if is_ahead => return Verdict::Ahead,
+            (None, None) => {
+                self.by_use.insert(instance, tag.client);
+                self.clients.entry(tag.client).or_default()
+            }
+        };
+        let verdict = session.verdict(tag.seq);
+        if verdict == Verdict::New && is_ahead {
+            return Verdict::Ahead;
         }
-        let session = self.clients.entry(tag.client).or_default();
-        self.by_use.remove(&session.used);
-        self.by_use.insert(instance, tag.client);
         session.used = instance;
         let before = session.done.len();
         if verdict == Verdict::New {
@@ -150,10 +183,18 @@ impl Sessions {
     }
 
     fn forget_one(&mut self) {
-        let (used, client) = self.by_use.pop_first().expect("a table over its bounds is not empty");
-        let session = self.clients.remove(&client).expect("who is listed by use is in the table");
-        self.tags -= session.done.len();
-        self.forgotten = self.forgotten.max(Some(used));
+        loop {
+            let (used, client) = self.by_use.pop_first().expect("a table over its bounds is not empty");
+            let last = self.clients.get(&client).expect("who is listed by use is in the table").used;
+            if last > used {
+                self.by_use.insert(last, client);
+                continue;
+            }
+            let session = self.clients.remove(&client).expect("it was looked up just now");
+            self.tags -= session.done.len();
+            self.forgotten = self.forgotten.max(Some(used));
+            return;
+        }
     }
 }
 

@@ -130,11 +130,14 @@ impl Node {
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
             let verdict_at = |tag| self.history.verdict_at(tag, instance);
-            let is_ahead = wanted.tagged().is_some_and(|tagged| verdict_at(tagged.tag) == Verdict::Ahead);
-            if is_ahead {
+            let verdict = wanted.tagged().map_or(Verdict::New, |tagged| verdict_at(tagged.tag));
+            if verdict == Verdict::Ahead {
                 self.refuse(Some(&wanted), "its number is too far ahead of the log", now, out);
             }
-            if is_ahead || is_retry || self.answer_if_done(&wanted, 0, now, out) {
+            if verdict == Verdict::Ahead
+                || is_retry
+                || (verdict != Verdict::New && self.answer_if_done(&wanted, now, out))
+            {
                 continue;
             }
             if let Wanted::Change(_, change) = wanted {

@@ -41,6 +41,8 @@ pub struct Judges {
     reads: BTreeMap<Instance, Value>,
     /// In which life its owner asked for promises in a ballot.
     proposed: BTreeMap<(Instance, Ballot), u64>,
+    /// Ballots that somebody spoke of by hand.
+    forged: BTreeSet<Ballot>,
     calls: Calls,
     /// What scripts have to have computed; made when the first one is judged.
     scripts: Option<scripts::Reference>,
@@ -64,6 +66,7 @@ impl Judges {
             chosen: BTreeMap::new(),
             reads: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            forged: BTreeSet::new(),
             calls: Calls::default(),
             scripts: None,
             violation: None,

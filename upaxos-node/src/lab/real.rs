@@ -47,6 +47,15 @@ impl From<HostsError> for WorldError {
     }
 }
 
+/// The reasons of both.
+fn neither(root: HostsError, user: HostsError) -> HostsError {
+    let reasons = |error: HostsError| match error {
+        HostsError::NoGround { reasons } => reasons,
+        other => vec![other.to_string()],
+    };
+    HostsError::NoGround { reasons: [reasons(root), reasons(user)].concat() }
+}
+
 impl Real {
     /// Raw IP between network namespaces: as root, else inside a user namespace.
     ///
@@ -57,7 +66,7 @@ impl Real {
         let made = |ground| Hosts::switched_on(ground, count, setup.seed, setup.records);
         let hosts = match made(Ground::Root) {
             Ok(hosts) => hosts,
-            Err(root) => made(Ground::User).map_err(|user| anyhow!("{root}; {user}"))?,
+            Err(root) => made(Ground::User).map_err(|user| neither(root, user))?,
         };
         Real::on("raw", hosts, setup)
     }
@@ -122,6 +131,10 @@ impl Real {
 impl World for Real {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn about(&self) -> String {
+        self.hosts.ground().to_string()
     }
 
     fn lacks(&self, fault: Fault) -> Option<Lacks> {

@@ -16,6 +16,11 @@ pub trait World {
     /// The name that `--on` gives it: `sim`, `raw` or `udp`.
     fn name(&self) -> &'static str;
 
+    /// What it is made of, for people.
+    fn about(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Why this world has no such fault, if it has not. Asked before the fault is; a fault of which this
     /// says `None` works.
     fn lacks(&self, fault: Fault) -> Option<Lacks>;

@@ -1,0 +1,43 @@
+//! What scripts can hold and call: the lab's API, class by class.
+//!
+//! Owns the names that scripts use, and how their arguments become acts. Every function is registered through
+//! [`registry`], with its documentation; `scripts/meta/lab.lua` is made from that ([`meta`]).
+
+pub mod registry;
+
+mod args;
+mod expect;
+mod faults;
+mod group;
+mod load;
+pub mod meta;
+mod module;
+mod node;
+mod requests;
+mod task;
+
+use std::rc::Rc;
+
+use mlua::Lua;
+
+pub use args::TEST;
+pub use expect::{EXPECT, expect};
+pub use group::Group;
+pub use module::{Folder, Lab, Labs, Module, say};
+pub use node::beside;
+
+use super::run::Run;
+use super::trouble::Trouble;
+
+/// The lab that is being played.
+///
+/// # Errors
+/// While the script is only loaded.
+pub fn run(lua: &Lua) -> Result<Rc<Run>, Trouble> {
+    let run = lua.app_data_ref::<Rc<Run>>().map(|run| Rc::clone(&run));
+    run.ok_or_else(|| {
+        Trouble::misuse(
+            "this works inside of a lab only: put it into the function that is given to `lab.test`",
+        )
+    })
+}

@@ -1,0 +1,187 @@
+//! What can be done to the network, as methods of the group.
+
+use mlua::{Lua, Table, Variadic};
+
+use super::args::{End, Ends, Who};
+use super::group::Group;
+use super::registry::{Registry, doc};
+use super::run;
+use crate::lab::links::{self, Change, SHAPES};
+use crate::lab::run::Run;
+use crate::lab::strict::{self, Keys, Options};
+use crate::lab::trouble::Trouble;
+use crate::lab::world::{Fault, Link, Party};
+
+/// How links behave.
+pub const LINK: Keys = Keys {
+    name: "LinkOptions",
+    keys: &[
+        ("loss", "number", "the share of datagrams that are lost, 0 to 1"),
+        ("duplicate", "number", "the share that arrive twice"),
+        ("corrupt", "number", "the share of which bytes are damaged"),
+        ("delay", "Time", "added to the way of every datagram"),
+        ("reorder", "Time", "up to so much more for each, so that they overtake one another (jitter)"),
+        ("from", "End|End[]", "only links from there [from all]"),
+        ("to", "End|End[]", "only links to there [to all]"),
+    ],
+};
+
+/// Around whom a shape is made.
+pub const SHAPE: Keys = Keys {
+    name: "ShapeOptions",
+    keys: &[
+        ("center", "Node|integer", "the node that the shape is about [0]"),
+        ("old", "Node|integer", "of `constrained`: who has no link with the center [the node after it]"),
+    ],
+};
+
+/// Tells what a group can do to its network.
+pub fn describe<R: Registry<Group>>(registry: &mut R) {
+    let text = "Cuts the links between nodes so that each of these sides hears only itself; who is on no side \
+                is alone. Replaces the cuts that there were. Clients reach everybody.";
+    registry.method(
+        doc("partition", "(...: (Node|integer)[]): boolean", text),
+        |lua, _, sides: Variadic<Vec<Who>>| {
+            let run = run(lua)?;
+            let sides: Vec<Vec<u16>> =
+                sides.iter().map(|side| side.iter().map(|who| who.0.0).collect()).collect();
+            if sides.is_empty() {
+                return Err(Trouble::misuse("a partition has sides: g:partition({0, 1}, {2})").into());
+            }
+            let together =
+                move |from: u16, to: u16| sides.iter().any(|side| side.contains(&from) && side.contains(&to));
+            faulty(&run, "partition", |links| links.shape(|from, to| !together(from, to)))
+        },
+    );
+    let text = "Cuts the links between nodes into a shape with a name: alone, star, quorum_loss, constrained, \
+                chained, ring. Replaces the cuts that there were.";
+    registry.method(
+        doc("topology", "(name: string, options?: ShapeOptions): boolean", text),
+        |lua, _, (name, options): (String, Option<Table>)| shape(lua, &name, options),
+    );
+    describe_cuts(registry);
+    let text = "From now on links behave like this, all of them or those between some ends; cuts stay.";
+    registry.method(doc("network", "(options: LinkOptions): boolean", text), |lua, _, options: Table| {
+        behave(lua, &Options::read(lua, &LINK, Some(options))?)
+    });
+    let text =
+        "Makes every link good: mends what is cut, and nothing is lost, late, twice or damaged any more.";
+    registry.method(doc("heal", "()", text), |lua, _, ()| {
+        let run = run(lua)?;
+        let changes = run.links.borrow_mut().heal();
+        run.note(None, "heal");
+        apply(&run, changes)
+    });
+}
+
+fn describe_cuts<R: Registry<Group>>(registry: &mut R) {
+    let text = "Cuts the links between these ends and those, in both directions.";
+    registry.method(
+        doc("cut", "(a: End|End[], b: End|End[]): boolean", text),
+        |lua, _, (a, b): (Ends, Ends)| {
+            faulty(&*run(lua)?, "cut", |links| {
+                let mut changes = links.set(&a.0, &b.0, |_, _, link| link.is_cut = true);
+                changes.extend(links.set(&b.0, &a.0, |_, _, link| link.is_cut = true));
+                changes
+            })
+        },
+    );
+    let text = "Cuts the links in that direction only: what `from` says does not reach `to`.";
+    registry.method(
+        doc("cut_one_way", "(from: End|End[], to: End|End[]): boolean", text),
+        |lua, _, (from, to): (Ends, Ends)| {
+            faulty(&*run(lua)?, "cut", |links| links.set(&from.0, &to.0, |_, _, link| link.is_cut = true))
+        },
+    );
+    let text = "Mends what was cut between these ends and those; how links behave otherwise stays.";
+    registry.method(
+        doc("mend", "(a: End|End[], b: End|End[]): boolean", text),
+        |lua, _, (a, b): (Ends, Ends)| {
+            faulty(&*run(lua)?, "mend", |links| {
+                let mut changes = links.set(&a.0, &b.0, |_, _, link| link.is_cut = false);
+                changes.extend(links.set(&b.0, &a.0, |_, _, link| link.is_cut = false));
+                changes
+            })
+        },
+    );
+    let text = "Cuts all links of a node, those with clients, too.";
+    registry.method(doc("isolate", "(node: Node|integer): boolean", text), |lua, _, node: End| {
+        faulty(&*run(lua)?, "isolate", |links| {
+            let all = links.parties();
+            let mut changes = links.set(&[node.0], &all, |_, _, link| link.is_cut = true);
+            changes.extend(links.set(&all, &[node.0], |_, _, link| link.is_cut = true));
+            changes
+        })
+    });
+}
+
+fn shape(lua: &Lua, name: &str, options: Option<Table>) -> mlua::Result<bool> {
+    let options = Options::read(lua, &SHAPE, options)?;
+    let run = run(lua)?;
+    let n = run.setup.nodes;
+    let center = options.get::<Who>("center")?.map_or(0, |node| node.0.0);
+    let old = options.get::<Who>("old")?.map_or((center + 1) % n, |node| node.0.0);
+    let Some(cuts) = links::shape(name, n, center, old) else {
+        let names = SHAPES.iter().map(|(name, _)| *name);
+        return Err(Trouble::misuse(strict::unknown("shape", name, names)).into());
+    };
+    // A spare has no place in a shape of the first group: its links stay.
+    faulty(&run, name, |links| links.shape(|from, to| from < n && to < n && cuts(from, to)))
+}
+
+fn behave(lua: &Lua, options: &Options) -> mlua::Result<bool> {
+    let run = run(lua)?;
+    let (loss, duplicate) = (options.share("loss")?, options.share("duplicate")?);
+    let mut corrupt = options.share("corrupt")?;
+    if corrupt.is_some_and(|share| share > 0.0) && !run.has(Fault::Corruption, "corrupt") {
+        corrupt = None;
+    }
+    let (delay, jitter) = (options.time("delay")?, options.time("reorder")?);
+    let set = move |link: &mut Link| {
+        link.loss = loss.unwrap_or(link.loss);
+        link.duplicate = duplicate.unwrap_or(link.duplicate);
+        link.corrupt = corrupt.unwrap_or(link.corrupt);
+        link.delay = delay.unwrap_or(link.delay);
+        link.jitter = jitter.unwrap_or(link.jitter);
+    };
+    let all = run.links.borrow().parties();
+    let ends = |ends: Option<Ends>| ends.map_or_else(|| all.clone(), |ends: Ends| ends.0);
+    let (from, to): (Vec<Party>, Vec<Party>) = (ends(options.get("from")?), ends(options.get("to")?));
+    faulty(&run, "network", |links| links.set(&from, &to, |_, _, link| set(link)))
+}
+
+/// Changes links, in a world where they can fail.
+fn faulty(
+    run: &Run,
+    what: &str,
+    change: impl FnOnce(&mut links::Links) -> Vec<Change>,
+) -> mlua::Result<bool> {
+    if !run.has(Fault::Links, what) {
+        return Ok(false);
+    }
+    let changes = change(&mut run.links.borrow_mut());
+    run.note(None, format!("{what}: {}", told(&changes)));
+    apply(run, changes)?;
+    Ok(true)
+}
+
+/// Which links change, in few words.
+fn told(changes: &[Change]) -> String {
+    const SHOWN: usize = 6;
+    let end = |party: &Party| match party {
+        Party::Node(id) => id.to_string(),
+        Party::Clients => "clients".into(),
+    };
+    let link = |(from, to, _): &Change| format!("{}→{}", end(from), end(to));
+    let links: Vec<_> = changes.iter().take(SHOWN).map(link).collect();
+    let more =
+        if changes.len() > SHOWN { format!(" and {} more", changes.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", links.join(" "))
+}
+
+fn apply(run: &Run, changes: Vec<Change>) -> mlua::Result<()> {
+    for (from, to, link) in changes {
+        run.act(|world| world.link(from, to, link))?;
+    }
+    Ok(())
+}

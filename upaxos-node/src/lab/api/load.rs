@@ -1,0 +1,186 @@
+//! Loads in the hands of a script.
+
+use mlua::{Lua, Table, Value};
+use upaxos_core::types::Micros;
+
+use super::args::record;
+use super::group::Group;
+use super::registry::{Class, Held, Registry, doc};
+use super::run;
+use crate::lab::load::{Figures, KINDS, Kind, Plan};
+use crate::lab::run::{PATIENCE, Run};
+use crate::lab::strict::{self, Keys, Options};
+use crate::lab::trouble::{Place, Trouble};
+
+/// What a load is.
+pub const LOAD: Keys = Keys {
+    name: "LoadOptions",
+    keys: &[
+        ("clients", "integer", "how many clients ask, each a session of its own [4]"),
+        ("rate", "number", "questions per second, of all together [each asks as soon as it is answered]"),
+        (
+            "mix",
+            "table<string, integer>",
+            "what is asked, by weight: write, read, fast_read, history [{write = 1}]",
+        ),
+        ("count", "integer", "how many questions [without end]"),
+        ("lasts", "Time", "for how long it asks [without end]"),
+        ("within", "Time", "after how long without an answer an outcome is unknown [\"20s\"]"),
+        ("name", "string", "what its values begin with [\"load1\", \"load2\", …]"),
+    ],
+};
+
+/// The figures of a load.
+pub const SUMMARY: Keys = Keys {
+    name: "Summary",
+    keys: &[
+        ("asked", "integer", "how many questions"),
+        ("ok", "integer", "how many were carried out, or answered"),
+        ("refused", "integer", "how many were refused"),
+        ("unknown", "integer", "of how many nobody knows"),
+        ("open", "integer", "how many are under way"),
+        ("seconds", "number", "how long it has lasted"),
+        ("rate", "number", "how many per second were ok"),
+        ("longest_gap", "number", "the longest time without an answer that was ok, in seconds"),
+        ("p50", "number", "half of the answers took no longer, in seconds"),
+        ("p99", "number", "99 of 100 took no longer, in seconds"),
+        ("longest", "number", "the longest, in seconds"),
+        ("highest", "integer", "the highest instance that was acknowledged"),
+    ],
+};
+
+/// A load, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load(usize);
+
+impl Class for Load {
+    const NAME: &'static str = "Load";
+    const TEXT: &'static str = "Clients that ask and ask, while the script does other things.";
+
+    fn describe<R: Registry<Self>>(registry: &mut R) {
+        let text = "Whether it asks nothing more, and everything is answered.";
+        registry
+            .field(doc("done", "boolean", text), |lua, load| Ok(run(lua)?.loads.borrow().is_done(load.0)));
+        registry.method(doc("summary", "(): Summary", "Its figures by now."), |lua, load, ()| {
+            let run = run(lua)?;
+            let figures = run.loads.borrow().figures(load.0, run.now());
+            summary(lua, &figures)
+        });
+        let text = "No more questions: waits until all are answered.";
+        registry.blocking(doc("stop", "(): Summary", text), |lua, load, (), place| async move {
+            let run = run(&lua)?;
+            run.loads.borrow_mut().stop(load.0, run.now());
+            load.finish(&lua, &run, place).await
+        });
+        let text = "Waits until it is done: for a load that has a `count`, or that `lasts` so long.";
+        registry.blocking(doc("await", "(): Summary", text), |lua, load, (), place| async move {
+            load.finish(&lua, &*run(&lua)?, place).await
+        });
+    }
+
+    fn show(&self) -> String {
+        format!("load {}", self.0 + 1)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Load {
+    async fn finish(self, lua: &Lua, run: &Run, place: Option<Place>) -> mlua::Result<Table> {
+        while !run.loads.borrow().is_done(self.0) {
+            run.wait_for_change(Micros(u64::MAX), place.clone()).await;
+        }
+        let figures = run.loads.borrow().figures(self.0, run.now());
+        summary(lua, &figures)
+    }
+}
+
+/// Tells how a group is put under load.
+pub fn describe<R: Registry<Group>>(registry: &mut R) {
+    let text = "Begins a load, and comes back at once.";
+    registry.method(doc("load", "(options?: LoadOptions): Load", text), |lua, _, options: Option<Table>| {
+        let options = Options::read(lua, &LOAD, options)?;
+        let run = run(lua)?;
+        let plan = plan(&run, &options)?;
+        let (seed, now) = (run.setup.seed, run.now());
+        Ok(Held(Load(run.loads.borrow_mut().begin(plan, seed, now))))
+    });
+    let text = "So many questions at once, by one client each; waits until all are answered.";
+    registry.blocking(
+        doc("burst", "(count: integer, options?: LoadOptions): Summary", text),
+        |lua, _, (count, options): (u64, Option<Table>), place| async move {
+            let options = Options::read(&lua, &LOAD, options)?;
+            let run = run(&lua)?;
+            let mut plan = plan(&run, &options)?;
+            plan.count = Some(count);
+            plan.clients = (0..count.max(1)).map(|_| run.new_client()).collect();
+            let (seed, now) = (run.setup.seed, run.now());
+            let load = Load(run.loads.borrow_mut().begin(plan, seed, now));
+            load.finish(&lua, &run, place).await
+        },
+    );
+}
+
+fn plan(run: &Run, options: &Options) -> mlua::Result<Plan> {
+    const MOST: u16 = 10_000;
+    let clients = options.get::<u16>("clients")?.unwrap_or(4).clamp(1, MOST);
+    let interval = match options.get::<f64>("rate")? {
+        Some(rate) if rate > 0.0 => Some(Micros((1e6 / rate).max(1.0) as u64)),
+        Some(rate) => return Err(Trouble::misuse(format!("a rate is above 0, not {rate}")).into()),
+        None => None,
+    };
+    let number = run.loads.borrow().count() + 1;
+    Ok(Plan {
+        name: options.get("name")?.unwrap_or_else(|| format!("load{number}")),
+        clients: (0..clients).map(|_| run.new_client()).collect(),
+        interval,
+        mix: options.get::<Table>("mix")?.map_or(Ok(vec![(Kind::Write, 1)]), |mix| self::mix(&mix))?,
+        count: options.get("count")?,
+        end: options.time("lasts")?.map(|lasts| run.now() + lasts),
+        patience: options.time("within")?.unwrap_or(PATIENCE),
+    })
+}
+
+/// In the order of the kinds, since that of a table is none.
+fn mix(table: &Table) -> mlua::Result<Vec<(Kind, u32)>> {
+    let names = KINDS.iter().map(|(name, _)| *name);
+    for pair in table.pairs::<Value, Value>() {
+        let key = pair?.0.to_string()?;
+        if !names.clone().any(|name| name == key) {
+            return Err(Trouble::misuse(strict::unknown("kind of question", &key, names)).into());
+        }
+    }
+    let mut mix = Vec::new();
+    for (name, kind) in KINDS {
+        mix.extend(table.raw_get::<Option<u32>>(name)?.map(|weight| (kind, weight)));
+    }
+    Ok(mix)
+}
+
+fn summary(lua: &Lua, figures: &Figures) -> mlua::Result<Table> {
+    let table = record(lua, &SUMMARY)?;
+    let seconds = |length: Micros| length.0 as f64 / 1e6;
+    for (name, count) in [
+        ("asked", figures.asked),
+        ("ok", figures.ok),
+        ("refused", figures.refused),
+        ("unknown", figures.unknown),
+        ("open", figures.open),
+        ("highest", figures.highest.0),
+    ] {
+        table.set(name, count)?;
+    }
+    for (name, length) in [
+        ("seconds", figures.lasted),
+        ("longest_gap", figures.longest_gap),
+        ("p50", figures.p50),
+        ("p99", figures.p99),
+        ("longest", figures.longest),
+    ] {
+        table.set(name, seconds(length))?;
+    }
+    table.set("rate", figures.ok as f64 / seconds(figures.lasted).max(1e-6))?;
+    Ok(table)
+}

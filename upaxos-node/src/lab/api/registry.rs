@@ -1,0 +1,308 @@
+//! How functions are put before scripts: registered once, for Lua and for the definitions that editors read.
+//!
+//! Owns what all functions have in common: a colon where one belongs, arguments that fit, and the line of the
+//! script in every error. A class says what it has in [`Class::describe`]; one registry puts that into Lua,
+//! another collects its documentation, so that neither can lack what the other has.
+
+use std::future::Future;
+
+use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MetaMethod, MultiValue, UserData, UserDataFields};
+use mlua::{UserDataMethods, Value};
+
+use crate::lab::strict;
+use crate::lab::trouble::{self, Place, Trouble};
+
+/// How something of a class is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// `object.name`.
+    Field,
+    /// `object:name(…)`.
+    Method,
+    /// `module.name(…)`.
+    Function,
+}
+
+/// One thing that a class has, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doc {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments and results, as `(a: string, b?: Options): Result`; of a field its type.
+    pub signature: &'static str,
+    /// What it does, in a sentence or two.
+    pub text: &'static str,
+}
+
+/// Short for a [`Doc`].
+pub const fn doc(name: &'static str, signature: &'static str, text: &'static str) -> Doc {
+    Doc { name, signature, text }
+}
+
+/// What takes up the parts of a class: all of them, or those that it is for. Functions that wait are
+/// `blocking`: they let the task wait, and nothing else.
+pub trait Registry<T> {
+    /// A value that can be read.
+    fn field<R: IntoLua + 'static>(
+        &mut self,
+        _doc: Doc,
+        _get: impl Fn(&Lua, &T) -> mlua::Result<R> + 'static,
+    ) {
+    }
+
+    /// A method that comes back at once.
+    fn method<A, R>(&mut self, _doc: Doc, _call: impl Fn(&Lua, &T, A) -> mlua::Result<R> + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti + 'static,
+    {
+    }
+
+    /// A method that may wait. It gets the line of the script that calls it.
+    fn blocking<A, R, F>(&mut self, _doc: Doc, _call: impl Fn(Lua, T, A, Option<Place>) -> F + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+    }
+
+    /// A function of a module that comes back at once.
+    fn function<A, R>(&mut self, _doc: Doc, _call: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti + 'static,
+    {
+    }
+
+    /// A function of a module that may wait.
+    fn blocking_function<A, R, F>(&mut self, _doc: Doc, _call: impl Fn(Lua, A, Option<Place>) -> F + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+    }
+}
+
+/// Something that scripts can hold.
+pub trait Class: Clone + Sized + 'static {
+    /// What it is called in definitions and messages.
+    const NAME: &'static str;
+    /// What it is, in a sentence.
+    const TEXT: &'static str;
+
+    /// Tells everything that it has.
+    fn describe<R: Registry<Self>>(registry: &mut R);
+
+    /// How it is shown to people.
+    fn show(&self) -> String;
+
+    /// Whether it is the same thing as another.
+    fn is_same(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+/// What a script holds: an object of a class, with everything unknown refused.
+#[derive(Clone, Debug)]
+pub struct Held<T>(pub T);
+
+impl<T: Class> UserData for Held<T> {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        T::describe(&mut Fields(fields));
+        fields.add_meta_field("__type", T::NAME);
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        T::describe(&mut Methods(methods));
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.show()));
+        methods.add_meta_function(MetaMethod::Eq, |_, (left, right): (Value, Value)| {
+            let (left, right) = (held::<T>(&left), held::<T>(&right));
+            Ok(left.zip(right).is_some_and(|(left, right)| left.is_same(&right)))
+        });
+        methods.add_meta_method(MetaMethod::Index, |lua, _, key: Value| -> mlua::Result<Value> {
+            let (key, docs) = (key.to_string().unwrap_or_default(), docs::<T>());
+            let hint = strict::hint(&key, docs.iter().map(|(_, doc)| doc.name));
+            let text = format!("{} has no `{key}`; {hint}", article(T::NAME));
+            Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+        });
+        methods.add_meta_method(
+            MetaMethod::NewIndex,
+            |lua, _, (key, _): (Value, Value)| -> mlua::Result<()> {
+                let text = format!(
+                    "cannot set `{}` of {}: it cannot be changed",
+                    key.to_string()?,
+                    article(T::NAME)
+                );
+                Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+            },
+        );
+    }
+}
+
+/// The object that a value holds, if it is one of this class.
+pub fn held<T: Class>(value: &Value) -> Option<T> {
+    let held = value.as_userdata()?.borrow::<Held<T>>().ok()?;
+    Some(held.0.clone())
+}
+
+/// Everything that a class has, in the order in which it tells it.
+pub fn docs<T: Class>() -> Vec<(Use, Doc)> {
+    let mut docs = Docs(Vec::new());
+    T::describe(&mut docs);
+    docs.0
+}
+
+/// A noun with its article.
+pub fn article(noun: &str) -> String {
+    let an = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
+    format!("{} {noun}", if an { "an" } else { "a" })
+}
+
+/// The object and the other arguments of a method, or that a colon is missing.
+fn taken<T: Class, A: FromLuaMulti>(
+    lua: &Lua,
+    doc: Doc,
+    mut args: MultiValue,
+    place: Option<&Place>,
+) -> mlua::Result<(T, A)> {
+    let this = args.pop_front().as_ref().and_then(held::<T>);
+    let this = this.ok_or_else(|| {
+        let name = T::NAME.to_lowercase();
+        let text = format!("`{}` is called with a colon: `{name}:{}(…)`", doc.name, doc.name);
+        Trouble::misuse(text).at(place.cloned())
+    })?;
+    Ok((this, fitting(lua, doc, args, place)?))
+}
+
+/// The arguments, or what they should have been.
+fn fitting<A: FromLuaMulti>(lua: &Lua, doc: Doc, args: MultiValue, place: Option<&Place>) -> mlua::Result<A> {
+    let given: Vec<_> = args.iter().map(strict::shown).collect();
+    A::from_lua_multi(args, lua).map_err(|error| {
+        if let mlua::Error::ExternalError(_) = &error {
+            return located(error, place);
+        }
+        let text = format!("it is `{}{}`, not `{}({})`", doc.name, doc.signature, doc.name, given.join(", "));
+        Trouble::misuse(text).at(place.cloned()).into()
+    })
+}
+
+/// An error of ours gets the line, if it has none yet.
+fn located(error: mlua::Error, place: Option<&Place>) -> mlua::Error {
+    match &error {
+        mlua::Error::ExternalError(external) => match external.downcast_ref::<Trouble>() {
+            Some(trouble) => trouble.clone().at(place.cloned()).into(),
+            None => error,
+        },
+        _ => error,
+    }
+}
+
+struct Fields<'f, F>(&'f mut F);
+
+impl<T: Class, F: UserDataFields<Held<T>>> Registry<T> for Fields<'_, F> {
+    fn field<R: IntoLua + 'static>(&mut self, doc: Doc, get: impl Fn(&Lua, &T) -> mlua::Result<R> + 'static) {
+        self.0.add_field_method_get(doc.name, move |lua, this| {
+            get(lua, &this.0).map_err(|error| located(error, trouble::place(lua).as_ref()))
+        });
+    }
+}
+
+struct Methods<'m, M>(&'m mut M);
+
+impl<T: Class, M: UserDataMethods<Held<T>>> Registry<T> for Methods<'_, M> {
+    fn method<A, R>(&mut self, doc: Doc, call: impl Fn(&Lua, &T, A) -> mlua::Result<R> + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti + 'static,
+    {
+        self.0.add_function(doc.name, move |lua, args: MultiValue| {
+            let place = trouble::place(lua);
+            let (this, args) = taken::<T, A>(lua, doc, args, place.as_ref())?;
+            call(lua, &this, args).map_err(|error| located(error, place.as_ref()))
+        });
+    }
+
+    fn blocking<A, R, F>(&mut self, doc: Doc, call: impl Fn(Lua, T, A, Option<Place>) -> F + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+        self.0.add_async_function(doc.name, move |lua, args: MultiValue| {
+            let place = trouble::place(&lua);
+            let taken = taken::<T, A>(&lua, doc, args, place.as_ref());
+            let called = taken.map(|(this, args)| call(lua, this, args, place.clone()));
+            async move { called?.await.map_err(|error| located(error, place.as_ref())) }
+        });
+    }
+
+    fn function<A, R>(&mut self, doc: Doc, call: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti + 'static,
+    {
+        self.0.add_function(doc.name, move |lua, args: MultiValue| {
+            let place = trouble::place(lua);
+            let args = fitting::<A>(lua, doc, args, place.as_ref())?;
+            call(lua, args).map_err(|error| located(error, place.as_ref()))
+        });
+    }
+
+    fn blocking_function<A, R, F>(&mut self, doc: Doc, call: impl Fn(Lua, A, Option<Place>) -> F + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+        self.0.add_async_function(doc.name, move |lua, args: MultiValue| {
+            let place = trouble::place(&lua);
+            let args = fitting::<A>(&lua, doc, args, place.as_ref());
+            let called = args.map(|args| call(lua, args, place.clone()));
+            async move { called?.await.map_err(|error| located(error, place.as_ref())) }
+        });
+    }
+}
+
+struct Docs(Vec<(Use, Doc)>);
+
+impl<T> Registry<T> for Docs {
+    fn field<R: IntoLua + 'static>(&mut self, doc: Doc, _: impl Fn(&Lua, &T) -> mlua::Result<R> + 'static) {
+        self.0.push((Use::Field, doc));
+    }
+
+    fn method<A, R>(&mut self, doc: Doc, _: impl Fn(&Lua, &T, A) -> mlua::Result<R> + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti + 'static,
+    {
+        self.0.push((Use::Method, doc));
+    }
+
+    fn blocking<A, R, F>(&mut self, doc: Doc, _: impl Fn(Lua, T, A, Option<Place>) -> F + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+        self.0.push((Use::Method, doc));
+    }
+
+    fn function<A, R>(&mut self, doc: Doc, _: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti + 'static,
+    {
+        self.0.push((Use::Function, doc));
+    }
+
+    fn blocking_function<A, R, F>(&mut self, doc: Doc, _: impl Fn(Lua, A, Option<Place>) -> F + 'static)
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+        self.0.push((Use::Function, doc));
+    }
+}

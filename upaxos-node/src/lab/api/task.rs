@@ -1,0 +1,49 @@
+//! Tasks in the hands of a script: what goes on beside its main course.
+
+use mlua::MultiValue;
+use upaxos_core::types::Micros;
+
+use super::registry::{Class, Registry, doc};
+use super::run;
+use crate::lab::run::{On, TaskId, Wake};
+use crate::lab::trouble::Trouble;
+
+/// A task that was begun with `lab.spawn` or `lab.every`.
+#[derive(Clone, Copy, Debug)]
+pub struct Task(pub TaskId);
+
+impl Class for Task {
+    const NAME: &'static str = "Task";
+    const TEXT: &'static str = "A function that goes on beside the others. If it fails, the lab fails.";
+
+    fn describe<R: Registry<Self>>(registry: &mut R) {
+        registry.field(doc("done", "boolean", "Whether it has ended."), |lua, task| {
+            Ok(run(lua)?.result(task.0).is_some())
+        });
+        let text = "Waits until it has ended, and gives what it has returned.";
+        registry.blocking(doc("await", "(): any", text), |lua, task, (), place| async move {
+            let run = run(&lua)?;
+            if run.current() == task.0 {
+                return Err(Trouble::misuse("a task cannot wait for its own end").into());
+            }
+            loop {
+                if let Some(result) = run.result(task.0) {
+                    return Ok(result);
+                }
+                run.wait(Wake { at: Micros(u64::MAX), on: On::End(task.0) }, place.clone()).await;
+            }
+        });
+        registry.method(doc("cancel", "()", "Ends it where it waits."), |lua, task, ()| {
+            run(lua)?.cancel(task.0);
+            Ok(MultiValue::new())
+        });
+    }
+
+    fn show(&self) -> String {
+        "a task".into()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}

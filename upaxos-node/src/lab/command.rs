@@ -1,0 +1,310 @@
+//! `upaxos-node lab`: which labs are played with which seeds in which world, and what is printed of it.
+//!
+//! Owns the flags and the report. Exit status: 0 every lab passed or was skipped with its reason, 1 one failed,
+//! 2 a script cannot be loaded or nothing is to be played, 77 the world needs privilege that is not there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::page;
+use super::play::{self, End, Open, Verdict};
+use super::report::{self, Name};
+use super::script::Script;
+use super::sweep::{Entry, Sweep};
+use super::worlds::Kind;
+use crate::sim;
+
+/// Which labs, in which world, from which seeds.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Lab scripts; scripts/labs has some, and a tutorial.
+    #[arg(value_name = "SCRIPT.lua", required = true)]
+    pub scripts: Vec<PathBuf>,
+
+    /// The world to play them in.
+    #[arg(long, value_enum, default_value = "sim")]
+    pub on: Kind,
+
+    /// Where all chance comes from.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Many seeds: the first, and the one after the last; the first that fails ends its lab's sweep.
+    #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = sim::range)]
+    pub seeds: Option<Range<u64>>,
+
+    /// Only labs with this in their name.
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+
+    /// Save the wire, the nodes' logs and a report of each play there; of a sweep, of what failed.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Print one JSON object a line: one for each lab and seed.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Only say which labs there are.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Plays the labs.
+///
+/// # Errors
+/// When no world can be had, or something cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let entries = match entries(args) {
+        Ok(entries) => entries,
+        Err(error) => {
+            eprintln!("upaxos-node: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if args.list {
+        for Entry { script, title } in &entries {
+            println!("{title}  ({})", script.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    // What a node's panic says is part of the report.
+    std::panic::set_hook(Box::new(|_| ()));
+    let open = |setup: &_| args.on.open(setup);
+    let failed = Report::new(args, &entries).play(&open)?;
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// The labs that are to be played.
+fn entries(args: &Args) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for path in &args.scripts {
+        let script = Script::read(path)?;
+        let loaded = script.load(args.seed).with_context(|| format!("cannot load {}", script.name))?;
+        for lab in loaded.labs {
+            if args.only.as_ref().is_none_or(|only| lab.title.contains(only.as_str())) {
+                entries.push(Entry { script: script.clone(), title: lab.title });
+            }
+        }
+    }
+    if let (true, Some(only)) = (entries.is_empty(), &args.only) {
+        anyhow::bail!("no lab has {only:?} in its name; --list says which there are");
+    }
+    Ok(entries)
+}
+
+/// What has come of each lab so far, and how it is told.
+struct Report<'r> {
+    args: &'r Args,
+    entries: &'r [Entry],
+    seeds: Range<u64>,
+    bar: ProgressBar,
+    labs: Vec<Sum>,
+    /// The labs whose line has been printed.
+    told: usize,
+    written: Result<()>,
+}
+
+/// All plays of one lab, added up.
+#[derive(Clone, Debug, Default)]
+struct Sum {
+    plays: u64,
+    asked: u64,
+    skips: BTreeMap<String, u64>,
+    /// Why it was skipped as a whole.
+    skipped: Option<String>,
+    /// The lowest seed that failed.
+    failed: Option<Verdict>,
+    said: Vec<String>,
+    lasted: f64,
+}
+
+impl<'r> Report<'r> {
+    fn new(args: &'r Args, entries: &'r [Entry]) -> Report<'r> {
+        let seeds = args.seeds.clone().unwrap_or(args.seed..args.seed + 1);
+        let plays = (seeds.end - seeds.start) * entries.len() as u64;
+        let bar = if plays > 1 && !args.json { progress(plays) } else { ProgressBar::hidden() };
+        let labs = vec![Sum::default(); entries.len()];
+        Report { args, entries, seeds, bar, labs, told: 0, written: Ok(()) }
+    }
+
+    fn is_sweep(&self) -> bool {
+        self.args.seeds.is_some()
+    }
+
+    fn name(&self, entry: usize) -> Name<'r> {
+        let Entry { script, title } = &self.entries[entry];
+        Name { script: &script.name, title, world: self.args.on }
+    }
+
+    /// Plays everything; true when a lab failed.
+    fn play(mut self, open: Open) -> Result<bool> {
+        let cores = thread::available_parallelism().context("cannot count the cores")?.get();
+        let threads = if self.args.on.is_simulated() { cores } else { 1 };
+        let began = Instant::now();
+        let sweep = Sweep {
+            entries: self.entries,
+            seeds: self.seeds.clone(),
+            threads,
+            open,
+            out: self.args.out.as_deref().filter(|_| !self.is_sweep()),
+            prints: threads == 1 && !self.is_sweep() && !self.args.json,
+        };
+        let played = sweep.run(&mut |entry, verdict| self.take(entry, verdict));
+        self.bar.finish_and_clear();
+        played?;
+        self.told_up_to(self.entries.len());
+        if self.is_sweep() {
+            self.save_failures(open)?;
+        }
+        if !self.args.json {
+            self.print(&self.summary(began.elapsed()));
+        }
+        let has_failed = self.labs.iter().any(|lab| lab.failed.is_some());
+        self.written?;
+        Ok(has_failed)
+    }
+
+    fn take(&mut self, entry: usize, verdict: Verdict) {
+        self.bar.inc(1);
+        let json = report::json(self.name(entry), &verdict);
+        if let Some(out) = self.args.out.as_deref().filter(|_| !self.is_sweep()) {
+            let saved = save(out, self.name(entry), &verdict, &json);
+            if self.written.is_ok() {
+                self.written = saved;
+            }
+        }
+        if self.args.json {
+            self.print(&json.to_string());
+        }
+        self.labs[entry].add(verdict);
+        // Labs are told in order, each when its last seed is done.
+        let is_done = |lab: &Sum| lab.plays == self.seeds.end - self.seeds.start;
+        let done = self.labs.iter().take_while(|lab| is_done(lab)).count();
+        self.told_up_to(done);
+    }
+
+    fn told_up_to(&mut self, end: usize) {
+        for entry in self.told..end.max(self.told) {
+            let text = self.verdict(entry);
+            if !self.args.json {
+                self.print(&text);
+            }
+        }
+        self.told = end.max(self.told);
+    }
+
+    /// What one lab has come to.
+    fn verdict(&self, entry: usize) -> String {
+        let (lab, name) = (&self.labs[entry], self.name(entry));
+        let mut text: String = lab.said.iter().flat_map(|line| [line, "\n"]).collect();
+        if let Some(Verdict { seed, end: End::Failed { trouble, views }, .. }) = &lab.failed {
+            return text + "\n" + &report::failure(name, *seed, trouble, views);
+        }
+        let title = name.title;
+        if let Some(reason) = &lab.skipped {
+            return text + &format!("skipped {title}: {reason}");
+        }
+        let what = match self.is_sweep() {
+            true => format!("{} seeds", lab.plays),
+            false => format!("{:.1} s, {} questions", lab.lasted, lab.asked),
+        };
+        text += &format!("passed  {title}  ({what})");
+        for (step, times) in &lab.skips {
+            text += &format!("\n        without {step} ({times} ×)");
+        }
+        text
+    }
+
+    fn summary(&self, took: Duration) -> String {
+        let count = |holds: &dyn Fn(&Sum) -> bool| self.labs.iter().filter(|lab| holds(lab)).count();
+        let failed = count(&|lab| lab.failed.is_some());
+        let skipped = count(&|lab| lab.failed.is_none() && lab.skipped.is_some());
+        let steps = count(&|lab| !lab.skips.is_empty());
+        let plays: u64 = self.labs.iter().map(|lab| lab.plays).sum();
+        let mut text = format!("{} labs on {}: ", self.labs.len(), self.args.on);
+        text += &format!("{} passed, {failed} failed, {skipped} skipped", self.labs.len() - failed - skipped);
+        if steps > 0 {
+            text += &format!("; {steps} without some of their steps");
+        }
+        text + &format!("; {plays} plays in {:.1} s", took.as_secs_f64())
+    }
+
+    /// A sweep keeps nothing of what goes well; what failed is played again, with everything recorded.
+    fn save_failures(&mut self, open: Open) -> Result<()> {
+        let Some(out) = self.args.out.as_deref() else { return Ok(()) };
+        for entry in 0..self.entries.len() {
+            let Some(seed) = self.labs[entry].failed.as_ref().map(|verdict| verdict.seed) else { continue };
+            let name = self.name(entry);
+            let once = Sweep {
+                entries: &self.entries[entry..=entry],
+                seeds: seed..seed + 1,
+                threads: 1,
+                open,
+                out: Some(out),
+                prints: false,
+            };
+            let mut saved = Ok(());
+            once.run(&mut |_, verdict| saved = save(out, name, &verdict, &report::json(name, &verdict)))?;
+            saved?;
+        }
+        Ok(())
+    }
+
+    /// Prints lines, above the bar; whoever closes the pipe early still gets the exit status.
+    fn print(&self, text: &str) {
+        self.bar.suspend(|| _ = writeln!(io::stdout(), "{text}"));
+    }
+}
+
+impl Sum {
+    fn add(&mut self, verdict: Verdict) {
+        self.plays += 1;
+        self.asked += verdict.asked;
+        self.lasted += verdict.lasted.0 as f64 / 1e6;
+        for (step, times) in &verdict.skips {
+            *self.skips.entry(step.clone()).or_default() += times;
+        }
+        match &verdict.end {
+            End::Passed => {}
+            End::Skipped(reason) => self.skipped = Some(reason.clone()),
+            End::Failed { .. } => {
+                if self.failed.as_ref().is_none_or(|failed| verdict.seed < failed.seed) {
+                    self.said = verdict.said.clone();
+                    self.failed = Some(verdict);
+                }
+                return;
+            }
+        }
+        if self.failed.is_none() && self.plays == 1 {
+            self.said = verdict.said;
+        }
+    }
+}
+
+/// Writes the reports, for programs and for people, beside what the world has saved.
+fn save(out: &Path, name: Name, verdict: &Verdict, json: &serde_json::Value) -> Result<()> {
+    let folder = play::folder(out, name.title, verdict.seed);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let file = folder.join("report.json");
+    fs::write(&file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    page::write(&folder, name, verdict)
+}
+
+fn progress(plays: u64) -> ProgressBar {
+    let bar = ProgressBar::new(plays);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    match ProgressStyle::with_template("{wide_bar} {pos}/{len} plays, {per_sec}, {eta} to go") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,268 @@
+//! Loads: many questions by clients of their own, while the script does other things.
+//!
+//! Owns who asks what and when, and the figures. It asks through [`Run`], like the script itself, and
+//! everything it draws comes from the seed.
+
+use std::collections::BTreeMap;
+
+use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::sim::chance::{Chance, Stream};
+use upaxos_core::types::{Instance, Micros, Value};
+
+use super::run::Run;
+use super::trouble::Trouble;
+use super::world::{Settled, Ticket};
+
+/// What a load asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A write of a value that no other has.
+    Write,
+    /// A safe read.
+    Read,
+    /// A fast read.
+    FastRead,
+    /// A look at an instance that was acknowledged before.
+    History,
+}
+
+/// The kinds by the names that scripts use.
+pub const KINDS: [(&str, Kind); 4] =
+    [("write", Kind::Write), ("read", Kind::Read), ("fast_read", Kind::FastRead), ("history", Kind::History)];
+
+/// What a load is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What its values begin with.
+    pub name: String,
+    /// The sessions that ask.
+    pub clients: Vec<u64>,
+    /// The time between two questions of the whole load; without it each client asks as soon as it is answered.
+    pub interval: Option<Micros>,
+    /// What is asked, by weight.
+    pub mix: Vec<(Kind, u32)>,
+    /// How many questions there are, at most.
+    pub count: Option<u64>,
+    /// When it ends by itself.
+    pub end: Option<Micros>,
+    /// How long a question may take.
+    pub patience: Micros,
+}
+
+/// The figures of a load.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// How many questions were asked.
+    pub asked: u64,
+    /// How many were carried out, or answered.
+    pub ok: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// Of how many nobody knows.
+    pub unknown: u64,
+    /// How many are under way.
+    pub open: u64,
+    /// How long it has lasted.
+    pub lasted: Micros,
+    /// The longest time without an answer that was ok.
+    pub longest_gap: Micros,
+    /// Half of the answers took no longer; of those that were ok.
+    pub p50: Micros,
+    /// 99 of 100 took no longer.
+    pub p99: Micros,
+    /// The longest.
+    pub longest: Micros,
+    /// The highest instance that was acknowledged.
+    pub highest: Instance,
+}
+
+struct Load {
+    plan: Plan,
+    chance: Chance,
+    began: Micros,
+    /// When the next question is due, for a load with an interval.
+    due: Micros,
+    idle: Vec<u64>,
+    is_over: bool,
+    ended: Option<Micros>,
+    last_ok: Micros,
+    took: Vec<Micros>,
+    figures: Figures,
+}
+
+/// All loads of a lab, by their numbers.
+#[derive(Default)]
+pub struct Loads {
+    loads: Vec<Load>,
+    open: BTreeMap<Ticket, (usize, u64)>,
+}
+
+impl Loads {
+    /// Begins a load; returns its number.
+    pub fn begin(&mut self, plan: Plan, seed: u64, now: Micros) -> usize {
+        let number = self.loads.len();
+        self.loads.push(Load {
+            chance: Chance::new(seed.wrapping_add(number as u64), Stream::Workload),
+            began: now,
+            due: now,
+            idle: plan.clients.iter().rev().copied().collect(),
+            is_over: false,
+            ended: None,
+            last_ok: now,
+            took: Vec::new(),
+            figures: Figures::default(),
+            plan,
+        });
+        number
+    }
+
+    /// No new questions from this load.
+    pub fn stop(&mut self, number: usize, now: Micros) {
+        self.loads[number].stop(now);
+    }
+
+    /// No new questions from any load.
+    pub fn stop_all(&mut self, now: Micros) {
+        for load in &mut self.loads {
+            load.stop(now);
+        }
+    }
+
+    /// How many loads there were.
+    pub fn count(&self) -> usize {
+        self.loads.len()
+    }
+
+    /// Whether it asks nothing more, and everything is answered.
+    pub fn is_done(&self, number: usize) -> bool {
+        let load = &self.loads[number];
+        load.is_over && load.figures.open == 0
+    }
+
+    /// The figures of a load.
+    pub fn figures(&self, number: usize, now: Micros) -> Figures {
+        let load = &self.loads[number];
+        let mut took = load.took.clone();
+        took.sort_unstable();
+        let at =
+            |share: usize| took.get((took.len() * share / 100).min(took.len().saturating_sub(1))).copied();
+        let until = load.ended.unwrap_or(now);
+        Figures {
+            lasted: until.since(load.began),
+            longest_gap: load.figures.longest_gap.max(until.since(load.last_ok)),
+            p50: at(50).unwrap_or_default(),
+            p99: at(99).unwrap_or_default(),
+            longest: took.last().copied().unwrap_or_default(),
+            ..load.figures.clone()
+        }
+    }
+
+    /// When some load has something to do again.
+    pub fn next_at(&self) -> Option<Micros> {
+        let due = |load: &Load| load.plan.interval.map(|_| load.due);
+        let running = self.loads.iter().filter(|load| !load.is_over);
+        running.flat_map(|load| [due(load), load.plan.end]).flatten().min()
+    }
+
+    /// Takes an answer to a load's question; gives it back if it is none.
+    pub fn take(&mut self, answer: Settled, now: Micros) -> Option<Settled> {
+        match self.open.remove(&answer.ticket) {
+            Some((number, client)) => {
+                self.loads[number].take(&answer, client, now);
+                None
+            }
+            None => Some(answer),
+        }
+    }
+
+    /// Asks what is due.
+    ///
+    /// # Errors
+    /// When the world refuses to ask.
+    pub fn drive(run: &Run) -> Result<(), Trouble> {
+        let now = run.now();
+        let count = run.loads.borrow().count();
+        for number in 0..count {
+            loop {
+                let next = run.loads.borrow_mut().loads[number].next(now);
+                let Some((client, ask, patience)) = next else { break };
+                let ticket = run.ask(client, ask, patience)?;
+                run.loads.borrow_mut().open.insert(ticket, (number, client));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Load {
+    fn stop(&mut self, now: Micros) {
+        self.is_over = true;
+        if self.figures.open == 0 {
+            self.ended.get_or_insert(now);
+        }
+    }
+
+    /// The next question that is due by now, and who asks it.
+    fn next(&mut self, now: Micros) -> Option<(u64, Ask, Micros)> {
+        let is_enough = self.plan.count.is_some_and(|count| self.figures.asked >= count);
+        if is_enough || self.plan.end.is_some_and(|end| now >= end) {
+            self.stop(now);
+        }
+        if self.is_over {
+            return None;
+        }
+        let client = match self.plan.interval {
+            Some(interval) => {
+                if self.due > now {
+                    return None;
+                }
+                self.due = self.due + interval;
+                self.plan.clients[self.figures.asked as usize % self.plan.clients.len()]
+            }
+            None => self.idle.pop()?,
+        };
+        self.figures.asked += 1;
+        self.figures.open += 1;
+        Some((client, self.draw(), self.plan.patience))
+    }
+
+    fn draw(&mut self) -> Ask {
+        let total: u32 = self.plan.mix.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.chance.below(u64::from(total.max(1))) as u32;
+        let kinds = self.plan.mix.iter();
+        let kind = kinds.copied().find(|(_, weight)| {
+            let is_it = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            is_it
+        });
+        match kind.map_or(Kind::Write, |(kind, _)| kind) {
+            Kind::Write => {
+                Ask::Write(Value::from(format!("{}-{}", self.plan.name, self.figures.asked).as_str()))
+            }
+            Kind::Read => Ask::Read,
+            Kind::FastRead => Ask::FastRead,
+            Kind::History => Ask::History(Instance(1 + self.chance.below(self.figures.highest.0.max(1)))),
+        }
+    }
+
+    fn take(&mut self, answer: &Settled, client: u64, now: Micros) {
+        self.figures.open -= 1;
+        self.idle.push(client);
+        match &answer.outcome {
+            Outcome::Unknown | Outcome::Forgotten => self.figures.unknown += 1,
+            Outcome::Refused { .. } => self.figures.refused += 1,
+            outcome => {
+                if let Outcome::Chosen { instance, .. } = outcome {
+                    self.figures.highest = self.figures.highest.max(*instance);
+                }
+                self.figures.ok += 1;
+                self.figures.longest_gap = self.figures.longest_gap.max(now.since(self.last_ok));
+                self.last_ok = now;
+                self.took.push(answer.took);
+            }
+        }
+        if self.is_over {
+            self.stop(now);
+        }
+    }
+}

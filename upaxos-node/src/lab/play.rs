@@ -1,0 +1,241 @@
+//! Playing one lab with one seed in one world, from the first node to the last judge.
+//!
+//! Owns the course of a play and its verdict. How many are played, and what is printed of them, is decided in
+//! [`super::sweep`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mlua::{Lua, MultiValue};
+use upaxos_core::types::{Micros, NodeId};
+
+use super::api::registry::Held;
+use super::api::{Group, TEST, beside};
+use super::run::{Act, PATIENCE, Run, Say};
+use super::script::{Lab, Loaded, Script};
+use super::strict::{self, Options};
+use super::trouble::{Trouble, What};
+use super::world::{DiskFault, Fault, Setup, Start, World, WorldError};
+
+/// How long a lab may take, unless it says otherwise.
+const LIMIT: Micros = Micros::from_millis(300_000);
+
+/// How a world is made.
+pub type Open<'o> = &'o (dyn Fn(&Setup) -> Result<Box<dyn World>, WorldError> + Sync);
+
+/// Which lab is played, and how.
+pub struct Order<'o> {
+    /// The script.
+    pub script: &'o Script,
+    /// The lab in it.
+    pub title: &'o str,
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// Where everything is saved, if it is.
+    pub out: Option<PathBuf>,
+    /// What the script prints.
+    pub say: Say,
+}
+
+/// What a play has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The seed.
+    pub seed: u64,
+    /// How it ended.
+    pub end: End,
+    /// What the script has printed, if that was kept.
+    pub said: Vec<String>,
+    /// Steps that were skipped because the world cannot do them, with the reason, and how often.
+    pub skips: BTreeMap<String, u64>,
+    /// What the script did to nodes and links, in order.
+    pub acts: Vec<Act>,
+    /// How many nodes there were, spares included.
+    pub nodes: u16,
+    /// How many questions were asked.
+    pub asked: u64,
+    /// How long it took on the clock of its world.
+    pub lasted: Micros,
+    /// How long it took for us.
+    pub took: Duration,
+}
+
+/// How a play ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Everything held.
+    Passed,
+    /// It could not be played here, and why.
+    Skipped(String),
+    /// Something did not hold.
+    Failed {
+        /// What, and where.
+        trouble: Trouble,
+        /// What everybody knew.
+        views: String,
+    },
+}
+
+impl Verdict {
+    /// That of a lab that did not get far.
+    pub fn failed(seed: u64, trouble: Trouble) -> Verdict {
+        Verdict { end: End::Failed { trouble, views: String::new() }, ..Verdict::passed(seed) }
+    }
+
+    /// That of a lab in which nothing happened.
+    pub fn passed(seed: u64) -> Verdict {
+        Verdict {
+            seed,
+            end: End::Passed,
+            said: Vec::new(),
+            skips: BTreeMap::new(),
+            acts: Vec::new(),
+            nodes: 0,
+            asked: 0,
+            lasted: Micros(0),
+            took: Duration::ZERO,
+        }
+    }
+}
+
+/// Plays.
+///
+/// # Errors
+/// When no world can be had, or what happened cannot be saved.
+pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
+    let began = Instant::now();
+    let failed = |trouble| Ok(Verdict::failed(order.seed, trouble));
+    let Loaded { lua, labs, steps } = match order.script.load(order.seed) {
+        Ok(loaded) => loaded,
+        Err(trouble) => return failed(trouble),
+    };
+    let Some(lab) = labs.iter().find(|lab| lab.title == order.title) else {
+        let text = format!("{} declares no lab {:?}", order.script.name, order.title);
+        return failed(Trouble::misuse(text));
+    };
+    let wishes = match Wishes::read(&lua, lab, order.seed, order.out.is_some()) {
+        Ok(wishes) => wishes,
+        Err(error) => return failed(Trouble::of(&error).at(lab.place.clone())),
+    };
+    let run = Rc::new(Run::new(
+        open(&wishes.setup)?,
+        wishes.setup.clone(),
+        wishes.start.clone(),
+        steps,
+        order.say.clone(),
+    ));
+    lua.set_app_data(Rc::clone(&run));
+    let ended = wishes.missing(&run).map_or_else(|| course(&run, lab, &wishes), |why| Err(skip(why)));
+    let end = match ended {
+        Ok(()) => End::Passed,
+        Err(Trouble { what: What::Skip(reason), .. }) => End::Skipped(reason),
+        Err(trouble) => End::Failed { trouble, views: run.look(|world| world.describe()) },
+    };
+    if let Some(out) = &order.out {
+        run.look(|world| world.save(out))?;
+    }
+    let verdict = Verdict {
+        seed: order.seed,
+        end,
+        said: Vec::new(),
+        skips: run.skips(),
+        acts: run.acts(),
+        nodes: run.setup.nodes + run.setup.spares,
+        asked: run.asked(),
+        lasted: run.now(),
+        took: began.elapsed(),
+    };
+    // What is left of the script holds the run, and the run holds it.
+    run.cancel_all();
+    lua.remove_app_data::<Rc<Run>>();
+    Ok(verdict)
+}
+
+fn skip(why: String) -> Trouble {
+    Trouble { place: None, what: What::Skip(why) }
+}
+
+/// The lab itself: its nodes, its body, its judges.
+fn course(run: &Rc<Run>, lab: &Lab, wishes: &Wishes) -> Result<(), Trouble> {
+    let end = run.now() + wishes.limit;
+    for id in (0..run.setup.nodes).map(NodeId).filter(|_| wishes.starts) {
+        run.note(Some(id), "start");
+        run.act(|world| world.start(id, &run.started(id)))?;
+    }
+    let group = Held(Group { client: run.new_client() });
+    let main = run.spawn(Box::pin(lab.body.call_async::<MultiValue>(group)));
+    let played = run.play(main, end);
+    run.cancel_all();
+    played?;
+    run.loads.borrow_mut().stop_all(run.now());
+    if !run.is_checked() {
+        run.check(PATIENCE).map_err(|trouble| trouble.at(lab.place.clone()))?;
+    }
+    Ok(())
+}
+
+/// The options of a lab, understood.
+struct Wishes {
+    setup: Setup,
+    start: Start,
+    starts: bool,
+    limit: Micros,
+    needs: Vec<(String, Fault)>,
+}
+
+impl Wishes {
+    fn read(lua: &Lua, lab: &Lab, seed: u64, records: bool) -> mlua::Result<Wishes> {
+        const BEAT: Micros = Micros::from_millis(100);
+        let options = Options::read(lua, &TEST, lab.options.clone())?;
+        let nodes = options.get::<u16>("nodes")?.unwrap_or(3);
+        let spares = options.get::<u16>("spares")?.unwrap_or(0);
+        if !(1..=9).contains(&nodes) || nodes + spares.min(9) > 16 {
+            let text =
+                format!("a lab has 1 to 9 nodes, and 16 with its spares, not {nodes} and {spares} spares");
+            return Err(Trouble::misuse(text).into());
+        }
+        let hooks = options.get::<Vec<String>>("hooks")?.unwrap_or_default();
+        let scripts = hooks.iter().map(|hook| beside(lua, hook)).collect::<Result<_, _>>()?;
+        let classic = options.get("classic")?.unwrap_or(false);
+        let beat = options.time("beat")?.unwrap_or(BEAT);
+        Ok(Wishes {
+            setup: Setup { nodes, spares, seed, beat, classic, records },
+            start: Start { joins: None, scripts, fast_read: options.get("fast_read")?.unwrap_or(false) },
+            starts: options.get("start")?.unwrap_or(true),
+            limit: options.time("limit")?.unwrap_or(LIMIT),
+            needs: needs(&options.get::<Vec<String>>("needs")?.unwrap_or_default())?,
+        })
+    }
+
+    /// Why the lab cannot be played in this world.
+    fn missing(&self, run: &Run) -> Option<String> {
+        self.needs.iter().find_map(|(name, fault)| {
+            let lacks = run.look(|world| world.lacks(*fault))?;
+            Some(format!("it needs {name}: {}", lacks.0))
+        })
+    }
+}
+
+fn needs(names: &[String]) -> Result<Vec<(String, Fault)>, Trouble> {
+    const KNOWN: [(&str, Fault); 4] = [
+        ("processes", Fault::Processes),
+        ("links", Fault::Links),
+        ("corruption", Fault::Corruption),
+        ("disk", Fault::Disk(DiskFault::Slow(Micros(1)))),
+    ];
+    let fault = |name: &String| {
+        let found = KNOWN.iter().find(|(known, _)| known == name);
+        let unknown = || strict::unknown("need", name, KNOWN.iter().map(|(known, _)| *known));
+        Ok((name.clone(), found.ok_or_else(|| Trouble::misuse(unknown()))?.1))
+    };
+    names.iter().map(fault).collect()
+}
+
+/// The folder in which a play of this lab is saved.
+pub fn folder(out: &Path, title: &str, seed: u64) -> PathBuf {
+    let plain = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = title.chars().map(plain).collect();
+    out.join(format!("{name}-{seed}"))
+}

@@ -1,0 +1,169 @@
+//! A lab script: loading it in its sandbox, and what it has declared.
+//!
+//! Owns the Lua state of a script. A script is trusted, but must repeat from its seed: it sees no clock, no
+//! files, no environment, and its chance is seeded. What it must not do it is told with its line: set a global,
+//! use one that is not there, or go on for ever without waiting.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, Variadic, VmState};
+
+use super::api::registry::{Doc, Held};
+use super::api::{self, Folder, Labs, Module};
+use super::strict;
+use super::trouble::{self, Trouble};
+
+pub use super::api::Lab;
+
+/// How many steps (calls, and turns of loops) a script may take without waiting.
+const STEPS: u64 = 3_000_000;
+
+/// The most memory that a script may take, in bytes.
+const MEMORY: usize = 512 << 20;
+
+/// What scripts keep of Lua's own: what is in all of Lua 5.1 to 5.4, and repeats.
+const KEPT: [&str; 22] = [
+    "assert",
+    "error",
+    "getmetatable",
+    "ipairs",
+    "math",
+    "next",
+    "pairs",
+    "pcall",
+    "rawequal",
+    "rawget",
+    "rawlen",
+    "rawset",
+    "select",
+    "setmetatable",
+    "string",
+    "table",
+    "tonumber",
+    "tostring",
+    "type",
+    "unpack",
+    "utf8",
+    "xpcall",
+];
+
+/// The text of a script.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// As it was named; stands in messages and in the command that replays.
+    pub name: String,
+    /// Where the paths in it begin.
+    folder: PathBuf,
+    text: String,
+}
+
+/// A script that has declared its labs.
+pub struct Loaded {
+    /// Its state.
+    pub lua: Lua,
+    /// Its labs, in order.
+    pub labs: Vec<Lab>,
+    /// The steps that it has taken since it last waited.
+    pub steps: Rc<Cell<u64>>,
+}
+
+impl Script {
+    /// Reads a script.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(path: &Path) -> Result<Script> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the lab script {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Script { name: path.display().to_string(), folder, text })
+    }
+
+    /// A script that this program brings along.
+    pub fn embedded(name: &str, text: &str) -> Script {
+        Script { name: name.to_owned(), folder: PathBuf::new(), text: text.to_owned() }
+    }
+
+    /// Runs the script as far as it declares its labs.
+    ///
+    /// # Errors
+    /// When it cannot be loaded, with the line.
+    pub fn load(&self, seed: u64) -> Result<Loaded, Trouble> {
+        let (lua, steps) = self.state(seed).map_err(|error| Trouble::of(&error))?;
+        let environment = environment(&lua).map_err(|error| Trouble::of(&error))?;
+        let chunk = lua.load(&self.text).set_name(format!("@{}", self.name)).set_environment(environment);
+        chunk.exec().map_err(|error| Trouble::of(&error))?;
+        let labs = lua.remove_app_data::<Labs>().unwrap_or_default().0;
+        if labs.is_empty() {
+            let text = format!("{} declares no lab: lab.test(\"name\", {{}}, function(g) … end)", self.name);
+            return Err(Trouble::misuse(text));
+        }
+        Ok(Loaded { lua, labs, steps })
+    }
+
+    fn state(&self, seed: u64) -> mlua::Result<(Lua, Rc<Cell<u64>>)> {
+        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE;
+        let lua = Lua::new_with(libraries, LuaOptions::default())?;
+        lua.set_memory_limit(MEMORY)?;
+        lua.set_app_data(Labs::default());
+        lua.set_app_data(Folder(self.folder.clone()));
+        let math: Table = lua.globals().get("math")?;
+        // The lowest bits of neighbouring seeds would begin alike.
+        math.get::<Function>("randomseed")?.call::<()>(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33)?;
+        math.raw_remove("randomseed")?;
+        let steps = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&steps);
+        lua.set_interrupt(move |lua| {
+            counted.set(counted.get() + 1);
+            if counted.get() <= STEPS {
+                return Ok(VmState::Continue);
+            }
+            let text = "this goes on without waiting for anything: let time pass in the loop, with `lab.sleep` \
+                        for example";
+            Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+        });
+        Ok((lua, steps))
+    }
+}
+
+/// The globals that a script sees, and no others.
+fn environment(lua: &Lua) -> mlua::Result<Table> {
+    let (environment, globals) = (lua.create_table()?, lua.globals());
+    for name in KEPT {
+        environment.raw_set(name, globals.raw_get::<Value>(name)?)?;
+    }
+    environment
+        .raw_set("print", lua.create_function(|lua, words: Variadic<Value>| api::say(lua, &words))?)?;
+    environment.raw_set("lab", Held(Module))?;
+    let Doc { name, .. } = api::EXPECT;
+    let expect = lua.create_function(|lua, args| {
+        api::expect(lua, args).map_err(|error| Trouble::of(&error).at(trouble::place(lua)).into())
+    })?;
+    environment.raw_set(name, expect)?;
+    let strict = lua.create_table()?;
+    strict.set("__index", lua.create_function(|lua, (table, key): (Table, Value)| -> mlua::Result<Value> {
+        let key = key.to_string()?;
+        let names: Vec<String> = table.pairs::<String, Value>().flatten().map(|(name, _)| name).collect();
+        let mut text = strict::unknown("global", &key, names.iter().map(String::as_str));
+        if ["os", "io", "load", "loadstring", "require", "coroutine", "debug"].contains(&key.as_str()) {
+            text = format!(
+                "there is no `{key}` in labs: they must repeat from their seed, alike in every world; see \
+                 scripts/meta/lab.lua for what there is"
+            );
+        }
+        Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+    })?)?;
+    strict.set(
+        "__newindex",
+        lua.create_function(|lua, (_, key, _): (Table, Value, Value)| -> mlua::Result<()> {
+            let text = format!("cannot set the global `{0}`: write `local {0}`", key.to_string()?);
+            Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+        })?,
+    )?;
+    environment.set_metatable(Some(strict))?;
+    Ok(environment)
+}

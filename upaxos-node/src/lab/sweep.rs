@@ -1,0 +1,108 @@
+//! Playing labs with many seeds: on all cores where worlds do not disturb each other.
+//!
+//! Owns which plays there are, and when a lab is given up: the first seed that fails ends its sweep. What is
+//! printed is decided in [`super::command`].
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::play::{self, End, Open, Order, Verdict};
+use super::run::Say;
+use super::script::Script;
+use super::trouble::Trouble;
+use super::world::WorldError;
+
+/// A lab that is to be played.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its script.
+    pub script: Script,
+    /// Its name.
+    pub title: String,
+}
+
+/// Plays to be done, and how.
+pub struct Sweep<'s> {
+    /// The labs, in order.
+    pub entries: &'s [Entry],
+    /// The seeds of each.
+    pub seeds: Range<u64>,
+    /// How many are played at once.
+    pub threads: usize,
+    /// How a world is made.
+    pub open: Open<'s>,
+    /// Where every play is saved, if it is.
+    pub out: Option<&'s Path>,
+    /// Whether what a script prints is printed at once, and not kept for the verdict.
+    pub prints: bool,
+}
+
+/// What a sweep tells while it goes on.
+pub type Tell<'t> = &'t mut (dyn FnMut(usize, Verdict) + Send);
+
+impl Sweep<'_> {
+    /// Plays everything; tells each verdict as it comes. After a lab has failed with a seed, no higher seed of
+    /// it is begun.
+    ///
+    /// # Errors
+    /// When no world can be had.
+    pub fn run(&self, tell: Tell) -> Result<(), WorldError> {
+        let next = AtomicUsize::new(0);
+        let failed: Vec<AtomicU64> = self.entries.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
+        let (tell, broken) = (Mutex::new(tell), Mutex::new(None));
+        let each = (self.seeds.end - self.seeds.start) as usize;
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let (entry, seed) = (number / each, self.seeds.start + (number % each) as u64);
+                if entry >= self.entries.len() || broken.lock().is_ok_and(|broken| broken.is_some()) {
+                    return;
+                }
+                if failed[entry].load(Ordering::Relaxed) < seed {
+                    continue;
+                }
+                match self.play(entry, seed) {
+                    Ok(verdict) => {
+                        if matches!(verdict.end, End::Failed { .. }) {
+                            failed[entry].fetch_min(seed, Ordering::Relaxed);
+                        }
+                        tell.lock().expect("telling does not panic")(entry, verdict);
+                    }
+                    Err(error) => *broken.lock().expect("nothing panics with it") = Some(error),
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..self.threads).for_each(|_| drop(scope.spawn(work))));
+        match broken.into_inner().expect("nothing panics with it") {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Plays one. A node's panic is a failure like any other.
+    fn play(&self, entry: usize, seed: u64) -> Result<Verdict, WorldError> {
+        let Entry { script, title } = &self.entries[entry];
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (kept, prints) = (Arc::clone(&said), self.prints);
+        let say: Say = Arc::new(move |line| match prints {
+            // Whoever closes the pipe early still gets the exit status.
+            true => _ = writeln!(io::stdout(), "{line}"),
+            false => kept.lock().expect("nothing panics with it").push(line.to_owned()),
+        });
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            let out = self.out.map(|out| play::folder(out, title, seed));
+            play::play(&Order { script, title, seed, out, say }, self.open)
+        }));
+        let said = std::mem::take(&mut *said.lock().expect("nothing panics with it"));
+        let verdict = played.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+            Ok(Verdict::failed(seed, Trouble::expected("no panic", text)))
+        })?;
+        Ok(Verdict { said, ..verdict })
+    }
+}

@@ -1,0 +1,53 @@
+//! The worlds by their names, and making them.
+//!
+//! Owns which worlds there are. What each can do it says itself ([`World::lacks`]).
+
+use std::fmt;
+
+use super::real::Real;
+use super::sim::Sim;
+use super::world::{Setup, World, WorldError};
+
+/// Where labs are played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Simulated: one process, virtual time, repeats from its seed.
+    Sim,
+    /// Real processes, raw IP, a network namespace each; as root or in a user namespace.
+    Raw,
+    /// Real processes on loopback, UDP multicast; links cannot fail there.
+    Udp,
+}
+
+impl Kind {
+    /// Whether many can be played at once: a simulated world disturbs nobody.
+    pub fn is_simulated(self) -> bool {
+        self == Kind::Sim
+    }
+
+    /// Makes a world.
+    ///
+    /// # Errors
+    /// When it cannot be had here.
+    pub fn open(self, setup: &Setup) -> Result<Box<dyn World>, WorldError> {
+        Ok(match self {
+            Kind::Sim => Box::new(Sim::new(setup)?),
+            Kind::Raw => Box::new(Real::raw(setup).map_err(|error| {
+                let remedy = "cannot make hosts that speak raw IP; be root, or allow unprivileged user \
+                              namespaces (sysctl user.max_user_namespaces), or use --on udp or --on sim";
+                WorldError::Broken(anyhow::Error::from(error).context(remedy))
+            })?),
+            Kind::Udp => Box::new(Real::udp(setup)?),
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Sim => "sim",
+            Kind::Raw => "raw",
+            Kind::Udp => "udp",
+        })
+    }
+}
