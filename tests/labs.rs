@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use upaxos_node::lab::api::meta;
 
@@ -238,4 +241,41 @@ fn labs_are_listed_and_chosen_by_name() {
     assert!(output.status.success() && text.lines().count() == 3, "{text}");
     let output = lab(&["scripts/labs/tutorial.lua", "--only", "1.", "--json"]);
     assert!(output.status.success() && said(&output).lines().count() == 1, "{}", said(&output));
+}
+
+/// The processes that this one has started and that still run.
+fn children(of: u32) -> Vec<u32> {
+    let all = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent(*pid) == Some(of)).collect()
+}
+
+/// Who has started this process, if it still runs.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_dead = fields.next()? == "Z";
+    fields.next().filter(|_| !is_dead)?.parse().ok()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < until, "not in 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn who_is_interrupted_leaves_no_process_behind() {
+    let (_folder, path) = script("lab.test('long', { nodes = 3 }, function(g) lab.sleep('120s') end)\n");
+    let mut lab = Command::new(NODE);
+    lab.args(["lab", &path, "--on", "udp"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut lab = lab.spawn().expect("the program runs");
+    eventually("three nodes and a client run", || children(lab.id()).len() >= 4);
+    let started = children(lab.id());
+    let pid = Pid::from_raw(i32::try_from(lab.id()).expect("a process id"));
+    kill(pid, Signal::SIGINT).expect("it is there");
+    lab.wait().expect("it ends");
+    eventually("nothing is left of it", || started.iter().all(|pid| parent(*pid).is_none()));
 }
