@@ -55,12 +55,11 @@ fn a_killed_leader_shows_as_a_gap_and_a_restart_is_timed() {
     if !has_raw_hosts() {
         return;
     }
-    let reports = reports("--outstanding 16 --kill-leader --restart --seconds 4 --beat 20ms");
+    let reports = reports("--outstanding 16 --kill-leader --restart --seconds 4");
     let report = &reports[0];
-    assert_eq!(report["killed"], report["leader"]);
-    let (gap, at) = (number(report, "gap_us"), number(report, "gap_at_us"));
-    assert!(gap > 40_000.0, "nobody notices a death within two beats: {report}");
-    assert!(at + gap > 2e6 && at < 2.5e6, "the gap lies where the leader died: {report}");
+    assert!(report["killed"].is_u64(), "{report}");
+    // A leader is replaced when four beats of 100 ms are missing, the first of which had not yet been due.
+    assert!(number(report, "gap_us") > 200_000.0, "nobody notices a death so soon: {report}");
     assert!(number(report, "restart_ms") > 0.0 && number(report, "packets_per_write") > 0.0, "{report}");
 }
 
@@ -102,6 +101,8 @@ fn what_cannot_be_measured_is_refused_with_the_reason() {
         ("--outstanding 0", "outstanding"),
         ("--attach --kill-leader", "--kill-leader"),
         ("--reads slow", "history"),
+        ("--beat 1h", "10s"),
+        ("--overload 0", "above 0"),
     ] {
         let output = bench(dir.path(), flags);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

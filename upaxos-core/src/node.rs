@@ -46,6 +46,7 @@ use identity::Identity;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
+pub(crate) use messages::ballot_of;
 use naming::Naming;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;

@@ -12,24 +12,28 @@ pub mod load;
 mod plot;
 mod report;
 mod usage;
+mod watch;
 
 use std::env;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use upaxos_core::net;
+use upaxos_core::types::Micros;
 
+use crate::cli;
 use crate::hosts::Host;
-use drive::{Load, Word};
+use drive::Load;
 use group::Group;
-use load::{Acks, Summary};
-use report::{Report, Used};
-use usage::Usage;
+use load::Acks;
+use report::Report;
+use watch::Watch;
 
 /// What to measure: every combination of nodes, sizes and requests under way is one run.
 #[derive(Clone, Debug, clap::Args)]
@@ -75,7 +79,7 @@ pub struct Args {
     fill: u64,
 
     /// Ask so many times per second, whether answers come or not; --outstanding is then the most under way
-    #[arg(long, value_name = "PER-SECOND")]
+    #[arg(long, value_name = "PER-SECOND", value_parser = positive)]
     rate: Option<f64>,
 
     /// kill -9 the leader in the middle of each run; the longest gap is then that of the failover
@@ -87,12 +91,12 @@ pub struct Args {
     restart: bool,
 
     /// After each run another one that asks so many times as much as the first could do, for --seconds
-    #[arg(long, value_name = "FACTOR", conflicts_with = "rate")]
+    #[arg(long, value_name = "FACTOR", conflicts_with = "rate", value_parser = positive)]
     overload: Option<f64>,
 
     /// Interval between signs of life of the nodes, as of the daemon
-    #[arg(long, value_name = "TIME")]
-    beat: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = cli::beat)]
+    beat: Option<Micros>,
 
     /// Repeat the whole matrix so many times
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -171,7 +175,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     if !args.json {
-        println!("{}", report::HEADING);
+        say(report::HEADING)?;
     }
     let mut reports = Vec::new();
     for cell in args.cells() {
@@ -193,12 +197,16 @@ fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) ->
     let mut report = report.with_context(|| format!("cannot measure {}", cell.words()))?;
     report.of_peak = peak.map(|peak| report.counts.per_second / peak.max(1.0));
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(&serde_json::to_string(&report)?)?;
     } else {
-        println!("{}", report::row(&report));
-        report::remarks(&report).iter().for_each(|remark| println!("      {remark}"));
+        say(&report::row(&report))?;
+        report::remarks(&report).iter().try_for_each(|remark| say(&format!("      {remark}")))?;
     }
     Ok(report)
+}
+
+fn say(line: &str) -> Result<()> {
+    writeln!(io::stdout(), "{line}").context("cannot print what was measured")
 }
 
 impl Args {
@@ -262,7 +270,7 @@ fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Resu
         nodes: cell.nodes.into(),
         is_raw: args.on == On::Raw,
         dir: dir.to_owned(),
-        flags: args.beat.iter().flat_map(|beat| ["--beat".to_owned(), beat.clone()]).collect(),
+        flags: args.beat.iter().map(|beat| format!("--beat={}us", beat.0)).collect(),
     })?;
     let report = measure_group(args, cell, &mut group, progress);
     report.map_err(|error| match group.log() {
@@ -277,7 +285,7 @@ fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &Progres
     let mut command = group.hosts().command(Host::Client, program);
     command.arg("load").args(group.hosts().args());
     let load = Load::start(args.load(cell, command, &acks))?;
-    let mut watch = Watch::new(args, load);
+    let mut watch = Watch::new(load, kill_after(args));
     let summary = watch.follow(Some(group), progress)?;
     ensure!(
         summary.learned.len() >= usize::from(cell.nodes),
@@ -292,92 +300,9 @@ fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &Progres
     Ok(Report { leader: watch.led, killed: watch.killed, restart_ms: watch.restart_ms, ..report })
 }
 
-/// Follows a load from its start to its last word, and does to the group what is to be done meanwhile.
-struct Watch {
-    load: Load,
-    kills: bool,
-    half: Duration,
-    kill_at: Option<Instant>,
-    leader: Option<usize>,
-    /// Who led when the measured time began.
-    led: Option<usize>,
-    killed: Option<usize>,
-    restarted: Option<Instant>,
-    restart_ms: Option<f64>,
-    before: Used,
-    used: Used,
-}
-
-impl Watch {
-    fn new(args: &Args, load: Load) -> Watch {
-        Watch {
-            load,
-            kills: args.kill_leader,
-            half: Duration::from_secs_f64(args.seconds / 2.0),
-            kill_at: None,
-            leader: None,
-            led: None,
-            killed: None,
-            restarted: None,
-            restart_ms: None,
-            before: Used::default(),
-            used: Used::default(),
-        }
-    }
-
-    fn follow(&mut self, mut group: Option<&mut Group>, progress: &ProgressBar) -> Result<Summary> {
-        loop {
-            match (self.load.next(self.kill_at)?, &mut group) {
-                (None, group) => {
-                    self.kill_at = None;
-                    let leader = self.leader.context("cannot kill the leader: nobody leads")?;
-                    self.killed = Some(leader);
-                    group.as_mut().context("the group is not ours to kill")?.kill(leader)?;
-                }
-                (Some(Word::Leader(leader)), _) => self.leader = Some(leader),
-                (Some(Word::Begin), group) => {
-                    self.led = self.leader;
-                    self.kill_at = self.kills.then(|| Instant::now() + self.half);
-                    self.before = self.usage(group.as_deref_mut());
-                }
-                (Some(Word::At(at, ok)), _) => {
-                    let per_second = ok as f64 / at.as_secs_f64().max(1e-3);
-                    progress.set_message(format!("{:.1} s, {per_second:.0} per s", at.as_secs_f64()));
-                }
-                (Some(Word::End), group) => {
-                    let after = self.usage(group.as_deref_mut());
-                    self.used = after.since(&self.before);
-                    if let (Some(killed), Some(group)) = (self.killed, group) {
-                        group.revive(killed)?;
-                    }
-                    progress.set_message("waiting until all have learned all");
-                }
-                (Some(Word::Settled), group) => {
-                    let group = group.as_mut().context("the group is not ours to start again")?;
-                    let other = usize::from(self.leader == Some(0));
-                    group.kill(other)?;
-                    self.restarted = Some(Instant::now());
-                    group.revive(other)?;
-                }
-                (Some(Word::Back), _) => {
-                    self.restart_ms = self.restarted.map(|at| at.elapsed().as_secs_f64() * 1e3);
-                }
-                (Some(Word::Done(summary)), _) => return Ok(*summary),
-            }
-        }
-    }
-
-    fn usage(&self, group: Option<&mut Group>) -> Used {
-        let Some(group) = group else { return Used::default() };
-        Used { nodes: group.usage(), load: Usage::of(self.load.pid(), group.interface()) }
-    }
-}
-
-impl Used {
-    fn since(&self, earlier: &Used) -> Used {
-        let nodes = self.nodes.iter().zip(&earlier.nodes).map(|(now, before)| *now - *before).collect();
-        Used { nodes, load: self.load - earlier.load }
-    }
+/// When in the measured time the leader is to be killed, if at all.
+fn kill_after(args: &Args) -> Option<Duration> {
+    args.kill_leader.then(|| Duration::from_secs_f64(args.seconds / 2.0))
 }
 
 fn progress(cell: &Cell) -> ProgressBar {
@@ -392,4 +317,9 @@ fn progress(cell: &Cell) -> ProgressBar {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
     if (0.1..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("must be 0.1 to 86400".into()) }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "must be a number above 0".into())
 }

@@ -175,7 +175,8 @@ impl DaemonArgs {
     }
 }
 
-fn beat(text: &str) -> Result<Micros, String> {
+/// The interval of a beat, as it is written on a command line.
+pub(crate) fn beat(text: &str) -> Result<Micros, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match time.as_micros() {
         micros @ 1_000..=10_000_000 => Ok(Micros(micros as u64)),

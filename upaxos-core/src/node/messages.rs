@@ -17,7 +17,7 @@ use crate::wire::{Beat, Boot, Message};
 const MAX_ROUND_JUMP: u64 = 1 << 20;
 
 /// The ballot a message proposes or votes under, and whether only its owner may send it.
-pub(super) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
+pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
     match message {
         Message::Propose { ballot, .. }
         | Message::ProposeAll { ballot, .. }

@@ -40,6 +40,8 @@ pub struct Judges {
     reads: BTreeMap<Instance, Value>,
     /// In which life its owner asked for promises in a ballot.
     proposed: BTreeMap<(Instance, Ballot), u64>,
+    /// Ballots that somebody spoke of by hand.
+    forged: BTreeSet<Ballot>,
     calls: Calls,
     violation: Option<Violation>,
 }
@@ -61,6 +63,7 @@ impl Judges {
             chosen: BTreeMap::new(),
             reads: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            forged: BTreeSet::new(),
             calls: Calls::default(),
             violation: None,
         }

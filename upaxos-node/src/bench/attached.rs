@@ -1,8 +1,9 @@
 //! A group that runs already: loaded from here, its logs out of reach, its answers asked for again.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
@@ -13,8 +14,9 @@ use upaxos_core::wire::Dialect;
 
 use super::drive::Load;
 use super::load::{self, Acks, Run, Summary};
-use super::report::{Report, Used};
-use super::{Args, Cell, Watch};
+use super::report::Report;
+use super::watch::Watch;
+use super::{Args, Cell};
 
 /// How many acknowledged writes are asked for again.
 const SAMPLE: u64 = 500;
@@ -30,12 +32,12 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
     command.args(["--transport", &net.transport.to_string()]);
     net.interface.iter().for_each(|interface| _ = command.args(["--interface", interface]));
     let load = Load::start(args.load(cell, command, acks.path()))?;
-    let mut watch = Watch::new(args, load);
+    let mut watch = Watch::new(load, None);
     let summary = watch.follow(None, progress)?;
     ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
     progress.set_message("asking again for some of it");
     let judged = ask_again(&net.options(), &summary, &Acks::read(acks.path())?)?;
-    let report = Report::new(cell.clone(), &summary, &Used::default(), None);
+    let report = Report::new(cell.clone(), &summary, &watch.used, None);
     Ok(Report { leader: watch.led, judged: Some(judged), ..report })
 }
 
@@ -48,7 +50,7 @@ fn ask_again(options: &net::Options, load: &Summary, acks: &[Run]) -> Result<u64
     let total: u64 = acks.iter().map(|run| run.count).sum();
     let every = (total / SAMPLE).max(1);
     let all = acks.iter().flat_map(|run| (0..run.count).map(move |n| (run.instance + n, run.seq + n)));
-    let mut wanted = std::collections::BTreeMap::new();
+    let mut wanted = BTreeMap::new();
     for (instance, seq) in all.step_by(every as usize) {
         client.ask(Ask::History(Instance(instance)), start.elapsed().into(), PATIENCE)?;
         wanted.insert(Instance(instance), seq);
@@ -63,7 +65,7 @@ fn ask_again(options: &net::Options, load: &Summary, acks: &[Run]) -> Result<u64
         let each = &mut |datagram: &[u8], _| {
             settled.extend(client.on_datagram(datagram, &mut view, start.elapsed().into()));
         };
-        socket.receive(Some(std::time::Duration::from_millis(20)), each).context("cannot receive answers")?;
+        socket.receive(Some(Duration::from_millis(20)), each).context("cannot receive answers")?;
         for settled in settled {
             let Outcome::Chosen { instance, value } = settled.outcome else {
                 bail!("what was acknowledged is not there: {:?}", settled.outcome);

@@ -61,7 +61,7 @@ impl Load {
     /// # Errors
     /// When it cannot be started.
     pub fn start(mut command: Command) -> Result<Load> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start the load")?;
         let stdout = child.stdout.take().expect("stdout is piped");
         let (sender, words) = mpsc::channel();

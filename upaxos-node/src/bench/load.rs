@@ -4,7 +4,8 @@
 //! are packed into few datagrams, answers are found without parsing what is not for clients, and nothing is
 //! allocated or searched per request. It starts nothing and judges nothing; the bench does.
 //!
-//! It says on standard output what happens, a line each, and ends after `done`:
+//! It says on standard output what happens, a line each. After `done` it stays until its standard input ends:
+//! what a process has used can only be asked for while it is there.
 //!
 //! | line | says |
 //! | --- | --- |
@@ -29,7 +30,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant as Clock};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use upaxos_core::client::View;
 use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{MAX_NUMBER, Micros, NodeId};
@@ -39,8 +39,8 @@ pub use acks::{Acks, Run};
 use crowd::{Asks, Crowd, Heard};
 use packing::Packing;
 pub use packing::{filling, value_of};
-pub use tally::Counts;
 use tally::Tally;
+pub use tally::{Counts, Summary};
 
 use super::Reads;
 
@@ -95,39 +95,9 @@ pub struct Args {
     acks: PathBuf,
 }
 
-/// What the load has to say in the end.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Of the measured time.
-    #[serde(flatten)]
-    pub counts: Counts,
-    /// The id of the first client; the others follow.
-    pub first_client: u64,
-    /// How many clients there were.
-    pub clients: u64,
-    /// Bytes of each value.
-    pub size: u64,
-    /// Requests that were asked for in the measured time.
-    pub asked: u64,
-    /// Requests that were sent again, in the measured time.
-    pub sent_again: u64,
-    /// With a rate: requests for which there was no room among those under way.
-    pub unsent: u64,
-    /// Reads that did not see the last value written.
-    pub stale: u64,
-    /// Requests that were never answered.
-    pub unanswered: u64,
-    /// How far the nodes that were heard have learned in the end.
-    pub learned: Vec<(u16, u64)>,
-    /// The last instance that was acknowledged.
-    pub last: u64,
-    /// CPU time of the load in the measured time, in seconds.
-    pub cpu_s: f64,
-}
-
 /// How many requests are under way while values are written ahead of a measurement.
 const FILLING: usize = 1_024;
-/// How long what is under way in the end is awaited, and how long the nodes may take to learn everything.
+/// How long the first answer may take, what is under way in the end, and the nodes to learn everything.
 const PATIENCE: u64 = 30_000_000_000;
 /// How often is looked for late requests.
 const LOOK: u64 = 10_000_000;
@@ -169,7 +139,6 @@ struct Load<'a> {
     leader: Option<NodeId>,
     tally: Option<Tally>,
     counts: Counts,
-    cpu_s: f64,
     /// With a rate: how many requests of the present phase were due so far.
     due: u64,
     due_since: u64,
@@ -201,7 +170,9 @@ pub fn run(args: &Args) -> Result<()> {
             .context("cannot receive answers")?;
     }
     load.crowd.acks().write(&args.acks).context("cannot write what was acknowledged")?;
-    say(&format!("done {}", serde_json::to_string(&load.summary())?))
+    say(&format!("done {}", serde_json::to_string(&load.summary())?))?;
+    io::copy(&mut io::stdin(), &mut io::sink()).context("cannot wait for the end of standard input")?;
+    Ok(())
 }
 
 /// Nanoseconds since `start`; never 0.
@@ -216,15 +187,6 @@ fn seconds(seconds: f64) -> u64 {
 /// A line for the bench; it may be gone, and then there is nothing left to do.
 fn say(line: &str) -> Result<()> {
     writeln!(io::stdout(), "{line}").context("cannot speak to the bench")
-}
-
-/// CPU time of this process so far, in seconds.
-fn cpu_s() -> f64 {
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
-    usage.map_or(0.0, |usage| {
-        let time = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-        time(usage.user_time()) + time(usage.system_time())
-    })
 }
 
 impl Load<'_> {
@@ -244,7 +206,6 @@ impl Load<'_> {
             leader: None,
             tally: None,
             counts: Counts::default(),
-            cpu_s: 0.0,
             due: 0,
             due_since: 0,
             asked: 0,
@@ -274,12 +235,11 @@ impl Load<'_> {
                 self.crowd.remember_past(self.args.size);
                 self.phase = Phase::Wake;
             }
-            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > 4 * PATIENCE && !self.is_answered() => {
+            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > PATIENCE && !self.is_answered() => {
                 bail!("cannot load the group: {}", self.view.explain_silence(micros(now)));
             }
             Phase::WarmUp(until) if now >= until => {
                 self.tally = Some(Tally::new(now));
-                self.cpu_s = cpu_s();
                 (self.due, self.due_since) = (0, now);
                 self.next_word = now;
                 self.phase = Phase::Measure(now + seconds(self.args.seconds));
@@ -287,7 +247,6 @@ impl Load<'_> {
             }
             Phase::Measure(until) if now >= until => {
                 self.counts = self.tally.take().map(|tally| tally.finish(now)).unwrap_or_default();
-                self.cpu_s = cpu_s() - self.cpu_s;
                 self.phase = Phase::Drain(now + PATIENCE);
                 say("end")?;
             }
@@ -434,7 +393,6 @@ impl Load<'_> {
             unanswered: self.crowd.open() as u64,
             learned: learned.map(|(id, beat)| (id.0, beat.learned.0)).collect(),
             last: self.crowd.acks().span().map_or(0, |(_, last)| last),
-            cpu_s: self.cpu_s,
         }
     }
 }

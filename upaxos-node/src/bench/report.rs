@@ -73,7 +73,7 @@ impl Report {
             counts: summary.counts.clone(),
             cpu_s_per_1000: cpu.iter().sum(),
             cpu_s_per_1000_of: cpu,
-            cpu_s_per_1000_of_load: per_answer(summary.cpu_s * 1_000.0),
+            cpu_s_per_1000_of_load: per_answer(used.load.cpu_s * 1_000.0),
             peak_mib: peak as f64 / (1 << 20) as f64,
             packets_per_write: packets.filter(|_| !used.nodes.is_empty()).map(|sent| per_answer(sent as f64)),
             syncs_per_write: verdict.map(|v| mean(&v.syncs) / v.entries.max(1) as f64),

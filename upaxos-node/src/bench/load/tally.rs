@@ -1,4 +1,5 @@
-//! What the load counts while it is measured: how many, how long each, and the longest silence.
+//! What the load counts while it is measured: how many, how long each, and the longest silence; and all that it
+//! has to say in the end.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,34 @@ pub struct Counts {
     pub gap_us: u64,
     /// When that began, in microseconds since the measurement did.
     pub gap_at_us: u64,
+}
+
+/// What the load has to say in the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Of the measured time.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// The id of the first client; the others follow.
+    pub first_client: u64,
+    /// How many clients there were.
+    pub clients: u64,
+    /// Bytes of each value.
+    pub size: u64,
+    /// Requests that were asked for in the measured time.
+    pub asked: u64,
+    /// Requests that were sent again, in the measured time.
+    pub sent_again: u64,
+    /// With a rate: requests for which there was no room among those under way.
+    pub unsent: u64,
+    /// Reads that did not see the last value written.
+    pub stale: u64,
+    /// Requests that were never answered.
+    pub unanswered: u64,
+    /// How far the nodes that were heard have learned in the end.
+    pub learned: Vec<(u16, u64)>,
+    /// The last instance that was acknowledged.
+    pub last: u64,
 }
 
 impl Tally {
