@@ -73,6 +73,7 @@ shipped!(
     disk_loss,
     exactly_once,
     first_consensus,
+    hook_divergence,
     join_and_leave,
     leader_crash,
     partial_partitions,
@@ -111,9 +112,8 @@ fn every_shipped_lab_begins_with_what_it_teaches_and_how_it_is_played() {
 
 #[test]
 fn labs_and_hooks_are_in_the_subset_of_lua_that_all_versions_share() {
-    let folders = ["scripts/labs", "scripts/hooks"];
-    let folders = folders.iter().filter(|folder| root().join(folder).is_dir());
-    for path in folders.flat_map(|folder| scripts(folder)) {
+    let folders = ["scripts/labs", "scripts/labs/hooks", "scripts/hooks"];
+    for path in folders.iter().flat_map(|folder| scripts(folder)) {
         let text = fs::read_to_string(&path).expect("a script");
         // Without features this parser knows the grammar of Lua 5.1, which the later ones extend.
         if let Err(errors) = full_moon::parse(&text) {
@@ -135,6 +135,32 @@ fn editors_are_told_what_is_registered() {
         written == definitions,
         "scripts/meta/lab.lua is not what is registered; write it anew: \
          UPAXOS_WRITE=1 cargo test -p upaxos-node --test labs"
+    );
+}
+
+/// The words that stand in a source right behind `before`, up to a quotation mark, a blank or a bracket.
+fn words_behind(text: &str, before: &str) -> BTreeSet<String> {
+    let rest = text.split(before).skip(1);
+    let word = |rest: &str| rest.split(['"', ' ', '?', '(']).next().unwrap_or_default().to_owned();
+    rest.map(word).collect()
+}
+
+#[test]
+fn editors_are_told_what_hooks_can_call() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file of the project");
+    let told = read("scripts/meta/hooks.lua");
+    let (hooks, about) = told.split_once("---@class About").expect("the class About");
+    let st = read("upaxos-node/src/script/st.rs");
+    let file = read("upaxos-node/src/script/file.rs");
+    let keys = file.lines().find(|line| line.starts_with("const KEYS")).expect("the keys of hooks");
+    let keys: BTreeSet<String> = keys.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(words_behind(hooks, "---@field "), keys);
+    assert_eq!(words_behind(about, "---@field "), words_behind(&st, "add_field_method_get(\""));
+    assert_eq!(words_behind(&told, "function State:"), words_behind(&st, "add_method(\""));
+    let levels = read("upaxos-node/src/script/sandbox.rs");
+    let levels: BTreeSet<_> = levels.lines().filter(|line| line.contains("log::Level::")).collect();
+    assert!(
+        levels.iter().all(|line| words_behind(line, "(\"").is_subset(&words_behind(&told, "function log.")))
     );
 }
 

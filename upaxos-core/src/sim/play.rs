@@ -10,6 +10,7 @@ mod look;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use callers::Callers;
 pub use callers::{Settled, Ticket};
@@ -22,6 +23,7 @@ use super::network::{Datagram, Link, Passed};
 use super::panic_text;
 use super::stage::{Happened, Said, Setting, Stage, Watch};
 use crate::client::{Ask, Status};
+use crate::hooks::Hooks;
 use crate::node::Event;
 use crate::types::Micros;
 use crate::wire::Dialect;
@@ -181,6 +183,23 @@ impl Play {
             play.stage.start_now(id);
             play.on_news();
         });
+        Ok(())
+    }
+
+    /// From its next start on a node runs these scripts, or none. They may rewrite what clients write.
+    ///
+    /// # Errors
+    /// When it runs, or the grammar is the classic one.
+    pub fn equip(&mut self, id: u16, hooks: Option<Rc<dyn Hooks>>) -> Result<(), Misuse> {
+        self.must_be_down(id, "give scripts to")?;
+        if hooks.is_some() && self.stage.setting.dialect == Dialect::Classic {
+            return Err(Misuse(format!("cannot give scripts to node {id}: a classic node runs none")));
+        }
+        if hooks.is_some() {
+            self.stage.judges.calls().may_be_rewritten();
+        }
+        let machine = &mut self.stage.machines[usize::from(id)];
+        (machine.hooks, machine.is_directed) = (hooks, true);
         Ok(())
     }
 
