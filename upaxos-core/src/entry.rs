@@ -179,9 +179,21 @@ impl Entry {
 }
 
 /// Appends a tagged write as it stands in the log.
-pub(crate) fn print_tagged(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
+pub(crate) fn print_tagged(tagged: &Tagged, value: &Value, out: &mut Vec<u8>) {
+    print_tag_mark(tagged.tag.client, out);
+    print_tagged_rest(tagged, value, out);
+}
+
+/// Appends the mark of a tagged write, with its client's name.
+pub(crate) fn print_tag_mark(client: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"@tag ");
-    for number in [tag.client, tag.seq, *floor] {
+    wire::print_decimal(out, client);
+    out.push(b' ');
+}
+
+/// Appends what stands after that.
+pub(crate) fn print_tagged_rest(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
+    for number in [tag.seq, *floor] {
         wire::print_decimal(out, number);
         out.push(b' ');
     }

@@ -237,6 +237,11 @@ impl Node {
         self.history.reads(instance)
     }
 
+    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all.
+    pub fn is_full(&self) -> bool {
+        self.requests.is_full()
+    }
+
     /// Whether this node leads.
     pub fn is_leading(&self) -> bool {
         self.leader.is_leading()

@@ -61,6 +61,7 @@ impl Node {
         }
         if let Err(wanted) = self.requests.add(wanted, now)
             && self.leader.is_leading()
+            && self.requests.may_say_that_it_is_full()
         {
             self.refuse(Some(&wanted), "too many requests wait; try again later", now, out);
         }

@@ -291,7 +291,7 @@ impl Reads {
 impl Node {
     /// A read that needs no instance; a tagged one may have fallen back to a safe read before.
     pub(super) fn on_fast_read(&mut self, asked: Asked, now: Micros, out: &mut Outbox) {
-        let (rank, wanted) = (self.rank(), asked.clone().wanted());
+        let wanted = asked.clone().wanted();
         if asked.tagged.is_some() {
             if let Some(reason) = wanted.refusal() {
                 return self.refuse(Some(&wanted), reason, now, out);
@@ -301,7 +301,7 @@ impl Node {
                 return;
             }
         }
-        if !self.reads.add(asked, rank, now) && self.leader.is_leading() {
+        if !self.reads.add(asked, self.rank(), now) && self.leader.is_leading() {
             self.refuse(Some(&wanted), "too many reads wait; try again later", now, out);
         }
     }

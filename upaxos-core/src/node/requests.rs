@@ -17,9 +17,14 @@ use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
-/// How many requests may wait, and how many bytes of values.
+/// How many requests may wait, and how many bytes of values. At the leader fewer: what it takes up, the others
+/// should have room for, since it may only name it.
 const MAX_WAITING: usize = 16_384;
+const MAX_WAITING_AT_LEADER: usize = MAX_WAITING / 4 * 3;
 const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// How many clients are told in one turn that there is no room: in a flood, answers would be a second one.
+const REFUSALS: usize = 64;
 
 /// How long a request waits for a leader before it is forgotten: longer than any election, shorter
 /// than anybody's patience. A write that happened minutes after it was typed would surprise.
@@ -182,6 +187,10 @@ pub struct Requests {
     /// Where the others do.
     untagged: BTreeSet<(Key, Place)>,
     bytes: usize,
+    /// How many clients may be told until the next tick that there is no room.
+    refusals: usize,
+    /// Whether this node leads, as of the last tick.
+    leads: bool,
     /// This node's place among those who pass requests on, as of the last tick.
     rank: usize,
     /// No request is to be passed on before.
@@ -198,6 +207,8 @@ impl Requests {
             tagged: ByTag::default(),
             untagged: BTreeSet::new(),
             bytes: 0,
+            refusals: REFUSALS,
+            leads: false,
             rank: 0,
             relay_at: None,
             owed: Owed::default(),
@@ -215,13 +226,26 @@ impl Requests {
         if wanted.tagged().is_some() && self.is_waiting(&wanted) {
             return Ok(());
         }
-        if self.waiting.len() >= MAX_WAITING || self.bytes + wanted.len() > MAX_WAITING_BYTES {
+        if self.is_full() || self.bytes + wanted.len() > MAX_WAITING_BYTES {
             return Err(wanted);
         }
         let place = self.waiting.last().map_or(MIDDLE, |(last, _)| last + 1);
         let relay_at = now + self.timing.timeout() + self.timing.beat * self.rank as u64;
         self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
         Ok(())
+    }
+
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        let most = if self.leads { MAX_WAITING_AT_LEADER } else { MAX_WAITING };
+        self.waiting.len() >= most || self.bytes >= MAX_WAITING_BYTES
+    }
+
+    /// Whether one more client may be told so in this turn.
+    pub fn may_say_that_it_is_full(&mut self) -> bool {
+        let may = self.refusals > 0;
+        self.refusals = self.refusals.saturating_sub(1);
+        may
     }
 
     /// Puts requests back in front, in their order: their ballot was given up, or their instance lost.
@@ -345,15 +369,20 @@ impl Requests {
     /// Passes on the requests that nobody took up (unless this node `leads`), forgets those that waited
     /// too long, and hands out the answers that are due.
     pub fn tick(&mut self, leads: bool, rank: usize, now: Micros, out: &mut Outbox) -> Vec<Message> {
-        self.rank = rank;
+        (self.leads, self.rank) = (leads, rank);
+        self.refusals = REFUSALS;
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
             self.remove(place);
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
+            // Where so many wait, the leader has too many itself.
+            let is_flood = self.waiting.len() > MAX_WAITING / 2;
             for (_, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
-                relay(&waiting.wanted, out);
+                if !is_flood {
+                    relay(&waiting.wanted, out);
+                }
             }
             self.relay_at = self.waiting.iter().map(|(_, waiting)| waiting.relay_at).min();
         }

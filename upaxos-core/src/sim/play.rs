@@ -10,7 +10,6 @@ mod look;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 
 use callers::Callers;
 pub use callers::{Settled, Ticket};
@@ -18,12 +17,12 @@ pub use look::{Being, Look};
 
 use super::disk::Refusal;
 use super::judges::{Rule, Violation};
+pub use super::machine::Loads;
 use super::machine::{End, Role, State};
 use super::network::{Datagram, Link, Passed};
 use super::panic_text;
 use super::stage::{Happened, Said, Setting, Stage, Watch};
 use crate::client::{Ask, Status};
-use crate::hooks::Hooks;
 use crate::node::Event;
 use crate::types::Micros;
 use crate::wire::Dialect;
@@ -190,16 +189,16 @@ impl Play {
     ///
     /// # Errors
     /// When it runs, or the grammar is the classic one.
-    pub fn equip(&mut self, id: u16, hooks: Option<Rc<dyn Hooks>>) -> Result<(), Misuse> {
+    pub fn equip(&mut self, id: u16, scripts: Option<Loads>) -> Result<(), Misuse> {
         self.must_be_down(id, "give scripts to")?;
-        if hooks.is_some() && self.stage.setting.dialect == Dialect::Classic {
+        if scripts.is_some() && self.stage.setting.dialect == Dialect::Classic {
             return Err(Misuse(format!("cannot give scripts to node {id}: a classic node runs none")));
         }
-        if hooks.is_some() {
+        if scripts.is_some() {
             self.stage.judges.calls().may_be_rewritten();
         }
         let machine = &mut self.stage.machines[usize::from(id)];
-        (machine.hooks, machine.is_directed) = (hooks, true);
+        (machine.hooks, machine.own_scripts) = (None, scripts);
         Ok(())
     }
 

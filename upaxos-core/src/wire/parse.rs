@@ -41,8 +41,13 @@ pub enum ParseError {
 
 /// Reads the lines of a datagram, empty ones skipped.
 pub fn lines(datagram: &[u8], dialect: Dialect) -> Lines<'_> {
-    Lines { rest: datagram, dialect, head: None }
+    Lines { rest: datagram, dialect, head: None, piece: None }
 }
+
+/// Short values that follow each other in a datagram lie together in memory, in pieces of so many bytes: one
+/// value that is kept never keeps more than that alive.
+const PIECE: usize = 1024;
+const SHORT: usize = PIECE / 8;
 
 /// The iterator of [`lines`]: one item per line.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Lines<'a> {
     rest: &'a [u8],
     dialect: Dialect,
     head: Option<Head>,
+    /// A copy of a part of the datagram, and how long the datagram was from there on.
+    piece: Option<(Value, usize)>,
 }
 
 /// What a continuation line goes on from.
@@ -100,12 +107,12 @@ impl Iterator for Lines<'_> {
                 Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
                 None => (self.rest, &self.rest[self.rest.len()..]),
             };
-            self.rest = rest;
+            let whole = std::mem::replace(&mut self.rest, rest);
             if line.is_empty() {
                 continue;
             }
             let parsed = match line.strip_prefix(b"& ") {
-                Some(value) if self.dialect == Dialect::Extended => self.continuation(value),
+                Some(value) if self.dialect == Dialect::Extended => self.continuation(value, &whole[2..]),
                 _ => parse_line(line, self.dialect),
             };
             // A dropped line breaks the count, so nothing after it may go on from before it.
@@ -116,9 +123,10 @@ impl Iterator for Lines<'_> {
 }
 
 impl Lines<'_> {
-    fn continuation(&self, value: &[u8]) -> Result<Line, ParseError> {
+    /// `ahead` is the datagram from the value on.
+    fn continuation(&mut self, value: &[u8], ahead: &[u8]) -> Result<Line, ParseError> {
         let head = self.head.ok_or(ParseError::NothingToContinue)?;
-        let line = head.continued(unescape(value, self.dialect)?);
+        let line = head.continued(self.value(value, ahead)?);
         let in_range = match &line {
             Line::Client(Request::Submit(tagged, _)) => tagged.tag.seq <= MAX_NUMBER,
             Line::Node(_, Message::Write { instance, .. } | Message::Written { instance, .. }) => {
@@ -127,6 +135,22 @@ impl Lines<'_> {
             _ => true,
         };
         if in_range { Ok(line) } else { Err(bad_number("continued number", value)) }
+    }
+
+    fn value(&mut self, text: &[u8], ahead: &[u8]) -> Result<Value, ParseError> {
+        if text.len() > SHORT || memchr::memchr(b'\\', text).is_some() {
+            return unescape(text, self.dialect);
+        }
+        if let Some((piece, length)) = &self.piece {
+            let from = length - ahead.len();
+            if from + text.len() <= piece.as_bytes().len() {
+                return Ok(piece.part(from..from + text.len()));
+            }
+        }
+        let piece = Value::from(&ahead[..ahead.len().min(PIECE)]);
+        let value = piece.part(0..text.len());
+        self.piece = Some((piece, ahead.len()));
+        Ok(value)
     }
 }
 

@@ -13,7 +13,7 @@ impl<C> Stage<C> {
     /// Shows the judges what the scripts of a node have computed with every instance it has just learned.
     pub(super) fn compare(&mut self, id: u16, node: &Node, events: &[Event]) {
         let machine = &self.machines[usize::from(id)];
-        if machine.hooks.is_none() || machine.is_directed || machine.strays_from.is_some() {
+        if machine.hooks.is_none() || machine.is_directed() || machine.strays_from.is_some() {
             return;
         }
         for event in events {
@@ -29,7 +29,7 @@ impl<C> Stage<C> {
     /// they computed must be as it was. False if the node ends instead, for scripts that cannot go on.
     pub(super) fn compute_anew(&mut self, id: u16, node: &mut Node) -> Result<bool, StoreError> {
         let machine = &self.machines[usize::from(id)];
-        let (strays, is_directed) = (machine.strays_from.is_some(), machine.is_directed);
+        let (strays, is_directed) = (machine.strays_from.is_some(), machine.is_directed());
         let Some(hooks) = machine.hooks.clone() else { return Ok(true) };
         while let Some(next) = node.behind() {
             let disk = &self.machines[usize::from(id)].disk;
@@ -59,7 +59,7 @@ impl<C> Stage<C> {
         self.seen.diverged += 1;
         let machine = &mut self.machines[usize::from(id)];
         machine.diverged.get_or_insert_with(|| said.to_string());
-        if machine.is_directed {
+        if machine.is_directed() {
             return;
         }
         let strays = |id: u16| self.machines[usize::from(id)].strays_from;
@@ -73,7 +73,7 @@ impl<C> Stage<C> {
     /// A node ends because its scripts cannot go on.
     pub(super) fn end_for_scripts(&mut self, id: u16, events: &[Event]) {
         match events.iter().find(|event| matches!(event, Event::MustEnd(_))) {
-            Some(reason) if self.machines[usize::from(id)].is_directed => self.break_off(id, reason),
+            Some(reason) if self.machines[usize::from(id)].is_directed() => self.break_off(id, reason),
             _ => self.mend_scripts(id),
         }
     }

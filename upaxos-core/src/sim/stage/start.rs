@@ -9,7 +9,7 @@ use crate::node::{Config, Node, Recovery};
 use crate::record::Record;
 use crate::sim::disk::Flip;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Role, State};
+use crate::sim::machine::{Loads, Role, State};
 use crate::store::{Source, StoreError};
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::Dialect;
@@ -37,6 +37,9 @@ impl<C> Stage<C> {
             return;
         }
         machine.begin_life(self.now);
+        if let Some(Loads(load)) = &machine.own_scripts {
+            machine.hooks = Some(load());
+        }
         self.note_change(id, "starts");
         let machine = &mut self.machines[usize::from(id)];
         let opened = match machine.disk.open() {

@@ -8,19 +8,24 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
+use upaxos_core::sim::play::Loads;
 use upaxos_core::state::State;
 use upaxos_core::types::{Tag, Value};
 
 use super::WorldError;
 use crate::script::{Limits, Scripts};
 
-/// Loads the scripts of one node; none if there are no files.
-pub(super) fn load(paths: &[PathBuf]) -> Result<Option<Rc<dyn Hooks>>, WorldError> {
-    if paths.is_empty() {
-        return Ok(None);
-    }
-    let scripts = Scripts::load(paths, Limits::default()).context("cannot load hook scripts")?;
-    Ok(Some(Rc::new(InTurns(scripts))))
+/// What loads the scripts of one node at each of its starts; nothing if there are no files.
+pub(super) fn load(paths: &[PathBuf]) -> Result<Option<Loads>, WorldError> {
+    let load = |paths: &[PathBuf]| Scripts::load(paths, Limits::default());
+    load(paths).context("cannot load hook scripts")?;
+    let (is_none, paths) = (paths.is_empty(), paths.to_owned());
+    let loads = move || -> Rc<dyn Hooks> {
+        Rc::new(InTurns(
+            load(&paths).expect("it was loaded before, and nobody changes scripts while a lab plays"),
+        ))
+    };
+    Ok((!is_none).then(|| Loads(Rc::new(loads))))
 }
 
 #[derive(Debug)]
