@@ -238,6 +238,7 @@ fn heard(hosts: &Hosts, prepare: impl Fn(&Hosts) -> Result<(), HostsError>) -> V
     for host in all {
         let mut speaker = oneself(hosts, host, "speak");
         assert!(speaker.wait_exit(PATIENCE).expect("it ends").success());
+        hosts.drain().expect("the switch runs");
         for listener in &listeners {
             eventually("the queue is read", || idle(listener));
         }

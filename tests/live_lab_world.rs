@@ -235,8 +235,14 @@ fn a_disk_that_fails_ends_the_node_with_the_reason_and_the_check_brings_it_back(
         world.start(id, &Start::default()).expect("it starts again");
         write(&mut world, "and on");
     }
+    world.crash(others[0]).expect("it runs");
+    world.disk(others[0], Some(DiskFault::SyncFails)).expect("it is kept for later");
+    world.start(others[0], &Start::default()).expect("its process begins");
+    await_that(&mut world, "its first sync fails", |world| {
+        matches!(world.view(others[0]).state, NodeState::Ended(1, _))
+    });
     world.disk(leader, Some(DiskFault::SyncFails)).expect("strace attaches");
-    write(&mut world, "elsewhere");
+    world.ask(0, Ask::Write("by and by".into()), PATIENCE).expect("it can be asked");
     assert_is_good(&mut world);
 }
 

@@ -6,7 +6,9 @@
 //! sees that what it has is not what is meant. It decides nothing: who may vote for what is named, the roles say.
 
 use std::fmt;
+use std::ops::Range;
 
+use crate::entry;
 use crate::types::{Tag, Tagged, Value};
 use crate::wire;
 
@@ -105,12 +107,25 @@ impl Names {
 pub struct Bodies {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// The client of the last tagged write, and where the mark with its name stands.
+    mark: Option<(u64, Range<usize>)>,
 }
 
 impl Bodies {
     /// Adds a tagged write, as it stands in the log.
     pub fn push(&mut self, tagged: &Tagged, value: &Value) {
-        crate::entry::print_tagged(tagged, value, &mut self.bytes);
+        // Names are long, and those of neighbours nearly always the same.
+        match &self.mark {
+            Some((client, mark)) if *client == tagged.tag.client => {
+                self.bytes.extend_from_within(mark.clone());
+            }
+            _ => {
+                let from = self.bytes.len();
+                entry::print_tag_mark(tagged.tag.client, &mut self.bytes);
+                self.mark = Some((tagged.tag.client, from..self.bytes.len()));
+            }
+        }
+        entry::print_tagged_rest(tagged, value, &mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 

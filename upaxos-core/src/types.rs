@@ -3,11 +3,12 @@
 //! Owns the arithmetic of ballots and quorums. Knows no wire, no disk and no clock: time is a
 //! [`Micros`] that callers pass in. Everything in the crate builds on this module.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ops::RangeFrom;
+use std::ops::{Range, RangeFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,8 +191,18 @@ impl Value {
     /// # Panics
     /// When it is shorter than that.
     pub fn slice(&self, part: RangeFrom<usize>) -> Value {
-        assert!(part.start <= self.as_bytes().len(), "a part of a value is within it");
-        Value { bytes: Arc::clone(&self.bytes), first: self.first + part.start as u32, end: self.end }
+        self.part(part.start..self.as_bytes().len())
+    }
+
+    /// A part of it, in the same memory.
+    ///
+    /// # Panics
+    /// When it is not within it.
+    pub fn part(&self, part: Range<usize>) -> Value {
+        let is_within = part.start <= part.end && part.end <= self.as_bytes().len();
+        assert!(is_within, "a part of a value is within it");
+        let (first, end) = (self.first + part.start as u32, self.first + part.end as u32);
+        Value { bytes: Arc::clone(&self.bytes), first, end }
     }
 
     /// Values that share one piece of memory, each as long as its end says, one after another.
@@ -235,6 +246,12 @@ impl Ord for Value {
 impl Hash for Value {
     fn hash<H: Hasher>(&self, to: &mut H) {
         self.as_bytes().hash(to);
+    }
+}
+
+impl Borrow<[u8]> for Value {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 

@@ -53,6 +53,10 @@ pub struct Args {
     record: Option<PathBuf>,
 }
 
+/// The batches of frames that may be taken in before an order is carried out: more than the queue holds, and
+/// not without end while hosts go on talking.
+const MOST_BEFORE_ORDER: usize = 1_000;
+
 /// Passes frames until standard input ends.
 ///
 /// # Errors
@@ -109,11 +113,18 @@ impl Switch {
         loop {
             self.deliver()?;
             let (has_order, has_frame) = self.wait()?;
-            if has_order && !self.obey(&mut input)? {
-                return self.recorder.iter_mut().try_for_each(Recorder::flush);
+            // What came before an order is not subject to it, however busy we were.
+            let batches = if has_order { MOST_BEFORE_ORDER } else { usize::from(has_frame) };
+            for _ in 0..batches {
+                if self.hear()? == 0 {
+                    break;
+                }
             }
-            if has_frame {
-                self.hear()?;
+            if has_order {
+                self.deliver()?;
+                if !self.obey(&mut input)? {
+                    return self.recorder.iter_mut().try_for_each(Recorder::flush);
+                }
             }
         }
     }
@@ -169,13 +180,14 @@ impl Switch {
         Ok(length > 0)
     }
 
-    /// Takes a batch of frames in and decides what becomes of each.
-    fn hear(&mut self) -> Result<()> {
+    /// Takes a batch of frames in and decides what becomes of each; says how many there were.
+    fn hear(&mut self) -> Result<usize> {
         let now = self.now();
         let mut heard = Vec::new();
         self.ports
             .receive(&mut |port, bytes| heard.push((port, bytes.to_vec())))
             .context("cannot receive frames")?;
+        let count = heard.len();
         for (port, bytes) in heard {
             self.stations.insert(frame::source(&bytes), port);
             match self.assembly.take(port, bytes) {
@@ -189,7 +201,7 @@ impl Switch {
                 None => {}
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// The ports that a frame is for: that of its receiver, where that is known, else all others.

@@ -5,23 +5,24 @@
 //! given up is never taken up again. When to raise one is the election's decision, not made here.
 
 mod phase_1;
+mod window;
 
 use std::collections::BTreeMap;
 
 use phase_1::{Preparing, add_range};
+use window::Window;
 
 use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
 use super::learner::WINDOW;
 use super::outbox::Outbox;
-use super::requests::Wanted;
+use super::requests::{Key, Wanted};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::slots::{ByTag, Slots};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
-/// How many instances may be under way at once, and how many bytes of values.
-const MAX_FLIGHTS: usize = 2048;
+/// How many bytes of values may be under way at once.
 const MAX_FLIGHT_BYTES: usize = 4 << 20;
 
 /// The bounds of the first retransmission: four round trips, but neither hasty nor lazy.
@@ -62,6 +63,7 @@ struct Leading {
     /// Nothing is to be sent again before.
     retry_at: Option<Micros>,
     bytes: usize,
+    window: Window,
     /// A change of the group that was written there: nothing is begun above it before it is learned.
     fence: Option<(Instance, Option<Tag>)>,
     /// What phase 1 found above a change that it found, too: to be written if that is void.
@@ -218,6 +220,7 @@ impl Leader {
             tags: ByTag::default(),
             retry_at: None,
             bytes: 0,
+            window: Window::new(),
             fence: None,
             held: Vec::new(),
         });
@@ -241,7 +244,7 @@ impl Leader {
         if leading.fence.is_some() && !mutant::is(Mutant::StartAboveChange) {
             return None;
         }
-        let has_room = leading.flights.len() < MAX_FLIGHTS
+        let has_room = leading.flights.len() < leading.window.size()
             && (leading.bytes + bytes <= MAX_FLIGHT_BYTES || leading.flights.is_empty())
             && leading.next.0 <= learned.0 + WINDOW;
         has_room.then_some(leading.next)
@@ -292,7 +295,11 @@ impl Leader {
         let Phase::Leading(leading) = &self.phase else { return false };
         match wanted.tagged() {
             Some(tagged) => leading.tags.contains(tagged.tag),
-            None => leading.flights.iter().any(|(_, flight)| flight.wanted.as_ref() == Some(wanted)),
+            None => {
+                let wanted = Key::of(wanted);
+                let mut flights = leading.flights.iter().filter_map(|(_, flight)| flight.wanted.as_ref());
+                flights.any(|other| other.tagged().is_none() && Key::of(other) == wanted)
+            }
         }
     }
 
@@ -327,6 +334,7 @@ impl Leader {
             leading.tags.remove(tagged.tag);
         }
         if !flight.is_resent {
+            leading.window.on_clean();
             let took = now.since(flight.sent_at);
             self.round_trip = Micros((self.round_trip.0 * 7 + took.0) / 8);
         }
@@ -353,6 +361,7 @@ impl Leader {
                 let due = leading.flights.iter_mut().filter(|(_, flight)| now >= flight.retry_at);
                 for (instance, flight) in due.take(RETRANSMIT) {
                     flight.is_resent = true;
+                    leading.window.on_loss(now);
                     flight.retry_after = (flight.retry_after * 2).min(RETRY_MAX);
                     flight.retry_at = now + flight.retry_after;
                     let (instance, value) = (Instance(instance), flight.value.clone());

@@ -25,8 +25,9 @@ const NAMED_FROM: usize = 512;
 const MAX_NAMED: usize = 512;
 const MAX_NAMED_BYTES: usize = 48 << 10;
 
-/// How long a named write waits for a request that is on its way.
-const PATIENCE: Micros = Micros(1_000);
+/// How long a named write waits for a request that is on its way: on a busy machine, a datagram may reach one
+/// node milliseconds after another. Well below a leader's first retransmission.
+const PATIENCE: Micros = Micros::from_millis(5);
 
 /// How many named writes may wait; those beyond are fetched, or written again.
 const MAX_WAITING: usize = 64;

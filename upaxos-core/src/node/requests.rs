@@ -12,13 +12,19 @@ use super::outbox::Outbox;
 pub use super::owed::About;
 use super::owed::Owed;
 use crate::entry::Entry;
+use crate::hooks;
 use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
-/// How many requests may wait, and how many bytes of values.
+/// How many requests may wait, and how many bytes of values. At the leader fewer: what it takes up, the others
+/// should have room for, since it may only name it.
 const MAX_WAITING: usize = 16_384;
+const MAX_WAITING_AT_LEADER: usize = MAX_WAITING / 4 * 3;
 const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// How many clients are told in one turn that there is no room: in a flood, answers would be a second one.
+const REFUSALS: usize = 64;
 
 /// How long a request waits for a leader before it is forgotten: longer than any election, shorter
 /// than anybody's patience. A write that happened minutes after it was typed would surprise.
@@ -38,6 +44,11 @@ pub enum Wanted {
     Tagged(Tagged, Value),
     /// `Read C Q F`.
     TaggedRead(Tagged),
+    /// `Query C Q F TEXT`.
+    Query(Tagged, Value),
+    /// What a leader had written, as it stood there, and what was not chosen: to be written elsewhere. Scripts
+    /// have seen it.
+    Again(Entry),
     /// `leave T`, `replace T U`, tagged or not.
     Change(Option<Tagged>, Change),
 }
@@ -46,7 +57,10 @@ impl Wanted {
     /// The tag, if it has one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {
-            Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) => Some(*tagged),
+            Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
+                Some(*tagged)
+            }
+            Wanted::Again(entry) => entry.tagged(),
             Wanted::Change(tagged, _) => *tagged,
             _ => None,
         }
@@ -54,15 +68,31 @@ impl Wanted {
 
     /// Whether it is a safe read, which has to wait for everything before it.
     pub fn is_read(&self) -> bool {
-        matches!(self, Wanted::Read | Wanted::TaggedRead(_))
+        matches!(self, Wanted::Read | Wanted::TaggedRead(_) | Wanted::Query(..))
     }
 
     /// How many bytes its value has.
     pub fn len(&self) -> usize {
         match self {
-            Wanted::Write(value) | Wanted::Tagged(_, value) => value.as_bytes().len(),
+            Wanted::Write(value) | Wanted::Tagged(_, value) | Wanted::Query(_, value) => {
+                value.as_bytes().len()
+            }
+            Wanted::Again(entry) => entry.written().map_or(0, |value| value.as_bytes().len()),
             _ => 0,
         }
+    }
+
+    /// What a client wants written, before any script has seen it.
+    pub fn unseen(&self) -> Option<&Value> {
+        match self {
+            Wanted::Write(value) | Wanted::Tagged(_, value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What it asks the scripts, if it does.
+    pub fn question(&self) -> Option<&Value> {
+        if let Wanted::Query(_, question) = self { Some(question) } else { None }
     }
 
     /// Why it cannot be carried out at all, if so.
@@ -83,7 +113,10 @@ impl Wanted {
             Wanted::Write(value) => Entry::Write(value.clone()),
             Wanted::Tagged(tagged, value) => Entry::Tagged(*tagged, value.clone()),
             Wanted::Read => Entry::Read { instance, tagged: None, value: safe_read() },
-            Wanted::TaggedRead(tagged) => Entry::Read { instance, tagged: Some(*tagged), value: safe_read() },
+            Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
+                Entry::Read { instance, tagged: Some(*tagged), value: safe_read() }
+            }
+            Wanted::Again(entry) => entry.clone(),
             Wanted::Change(..) => panic!("a change of the group is put into words by its leader"),
         }
     }
@@ -92,8 +125,7 @@ impl Wanted {
     /// read, which is void elsewhere, and no change of the group, which would be stale.
     pub fn of_lost(entry: Entry) -> Option<Wanted> {
         match entry {
-            Entry::Write(value) => Some(Wanted::Write(value)),
-            Entry::Tagged(tagged, value) => Some(Wanted::Tagged(tagged, value)),
+            Entry::Write(_) | Entry::Changed(..) | Entry::Tagged(..) => Some(Wanted::Again(entry)),
             Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
         }
     }
@@ -114,18 +146,21 @@ struct Waiting {
     is_answered: bool,
 }
 
-/// What a request without a tag is found by: its words.
+/// What a request without a tag is found by: its words, or their fingerprint where a script has changed them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Key {
+pub enum Key {
     Write(Value),
+    Words(u64),
     Read,
     Change(Change),
 }
 
 impl Key {
-    fn of(wanted: &Wanted) -> Key {
+    /// Of a request without a tag.
+    pub fn of(wanted: &Wanted) -> Key {
         match wanted {
-            Wanted::Write(value) => Key::Write(value.clone()),
+            Wanted::Write(value) | Wanted::Again(Entry::Write(value)) => Key::Write(value.clone()),
+            Wanted::Again(Entry::Changed(words, _)) => Key::Words(*words),
             Wanted::Change(_, change) => Key::Change(*change),
             _ => Key::Read,
         }
@@ -135,6 +170,7 @@ impl Key {
     fn of_entry(entry: &Entry) -> Option<Key> {
         match entry {
             Entry::Write(value) => Some(Key::Write(value.clone())),
+            Entry::Changed(words, _) => Some(Key::Words(*words)),
             Entry::Read { .. } => Some(Key::Read),
             _ => None,
         }
@@ -151,6 +187,10 @@ pub struct Requests {
     /// Where the others do.
     untagged: BTreeSet<(Key, Place)>,
     bytes: usize,
+    /// How many clients may be told until the next tick that there is no room.
+    refusals: usize,
+    /// Whether this node leads, as of the last tick.
+    leads: bool,
     /// This node's place among those who pass requests on, as of the last tick.
     rank: usize,
     /// No request is to be passed on before.
@@ -167,6 +207,8 @@ impl Requests {
             tagged: ByTag::default(),
             untagged: BTreeSet::new(),
             bytes: 0,
+            refusals: REFUSALS,
+            leads: false,
             rank: 0,
             relay_at: None,
             owed: Owed::default(),
@@ -184,13 +226,26 @@ impl Requests {
         if wanted.tagged().is_some() && self.is_waiting(&wanted) {
             return Ok(());
         }
-        if self.waiting.len() >= MAX_WAITING || self.bytes + wanted.len() > MAX_WAITING_BYTES {
+        if self.is_full() || self.bytes + wanted.len() > MAX_WAITING_BYTES {
             return Err(wanted);
         }
         let place = self.waiting.last().map_or(MIDDLE, |(last, _)| last + 1);
         let relay_at = now + self.timing.timeout() + self.timing.beat * self.rank as u64;
         self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
         Ok(())
+    }
+
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        let most = if self.leads { MAX_WAITING_AT_LEADER } else { MAX_WAITING };
+        self.waiting.len() >= most || self.bytes >= MAX_WAITING_BYTES
+    }
+
+    /// Whether one more client may be told so in this turn.
+    pub fn may_say_that_it_is_full(&mut self) -> bool {
+        let may = self.refusals > 0;
+        self.refusals = self.refusals.saturating_sub(1);
+        may
     }
 
     /// Puts requests back in front, in their order: their ballot was given up, or their instance lost.
@@ -294,6 +349,13 @@ impl Requests {
         }
     }
 
+    /// A script of the leader rejected an untagged write of these words: it is not carried out later.
+    pub fn on_dropped(&mut self, words: u64) {
+        while let Some(place) = self.find_untagged(Key::Words(words)) {
+            self.remove(place);
+        }
+    }
+
     /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.
     pub fn on_answered_untagged(&mut self, entry: &Entry) -> bool {
         let Some(key) = Key::of_entry(entry) else { return false };
@@ -307,15 +369,20 @@ impl Requests {
     /// Passes on the requests that nobody took up (unless this node `leads`), forgets those that waited
     /// too long, and hands out the answers that are due.
     pub fn tick(&mut self, leads: bool, rank: usize, now: Micros, out: &mut Outbox) -> Vec<Message> {
-        self.rank = rank;
+        (self.leads, self.rank) = (leads, rank);
+        self.refusals = REFUSALS;
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
             self.remove(place);
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
+            // Where so many wait, the leader has too many itself.
+            let is_flood = self.waiting.len() > MAX_WAITING / 2;
             for (_, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
-                relay(&waiting.wanted, out);
+                if !is_flood {
+                    relay(&waiting.wanted, out);
+                }
             }
             self.relay_at = self.waiting.iter().map(|(_, waiting)| waiting.relay_at).min();
         }
@@ -346,7 +413,10 @@ impl Requests {
         self.relay_at = Some(self.relay_at.map_or(waiting.relay_at, |at| at.min(waiting.relay_at)));
         match waiting.wanted.tagged() {
             Some(tagged) => drop(self.tagged.insert(tagged.tag, place)),
-            None => drop(self.untagged.insert((Key::of(&waiting.wanted), place))),
+            None => {
+                self.untagged.insert((Key::of(&waiting.wanted), place));
+                self.untagged.extend(words(&waiting.wanted).map(|words| (words, place)));
+            }
         }
         self.waiting.insert(place, waiting);
     }
@@ -356,14 +426,38 @@ impl Requests {
         self.bytes -= waiting.wanted.len();
         match waiting.wanted.tagged() {
             Some(tagged) => drop(self.tagged.remove(tagged.tag)),
-            None => drop(self.untagged.remove(&(Key::of(&waiting.wanted), place))),
+            None => {
+                self.untagged.remove(&(Key::of(&waiting.wanted), place));
+                if let Some(words) = words(&waiting.wanted) {
+                    self.untagged.remove(&(words, place));
+                }
+            }
         }
         Some(waiting)
     }
 }
 
+/// What an untagged write is found by, too, if a script has changed its words.
+fn words(wanted: &Wanted) -> Option<Key> {
+    match wanted {
+        Wanted::Write(value) => Some(Key::Words(hooks::fingerprint(value.as_bytes()))),
+        _ => None,
+    }
+}
+
 fn relay(wanted: &Wanted, out: &mut Outbox) {
     match wanted.clone() {
+        // The next leader's scripts would see it a second time. Its client asks again, in its own words.
+        Wanted::Again(_) if out.hooks.is_some() => {}
+        Wanted::Again(Entry::Tagged(tagged, value)) => {
+            out.send_line(Line::Client(Request::Submit(tagged, value)));
+        }
+        Wanted::Again(entry) => {
+            if let Some(value) = entry.written() {
+                out.send(Message::Relay { value: Some(value.clone()) });
+            }
+        }
+        Wanted::Query(tagged, question) => out.send_line(Line::Client(Request::Query(tagged, question))),
         Wanted::Write(value) => out.send(Message::Relay { value: Some(value) }),
         Wanted::Read => out.send(Message::Relay { value: None }),
         Wanted::Tagged(tagged, value) => out.send_line(Line::Client(Request::Submit(tagged, value))),

@@ -10,6 +10,8 @@ use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use nix::libc;
+
 use crate::sim::chance::Chance;
 use crate::store;
 
@@ -106,22 +108,13 @@ impl Model {
         self.journal.push(Op::Name(op));
     }
 
-    /// Fails if this is what is to be refused: "cannot write 0001.log: no space left on device".
-    fn must_allow(&mut self, what: Refusal, file: usize) -> io::Result<()> {
-        if self.refuses.take_if(|refused| *refused == what).is_none() {
-            return Ok(());
+    /// Fails if this is what is to be refused, in the words of an operating system.
+    fn must_allow(&mut self, what: Refusal) -> io::Result<()> {
+        match self.refuses.take_if(|refused| *refused == what) {
+            None => Ok(()),
+            Some(Refusal::Full) => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            Some(Refusal::Sync) => Err(io::Error::from_raw_os_error(libc::EIO)),
         }
-        let name = self.live.iter().find(|(_, content)| **content == file);
-        let name = name.map_or("a file", |(name, _)| name);
-        Err(match what {
-            Refusal::Full => {
-                let text = format!("cannot write {name}: no space left on device; free some");
-                io::Error::new(ErrorKind::StorageFull, text)
-            }
-            Refusal::Sync => {
-                io::Error::other(format!("cannot sync {name}: input/output error; check the disk"))
-            }
-        })
     }
 
     fn content(&self, name: &str) -> io::Result<usize> {
@@ -227,7 +220,7 @@ impl store::Files for Files {
 
     fn write_at(&self, file: &usize, bytes: &[u8], at: u64) -> io::Result<()> {
         let model = &mut *self.0.borrow_mut();
-        model.must_allow(Refusal::Full, *file)?;
+        model.must_allow(Refusal::Full)?;
         overwrite(&mut model.contents[*file].live, at as usize, bytes);
         model.journal.push(Op::Write(*file, at as usize, bytes.to_vec()));
         Ok(())
@@ -243,7 +236,7 @@ impl store::Files for Files {
 
     fn sync_data(&self, file: &usize) -> io::Result<()> {
         let model = &mut *self.0.borrow_mut();
-        model.must_allow(Refusal::Sync, *file)?;
+        model.must_allow(Refusal::Sync)?;
         model.journal.push(Op::Sync(*file));
         Ok(())
     }

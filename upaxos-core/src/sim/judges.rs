@@ -11,6 +11,7 @@ mod disks;
 mod groups;
 mod overheard;
 mod rule;
+mod scripts;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +41,11 @@ pub struct Judges {
     reads: BTreeMap<Instance, Value>,
     /// In which life its owner asked for promises in a ballot.
     proposed: BTreeMap<(Instance, Ballot), u64>,
+    /// Ballots that somebody spoke of by hand.
+    forged: BTreeSet<Ballot>,
     calls: Calls,
+    /// What scripts have to have computed; made when the first one is judged.
+    scripts: Option<scripts::Reference>,
     violation: Option<Violation>,
 }
 
@@ -61,7 +66,9 @@ impl Judges {
             chosen: BTreeMap::new(),
             reads: BTreeMap::new(),
             proposed: BTreeMap::new(),
+            forged: BTreeSet::new(),
             calls: Calls::default(),
+            scripts: None,
             violation: None,
         }
     }

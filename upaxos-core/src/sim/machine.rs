@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::disk::{Disk, Flip};
+use super::double::Double;
 use super::network::Datagram;
+use crate::hooks::Hooks;
 use crate::node::{Node, Outbox};
-use crate::types::{Instance, Micros};
+use crate::types::{Instance, Micros, NodeId};
 use crate::wire::Line;
 
 /// How many datagrams a node's queue holds while it is busy; what comes then is lost.
@@ -88,6 +90,10 @@ pub struct Machine {
     pub disk: Disk,
     /// What its node has not read yet.
     pub queue: VecDeque<Rc<Datagram>>,
+    /// The scripts of its node, if there are any.
+    pub hooks: Option<Rc<Double>>,
+    /// Its scripts went astray once: it computes all anew at every start.
+    pub rebuilds: bool,
     /// How often its node was started.
     pub life: u64,
     /// How often its disk was lost.
@@ -136,6 +142,8 @@ impl Machine {
             state: State::Down,
             disk: Disk::new(seed),
             queue: VecDeque::new(),
+            hooks: None,
+            rebuilds: false,
             life: 0,
             wipes: 0,
             role: Role::Spare,
@@ -205,6 +213,19 @@ impl Machine {
     /// When its clock will show `clock`.
     pub fn when(&self, clock: Micros) -> Micros {
         self.started_at + Micros((clock.0.min(u64::MAX / 2_000_000) * 1_000_000).div_ceil(self.rate))
+    }
+
+    /// Where its scripts begin to compute something else than all others, if they do.
+    pub fn strays_from(&self) -> Option<Instance> {
+        self.hooks.as_ref().and_then(|hooks| hooks.strays_from())
+    }
+
+    /// An outbox for a step of its node.
+    pub fn outbox(&self, id: u16) -> Outbox {
+        match &self.hooks {
+            Some(hooks) => Outbox::with_hooks(NodeId(id), Rc::clone(hooks) as Rc<dyn Hooks>),
+            None => Outbox::new(NodeId(id)),
+        }
     }
 
     /// The node, if it runs.

@@ -97,8 +97,8 @@ pub enum Fate {
     Replayed(Micros),
     /// It was lost.
     Lost,
-    /// Its bytes were damaged so that a checksum stops it.
-    Damaged,
+    /// Its bytes were damaged: it arrives like that, or a checksum stops it.
+    Damaged(Option<Micros>),
     /// The link is cut.
     Cut,
 }
@@ -257,17 +257,14 @@ impl Network {
             at = at + Micros(self.chance.below(jitter.0.saturating_add(1)));
         }
         let at = at + delay;
-        let mut arriving = Some(Rc::clone(datagram));
-        if self.chance.hits(self.rates.corruption + corrupt) {
-            arriving = self.damaged(datagram);
+        if !self.chance.hits(self.rates.corruption + corrupt) {
+            self.keep_fate((from, to), datagram, now, fate(at));
+            return out.push((to, at, Rc::clone(datagram)));
         }
-        match arriving {
-            Some(datagram) => {
-                self.keep_fate((from, to), &datagram, now, fate(at));
-                out.push((to, at, datagram));
-            }
-            None => self.keep_fate((from, to), datagram, now, Fate::Damaged),
-        }
+        let damaged = self.damaged(datagram);
+        let arriving = damaged.as_ref().unwrap_or(datagram);
+        self.keep_fate((from, to), arriving, now, Fate::Damaged(damaged.as_ref().map(|_| at)));
+        out.extend(damaged.map(|damaged| (to, at, damaged)));
     }
 
     fn keep_fate(&mut self, (from, to): (u16, u16), datagram: &Rc<Datagram>, at: Micros, fate: Fate) {

@@ -24,6 +24,7 @@ use super::stage::{Happened, Said, Setting, Stage, Watch};
 use crate::client::{Ask, Status};
 use crate::node::Event;
 use crate::types::Micros;
+use crate::wire::Dialect;
 
 /// The most machines that there may be.
 const MOST: u16 = 64;
@@ -156,6 +157,9 @@ impl Play {
                 "cannot start node {id}: the first group has 0 to {}; let it join",
                 n - 1
             )));
+        }
+        if how.joins.is_some() && self.stage.setting.dialect == Dialect::Classic {
+            return Err(Misuse(format!("cannot start node {id} to join: a classic group never changes")));
         }
         if is_known.is_some_and(|joined| joined != how.joins.is_some()) {
             let first = if how.joins.is_some() { "of the first group" } else { "to join" };

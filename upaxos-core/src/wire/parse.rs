@@ -1,6 +1,9 @@
 //! Bytes to [`Line`]s. Never panics, never allocates more than the values it returns.
 
+use std::sync::Arc;
+
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
+use crate::hooks::{MAX_NAME, Script};
 use crate::named::{Digest, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
@@ -38,8 +41,13 @@ pub enum ParseError {
 
 /// Reads the lines of a datagram, empty ones skipped.
 pub fn lines(datagram: &[u8], dialect: Dialect) -> Lines<'_> {
-    Lines { rest: datagram, dialect, head: None }
+    Lines { rest: datagram, dialect, head: None, piece: None }
 }
+
+/// Short values that follow each other in a datagram lie together in memory, in pieces of so many bytes: one
+/// value that is kept never keeps more than that alive.
+const PIECE: usize = 1024;
+const SHORT: usize = PIECE / 8;
 
 /// The iterator of [`lines`]: one item per line.
 #[derive(Debug)]
@@ -47,6 +55,8 @@ pub struct Lines<'a> {
     rest: &'a [u8],
     dialect: Dialect,
     head: Option<Head>,
+    /// A copy of a part of the datagram, and how long the datagram was from there on.
+    piece: Option<(Value, usize)>,
 }
 
 /// What a continuation line goes on from.
@@ -97,12 +107,12 @@ impl Iterator for Lines<'_> {
                 Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
                 None => (self.rest, &self.rest[self.rest.len()..]),
             };
-            self.rest = rest;
+            let whole = std::mem::replace(&mut self.rest, rest);
             if line.is_empty() {
                 continue;
             }
             let parsed = match line.strip_prefix(b"& ") {
-                Some(value) if self.dialect == Dialect::Extended => self.continuation(value),
+                Some(value) if self.dialect == Dialect::Extended => self.continuation(value, &whole[2..]),
                 _ => parse_line(line, self.dialect),
             };
             // A dropped line breaks the count, so nothing after it may go on from before it.
@@ -113,9 +123,10 @@ impl Iterator for Lines<'_> {
 }
 
 impl Lines<'_> {
-    fn continuation(&self, value: &[u8]) -> Result<Line, ParseError> {
+    /// `ahead` is the datagram from the value on.
+    fn continuation(&mut self, value: &[u8], ahead: &[u8]) -> Result<Line, ParseError> {
         let head = self.head.ok_or(ParseError::NothingToContinue)?;
-        let line = head.continued(unescape(value, self.dialect)?);
+        let line = head.continued(self.value(value, ahead)?);
         let in_range = match &line {
             Line::Client(Request::Submit(tagged, _)) => tagged.tag.seq <= MAX_NUMBER,
             Line::Node(_, Message::Write { instance, .. } | Message::Written { instance, .. }) => {
@@ -124,6 +135,22 @@ impl Lines<'_> {
             _ => true,
         };
         if in_range { Ok(line) } else { Err(bad_number("continued number", value)) }
+    }
+
+    fn value(&mut self, text: &[u8], ahead: &[u8]) -> Result<Value, ParseError> {
+        if text.len() > SHORT || memchr::memchr(b'\\', text).is_some() {
+            return unescape(text, self.dialect);
+        }
+        if let Some((piece, length)) = &self.piece {
+            let from = length - ahead.len();
+            if from + text.len() <= piece.as_bytes().len() {
+                return Ok(piece.part(from..from + text.len()));
+            }
+        }
+        let piece = Value::from(&ahead[..ahead.len().min(PIECE)]);
+        let value = piece.part(0..text.len());
+        self.piece = Some((piece, ahead.len()));
+        Ok(value)
     }
 }
 
@@ -179,6 +206,14 @@ fn parse_fields(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
         b"Read" => {
             let tagged = fields.tagged()?;
             fields.end(Line::Client(Request::TaggedRead(tagged)))
+        }
+        b"Query" => {
+            let tagged = fields.tagged()?;
+            Ok(Line::Client(Request::Query(tagged, fields.value("Query")?)))
+        }
+        b"FastQuery" => {
+            let tagged = fields.tagged()?;
+            Ok(Line::Client(Request::FastQuery(tagged, fields.value("FastQuery")?)))
         }
         b"FastRead" => {
             let tagged = fields.tagged()?;
@@ -282,6 +317,10 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             return Ok(Message::Answer { instance, client, seq, value: f.value("Answer")? });
         }
         b"Value" => return last_value(f),
+        b"Reply" => {
+            let (learned, client, seq) = (f.prefix()?, f.number("client", MAX_NUMBER)?, f.seq()?);
+            return Ok(Message::Reply { learned, client, seq, value: f.value("Reply")? });
+        }
         b"NotYet" => Message::NotYet { instance: f.instance()?, learned: f.prefix()? },
         b"Refused" => {
             let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
@@ -295,6 +334,9 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
         b"Error" => return Ok(Message::Error { reason: f.value("Error")? }),
         b"Relay" if f.rest.is_none() => Message::Relay { value: None },
         b"Relay" => return Ok(Message::Relay { value: Some(f.value("Relay")?) }),
+        b"Dropped" => Message::Dropped { words: f.number("fingerprint", MAX_NUMBER)? },
+        b"AskDigest" => Message::AskDigest { instance: f.instance()?, name: f.name()? },
+        b"Digest" => digest(f)?,
         b"Beat" => Message::Beat(beat(f)?),
         b"Register" => Message::Register { n: f.id("group size")?.0, boot: f.boot()? },
         b"Registered" => Message::Registered { node: f.id("node")?, boot: f.number("boot", MAX_NUMBER)? },
@@ -353,6 +395,12 @@ fn last_value(f: &mut Fields) -> Result<Message, ParseError> {
     let (instance, learned) = (f.prefix()?, f.prefix()?);
     let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
     Ok(Message::Value { instance, learned, client, seq, value: f.value("Value")? })
+}
+
+fn digest(f: &mut Fields) -> Result<Message, ParseError> {
+    let (instance, digest) = (f.instance()?, f.number("digest", MAX_NUMBER)?);
+    let source = f.number("source", MAX_NUMBER)?;
+    Ok(Message::Digest { instance, digest, script: Script { name: f.name()?, source } })
 }
 
 fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
@@ -420,6 +468,13 @@ impl<'a> Fields<'a> {
 
     fn id(&mut self, field: &'static str) -> Result<NodeId, ParseError> {
         node_id(field, self.next())
+    }
+
+    /// The name of a script.
+    fn name(&mut self) -> Result<Arc<str>, ParseError> {
+        let text = self.next();
+        let name = str::from_utf8(text).ok().filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
+        name.map(Arc::from).ok_or_else(|| ParseError::UnknownVerb(excerpt(text)))
     }
 
     fn epoch(&mut self) -> Result<Epoch, ParseError> {

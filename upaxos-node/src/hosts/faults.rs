@@ -157,6 +157,19 @@ impl Hosts {
         self.with_switch("a record", |weather| weather.switch.tell(&[Order::Clock(now)]))
     }
 
+    /// Returns once the switch has passed on, or put aside for later, all that was sent before. Hosts without one
+    /// have nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// When the switch has ended.
+    pub fn drain(&self) -> Result<(), HostsError> {
+        match self.lacks_faults() {
+            Some(_) => Ok(()),
+            None => self.with_switch("a switch", |weather| weather.switch.tell(&[Order::Flush])),
+        }
+    }
+
     /// The file with every datagram so far, if these hosts write one: see
     /// [`switched_on`](Hosts::switched_on).
     ///

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::{Host, Hosts, HostsError};
@@ -105,6 +106,14 @@ impl Plan<'_> {
         self.wrapper = flags.map(str::to_owned).into();
         self.wrapper.push(format!("-etrace={call}"));
         self.wrapper.push(format!("-einject={fault}"));
+        self
+    }
+
+    /// Has the process stand still before the first instruction of the program, until it is
+    /// [resumed](Node::resume): see [`Node::wait_held`].
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.wrapper = ["sh", "-c", r#"kill -s STOP $$; exec "$@""#, "sh"].map(str::to_owned).into();
         self
     }
 
@@ -222,6 +231,19 @@ impl Node {
     /// SIGCONT: the end of a pause.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Waits until a process that is to be [held](Plan::held) stands still.
+    ///
+    /// # Errors
+    ///
+    /// [`HostsError::Io`] if it cannot be waited for.
+    pub fn wait_held(&self) -> Result<(), HostsError> {
+        let pid = i32::try_from(self.pid()).expect("a pid fits an i32");
+        // One that has ended instead stays there for whoever looks at its end.
+        let what = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let waited = waitid(Id::Pid(Pid::from_raw(pid)), what).map_err(io::Error::from);
+        waited.map(drop).map_err(HostsError::io("wait until a process stands still"))
     }
 
     /// SIGTERM: the wish that it ends. See [`Node::wait_exit`].

@@ -5,6 +5,7 @@
 
 use super::{Judges, Rule};
 use crate::entry::Entry;
+use crate::node::ballot_of;
 use crate::types::{Instance, Tag, Value};
 use crate::wire::{Line, Message, Request};
 
@@ -24,6 +25,7 @@ impl Judges {
     }
 
     fn on_forged(&mut self, message: &Message) {
+        self.forged.extend(ballot_of(message).map(|(ballot, _)| ballot));
         let (instance, value) = match message {
             Message::Write { instance, value, .. }
             | Message::Accept { instance, value, .. }

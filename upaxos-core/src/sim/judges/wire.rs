@@ -40,8 +40,11 @@ impl Judges {
             Message::Accepts { first, last, ballot } => self.on_accepts(id, (*first, *last), *ballot, line),
             Message::Beat(Beat { ballot, learned, .. }) => {
                 self.must_have_learned(id, *learned, line);
-                // Who has lost its disk may hear of a ballot that it once owned, as of anybody's.
-                let is_own = |ballot: &Ballot| self.numbering.owner(*ballot) == NodeId(id);
+                // Who has lost its disk may hear of a ballot that it once owned, as of anybody's; and so may
+                // everybody of one that somebody made up.
+                let is_own = |ballot: &Ballot| {
+                    self.numbering.owner(*ballot) == NodeId(id) && !self.forged.contains(ballot)
+                };
                 if let Some(ballot) = ballot.filter(is_own).filter(|_| !self.is_lost(id)) {
                     self.must_own_durably(id, Instance(0), ballot, line);
                 }

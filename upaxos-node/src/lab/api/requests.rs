@@ -245,6 +245,11 @@ fn table(lua: &Lua, answer: &Settled) -> mlua::Result<Table> {
             table.set("learned", learned.0)?;
             table.set("value", text(value)?)?;
         }
+        Outcome::Replied { learned, value } => {
+            table.set("status", "ok")?;
+            table.set("learned", learned.0)?;
+            table.set("value", text(value)?)?;
+        }
         Outcome::NotYet { instance, learned } => {
             table.set("status", "not_yet")?;
             table.set("instance", instance.0)?;

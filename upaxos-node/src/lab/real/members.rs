@@ -76,13 +76,23 @@ impl Members {
         let program = binary("upaxos-node")?;
         let plan = Node::on(hosts, usize::from(id.0), program).args(hosts.args());
         let plan = plan.args(flags(setup, id, how)).args(["--dir"]).args([hosts.node_dir(id.0.into())]);
-        let process = plan.report(self.listener.clone()).start()?;
+        let plan = plan.report(self.listener.clone());
+        let process = match member.fault {
+            None => plan.start()?,
+            Some(fault) => {
+                // Its very first sync is to meet the fault.
+                let process = plan.held().start()?;
+                process.wait_held()?;
+                member.trouble = Some(Trouble::begin(hosts, &process, fault)?);
+                process.resume();
+                process
+            }
+        };
         if setup.classic {
             // A classic client sends once, and nobody ever tells it that a node hears it by now. One that ended
             // instead is looked at when its end is heard.
             let _ = process.wait_for_line(" starting ", FIRST_WORDS);
         }
-        member.trouble = member.fault.map(|fault| Trouble::begin(hosts, &process, fault)).transpose()?;
         member.process = Some(process);
         member.lives.0 += 1;
         (member.how, member.state, member.is_stopping, member.beat) =

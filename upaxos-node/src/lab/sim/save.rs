@@ -4,7 +4,7 @@
 //!
 //! A line of `wire.jsonl` is one datagram on one link: `us` (when it was sent), `from` and `to` (a node's
 //! number, or `clients`), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or `cut`), `arrives` (when, if it
-//! does) and `text`; bytes that are not UTF-8 stand in `hex` instead.
+//! does) and `text`, as it was sent, or as it arrives damaged; bytes that are not UTF-8 stand in `hex` instead.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -46,7 +46,7 @@ fn json_of(passed: &Passed) -> Json {
         Fate::Delivered(at) => ("delivered", Some(at)),
         Fate::Duplicate(at) | Fate::Replayed(at) => ("duplicate", Some(at)),
         Fate::Lost => ("lost", None),
-        Fate::Damaged => ("damaged", None),
+        Fate::Damaged(at) => ("damaged", at),
         Fate::Cut => ("cut", None),
     };
     let mut object = Map::new();

@@ -1,0 +1,77 @@
+//! How much is under way, and what is done with more than that.
+
+#[path = "support/lone.rs"]
+mod lone;
+
+use lone::Lone;
+
+/// Requests of client 7, from one number on, as lines of their own.
+fn requests(first: u64, count: u64) -> String {
+    let lines: Vec<String> = (first..first + count).map(|seq| format!("Submit 7 {seq} 1 v{seq}")).collect();
+    lines.join("\n")
+}
+
+/// The highest instance that the leader has written so far.
+fn written(said: &[String]) -> u64 {
+    let field = |line: &str, at: usize| line.split(' ').nth(at).and_then(|text| text.parse().ok());
+    let last = |line: &String| match line.split(' ').nth(1) {
+        Some("Write") => field(line, 2),
+        Some("WriteTags") => field(line, 3),
+        _ => None,
+    };
+    said.iter().filter_map(last).max().unwrap_or(0)
+}
+
+#[test]
+fn a_leader_has_so_much_under_way_and_goes_on_when_that_is_learned() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.lead();
+    node.take();
+    node.hear(&requests(1, 3000));
+    assert_eq!(written(&node.take()), 1024);
+    node.hear(&format!("1 Accepts 1 1024 {ballot}"));
+    // A clean round: a quarter more.
+    assert_eq!(written(&node.take()), 1024 + 1280);
+}
+
+#[test]
+fn less_is_under_way_after_a_loss() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.lead();
+    node.hear(&requests(1, 3000));
+    // Nobody answers: it writes again, and once more.
+    assert!(node.run_for(40).iter().any(|line| line.starts_with("0 Write 1 ")));
+    node.hear(&format!("1 Accepts 1 1024 {ballot}"));
+    let more = written(&node.take()) - 1024;
+    assert!((64..=512).contains(&more), "{more}");
+}
+
+#[test]
+fn what_is_too_much_is_refused_with_a_reason_but_not_all_of_it() {
+    let mut node = Lone::member(3, 0);
+    node.lead();
+    for part in 0..20 {
+        node.hear(&requests(1 + part * 1000, 1000));
+    }
+    assert!(node.node.is_full());
+    let refused = node.take();
+    let refused = refused.iter().filter(|line| line.contains("too many requests wait; try again later"));
+    let count = refused.count();
+    assert!((1..=20 * 64).contains(&count), "{count}");
+}
+
+#[test]
+fn who_does_not_lead_has_room_for_all_that_its_leader_takes_up_and_floods_nobody() {
+    let mut node = Lone::member(3, 1);
+    node.hear("0 Beat 3 1000 1 500 65536 0 leads 1,2");
+    for part in 0..20 {
+        node.hear(&requests(1 + part * 1000, 1000));
+    }
+    assert!(node.node.is_full());
+    let said = node.run_for(3_000);
+    assert!(
+        !said.iter().any(|line| line.contains("Refused") || line.starts_with("Submit")),
+        "{:?}",
+        &said[..9]
+    );
+}

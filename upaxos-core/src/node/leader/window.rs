@@ -1,0 +1,82 @@
+//! How much a leader may have under way.
+//!
+//! Owns one number. It grows while all that was written is learned without being sent again, and halves when
+//! something has to be: then the network or the slowest disk of a quorum has had too much, and more would only
+//! be lost. What does not fit waits in the queue of requests, which is bounded too, and says so when it is full.
+
+use crate::types::Micros;
+
+/// The bounds.
+const LEAST: usize = 64;
+const MOST: usize = 4096;
+
+/// Where it begins: enough for a round trip of a healthy group.
+const FIRST: usize = 1024;
+
+/// What is lost together halves the window once.
+const PAUSE: Micros = Micros::from_millis(50);
+
+/// The number of instances, and what moves it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Window {
+    size: usize,
+    /// How many were learned since it last changed.
+    clean: usize,
+    halved_at: Option<Micros>,
+}
+
+impl Window {
+    pub(super) fn new() -> Window {
+        Window { size: FIRST, clean: 0, halved_at: None }
+    }
+
+    /// How many instances may be under way.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// One was learned that had been written once.
+    pub(super) fn on_clean(&mut self) {
+        self.clean += 1;
+        if self.clean >= self.size {
+            self.size = (self.size + self.size / 4).min(MOST);
+            self.clean = 0;
+        }
+    }
+
+    /// Something had to be written again.
+    pub(super) fn on_loss(&mut self, now: Micros) {
+        self.clean = 0;
+        if self.halved_at.is_none_or(|at| now.since(at) >= PAUSE) {
+            self.halved_at = Some(now);
+            self.size = (self.size / 2).max(LEAST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_halves_once_for_what_is_lost_together_and_never_to_nothing() {
+        let mut window = Window::new();
+        (0..10).for_each(|us| window.on_loss(Micros(us)));
+        assert_eq!(window.size(), FIRST / 2);
+        (1..20).for_each(|times| window.on_loss(PAUSE * times));
+        assert_eq!(window.size(), LEAST);
+    }
+
+    #[test]
+    fn it_grows_by_clean_rounds_only_and_within_bounds() {
+        let mut window = Window::new();
+        (1..FIRST).for_each(|_| window.on_clean());
+        window.on_loss(Micros(0));
+        (1..FIRST / 2).for_each(|_| window.on_clean());
+        assert_eq!(window.size(), FIRST / 2, "the round before was not clean");
+        window.on_clean();
+        assert_eq!(window.size(), FIRST / 2 + FIRST / 8);
+        (0..100 * MOST).for_each(|_| window.on_clean());
+        assert_eq!(window.size(), MOST);
+    }
+}
