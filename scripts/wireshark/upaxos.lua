@@ -30,6 +30,10 @@ local f = {
   boot = ProtoField.uint64("upaxos.boot", "Boot"),
   stance = ProtoField.string("upaxos.stance", "Stance"),
   heard = ProtoField.string("upaxos.heard", "Hears"),
+  words = ProtoField.uint64("upaxos.words", "Fingerprint of a request's words"),
+  digest = ProtoField.uint64("upaxos.digest", "Digest of what a script computed"),
+  source = ProtoField.uint64("upaxos.source", "Source of a script"),
+  script = ProtoField.string("upaxos.script", "Script"),
   value = ProtoField.string("upaxos.value", "Value"),
   malformed = ProtoField.string("upaxos.malformed", "Not of the grammar"),
 }
@@ -41,6 +45,8 @@ local client_forms = {
   Submit = { "client", "seq", "floor", "value" },
   Read = { "client", "seq", "floor" },
   FastRead = { "client", "seq", "floor" },
+  Query = { "client", "seq", "floor", "value" },
+  FastQuery = { "client", "seq", "floor", "value" },
   members = {},
   leave = { "node", "value" },
   replace = { "node", "value" },
@@ -71,11 +77,15 @@ local node_forms = {
   Done = { "instance", "last", "client", "seq" },
   Answer = { "instance", "client", "seq", "value" },
   Value = { "instance", "learned", "client", "seq", "value" },
+  Reply = { "learned", "client", "seq", "value" },
   NotYet = { "instance", "learned" },
   Refused = { "client", "seq", "value" },
   Forgotten = { "client", "seq", "begin" },
   Error = { "value" },
   Relay = { "value" },
+  Dropped = { "words" },
+  AskDigest = { "instance", "script" },
+  Digest = { "instance", "digest", "source", "script" },
   Beat = { "n", "incarnation", "start", "boot", "ballot", "learned", "stance", "heard" },
   Register = { "n", "incarnation", "start", "boot" },
   Registered = { "node", "boot" },
@@ -85,6 +95,7 @@ local node_forms = {
 local numeric = {
   instance = true, learned = true, client = true, seq = true, floor = true, begin = true,
   epoch = true, nonce = true, mark = true, node = true, n = true, incarnation = true, start = true, boot = true,
+  words = true, digest = true, source = true,
 }
 
 -- One field: where it begins in the line, from 1, and its text; the rest of the line for a value.

@@ -9,8 +9,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use upaxos_core::hooks::Hooks;
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
+use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
@@ -50,6 +52,10 @@ pub struct Member {
     volatile: Vec<Record>,
     pub incarnation: u64,
     pub events: Vec<Event>,
+    /// Its scripts, from its next start on.
+    pub hooks: Option<Rc<dyn Hooks>>,
+    /// Old values that its checkpoint left out.
+    past: Vec<Past>,
     /// Whether it asks to join, and in whose place.
     joins: Option<Option<NodeId>>,
 }
@@ -63,6 +69,8 @@ impl Member {
             volatile: Vec::new(),
             incarnation: 1000 + u64::from(id),
             events: Vec::new(),
+            hooks: None,
+            past: Vec::new(),
             joins,
         }
     }
@@ -147,7 +155,10 @@ impl Group {
             Some(replaces) => Config::joining(NodeId(id), replaces),
         };
         member.volatile.clear();
-        let mut recovery = Recovery::new(config);
+        let mut recovery = match &member.hooks {
+            Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks)),
+            None => Recovery::new(config),
+        };
         for record in &member.durable {
             let mut text = Vec::new();
             record.encode(&mut text);
@@ -155,11 +166,29 @@ impl Group {
             recovery.take(&record).expect("records follow from each other");
         }
         let mut node = recovery.finish(member.incarnation, boot);
-        let mut out = Outbox::new(NodeId(id));
+        node.compacted(member.past.last().map_or(Instance(0), |past| past.instance));
+        while let (Some(next), Some(hooks)) = (node.behind(), &member.hooks) {
+            let past: Vec<Past> = member.past.iter().filter(|past| past.instance >= next).cloned().collect();
+            node.catch_up(&past, &**hooks).expect("scripts catch up");
+        }
+        let mut out = outbox(id, member.hooks.as_ref());
         node.start(now, &mut out);
         member.node = Some(node);
         self.drain(id, out);
         self.step(id, |node, now, out| node.tick(now, out));
+    }
+
+    /// A node's log is replaced by a checkpoint: what it says is all that a later life knows, beside old values.
+    pub fn checkpoint(&mut self, id: u16) {
+        let member = &mut self.members[usize::from(id)];
+        let node = member.node.as_mut().expect("the node runs");
+        let (learned, records) = node.checkpoint();
+        let first = member.past.last().map_or(Instance(1), |past| past.instance.next());
+        member.past.extend(node.past(first, learned));
+        node.compacted(learned);
+        member.durable = vec![Record::Checkpoint { segment: 2, learned }];
+        member.durable.extend(records);
+        member.durable.push(Record::CheckpointEnd);
     }
 
     /// Ends a node at once: what was not synced is gone.
@@ -252,8 +281,10 @@ impl Group {
 
     /// What each instance reads at a node.
     pub fn reads(&self, id: u16) -> Vec<String> {
-        let node = self.node(id);
-        (1..=node.learned().0).map(|i| node.reads(Instance(i)).expect("it is learned").to_string()).collect()
+        let (node, past) = (self.node(id), &self.members[usize::from(id)].past);
+        let old = past.iter().map(|past| node.reads_of(past).to_string());
+        let held = (past.len() as u64 + 1..=node.learned().0).map(Instance);
+        old.chain(held.map(|i| node.reads(i).expect("it is learned").to_string())).collect()
     }
 
     /// The lines that a node sent, as text.
@@ -314,8 +345,9 @@ impl Group {
 
     fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, Micros, &mut Outbox)) {
         let now = self.now;
-        let Some(node) = &mut self.members[usize::from(id)].node else { return };
-        let mut out = Outbox::new(NodeId(id));
+        let member = &mut self.members[usize::from(id)];
+        let Some(node) = &mut member.node else { return };
+        let mut out = outbox(id, member.hooks.as_ref());
         act(node, now, &mut out);
         self.drain(id, out);
     }
@@ -323,10 +355,15 @@ impl Group {
     /// What the daemon's loop does, with this disk and this network.
     fn drain(&mut self, id: u16, mut out: Outbox) {
         loop {
+            let member = &mut self.members[usize::from(id)];
+            member.events.append(&mut out.events);
+            if out.ends() {
+                return self.crash(id);
+            }
+            self.look_up(id, &mut out);
             self.send(id, &out.early);
             let now = self.now;
             let member = &mut self.members[usize::from(id)];
-            member.events.append(&mut out.events);
             member.volatile.append(&mut out.records);
             if !out.needs_sync() {
                 return;
@@ -337,6 +374,16 @@ impl Group {
             out.clear();
             let node = self.members[usize::from(id)].node.as_mut().expect("it runs");
             node.synced(now, &sent, &mut out);
+        }
+    }
+
+    fn look_up(&mut self, id: u16, out: &mut Outbox) {
+        let (now, member) = (self.now, &mut self.members[usize::from(id)]);
+        let Some(node) = &mut member.node else { return };
+        for lookup in std::mem::take(&mut out.lookups) {
+            let is_asked = |past: &&Past| (lookup.first..=lookup.last).contains(&past.instance);
+            let found = member.past.iter().filter(is_asked).cloned().collect();
+            node.found(now, &lookup, found, out);
         }
     }
 
@@ -354,5 +401,12 @@ impl Group {
             );
             self.queue.push_back((Some(id), datagram));
         }
+    }
+}
+
+fn outbox(id: u16, hooks: Option<&Rc<dyn Hooks>>) -> Outbox {
+    match hooks {
+        Some(hooks) => Outbox::with_hooks(NodeId(id), Rc::clone(hooks)),
+        None => Outbox::new(NodeId(id)),
     }
 }

@@ -40,6 +40,10 @@ pub enum Ask {
     FastRead,
     /// `Request I`: what was chosen at I.
     History(Instance),
+    /// `query TEXT`: what a script answers to that, as a safe read.
+    Query(Value),
+    /// The same, without an instance if that can be had.
+    FastQuery(Value),
     /// `leave T`, `replace T U`: change the group, exactly once.
     Change(Change),
     /// `members`: who governs the group.
@@ -52,7 +56,8 @@ pub enum Ask {
 pub enum AskError {
     /// The line is not a request at all.
     #[error(
-        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `members`, `leave ID` or `replace ID NEW`, not {0:?}"
+        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `query TEXT`, `members`, `leave ID` or \
+         `replace ID NEW`, not {0:?}"
     )]
     NotARequest(String),
     /// The request names an instance and a value.
@@ -69,6 +74,9 @@ pub enum AskError {
     /// A classic group has no words for it.
     #[error("a classic group never changes, and cannot say who its members are")]
     NoGroupInClassic,
+    /// A classic group runs no scripts.
+    #[error("a classic group runs no scripts that could answer")]
+    NoScriptsInClassic,
 }
 
 impl Ask {
@@ -78,6 +86,9 @@ impl Ask {
     /// # Errors
     /// See [`AskError`].
     pub fn parse(line: &[u8]) -> Result<Ask, AskError> {
+        if let Some(question) = line.strip_prefix(b"query ") {
+            return Ask::query(question.into());
+        }
         let request = match wire::parse_line(line, Dialect::Extended) {
             Ok(Line::Client(request)) => request,
             _ => return Err(AskError::not_a_request(line)),
@@ -93,23 +104,40 @@ impl Ask {
         }
     }
 
-    /// The line that [`parse`](Self::parse) reads, without a newline behind it. Two questions have no line of
-    /// their own that could be typed: a read without an instance is `fast` here, and the write of an empty value
-    /// `Request 0 `, with the blank.
+    /// The line that [`parse`](Self::parse) reads, without a newline behind it. Some questions have no line of
+    /// their own that could be typed: a read without an instance is `fast` here, a query `fast query …`, and the
+    /// write of an empty value `Request 0 `, with the blank.
     pub fn to_line(&self) -> Vec<u8> {
         match self {
             Ask::Write(value) => [b"Request 0 ", value.as_bytes()].concat(),
             Ask::Read => b"Request 0".to_vec(),
             Ask::FastRead => b"fast".to_vec(),
+            Ask::Query(text) => [b"query ", text.as_bytes()].concat(),
+            Ask::FastQuery(text) => [b"fast query ", text.as_bytes()].concat(),
             Ask::History(instance) => format!("Request {instance}").into_bytes(),
             Ask::Change(change) => change.to_string().into_bytes(),
             Ask::Members => b"members".to_vec(),
         }
     }
 
-    /// The same question, asked for without an instance where there is a choice: a read.
+    /// The same question, asked for without an instance where there is a choice: a read, or a query.
     pub fn fast(self) -> Ask {
-        if self == Ask::Read { Ask::FastRead } else { self }
+        match self {
+            Ask::Read => Ask::FastRead,
+            Ask::Query(question) => Ask::FastQuery(question),
+            other => other,
+        }
+    }
+
+    /// A question to the scripts, if it is not too large.
+    ///
+    /// # Errors
+    /// [`AskError::TooLarge`], with the sizes.
+    pub fn query(question: Value) -> Result<Ask, AskError> {
+        match wire::value_refusal(question.as_bytes()) {
+            Some(why) => Err(AskError::TooLarge(why)),
+            None => Ok(Ask::Query(question)),
+        }
     }
 
     /// The write of a value, if it is not too large.
@@ -152,6 +180,13 @@ pub enum Outcome {
         /// How far who answered had learned: every write done before the question is among it.
         learned: Instance,
         /// The value; empty if nothing was written.
+        value: Value,
+    },
+    /// `Reply L V`: as of L, a script answers V. No instance was used.
+    Replied {
+        /// How far who answered had learned: every write done before the question is among it.
+        learned: Instance,
+        /// The answer.
         value: Value,
     },
     /// `NotYet I L`: who answered has learned up to L, and I is not among it.
@@ -250,7 +285,7 @@ impl Client {
     ///
     /// # Errors
     /// [`AskError::NotClassic`] for a value that this group cannot be sent, and
-    /// [`AskError::NoGroupInClassic`] for what it does not know.
+    /// [`AskError::NoGroupInClassic`] and [`AskError::NoScriptsInClassic`] for what it does not know.
     pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, AskError> {
         if let (Ask::Write(value), Dialect::Classic) = (&ask, self.dialect)
             && value.as_bytes().contains(&b'\n')
@@ -260,10 +295,15 @@ impl Client {
         if let (Ask::Change(_) | Ask::Members, Dialect::Classic) = (&ask, self.dialect) {
             return Err(AskError::NoGroupInClassic);
         }
+        if let (Ask::Query(_) | Ask::FastQuery(_), Dialect::Classic) = (&ask, self.dialect) {
+            return Err(AskError::NoScriptsInClassic);
+        }
         let question = match ask {
             Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
             Ask::Read => Question::Read { seq: self.take_seq() },
             Ask::FastRead => Question::FastRead { seq: self.take_seq() },
+            Ask::Query(text) => Question::Query { seq: self.take_seq(), text },
+            Ask::FastQuery(text) => Question::FastQuery { seq: self.take_seq(), text },
             Ask::History(instance) => Question::History(instance),
             Ask::Change(change) => Question::Change { seq: self.take_seq(), change },
             Ask::Members => Question::Members,

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `@noop` | nothing: fills an instance that a leader found empty |
 //! | `@tag C Q F V` | the tagged request C Q, with floor F, writes V |
+//! | `@for W V` | V, in the place of an untagged write whose words have the fingerprint W: a script changed them |
 //! | `@read I V` | a safe read proposed for instance I, which reads V; void elsewhere |
 //! | `@tread I C Q F V` | the same, tagged |
 //! | `@group E M` | from the next instance on the members M govern; based on epoch E, void unless that is in force |
@@ -73,12 +74,14 @@ impl NewGroup {
 }
 
 /// A value of the log, understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
     /// Nothing.
     Noop,
     /// A write, at least once.
     Write(Value),
+    /// A write, at least once, whose words a script has changed: their fingerprint, and what it made of them.
+    Changed(u64, Value),
     /// A write, exactly once.
     Tagged(Tagged, Value),
     /// A safe read: where it is valid, for whom, and what it reads (`safe read …`).
@@ -98,7 +101,9 @@ impl Entry {
     /// The bytes that stand in the log.
     pub fn encode(&self, dialect: Dialect) -> Value {
         match (dialect, self) {
-            (Dialect::Classic, Entry::Write(value) | Entry::Tagged(_, value)) => value.clone(),
+            (Dialect::Classic, Entry::Write(value) | Entry::Changed(_, value) | Entry::Tagged(_, value)) => {
+                value.clone()
+            }
             // Of a read of nothing, classic nodes see no blank at the end.
             (Dialect::Classic, Entry::Read { value, .. }) => Value::from(value.as_bytes().trim_ascii_end()),
             (_, Entry::Noop) => Value::from("@noop"),
@@ -108,6 +113,7 @@ impl Entry {
             }
             (_, Entry::Write(value)) if value.as_bytes().starts_with(b"@") => mark("@".into(), value),
             (_, Entry::Write(value)) => value.clone(),
+            (_, Entry::Changed(words, value)) => mark(format!("@for {words} "), value),
             (_, Entry::Tagged(tagged, value)) => {
                 let mut bytes = Vec::with_capacity(64 + value.as_bytes().len());
                 print_tagged(tagged, value, &mut bytes);
@@ -136,11 +142,22 @@ impl Entry {
         marked(value).unwrap_or_else(|| Entry::Write(value.clone()))
     }
 
+    /// What a user wrote, if it is that.
+    pub fn written(&self) -> Option<&Value> {
+        match self {
+            Entry::Write(value) | Entry::Changed(_, value) | Entry::Tagged(_, value) => Some(value),
+            Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
+        }
+    }
+
     /// What a reader of the log is shown: the user's value, or what a safe read reads.
     pub fn reads(&self) -> Value {
         match self {
             Entry::Noop => Value::from("no-op"),
-            Entry::Write(value) | Entry::Tagged(_, value) | Entry::Read { value, .. } => value.clone(),
+            Entry::Write(value)
+            | Entry::Changed(_, value)
+            | Entry::Tagged(_, value)
+            | Entry::Read { value, .. } => value.clone(),
             Entry::Group(_, group) => group.reads(),
         }
     }
@@ -206,6 +223,7 @@ fn marked(stored: &Value) -> Option<Entry> {
     // What the user wrote is the end of what is stored.
     let value = |rest: &[u8]| stored.slice(bytes.len() - rest.len()..);
     match mark {
+        b"@for" => Some(Entry::Changed(number(&mut rest)?, value(rest))),
         b"@tag" => Some(Entry::Tagged(tagged(&mut rest)?, value(rest))),
         b"@read" => {
             let instance = Instance(number(&mut rest)?);
@@ -249,7 +267,7 @@ mod tests {
         let value = || {
             let bytes = prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..20),
-                "@{0,3}(noop|tag|read|tread|t?group)?( [0-9]{1,3}){0,5} ?[x:,7]{0,2}"
+                "@{0,3}(noop|tag|for|read|tread|t?group)?( [0-9]{1,3}){0,5} ?[x:,7]{0,2}"
                     .prop_map(String::into_bytes),
             ];
             bytes.prop_map(Value::from)
@@ -266,6 +284,7 @@ mod tests {
             Just(Entry::Noop),
             (prop::option::of(tagged()), group()).prop_map(|(tagged, group)| Entry::Group(tagged, group)),
             value().prop_map(Entry::Write),
+            (0..=MAX_NUMBER, value()).prop_map(|(words, value)| Entry::Changed(words, value)),
             (tagged(), value()).prop_map(|(tagged, value)| Entry::Tagged(tagged, value)),
             (1..99u64, prop::option::of(tagged()), value()).prop_map(|(i, tagged, value)| Entry::Read {
                 instance: Instance(i),

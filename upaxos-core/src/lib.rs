@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod entry;
+pub mod hooks;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 #[cfg(not(feature = "mutants"))]
@@ -15,6 +16,7 @@ pub mod node;
 pub mod record;
 pub mod sim;
 mod slots;
+pub mod state;
 pub mod store;
 pub mod types;
 pub mod wire;

@@ -37,6 +37,10 @@ pub enum Mutant {
     Phase1InOldGroup,
     CutAnyDamage,
     LostIsNothing,
+    StateNotSaved,
+    ApplyDuplicate,
+    ApplyTwice,
+    ErrorNotUndone,
     VoteWithoutBytes,
     DigestUnchecked,
 }
@@ -44,7 +48,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 32] = [
+    pub const ALL: [(Mutant, &'static str); 36] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -75,6 +79,10 @@ impl Mutant {
         (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
         (Mutant::CutAnyDamage, "truncate on any checksum error"),
         (Mutant::LostIsNothing, "damaged value counted as nothing accepted"),
+        (Mutant::StateNotSaved, "state of a script not in the checkpoint"),
+        (Mutant::ApplyDuplicate, "apply a duplicate"),
+        (Mutant::ApplyTwice, "apply twice after a restart"),
+        (Mutant::ErrorNotUndone, "a failed apply is not undone"),
         (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
         (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
     ];

@@ -11,6 +11,7 @@ mod asked;
 mod changes;
 mod classic;
 mod config;
+mod digests;
 mod dropped;
 mod election;
 mod history;
@@ -28,6 +29,8 @@ mod reads;
 mod recovery;
 mod repair;
 mod requests;
+mod scripted;
+mod scripts;
 mod sessions;
 mod settle;
 mod strangers;
@@ -39,6 +42,7 @@ use acceptor::Acceptor;
 use changes::Changes;
 use classic::Classic;
 pub use config::{Config, Timing};
+use digests::Digests;
 pub use dropped::Dropped;
 use election::Election;
 use history::History;
@@ -53,6 +57,7 @@ use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::Requests;
+pub(crate) use scripts::link;
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -80,6 +85,7 @@ pub struct Node {
     history: History,
     requests: Requests,
     reads: Reads,
+    digests: Digests,
     /// Whether an untagged read is a fast one.
     fast_read: bool,
     repair: Repair,
@@ -94,6 +100,8 @@ pub struct Node {
     warned_of_twin: bool,
     /// When somebody may be told again that its disk is not the one remembered.
     tell_lost_at: Micros,
+    /// Scripts had no time for all there was to do: it goes on at once.
+    is_deferred: bool,
     /// Whose lost disk was reported.
     warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,
@@ -191,6 +199,9 @@ impl Node {
 
     /// When [`tick`](Node::tick) has something to do next, if nothing comes in before.
     pub fn deadline(&self, now: Micros) -> Micros {
+        if self.is_deferred {
+            return now;
+        }
         let leads = self.leader.is_leading() || self.classic.is_some();
         let times = [
             Some(self.beat_at),

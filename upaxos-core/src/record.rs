@@ -22,16 +22,22 @@
 //! | `session C F U [Q I]…` | client C: floor F, last use at U; its request Q stands at I (in checkpoints) | |
 //! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
 //! | `user I V` | the last value that a user wrote, chosen at I (in checkpoints) | |
+//! | `script N S C D` | script N, made from source S, has the digest C of all it did and D of its state (in checkpoints) | |
+//! | `state N K V` | script N remembers the scalar V under K (in checkpoints) | |
 //! | `checkpoint-end` | the checkpoint is complete | |
 //!
 //! Values are escaped as on the wire, so that a record is one line; and `# ` in a value becomes `\# `, so
 //! that nobody can write what passes for the header of a block.
 
 pub mod block;
+mod script;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
+use crate::hooks::Script;
+use crate::state::Scalar;
 use crate::types::{Ballot, Epoch, Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Boot, Dialect, ParseError};
 
@@ -55,6 +61,8 @@ pub enum Record {
     Session { client: u64, floor: u64, used: Instance, done: Vec<(u64, Instance)> },
     Forgotten { through: Instance },
     User { instance: Instance, value: Value },
+    Script { script: Script, chain: u64, state: u64 },
+    State { name: Arc<str>, key: Value, value: Scalar },
     CheckpointEnd,
 }
 
@@ -103,6 +111,8 @@ impl Record {
                 line(out, "user", &[instance.0]);
                 value_text(out, value);
             }
+            Record::Script { script, chain, state } => script::print_script(out, script, *chain, *state),
+            Record::State { name, key, value } => script::print_state(out, name, key, value),
             Record::CheckpointEnd => line(out, "checkpoint-end", &[]),
         }
     }
@@ -159,6 +169,8 @@ impl Record {
                 let instance = Instance(number(&mut rest)?);
                 return Ok(Record::User { instance, value: value(rest)? });
             }
+            b"script" => script::parse_script(&mut rest)?,
+            b"state" => script::parse_state(&mut rest)?,
             b"checkpoint-end" => Record::CheckpointEnd,
             _ => return Err(bad(text)),
         };
@@ -343,6 +355,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::state::Number;
     use crate::types::Epoch;
 
     fn any_record() -> impl Strategy<Value = Record> {
@@ -361,6 +374,11 @@ mod tests {
             start,
             boot,
         });
+        let scalar = prop_oneof![
+            any::<bool>().prop_map(Scalar::Bool),
+            any::<f64>().prop_filter_map("a number", Number::new).prop_map(Scalar::Number),
+            value().prop_map(Scalar::Text),
+        ];
         prop_oneof![
             (number(), number()).prop_map(|(start, boot)| Record::Start { start, boot }),
             Just(Record::Member),
@@ -389,6 +407,14 @@ mod tests {
                 .prop_map(|(client, floor, used, done)| Record::Session { client, floor, used, done }),
             instance().prop_map(|through| Record::Forgotten { through }),
             (instance(), value()).prop_map(|(instance, value)| Record::User { instance, value }),
+            ("[a-z]{1,3}", number(), number(), number()).prop_map(|(name, source, chain, state)| {
+                Record::Script { script: Script { name: name.into(), source }, chain, state }
+            }),
+            ("[a-z]{1,3}", value(), scalar).prop_map(|(name, key, value)| Record::State {
+                name: name.into(),
+                key,
+                value
+            }),
             Just(Record::CheckpointEnd),
         ]
     }

@@ -22,6 +22,7 @@
 pub mod chance;
 pub mod clients;
 pub mod disk;
+pub mod double;
 pub mod files;
 pub mod judges;
 pub mod machine;

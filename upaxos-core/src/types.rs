@@ -3,6 +3,7 @@
 //! Owns the arithmetic of ballots and quorums. Knows no wire, no disk and no clock: time is a
 //! [`Micros`] that callers pass in. Everything in the crate builds on this module.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -245,6 +246,12 @@ impl Ord for Value {
 impl Hash for Value {
     fn hash<H: Hasher>(&self, to: &mut H) {
         self.as_bytes().hash(to);
+    }
+}
+
+impl Borrow<[u8]> for Value {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 

@@ -14,7 +14,7 @@
 //!
 //! `S` is the sender's id, `T` another node's, `I` and `J` instances, `P` a ballot (`E:P`, or `P` in
 //! epoch 0), `L` the last instance of a durably learned prefix, `C Q` a tag (client, sequence number),
-//! `F` the client's floor, `E` an epoch, `V` a value. `*` as a last instance means: without end.
+//! `F` the client's floor, `E` an epoch, `V` a value, `N` a script's name. `*` as a last instance means: without end.
 //!
 //! | line | says | example |
 //! | --- | --- | --- |
@@ -23,6 +23,8 @@
 //! | `Submit C Q F V` | a client: write V, exactly once | `Submit 7 1 1 one` |
 //! | `Read C Q F` | a client: safe read, exactly once | `Read 7 2 2` |
 //! | `FastRead C Q F` | a client: the last value written, without an instance if that can be had | `FastRead 7 3 2` |
+//! | `Query C Q F V` | a client: what a script answers to the question V, as a safe read, exactly once | `Query 7 4 3 get color` |
+//! | `FastQuery C Q F V` | the same, without an instance if that can be had | `FastQuery 7 5 3 get color` |
 //! | `members` | a client: who governs the group | `members` |
 //! | `leave T [force]` | an operator: T is to leave the group | `leave 2` |
 //! | `replace T U [force]` | an operator: U, ready to join, is to take the place of T | `replace 2 7` |
@@ -49,10 +51,14 @@
 //! | `S Done I J C Q` | the requests C Q, C Q+1, … are chosen at I to J | `2 Done 5 6 7 1` |
 //! | `S Answer I C Q V` | the safe read C Q is chosen at I and reads V | `2 Answer 7 7 3 safe read two` |
 //! | `S Value I L C Q V` | the fast read C Q: up to L, the last value written is V, at I (0 and empty: nothing was) | `2 Value 6 7 7 4 two` |
+//! | `S Reply L C Q V` | the fast query C Q: as of L, a script answers V | `2 Reply 7 7 5 red` |
 //! | `S NotYet I L` | S has learned up to L; instance I is not among it | `0 NotYet 9 4` |
 //! | `S Refused C Q TEXT` | the request C Q is not carried out, and why | `2 Refused 7 1 busy` |
 //! | `S Forgotten C Q M` | the request C Q is not carried out: S does not know client C (any more); new sessions begin above M | `2 Forgotten 7 1 1048999` |
 //! | `S Error TEXT` | an untagged request is not carried out, and why | `2 Error no` |
+//! | `S Dropped W` | the untagged write whose words have the fingerprint W is not carried out: a script rejects it | `2 Dropped 81985` |
+//! | `S AskDigest I N` | asks what script N has computed up to I | `0 AskDigest 20 kv` |
+//! | `S Digest I D X N` | what script N, of source X, has computed up to I has the digest D | `1 Digest 20 4660 81985 kv` |
 //! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
 //! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
 //! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
@@ -74,6 +80,9 @@ pub use print::Packer;
 pub(crate) use parse::{ballot as parse_ballot, decimal, ids as parse_ids, unescape};
 pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape, ids as print_ids};
 
+use std::sync::Arc;
+
+use crate::hooks::Script;
 use crate::named::Names;
 use crate::types::{Ballot, Change, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
 
@@ -112,6 +121,10 @@ pub enum Request {
     TaggedRead(Tagged),
     /// `FastRead C Q F`: a read that takes no instance if it can; else a safe read, exactly once.
     FastRead(Tagged),
+    /// `Query C Q F V`: a safe read that a script words, exactly once.
+    Query(Tagged, Value),
+    /// `FastQuery C Q F V`: the same without an instance if it can; else a query, exactly once.
+    FastQuery(Tagged, Value),
     /// `members`: who governs.
     Members,
     /// `leave T` or `replace T U`; tagged as `Change C Q F …`.
@@ -146,11 +159,15 @@ pub enum Message {
     Done { first: Instance, last: Instance, client: u64, seq: u64 },
     Answer { instance: Instance, client: u64, seq: u64, value: Value },
     Value { instance: Instance, learned: Instance, client: u64, seq: u64, value: Value },
+    Reply { learned: Instance, client: u64, seq: u64, value: Value },
     NotYet { instance: Instance, learned: Instance },
     Refused { client: u64, seq: u64, reason: Value },
     Forgotten { client: u64, seq: u64, begin: u64 },
     Error { reason: Value },
     Relay { value: Option<Value> },
+    Dropped { words: u64 },
+    AskDigest { instance: Instance, name: Arc<str> },
+    Digest { instance: Instance, digest: u64, script: Script },
     Beat(Beat),
     Register { n: u16, boot: Boot },
     Registered { node: NodeId, boot: u64 },

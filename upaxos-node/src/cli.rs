@@ -1,6 +1,7 @@
 //! The command line of `upaxos-node`, and what a failure exits with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -11,6 +12,7 @@ use upaxos_core::types::{Micros, NodeId};
 use crate::hosts::HostsError;
 use crate::lab::WorldError;
 use crate::logging::Format;
+use crate::script::{Limits, host};
 use crate::{bench, client, daemon, lab, sim, switch};
 
 /// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
@@ -42,6 +44,12 @@ pub enum Command {
     /// The demo's client.
     #[command(hide = true)]
     Client(client::Args),
+    /// Load scripts as a node would, and say what hooks they have: for editors and CI.
+    CheckScript {
+        /// The files that are to run together, in their order.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// What joins the hosts of a lab.
     #[command(hide = true)]
     Switch(switch::Args),
@@ -96,6 +104,27 @@ pub struct DaemonArgs {
     #[arg(long, env = "UPAXOS_FAST_READ", conflicts_with = "classic")]
     pub fast_read: bool,
 
+    /// Luau script with hooks (request, apply, read, on_learn, on_role); may be given several times. SIGHUP
+    /// loads them again.
+    #[arg(long, value_name = "FILE", env = "UPAXOS_SCRIPT", value_delimiter = ':')]
+    pub script: Vec<PathBuf>,
+
+    /// Steps that one call of a hook may take: calls, returns, turns of loops. The same on all nodes.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().steps, env = "UPAXOS_SCRIPT_STEPS", value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    pub script_steps: u32,
+
+    /// Memory that one call of a hook may ask for, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 32, env = "UPAXOS_SCRIPT_MEMORY", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub script_memory: u16,
+
+    /// Processor time that one call of request, read, on_learn or on_role may take.
+    #[arg(long, value_name = "TIME", default_value = "5ms", env = "UPAXOS_SCRIPT_TIME", value_parser = script_time)]
+    pub script_time: Duration,
+
+    /// Compute the states of all scripts anew, from instance 1 on, whatever the last checkpoint says.
+    #[arg(long)]
+    pub rebuild_state: bool,
+
     /// TOML file with defaults for these flags, by their long names: `nodes = 3`.
     #[arg(long, value_name = "FILE", env = "UPAXOS_CONFIG")]
     pub config: Option<PathBuf>,
@@ -132,6 +161,12 @@ impl DaemonArgs {
                  -n (nodes) or --join"
             ),
         };
+        if self.classic && !self.script.is_empty() {
+            bail!(
+                "cannot run scripts with --classic: a classic group has no tags, and nobody would compare what they \
+                 compute; leave out one of the two"
+            );
+        }
         Ok(daemon::Options {
             config: Config {
                 classic: self.classic,
@@ -142,6 +177,15 @@ impl DaemonArgs {
             net,
             dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),
             remote_quit: self.remote_quit,
+            scripts: host::Options {
+                paths: self.script.clone(),
+                limits: Limits {
+                    steps: self.script_steps,
+                    memory: usize::from(self.script_memory) << 20,
+                    time: self.script_time,
+                },
+                rebuild_state: self.rebuild_state,
+            },
         })
     }
 
@@ -173,6 +217,12 @@ impl DaemonArgs {
         }
         Ok(Config::joining(NodeId(self.id), self.replace.map(NodeId)))
     }
+}
+
+fn script_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let is_fit = (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&time);
+    is_fit.then_some(time).ok_or_else(|| "must be between 1ms and 1s".into())
 }
 
 /// The interval of a beat, as it is written on a command line.

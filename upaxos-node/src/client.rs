@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `Request …` | with the outcome: `OK 1 one`, `Refused …`, `Unknown …` |
 //! | `fast` | as `Request 0` without an instance: `Value 1 1 one` |
+//! | `query …`, `fast query …` | what a script answers: `OK 2 safe read …`, `Reply 1 …` |
 //! | `leave …`, `replace …`, `members` | the same: `OK 5 leave 2`, `Members 5 41 0,1` |
 //! | `leader` | `leader 2`, once somebody leads |
 //! | `learned N I` | `learned N I`, once N nodes have durably learned instance I |

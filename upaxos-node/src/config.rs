@@ -41,6 +41,11 @@ pub fn apply(mut command: Command, file: &Path) -> Result<Command, String> {
             Value::String(text) => text,
             Value::Integer(number) => number.to_string(),
             Value::Boolean(is_set) => is_set.to_string(),
+            Value::Array(items) if items.iter().all(Value::is_str) => {
+                let texts: Vec<String> = items.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                command = command.mut_arg(id, |arg| arg.required(false).default_values(texts));
+                continue;
+            }
             other => {
                 return Err(explain(format!(
                     "{key} is a {}; write text, a number, or true",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
@@ -21,6 +21,7 @@ use upaxos_core::wire::{self, Dialect, Line, Packer};
 
 use crate::disk::{self, Disk};
 use crate::joining::{Progress, Standing};
+use crate::script::host::{self, Host};
 
 /// The largest datagram made of several lines. One lost fragment loses a whole datagram, so batches
 /// stay within what one packet carries on most links, whatever the path would allow.
@@ -42,6 +43,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Whether to honour `quit` from beyond loopback.
     pub remote_quit: bool,
+    /// The scripts.
+    pub scripts: host::Options,
 }
 
 /// Runs a node until it is told to end, or has left its group, or is refused by the group it wants to join;
@@ -52,9 +55,10 @@ pub struct Options {
 /// fails, since nothing that was not durable may be claimed.
 pub fn run(options: &Options) -> Result<Status> {
     let stop = stop_on_signals()?;
+    let scripts = Host::start(&options.scripts)?;
     let socket = Socket::open(&options.net)?;
     drop_privileges()?;
-    let mut daemon = Daemon::open(options, socket)?;
+    let mut daemon = Daemon::open(options, socket, scripts)?;
     daemon.announce(options);
     while daemon.ending.is_none() && !stop.load(Ordering::Relaxed) {
         daemon.turn()?;
@@ -62,10 +66,12 @@ pub fn run(options: &Options) -> Result<Status> {
     daemon.close()
 }
 
-/// An outbox that holds the events which somebody reads.
-fn outbox(id: NodeId) -> Outbox {
+/// An outbox that holds the events which somebody reads: the log, or a script.
+fn outbox(id: NodeId, scripts: Option<&Host>) -> Outbox {
     let mut out = Outbox::new(id);
+    out.hooks = scripts.map(Host::hooks);
     out.tell(match log::max_level() {
+        _ if scripts.is_some_and(Host::listens) => Detail::Learned,
         log::LevelFilter::Trace | log::LevelFilter::Debug => Detail::Learned,
         log::LevelFilter::Info => Detail::Answers,
         _ => Detail::Seldom,
@@ -100,6 +106,9 @@ struct Daemon {
     dialect: Dialect,
     origin: Instant,
     honours_quit: bool,
+    scripts: Option<Host>,
+    /// Scripts have something left to hear.
+    is_telling: bool,
     /// What a node that joins says of its progress.
     progress: Option<Progress>,
     /// How the process is to end, once it is.
@@ -109,9 +118,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn open(options: &Options, socket: Socket) -> Result<Daemon> {
+    fn open(options: &Options, socket: Socket, scripts: Option<Host>) -> Result<Daemon> {
         let Config { id, n, classic, .. } = options.config;
-        let mut recovery = Recovery::new(options.config.clone());
+        let mut recovery = match &scripts {
+            Some(scripts) => scripts.recovery(options.config.clone()),
+            None => Recovery::new(options.config.clone()),
+        };
         let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()? };
         let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |found| {
             let record = found.record().map_err(|error| error.to_string())?;
@@ -123,10 +135,12 @@ impl Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
             disk: opened.disk,
-            out: outbox(id),
+            out: outbox(id, scripts.as_ref()),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
             dialect,
             origin: Instant::now(),
+            scripts,
+            is_telling: false,
             honours_quit: options.remote_quit || socket.is_local(),
             progress: None,
             ending: None,
@@ -135,6 +149,9 @@ impl Daemon {
             socket,
         };
         daemon.node.compacted(daemon.disk.compacted());
+        if let Some(scripts) = &daemon.scripts {
+            scripts.catch_up(&mut daemon.node, &daemon.disk)?;
+        }
         daemon.progress = options.config.joins.map(|_| Progress::new(daemon.node.learned()));
         daemon.node.start(Micros(0), &mut daemon.out);
         daemon.drain()?;
@@ -175,7 +192,11 @@ impl Daemon {
     /// One turn: receive a batch, handle it, do what the node wants done.
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
-        let mut wait = Duration::from(self.node.deadline(now).since(now));
+        let wait = if self.is_telling { Micros(0) } else { self.node.deadline(now).since(now) };
+        if self.scripts.as_mut().is_some_and(Host::begin_turn) {
+            self.out = outbox(self.id, self.scripts.as_ref());
+        }
+        let mut wait = Duration::from(wait);
         for _ in 0..BATCHES {
             if self.receive(wait)? < net::BATCH {
                 break;
@@ -187,6 +208,7 @@ impl Daemon {
         self.report_drops();
         self.drain()?;
         self.report_progress();
+        self.is_telling = self.scripts.as_ref().is_some_and(Host::tell);
         Ok(())
     }
 
@@ -219,7 +241,7 @@ impl Daemon {
     fn drain(&mut self) -> Result<()> {
         loop {
             self.look_up()?;
-            self.note_events();
+            self.note_events()?;
             self.send_early()?;
             for record in &self.out.records {
                 self.disk.append_with(|batch| record.encode(batch));
@@ -267,12 +289,18 @@ impl Daemon {
         self.socket.send(&self.packer.finish()).context("cannot send to the group")
     }
 
-    fn note_events(&mut self) {
+    /// Says what happened. Whatever the node still wants done when it must end is not done.
+    fn note_events(&mut self) -> Result<()> {
         for event in &self.out.events {
+            if let Some(scripts) = &self.scripts {
+                scripts.note(event);
+            }
             match event {
                 Event::Learned { .. } => debug!("{event}"),
                 Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
-                Event::Warning(_) | Event::WaitsFor(_) => warn!("{event}"),
+                Event::MustEnd(_) => bail!("{event}"),
+                Event::Diverged { .. } => log::error!("{event}"),
+                Event::Warning(_) | Event::WaitsFor(_) | Event::ApplyFailed { .. } => warn!("{event}"),
                 Event::MayNotVote(_) => {
                     log::error!("{event}");
                     // A member still learns and answers; who only came to be one has nothing to stay for.
@@ -302,6 +330,7 @@ impl Daemon {
                 _ => info!("{event}"),
             }
         }
+        Ok(())
     }
 
     /// Whether it came to join, with a directory that was never a member's: then it is another one that left.
@@ -343,6 +372,9 @@ impl Daemon {
             self.malformed,
             self.node.dropped()
         );
+        for (script, through, digest) in self.node.digests() {
+            info!("script {script} has computed up to {through}: digest {digest}");
+        }
         Ok(self.ending.unwrap_or(Status::Done))
     }
 }

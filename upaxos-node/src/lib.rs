@@ -12,5 +12,6 @@ pub mod joining;
 pub mod lab;
 pub mod logging;
 pub mod print;
+pub mod script;
 pub mod sim;
 pub mod switch;

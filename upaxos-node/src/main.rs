@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use upaxos_node::cli::{self, Cli, Command};
+use upaxos_node::script::{self, Limits};
 use upaxos_node::{bench, client, config, daemon, demo, lab, logging, print, sim, switch};
 
 fn main() -> ExitCode {
@@ -35,6 +36,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (Some(Command::Load(args)), _) => bench::load::run(&args)?,
         (Some(Command::Demo), _) => return demo::run(),
         (Some(Command::Client(args)), _) => client::run(&args)?,
+        (Some(Command::CheckScript { files }), _) => {
+            script::check(&files, Limits::default())?.iter().for_each(|line| println!("{line}"));
+        }
         (Some(Command::Log { dir }), _) => print::log(&dir)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
         (Some(Command::Lab(args)), _) => return lab::command::run(&args),

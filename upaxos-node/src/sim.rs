@@ -55,7 +55,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 18] = [
+const SHARES: [Share; 21] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -74,6 +74,9 @@ const SHARES: [Share; 18] = [
     ("value fetched again after a flipped bit", |seen| seen.fetched > 0),
     ("compaction", |seen| seen.compactions > 0),
     ("look into the history", |seen| seen.lookups > 0),
+    ("failed apply, undone", |seen| seen.failed_applies > 0),
+    ("divergence of scripts found", |seen| seen.diverged > 0),
+    ("node with wrong scripts ended, and mended", |seen| seen.mended > 0),
 ];
 
 /// Runs the seeds; prints what was seen, or how the first one fails.

@@ -5,7 +5,9 @@ use upaxos_core::types::Value;
 use upaxos_core::wire::CLIENT_FORMS;
 
 /// Words that mean something here and nothing on the wire; the second column is for the help.
-const OWN_FORMS: [(&str, &str); 4] = [
+const OWN_FORMS: [(&str, &str); 6] = [
+    ("query TEXT", "what the nodes' script answers to TEXT, through an instance of its own, as a safe read"),
+    ("fast query TEXT", "the same without an instance, if that can be had"),
     ("fast", "fast read: the last value written, without an instance of its own if that can be had"),
     ("status", "who is there, who leads, how far each has learned, from the beats heard"),
     ("help", "this text"),
@@ -52,7 +54,14 @@ impl Command {
         }
         // What follows the word of a value is the value; what follows the others may end in blanks.
         let line = match first_word(line) {
-            b"Request" => line,
+            b"Request" | b"query" => line,
+            b"fast" => {
+                let asked = Ask::parse(line[4..].trim_ascii_start());
+                return match asked.map(Ask::fast) {
+                    Ok(ask @ Ask::FastQuery(_)) => Ok(asks(ask)),
+                    _ => Err("after `fast` comes nothing, or `query TEXT`".into()),
+                };
+            }
             b"members" | b"leave" | b"replace" => line.trim_ascii_end(),
             _ => return Err(unknown(line)),
         };
@@ -85,7 +94,7 @@ pub fn help() -> String {
 
 /// What may begin a line, for completion.
 pub fn beginnings() -> impl Iterator<Item = &'static str> {
-    ["Request 0 ", "Request ", "members", "leave ", "replace ", "quit"]
+    ["Request 0 ", "Request ", "query ", "fast query ", "members", "leave ", "replace ", "quit"]
         .into_iter()
         .chain(OWN_FORMS.iter().map(|(form, _)| *form))
 }
@@ -97,6 +106,7 @@ pub fn hint(typed: &str) -> Option<String> {
         "Request " => Some("0 VALUE, 0, or an instance".into()),
         "Request 0" => Some(" VALUE".into()),
         "Request 0 " => Some("VALUE".into()),
+        "query " | "fast query " => Some("TEXT".into()),
         "leave " => Some("ID, or ID force".into()),
         "replace " => Some("ID NEW, or ID NEW force".into()),
         _ => {
@@ -113,7 +123,8 @@ fn first_word(line: &[u8]) -> &[u8] {
 
 fn unknown(line: &[u8]) -> String {
     let word = String::from_utf8_lossy(first_word(line)).into_owned();
-    let known = ["Request", "fast", "members", "leave", "replace", "quit", "status", "help", "exit", "bye"];
+    let known =
+        ["Request", "query", "fast", "members", "leave", "replace", "quit", "status", "help", "exit", "bye"];
     let likeness = |known: &&str| strsim::jaro_winkler(&word.to_lowercase(), &known.to_lowercase());
     let best = known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let rest = String::from_utf8_lossy(&line[first_word(line).len()..]).into_owned();
@@ -184,6 +195,10 @@ mod tests {
         assert_eq!(write_of("Request 0"), Ok(asks(Ask::Read)));
         assert_eq!(write_of("  Request 12"), Ok(asks(Ask::History(Instance(12)))));
         assert_eq!(write_of("fast"), Ok(asks(Ask::FastRead)));
+        assert_eq!(write_of("query get a b "), Ok(asks(Ask::Query("get a b ".into()))));
+        assert_eq!(write_of("fast query get a"), Ok(asks(Ask::FastQuery("get a".into()))));
+        assert!(write_of("fast lane").unwrap_err().contains("query TEXT"));
+        assert!(write_of("query").is_err(), "nothing is no question");
         assert_eq!(write_of("quit "), Ok(Command::Work(Work::Quit)));
         assert_eq!(write_of("members "), Ok(asks(Ask::Members)));
         let leave = Change { act: Act::Leave(NodeId(2)), is_forced: true };

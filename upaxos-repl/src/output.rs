@@ -100,6 +100,9 @@ fn answer(outcome: &Outcome, is_fast: bool) -> String {
         Outcome::Read { instance, learned, value } => {
             format!("OK {instance} {value}   (no instance used, as of {learned}; ")
         }
+        Outcome::Replied { learned, value } => {
+            format!("{value}   (no instance used, as of {learned}; ")
+        }
         Outcome::NotYet { instance, learned } => {
             format!("not yet: instance {instance}; learned so far: up to {learned}   (")
         }

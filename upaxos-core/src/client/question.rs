@@ -11,6 +11,8 @@ pub(super) enum Question {
     Write { seq: u64, value: Value },
     Read { seq: u64 },
     FastRead { seq: u64 },
+    Query { seq: u64, text: Value },
+    FastQuery { seq: u64, text: Value },
     History(Instance),
     Change { seq: u64, change: Change },
     Members,
@@ -23,6 +25,8 @@ impl Question {
             Question::Write { seq, .. }
             | Question::Read { seq }
             | Question::FastRead { seq }
+            | Question::Query { seq, .. }
+            | Question::FastQuery { seq, .. }
             | Question::Change { seq, .. } => Some(*seq),
             Question::History(_) | Question::Members => None,
         }
@@ -34,6 +38,8 @@ impl Question {
             Question::Write { seq, .. }
             | Question::Read { seq }
             | Question::FastRead { seq }
+            | Question::Query { seq, .. }
+            | Question::FastQuery { seq, .. }
             | Question::Change { seq, .. } => *seq = new,
             Question::History(_) | Question::Members => {}
         }
@@ -50,6 +56,8 @@ impl Question {
             }
             (Question::Read { seq }, Dialect::Extended) => Request::TaggedRead(tagged(*seq)),
             (Question::FastRead { seq }, Dialect::Extended) => Request::FastRead(tagged(*seq)),
+            (Question::Query { seq, text }, _) => Request::Query(tagged(*seq), text.clone()),
+            (Question::FastQuery { seq, text }, _) => Request::FastQuery(tagged(*seq), text.clone()),
             (Question::History(instance), _) => Request::History(*instance),
             (Question::Change { seq, change }, _) => Request::Change(Some(tagged(*seq)), *change),
             (Question::Members, _) => Request::Members,
@@ -64,7 +72,10 @@ impl Question {
                 chosen.as_bytes().starts_with(SAFE_READ.as_bytes())
             }
             Question::History(asked) => *asked == instance,
-            Question::Change { .. } | Question::Members => false,
+            Question::Query { .. }
+            | Question::FastQuery { .. }
+            | Question::Change { .. }
+            | Question::Members => false,
         }
     }
 
@@ -91,7 +102,10 @@ impl Question {
             }
             // A fast read that took too long becomes a safe read.
             (
-                Question::Read { seq } | Question::FastRead { seq },
+                Question::Read { seq }
+                | Question::FastRead { seq }
+                | Question::Query { seq, .. }
+                | Question::FastQuery { seq, .. },
                 M::Answer { instance, client, seq: answered, value },
             ) if *client == us && answered == seq => {
                 Some(Outcome::Chosen { instance: *instance, value: value.clone() })
@@ -101,6 +115,11 @@ impl Question {
             {
                 let (instance, learned) = (*instance, *learned);
                 Some(Outcome::Read { instance, learned, value: value.clone() })
+            }
+            (Question::FastQuery { seq, .. }, M::Reply { learned, client, seq: answered, value })
+                if *client == us && answered == seq =>
+            {
+                Some(Outcome::Replied { learned: *learned, value: value.clone() })
             }
             (_, M::Refused { client, seq, reason }) if *client == us && self.seq() == Some(*seq) => {
                 Some(Outcome::Refused { reason: reason.clone() })

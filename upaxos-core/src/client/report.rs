@@ -9,7 +9,7 @@ use crate::types::{Instance, MAX_NUMBER, Micros, NodeId, Value};
 use crate::wire::{self, Dialect, Line, Message};
 
 impl Outcome {
-    /// One line without a newline: `OK I V`, `Value I L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
+    /// One line without a newline: `OK I V`, `Value I L V`, `Reply L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
     /// `Unknown`. Every byte of a value is kept, with newline, carriage return and backslash escaped as on the
     /// wire.
     pub fn to_line(&self) -> Vec<u8> {
@@ -18,6 +18,7 @@ impl Outcome {
             Outcome::Read { instance, learned, value } => {
                 with_value(format!("Value {instance} {learned} "), value)
             }
+            Outcome::Replied { learned, value } => with_value(format!("Reply {learned} "), value),
             Outcome::NotYet { instance, learned } => format!("NotYet {instance} {learned}").into_bytes(),
             Outcome::Members { epoch, learned, members } => {
                 let ids: Vec<_> = members.iter().map(NodeId::to_string).collect();
@@ -54,6 +55,13 @@ impl Outcome {
                     value: wire::unescape(value, Dialect::Extended).ok()?,
                 })
             }
+            b"Reply" => {
+                let (learned, value) = number(rest)?;
+                Some(Outcome::Replied {
+                    learned: Instance(learned.0),
+                    value: wire::unescape(value, Dialect::Extended).ok()?,
+                })
+            }
             b"NotYet" | b"Members" => match says()? {
                 Message::NotYet { instance, learned } => Some(Outcome::NotYet { instance, learned }),
                 Message::Members { epoch, learned, members } => {
@@ -71,6 +79,7 @@ impl Outcome {
         match self {
             Outcome::Chosen { .. } => "chosen",
             Outcome::Read { .. } => "read",
+            Outcome::Replied { .. } => "replied",
             Outcome::NotYet { .. } => "not-yet",
             Outcome::Members { .. } => "members",
             Outcome::Refused { .. } => "refused",
@@ -96,7 +105,7 @@ fn with_value(head: String, value: &Value) -> Vec<u8> {
     line
 }
 
-/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `not-yet`,
+/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `replied`, `not-yet`,
 /// `members`, `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `members` (ids) with
 /// `epoch`, `reason` and `ms` (the milliseconds it took). A `read` used no instance: its `instance` is that of
 /// the value, null where nothing was written. A value that is not UTF-8 stands in `value_hex` instead, two
@@ -112,6 +121,10 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
         }
         Outcome::Read { instance, learned, value } => {
             object.insert("instance".into(), json!((instance.0 > 0).then_some(instance.0)));
+            object.insert("learned".into(), json!(learned.0));
+            put_bytes(&mut object, "value", value.as_bytes());
+        }
+        Outcome::Replied { learned, value } => {
             object.insert("learned".into(), json!(learned.0));
             put_bytes(&mut object, "value", value.as_bytes());
         }

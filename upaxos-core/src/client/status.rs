@@ -43,7 +43,10 @@ impl Status {
     /// What an outcome means for the program that asked, as far as the beats explain a silence.
     pub fn after(outcome: &Outcome, view: &View, now: Micros) -> Status {
         match outcome {
-            Outcome::Chosen { .. } | Outcome::Read { .. } | Outcome::Members { .. } => Status::Done,
+            Outcome::Chosen { .. }
+            | Outcome::Read { .. }
+            | Outcome::Replied { .. }
+            | Outcome::Members { .. } => Status::Done,
             Outcome::Unknown if view.has_quorum(now) == Some(false) => Status::NoQuorum,
             Outcome::NotYet { .. } | Outcome::Unknown | Outcome::Forgotten => Status::Unknown,
             Outcome::Refused { .. } => Status::Refused,

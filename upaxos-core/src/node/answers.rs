@@ -62,7 +62,7 @@ impl Node {
             return Some((About::Tag(tagged.tag), answer));
         }
         match entry {
-            Entry::Write(value) | Entry::Read { value, .. } => {
+            Entry::Write(value) | Entry::Changed(_, value) | Entry::Read { value, .. } => {
                 let answer = Message::Ok { instance, value: value.clone() };
                 Some((About::Instance(instance), answer))
             }
@@ -159,6 +159,10 @@ impl Node {
             }
             Message::Forgotten { client, .. } if by == self.id => {
                 out.event(Event::Refused(format!("client {client} is not known (any more)").as_str().into()));
+            }
+            Message::Reply { learned, value, .. } => {
+                let (learned, value) = (*learned, value.clone());
+                out.event(Event::Read { by, instance: Instance(0), learned, value, clients: 1 });
             }
             Message::Value { instance, learned, value, .. } => {
                 let (instance, learned, value) = (*instance, *learned, value.clone());

@@ -4,6 +4,7 @@
 
 use super::Node;
 use super::outbox::{Event, Outbox, Why};
+use super::reads::Asked;
 use super::requests::{About, Wanted};
 use crate::types::{Instance, Micros, Value};
 use crate::wire::{Message, Request};
@@ -25,11 +26,19 @@ impl Node {
             }
             Request::Write(value) => Wanted::Write(value),
             // A classic node knows no tags.
-            Request::Submit(..) | Request::TaggedRead(_) | Request::FastRead(_) if self.classic.is_some() => {
+            Request::Submit(..)
+            | Request::TaggedRead(_)
+            | Request::FastRead(_)
+            | Request::Query(..)
+            | Request::FastQuery(..)
+                if self.classic.is_some() =>
+            {
                 return;
             }
-            Request::Read if self.fast_read => return self.on_fast_read(None, now, out),
-            Request::FastRead(tagged) => return self.on_fast_read(Some(tagged), now, out),
+            Request::Read if self.fast_read => return self.on_fast_read(Asked::default(), now, out),
+            Request::FastRead(tagged) => return self.on_fast_read(Asked::read(tagged), now, out),
+            Request::FastQuery(tagged, question) => return self.on_fast_query(tagged, question, now, out),
+            Request::Query(tagged, question) => Wanted::Query(tagged, question),
             Request::Read => Wanted::Read,
             Request::Submit(tagged, value) => Wanted::Tagged(tagged, value),
             Request::TaggedRead(tagged) => Wanted::TaggedRead(tagged),

@@ -1,16 +1,20 @@
 //! What the learned prefix says: every instance, what it reads, and which requests are done.
 //!
 //! Owns the meaning of values (through [`crate::entry`]) and the table that makes tagged requests
-//! happen exactly once. It is a pure function of the learned values in order, so that every node
+//! happen exactly once, and the states of scripts (in `scripts`). It is a pure function of the learned values in order, so that every node
 //! decides every duplicate alike, and a restart rebuilds it from the log. Old values are forgotten here
 //! once they stand in the history files ([`crate::store`]); what they did to the table stays.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::membership::Membership;
+use super::scripts::{Failed, Scripts};
 use super::sessions::Sessions;
 pub use super::sessions::Verdict;
 use crate::entry::{Entry, SAFE_READ};
+use crate::hooks::{Applied, Hooks, Script};
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::store::Past;
 use crate::types::{Instance, Tag, Value};
@@ -28,6 +32,18 @@ pub struct History {
     sessions: Sessions,
     membership: Membership,
     last_user: Option<(Instance, Value)>,
+    scripts: Scripts,
+}
+
+/// What an instance came to.
+#[derive(Debug)]
+pub struct Learned {
+    /// What the value means.
+    pub entry: Entry,
+    /// Whether the request that it carries out, if it was tagged, had been carried out before.
+    pub verdict: Verdict,
+    /// The scripts whose `apply` failed.
+    pub failed: Vec<Failed>,
 }
 
 impl History {
@@ -41,11 +57,32 @@ impl History {
             sessions: Sessions::default(),
             membership: Membership::new(n),
             last_user: None,
+            scripts: Scripts::default(),
         }
     }
 
+    /// The same with scripts, which have applied nothing so far.
+    pub fn with_scripts(mut self, scripts: &[Script]) -> History {
+        self.scripts = Scripts::new(scripts);
+        self
+    }
+
+    /// The scripts compute all anew, whatever the checkpoint says.
+    pub fn begin_anew(&mut self) {
+        self.scripts.begin_anew();
+    }
+
+    /// The states of scripts.
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
     /// Takes up what a checkpoint says.
-    pub fn recover(&mut self, record: &Record) {
+    ///
+    /// # Errors
+    /// When the state of a script is not whole; which.
+    pub fn recover(&mut self, record: &Record) -> Result<(), Arc<Script>> {
+        self.scripts.recover(record, self.forgotten)?;
         match record {
             Record::Checkpoint { learned, .. } => self.forgotten = *learned,
             Record::User { instance, value } => self.last_user = Some((*instance, value.clone())),
@@ -54,12 +91,14 @@ impl History {
             }
             record => self.sessions.recover(record),
         }
+        Ok(())
     }
 
     /// What rebuilds all this but the values.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
+        let scripts = self.scripts.checkpoint();
         let user = self.last_user.iter().cloned().map(|(instance, value)| Record::User { instance, value });
-        self.membership.checkpoint().into_iter().chain(self.sessions.checkpoint()).chain(user)
+        self.membership.checkpoint().into_iter().chain(self.sessions.checkpoint()).chain(user).chain(scripts)
     }
 
     /// Who governs the next instance.
@@ -142,11 +181,12 @@ impl History {
     }
 
     /// Adds the next instance: `value` was chosen there. Says what it means and, if it carries a tag,
-    /// whether that request had been carried out before: then this instance is void.
+    /// whether that request had been carried out before: then this instance is void. Else the scripts, if there
+    /// are any, apply it.
     ///
     /// # Panics
-    /// When `instance` is not the one after the last.
-    pub fn learn(&mut self, instance: Instance, value: Value) -> (Entry, Verdict) {
+    /// When `instance` is not the one after the last, or there are scripts and no `hooks`.
+    pub fn learn(&mut self, instance: Instance, value: Value, hooks: Option<&dyn Hooks>) -> Learned {
         assert_eq!(instance, self.learned().next(), "instances are learned in order");
         let entry = Entry::decode(instance, &value, self.dialect);
         let misplaced = matches!(&entry, Entry::Read { instance: valid_at, .. } if *valid_at != instance);
@@ -166,14 +206,46 @@ impl History {
         self.values.push_back(value);
         match (&entry, verdict) {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
-            (Entry::Write(value) | Entry::Tagged(_, value), Verdict::New) => {
-                self.last_user = Some((instance, value.clone()));
+            (entry, Verdict::New) => {
+                if let Some(value) = entry.written() {
+                    self.last_user = Some((instance, value.clone()));
+                }
             }
-            (_, Verdict::New) => {}
             _ => _ = self.void.insert(instance, None),
         }
-        (entry, verdict)
+        let is_again = mutant::is(Mutant::ApplyDuplicate) && matches!(verdict, Verdict::DoneAt(_));
+        let applied = applied(instance, &entry).filter(|_| verdict == Verdict::New || is_again);
+        let failed = self.scripts.learn(instance, applied.as_ref(), hooks);
+        Learned { entry, verdict, failed }
     }
+
+    /// The first instance that some script has yet to apply: it was added, or changed, since the log began.
+    pub fn behind(&self) -> Option<Instance> {
+        self.scripts.behind(self.learned())
+    }
+
+    /// Lets the scripts that are behind apply instances of the past, in order; where `past` is empty, those whose
+    /// values are held.
+    ///
+    /// # Errors
+    /// When a script cannot go on.
+    pub fn catch_up(&mut self, past: &[Past], hooks: &dyn Hooks) -> Result<(), Failed> {
+        for past in past {
+            let entry = Entry::decode(past.instance, &past.value, self.dialect);
+            let applied = applied(past.instance, &entry).filter(|_| past.void.is_none());
+            self.scripts.catch_up(past.instance, applied.as_ref(), hooks)?;
+        }
+        if self.behind().is_none() {
+            self.scripts.caught_up();
+        }
+        Ok(())
+    }
+}
+
+/// What scripts apply of an entry that has an effect.
+fn applied(instance: Instance, entry: &Entry) -> Option<Applied<'_>> {
+    let tag = entry.tagged().map(|tagged| tagged.tag);
+    entry.written().map(|value| Applied { value, instance, tag })
 }
 
 /// What `Request I` answers about an instance.
@@ -198,7 +270,7 @@ mod tests {
     fn learned(values: &[Value]) -> History {
         let mut history = History::new(Dialect::Extended, 3);
         for (value, instance) in values.iter().zip(1..) {
-            history.learn(Instance(instance), value.clone());
+            history.learn(Instance(instance), value.clone(), None);
         }
         history
     }

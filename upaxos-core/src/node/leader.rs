@@ -15,7 +15,7 @@ use window::Window;
 use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
 use super::learner::WINDOW;
 use super::outbox::Outbox;
-use super::requests::Wanted;
+use super::requests::{Key, Wanted};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::slots::{ByTag, Slots};
@@ -295,7 +295,11 @@ impl Leader {
         let Phase::Leading(leading) = &self.phase else { return false };
         match wanted.tagged() {
             Some(tagged) => leading.tags.contains(tagged.tag),
-            None => leading.flights.iter().any(|(_, flight)| flight.wanted.as_ref() == Some(wanted)),
+            None => {
+                let wanted = Key::of(wanted);
+                let mut flights = leading.flights.iter().filter_map(|(_, flight)| flight.wanted.as_ref());
+                flights.any(|other| other.tagged().is_none() && Key::of(other) == wanted)
+            }
         }
     }
 

@@ -200,6 +200,11 @@ impl Learner {
         Some(self.evidence).filter(|instance| *instance > self.learned)
     }
 
+    /// Whether the value of the next instance is known.
+    pub fn has_next(&self) -> bool {
+        self.tallies.get(self.learned.next().0).is_some_and(|tally| tally.chosen.is_some())
+    }
+
     /// The next instance of the prefix, if its value is known: in order, each once.
     pub fn next_learned(&mut self) -> Option<(Instance, Value)> {
         let next = self.learned.next();

@@ -97,6 +97,7 @@ impl Node {
                     | Message::Join { .. }
                     | Message::JoinFor { .. }
                     | Message::AskMark { .. }
+                    | Message::AskDigest { .. }
             ),
         };
         if self.foreign.contains(&from) && !is_question {
@@ -206,6 +207,11 @@ impl Node {
             Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),
             Message::Mark { epoch, nonce, mark } => {
                 self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
+            }
+            Message::Dropped { words } => self.requests.on_dropped(words),
+            Message::AskDigest { instance, name } => self.on_ask_digest(instance, &name, out),
+            Message::Digest { instance, digest, script } => {
+                self.on_digest(from, (instance, digest), &script, out);
             }
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }
@@ -436,6 +442,7 @@ impl Node {
             }
             Message::Answer { client, seq, .. }
             | Message::Value { client, seq, .. }
+            | Message::Reply { client, seq, .. }
             | Message::Forgotten { client, seq, .. }
             | Message::Refused { client, seq, .. } => {
                 let tag = Tag { client: *client, seq: *seq };

@@ -108,6 +108,7 @@ impl Node {
         }
         self.beat_at = now + self.timing.beat;
         self.ask_to_join(out);
+        self.tell_digests(out);
         let beat = Message::Beat(Beat {
             n: self.n(),
             boot: self.identity.boot(),

@@ -6,7 +6,10 @@
 //! the promise that a vote is durable (README, "What is promised", 5).
 
 use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
+use crate::hooks::{Hooks, Script};
 use crate::record::Record;
 use crate::types::{Ballot, Instance, NodeId, Tag, Value};
 use crate::wire::{Line, Message};
@@ -65,7 +68,10 @@ pub struct Outbox {
     /// What is to be read from the history, and handed to [`Node::found`](super::Node::found), before
     /// anything else.
     pub lookups: Vec<Lookup>,
+    /// The scripts of this node: an argument of every step, as the time is.
+    pub hooks: Option<Rc<dyn Hooks>>,
     flush: bool,
+    ends: bool,
     detail: Detail,
 }
 
@@ -74,8 +80,23 @@ impl Outbox {
     pub fn new(me: NodeId) -> Outbox {
         let lanes = || (Vec::new(), Vec::new());
         let ((early, after_sync), records, events) = (lanes(), Vec::new(), Vec::new());
-        let (lookups, flush, detail) = (Vec::new(), false, Detail::Learned);
-        Outbox { me, early, records, after_sync, events, lookups, flush, detail }
+        Outbox {
+            me,
+            early,
+            records,
+            after_sync,
+            events,
+            lookups: Vec::new(),
+            hooks: None,
+            flush: false,
+            ends: false,
+            detail: Detail::Learned,
+        }
+    }
+
+    /// The same for a node that has scripts.
+    pub fn with_hooks(me: NodeId, hooks: Rc<dyn Hooks>) -> Outbox {
+        Outbox { hooks: Some(hooks), ..Outbox::new(me) }
     }
 
     /// Says of what its driver wants events; at first of everything.
@@ -139,6 +160,16 @@ impl Outbox {
         }
     }
 
+    /// Whether scripts may run now; where there are none, nothing waits for them.
+    pub(super) fn has_time(&self) -> bool {
+        self.hooks.as_ref().is_none_or(|hooks| hooks.has_time())
+    }
+
+    /// Whether the node must end ([`Event::MustEnd`]): nothing of this step may be done any more.
+    pub fn ends(&self) -> bool {
+        self.ends
+    }
+
     /// Adds an event; a fast read like the one before is counted with it.
     pub(super) fn event(&mut self, event: Event) {
         if let (
@@ -150,6 +181,7 @@ impl Outbox {
             *clients += more;
             return;
         }
+        self.ends |= matches!(event, Event::MustEnd(_));
         self.events.push(event);
     }
 
@@ -269,8 +301,31 @@ pub enum Event {
         /// The instance that chose the group without it.
         since: Instance,
     },
+    /// A script raised an error where it should have applied a value: what it had done there is undone, on every
+    /// node.
+    ApplyFailed {
+        /// Which script.
+        script: Arc<Script>,
+        /// Where.
+        instance: Instance,
+        /// What it said.
+        error: String,
+    },
+    /// A script has computed something else at a peer.
+    Diverged {
+        /// Which script.
+        script: Arc<Script>,
+        /// Where.
+        peer: NodeId,
+        /// The last instance at which both are known to have computed the same.
+        after: Instance,
+        /// The first at which they have not: the one after it, unless that was too long ago to be found.
+        first: Instance,
+    },
     /// Something an operator should look at.
     Warning(String),
+    /// This node must end, with a fault; why, and what to do. Nothing of this step may be done any more.
+    MustEnd(String),
     /// Somebody asks all nodes to end.
     Quit,
 }
@@ -312,7 +367,25 @@ impl fmt::Display for Event {
                 f,
                 "is no member any more: it left, or was put out, at instance {since}, and a quorum of the group knows"
             ),
+            Event::ApplyFailed { script, instance, error } => {
+                write!(
+                    f,
+                    "script {}, instance {instance}: apply failed, and was undone: {error}",
+                    script.name
+                )
+            }
+            Event::Diverged { script, peer, after, first } => {
+                write!(f, "script {} DIVERGES: node {peer} has computed something else ", script.name)?;
+                match first.0 - after.0 {
+                    1 => write!(f, "at instance {first}"),
+                    _ => write!(
+                        f,
+                        "at or before instance {first}, after {after} (where exactly is too long ago)"
+                    ),
+                }
+            }
             Event::Warning(text) => f.write_str(text),
+            Event::MustEnd(reason) => write!(f, "cannot go on: {reason}"),
             Event::Quit => write!(f, "asked to quit"),
         }
     }

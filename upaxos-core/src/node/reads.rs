@@ -48,10 +48,34 @@ pub struct Reads {
     marked: Vec<Marked>,
 }
 
+/// What a client asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// `None` for a `Request 0`.
+    pub tagged: Option<Tagged>,
+    /// What a script is to answer; `None` for the last value.
+    pub question: Option<Value>,
+}
+
+impl Asked {
+    /// The last value, by a tagged request.
+    pub fn read(tagged: Tagged) -> Asked {
+        Asked { tagged: Some(tagged), question: None }
+    }
+
+    /// What a fast read falls back to.
+    fn wanted(self) -> Wanted {
+        match (self.tagged, self.question) {
+            (Some(tagged), Some(question)) => Wanted::Query(tagged, question),
+            (Some(tagged), None) => Wanted::TaggedRead(tagged),
+            (None, _) => Wanted::Read,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Read {
-    /// `None` for a `Request 0`.
-    tagged: Option<Tagged>,
+    asked: Asked,
     since: Micros,
     /// When it is this node's turn.
     due: Micros,
@@ -96,7 +120,8 @@ impl Reads {
 
     /// Adds a read, unless it waits already (a retry). Those before in rank have the time to answer first.
     /// False when there is no room.
-    pub fn add(&mut self, tagged: Option<Tagged>, rank: usize, now: Micros) -> bool {
+    pub fn add(&mut self, asked: Asked, rank: usize, now: Micros) -> bool {
+        let tagged = asked.tagged;
         if tagged.is_some_and(|tagged| self.tags.contains_key(&tagged.tag)) {
             return true;
         }
@@ -110,7 +135,7 @@ impl Reads {
             None => drop(self.untagged.insert(ticket)),
         }
         let due = now + ANSWER_STEP * rank as u64;
-        self.open.insert(ticket, Read { tagged, since: now, due });
+        self.open.insert(ticket, Read { asked, since: now, due });
         self.queue.insert((due, ticket));
         true
     }
@@ -167,7 +192,7 @@ impl Reads {
     }
 
     /// Takes the reads that have waited too long, with their tags.
-    pub fn take_late(&mut self, now: Micros) -> Vec<Option<Tagged>> {
+    pub fn take_late(&mut self, now: Micros) -> Vec<Asked> {
         let mut late = Vec::new();
         while let Some((ticket, read)) = self.open.first_key_value()
             && now.since(read.since) >= self.patience
@@ -179,7 +204,7 @@ impl Reads {
 
     /// Takes the reads that may be answered by whoever has learned up to `learned`, where `epoch` is in
     /// force: no write done, nor any change of the group, before they were asked is above.
-    pub fn take_ready(&mut self, epoch: Epoch, learned: Instance, now: Micros) -> Vec<Option<Tagged>> {
+    pub fn take_ready(&mut self, epoch: Epoch, learned: Instance, now: Micros) -> Vec<Asked> {
         let mut ready = Vec::new();
         let is_over = |marked: &mut Marked| marked.highest <= learned || marked.epoch != epoch;
         let over: Vec<Marked> = self.marked.extract_if(.., is_over).collect();
@@ -252,22 +277,22 @@ impl Reads {
     }
 
     /// Takes a read, if it still waits. Rounds that name its ticket find nothing any more.
-    fn take(&mut self, ticket: Ticket) -> Option<Option<Tagged>> {
-        let Read { tagged, due, .. } = self.open.remove(&ticket)?;
+    fn take(&mut self, ticket: Ticket) -> Option<Asked> {
+        let Read { asked, due, .. } = self.open.remove(&ticket)?;
         self.queue.remove(&(due, ticket));
-        match tagged {
+        match asked.tagged {
             Some(tagged) => drop(self.tags.remove(&tagged.tag)),
             None => drop(self.untagged.remove(&ticket)),
         }
-        Some(tagged)
+        Some(asked)
     }
 }
 
 impl Node {
     /// A read that needs no instance; a tagged one may have fallen back to a safe read before.
-    pub(super) fn on_fast_read(&mut self, tagged: Option<Tagged>, now: Micros, out: &mut Outbox) {
-        let wanted = wanted(tagged);
-        if tagged.is_some() {
+    pub(super) fn on_fast_read(&mut self, asked: Asked, now: Micros, out: &mut Outbox) {
+        let wanted = asked.clone().wanted();
+        if asked.tagged.is_some() {
             if let Some(reason) = wanted.refusal() {
                 return self.refuse(Some(&wanted), reason, now, out);
             }
@@ -276,8 +301,18 @@ impl Node {
                 return;
             }
         }
-        if !self.reads.add(tagged, self.rank(), now) && self.leader.is_leading() {
+        if !self.reads.add(asked, self.rank(), now) && self.leader.is_leading() {
             self.refuse(Some(&wanted), "too many reads wait; try again later", now, out);
+        }
+    }
+
+    /// A question to the scripts. A node that has none to answer it leaves it to the others; the leader says so.
+    pub(super) fn on_fast_query(&mut self, tagged: Tagged, question: Value, now: Micros, out: &mut Outbox) {
+        let asked = Asked { tagged: Some(tagged), question: Some(question) };
+        if out.hooks.as_ref().is_some_and(|hooks| hooks.reader().is_some()) {
+            self.on_fast_read(asked, now, out);
+        } else if self.leader.is_leading() {
+            self.refuse(Some(&asked.wanted()), Node::NO_READER, now, out);
         }
     }
 
@@ -286,25 +321,39 @@ impl Node {
         let own = self.mark().map(|mark| (self.id, mark));
         self.reads.tick(&self.group, own, now, out);
         for late in self.reads.take_late(now) {
-            self.want(wanted(late), now, out);
+            self.want(late.wanted(), now, out);
         }
     }
 
     /// Answers the reads whose round is over, once this node has learned enough.
     pub(super) fn answer_reads(&mut self, now: Micros, out: &mut Outbox) {
         let learned = self.learner.learned();
-        for tagged in self.reads.take_ready(self.group.epoch, learned, now) {
-            let last = self.history.last_user().cloned();
-            match (tagged, last) {
-                (Some(Tagged { tag: Tag { client, seq }, .. }), last) => {
-                    let (instance, value) = last.unwrap_or((Instance(0), Value::from("")));
-                    self.give(Message::Value { instance, learned, client, seq, value }, out);
-                }
-                (None, Some((instance, value))) => self.give(Message::Ok { instance, value }, out),
+        for asked in self.reads.take_ready(self.group.epoch, learned, now) {
+            match self.fast_answer(&asked, learned, out) {
+                Ok(Some(answer)) => self.give(answer, out),
                 // That nothing was written cannot be said in the form of an untagged answer.
-                (None, None) => self.want(Wanted::Read, now, out),
+                Ok(None) => self.want(Wanted::Read, now, out),
+                Err(reason) => self.reject(&asked.wanted(), &reason, now, out),
             }
         }
+    }
+
+    fn fast_answer(&self, asked: &Asked, learned: Instance, out: &Outbox) -> Result<Option<Message>, String> {
+        let last = self.history.last_user().map(|(instance, _)| *instance);
+        if asked.tagged.is_none() && last.is_none() {
+            return Ok(None);
+        }
+        let value = self.worded(asked.question.as_ref(), out)?;
+        let instance = last.unwrap_or_default();
+        Ok(Some(match asked {
+            Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: Some(_) } => {
+                Message::Reply { learned, client: *client, seq: *seq, value }
+            }
+            Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: None } => {
+                Message::Value { instance, learned, client: *client, seq: *seq, value }
+            }
+            Asked { tagged: None, .. } => Message::Ok { instance, value },
+        }))
     }
 
     /// `AskMark`: answered in the epoch in force alone.
@@ -323,9 +372,4 @@ impl Node {
         let accepted = self.acceptor.highest_accepted().filter(|_| !mutant::is(Mutant::MarkLearnedOnly));
         may_mark.then(|| accepted.unwrap_or_default().max(self.learner.learned()))
     }
-}
-
-/// What a fast read falls back to.
-fn wanted(tagged: Option<Tagged>) -> Wanted {
-    tagged.map_or(Wanted::Read, Wanted::TaggedRead)
 }

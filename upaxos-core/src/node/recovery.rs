@@ -10,10 +10,12 @@
 //! the log a second time.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::acceptor::Acceptor;
 use super::changes::Changes;
 use super::classic::Classic;
+use super::digests::Digests;
 use super::election::Election;
 use super::history::History;
 use super::identity::Identity;
@@ -23,7 +25,9 @@ use super::naming::Naming;
 use super::reads::Reads;
 use super::repair::Repair;
 use super::requests::Requests;
+use super::scripts::Failed;
 use super::{Config, Dropped, Node};
+use crate::hooks::{Fault, Hooks};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
@@ -55,6 +59,22 @@ pub enum RecoverError {
         /// Where.
         instance: Instance,
     },
+    /// A checkpoint says what a script remembers, and contradicts itself.
+    #[error("the state of script {script} in the checkpoint is not the one whose digest it gives")]
+    State {
+        /// Which.
+        script: String,
+    },
+    /// A script cannot apply what was chosen.
+    #[error("script {script}, instance {instance}: {reason}")]
+    Script {
+        /// Which.
+        script: String,
+        /// Where.
+        instance: Instance,
+        /// Why, and what to do.
+        reason: String,
+    },
 }
 
 /// A node in the making: takes the records of its log in the order in which they were written.
@@ -68,6 +88,7 @@ pub struct Recovery {
     is_cut: bool,
     identity: Identity,
     starts: u64,
+    hooks: Option<Rc<dyn Hooks>>,
 }
 
 impl Recovery {
@@ -82,8 +103,25 @@ impl Recovery {
             is_cut: false,
             identity: Identity::new(config.id, config.n, config.timing, !classic),
             starts: 0,
+            hooks: None,
             config,
         }
+    }
+
+    /// Begins with an empty log, and these scripts: what they have not applied by the checkpoint, they apply as
+    /// it is read, or when the node catches up ([`Node::catch_up`]).
+    pub fn with_hooks(config: Config, hooks: Rc<dyn Hooks>) -> Recovery {
+        let mut recovery = Recovery::new(config);
+        recovery.history = recovery.history.with_scripts(hooks.scripts());
+        recovery.hooks = Some(hooks);
+        recovery
+    }
+
+    /// The scripts take nothing from the checkpoint: they compute all anew, from the first instance on.
+    #[must_use]
+    pub fn rebuild(mut self) -> Recovery {
+        self.history.begin_anew();
+        self
     }
 
     /// Takes the next record.
@@ -93,7 +131,8 @@ impl Recovery {
     pub fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
         self.acceptor.recover(record);
         self.identity.recover(record);
-        self.history.recover(record);
+        let whole = self.history.recover(record);
+        whole.map_err(|script| RecoverError::State { script: script.to_string() })?;
         match record {
             Record::Checkpoint { learned, .. } => self.learned = *learned,
             Record::Start { start, .. } => self.starts = self.starts.max(*start),
@@ -146,6 +185,7 @@ impl Recovery {
             leader: Leader::new(),
             history,
             requests: Requests::new(timing),
+            digests: Digests::default(),
             reads: Reads::new(timing.timeout(), boot),
             fast_read: fast_read && !classic,
             repair: Repair::new(),
@@ -153,6 +193,7 @@ impl Recovery {
             durable: learned,
             claimed: (learned, Micros(0)),
             tell_lost_at: Micros(0),
+            is_deferred: false,
             foreign: BTreeSet::new(),
             beat_at: Micros(0),
             stance: Stance::Waits,
@@ -182,7 +223,8 @@ impl Recovery {
         match value.filter(|_| instance == next) {
             Some(value) => {
                 self.is_cut = false;
-                self.history.learn(instance, value);
+                let learned = self.history.learn(instance, value, self.hooks.as_deref());
+                stop_if_fatal(instance, &learned.failed)?;
                 self.learned = instance;
                 self.acceptor.forget_through(instance);
             }
@@ -192,5 +234,15 @@ impl Recovery {
             }
         }
         Ok(())
+    }
+}
+
+/// Errors that a script raised are what it computed; from anything else nobody can go on.
+pub(super) fn stop_if_fatal(instance: Instance, failed: &[Failed]) -> Result<(), RecoverError> {
+    match failed.last() {
+        Some(Failed { script, fault: Fault::Fatal(reason) }) => {
+            Err(RecoverError::Script { script: script.name.to_string(), instance, reason: reason.clone() })
+        }
+        _ => Ok(()),
     }
 }

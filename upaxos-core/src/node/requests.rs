@@ -12,6 +12,7 @@ use super::outbox::Outbox;
 pub use super::owed::About;
 use super::owed::Owed;
 use crate::entry::Entry;
+use crate::hooks;
 use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
@@ -43,6 +44,11 @@ pub enum Wanted {
     Tagged(Tagged, Value),
     /// `Read C Q F`.
     TaggedRead(Tagged),
+    /// `Query C Q F TEXT`.
+    Query(Tagged, Value),
+    /// What a leader had written, as it stood there, and what was not chosen: to be written elsewhere. Scripts
+    /// have seen it.
+    Again(Entry),
     /// `leave T`, `replace T U`, tagged or not.
     Change(Option<Tagged>, Change),
 }
@@ -51,7 +57,10 @@ impl Wanted {
     /// The tag, if it has one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {
-            Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) => Some(*tagged),
+            Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
+                Some(*tagged)
+            }
+            Wanted::Again(entry) => entry.tagged(),
             Wanted::Change(tagged, _) => *tagged,
             _ => None,
         }
@@ -59,15 +68,31 @@ impl Wanted {
 
     /// Whether it is a safe read, which has to wait for everything before it.
     pub fn is_read(&self) -> bool {
-        matches!(self, Wanted::Read | Wanted::TaggedRead(_))
+        matches!(self, Wanted::Read | Wanted::TaggedRead(_) | Wanted::Query(..))
     }
 
     /// How many bytes its value has.
     pub fn len(&self) -> usize {
         match self {
-            Wanted::Write(value) | Wanted::Tagged(_, value) => value.as_bytes().len(),
+            Wanted::Write(value) | Wanted::Tagged(_, value) | Wanted::Query(_, value) => {
+                value.as_bytes().len()
+            }
+            Wanted::Again(entry) => entry.written().map_or(0, |value| value.as_bytes().len()),
             _ => 0,
         }
+    }
+
+    /// What a client wants written, before any script has seen it.
+    pub fn unseen(&self) -> Option<&Value> {
+        match self {
+            Wanted::Write(value) | Wanted::Tagged(_, value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What it asks the scripts, if it does.
+    pub fn question(&self) -> Option<&Value> {
+        if let Wanted::Query(_, question) = self { Some(question) } else { None }
     }
 
     /// Why it cannot be carried out at all, if so.
@@ -88,7 +113,10 @@ impl Wanted {
             Wanted::Write(value) => Entry::Write(value.clone()),
             Wanted::Tagged(tagged, value) => Entry::Tagged(*tagged, value.clone()),
             Wanted::Read => Entry::Read { instance, tagged: None, value: safe_read() },
-            Wanted::TaggedRead(tagged) => Entry::Read { instance, tagged: Some(*tagged), value: safe_read() },
+            Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
+                Entry::Read { instance, tagged: Some(*tagged), value: safe_read() }
+            }
+            Wanted::Again(entry) => entry.clone(),
             Wanted::Change(..) => panic!("a change of the group is put into words by its leader"),
         }
     }
@@ -97,8 +125,7 @@ impl Wanted {
     /// read, which is void elsewhere, and no change of the group, which would be stale.
     pub fn of_lost(entry: Entry) -> Option<Wanted> {
         match entry {
-            Entry::Write(value) => Some(Wanted::Write(value)),
-            Entry::Tagged(tagged, value) => Some(Wanted::Tagged(tagged, value)),
+            Entry::Write(_) | Entry::Changed(..) | Entry::Tagged(..) => Some(Wanted::Again(entry)),
             Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
         }
     }
@@ -119,18 +146,21 @@ struct Waiting {
     is_answered: bool,
 }
 
-/// What a request without a tag is found by: its words.
+/// What a request without a tag is found by: its words, or their fingerprint where a script has changed them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Key {
+pub enum Key {
     Write(Value),
+    Words(u64),
     Read,
     Change(Change),
 }
 
 impl Key {
-    fn of(wanted: &Wanted) -> Key {
+    /// Of a request without a tag.
+    pub fn of(wanted: &Wanted) -> Key {
         match wanted {
-            Wanted::Write(value) => Key::Write(value.clone()),
+            Wanted::Write(value) | Wanted::Again(Entry::Write(value)) => Key::Write(value.clone()),
+            Wanted::Again(Entry::Changed(words, _)) => Key::Words(*words),
             Wanted::Change(_, change) => Key::Change(*change),
             _ => Key::Read,
         }
@@ -140,6 +170,7 @@ impl Key {
     fn of_entry(entry: &Entry) -> Option<Key> {
         match entry {
             Entry::Write(value) => Some(Key::Write(value.clone())),
+            Entry::Changed(words, _) => Some(Key::Words(*words)),
             Entry::Read { .. } => Some(Key::Read),
             _ => None,
         }
@@ -318,6 +349,13 @@ impl Requests {
         }
     }
 
+    /// A script of the leader rejected an untagged write of these words: it is not carried out later.
+    pub fn on_dropped(&mut self, words: u64) {
+        while let Some(place) = self.find_untagged(Key::Words(words)) {
+            self.remove(place);
+        }
+    }
+
     /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.
     pub fn on_answered_untagged(&mut self, entry: &Entry) -> bool {
         let Some(key) = Key::of_entry(entry) else { return false };
@@ -375,7 +413,10 @@ impl Requests {
         self.relay_at = Some(self.relay_at.map_or(waiting.relay_at, |at| at.min(waiting.relay_at)));
         match waiting.wanted.tagged() {
             Some(tagged) => drop(self.tagged.insert(tagged.tag, place)),
-            None => drop(self.untagged.insert((Key::of(&waiting.wanted), place))),
+            None => {
+                self.untagged.insert((Key::of(&waiting.wanted), place));
+                self.untagged.extend(words(&waiting.wanted).map(|words| (words, place)));
+            }
         }
         self.waiting.insert(place, waiting);
     }
@@ -385,14 +426,38 @@ impl Requests {
         self.bytes -= waiting.wanted.len();
         match waiting.wanted.tagged() {
             Some(tagged) => drop(self.tagged.remove(tagged.tag)),
-            None => drop(self.untagged.remove(&(Key::of(&waiting.wanted), place))),
+            None => {
+                self.untagged.remove(&(Key::of(&waiting.wanted), place));
+                if let Some(words) = words(&waiting.wanted) {
+                    self.untagged.remove(&(words, place));
+                }
+            }
         }
         Some(waiting)
     }
 }
 
+/// What an untagged write is found by, too, if a script has changed its words.
+fn words(wanted: &Wanted) -> Option<Key> {
+    match wanted {
+        Wanted::Write(value) => Some(Key::Words(hooks::fingerprint(value.as_bytes()))),
+        _ => None,
+    }
+}
+
 fn relay(wanted: &Wanted, out: &mut Outbox) {
     match wanted.clone() {
+        // The next leader's scripts would see it a second time. Its client asks again, in its own words.
+        Wanted::Again(_) if out.hooks.is_some() => {}
+        Wanted::Again(Entry::Tagged(tagged, value)) => {
+            out.send_line(Line::Client(Request::Submit(tagged, value)));
+        }
+        Wanted::Again(entry) => {
+            if let Some(value) = entry.written() {
+                out.send(Message::Relay { value: Some(value.clone()) });
+            }
+        }
+        Wanted::Query(tagged, question) => out.send_line(Line::Client(Request::Query(tagged, question))),
         Wanted::Write(value) => out.send(Message::Relay { value: Some(value) }),
         Wanted::Read => out.send(Message::Relay { value: None }),
         Wanted::Tagged(tagged, value) => out.send_line(Line::Client(Request::Submit(tagged, value))),

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of these steps, and nothing else. Called after every line and every sync.
 
-use super::history::Verdict;
+use super::history::{Learned, Verdict};
 use super::naming::Written;
 use super::outbox::{Detail, Event, Outbox};
 use super::requests::Wanted;
@@ -16,9 +16,13 @@ use crate::wire::Message;
 impl Node {
     /// Draws the consequences of what came in.
     pub(super) fn settle(&mut self, now: Micros, out: &mut Outbox) {
+        self.is_deferred = false;
         let mut chosen: Vec<(Instance, Instance, Ballot)> = Vec::new();
-        // Who joins learns nothing before it knows who governed first.
+        // Who joins learns nothing before it knows who governed first. What scripts have no time for now, they
+        // do in the next turn: votes do not wait for them.
         while self.n() > 0
+            && !out.ends()
+            && out.has_time()
             && let Some((instance, value)) = self.learner.next_learned()
         {
             // Learning it may end the ballot, which chose it all the same.
@@ -33,6 +37,10 @@ impl Node {
                 }
             }
         }
+        if out.ends() {
+            return;
+        }
+        self.is_deferred = self.learner.has_next() && !out.has_time();
         for (first, last, ballot) in chosen {
             out.send(Message::Chosen { first, last, ballot });
         }
@@ -115,6 +123,10 @@ impl Node {
             if wanted.is_read() && learned.next() != instance {
                 return;
             }
+            if !out.has_time() {
+                self.is_deferred = true;
+                return;
+            }
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
             let verdict_at = |tag| self.history.verdict_at(tag, instance);
@@ -132,10 +144,17 @@ impl Node {
                 self.propose_change((wanted, change), now, out);
                 continue;
             }
-            let value = wanted.entry(instance, || self.history.safe_read()).encode(self.dialect);
-            let tag = matches!(wanted, Wanted::Tagged(..)).then(|| wanted.tagged()).flatten();
-            self.begin_write(value.clone(), Some(wanted), now, out);
-            written.push((instance, value, tag.map(|tagged| tagged.tag)));
+            match self.entry_of(&wanted, instance, out) {
+                Ok(entry) => {
+                    // Only what stands there in the client's own words can be named by its tag.
+                    let is_unchanged = wanted.unseen().is_some() && entry.written() == wanted.unseen();
+                    let tag = wanted.tagged().filter(|_| is_unchanged).map(|tagged| tagged.tag);
+                    let value = entry.encode(self.dialect);
+                    self.begin_write(value.clone(), Some(wanted), now, out);
+                    written.push((instance, value, tag));
+                }
+                Err(reason) => self.reject(&wanted, &reason, now, out),
+            }
         }
     }
 
@@ -162,7 +181,11 @@ impl Node {
         let carries = flight.as_ref().is_some_and(|flight| is_own && flight.wanted.is_some());
         // Without marks, what somebody wrote can look like a safe read.
         let words = self.classic.as_ref().map(|_| Entry::Write(value.clone()));
-        let (entry, verdict) = self.history.learn(instance, value);
+        let hooks = out.hooks.clone();
+        let Learned { entry, verdict, failed } = self.history.learn(instance, value, hooks.as_deref());
+        if self.note_failed(instance, failed, out) {
+            return false;
+        }
         if out.tells(Detail::Learned)
             && let Some(reads) = self.history.reads(instance)
         {

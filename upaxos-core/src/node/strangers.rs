@@ -23,7 +23,7 @@ impl Node {
             Message::Join { learned } => self.on_join(from, learned, None, now, out),
             Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
             Message::Gap { .. } => self.on_message(from, message, now, out),
-            Message::AskMark { .. } | Message::Written { .. } if is_known => {
+            Message::AskMark { .. } | Message::Written { .. } | Message::AskDigest { .. } if is_known => {
                 self.on_message(from, message, now, out);
             }
             Message::Register { n, boot } if n == self.n() && self.history.membership().was_member(from) => {
@@ -34,12 +34,15 @@ impl Node {
             | Message::Done { .. }
             | Message::Answer { .. }
             | Message::Value { .. }
+            | Message::Reply { .. }
             | Message::NotYet { .. }
             | Message::Members { .. }
                 if is_known =>
             {
                 self.on_answer(from, &message, out);
             }
+            // It compares what it computed with what the members say; they compare with each other.
+            Message::Digest { .. } if is_known => {}
             _ => self.dropped.strangers += 1,
         }
     }
@@ -48,7 +51,8 @@ impl Node {
     /// the first instance it learns.
     fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
         if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) {
-            self.history.recover(&Record::Genesis { n: beat.n });
+            let genesis = self.history.recover(&Record::Genesis { n: beat.n });
+            genesis.expect("the size of a group says nothing about scripts");
             self.group = self.history.membership().group().clone();
         }
         // Who joins does not know its n before it is heard.

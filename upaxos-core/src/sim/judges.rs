@@ -11,6 +11,7 @@ mod disks;
 mod groups;
 mod overheard;
 mod rule;
+mod scripts;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub struct Judges {
     /// Ballots that somebody spoke of by hand.
     forged: BTreeSet<Ballot>,
     calls: Calls,
+    /// What scripts have to have computed; made when the first one is judged.
+    scripts: Option<scripts::Reference>,
     violation: Option<Violation>,
 }
 
@@ -65,6 +68,7 @@ impl Judges {
             proposed: BTreeMap::new(),
             forged: BTreeSet::new(),
             calls: Calls::default(),
+            scripts: None,
             violation: None,
         }
     }

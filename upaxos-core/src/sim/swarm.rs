@@ -12,7 +12,7 @@ use std::fmt;
 pub use fault::{Fault, LEADER};
 pub use topology::Topology;
 
-use crate::types::Micros;
+use crate::types::{Instance, Micros};
 use crate::wire::Dialect;
 
 /// A kind of trouble, on or off in a run.
@@ -130,6 +130,10 @@ pub struct Plan {
     pub skew: Vec<i64>,
     /// Which nodes answer untagged reads without an instance.
     pub fast_read: Vec<bool>,
+    /// Whether the nodes run scripts.
+    pub scripted: bool,
+    /// Whose scripts compute something else, and from which instance on.
+    pub stray: Option<(u16, Instance)>,
     /// What happens when.
     pub faults: Vec<Planned>,
 }
@@ -206,6 +210,13 @@ impl fmt::Display for Plan {
                 .map(|(_, id)| id)
                 .collect::<Vec<_>>();
             writeln!(f, "  untagged reads are fast at {ids:?}")?;
+        }
+        match self.stray {
+            Some((node, from)) => {
+                writeln!(f, "  scripts; those of node {node} go astray at instance {from}")?
+            }
+            None if self.scripted => writeln!(f, "  scripts")?,
+            None => {}
         }
         for Planned { number, at, fault } in &self.faults {
             writeln!(f, "  fault {number} at {} ms: {fault:?}", at.0 / 1000)?;

@@ -48,6 +48,9 @@ pub struct Seen {
     pub compactions: u64,
     pub damaged: u64,
     pub fetched: u64,
+    pub failed_applies: u64,
+    pub diverged: u64,
+    pub mended: u64,
 }
 
 impl Seen {
@@ -80,5 +83,8 @@ impl AddAssign for Seen {
         self.damaged += more.damaged;
         self.fetched += more.fetched;
         self.compactions += more.compactions;
+        self.failed_applies += more.failed_applies;
+        self.diverged += more.diverged;
+        self.mended += more.mended;
     }
 }

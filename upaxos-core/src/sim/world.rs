@@ -6,8 +6,11 @@
 mod faults;
 mod leaders;
 
+use std::rc::Rc;
+
 use super::chance::{Chance, Stream};
 use super::clients::{self, Clients};
+use super::double::Double;
 use super::judges::Judges;
 use super::machine::Role;
 use super::stage::{Happened, Setting, Stage};
@@ -57,6 +60,11 @@ impl World {
             machine.role = if id < usize::from(plan.n) { Role::Member } else { Role::Spare };
             machine.fast_read = plan.fast_read[id];
             machine.skew(plan.skew[id]);
+            if plan.scripted {
+                machine.strays_from =
+                    plan.stray.filter(|(stray, _)| usize::from(*stray) == id).map(|(_, from)| from);
+                machine.hooks = Some(Rc::new(Double::new(machine.strays_from)));
+            }
         }
         for id in 0..plan.n {
             let at = Micros(stage.machine_chance.below(20_000));

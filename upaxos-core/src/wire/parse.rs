@@ -1,6 +1,9 @@
 //! Bytes to [`Line`]s. Never panics, never allocates more than the values it returns.
 
+use std::sync::Arc;
+
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
+use crate::hooks::{MAX_NAME, Script};
 use crate::named::{Digest, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
@@ -204,6 +207,14 @@ fn parse_fields(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
             let tagged = fields.tagged()?;
             fields.end(Line::Client(Request::TaggedRead(tagged)))
         }
+        b"Query" => {
+            let tagged = fields.tagged()?;
+            Ok(Line::Client(Request::Query(tagged, fields.value("Query")?)))
+        }
+        b"FastQuery" => {
+            let tagged = fields.tagged()?;
+            Ok(Line::Client(Request::FastQuery(tagged, fields.value("FastQuery")?)))
+        }
         b"FastRead" => {
             let tagged = fields.tagged()?;
             fields.end(Line::Client(Request::FastRead(tagged)))
@@ -306,6 +317,10 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             return Ok(Message::Answer { instance, client, seq, value: f.value("Answer")? });
         }
         b"Value" => return last_value(f),
+        b"Reply" => {
+            let (learned, client, seq) = (f.prefix()?, f.number("client", MAX_NUMBER)?, f.seq()?);
+            return Ok(Message::Reply { learned, client, seq, value: f.value("Reply")? });
+        }
         b"NotYet" => Message::NotYet { instance: f.instance()?, learned: f.prefix()? },
         b"Refused" => {
             let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
@@ -319,6 +334,9 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
         b"Error" => return Ok(Message::Error { reason: f.value("Error")? }),
         b"Relay" if f.rest.is_none() => Message::Relay { value: None },
         b"Relay" => return Ok(Message::Relay { value: Some(f.value("Relay")?) }),
+        b"Dropped" => Message::Dropped { words: f.number("fingerprint", MAX_NUMBER)? },
+        b"AskDigest" => Message::AskDigest { instance: f.instance()?, name: f.name()? },
+        b"Digest" => digest(f)?,
         b"Beat" => Message::Beat(beat(f)?),
         b"Register" => Message::Register { n: f.id("group size")?.0, boot: f.boot()? },
         b"Registered" => Message::Registered { node: f.id("node")?, boot: f.number("boot", MAX_NUMBER)? },
@@ -377,6 +395,12 @@ fn last_value(f: &mut Fields) -> Result<Message, ParseError> {
     let (instance, learned) = (f.prefix()?, f.prefix()?);
     let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
     Ok(Message::Value { instance, learned, client, seq, value: f.value("Value")? })
+}
+
+fn digest(f: &mut Fields) -> Result<Message, ParseError> {
+    let (instance, digest) = (f.instance()?, f.number("digest", MAX_NUMBER)?);
+    let source = f.number("source", MAX_NUMBER)?;
+    Ok(Message::Digest { instance, digest, script: Script { name: f.name()?, source } })
 }
 
 fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
@@ -444,6 +468,13 @@ impl<'a> Fields<'a> {
 
     fn id(&mut self, field: &'static str) -> Result<NodeId, ParseError> {
         node_id(field, self.next())
+    }
+
+    /// The name of a script.
+    fn name(&mut self) -> Result<Arc<str>, ParseError> {
+        let text = self.next();
+        let name = str::from_utf8(text).ok().filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
+        name.map(Arc::from).ok_or_else(|| ParseError::UnknownVerb(excerpt(text)))
     }
 
     fn epoch(&mut self) -> Result<Epoch, ParseError> {

@@ -52,6 +52,8 @@ impl Print<'_> {
             Request::Submit(tagged, value) => self.word("Submit").tagged(tagged).value(value),
             Request::TaggedRead(tagged) => self.word("Read").tagged(tagged).done(),
             Request::FastRead(tagged) => self.word("FastRead").tagged(tagged).done(),
+            Request::Query(tagged, question) => self.word("Query").tagged(tagged).value(question),
+            Request::FastQuery(tagged, question) => self.word("FastQuery").tagged(tagged).value(question),
             Request::Members => self.out.extend_from_slice(b"members"),
             Request::Change(None, change) => self.out.extend_from_slice(change.to_string().as_bytes()),
             Request::Change(Some(tagged), change) => {
@@ -139,6 +141,9 @@ impl Print<'_> {
             M::Members { epoch, learned, members } => {
                 self.verb("Members").number(epoch.0).instance(*learned).ids(members)
             }
+            M::Reply { learned, client, seq, value } => {
+                self.verb("Reply").instance(*learned).number(*client).number(*seq).value(value)
+            }
             M::NotYet { instance, learned } => {
                 self.verb("NotYet").instance(*instance).instance(*learned).done()
             }
@@ -151,6 +156,12 @@ impl Print<'_> {
             M::Error { reason } => self.verb("Error").value(reason),
             M::Relay { value: None } => self.verb("Relay").done(),
             M::Relay { value: Some(value) } => self.verb("Relay").value(value),
+            M::Dropped { words } => self.verb("Dropped").number(*words).done(),
+            M::AskDigest { instance, name } => self.verb("AskDigest").instance(*instance).text(name).done(),
+            M::Digest { instance, digest, script } => {
+                self.verb("Digest").instance(*instance).number(*digest).number(script.source);
+                self.text(&script.name).done();
+            }
             M::Beat(beat) => {
                 self.verb("Beat").number(u64::from(beat.n)).boot(&beat.boot);
                 match beat.ballot {

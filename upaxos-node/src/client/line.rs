@@ -24,7 +24,7 @@ pub(super) enum State {
 
 /// Understands a line.
 pub(super) fn parse(line: &[u8]) -> Result<Order> {
-    const ASKS: [&[u8]; 5] = [b"Request", b"fast", b"leave ", b"replace ", b"members"];
+    const ASKS: [&[u8]; 6] = [b"Request", b"query ", b"fast", b"leave ", b"replace ", b"members"];
     if ASKS.iter().any(|ask| line.starts_with(ask)) {
         return Ok(Order::Ask(ask(line)?, None));
     }
@@ -43,7 +43,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Order> {
             Ok(Order::Wish(State::Learned { nodes, instance: Instance(count(instance)?) }))
         }
         _ => bail!(
-            "expected `Request …`, `fast`, `members`, `leave …`, `replace …`, `leader`, \
+            "expected `Request …`, `query …`, `fast`, `fast query …`, `members`, `leave …`, `replace …`, `leader`, \
              `learned NODES INSTANCE`, `as SESSION MICROS HEX`, `say HEX` or `watch`, not {text:?}"
         ),
     }
@@ -53,6 +53,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Order> {
 fn ask(line: &[u8]) -> Result<Ask> {
     match line {
         b"fast" => Ok(Ask::FastRead),
+        [b'f', b'a', b's', b't', b' ', query @ ..] => Ok(Ask::parse(query)?.fast()),
         b"Request 0 " => Ok(Ask::write("".into())?),
         _ => Ok(Ask::parse(line)?),
     }

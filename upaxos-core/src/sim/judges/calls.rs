@@ -188,6 +188,8 @@ impl Calls {
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Noop | Entry::Read { tagged: None, .. } => true,
+            // The scripts of a simulated group change no words; a played one's may.
+            Entry::Changed(..) => self.rewrites,
             Entry::Group(..) => false,
             Entry::Write(value) => self.rewrites || self.untagged.contains_key(value),
             Entry::Tagged(tagged, value) => {

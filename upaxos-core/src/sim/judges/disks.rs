@@ -138,7 +138,8 @@ impl Judges {
             use Record as R;
             let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
             let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
-            !is_learned && !is_group && !matches!(record, R::Start { .. })
+            let is_script = matches!(record, R::Script { .. } | R::State { .. });
+            !is_learned && !is_script && !is_group && !matches!(record, R::Start { .. })
         };
         let found = records.iter().filter(is_judged).filter(|record| !missing.contains(record));
         let found: Vec<Record> = found.cloned().collect();

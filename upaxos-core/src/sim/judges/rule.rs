@@ -26,6 +26,8 @@ pub enum Rule {
     ExactlyOnce,
     NothingRefused,
     RecoversWhole,
+    SameState,
+    DivergenceIsFound,
     Progress,
     LeaderSoon,
     NoDuels,
@@ -66,6 +68,12 @@ impl Rule {
             Rule::ExactlyOnce => "a tagged request takes effect once, where its answer says",
             Rule::NothingRefused => "a request that its client still waits for is not refused",
             Rule::RecoversWhole => "a crash leaves a log that opens, with every durable record",
+            Rule::SameState => {
+                "the scripts of all nodes have computed the same up to an instance, in every life"
+            }
+            Rule::DivergenceIsFound => {
+                "where scripts compute something else, that is found, and the first instance named"
+            }
             Rule::Progress => "a healed group answers every request and learns alike",
             Rule::LeaderSoon => {
                 "where a node keeps two-way links with a quorum, somebody leads and gets a request chosen in time"

@@ -2,12 +2,14 @@
 //! durable. A start may be refused only for a disk that was damaged on purpose,
 //! elsewhere than inside values.
 
+use std::rc::Rc;
+
 use super::{Next, Stage};
-use crate::node::{Config, Node, Outbox, Recovery};
+use crate::node::{Config, Node, Recovery};
 use crate::record::Record;
 use crate::sim::disk::Flip;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Role, State};
+use crate::sim::machine::{Loads, Role, State};
 use crate::store::{Source, StoreError};
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::Dialect;
@@ -35,6 +37,9 @@ impl<C> Stage<C> {
             return;
         }
         machine.begin_life(self.now);
+        if let Some(Loads(load)) = &machine.own_scripts {
+            machine.hooks = Some(load());
+        }
         self.note_change(id, "starts");
         let machine = &mut self.machines[usize::from(id)];
         let opened = match machine.disk.open() {
@@ -46,7 +51,14 @@ impl<C> Stage<C> {
         let classic = self.setting.dialect == Dialect::Classic;
         let fast_read = self.machines[usize::from(id)].fast_read;
         let config = Config { classic, fast_read, timing: self.setting.timing, ..config };
-        let mut recovery = Recovery::new(config);
+        let hooks = self.machines[usize::from(id)].hooks.clone();
+        let mut recovery = match &hooks {
+            Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks)),
+            None => Recovery::new(config),
+        };
+        if self.machines[usize::from(id)].rebuilds {
+            recovery = recovery.rebuild();
+        }
         for record in &opened.records {
             if let Err(error) = recovery.take(record) {
                 return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
@@ -63,10 +75,15 @@ impl<C> Stage<C> {
         if let Err(error) = self.reread(id, &node) {
             return self.refuse_start(id, &error);
         }
+        match self.compute_anew(id, &mut node) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.refuse_start(id, &error),
+        }
         if self.machines[usize::from(id)].flipped.is_some() {
             self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
         }
-        let mut out = Outbox::new(NodeId(id));
+        let mut out = self.machines[usize::from(id)].outbox(id);
         node.start(Micros(0), &mut out);
         self.act(id, Box::new(node), out);
     }

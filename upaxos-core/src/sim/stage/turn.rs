@@ -10,7 +10,7 @@ use crate::node::{Event, LOOKUP_BYTES, Node, Outbox};
 use crate::sim::judges::Rule;
 use crate::sim::machine::{State, Step, Work};
 use crate::sim::network::Datagram;
-use crate::types::{Micros, NodeId};
+use crate::types::Micros;
 use crate::wire::{Dialect, Line, Message, Packer};
 
 impl<C> Stage<C> {
@@ -40,7 +40,7 @@ impl<C> Stage<C> {
             self.seen.compactions += u64::from(node.compacted(compacted));
         }
         let clock = machine.clock(self.now);
-        let mut out = Outbox::new(NodeId(id));
+        let mut out = machine.outbox(id);
         for datagram in machine.queue.drain(..) {
             datagram.lines.iter().for_each(|line| node.handle(clock, line.clone(), &mut out));
         }
@@ -52,6 +52,10 @@ impl<C> Stage<C> {
     pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
         self.look_up(id, &mut node, &mut out);
         self.note(id, &out.events);
+        self.compare(id, &node, &out.events);
+        if out.ends() {
+            return self.end_for_scripts(id, &out.events);
+        }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
         let said = packed(&out.early, self.setting.dialect);
         self.go_on(id, Work { node, out, said, sent: Vec::new(), step: Step::Early });
@@ -222,6 +226,10 @@ impl<C> Stage<C> {
                     self.judges.on_left(id, *since);
                     self.news.push((id, event.clone()));
                 }
+                Event::Diverged { peer, after, first, .. } => {
+                    self.note_divergence(id, peer.0, (*after, *first), event);
+                }
+                Event::ApplyFailed { .. } => self.seen.failed_applies += 1,
                 Event::MayNotVote(_) => {
                     self.seen.refusals += 1;
                     self.news.push((id, event.clone()));

@@ -15,6 +15,7 @@ impl<C> Stage<C> {
         first >= Some(self.judges.acknowledged())
             && learned.all(|learned| learned == first)
             && self.running().all(|(id, machine)| self.is_in_place(id, machine))
+            && self.is_put_right()
             && self.running().all(|(_, machine)| machine.lost_below.is_none() || machine.has_fetched())
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology};
 use crate::sim::chance::{Chance, Stream};
-use crate::types::Micros;
+use crate::types::{Instance, Micros};
 
 /// How many events the chaos of a run has at most.
 const EVENTS: u64 = 2_000;
@@ -24,6 +24,9 @@ impl Plan {
         // Where nodes differ, so do their answers to untagged reads.
         let odds = [0, 500_000, 1_000_000][chance.below(3) as usize];
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
+        plan.scripted = chance.hits(250_000) && plan.kind != Kind::Classic;
+        let stray = (chance.below(u64::from(plan.n)) as u16, Instance(chance.between(1, 60)));
+        plan.stray = Some(stray).filter(|_| chance.hits(150_000) && plan.scripted && plan.n > 2);
         plan
     }
 
@@ -42,6 +45,8 @@ impl Plan {
             rates: Rates::default(),
             skew: vec![0; usize::from(n)],
             fast_read: Vec::new(),
+            scripted: false,
+            stray: None,
             faults: Vec::new(),
         }
     }

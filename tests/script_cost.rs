@@ -1,0 +1,57 @@
+//! What scripts cost: measured in release, by hand, since a busy machine must fail no build.
+//!
+//! `cargo test --release -p upaxos-node --test script_cost -- --ignored --nocapture`
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+use upaxos_core::hooks::{Applied, Hooks};
+use upaxos_core::state::State;
+use upaxos_core::types::{Instance, Value};
+use upaxos_node::script::{Limits, Scripts};
+
+const CALLS: u64 = 1_000_000;
+
+fn busy() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of the thread").into()
+}
+
+/// A million values, ten thousand of them different.
+fn cost(name: &str, script: &Path, value: impl Fn(u64) -> String) -> Duration {
+    let scripts = Scripts::load(&[script.to_owned()], Limits::default()).expect("the script loads");
+    let values: Vec<Value> = (0..10_000).map(|i| Value::from(value(i).as_str())).collect();
+    let mut state = State::default();
+    let (began, began_at) = (busy(), Instant::now());
+    for call in 0..CALLS {
+        let value = &values[(call % values.len() as u64) as usize];
+        let applied = Applied { value, instance: Instance(call + 1), tag: None };
+        scripts.apply(0, &mut state, &applied).expect("it applies");
+        state.commit();
+    }
+    let took = busy() - began;
+    println!(
+        "{name}: {CALLS} calls in {took:.2?} of one core ({:.2?} by the clock), {} keys",
+        began_at.elapsed(),
+        state.len()
+    );
+    took
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks").join(name)
+}
+
+#[test]
+#[ignore = "a measurement: run it in release, on a machine with nothing else to do"]
+fn a_million_apply_calls_cost_less_than_a_second_of_one_core() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain.lua");
+    let text = "return { apply = function(st, value) local key, rest = value:match('^(%S+) (.*)$') st:set(key, rest) end }";
+    std::fs::write(&plain, text).expect("a script is written");
+    let one_key = cost("one key a call", &plain, |i| format!("key-{} value-{i}", i % 1_000));
+    let kv = cost("kv.lua", &shipped("kv.lua"), |i| format!("set key-{} value-{i}", i % 1_000));
+    cost("ids.lua", &shipped("ids.lua"), |i| format!("take orders worker-{} 3", i % 100));
+    let most = Duration::from_secs(1);
+    assert!(one_key < most && kv < most, "one key {one_key:?}, kv {kv:?}");
+}

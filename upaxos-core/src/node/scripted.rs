@@ -1,0 +1,140 @@
+//! Where the node calls its scripts, and what it makes of what they say.
+//!
+//! Owns when a script is asked: once for every proposal of what a client wrote, by the leader, just before; once
+//! for every read that it words. (`apply` is called where an instance is learned, by `history`.) Values that
+//! phase 1 found, or that were written before and lost their instance, have been seen: they are not shown again.
+
+use super::Node;
+use super::outbox::{Event, Outbox};
+use super::recovery::RecoverError;
+use super::requests::Wanted;
+use super::scripts::Failed;
+use crate::entry::{Entry, SAFE_READ};
+use crate::hooks::{At, Fault, Hooks, fingerprint};
+use crate::state::State;
+use crate::store::Past;
+use crate::types::{Instance, Micros, Value};
+use crate::wire::{self, Message};
+
+impl Node {
+    /// What is written at `instance` for a request.
+    ///
+    /// # Errors
+    /// Why a script does not want it, or cannot answer.
+    pub(super) fn entry_of(
+        &self,
+        wanted: &Wanted,
+        instance: Instance,
+        out: &Outbox,
+    ) -> Result<Entry, String> {
+        if wanted.is_read() {
+            let worded = self.worded(wanted.question(), out)?;
+            let mut bytes = SAFE_READ.as_bytes().to_vec();
+            bytes.extend_from_slice(worded.as_bytes());
+            return Ok(wanted.entry(instance, || Value::from(bytes)));
+        }
+        let entry = wanted.entry(instance, || self.history.safe_read());
+        let (Some(hooks), Some(value)) = (&out.hooks, wanted.unseen()) else { return Ok(entry) };
+        let changed = hooks.request(value, wanted.tagged().map(|tagged| tagged.tag))?;
+        let Some(changed) = changed.filter(|changed| changed != value) else { return Ok(entry) };
+        if let Some(why) = wire::value_refusal(changed.as_bytes()) {
+            return Err(format!("a script made it too large: {why}"));
+        }
+        Ok(match wanted.tagged() {
+            Some(tagged) => Entry::Tagged(tagged, changed),
+            None => Entry::Changed(fingerprint(value.as_bytes()), changed),
+        })
+    }
+
+    /// Tells the client, and those who would pass its request on.
+    pub(super) fn reject(&mut self, wanted: &Wanted, reason: &str, now: Micros, out: &mut Outbox) {
+        if let Wanted::Write(value) = wanted {
+            out.send(Message::Dropped { words: fingerprint(value.as_bytes()) });
+        }
+        self.refuse(Some(wanted), reason, now, out);
+    }
+
+    /// What a read of the learned prefix says: in a script's words, if one words reads.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) fn worded(&self, question: Option<&Value>, out: &Outbox) -> Result<Value, String> {
+        let last = self.history.last_user();
+        let reader = out.hooks.as_ref().and_then(|hooks| Some((hooks, hooks.reader()?)));
+        let Some((hooks, state)) = reader else {
+            let value = last.map_or_else(|| Value::from(""), |(_, value)| value.clone());
+            return question.map_or(Ok(value), |_| Err(Node::NO_READER.into()));
+        };
+        let at = At { instance: self.learner.learned(), last, question };
+        let empty = State::default();
+        let worded = hooks.read(state.map_or(&empty, |at| self.history.scripts().state(at)), &at)?;
+        match wire::value_refusal(worded.as_bytes()) {
+            Some(why) => Err(format!("a script's answer is too large: {why}")),
+            None => Ok(worded),
+        }
+    }
+
+    /// What a query is told where nobody could answer it.
+    pub(super) const NO_READER: &'static str =
+        "no script here answers queries: start the nodes with a --script that has a `read`";
+
+    /// Says which scripts could not apply an instance. True when the node must end for it.
+    pub(super) fn note_failed(&self, instance: Instance, failed: Vec<Failed>, out: &mut Outbox) -> bool {
+        for Failed { script, fault } in failed {
+            match fault {
+                Fault::Raised(error) => out.event(Event::ApplyFailed { script, instance, error }),
+                Fault::Fatal(reason) => {
+                    let name = &script.name;
+                    out.event(Event::MustEnd(format!("script {name}, instance {instance}: {reason}")));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The first instance that a script has yet to apply, of those this node knows: the script was added, or
+    /// changed, since the log began. Then whoever drives the node reads the values from there on, and hands them
+    /// to [`Node::catch_up`], before it begins.
+    pub fn behind(&self) -> Option<Instance> {
+        self.history.behind()
+    }
+
+    /// Lets the scripts that are behind apply old values: those of `past`, which begins with what
+    /// [`Node::behind`] says or, if that is empty, those that the node holds itself. To be called until none is
+    /// behind.
+    ///
+    /// # Errors
+    /// When a script cannot go on.
+    pub fn catch_up(&mut self, past: &[Past], hooks: &dyn Hooks) -> Result<(), RecoverError> {
+        let held = match (past, self.behind()) {
+            ([], Some(next)) => self.history.past(next, self.learner.learned()),
+            _ => Vec::new(),
+        };
+        let past = if past.is_empty() { &held } else { past };
+        assert!(!past.is_empty() || self.behind().is_none(), "a value is in memory, or in the history");
+        self.history.catch_up(past, hooks).map_err(|Failed { script, fault }| {
+            let (Fault::Fatal(reason) | Fault::Raised(reason)) = fault;
+            let instance = self.history.behind().unwrap_or_default();
+            RecoverError::Script { script: script.name.to_string(), instance, reason }
+        })
+    }
+
+    /// What each script has computed: its name, up to which instance, and the digest of all that.
+    pub fn digests(&self) -> Vec<(&str, Instance, u64)> {
+        let scripts = self.history.scripts();
+        let through = self.learner.learned();
+        let digest = |at| Some((&*scripts.script(at).name, through, scripts.digest_at(at, through)?));
+        (0..scripts.len()).filter_map(digest).collect()
+    }
+
+    /// The digest of what script number `script` has computed up to an instance, if that is not too long ago.
+    pub fn digest_at(&self, script: usize, instance: Instance) -> Option<u64> {
+        self.history.scripts().digest_at(script, instance)
+    }
+
+    /// What script number `script` remembers, if there is one.
+    pub fn state(&self, script: usize) -> Option<&State> {
+        (script < self.history.scripts().len()).then(|| self.history.scripts().state(script))
+    }
+}

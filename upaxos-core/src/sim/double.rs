@@ -1,0 +1,78 @@
+//! A script without a language: what simulated nodes run, so that states, checkpoints and digests are tried
+//! under every fault.
+//!
+//! It remembers a little of everything, forgets some of it, fails for one value in seven after it has changed
+//! something, and has no time now and then. One that strays computes something else from one instance on.
+
+use std::cell::Cell;
+
+use crate::hooks::{Applied, At, Fault, Hooks, Script, fingerprint};
+use crate::state::{Number, Scalar, State};
+use crate::types::{Instance, Value};
+
+/// How many keys the values share.
+const KEYS: u64 = 13;
+
+/// The script.
+#[derive(Debug)]
+pub struct Double {
+    scripts: [Script; 1],
+    strays_from: Option<Instance>,
+    asked: Cell<u64>,
+}
+
+impl Double {
+    /// One that computes as all others do; or something else from an instance on.
+    pub fn new(strays_from: Option<Instance>) -> Double {
+        let script = Script { name: "double".into(), source: 7 };
+        Double { scripts: [script], strays_from, asked: Cell::new(0) }
+    }
+}
+
+impl Hooks for Double {
+    fn scripts(&self) -> &[Script] {
+        &self.scripts
+    }
+
+    fn has_time(&self) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        !self.asked.get().is_multiple_of(16)
+    }
+
+    fn apply(&self, _: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+        let words = fingerprint(applied.value.as_bytes());
+        let key = |number: u64| format!("key {}", number % KEYS).into_bytes();
+        let count = match state.get(b"count") {
+            Some(Scalar::Number(count)) => count.get(),
+            _ => 0.0,
+        };
+        let number = |number: f64| Number::new(number).map(Scalar::Number);
+        let changes = [
+            (b"count".to_vec(), number(count + 1.0)),
+            (key(words), Some(Scalar::Text(applied.value.clone()))),
+            (key(words / 16), None),
+            (key(words / 64), number(applied.instance.0 as f64)),
+            (b"even".to_vec(), Some(Scalar::Bool(words.is_multiple_of(2)))),
+        ];
+        for (key, value) in changes {
+            state.set(&key, value).map_err(|error| Fault::Raised(error.to_string()))?;
+        }
+        let strays = self.strays_from.is_some_and(|from| applied.instance >= from);
+        if strays {
+            _ = state.set(b"stray", Some(Scalar::Bool(true)));
+        }
+        match words % 7 {
+            // What is undone would not show.
+            0 if !strays => Err(Fault::Raised("one in seven".into())),
+            _ => Ok(()),
+        }
+    }
+
+    fn reader(&self) -> Option<Option<usize>> {
+        None
+    }
+
+    fn read(&self, _: &State, _: &At<'_>) -> Result<Value, String> {
+        Err("it is not asked".into())
+    }
+}

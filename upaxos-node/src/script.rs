@@ -1,0 +1,216 @@
+//! Scripts: what a node lets Luau decide, and how that is kept from doing harm.
+//!
+//! Owns the files given with `--script`, in their order: each `request` sees what the one before made of a value,
+//! each `apply` has a state of its own, one `read` at most words what is read. It decides when a script has had
+//! enough time in a turn of the daemon's loop, and what a broken limit means:
+//!
+//! - in `request` and `read`: the client is refused, with the reason;
+//! - in `apply`, of steps: an error like any other. Steps are counted, and so the same on every node: the state is
+//!   undone everywhere, and the fact is part of the digest;
+//! - in `apply`, of memory or time: the node ends, since elsewhere it might have worked;
+//! - in `on_learn` and `on_role`: it is logged.
+//!
+//! Scripts never see a promise or a vote.
+
+pub mod engine;
+pub mod file;
+pub mod host;
+pub mod meter;
+mod notices;
+mod sandbox;
+pub mod st;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
+use upaxos_core::state::State;
+use upaxos_core::types::{Tag, Value};
+
+use engine::{Broken, Engine};
+pub use file::LoadError;
+pub use meter::Limits;
+use meter::Violation;
+pub use notices::{MAX_NOTICES, Notice};
+
+/// What a call counts in a turn beside its steps.
+const CALL_STEPS: u64 = 50;
+
+/// The scripts of a node.
+#[derive(Debug)]
+pub struct Scripts {
+    engines: Vec<Engine>,
+    /// Of those with an `apply`, in order.
+    stateful: Vec<Script>,
+    /// Their places among all.
+    places: Vec<usize>,
+    limits: Limits,
+    /// How many steps were taken in this turn.
+    taken: Cell<u64>,
+    notices: notices::Notices,
+}
+
+impl Scripts {
+    /// Loads the files, which are to run together.
+    ///
+    /// # Errors
+    /// With file, line, and what is wrong with the first that cannot be used.
+    pub fn load(paths: &[PathBuf], limits: Limits) -> Result<Scripts, LoadError> {
+        let mut engines: Vec<Engine> = Vec::new();
+        for path in paths {
+            let engine = Engine::load(path, limits)?;
+            if let Some(reason) = objection(&engines, &engine) {
+                return Err(LoadError::Together { path: path.clone(), reason });
+            }
+            engines.push(engine);
+        }
+        let places: Vec<usize> = (0..engines.len()).filter(|at| engines[*at].hooks.apply.is_some()).collect();
+        let script = |at: &usize| Script { name: (&*engines[*at].name).into(), source: engines[*at].source };
+        let stateful = places.iter().map(script).collect();
+        let notices = notices::Notices::default();
+        Ok(Scripts { engines, stateful, places, limits, taken: Cell::new(0), notices })
+    }
+
+    /// The scripts in words: their names, and the hooks that each has.
+    pub fn describe(&self) -> Vec<String> {
+        let line = |engine: &Engine| format!("{}: {}", engine.name, engine.hooks.names().join(", "));
+        self.engines.iter().map(line).collect()
+    }
+
+    /// Why these cannot take the place of the scripts that run, if so: what one of them computes could differ
+    /// from what it computed so far.
+    pub fn objection_to(&self, new: &Scripts) -> Option<String> {
+        let differs = |ours: &[Script], theirs: &[Script]| {
+            ours.iter().find(|script| !theirs.contains(script)).map(|script| script.name.to_string())
+        };
+        let changed =
+            differs(&self.stateful, &new.stateful).or_else(|| differs(&new.stateful, &self.stateful));
+        let changed =
+            changed.or_else(|| (self.stateful != new.stateful).then(|| "their order".to_owned()))?;
+        Some(format!(
+            "{changed} has an `apply` and was changed: what it computes could differ from node to node. Restart the \
+             nodes with it, one after the other: each computes its state anew from the log"
+        ))
+    }
+
+    /// A turn of the daemon's loop begins: scripts have time again.
+    pub fn begin_turn(&self) {
+        self.taken.set(0);
+    }
+
+    fn took(&self, engine: &Engine) {
+        self.taken.set(self.taken.get() + engine.steps() + CALL_STEPS);
+    }
+}
+
+/// Why a script cannot run beside those before it, if so.
+fn objection(engines: &[Engine], new: &Engine) -> Option<String> {
+    if engines.iter().any(|engine| engine.name == new.name) {
+        return Some(format!(
+            "there is another script named {}: give one of the files another name",
+            new.name
+        ));
+    }
+    new.hooks.read.as_ref()?;
+    let reader = engines.iter().find(|engine| engine.hooks.read.is_some())?;
+    Some(format!(
+        "script {} has a `read`, too: only one can word what is read; take it out of one",
+        reader.name
+    ))
+}
+
+/// Loads scripts to see whether a node could run them; says what is in them.
+///
+/// # Errors
+/// As [`Scripts::load`].
+pub fn check(paths: &[PathBuf], limits: Limits) -> Result<Vec<String>, LoadError> {
+    Ok(Scripts::load(paths, limits)?.describe())
+}
+
+impl Hooks for Scripts {
+    fn scripts(&self) -> &[Script] {
+        &self.stateful
+    }
+
+    fn has_time(&self) -> bool {
+        self.taken.get() < u64::from(self.limits.steps)
+    }
+
+    fn request(&self, value: &Value, tag: Option<Tag>) -> Result<Option<Value>, String> {
+        let mut changed: Option<Value> = None;
+        for engine in &self.engines {
+            let Some(function) = &engine.hooks.request else { continue };
+            engine.about.instance.set(None);
+            engine.about.tag.set(tag);
+            let shown = changed.as_ref().unwrap_or(value).as_bytes();
+            let said = engine.show::<(mlua::Value, mlua::Value)>(function, shown);
+            self.took(engine);
+            match said.map_err(|broken| format!("script {}: {}", engine.name, broken.text()))? {
+                (mlua::Value::String(text), _) if *text.as_bytes() == *shown => {}
+                (mlua::Value::String(text), _) => changed = Some(Value::from(&*text.as_bytes())),
+                (mlua::Value::Nil | mlua::Value::Boolean(false), reason) => {
+                    let reason = reason.as_string().map(|reason| reason.to_string_lossy());
+                    return Err(match reason {
+                        Some(reason) => format!("script {}: {reason}", engine.name),
+                        None => format!("script {}: rejected, without a reason", engine.name),
+                    });
+                }
+                (other, _) => {
+                    let what = st::kind(&other);
+                    return Err(format!(
+                        "script {}: `request` returned a {what}: it returns the value to write, or nil and a reason",
+                        engine.name
+                    ));
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    fn apply(&self, script: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+        let engine = &self.engines[self.places[script]];
+        let function = engine.hooks.apply.as_ref().expect("only those with an `apply` are counted");
+        engine.about.instance.set(Some(applied.instance));
+        engine.about.tag.set(applied.tag);
+        let done = engine.apply(function, state, applied.value.as_bytes());
+        self.took(engine);
+        done.map_err(|broken| match broken {
+            Broken::Raised(text) | Broken::Limit(Violation::Steps, text) => Fault::Raised(text),
+            Broken::Limit(Violation::Memory | Violation::Time, text) => Fault::Fatal(format!(
+                "{text}. Elsewhere that may have worked, so this node must not go on: give all nodes more with the \
+                 flag, or run another script on all of them, which computes its state anew from the log"
+            )),
+        })
+    }
+
+    fn reader(&self) -> Option<Option<usize>> {
+        let reader = self.engines.iter().position(|engine| engine.hooks.read.is_some())?;
+        Some(self.places.iter().position(|place| *place == reader))
+    }
+
+    fn read(&self, state: &State, at: &At<'_>) -> Result<Value, String> {
+        let reader = self.engines.iter().find_map(|engine| Some((engine, engine.hooks.read.as_ref()?)));
+        let (engine, function) = reader.ok_or("no script has a `read`")?;
+        engine.about.instance.set(Some(at.instance));
+        engine.about.tag.set(None);
+        *engine.about.last.borrow_mut() = at.last.cloned();
+        *engine.about.question.borrow_mut() = at.question.cloned();
+        let said = engine.read::<(mlua::Value, mlua::Value)>(function, state);
+        self.took(engine);
+        let said = said.map_err(|broken| format!("script {}: {}", engine.name, broken.text()))?;
+        match said {
+            (mlua::Value::String(text), _) => Ok(Value::from(&*text.as_bytes())),
+            (mlua::Value::Nil, reason) if reason.is_string() => {
+                let reason = reason.as_string().map(|reason| reason.to_string_lossy()).unwrap_or_default();
+                Err(format!("script {}: {reason}", engine.name))
+            }
+            (other, _) => Err(format!(
+                "script {}: `read` returned a {}: it returns a string, or nil and a reason",
+                engine.name,
+                st::kind(&other)
+            )),
+        }
+    }
+}

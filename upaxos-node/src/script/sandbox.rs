@@ -1,0 +1,100 @@
+//! The world of a script: a Luau state with a whitelist of names, frozen, on a meter.
+//!
+//! Owns what a script can reach. `prelude.lua` says what is changed and why; what is not named there, is not
+//! there. Nothing here knows what a hook is.
+
+use std::rc::Rc;
+
+use mlua::chunk::Compiler;
+use mlua::{Error, Function, Lua, LuaOptions, StdLib, Table, Value, VmState};
+
+use super::meter::{Meter, Violation};
+use super::st;
+
+const PRELUDE: &str = include_str!("prelude.lua");
+
+/// What Luau would do by itself, past the prelude's version, because it knows the name.
+const NOT_BUILT_IN: [&str; 2] = ["setmetatable", "tostring"];
+
+/// A state whose every step is counted by `meter`, and which logs through `log`.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn state(
+    meter: &Rc<Meter>,
+    log: impl Fn(&Lua, log::Level, &str) -> mlua::Result<()> + 'static,
+) -> mlua::Result<Lua> {
+    let libraries = StdLib::COROUTINE
+        | StdLib::TABLE
+        | StdLib::STRING
+        | StdLib::UTF8
+        | StdLib::BIT
+        | StdLib::MATH
+        | StdLib::BUFFER;
+    let lua = Lua::new_with(libraries, LuaOptions::default())?;
+    lua.set_compiler(Compiler::new().set_optimization_level(1).set_disabled_builtins(NOT_BUILT_IN));
+    let globals = lua.globals();
+    globals.raw_set("log", logger(&lua, log)?)?;
+    let (charged, checked) = (Rc::clone(meter), Rc::clone(meter));
+    let charge = lua.create_function(move |lua, steps: f64| {
+        charged.charge(steps).map_err(|violation| broken(lua, &charged, violation))
+    })?;
+    let check = lua.create_function(move |lua, problem: Value| match checked.broken() {
+        Some((violation, _)) => Err(broken(lua, &checked, violation)),
+        None if is_out_of_memory(&problem) => Err(broken(lua, &checked, Violation::Memory)),
+        None => Ok(()),
+    })?;
+    let prelude = lua.load(PRELUDE).set_name("=prelude").into_function()?;
+    let names: Vec<String> = prelude.call((charge, check))?;
+    for pair in globals.pairs::<Value, Value>() {
+        let (name, _) = pair?;
+        let is_named = name.as_string().is_some_and(|name| names.iter().any(|known| *name == known[..]));
+        if !is_named {
+            globals.raw_set(name, Value::Nil)?;
+        }
+    }
+    lua.sandbox(true)?;
+    lua.globals().set_readonly(true);
+    let steps = Rc::clone(meter);
+    lua.set_interrupt(move |lua| match steps.step() {
+        Ok(()) => Ok(VmState::Continue),
+        Err(violation) => Err(broken(lua, &steps, violation)),
+    });
+    Ok(lua)
+}
+
+/// `log.info(TEXT)` and its like.
+fn logger(
+    lua: &Lua,
+    log: impl Fn(&Lua, log::Level, &str) -> mlua::Result<()> + 'static,
+) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    let log = Rc::new(log);
+    for (name, level) in [
+        ("debug", log::Level::Debug),
+        ("info", log::Level::Info),
+        ("warn", log::Level::Warn),
+        ("error", log::Level::Error),
+    ] {
+        let log = Rc::clone(&log);
+        let function: Function =
+            lua.create_function(move |lua, text: mlua::LuaString| log(lua, level, &text.to_string_lossy()))?;
+        table.raw_set(name, function)?;
+    }
+    Ok(table)
+}
+
+/// Takes note of a broken limit, with the line that the script has reached.
+fn broken(lua: &Lua, meter: &Meter, violation: Violation) -> Error {
+    meter.break_at(violation, st::place(lua).map(|(_, line)| line));
+    Error::runtime("a limit was broken")
+}
+
+/// What Luau raises when it gets no memory.
+fn is_out_of_memory(problem: &Value) -> bool {
+    match problem {
+        Value::String(text) => *text == *"not enough memory",
+        Value::Error(error) => matches!(**error, Error::MemoryError(_)),
+        _ => false,
+    }
+}

@@ -1,0 +1,241 @@
+//! `st` and `entry`: what a hook is given beside the value.
+//!
+//! | call | does |
+//! | --- | --- |
+//! | `st:get(key)` | what stands under a key: a boolean, a number, a string, or nil |
+//! | `st:set(key, value)` | puts it there; nil takes it away |
+//! | `st:del(key)` | takes away what stands there; true if something did |
+//! | `st:has(key)` | whether something stands there |
+//! | `st:add(key, number)` | adds to the number that stands there (0 if none does), and returns it |
+//! | `st:len()` | how many keys there are |
+//! | `for key, value in st:range(first, last) do` | from `first` to `last`, both included, in order of bytes; both may be nil |
+//! | `for key, value in st:prefix(start) do` | all keys that begin so, in order |
+//!
+//! Owns the way between Luau's values and [`Scalar`]s, one object of each kind for all calls: nothing is made for
+//! a call. A script that keeps `st` and uses it later is told so.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Bound;
+use std::rc::Rc;
+
+use mlua::{AnyUserData, BorrowedBytes, Error, Function, Lua, MultiValue, UserDataRegistry, Value};
+use upaxos_core::state::{Number, Scalar, State};
+use upaxos_core::types::{Instance, Tag, Value as Bytes};
+
+/// What may be done with the state now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// No hook runs that has a state.
+    #[default]
+    None,
+    /// A `read` runs.
+    Reads,
+    /// An `apply` runs.
+    Writes,
+}
+
+/// The state that is lent to the hook that runs.
+#[derive(Debug, Default)]
+pub struct St {
+    state: RefCell<State>,
+    access: Cell<Access>,
+}
+
+impl St {
+    /// Lends a state for the time of `call`, and takes it back.
+    pub fn lend<R>(&self, state: &mut State, access: Access, call: impl FnOnce() -> R) -> R {
+        std::mem::swap(&mut *self.state.borrow_mut(), state);
+        self.access.set(access);
+        let result = call();
+        self.access.set(Access::None);
+        std::mem::swap(&mut *self.state.borrow_mut(), state);
+        result
+    }
+
+    fn get<R>(&self, lua: &Lua, read: impl FnOnce(&State) -> R) -> mlua::Result<R> {
+        match self.access.get() {
+            Access::None => Err(raise(lua, "rule: `st` is only there while its hook runs: do not keep it")),
+            Access::Reads | Access::Writes => Ok(read(&self.state.borrow())),
+        }
+    }
+
+    fn set(&self, lua: &Lua, key: &[u8], value: Option<Scalar>) -> mlua::Result<Option<Scalar>> {
+        match self.access.get() {
+            Access::Writes => {
+                let set = self.state.borrow_mut().set(key, value);
+                set.map_err(|error| raise(lua, &format!("rule: {error}")))
+            }
+            Access::Reads => Err(raise(lua, "rule: `read` cannot change `st`: only `apply` can")),
+            Access::None => Err(raise(lua, "rule: `st` is only there while its hook runs: do not keep it")),
+        }
+    }
+}
+
+/// Who the value is from, or what is read.
+#[derive(Debug, Default)]
+pub struct About {
+    /// Where it was chosen; of a read, up to where it sees.
+    pub instance: Cell<Option<Instance>>,
+    /// The request, if it is tagged.
+    pub tag: Cell<Option<Tag>>,
+    /// Of a read: the last value that a user wrote, and where.
+    pub last: RefCell<Option<(Instance, Bytes)>>,
+    /// Of a query: what was asked.
+    pub question: RefCell<Option<Bytes>>,
+}
+
+/// Registers the two kinds of object with a state, and makes one of each.
+///
+/// # Errors
+/// When there is no memory for them.
+pub fn objects(lua: &Lua, st: &Rc<St>, about: &Rc<About>) -> mlua::Result<(AnyUserData, AnyUserData)> {
+    lua.register_userdata_type::<Rc<St>>(register_st)?;
+    lua.register_userdata_type::<Rc<About>>(register_about)?;
+    Ok((lua.create_any_userdata(Rc::clone(st))?, lua.create_any_userdata(Rc::clone(about))?))
+}
+
+fn register_st(registry: &mut UserDataRegistry<Rc<St>>) {
+    use mlua::UserDataMethods;
+    registry.enable_namecall();
+    registry.add_method("get", |lua, st, key: BorrowedBytes| {
+        st.get(lua, |state| state.get(&key).map_or(Ok(Value::Nil), |scalar| to_lua(lua, scalar)))?
+    });
+    registry.add_method("has", |lua, st, key: BorrowedBytes| st.get(lua, |state| state.get(&key).is_some()));
+    registry.add_method("len", |lua, st, ()| st.get(lua, |state| state.len() as f64));
+    registry.add_method("set", |lua, st, (key, value): (BorrowedBytes, Value)| {
+        let scalar = scalar(lua, &value)?;
+        st.set(lua, &key, scalar).map(drop)
+    });
+    registry
+        .add_method("del", |lua, st, key: BorrowedBytes| st.set(lua, &key, None).map(|old| old.is_some()));
+    registry.add_method("add", |lua, st, (key, more): (BorrowedBytes, f64)| {
+        let before = st.get(lua, |state| state.get(&key).cloned())?;
+        let before = match before {
+            None => 0.0,
+            Some(Scalar::Number(number)) => number.get(),
+            Some(_) => return Err(raise(lua, "what stands under this key is no number")),
+        };
+        let sum = before + more;
+        let number = Number::new(sum).ok_or_else(|| raise(lua, NOT_A_NUMBER))?;
+        st.set(lua, &key, Some(Scalar::Number(number)))?;
+        Ok(sum)
+    });
+    registry.add_method("range", |lua, st, (first, last): (Option<BorrowedBytes>, Option<BorrowedBytes>)| {
+        let last = last.map(|last| last.to_vec());
+        let within = move |key: &[u8]| last.as_ref().is_none_or(|last| key <= &last[..]);
+        iterator(lua, st, first.map_or(Vec::new(), |first| first.to_vec()), within)
+    });
+    registry.add_method("prefix", |lua, st, start: BorrowedBytes| {
+        let begins = start.to_vec();
+        iterator(lua, st, begins.clone(), move |key| key.starts_with(&begins))
+    });
+}
+
+/// Goes through the keys from `first` on, as long as they are `within`. Each step looks anew: what is changed
+/// behind it, or before it, it sees.
+fn iterator(
+    lua: &Lua,
+    st: &Rc<St>,
+    first: Vec<u8>,
+    within: impl Fn(&[u8]) -> bool + 'static,
+) -> mlua::Result<Function> {
+    let (st, at) = (Rc::clone(st), RefCell::new((first, false)));
+    lua.create_function(move |lua, ()| {
+        let (key, is_behind) = &mut *at.borrow_mut();
+        let bound = if *is_behind { Bound::Excluded(&key[..]) } else { Bound::Included(&key[..]) };
+        let next =
+            st.get(lua, |state| state.from(bound).next().map(|(key, value)| (key.clone(), value.clone())))?;
+        let Some((found, scalar)) = next.filter(|(found, _)| within(found.as_bytes())) else {
+            return Ok((Value::Nil, Value::Nil));
+        };
+        (*key, *is_behind) = (found.as_bytes().to_vec(), true);
+        Ok((Value::String(lua.create_string(found.as_bytes())?), to_lua(lua, &scalar)?))
+    })
+}
+
+const NOT_A_NUMBER: &str =
+    "rule: what is not a number (NaN) cannot be kept: its bits differ between machines";
+
+/// A value of Luau as it can be kept.
+fn scalar(lua: &Lua, value: &Value) -> mlua::Result<Option<Scalar>> {
+    Ok(Some(match value {
+        Value::Nil => return Ok(None),
+        Value::Boolean(is_true) => Scalar::Bool(*is_true),
+        Value::Integer(number) => {
+            Scalar::Number(Number::new(*number as f64).expect("an integer is a number"))
+        }
+        Value::Number(number) => {
+            Scalar::Number(Number::new(*number).ok_or_else(|| raise(lua, NOT_A_NUMBER))?)
+        }
+        Value::String(text) => Scalar::Text(Bytes::from(&*text.as_bytes())),
+        other => {
+            let what = kind(other);
+            return Err(raise(lua, &format!("rule: `st` keeps booleans, numbers and strings, no {what}")));
+        }
+    }))
+}
+
+/// What a script calls the type of a value.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Integer(_) | Value::Number(_) => "number",
+        other => other.type_name(),
+    }
+}
+
+fn to_lua(lua: &Lua, scalar: &Scalar) -> mlua::Result<Value> {
+    Ok(match scalar {
+        Scalar::Bool(is_true) => Value::Boolean(*is_true),
+        Scalar::Number(number) => Value::Number(number.get()),
+        Scalar::Text(text) => Value::String(lua.create_string(text.as_bytes())?),
+    })
+}
+
+fn register_about(registry: &mut UserDataRegistry<Rc<About>>) {
+    use mlua::{MetaMethod, UserDataFields, UserDataMethods};
+    let number = |instance: Option<Instance>| instance.map(|instance| instance.0 as f64);
+    registry.add_field_method_get("instance", move |_, about| Ok(number(about.instance.get())));
+    // A client's number may have more digits than a double.
+    registry.add_field_method_get("client", |_, about| Ok(about.tag.get().map(|tag| tag.client.to_string())));
+    registry.add_field_method_get("seq", |_, about| Ok(about.tag.get().map(|tag| tag.seq as f64)));
+    registry.add_field_method_get("last", |lua, about| match &*about.last.borrow() {
+        Some((_, value)) => Ok(Value::String(lua.create_string(value.as_bytes())?)),
+        None => Ok(Value::Nil),
+    });
+    registry.add_field_method_get("last_instance", move |_, about| {
+        Ok(number(about.last.borrow().as_ref().map(|(instance, _)| *instance)))
+    });
+    registry.add_field_method_get("question", |lua, about| match &*about.question.borrow() {
+        Some(question) => Ok(Value::String(lua.create_string(question.as_bytes())?)),
+        None => Ok(Value::Nil),
+    });
+    registry.add_meta_method(MetaMethod::Index, |lua, _, key: Value| -> mlua::Result<Value> {
+        let key = key.to_string().unwrap_or_default();
+        Err(raise(
+            lua,
+            &format!(
+                "there is no `{key}` here; there are instance, client, seq, last, last_instance, question"
+            ),
+        ))
+    });
+    registry.add_meta_method(MetaMethod::NewIndex, |lua, _, _: MultiValue| -> mlua::Result<()> {
+        Err(raise(lua, "rule: nothing can be changed here"))
+    });
+}
+
+/// An error with the place in the script that called.
+pub fn raise(lua: &Lua, text: &str) -> Error {
+    Error::runtime(match place(lua) {
+        Some((source, line)) => format!("{source}:{line}: {text}"),
+        None => text.to_owned(),
+    })
+}
+
+/// Where the script is, below whatever of the prelude, or of the way to Rust, stands above it.
+pub fn place(lua: &Lua) -> Option<(String, usize)> {
+    let of_script = |debug: &mlua::debug::Debug<'_>| {
+        let source = debug.source().short_src?.into_owned();
+        source.ends_with(".lua").then_some((source, debug.current_line()?))
+    };
+    (0..8).find_map(|level| lua.inspect_stack(level, of_script)?)
+}
