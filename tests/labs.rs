@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use upaxos_node::lab::api::meta;
 
@@ -70,6 +73,7 @@ shipped!(
     disk_loss,
     exactly_once,
     first_consensus,
+    hook_divergence,
     join_and_leave,
     leader_crash,
     partial_partitions,
@@ -108,9 +112,8 @@ fn every_shipped_lab_begins_with_what_it_teaches_and_how_it_is_played() {
 
 #[test]
 fn labs_and_hooks_are_in_the_subset_of_lua_that_all_versions_share() {
-    let folders = ["scripts/labs", "scripts/hooks"];
-    let folders = folders.iter().filter(|folder| root().join(folder).is_dir());
-    for path in folders.flat_map(|folder| scripts(folder)) {
+    let folders = ["scripts/labs", "scripts/labs/hooks", "scripts/hooks"];
+    for path in folders.iter().flat_map(|folder| scripts(folder)) {
         let text = fs::read_to_string(&path).expect("a script");
         // Without features this parser knows the grammar of Lua 5.1, which the later ones extend.
         if let Err(errors) = full_moon::parse(&text) {
@@ -132,6 +135,32 @@ fn editors_are_told_what_is_registered() {
         written == definitions,
         "scripts/meta/lab.lua is not what is registered; write it anew: \
          UPAXOS_WRITE=1 cargo test -p upaxos-node --test labs"
+    );
+}
+
+/// The words that stand in a source right behind `before`, up to a quotation mark, a blank or a bracket.
+fn words_behind(text: &str, before: &str) -> BTreeSet<String> {
+    let rest = text.split(before).skip(1);
+    let word = |rest: &str| rest.split(['"', ' ', '?', '(']).next().unwrap_or_default().to_owned();
+    rest.map(word).collect()
+}
+
+#[test]
+fn editors_are_told_what_hooks_can_call() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file of the project");
+    let told = read("scripts/meta/hooks.lua");
+    let (hooks, about) = told.split_once("---@class About").expect("the class About");
+    let st = read("upaxos-node/src/script/st.rs");
+    let file = read("upaxos-node/src/script/file.rs");
+    let keys = file.lines().find(|line| line.starts_with("const KEYS")).expect("the keys of hooks");
+    let keys: BTreeSet<String> = keys.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(words_behind(hooks, "---@field "), keys);
+    assert_eq!(words_behind(about, "---@field "), words_behind(&st, "add_field_method_get(\""));
+    assert_eq!(words_behind(&told, "function State:"), words_behind(&st, "add_method(\""));
+    let levels = read("upaxos-node/src/script/sandbox.rs");
+    let levels: BTreeSet<_> = levels.lines().filter(|line| line.contains("log::Level::")).collect();
+    assert!(
+        levels.iter().all(|line| words_behind(line, "(\"").is_subset(&words_behind(&told, "function log.")))
     );
 }
 
@@ -238,4 +267,41 @@ fn labs_are_listed_and_chosen_by_name() {
     assert!(output.status.success() && text.lines().count() == 3, "{text}");
     let output = lab(&["scripts/labs/tutorial.lua", "--only", "1.", "--json"]);
     assert!(output.status.success() && said(&output).lines().count() == 1, "{}", said(&output));
+}
+
+/// The processes that this one has started and that still run.
+fn children(of: u32) -> Vec<u32> {
+    let all = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| parent(*pid) == Some(of)).collect()
+}
+
+/// Who has started this process, if it still runs.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_dead = fields.next()? == "Z";
+    fields.next().filter(|_| !is_dead)?.parse().ok()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < until, "not in 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn who_is_interrupted_leaves_no_process_behind() {
+    let (_folder, path) = script("lab.test('long', { nodes = 3 }, function(g) lab.sleep('120s') end)\n");
+    let mut lab = Command::new(NODE);
+    lab.args(["lab", &path, "--on", "udp"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut lab = lab.spawn().expect("the program runs");
+    eventually("three nodes and a client run", || children(lab.id()).len() >= 4);
+    let started = children(lab.id());
+    let pid = Pid::from_raw(i32::try_from(lab.id()).expect("a process id"));
+    kill(pid, Signal::SIGINT).expect("it is there");
+    lab.wait().expect("it ends");
+    eventually("nothing is left of it", || started.iter().all(|pid| parent(*pid).is_none()));
 }

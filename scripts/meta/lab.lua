@@ -198,6 +198,30 @@ function Group:fast_read(options) end
 ---@return Future
 function Group:fast_read_async(options) end
 
+---What a hook script answers to a question, as a safe read: `ok` with the answer.
+---@param question string
+---@param options? RequestOptions
+---@return Outcome
+function Group:query(question, options) end
+
+---`query` without waiting.
+---@param question string
+---@param options? RequestOptions
+---@return Future
+function Group:query_async(question, options) end
+
+---The same, without an instance if that can be had.
+---@param question string
+---@param options? RequestOptions
+---@return Outcome
+function Group:fast_query(question, options) end
+
+---`fast_query` without waiting.
+---@param question string
+---@param options? RequestOptions
+---@return Future
+function Group:fast_query_async(question, options) end
+
 ---What was chosen at an instance: `ok` with the value, or `not_yet`.
 ---@param instance integer
 ---@param options? RequestOptions
@@ -394,6 +418,30 @@ function Client:fast_read(options) end
 ---@param options? RequestOptions
 ---@return Future
 function Client:fast_read_async(options) end
+
+---What a hook script answers to a question, as a safe read: `ok` with the answer.
+---@param question string
+---@param options? RequestOptions
+---@return Outcome
+function Client:query(question, options) end
+
+---`query` without waiting.
+---@param question string
+---@param options? RequestOptions
+---@return Future
+function Client:query_async(question, options) end
+
+---The same, without an instance if that can be had.
+---@param question string
+---@param options? RequestOptions
+---@return Outcome
+function Client:fast_query(question, options) end
+
+---`fast_query` without waiting.
+---@param question string
+---@param options? RequestOptions
+---@return Future
+function Client:fast_query_async(question, options) end
 
 ---What was chosen at an instance: `ok` with the value, or `not_yet`.
 ---@param instance integer

@@ -1,8 +1,8 @@
 //! `upaxos-node bench`: what a group can do, measured, and judged after every run.
 //!
 //! Owns the matrix of runs and what is printed of them. The nodes are real daemons on hosts of their own
-//! ([`group`]), the load a process beside them ([`load`]); what a node uses, the kernel says ([`usage`]); and
-//! no run counts whose logs do not agree or lack an acknowledged write ([`judge`]).
+//! (`group`), the load a process beside them ([`load`]); what a node uses, the kernel says (`usage`); and no run
+//! counts whose logs do not agree or lack an acknowledged write (`judge`).
 
 mod attached;
 mod drive;

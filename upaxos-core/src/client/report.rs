@@ -55,6 +55,13 @@ impl Outcome {
                     value: wire::unescape(value, Dialect::Extended).ok()?,
                 })
             }
+            b"Reply" => {
+                let (learned, value) = number(rest)?;
+                Some(Outcome::Replied {
+                    learned: Instance(learned.0),
+                    value: wire::unescape(value, Dialect::Extended).ok()?,
+                })
+            }
             b"NotYet" | b"Members" => match says()? {
                 Message::NotYet { instance, learned } => Some(Outcome::NotYet { instance, learned }),
                 Message::Members { epoch, learned, members } => {

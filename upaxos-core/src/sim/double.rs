@@ -27,11 +27,6 @@ impl Double {
         let script = Script { name: "double".into(), source: 7 };
         Double { scripts: [script], strays_from, asked: Cell::new(0) }
     }
-
-    /// Where it begins to compute something else, if it does.
-    pub fn strays_from(&self) -> Option<Instance> {
-        self.strays_from
-    }
 }
 
 impl Hooks for Double {

@@ -1,10 +1,10 @@
 //! The machine that one node runs on: its disk, its queue, its clock, and what is wrong with it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 
 use super::disk::{Disk, Flip};
-use super::double::Double;
 use super::network::Datagram;
 use crate::hooks::Hooks;
 use crate::node::{Node, Outbox};
@@ -78,6 +78,16 @@ pub enum End {
     Itself(Words),
 }
 
+/// Loads the scripts of a node.
+#[derive(Clone)]
+pub struct Loads(pub Rc<dyn Fn() -> Rc<dyn Hooks>>);
+
+impl fmt::Debug for Loads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Loads")
+    }
+}
+
 /// For how long a node is down; `None`: until somebody starts it.
 pub type Down = Option<Micros>;
 
@@ -91,7 +101,13 @@ pub struct Machine {
     /// What its node has not read yet.
     pub queue: VecDeque<Rc<Datagram>>,
     /// The scripts of its node, if there are any.
-    pub hooks: Option<Rc<Double>>,
+    pub hooks: Option<Rc<dyn Hooks>>,
+    /// Scripts of somebody's own: loaded anew at every start, as a process would.
+    pub own_scripts: Option<Loads>,
+    /// Where they begin to compute something else than all others, if they are known to.
+    pub strays_from: Option<Instance>,
+    /// What its node has said of scripts that computed something else elsewhere.
+    pub diverged: Option<String>,
     /// Its scripts went astray once: it computes all anew at every start.
     pub rebuilds: bool,
     /// How often its node was started.
@@ -143,6 +159,9 @@ impl Machine {
             disk: Disk::new(seed),
             queue: VecDeque::new(),
             hooks: None,
+            strays_from: None,
+            own_scripts: None,
+            diverged: None,
             rebuilds: false,
             life: 0,
             wipes: 0,
@@ -215,15 +234,15 @@ impl Machine {
         self.started_at + Micros((clock.0.min(u64::MAX / 2_000_000) * 1_000_000).div_ceil(self.rate))
     }
 
-    /// Where its scripts begin to compute something else than all others, if they do.
-    pub fn strays_from(&self) -> Option<Instance> {
-        self.hooks.as_ref().and_then(|hooks| hooks.strays_from())
+    /// Whether its scripts are somebody's own: what they compute is no judge's affair.
+    pub fn is_directed(&self) -> bool {
+        self.own_scripts.is_some()
     }
 
     /// An outbox for a step of its node.
     pub fn outbox(&self, id: u16) -> Outbox {
         match &self.hooks {
-            Some(hooks) => Outbox::with_hooks(NodeId(id), Rc::clone(hooks) as Rc<dyn Hooks>),
+            Some(hooks) => Outbox::with_hooks(NodeId(id), Rc::clone(hooks)),
             None => Outbox::new(NodeId(id)),
         }
     }

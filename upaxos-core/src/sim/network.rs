@@ -51,6 +51,7 @@ impl Datagram {
                         | Message::Done { .. }
                         | Message::Answer { .. }
                         | Message::Value { .. }
+                        | Message::Reply { .. }
                         | Message::Refused { .. }
                         | Message::Forgotten { .. }
                         | Message::Members { .. }

@@ -17,6 +17,7 @@ pub use look::{Being, Look};
 
 use super::disk::Refusal;
 use super::judges::{Rule, Violation};
+pub use super::machine::Loads;
 use super::machine::{End, Role, State};
 use super::network::{Datagram, Link, Passed};
 use super::panic_text;
@@ -181,6 +182,23 @@ impl Play {
             play.stage.start_now(id);
             play.on_news();
         });
+        Ok(())
+    }
+
+    /// From its next start on a node runs these scripts, or none. They may rewrite what clients write.
+    ///
+    /// # Errors
+    /// When it runs, or the grammar is the classic one.
+    pub fn equip(&mut self, id: u16, scripts: Option<Loads>) -> Result<(), Misuse> {
+        self.must_be_down(id, "give scripts to")?;
+        if scripts.is_some() && self.stage.setting.dialect == Dialect::Classic {
+            return Err(Misuse(format!("cannot give scripts to node {id}: a classic node runs none")));
+        }
+        if scripts.is_some() {
+            self.stage.judges.calls().may_be_rewritten();
+        }
+        let machine = &mut self.stage.machines[usize::from(id)];
+        (machine.hooks, machine.own_scripts) = (None, scripts);
         Ok(())
     }
 

@@ -61,9 +61,9 @@ impl World {
             machine.fast_read = plan.fast_read[id];
             machine.skew(plan.skew[id]);
             if plan.scripted {
-                let strays_from =
+                machine.strays_from =
                     plan.stray.filter(|(stray, _)| usize::from(*stray) == id).map(|(_, from)| from);
-                machine.hooks = Some(Rc::new(Double::new(strays_from)));
+                machine.hooks = Some(Rc::new(Double::new(machine.strays_from)));
             }
         }
         for id in 0..plan.n {

@@ -21,6 +21,7 @@ use super::world::{
 };
 
 mod save;
+mod scripts;
 
 /// A simulated group that a script directs.
 #[derive(Debug)]
@@ -76,9 +77,7 @@ impl World for Sim {
     }
 
     fn start(&mut self, node: NodeId, how: &Start) -> Result<(), WorldError> {
-        if !how.scripts.is_empty() {
-            return Err(WorldError::Lacks(Lacks("simulated nodes run no hook scripts yet".into())));
-        }
+        self.play.equip(node.0, scripts::load(&how.scripts)?)?;
         let joins = how.joins.map(|replaces| replaces.map(|id| id.0));
         Ok(self.play.start(node.0, &play::Start { joins, fast_read: how.fast_read })?)
     }
@@ -135,14 +134,14 @@ impl World for Sim {
     }
 
     fn view(&self, node: NodeId) -> View {
-        let play::Look { being, stance, ballot, learned, heard } = self.play.look(node.0);
+        let play::Look { being, stance, ballot, learned, heard, diverged } = self.play.look(node.0);
         let state = match being {
             Being::Down => NodeState::Down,
             Being::Runs => NodeState::Runs,
             Being::Paused => NodeState::Paused,
             Being::Ended(status, words) => NodeState::Ended(status, words),
         };
-        View { state, stance, ballot, learned, heard, diverged: None }
+        View { state, stance, ballot, learned, heard, diverged }
     }
 
     fn describe(&self) -> String {

@@ -1,7 +1,7 @@
 //! What can go wrong in a lab, and where in the script.
 //!
 //! Owns the one error type that travels through Lua, so that its parts (expected, got, file, line) are still
-//! parts when it comes out at the other end. Decides nothing; [`super::outcome`] makes words of it.
+//! parts when it comes out at the other end. Decides nothing; [`super::report`] makes words of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,6 +75,7 @@ impl From<WorldError> for Trouble {
     fn from(error: WorldError) -> Trouble {
         let what = match error {
             WorldError::Violated(Violation { expected, got }) => What::Expected { expected, got },
+            WorldError::Lacks(lacks) => What::Skip(lacks.0),
             WorldError::Broken(error) => What::Error(format!("{error:#}")),
             other => What::Error(other.to_string()),
         };

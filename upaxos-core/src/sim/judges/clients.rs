@@ -17,6 +17,9 @@ impl Judges {
             Line::Client(Request::TaggedRead(tagged) | Request::FastRead(tagged)) => {
                 self.on_call(tagged.tag, None);
             }
+            Line::Client(Request::Query(tagged, _) | Request::FastQuery(tagged, _)) => {
+                self.on_call(tagged.tag, None);
+            }
             Line::Client(Request::Write(value)) => self.calls.on_write(value.clone()),
             Line::Client(Request::Change(tagged, change)) => self.on_change_asked(*tagged, *change),
             Line::Client(_) => {}
@@ -72,6 +75,10 @@ impl Judges {
             }
             Message::Value { instance, learned, client, seq, value } => {
                 self.calls.on_value(Tag { client: *client, seq: *seq }, *learned, *instance, value)
+            }
+            // What a script answers is its own affair; how fresh that is, is not.
+            Message::Reply { learned, client, seq, value } => {
+                self.calls.on_value(Tag { client: *client, seq: *seq }, *learned, Instance(0), value)
             }
             Message::Ok { instance, value } => self.calls.on_reads(*instance, value.clone()),
             Message::Refused { client, seq, reason } => {

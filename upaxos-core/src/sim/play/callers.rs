@@ -158,6 +158,7 @@ fn named(message: &Message) -> Option<u64> {
         Message::Done { client, .. }
         | Message::Answer { client, .. }
         | Message::Value { client, .. }
+        | Message::Reply { client, .. }
         | Message::Refused { client, .. }
         | Message::Forgotten { client, .. } => Some(*client),
         _ => None,

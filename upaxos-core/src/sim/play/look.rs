@@ -37,6 +37,8 @@ pub struct Look {
     pub learned: Instance,
     /// Whom it hears.
     pub heard: Vec<NodeId>,
+    /// What it has said of scripts that computed something else elsewhere.
+    pub diverged: Option<String>,
 }
 
 impl Play {
@@ -54,14 +56,15 @@ impl Play {
             },
         };
         let node = machine.and_then(|machine| machine.node());
+        let diverged = machine.and_then(|machine| machine.diverged.clone());
         let beat = self.stage.watch.as_ref().and_then(|watch| watch.beat(id)).filter(|_| node.is_some());
         if let Some(beat) = beat {
             let (ballot, learned, heard) = (beat.ballot, beat.learned, beat.heard.clone());
-            return Look { being, stance: Some(beat.stance), ballot, learned, heard };
+            return Look { being, stance: Some(beat.stance), ballot, learned, heard, diverged };
         }
         let itself = node.filter(|_| self.stage.setting.dialect == Dialect::Classic);
         let (ballot, learned) = (itself.and_then(Node::ballot), itself.map_or(Instance(0), Node::learned));
-        Look { being, stance: None, ballot, learned, heard: Vec::new() }
+        Look { being, stance: None, ballot, learned, heard: Vec::new(), diverged }
     }
 
     /// What everybody knows: the nodes, with the ends of their logs; open questions; what was said last.

@@ -13,7 +13,7 @@ impl<C> Stage<C> {
     /// Shows the judges what the scripts of a node have computed with every instance it has just learned.
     pub(super) fn compare(&mut self, id: u16, node: &Node, events: &[Event]) {
         let machine = &self.machines[usize::from(id)];
-        if machine.hooks.is_none() || machine.strays_from().is_some() {
+        if machine.hooks.is_none() || machine.is_directed() || machine.strays_from.is_some() {
             return;
         }
         for event in events {
@@ -26,26 +26,43 @@ impl<C> Stage<C> {
     }
 
     /// A life begins: scripts that are behind compute what was learned before; then all that is known of what
-    /// they computed must be as it was.
-    pub(super) fn compute_anew(&mut self, id: u16, node: &mut Node) -> Result<(), StoreError> {
+    /// they computed must be as it was. False if the node ends instead, for scripts that cannot go on.
+    pub(super) fn compute_anew(&mut self, id: u16, node: &mut Node) -> Result<bool, StoreError> {
         let machine = &self.machines[usize::from(id)];
-        let Some(hooks) = machine.hooks.clone() else { return Ok(()) };
+        let (strays, is_directed) = (machine.strays_from.is_some(), machine.is_directed());
+        let Some(hooks) = machine.hooks.clone() else { return Ok(true) };
         while let Some(next) = node.behind() {
-            let past = machine.disk.past(next, machine.disk.compacted(), LOOKUP_BYTES)?;
-            node.catch_up(&past, &*hooks).expect("no script of a simulated node is fatal");
+            let disk = &self.machines[usize::from(id)].disk;
+            let past = disk.past(next, disk.compacted(), LOOKUP_BYTES)?;
+            if let Err(error) = node.catch_up(&past, &*hooks) {
+                assert!(is_directed, "no script of ours is fatal: {error}");
+                self.break_off(id, &error);
+                return Ok(false);
+            }
         }
         let known = (1..=node.learned().0).rev().map(Instance);
         let known: Vec<_> = known.map_while(|at| Some((at, node.digest_at(0, at)?))).collect();
-        if hooks.strays_from().is_none() {
+        if !strays && !is_directed {
             known.into_iter().for_each(|(at, digest)| self.judges.on_digest(id, at, digest));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Node `id` says that it and a peer part between two instances.
-    pub(super) fn note_divergence(&mut self, id: u16, peer: u16, between: (Instance, Instance)) {
+    pub(super) fn note_divergence(
+        &mut self,
+        id: u16,
+        peer: u16,
+        between: (Instance, Instance),
+        said: &Event,
+    ) {
         self.seen.diverged += 1;
-        let strays = |id: u16| self.machines[usize::from(id)].strays_from();
+        let machine = &mut self.machines[usize::from(id)];
+        machine.diverged.get_or_insert_with(|| said.to_string());
+        if machine.is_directed() {
+            return;
+        }
+        let strays = |id: u16| self.machines[usize::from(id)].strays_from;
         let stray = strays(id).or_else(|| strays(peer));
         // One that was mended may still hear what it said before.
         if stray.is_some() || !self.machines.iter().any(|machine| machine.rebuilds) {
@@ -53,16 +70,25 @@ impl<C> Stage<C> {
         }
     }
 
+    /// A node ends because its scripts cannot go on.
+    pub(super) fn end_for_scripts(&mut self, id: u16, events: &[Event]) {
+        match events.iter().find(|event| matches!(event, Event::MustEnd(_))) {
+            Some(reason) if self.machines[usize::from(id)].is_directed() => self.break_off(id, reason),
+            _ => self.mend_scripts(id),
+        }
+    }
+
     /// A node ended because its scripts went astray. Its operator starts it with the right ones, which compute
     /// all anew.
-    pub(super) fn mend_scripts(&mut self, id: u16) {
+    fn mend_scripts(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
         self.seen.mended += 1;
-        if machine.strays_from().is_none() {
+        if machine.strays_from.is_none() {
             let got = format!("{id} ends, though its scripts computed what they should");
             self.judges.fail(Rule::DivergenceIsFound, got);
         }
         machine.hooks = Some(Rc::new(Double::new(None)));
+        machine.strays_from = None;
         machine.rebuilds = true;
         self.crash(id, Some(Micros::from_millis(5)));
     }
@@ -70,7 +96,7 @@ impl<C> Stage<C> {
     /// Whether scripts that went astray have been found, where the others are enough to say so.
     pub(super) fn is_put_right(&self) -> bool {
         let astray =
-            (0..).zip(&self.machines).find_map(|(id, machine)| Some((id, machine, machine.strays_from()?)));
+            (0..).zip(&self.machines).find_map(|(id, machine)| Some((id, machine, machine.strays_from?)));
         let Some((id, machine, from)) = astray else { return true };
         let (_, members) = self.judges.members();
         // Nobody believes one that has lost its disk.

@@ -5,12 +5,11 @@
 use std::rc::Rc;
 
 use super::{Next, Stage};
-use crate::hooks::Hooks;
 use crate::node::{Config, Node, Recovery};
 use crate::record::Record;
 use crate::sim::disk::Flip;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Role, State};
+use crate::sim::machine::{Loads, Role, State};
 use crate::store::{Source, StoreError};
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::Dialect;
@@ -38,6 +37,9 @@ impl<C> Stage<C> {
             return;
         }
         machine.begin_life(self.now);
+        if let Some(Loads(load)) = &machine.own_scripts {
+            machine.hooks = Some(load());
+        }
         self.note_change(id, "starts");
         let machine = &mut self.machines[usize::from(id)];
         let opened = match machine.disk.open() {
@@ -51,7 +53,7 @@ impl<C> Stage<C> {
         let config = Config { classic, fast_read, timing: self.setting.timing, ..config };
         let hooks = self.machines[usize::from(id)].hooks.clone();
         let mut recovery = match &hooks {
-            Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks) as Rc<dyn Hooks>),
+            Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks)),
             None => Recovery::new(config),
         };
         if self.machines[usize::from(id)].rebuilds {
@@ -73,8 +75,10 @@ impl<C> Stage<C> {
         if let Err(error) = self.reread(id, &node) {
             return self.refuse_start(id, &error);
         }
-        if let Err(error) = self.compute_anew(id, &mut node) {
-            return self.refuse_start(id, &error);
+        match self.compute_anew(id, &mut node) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.refuse_start(id, &error),
         }
         if self.machines[usize::from(id)].flipped.is_some() {
             self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));

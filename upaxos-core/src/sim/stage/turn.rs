@@ -54,7 +54,7 @@ impl<C> Stage<C> {
         self.note(id, &out.events);
         self.compare(id, &node, &out.events);
         if out.ends() {
-            return self.mend_scripts(id);
+            return self.end_for_scripts(id, &out.events);
         }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
         let said = packed(&out.early, self.setting.dialect);
@@ -227,7 +227,7 @@ impl<C> Stage<C> {
                     self.news.push((id, event.clone()));
                 }
                 Event::Diverged { peer, after, first, .. } => {
-                    self.note_divergence(id, peer.0, (*after, *first))
+                    self.note_divergence(id, peer.0, (*after, *first), event);
                 }
                 Event::ApplyFailed { .. } => self.seen.failed_applies += 1,
                 Event::MayNotVote(_) => {

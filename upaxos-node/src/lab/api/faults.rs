@@ -165,18 +165,29 @@ fn faulty(
     Ok(true)
 }
 
-/// Which links change, in few words.
+/// Which links change and how they are then, in few words.
 fn told(changes: &[Change]) -> String {
     const SHOWN: usize = 6;
     let end = |party: &Party| match party {
         Party::Node(id) => id.to_string(),
         Party::Clients => "clients".into(),
     };
-    let link = |(from, to, _): &Change| format!("{}→{}", end(from), end(to));
-    let links: Vec<_> = changes.iter().take(SHOWN).map(link).collect();
-    let more =
-        if changes.len() > SHOWN { format!(" and {} more", changes.len() - SHOWN) } else { String::new() };
-    format!("{}{more}", links.join(" "))
+    let links: Vec<_> =
+        changes.iter().take(SHOWN).map(|(from, to, _)| format!("{}→{}", end(from), end(to))).collect();
+    let more = changes.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let how = changes.first().map_or(String::new(), |(_, _, link)| behaviour(link));
+    format!("{how}{}{more}", links.join(" "))
+}
+
+/// How a link behaves beside being cut.
+fn behaviour(link: &Link) -> String {
+    let shares = [("loss", link.loss), ("duplicate", link.duplicate), ("corrupt", link.corrupt)];
+    let shares = shares.into_iter().filter(|(_, share)| *share > 0.0);
+    let times =
+        [("delay", link.delay.0), ("reorder", link.jitter.0)].into_iter().filter(|(_, time)| *time > 0);
+    let shares = shares.map(|(name, share)| format!("{name} {share:.2}, "));
+    shares.chain(times.map(|(name, time)| format!("{name} {:.1} ms, ", time as f64 / 1e3))).collect()
 }
 
 fn apply(run: &Run, changes: Vec<Change>) -> mlua::Result<()> {

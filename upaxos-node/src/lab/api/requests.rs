@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use mlua::{FromLuaMulti, Lua, Table};
+use mlua::{FromLuaMulti, Lua, LuaString, Table};
 use upaxos_core::client::{Ask, FORGOTTEN, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros, Value};
 
@@ -148,7 +148,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
         "value: string, options?: RequestOptions",
         "Writes a value, exactly once: `ok` with the instance at which it is chosen."
     );
-    question(registry, write, &REQUEST, |(value, options): (mlua::LuaString, Plain)| {
+    question(registry, write, &REQUEST, |(value, options): (LuaString, Plain)| {
         let ask = Ask::write(Value::from(&*value.as_bytes()));
         Ok((ask.map_err(|error| Trouble::misuse(format!("cannot write this: {error}")))?, options))
     });
@@ -164,6 +164,22 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
         "Fast read: the last value written, without an instance if that can be had."
     );
     question(registry, fast_read, &REQUEST, |options: Plain| Ok((Ask::FastRead, options)));
+    let query = forms!(
+        "query",
+        "question: string, options?: RequestOptions",
+        "What a hook script answers to a question, as a safe read: `ok` with the answer."
+    );
+    question(registry, query, &REQUEST, |(question, options): (LuaString, Plain)| {
+        Ok((Ask::Query(Value::from(&*question.as_bytes())), options))
+    });
+    let fast_query = forms!(
+        "fast_query",
+        "question: string, options?: RequestOptions",
+        "The same, without an instance if that can be had."
+    );
+    question(registry, fast_query, &REQUEST, |(question, options): (LuaString, Plain)| {
+        Ok((Ask::FastQuery(Value::from(&*question.as_bytes())), options))
+    });
     let history = forms!(
         "history",
         "instance: integer, options?: RequestOptions",

@@ -122,7 +122,9 @@ fn replay(evidence: &Evidence, judges: &mut Judges) {
 fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
     match (ask, tag) {
         (Ask::Write(value), Some(tag)) => judges.calls().on_call(tag, Some(value.clone()), Instance(0)),
-        (Ask::Read | Ask::FastRead, Some(tag)) => judges.calls().on_call(tag, None, Instance(0)),
+        (Ask::Read | Ask::FastRead | Ask::Query(_) | Ask::FastQuery(_), Some(tag)) => {
+            judges.calls().on_call(tag, None, Instance(0))
+        }
         (Ask::Change(change), Some(tag)) => judges.on_change_asked(Some(Tagged { tag, floor: 0 }), *change),
         (Ask::Write(value), None) => judges.calls().on_write(value.clone()),
         _ => {}
@@ -138,12 +140,19 @@ fn on_ended(
     let calls = judges.calls();
     match (ask, outcome, tag) {
         (Ask::Write(_), Outcome::Chosen { instance, .. }, Some(tag)) => calls.on_done(tag, *instance),
-        (Ask::Read | Ask::FastRead, Outcome::Chosen { instance, value }, Some(tag)) => {
+        (
+            Ask::Read | Ask::FastRead | Ask::Query(_) | Ask::FastQuery(_),
+            Outcome::Chosen { instance, value },
+            Some(tag),
+        ) => {
             calls.on_done(tag, *instance)?;
             calls.on_reads(*instance, value.clone())
         }
         (_, Outcome::Read { instance, learned, value }, Some(tag)) => {
             calls.on_value(tag, *learned, *instance, value)
+        }
+        (_, Outcome::Replied { learned, value }, Some(tag)) => {
+            calls.on_value(tag, *learned, Instance(0), value)
         }
         (Ask::Change(_), Outcome::Chosen { instance, .. }, _) => {
             calls.on_change_done(*instance);
