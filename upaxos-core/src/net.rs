@@ -29,6 +29,7 @@ pub use args::Args;
 pub use error::OpenError;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
 
+pub use mmsg::BATCH;
 use mmsg::{Inbox, Outgoing};
 
 /// How datagrams travel.

@@ -27,6 +27,11 @@ use crate::script::host::{self, Host};
 /// stay within what one packet carries on most links, whatever the path would allow.
 const MAX_BATCH: usize = 60_000;
 
+/// How many batches of datagrams one turn takes in, if so many wait. Between two of them nothing is synced, so
+/// that even a flood of requests is shed faster than it comes, and the kernel drops nothing that the nodes say to
+/// each other.
+const BATCHES: usize = 32;
+
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -191,28 +196,13 @@ impl Daemon {
         if self.scripts.as_mut().is_some_and(Host::begin_turn) {
             self.out = outbox(self.id, self.scripts.as_ref());
         }
-        let Daemon { node, socket, out, dialect, malformed, origin, .. } = self;
-        socket
-            .receive(Some(Duration::from(wait)), &mut |datagram, _| {
-                let now = origin.elapsed().into();
-                // In a flood of requests, their first line is answered, and the rest not even read: what the
-                // nodes have to say to each other comes first.
-                let is_flood = node.is_full() && datagram.starts_with(b"Submit ");
-                let most = if is_flood { 1 } else { usize::MAX };
-                for line in wire::lines(datagram, *dialect).take(most) {
-                    match line {
-                        Ok(line) => {
-                            trace!("<- {line}");
-                            node.handle(now, line, out);
-                        }
-                        Err(error) => {
-                            *malformed += 1;
-                            debug!("dropped a line: {error}");
-                        }
-                    }
-                }
-            })
-            .context("cannot receive from the group's socket")?;
+        let mut wait = Duration::from(wait);
+        for _ in 0..BATCHES {
+            if self.receive(wait)? < net::BATCH {
+                break;
+            }
+            wait = Duration::ZERO;
+        }
         let now = self.now();
         self.node.tick(now, &mut self.out);
         self.report_drops();
@@ -220,6 +210,31 @@ impl Daemon {
         self.report_progress();
         self.is_telling = self.scripts.as_ref().is_some_and(Host::tell);
         Ok(())
+    }
+
+    /// Receives one batch and hands it to the node; says how many datagrams that were.
+    fn receive(&mut self, wait: Duration) -> Result<usize> {
+        let Daemon { node, socket, out, dialect, malformed, origin, .. } = self;
+        let received = socket.receive(Some(wait), &mut |datagram, _| {
+            let now = origin.elapsed().into();
+            // In a flood of requests, their first line is answered, and the rest not even read: what the
+            // nodes have to say to each other comes first.
+            let is_flood = node.is_full() && datagram.starts_with(b"Submit ");
+            let most = if is_flood { 1 } else { usize::MAX };
+            for line in wire::lines(datagram, *dialect).take(most) {
+                match line {
+                    Ok(line) => {
+                        trace!("<- {line}");
+                        node.handle(now, line, out);
+                    }
+                    Err(error) => {
+                        *malformed += 1;
+                        debug!("dropped a line: {error}");
+                    }
+                }
+            }
+        });
+        received.context("cannot receive from the group's socket")
     }
 
     /// Does what the node wants done, until it wants nothing more.

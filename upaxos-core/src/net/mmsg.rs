@@ -11,8 +11,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
 use nix::sys::time::TimeSpec;
 
-/// Datagrams per system call, at most.
-pub(super) const BATCH: usize = 128;
+/// Datagrams per system call, at most. Where so many were queued, more may be.
+pub const BATCH: usize = 128;
 /// Room per datagram: an IP packet is never longer. The kernel commits only the pages that
 /// datagrams have actually touched, so a batch of small ones stays small.
 const ROOM: usize = 65_536;

@@ -1,7 +1,7 @@
 //! What can go wrong in a lab, and where in the script.
 //!
 //! Owns the one error type that travels through Lua, so that its parts (expected, got, file, line) are still
-//! parts when it comes out at the other end. Decides nothing; [`super::outcome`] makes words of it.
+//! parts when it comes out at the other end. Decides nothing; [`super::report`] makes words of it.
 
 use std::fmt;
 use std::sync::Arc;
