@@ -2,8 +2,13 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use std::rc::Rc;
+
 use super::lone::Lone;
-use upaxos_core::types::Instance;
+use upaxos_core::node::{Config, Outbox, Recovery};
+use upaxos_core::sim::double::Double;
+use upaxos_core::types::{Instance, Micros, NodeId};
+use upaxos_core::wire::{self, Dialect};
 
 /// A promise that the network repeats is one promise: of five, its sender and the leader are no quorum.
 ///
@@ -60,6 +65,23 @@ pub fn a_mark_of_an_older_round_answers_nothing() -> bool {
     lone.hear("FastRead 7 2 2");
     lone.hear(&mark);
     !lone.has_said(" Value 1 1 7 2 one")
+}
+
+/// The second choice of a tag is void: it leaves the states of scripts as they are.
+pub fn a_duplicate_is_not_applied() -> bool {
+    let hooks = Rc::new(Double::new(None));
+    let mut node = Recovery::with_hooks(Config::member(NodeId(2), 3), hooks.clone()).finish(1000, 1);
+    let mut out = Outbox::with_hooks(NodeId(2), hooks);
+    let mut states = Vec::new();
+    for line in ["1 Written 1 @tag 7 1 1 a", "1 Written 2 @tag 7 1 1 a"] {
+        let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
+        node.handle(Micros(0), line, &mut out);
+        node.tick(Micros(0), &mut out);
+        states.push(node.state(0).expect("it has a script").clone());
+    }
+    assert_eq!(node.learned(), Instance(2), "both are learned");
+    assert!(!states[0].is_empty(), "the first has an effect");
+    states[0] == states[1]
 }
 
 /// What was accepted and can no longer be read is not "nothing": no promise covers it, so that its node counts
