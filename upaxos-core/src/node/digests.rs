@@ -216,6 +216,9 @@ impl Node {
                     Some(instance) => self.ask_digest(search, instance, out),
                     None => {
                         out.event(self.divergence(search));
+                        // So that peers can tell as much, should this node be the one that has to end.
+                        self.tell_digest(search.script, search.low, out);
+                        self.tell_digest(search.script, search.high, out);
                         (search.stage, search.beats) = (Stage::Polls(BTreeMap::new()), 0);
                         search.asks = Instance(0);
                     }
