@@ -213,6 +213,21 @@ fn a_first_member_that_starts_after_the_group_changed_is_told_to_join() {
 }
 
 #[test]
+fn who_says_that_it_votes_is_a_member_in_its_next_life_too() {
+    let mut lone = Lone::new(3, 0);
+    lone.hear("1 Registered 0 1\n2 Registered 0 1");
+    let out = lone.wait_without_sync();
+    let said = out.early.iter().map(ToString::to_string);
+    let beats: Vec<String> = said.filter(|line| line.contains(" Beat ")).collect();
+    assert!(!beats.is_empty() && beats.iter().all(|beat| beat.contains(" learns")), "{beats:?}");
+    assert!(out.needs_sync() && !lone.node.is_voter(), "it waits for nothing but its disk");
+    lone.finish(out);
+    assert!(lone.node.is_voter());
+    lone.restart();
+    assert!(lone.node.is_voter(), "its disk knows that it is a member");
+}
+
+#[test]
 fn a_lost_value_counts_towards_no_quorum_until_a_peer_shows_it() {
     assert!(directed::a_lost_value_is_never_promised_as_nothing());
 }

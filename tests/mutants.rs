@@ -18,7 +18,8 @@ use upaxos_core::sim::{self, Plan, Rule};
 const BUDGET: u64 = 20_000;
 
 /// What chance does not find, or not soon: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 3] = [
+const DIRECTED: [(Mutant, fn() -> bool); 4] = [
+    (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
     (Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing),
     (Mutant::StaleNonce, directed::a_mark_of_an_older_round_answers_nothing),
     (Mutant::LostIsNothing, directed::a_lost_value_is_never_promised_as_nothing),

@@ -19,9 +19,13 @@ const B: [[u64; 3]; 4] =
 
 #[test]
 fn rule_1_a_repeated_promise_is_one_promise() {
+    assert!(directed::a_repeated_promise_is_one_promise());
+}
+
+#[test]
+fn rule_1_a_promise_of_a_stranger_is_none() {
     let mut node = Lone::member(5, 0);
     let ballot = node.run();
-    node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
     node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
     assert!(!node.node.is_leading(), "two of five");
     node.hear(&format!("9 PromiseNone 1 * {ballot} 0"));

@@ -209,6 +209,25 @@ fn a_full_disk_ends_the_node_with_its_status_and_nothing_is_answered_that_was_no
 }
 
 #[test]
+fn a_killed_node_was_killed_whatever_ended_it_on_the_way() {
+    let mut killed = 0;
+    for seed in 0..100 {
+        let mut lab = Lab::of(1, seed);
+        lab.write(0, "one");
+        lab.world.disk(id(0), Some(DiskFault::Full)).expect("a disk");
+        lab.ask(0, Ask::Write("two".into()));
+        // The question is on its way, or waits to be read: what the node would do next, the disk refuses.
+        lab.step(lab.world.now() + Micros(seed * 10));
+        if lab.view(0).state == NodeState::Runs {
+            lab.world.crash(id(0)).expect("it runs");
+            assert_eq!(lab.view(0).state, NodeState::Down, "seed {seed}");
+            killed += 1;
+        }
+    }
+    assert!(killed > 20, "{killed} were killed");
+}
+
+#[test]
 fn a_slow_disk_answers_late_and_heals() {
     let mut lab = Lab::of(1, 11);
     lab.write(0, "one");

@@ -5,6 +5,24 @@
 use super::lone::Lone;
 use upaxos_core::types::Instance;
 
+/// A promise that the network repeats is one promise: of five, its sender and the leader are no quorum.
+///
+/// Nodes 2, 3 and 4 accepted y in node 4's ballot: y is chosen. Node 0 runs, wants b, and hears the promise of 1,
+/// which knows of nothing, twice, before it hears of y from 2.
+pub fn a_repeated_promise_is_one_promise() -> bool {
+    let mut lone = Lone::member(5, 0);
+    lone.hear("4 NACK 1 4");
+    lone.hear("Request 0 b");
+    let ballot = lone.run();
+    lone.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    lone.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
+    if lone.node.is_leading() {
+        return false;
+    }
+    lone.hear(&format!("2 Promise 1 {ballot} 4 y\n2 PromiseNone 2 * {ballot} 0"));
+    lone.node.is_leading() && lone.wrote(1) == ["y"] && lone.wrote(2) == ["b"]
+}
+
 /// Votes of an older epoch choose nothing above the change that ended it.
 ///
 /// Both peers of node 2 accepted y at 2 in epoch 0, before anybody knew what stands at 1. Then it turns out

@@ -202,9 +202,14 @@ impl Lone {
 
     /// Lets the time pass in which peers may object to a registration.
     pub fn wait_for_objections(&mut self) {
-        self.now = self.now + Timing::default().timeout();
-        let out = self.step_without_sync(&[]);
+        let out = self.wait_without_sync();
         self.finish(out);
+    }
+
+    /// The same, up to the moment before what follows is durable.
+    pub fn wait_without_sync(&mut self) -> Outbox {
+        self.now = self.now + Timing::default().timeout();
+        self.step_without_sync(&[])
     }
 
     fn peers(&self) -> impl Iterator<Item = u16> + use<> {

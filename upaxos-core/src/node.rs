@@ -182,6 +182,7 @@ impl Node {
     pub fn synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
+        self.identity.on_synced(out);
         for line in sent {
             if let Line::Node(from, message) = line
                 && *from == self.id

@@ -39,6 +39,8 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Standing {
     Waiting,
+    /// Enough peers remember it; its own disk is about to.
+    Admitted,
     Votes,
     Barred,
 }
@@ -190,14 +192,23 @@ impl Identity {
         }
     }
 
+    /// Whoever votes, by its beats, is counted upon when the group changes: so it must be a member in its next
+    /// life, too, which its disk has to know first.
     fn begin_to_vote(&mut self, out: &mut Outbox) {
-        self.standing = Standing::Votes;
-        if !self.is_member {
-            self.is_member = true;
-            // Its own sync may come with the first vote: until then it claims nothing.
-            out.persist(Record::Member);
+        if self.is_member {
+            self.standing = Standing::Votes;
+            return out.event(Event::MayVote);
         }
-        out.event(Event::MayVote);
+        (self.standing, self.is_member) = (Standing::Admitted, true);
+        out.persist(Record::Member);
+        out.flush();
+    }
+
+    /// All that was handed out is durable.
+    pub fn on_synced(&mut self, out: &mut Outbox) {
+        if self.standing == Standing::Admitted {
+            self.begin_to_vote(out);
+        }
     }
 
     fn bar_for_its_disk(&mut self, what: &str, out: &mut Outbox) {

@@ -34,6 +34,8 @@ pub struct Judges {
     disks: Vec<Disk>,
     /// The one value of each (instance, ballot), wherever it was seen.
     values: BTreeMap<(Instance, Ballot), Value>,
+    /// Who has durably promised each ballot, by the slot of the promise.
+    promises: BTreeMap<(Instance, Ballot), BTreeSet<u16>>,
     accepts: BTreeMap<(Instance, Ballot), BTreeSet<u16>>,
     /// What a quorum accepted in one ballot: by definition chosen.
     chosen: BTreeMap<Instance, Value>,
@@ -62,6 +64,7 @@ impl Judges {
             numbering,
             disks: vec![Disk::default(); usize::from(n + joiners)],
             values: BTreeMap::new(),
+            promises: BTreeMap::new(),
             accepts: BTreeMap::new(),
             chosen: BTreeMap::new(),
             reads: BTreeMap::new(),

@@ -236,6 +236,9 @@ mod tests {
         assert!((40..100).contains(&partitioned), "{partitioned} of 1000");
         let classic = plans.iter().filter(|plan| plan.kind == Kind::Classic).count();
         assert!((30..80).contains(&classic), "{classic} of 1000");
+        let strays = plans.iter().filter(|plan| plan.stray.is_some());
+        assert!(strays.clone().count() > 10, "{} of 1000 stray", strays.clone().count());
+        assert!(strays.clone().all(|plan| plan.kind == Kind::Chaos), "elsewhere nothing but links may fail");
         let few = plans.iter().filter(|plan| plan.classes().len() <= 2).count();
         assert!((500..700).contains(&few), "{few} of 1000");
         for (class, name) in Class::ALL {

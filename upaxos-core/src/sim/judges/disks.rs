@@ -77,6 +77,10 @@ impl Judges {
             Record::Lost { instance, ballot } => ballot.map(|ballot| (slot(*instance), ballot)),
             _ => None,
         };
+        // Accepting is promising, too; but it is not what a leader may begin to write upon.
+        if let (Some(promise), Record::PromiseAll { .. } | Record::Promise { .. }) = (promise, record) {
+            self.promises.entry(promise).or_default().insert(id);
+        }
         let disk = &mut self.disks[usize::from(id)];
         disk.records += 1;
         if let Some((slot, ballot)) = promise {

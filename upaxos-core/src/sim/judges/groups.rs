@@ -181,6 +181,19 @@ impl Judges {
         }
     }
 
+    /// A leader writes: a quorum of its group has durably promised the ballot, whatever the leader has counted.
+    /// Of a ballot that somebody spoke of by hand, nobody knows who was told to have promised it.
+    pub(super) fn must_be_promised(&mut self, instance: Instance, ballot: Ballot, line: &Line) {
+        let nobody = BTreeSet::new();
+        let promised = self.promises.get(&(self.slot(instance), ballot)).unwrap_or(&nobody);
+        let group = self.groups.by_epoch.get(&ballot.epoch).unwrap_or(&nobody);
+        let is_quorum = promised.intersection(group).count() > group.len() / 2;
+        if !is_quorum && !self.forged.contains(&ballot) {
+            let got = format!("{line}, promised by {promised:?} of {group:?}");
+            self.fail(Rule::WritesWhatIsPromised, got);
+        }
+    }
+
     fn is_quorum(&self, instance: Instance, ballot: Ballot) -> bool {
         let (epoch, members) = self.groups.at(instance);
         let voters = self.accepts.get(&(instance, ballot));

@@ -9,6 +9,7 @@ pub enum Rule {
     Agreement,
     OneValuePerBallot,
     OwnBallot,
+    WritesWhatIsPromised,
     PromisesNeverRegress,
     DurableBeforeSaid,
     PromiseTellsAll,
@@ -41,6 +42,9 @@ impl Rule {
             Rule::Agreement => "an instance has one chosen value, and reads the same at every node for ever",
             Rule::OneValuePerBallot => "one value per instance and ballot",
             Rule::OwnBallot => "a ballot is used by its owner alone, durable before it is shown, in one life",
+            Rule::WritesWhatIsPromised => {
+                "a leader writes in a ballot that a quorum has promised, and in no other"
+            }
             Rule::PromisesNeverRegress => "no vote in a lower ballot than one before, across restarts",
             Rule::DurableBeforeSaid => {
                 "what a line claims about its sender's disk is durable before it is sent"

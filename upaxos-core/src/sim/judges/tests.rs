@@ -153,7 +153,7 @@ fn accepts_in_two_ballots_are_not_chosen_and_may_not_be_claimed() {
 
 #[test]
 fn two_values_in_one_ballot_are_noticed_on_the_wire_already() {
-    let first = court().disk(0, "promise 0").says("0 Write 1 0 a");
+    let first = court().disk(0, "promise 0").disk(1, "promise 0").says("0 Write 1 0 a");
     first.says("0 Write 1 0 b").breaks(Rule::OneValuePerBallot);
 }
 
@@ -164,6 +164,19 @@ fn a_ballot_is_its_owners_durable_and_of_one_life() {
     court().disk(0, "promise 1").says("0 Write 1 1 a").breaks(Rule::OwnBallot);
     let proposed = court().disk(0, "promise 0").says("0 ProposeAll 1 0");
     proposed.says_in_life(2, "0 ProposeAll 1 0").breaks(Rule::OwnBallot);
+}
+
+#[test]
+fn a_leader_may_write_only_what_a_quorum_has_promised_whatever_it_counts() {
+    let court = || court().disk(0, "promise 0").disk(1, "promise 65538").disk(2, "accept 1 0 a");
+    court().disk(1, "promise 0").says("0 Write 1 0 a").breaks_nothing();
+    court().says("0 Write 1 0 a").breaks(Rule::WritesWhatIsPromised);
+    court().disk(0, "promise 0").says("0 Write 1 0 a").breaks(Rule::WritesWhatIsPromised);
+    court().disk(4, "promise 0").says("0 Write 1 0 a").breaks(Rule::WritesWhatIsPromised);
+    let by_hand = wire::parse_line(b"1 PromiseNone 1 * 0 0", Dialect::Extended).expect("a line of the wire");
+    let mut told = court();
+    told.0.on_asked(&by_hand);
+    told.says("0 Write 1 0 a").breaks_nothing();
 }
 
 #[test]

@@ -19,12 +19,14 @@ impl Judges {
             Message::Write { instance, ballot, value } => {
                 self.must_own_durably(id, *instance, *ballot, line);
                 self.must_belong(id, *ballot, line);
+                self.must_be_promised(*instance, *ballot, line);
                 self.must_not_pass(id, *instance, *ballot, value);
                 self.on_value(*instance, *ballot, value);
             }
             Message::WriteTags { first, last, ballot, names } => {
                 self.must_own_durably(id, *first, *ballot, line);
                 self.must_belong(id, *ballot, line);
+                self.must_be_promised(*first, *ballot, line);
                 self.on_names((*first, *last), *ballot, names, line);
             }
             Message::Promise { instance, ballot, accepted } => {

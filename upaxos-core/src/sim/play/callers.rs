@@ -59,14 +59,14 @@ impl Callers {
 
     /// Begins a question; its client has a turn to take.
     pub fn ask(&mut self, number: u64, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, Misuse> {
+        if let Ask::Write(value) = &ask {
+            Ask::write(value.clone()).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
+        }
         let name = self.all.len() as u64 + 1;
         let caller = self.all.entry(number).or_insert_with(|| {
             self.names.insert(name, number);
             Caller { client: Client::new(name, self.dialect), open: BTreeMap::new(), turn_at: None }
         });
-        if let Ask::Write(value) = &ask {
-            Ask::write(value.clone()).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
-        }
         let own = caller.client.ask(ask.clone(), now, patience);
         let own = own.map_err(|error| Misuse(format!("cannot ask: {error}")))?;
         self.count += 1;
@@ -103,11 +103,7 @@ impl Callers {
         for line in &datagram.lines {
             let Line::Node(_, message) = line else { continue };
             judges.on_told(message);
-            let numbers: Vec<u64> = match named(message) {
-                Some(name) => self.names.get(&name).copied().into_iter().collect(),
-                None => self.waiting().collect(),
-            };
-            for number in numbers {
+            for number in self.addressed(message) {
                 let Some(caller) = self.all.get_mut(&number) else { continue };
                 let settled = caller.client.on_message(message, now);
                 self.settle(number, settled);
@@ -137,8 +133,15 @@ impl Callers {
         self.all.iter().flat_map(|(number, caller)| caller.open.values().map(|(_, ask)| (*number, ask)))
     }
 
-    fn waiting(&self) -> impl Iterator<Item = u64> {
-        self.all.iter().filter(|(_, caller)| !caller.open.is_empty()).map(|(number, _)| *number)
+    /// Those whom a line may tell something: the client that it names; what has no name on it, all who wait.
+    fn addressed(&self, message: &Message) -> Vec<u64> {
+        if let Some(name) = named(message) {
+            return self.names.get(&name).copied().into_iter().collect();
+        }
+        let is_answer =
+            matches!(message, Message::Ok { .. } | Message::NotYet { .. } | Message::Members { .. });
+        let waiting = self.all.iter().filter(|(_, caller)| is_answer && !caller.open.is_empty());
+        waiting.map(|(number, _)| *number).collect()
     }
 
     fn settle(&mut self, number: u64, settled: Vec<client::Settled>) {

@@ -34,9 +34,12 @@ impl<C> Stage<C> {
             machine.wake_at = self.now;
             self.wake(id);
         }
-        if !matches!(self.machines[usize::from(id)].state, State::Down) {
-            self.crash(id, None);
+        let machine = &mut self.machines[usize::from(id)];
+        if !matches!(machine.state, State::Down) {
+            return self.crash(id, None);
         }
+        // Whatever ended it on the way: it was killed.
+        machine.ended = None;
     }
 
     /// The node ends by itself, in good order, when it has done what it is doing.

@@ -26,7 +26,12 @@ impl Plan {
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
         plan.scripted = chance.hits(250_000) && plan.kind != Kind::Classic;
         let stray = (chance.below(u64::from(plan.n)) as u16, Instance(chance.between(1, 60)));
-        plan.stray = Some(stray).filter(|_| chance.hits(150_000) && plan.scripted && plan.n > 2);
+        // Whose scripts stray is ended and mended: where links alone may fail, that would be one fault more. And
+        // it never governs alone: a quorum is right about what scripts compute.
+        let leaves = plan.faults.iter().filter(|planned| planned.fault.class() == Class::Leave).count();
+        let is_outvoted = plan.n > 2 && leaves + 1 < usize::from(plan.n);
+        let may_stray = plan.scripted && is_outvoted && plan.kind == Kind::Chaos;
+        plan.stray = Some(stray).filter(|_| chance.hits(150_000) && may_stray);
         plan
     }
 
