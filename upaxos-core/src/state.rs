@@ -6,8 +6,8 @@
 //!
 //! A copy is cheap: the map is shared until one of the copies is changed.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -124,17 +124,12 @@ impl State {
         {
             return Err(StateError::LongValue(text.as_bytes().len()));
         }
-        let old = self.entries.get(key);
-        let bytes = self.bytes - old.map_or(0, |old| weight(key, old));
-        let bytes = bytes + new.as_ref().map_or(0, |new| weight(key, new));
-        if bytes > MAX_STATE && bytes > self.bytes {
-            return Err(StateError::Full(bytes));
-        }
-        if old.is_none() && new.is_none() {
-            return Ok(None);
-        }
         let key = Value::from(key);
-        let old = self.put(key.clone(), new);
+        let old = match new {
+            Some(new) => self.put(key.clone(), new, MAX_STATE)?,
+            None if !self.entries.contains_key(&key) => return Ok(None),
+            None => self.take(&key),
+        };
         self.journal.push((key, old.clone()));
         Ok(old)
     }
@@ -147,40 +142,58 @@ impl State {
     /// Takes back everything since the last commit.
     pub fn undo(&mut self) {
         while let Some((key, old)) = self.journal.pop() {
-            self.put(key, old);
+            match old {
+                Some(old) => {
+                    _ = self.put(key, old, usize::MAX).expect("there is no limit to what comes back")
+                }
+                None => _ = self.take(&key),
+            }
         }
     }
 
-    fn put(&mut self, key: Value, new: Option<Scalar>) -> Option<Scalar> {
-        let hash = key_hash(&key);
-        if let Some(new) = &new {
-            self.digest = self.digest.wrapping_add(entry_hash(hash, new));
-            self.bytes += weight(key.as_bytes(), new);
-        }
-        let size = key.as_bytes().len() + ENTRY_BYTES;
-        let entries = Arc::make_mut(&mut self.entries);
-        let old = match new {
-            Some(new) => entries.insert(key, new),
-            None => entries.remove(&key),
+    /// Puts a scalar under a key, unless the map would grow, and beyond so many bytes. What stood there before.
+    /// The way to the key is what costs most here: it is gone once.
+    fn put(&mut self, key: Value, new: Scalar, most: usize) -> Result<Option<Scalar>, StateError> {
+        let (hash, weighs) = (key_hash(&key), weight(&key, &new));
+        let digest = self.digest.wrapping_add(entry_hash(hash, &new));
+        let entry = Arc::make_mut(&mut self.entries).entry(key);
+        let before = match &entry {
+            Entry::Occupied(entry) => weight(entry.key(), entry.get()),
+            Entry::Vacant(_) => 0,
         };
-        if let Some(old) = &old {
-            self.digest = self.digest.wrapping_sub(entry_hash(hash, old));
-            self.bytes -= size + payload(old).len();
+        let bytes = self.bytes - before + weighs;
+        if bytes > most && bytes > self.bytes {
+            return Err(StateError::Full(bytes));
         }
-        old
+        let old = match entry {
+            Entry::Occupied(mut entry) => Some(entry.insert(new)),
+            Entry::Vacant(entry) => {
+                entry.insert(new);
+                None
+            }
+        };
+        self.bytes = bytes;
+        self.digest = digest.wrapping_sub(old.as_ref().map_or(0, |old| entry_hash(hash, old)));
+        Ok(old)
+    }
+
+    /// Takes away what stands under a key, if something does.
+    fn take(&mut self, key: &Value) -> Option<Scalar> {
+        let old = Arc::make_mut(&mut self.entries).remove(key)?;
+        self.bytes -= weight(key, &old);
+        self.digest = self.digest.wrapping_sub(entry_hash(key_hash(key), &old));
+        Some(old)
     }
 }
 
-fn weight(key: &[u8], value: &Scalar) -> usize {
-    key.len() + payload(value).len() + ENTRY_BYTES
-}
-
-fn payload(value: &Scalar) -> Cow<'_, [u8]> {
-    match value {
-        Scalar::Bool(is_true) => Cow::Borrowed(if *is_true { b"t" } else { b"f" }),
-        Scalar::Number(number) => Cow::Owned(number.0.to_be_bytes().to_vec()),
-        Scalar::Text(text) => Cow::Borrowed(text.as_bytes()),
-    }
+/// What an entry counts of [`MAX_STATE`].
+fn weight(key: &Value, value: &Scalar) -> usize {
+    let bytes = match value {
+        Scalar::Bool(_) => 1,
+        Scalar::Number(_) => 8,
+        Scalar::Text(text) => text.as_bytes().len(),
+    };
+    key.as_bytes().len() + bytes + ENTRY_BYTES
 }
 
 fn key_hash(key: &Value) -> u64 {

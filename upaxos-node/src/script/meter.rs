@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// How often the guard of time looks at the clock: every so many steps. A power of two.
-const LOOK_EVERY: i64 = 32;
+/// How often the guard of time looks at the clock: every so many steps. A look is a system call, which costs as
+/// much as dozens of steps: most calls are over before the first.
+const LOOK_EVERY: i64 = 64;
 
 /// What a call of a hook may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,17 +68,22 @@ impl Meter {
     /// One step.
     #[inline]
     pub fn step(&self) -> Result<(), Violation> {
-        let left = self.left.get() - 1;
-        self.left.set(left);
-        if left > 0 && left % LOOK_EVERY != 0 { Ok(()) } else { self.look() }
+        self.take(1)
     }
 
     /// As much as `steps` steps.
     pub fn charge(&self, steps: f64) -> Result<(), Violation> {
         // Whatever is no number is more than anybody may.
         let steps = if (0.0..1e15).contains(&steps) { steps as i64 } else { 1_000_000_000_000_000 };
-        self.left.set(self.left.get().saturating_sub(steps));
-        self.look()
+        self.take(steps)
+    }
+
+    #[inline]
+    fn take(&self, steps: i64) -> Result<(), Violation> {
+        let before = self.left.get();
+        let left = before.saturating_sub(steps);
+        self.left.set(left);
+        if left > 0 && (before - 1) / LOOK_EVERY == (left - 1) / LOOK_EVERY { Ok(()) } else { self.look() }
     }
 
     /// How many steps the call has taken, of so many.

@@ -83,12 +83,17 @@ local function length(value)
   return (kind == "string" or kind == "table") and #value or 0
 end
 
+-- From every place, each of which is a step, a balance (`%b`) may be looked for up to the end.
+local FAR = 256
+
 local function scanned(name)
   local original = string[name]
   string[name] = function(subject, pattern, ...)
     local long = length(subject)
     local cost = long * length(pattern) / 1024
-    if type(pattern) == "string" and sfind(pattern, "%b", 1, true) then cost = cost + long * long / 256 end
+    if long > FAR and type(pattern) == "string" and sfind(pattern, "%b", 1, true) then
+      cost = cost + long * long / 256
+    end
     if cost >= 1 then charge(cost) end
     return original(subject, pattern, ...)
   end

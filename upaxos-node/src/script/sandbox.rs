@@ -44,7 +44,10 @@ pub fn state(
         None if is_out_of_memory(&problem) => Err(broken(lua, &checked, Violation::Memory)),
         None => Ok(()),
     })?;
-    let prelude = lua.load(PRELUDE).set_name("=prelude").into_function()?;
+    // Its small functions within its larger ones: a call of one would be two steps. A script's own stay calls, as
+    // written: `error("…", 2)` names the line of the caller.
+    let compiler = Compiler::new().set_optimization_level(2).set_disabled_builtins(NOT_BUILT_IN);
+    let prelude = lua.load(PRELUDE).set_name("=prelude").set_compiler(compiler).into_function()?;
     let names: Vec<String> = prelude.call((charge, check))?;
     for pair in globals.pairs::<Value, Value>() {
         let (name, _) = pair?;

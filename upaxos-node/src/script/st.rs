@@ -11,6 +11,8 @@
 //! | `for key, value in st:range(first, last) do` | from `first` to `last`, both included, in order of bytes; both may be nil |
 //! | `for key, value in st:prefix(start) do` | all keys that begin so, in order |
 //!
+//! A key is a string; a number stands for its digits, a buffer for its bytes.
+//!
 //! Owns the way between Luau's values and [`Scalar`]s, one object of each kind for all calls: nothing is made for
 //! a call. A script that keeps `st` and uses it later is told so.
 
@@ -18,7 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Bound;
 use std::rc::Rc;
 
-use mlua::{AnyUserData, BorrowedBytes, Error, Function, Lua, MultiValue, UserDataRegistry, Value};
+use mlua::{AnyUserData, BString, Error, Function, Lua, MultiValue, UserDataRegistry, Value};
 use upaxos_core::state::{Number, Scalar, State};
 use upaxos_core::types::{Instance, Tag, Value as Bytes};
 
@@ -97,18 +99,18 @@ pub fn objects(lua: &Lua, st: &Rc<St>, about: &Rc<About>) -> mlua::Result<(AnyUs
 fn register_st(registry: &mut UserDataRegistry<Rc<St>>) {
     use mlua::UserDataMethods;
     registry.enable_namecall();
-    registry.add_method("get", |lua, st, key: BorrowedBytes| {
+    // Copied keys cost less than borrowed ones: those are references, for which Luau and mlua keep books.
+    registry.add_method("get", |lua, st, key: BString| {
         st.get(lua, |state| state.get(&key).map_or(Ok(Value::Nil), |scalar| to_lua(lua, scalar)))?
     });
-    registry.add_method("has", |lua, st, key: BorrowedBytes| st.get(lua, |state| state.get(&key).is_some()));
+    registry.add_method("has", |lua, st, key: BString| st.get(lua, |state| state.get(&key).is_some()));
     registry.add_method("len", |lua, st, ()| st.get(lua, |state| state.len() as f64));
-    registry.add_method("set", |lua, st, (key, value): (BorrowedBytes, Value)| {
+    registry.add_method("set", |lua, st, (key, value): (BString, Value)| {
         let scalar = scalar(lua, &value)?;
         st.set(lua, &key, scalar).map(drop)
     });
-    registry
-        .add_method("del", |lua, st, key: BorrowedBytes| st.set(lua, &key, None).map(|old| old.is_some()));
-    registry.add_method("add", |lua, st, (key, more): (BorrowedBytes, f64)| {
+    registry.add_method("del", |lua, st, key: BString| st.set(lua, &key, None).map(|old| old.is_some()));
+    registry.add_method("add", |lua, st, (key, more): (BString, f64)| {
         let before = st.get(lua, |state| state.get(&key).cloned())?;
         let before = match before {
             None => 0.0,
@@ -120,14 +122,13 @@ fn register_st(registry: &mut UserDataRegistry<Rc<St>>) {
         st.set(lua, &key, Some(Scalar::Number(number)))?;
         Ok(sum)
     });
-    registry.add_method("range", |lua, st, (first, last): (Option<BorrowedBytes>, Option<BorrowedBytes>)| {
-        let last = last.map(|last| last.to_vec());
+    registry.add_method("range", |lua, st, (first, last): (Option<BString>, Option<BString>)| {
         let within = move |key: &[u8]| last.as_ref().is_none_or(|last| key <= &last[..]);
-        iterator(lua, st, first.map_or(Vec::new(), |first| first.to_vec()), within)
+        iterator(lua, st, first.unwrap_or_default().into(), within)
     });
-    registry.add_method("prefix", |lua, st, start: BorrowedBytes| {
-        let begins = start.to_vec();
-        iterator(lua, st, begins.clone(), move |key| key.starts_with(&begins))
+    registry.add_method("prefix", |lua, st, start: BString| {
+        let first = start.to_vec();
+        iterator(lua, st, first, move |key| key.starts_with(&start))
     });
 }
 
