@@ -277,3 +277,8 @@ fn what_was_learned_ends_before_a_lost_value_and_is_learned_anew() {
     assert_eq!(lone.node.learned(), Instance(3), "it stands in the log a second time");
     assert_eq!(lone.node.reads(Instance(2)), Some("b".into()));
 }
+
+#[test]
+fn the_second_choice_of_a_request_leaves_the_states_of_scripts_alone() {
+    assert!(directed::a_duplicate_is_not_applied());
+}

@@ -259,9 +259,9 @@ fn a_restart_goes_on_from_the_snapshot_and_a_changed_script_from_the_beginning()
         let files = std::fs::read_dir(group.hosts.node_dir(index)).expect("a directory").flatten();
         files.filter(|file| file.path().extension().is_some_and(|ending| ending == "values")).count() > 0
     };
-    // What was begun beside the log is taken up with the next write.
+    // Until a checkpoint that has learned something is followed by a write.
     live::eventually("old values are in the history", || {
-        highest = write(&mut client, "more");
+        highest = write(&mut client, &format!("more {long}"));
         (0..3).all(has_history)
     });
     group.learned(&mut client, 3, highest);

@@ -73,7 +73,7 @@ pub fn a_duplicate_is_not_applied() -> bool {
     let mut node = Recovery::with_hooks(Config::member(NodeId(2), 3), hooks.clone()).finish(1000, 1);
     let mut out = Outbox::with_hooks(NodeId(2), hooks);
     let mut states = Vec::new();
-    for line in ["1 Written 1 @tag 7 1 1 a", "1 Written 2 @tag 7 1 1 a"] {
+    for line in ["1 Written 1 @tag 7 1 1 one", "1 Written 2 @tag 7 1 1 one"] {
         let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
         node.handle(Micros(0), line, &mut out);
         node.tick(Micros(0), &mut out);
