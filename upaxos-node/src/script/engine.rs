@@ -210,7 +210,10 @@ impl Engine {
         let rule = match violation {
             Violation::Steps => format!("rule: a call takes at most {steps} steps (--script-steps)"),
             Violation::Memory => format!("rule: a call asks for at most {memory} bytes (--script-memory)"),
-            Violation::Time => "rule: a call takes at most so long (--script-time)".into(),
+            Violation::Time if self.meter.time() == self.limits.time => {
+                format!("rule: a call takes at most {:?} (--script-time)", self.limits.time)
+            }
+            Violation::Time => format!("rule: this call takes at most {:?}", self.meter.time()),
         };
         let line = line.map_or(String::new(), |line| format!("{line}: "));
         Broken::Limit(violation, format!("{}.lua:{line}{rule}", self.name))
