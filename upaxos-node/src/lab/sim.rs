@@ -120,7 +120,7 @@ impl World for Sim {
     }
 
     fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, WorldError> {
-        Ok(Ticket(self.play.ask(client, ask, patience)?.0))
+        Ok(self.play.ask(client, ask, patience)?)
     }
 
     fn say(&mut self, datagram: &[u8]) -> Result<(), WorldError> {
@@ -128,9 +128,7 @@ impl World for Sim {
     }
 
     fn settled(&mut self) -> Vec<Settled> {
-        let settled =
-            |play::Settled { ticket, outcome, took }| Settled { ticket: Ticket(ticket.0), outcome, took };
-        self.play.settled().into_iter().map(settled).collect()
+        self.play.settled()
     }
 
     fn view(&self, node: NodeId) -> View {

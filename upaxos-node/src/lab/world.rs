@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::client::Ask;
+pub use upaxos_core::sim::play::{Settled, Ticket};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId};
 use upaxos_core::wire::Stance;
 
@@ -204,21 +205,6 @@ pub enum DiskFault {
 /// Why a world lacks a fault, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacks(pub String);
-
-/// A question under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// A question that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Which.
-    pub ticket: Ticket,
-    /// How.
-    pub outcome: Outcome,
-    /// How long it took.
-    pub took: Micros,
-}
 
 /// What a node does, seen from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
