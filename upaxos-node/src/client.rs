@@ -34,7 +34,7 @@ use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
 
-pub use line::hex;
+pub use line::{hex, unhex};
 use line::{Order, State};
 
 /// Where to ask, and how eagerly.
