@@ -82,7 +82,7 @@ impl Real {
 
     fn on(name: &'static str, hosts: Hosts, setup: &Setup) -> Result<Real, WorldError> {
         let (sender, heard): (Sender<Heard>, _) = mpsc::channel();
-        let asker = Asker::start(&hosts, setup.classic, sender.clone())?;
+        let asker = Asker::start(&hosts, setup.dialect(), sender.clone())?;
         let members = Members::new(sender);
         let origin = Instant::now();
         if hosts.lacks_faults().is_none() {

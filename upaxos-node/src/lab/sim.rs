@@ -13,7 +13,6 @@ use upaxos_core::sim::play::{self, Being, Misuse, Play};
 use upaxos_core::sim::stage::Setting;
 use upaxos_core::sim::{self, network};
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_core::wire::Dialect;
 
 use super::world::{
     DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
@@ -35,7 +34,7 @@ impl Sim {
     /// # Errors
     /// When it would have no node, or too many.
     pub fn new(setup: &Setup) -> Result<Sim, WorldError> {
-        let dialect = if setup.classic { Dialect::Classic } else { Dialect::Extended };
+        let dialect = setup.dialect();
         let timing = Timing { beat: setup.beat };
         let Setup { nodes: n, spares, seed, .. } = *setup;
         if setup.beat < SHORTEST_BEAT {

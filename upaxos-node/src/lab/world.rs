@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use upaxos_core::client::Ask;
 pub use upaxos_core::sim::play::{Settled, Ticket};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId};
-use upaxos_core::wire::Stance;
+use upaxos_core::wire::{Dialect, Stance};
 
 /// A group, its network, its disks, its clients, and everything that can be done to them.
 ///
@@ -139,6 +139,13 @@ pub struct Setup {
     pub classic: bool,
     /// Whether the wire is recorded for [`World::save`], which else has little to write.
     pub records: bool,
+}
+
+impl Setup {
+    /// The grammar of the group, and of its clients.
+    pub fn dialect(&self) -> Dialect {
+        if self.classic { Dialect::Classic } else { Dialect::Extended }
+    }
 }
 
 /// How a node is started.

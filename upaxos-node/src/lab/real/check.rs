@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use upaxos_core::sim::Rule;
 use upaxos_core::types::Micros;
-use upaxos_core::wire::{Dialect, Stance};
+use upaxos_core::wire::Stance;
 
 use super::super::{NodeState, Violation, World, WorldError};
 use super::judge::{Evidence, judge};
@@ -101,7 +101,7 @@ fn evidence(world: &Real) -> Result<Evidence, WorldError> {
     Ok(Evidence {
         nodes: world.setup.nodes,
         spares: world.setup.spares,
-        dialect: if world.setup.classic { Dialect::Classic } else { Dialect::Extended },
+        dialect: world.setup.dialect(),
         history: world.asker.history.clone(),
         joiners: world.members.joiners().collect(),
         has_scripts: world.members.have_scripts(),
