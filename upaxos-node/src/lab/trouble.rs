@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mlua::Lua;
 
 use super::world::{Violation, WorldError};
+use crate::script::engine;
 
 /// A line of a script.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +142,10 @@ impl Trouble {
         let first = text.lines().next().unwrap_or_default();
         match split_place(first) {
             Some((place, rest)) => Trouble::misuse(rest.trim()).at(Some(place)),
-            None => Trouble::misuse(first).at(traceback.and_then(first_place)),
+            None => {
+                let text = engine::without_address(first).unwrap_or_else(|| first.to_owned());
+                Trouble::misuse(text).at(traceback.and_then(first_place))
+            }
         }
     }
 }
