@@ -115,7 +115,8 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
             let options = Options::read(&lua, &LOAD, options)?;
             for given in ["clients", "count"] {
                 if options.get::<Value>(given)?.is_some() {
-                    let text = format!("a burst is of `{count}` questions, by one client each: leave `{given}` out");
+                    let text =
+                        format!("a burst is of `{count}` questions, by one client each: leave `{given}` out");
                     return Err(Trouble::misuse(text).into());
                 }
             }

@@ -124,7 +124,7 @@ impl<T: Class> UserData for Held<T> {
         methods.add_meta_method(MetaMethod::Index, |lua, _, key: Value| -> mlua::Result<Value> {
             let (key, docs) = (key.to_string().unwrap_or_default(), docs::<T>());
             let hint = strict::hint(&key, docs.iter().map(|(_, doc)| doc.name));
-            let text = format!("{} has no `{key}`; {hint}", article(T::NAME));
+            let text = format!("{} has no `{key}`; {hint}", strict::article(T::NAME));
             Err(Trouble::misuse(text).at(trouble::place(lua)).into())
         });
         methods.add_meta_method(
@@ -133,7 +133,7 @@ impl<T: Class> UserData for Held<T> {
                 let text = format!(
                     "cannot set `{}` of {}: it cannot be changed",
                     key.to_string()?,
-                    article(T::NAME)
+                    strict::article(T::NAME)
                 );
                 Err(Trouble::misuse(text).at(trouble::place(lua)).into())
             },
@@ -152,12 +152,6 @@ pub fn docs<T: Class>() -> Vec<(Use, Doc)> {
     let mut docs = Docs(Vec::new());
     T::describe(&mut docs);
     docs.0
-}
-
-/// A noun with its article.
-pub fn article(noun: &str) -> String {
-    let an = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
-    format!("{} {noun}", if an { "an" } else { "a" })
 }
 
 /// What a function is called with, once that is understood.
