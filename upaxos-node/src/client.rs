@@ -34,8 +34,8 @@ use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
 
-pub use line::{hex, unhex};
 use line::{Order, State};
+pub use line::{hex, unhex};
 
 /// Where to ask, and how eagerly.
 #[derive(Debug, clap::Args)]
