@@ -158,10 +158,7 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ),
         ("g:load({clients = 0})", "a load has 1 to 10000 clients, not 0"),
         ("g:burst(1e9)", "a load has 1 to 10000 clients, not 1000000000"),
-        (
-            "g:burst(5, {clients = 2})",
-            "a burst is of `5` questions, by one client each: leave `clients` out",
-        ),
+        ("g:burst(5, {clients = 2})", "a burst is of `5` questions, by one client each: leave `clients` out"),
         (
             "g:node(4)",
             "there is no node 4: this lab has nodes 0 to 3; `spares = 1` in its options adds another",
