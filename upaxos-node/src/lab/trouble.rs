@@ -139,12 +139,12 @@ impl Trouble {
     fn worded(text: &str, traceback: Option<&str>) -> Trouble {
         let text =
             text.strip_prefix("runtime error: ").or(text.strip_prefix("syntax error: ")).unwrap_or(text);
-        let first = text.lines().next().unwrap_or_default();
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
         match split_place(first) {
             Some((place, rest)) => Trouble::misuse(rest.trim()).at(Some(place)),
             None => {
                 let text = engine::without_address(first).unwrap_or_else(|| first.to_owned());
-                Trouble::misuse(text).at(traceback.and_then(first_place))
+                Trouble::misuse(text).at(traceback.or(Some(rest)).and_then(first_place))
             }
         }
     }
