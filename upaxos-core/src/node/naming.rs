@@ -91,10 +91,8 @@ impl Node {
     ) {
         let NamedWrite { first, last, ballot, ref names } = write;
         let learned = self.learner.learned();
-        if first <= learned {
-            // The leader has not heard that this is chosen.
-            self.repair.owe(first, last.min(learned), 0, now);
-        }
+        // The leader has not heard that this is chosen.
+        self.repair.owe_learned(first, last, learned, now);
         let first_open = first.max(learned.next());
         let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
         if last <= learned || !self.is_near(last) || stands {
@@ -141,10 +139,7 @@ impl Node {
         if self.leader.ballot() != Some(ballot) {
             return;
         }
-        let learned = self.learner.learned();
-        if first <= learned {
-            self.repair.owe(first, last.min(learned), 0, now);
-        }
+        self.repair.owe_learned(first, last, self.learner.learned(), now);
         self.leader.write_in_full(first, last, now, out);
     }
 
