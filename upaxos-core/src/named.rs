@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 
 use crate::entry;
-use crate::types::{Tag, Tagged, Value};
+use crate::types::{Ballot, Instance, Tag, Tagged, Value};
 use crate::wire;
 
 /// Requests of one client, one after another.
@@ -106,6 +106,16 @@ impl Names {
             (first.seq..first.seq + count).map(move |seq| Tag { client: first.client, seq })
         })
     }
+}
+
+/// What a leader asks to accept in a range, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the fields are the letters of the wire's table")]
+pub struct NamedWrite {
+    pub first: Instance,
+    pub last: Instance,
+    pub ballot: Ballot,
+    pub names: Names,
 }
 
 /// Values that stand one after another in one piece of memory, while they are put together.
