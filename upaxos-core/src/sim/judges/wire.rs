@@ -2,7 +2,7 @@
 
 use super::{Judges, Rule};
 use crate::entry::Entry;
-use crate::named::{Digest, Names};
+use crate::named::{Digest, NamedWrite, Names};
 use crate::types::{Ballot, Epoch, Instance, NodeId, Value};
 use crate::wire::{Beat, Line, Message};
 
@@ -23,7 +23,7 @@ impl Judges {
                 self.must_not_pass(id, *instance, *ballot, value);
                 self.on_value(*instance, *ballot, value);
             }
-            Message::WriteTags { first, last, ballot, names } => {
+            Message::WriteTags(NamedWrite { first, last, ballot, names }) => {
                 self.must_own_durably(id, *first, *ballot, line);
                 self.must_belong(id, *ballot, line);
                 self.must_be_promised(*first, *ballot, line);
