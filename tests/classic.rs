@@ -9,9 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use group::{Group, Guest};
 use puppet::{Puppet, assert_classic};
+use upaxos_core::entry::Entry;
+use upaxos_core::named::Names;
+use upaxos_core::node::{Config, Outbox, Recovery};
 use upaxos_core::record::Record;
-use upaxos_core::types::NodeId;
-use upaxos_core::wire::{Line, Message};
+use upaxos_core::types::{Micros, NodeId, Tag, Tagged};
+use upaxos_core::wire::{self, Dialect, Line, Message};
 
 /// A classic group of three in which these nodes are ours, and run; every datagram of theirs is checked.
 fn group_with(ours: &[u16]) -> Group {
@@ -469,6 +472,33 @@ fn lines_that_classic_nodes_could_not_read_are_never_said() {
         group.reads(0)
     );
     group.assert_agreement();
+}
+
+#[test]
+fn a_classic_node_names_nothing_and_takes_nothing_by_its_name() {
+    let mut group = group_with(&[0, 1, 2]);
+    let long = "x".repeat(2_000);
+    group.say(&format!("Request 0 {long}"));
+    // A client that tags its writes has no business here.
+    group.say(&format!("Submit 7 1 1 {long}"));
+    group.run_for(2_000);
+    assert!((0..3).all(|id| group.reads(id) == [long.as_str()]), "{}", group.view());
+    let write = Entry::Tagged(Tagged { tag: Tag { client: 7, seq: 1 }, floor: 1 }, "one".into());
+    let tag = Tag { client: 7, seq: 1 };
+    let digest = Names::of(&[(tag, write.encode(Dialect::Extended))]).digest;
+    let lines = [format!("1 WriteTags 2 2 4 {digest} 7 1 1"), "1 Fetch 1 1 1".into(), "1 Fetch 2 2 4".into()];
+    let before = records(&group, 0);
+    assert!(answers(&mut group, 0, &lines.each_ref().map(String::as_str)).is_empty());
+    // Nor would it, if somebody handed it such a line past its grammar.
+    let mut node = Recovery::new(Config { classic: true, ..Config::member(NodeId(0), 3) }).finish(1, 1);
+    for text in ["Submit 7 1 1 one", &lines[0], &lines[1], &lines[2]] {
+        let line = wire::parse_line(text.as_bytes(), Dialect::Extended).expect("a line of the wire");
+        let mut out = Outbox::new(NodeId(0));
+        node.handle(Micros(0), line, &mut out);
+        assert!(!out.needs_sync() && out.early.is_empty(), "{text}: {out:?}");
+    }
+    assert_eq!(records(&group, 0), before);
+    assert!(group.said(" WriteTags ").is_empty() && group.said(" Fetch ").is_empty());
 }
 
 #[test]

@@ -6,16 +6,18 @@ mod live;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use live::eventually;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros, NodeId};
 use upaxos_core::wire::Stance;
 use upaxos_node::hosts::Hosts;
 use upaxos_node::lab::{
-    DiskFault, Fault, Lacks, Link, NodeState, Party, Real, Setup, Start, World, WorldError,
+    DiskFault, Fault, Lacks, Link, NodeState, Party, Real, Setup, Start, Violation, World, WorldError,
 };
 
 const SEED: u64 = 253;
@@ -298,22 +300,50 @@ fn an_acknowledged_write_that_a_disk_forgot_is_found() {
     world.start(id, &Start::default()).expect("it starts");
     write(&mut world, "kept");
     stop(&mut world);
-    let described = world.describe();
-    let dir = described
-        .split("directory ")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next())
-        .expect("its log names it");
+    let dir = directory(&world).join("upaxos-0");
     let copy = tempfile::tempdir().expect("a directory");
-    copy_files(Path::new(dir), copy.path());
+    copy_files(&dir, copy.path());
     world.start(id, &Start::default()).expect("it starts");
     write(&mut world, "forgotten");
     stop(&mut world);
-    fs::remove_dir_all(dir).and_then(|()| fs::create_dir(dir)).expect("the directory is ours");
-    copy_files(copy.path(), Path::new(dir));
+    fs::remove_dir_all(&dir).and_then(|()| fs::create_dir(&dir)).expect("the directory is ours");
+    copy_files(copy.path(), &dir);
     let found = world.check(Micros::from_millis(3_000)).expect("it can be judged");
     let expected = "what was acknowledged is in the log of every node, for ever";
     assert!(found.iter().any(|violation| violation.expected == expected), "{found:#?}");
+}
+
+/// Where the directories of all nodes lie, as their logs say.
+fn directory(world: &Real) -> PathBuf {
+    let described = world.describe();
+    let dir = described.split("directory ").nth(1).and_then(|rest| rest.split(',').next());
+    Path::new(dir.expect("a log names it")).parent().expect("it is in that of the hosts").to_owned()
+}
+
+#[test]
+fn who_panics_or_cannot_open_its_log_any_more_is_found() {
+    let Some(mut world) = raw() else { return };
+    write(&mut world, "one");
+    let dir = directory(&world).join("upaxos-2").display().to_string();
+    let pid = processes_with(&dir)[0];
+    kill(Pid::from_raw(pid), Signal::SIGABRT).expect("it is ours");
+    await_that(&mut world, "it ends", |world| world.view(NodeId(2)).state != NodeState::Runs);
+    world.start(NodeId(2), &Start::default()).expect("it starts again");
+    await_that(&mut world, "it speaks", |world| world.view(NodeId(2)).stance.is_some());
+    world.crash(NodeId(2)).expect("it runs");
+    for file in fs::read_dir(&dir).expect("its directory").flatten() {
+        if file.path().extension().is_some_and(|extension| extension == "log") {
+            fs::write(file.path(), "no log").expect("the file is ours");
+        }
+    }
+    let found = world.check(PATIENCE).expect("it can be judged");
+    for (expected, got) in [
+        ("no input and no order of events makes a node panic", "node 2 ended with status 134"),
+        ("a crash leaves a log that opens, with every durable record", "node 2 ended with status 1: "),
+    ] {
+        let is_it = |violation: &Violation| violation.expected == expected && violation.got.contains(got);
+        assert!(found.iter().any(is_it), "{expected}: {found:#?}");
+    }
 }
 
 fn copy_files(from: &Path, to: &Path) {
@@ -358,10 +388,7 @@ fn victim() {
     if world.lacks(Fault::Disk(DiskFault::Full)).is_none() {
         world.disk(NodeId(0), Some(DiskFault::Slow(Micros(1_000)))).expect("strace attaches");
     }
-    let described = world.describe();
-    let dir =
-        described.split("directory ").nth(1).and_then(|rest| rest.split(',').next()).expect("a log names it");
-    println!("\nowns {}", Path::new(dir).parent().expect("the hosts' directory").display());
+    println!("\nowns {}", directory(&world).display());
     loop {
         let until = world.now() + PATIENCE;
         world.step(until).expect("the world goes on");
@@ -369,11 +396,11 @@ fn victim() {
 }
 
 /// Processes with this text in their command lines.
-fn processes_with(text: &str) -> usize {
+fn processes_with(text: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
-    let command = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).ok();
-    let commands = entries.filter_map(command);
-    commands.filter(|command| String::from_utf8_lossy(command).contains(text)).count()
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter(|pid| String::from_utf8_lossy(&command(pid)).contains(text)).collect()
 }
 
 #[test]
@@ -385,9 +412,9 @@ fn nothing_is_left_of_a_world_whose_owner_was_killed() {
     let said = BufReader::new(owner.stdout.take().expect("stdout is piped")).lines().map_while(Result::ok);
     let line = said.into_iter().find(|line| line.starts_with("owns ")).expect("the owner has a world");
     let dir = line.trim_start_matches("owns ").to_owned();
-    assert!(processes_with(&dir) >= 5, "a holder, a switch, three nodes");
+    assert!(processes_with(&dir).len() >= 5, "a holder, a switch, three nodes");
     owner.kill().expect("it runs");
     owner.wait().expect("it ends");
-    eventually("every process ends", || processes_with(&dir) == 0);
+    eventually("every process ends", || processes_with(&dir).is_empty());
     eventually("the directory is removed", || !Path::new(&dir).exists());
 }

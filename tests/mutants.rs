@@ -18,8 +18,11 @@ use upaxos_core::sim::{self, Plan, Rule};
 const BUDGET: u64 = 20_000;
 
 /// What chance does not find, or not soon: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 5] = [
+const DIRECTED: [(Mutant, fn() -> bool); 8] = [
     (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
+    (Mutant::LowestBallotWins, directed::the_higher_of_two_ballots_that_promises_tell_of_wins),
+    (Mutant::WriteRaisesNothing, directed::a_write_raises_the_promise_above_a_late_lower_write),
+    (Mutant::LostPartIsEmpty, directed::a_part_of_a_promise_that_was_lost_covers_nothing),
     (Mutant::OldEpochVotes, directed::votes_of_an_older_epoch_choose_nothing),
     (Mutant::StaleNonce, directed::a_mark_of_an_older_round_answers_nothing),
     (Mutant::LostIsNothing, directed::a_lost_value_is_never_promised_as_nothing),

@@ -9,7 +9,8 @@ use group::Group;
 use lone::Lone;
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
-use upaxos_core::types::{Tag, Tagged, Value};
+use upaxos_core::record::Record;
+use upaxos_core::types::{Ballot, Epoch, Instance, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
 /// The ballot of node 1 that the others of these tests write in.
@@ -23,10 +24,15 @@ fn stored(seq: u64, floor: u64, text: &str) -> (Tag, Value) {
 
 /// The line of node 1 that names these writes, from instance `first` on.
 fn named(first: u64, writes: &[(Tag, Value)]) -> String {
+    named_in(BALLOT, first, writes)
+}
+
+/// The same, in another of its ballots.
+fn named_in(ballot: u64, first: u64, writes: &[(Tag, Value)]) -> String {
     let Names { runs, digest } = Names::of(writes);
     let runs = runs.iter().map(|run| format!(" {} {} {}", run.first.client, run.first.seq, run.count));
     let last = first + writes.len() as u64 - 1;
-    format!("1 WriteTags {first} {last} {BALLOT} {digest}{}", runs.collect::<String>())
+    format!("1 WriteTags {first} {last} {ballot} {digest}{}", runs.collect::<String>())
 }
 
 fn written(at: u64, (_, value): &(Tag, Value)) -> String {
@@ -87,6 +93,102 @@ fn other_words_under_the_same_tag_are_not_what_is_named() {
 }
 
 #[test]
+fn one_wrong_value_of_a_range_and_nothing_of_the_range_is_accepted() {
+    for heard in ["Submit 7 1 1 one\nSubmit 7 2 1 other", "Submit 7 1 1 two\nSubmit 7 2 1 one"] {
+        let mut node = Lone::member(3, 0);
+        node.hear(heard);
+        let writes = [stored(1, 1, "one"), stored(2, 1, "two")];
+        node.hear(&named(1, &writes));
+        assert!(!node.has_said("Accepts"), "{heard}");
+        assert!(node.has_said(&format!("0 Fetch 1 2 {BALLOT}")), "{heard}");
+        node.hear(&format!("{}\n{}", written(1, &writes[0]), written(2, &writes[1])));
+        node.hear(&format!("1 Chosen 1 2 {BALLOT}"));
+        assert_eq!(node.learned(), ["one", "two"], "what was heard is not what was written");
+    }
+}
+
+#[test]
+fn only_its_leader_answers_for_what_it_named() {
+    let mut node = Lone::member(3, 0);
+    let (named_one, other) = (stored(1, 1, "one"), stored(1, 1, "other").1);
+    node.hear(&named(1, std::slice::from_ref(&named_one)));
+    assert!(node.run_for(20).contains(&format!("0 Fetch 1 1 {BALLOT}")));
+    // Node 2 says that it was something else: as a write, as what it accepted there, and as a client's words.
+    node.hear(&format!("2 Write 1 {BALLOT} {other}"));
+    node.hear(&format!("2 Promise 1 131073 {BALLOT} {other}"));
+    node.hear("Submit 7 1 1 other");
+    node.hear(&format!("2 Accepts 1 1 {BALLOT}\n1 Accepts 1 1 {BALLOT}"));
+    assert!(!node.has_said("Accepts"), "{:?}", node.take());
+    assert!(node.learned().is_empty(), "a quorum voted for what is not known here");
+    node.hear(&written(1, &named_one));
+    assert_eq!(node.learned(), ["one"]);
+}
+
+#[test]
+fn what_is_named_is_in_the_log_before_its_vote_leaves() {
+    let mut node = Lone::member(3, 0);
+    let write = stored(1, 1, "one");
+    let line = named(1, std::slice::from_ref(&write));
+    let accepts = format!("0 Accepts 1 1 {BALLOT}");
+    node.hear("Submit 7 1 1 one");
+    let out = node.step_without_sync(&[&line]);
+    let accepted = Record::Accept {
+        instance: Instance(1),
+        ballot: Ballot { epoch: Epoch(0), number: BALLOT },
+        value: write.1.clone(),
+    };
+    assert!(out.records.contains(&accepted), "the bytes, not their name: {:?}", out.records);
+    assert!(out.early.iter().all(|line| !line.to_string().contains("Accept")), "{:?}", out.early);
+    assert!(out.after_sync.iter().any(|line| line.to_string() == accepts), "{:?}", out.after_sync);
+    // The power fails before the sync: neither a vote nor what the client said is left.
+    node.restart();
+    node.hear(&line);
+    node.run_for(20);
+    assert!(!node.has_said("Accepts"));
+    assert!(node.has_said(&format!("0 Fetch 1 1 {BALLOT}")));
+    node.hear("1 ProposeAll 1 131073");
+    assert!(node.has_said("0 PromiseNone 1 * 131073 0"), "it had accepted nothing");
+}
+
+#[test]
+fn a_name_that_comes_again_while_it_waits_or_later_is_one_vote_for_one_value() {
+    let mut node = Lone::member(3, 0);
+    let line = named(1, &[stored(1, 1, "one")]);
+    node.hear(&format!("{line}\n{line}"));
+    node.take();
+    node.hear("Submit 7 1 1 one");
+    node.hear(&line);
+    let accepts = format!("0 Accepts 1 1 {BALLOT}");
+    assert_eq!(node.take(), [accepts], "it waited twice and came three times");
+    node.hear(&format!("1 Chosen 1 1 {BALLOT}"));
+    node.take();
+    node.hear(&line);
+    assert_eq!(node.take(), ["0 Written 1 @tag 7 1 1 one"], "its leader has not heard that it is chosen");
+}
+
+#[test]
+fn a_name_of_a_lower_ballot_gets_no_vote_however_late_it_comes_or_its_request() {
+    for waits in [true, false] {
+        let mut node = Lone::member(3, 0);
+        let old = named(1, &[stored(1, 1, "one"), stored(2, 1, "two")]);
+        if waits {
+            node.hear(&old);
+        }
+        node.hear("Submit 7 2 1 two");
+        node.hear(&named_in(131_073, 1, &[stored(2, 1, "two")]));
+        assert_eq!(node.take().last().map(String::as_str), Some("0 Accepts 1 1 131073"));
+        node.hear("Submit 7 1 1 one");
+        if !waits {
+            node.hear(&old);
+        }
+        let refused = ["0 NACK 1 131073", "0 NACK 2 131073"];
+        assert_eq!(node.take(), refused, "the older one waited: {waits}");
+        node.hear("2 ProposeAll 1 196610");
+        assert_eq!(node.take(), ["0 Promise 1 196610 131073 @tag 7 2 1 two", "0 PromiseNone 2 * 196610 0"]);
+    }
+}
+
+#[test]
 fn a_value_that_was_written_in_full_is_not_replaced_by_another_that_is_named() {
     let mut node = Lone::member(3, 0);
     node.hear("Submit 7 1 1 one\nSubmit 7 2 1 two");
@@ -105,6 +207,17 @@ fn a_named_write_below_the_promise_is_refused() {
     node.hear(&named(1, &[stored(1, 1, "one")]));
     assert!(node.has_said("0 NACK 1 131074"));
     assert!(!node.has_said("Accepts"));
+}
+
+#[test]
+fn what_is_named_is_not_refused_with_a_ballot_that_is_not_durable() {
+    let mut node = Lone::member(3, 0);
+    // Its leader does not hear this node, which runs at last, in a step in which a name waits for a request.
+    let out = node
+        .run_without_sync_hearing(|at| vec![named(at, &[stored(at, 1, "v")]), format!("Submit 7 {at} 1 v")]);
+    let own = node.node.ballot().expect("it runs").to_string();
+    let shows = |line: &String| line.split(' ').any(|word| word == own);
+    assert!(!out.early.iter().map(ToString::to_string).any(|line| shows(&line)), "{:?}", out.early);
 }
 
 #[test]

@@ -133,32 +133,12 @@ fn rule_2_only_its_owner_uses_a_ballot() {
 
 #[test]
 fn rule_3_phase_2_takes_the_value_of_the_highest_ballot() {
-    for order in [[1, 2], [2, 1]] {
-        let mut node = Lone::member(5, 0);
-        node.hear(&format!("4 NACK 1 {}", B[0][2]));
-        let ballot = node.run();
-        for from in order {
-            node.hear(&format!("{from} Promise 1 {ballot} {} v{from}", B[0][from]));
-            node.hear(&format!("{from} PromiseNone 2 * {ballot} 0"));
-        }
-        assert_eq!(node.wrote(1), ["v2"]);
-    }
+    assert!(directed::the_higher_of_two_ballots_that_promises_tell_of_wins());
 }
 
 #[test]
 fn rule_3_a_part_of_a_promise_that_was_lost_covers_nothing() {
-    let mut node = Lone::member(3, 0);
-    node.hear(&format!("1 NACK 1 {}", B[0][2]));
-    let ballot = node.run();
-    node.hear(&format!("1 PromiseNone 1 1 {ballot} 0"));
-    // Lost: what 1 accepted at 2.
-    node.hear(&format!("1 PromiseNone 3 * {ballot} 0"));
-    assert!(!node.node.is_leading());
-    let asked = format!("0 ProposeAll 2 {ballot}");
-    assert!(node.run_for(300).contains(&asked), "it asks again for what is owed");
-    node.hear(&format!("1 Promise 2 {ballot} {} v", B[0][1]));
-    assert_eq!(node.wrote(1), ["@noop"]);
-    assert_eq!(node.wrote(2), ["v"]);
+    assert!(directed::a_part_of_a_promise_that_was_lost_covers_nothing());
 }
 
 #[test]
@@ -256,6 +236,19 @@ fn rule_6_nobody_sees_a_ballot_before_it_is_durable() {
     let shows = |line: &String| line.split(' ').any(|word| word == ballot);
     assert!(!out.early.iter().map(ToString::to_string).any(|line| shows(&line)), "{:?}", out.early);
     assert!(out.after_sync.iter().map(ToString::to_string).any(|line| line.contains("ProposeAll")));
+}
+
+#[test]
+fn rule_6_who_leads_on_after_a_change_refuses_nobody_with_a_ballot_that_is_not_durable() {
+    let mut node = Lone::member(3, 2);
+    let ballot = node.lead();
+    node.hear("Change 7 1 1 leave 0");
+    // Both come in one batch: the change is chosen, and node 1 asks for votes in the epoch that it begins.
+    let out = node.step_without_sync(&[&format!("1 Accepts 1 1 {ballot}"), "1 ProposeAll 2 1:1"]);
+    let own = node.node.ballot().expect("it leads on").to_string();
+    assert!(out.after_sync.iter().any(|line| line.to_string() == format!("2 ProposeAll 2 {own}")));
+    let shows = |line: &String| line.split(' ').any(|word| word == own);
+    assert!(!out.early.iter().map(ToString::to_string).any(|line| shows(&line)), "{:?}", out.early);
 }
 
 #[test]

@@ -361,7 +361,7 @@ function Node:wipe() end
 ---@return boolean
 function Node:disk(fault) end
 
----Starts it as one that joins, and waits until it votes. False if it does not in time.
+---Starts it as one that joins, and waits until it votes.
 ---@param options? JoinOptions
 function Node:join(options) end
 

@@ -28,6 +28,62 @@ pub fn a_repeated_promise_is_one_promise() -> bool {
     lone.node.is_leading() && lone.wrote(1) == ["y"] && lone.wrote(2) == ["b"]
 }
 
+/// Of two values that promises tell of, the one of the higher ballot is written: that one may be chosen, the other
+/// is not.
+///
+/// Node 3's ballot got no further than one acceptor with u. Node 4's quorum had not heard of that: 3, 4 and another
+/// accepted w, which is chosen. Node 0 wants b, and hears of both, whoever tells which, and in either order.
+pub fn the_higher_of_two_ballots_that_promises_tell_of_wins() -> bool {
+    let is_kept = |has_w: u16, order: [u16; 2]| {
+        let mut lone = Lone::member(5, 0);
+        lone.hear("4 NACK 1 4");
+        lone.hear("Request 0 b");
+        let ballot = lone.run();
+        for from in order {
+            let accepted = if from == has_w { "4 w" } else { "3 u" };
+            lone.hear(&format!("{from} Promise 1 {ballot} {accepted}\n{from} PromiseNone 2 * {ballot} 0"));
+        }
+        lone.node.is_leading() && lone.wrote(1) == ["w"] && lone.wrote(2) == ["b"]
+    };
+    [[1, 2], [2, 1]].into_iter().all(|order| is_kept(1, order) && is_kept(2, order))
+}
+
+/// A part of a promise that was lost covers nothing: its sender is none of a quorum until it is said again.
+///
+/// Nodes 1 and 2 accepted v at 2 in node 1's ballot: v is chosen. Node 0 wants b, and of node 1's promise the line
+/// in the middle is lost, which tells of v.
+pub fn a_part_of_a_promise_that_was_lost_covers_nothing() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 NACK 1 2");
+    lone.hear("Request 0 b");
+    let ballot = lone.run();
+    lone.hear(&format!("1 PromiseNone 1 1 {ballot} 0\n1 PromiseNone 3 * {ballot} 0"));
+    let asked = format!("0 ProposeAll 2 {ballot}");
+    if lone.node.is_leading() || !lone.run_for(300).contains(&asked) {
+        return false;
+    }
+    lone.hear(&format!("1 Promise 2 {ballot} 1 v"));
+    [lone.wrote(1), lone.wrote(2), lone.wrote(3)] == [["@noop"], ["v"], ["b"]]
+}
+
+/// Accepting is also promising: a late Write of a lower ballot does not replace what may be chosen.
+///
+/// 0 and 1 promise the first ballot; its W(0, w) is late. 0 and 2 promise the second, and W(2, v) is accepted
+/// by 0 and 1, which never saw its proposal: v is chosen. Now W(0, w) reaches 1. It must refuse, and tell the
+/// third leader, who hears 1 and 2, of v.
+pub fn a_write_raises_the_promise_above_a_late_lower_write() -> bool {
+    let mut lone = Lone::member(3, 1);
+    lone.hear("0 ProposeAll 1 0");
+    lone.hear("2 Write 1 2 v");
+    lone.take();
+    lone.hear("0 Write 1 0 w");
+    if lone.take() != ["1 NACK 1 2"] {
+        return false;
+    }
+    lone.hear("0 ProposeAll 1 65536");
+    lone.take().contains(&"1 Promise 1 65536 2 v".into())
+}
+
 /// Votes of an older epoch choose nothing above the change that ended it.
 ///
 /// Both peers of node 2 accepted y at 2 in epoch 0, before anybody knew what stands at 1. Then it turns out

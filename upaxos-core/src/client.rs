@@ -77,6 +77,9 @@ pub enum AskError {
     /// A classic group runs no scripts.
     #[error("a classic group runs no scripts that could answer")]
     NoScriptsInClassic,
+    /// There is no such instance.
+    #[error("instances are counted from 1, so there is nothing at 0")]
+    NoInstance,
 }
 
 impl Ask {
@@ -137,6 +140,29 @@ impl Ask {
         match wire::value_refusal(question.as_bytes()) {
             Some(why) => Err(AskError::TooLarge(why)),
             None => Ok(Ask::Query(question)),
+        }
+    }
+
+    /// Whether a group that speaks `dialect` can be asked that.
+    ///
+    /// # Errors
+    /// [`AskError::TooLarge`], [`AskError::NoInstance`], and what a classic group cannot be asked:
+    /// [`AskError::NotClassic`], [`AskError::NoGroupInClassic`], [`AskError::NoScriptsInClassic`].
+    pub fn check(&self, dialect: Dialect) -> Result<(), AskError> {
+        if let Ask::Write(value) | Ask::Query(value) | Ask::FastQuery(value) = self
+            && let Some(why) = wire::value_refusal(value.as_bytes())
+        {
+            return Err(AskError::TooLarge(why));
+        }
+        match (self, dialect) {
+            // On the wire that is a read.
+            (Ask::History(Instance(0)), _) => Err(AskError::NoInstance),
+            (Ask::Write(value), Dialect::Classic) if value.as_bytes().contains(&b'\n') => {
+                Err(AskError::NotClassic)
+            }
+            (Ask::Change(_) | Ask::Members, Dialect::Classic) => Err(AskError::NoGroupInClassic),
+            (Ask::Query(_) | Ask::FastQuery(_), Dialect::Classic) => Err(AskError::NoScriptsInClassic),
+            _ => Ok(()),
         }
     }
 
@@ -284,20 +310,9 @@ impl Client {
     /// Asks, to be sent at the next [`tick`](Self::tick) and given up after `patience`.
     ///
     /// # Errors
-    /// [`AskError::NotClassic`] for a value that this group cannot be sent, and
-    /// [`AskError::NoGroupInClassic`] and [`AskError::NoScriptsInClassic`] for what it does not know.
+    /// As [`Ask::check`].
     pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, AskError> {
-        if let (Ask::Write(value), Dialect::Classic) = (&ask, self.dialect)
-            && value.as_bytes().contains(&b'\n')
-        {
-            return Err(AskError::NotClassic);
-        }
-        if let (Ask::Change(_) | Ask::Members, Dialect::Classic) = (&ask, self.dialect) {
-            return Err(AskError::NoGroupInClassic);
-        }
-        if let (Ask::Query(_) | Ask::FastQuery(_), Dialect::Classic) = (&ask, self.dialect) {
-            return Err(AskError::NoScriptsInClassic);
-        }
+        ask.check(self.dialect)?;
         let question = match ask {
             Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
             Ask::Read => Question::Read { seq: self.take_seq() },

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -208,6 +209,13 @@ impl Socket {
     /// Whether the group stays on this host: everything goes over the loopback interface.
     pub fn is_local(&self) -> bool {
         self.is_local
+    }
+}
+
+impl AsFd for Socket {
+    /// To wait for what was sent to it together with other things; [`receive`](Socket::receive) is what reads it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape,
 use std::sync::Arc;
 
 use crate::hooks::Script;
-use crate::named::Names;
+use crate::named::NamedWrite;
 use crate::types::{Ballot, Change, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
 
 /// Which grammar a group speaks.
@@ -142,7 +142,7 @@ pub enum Message {
     Promise { instance: Instance, ballot: Ballot, accepted: Option<(Ballot, Value)> },
     PromiseNone { first: Instance, last: Option<Instance>, ballot: Ballot, learned: Instance },
     Write { instance: Instance, ballot: Ballot, value: Value },
-    WriteTags { first: Instance, last: Instance, ballot: Ballot, names: Names },
+    WriteTags(NamedWrite),
     Fetch { first: Instance, last: Instance, ballot: Ballot },
     Accept { instance: Instance, ballot: Ballot, value: Value },
     Accepts { first: Instance, last: Instance, ballot: Ballot },

@@ -20,12 +20,12 @@
 //! | `say HEX` | `said`, once these bytes were sent as a datagram |
 //! | `watch` | `watching`; from then on also lines without a number: `view` with every beat that says what the one before it did not, `silent N` when nothing was heard of node N for a while |
 
+mod input;
 mod line;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::thread;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -34,8 +34,9 @@ use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
 
-pub use line::hex;
+use input::Input;
 use line::{Order, State};
+pub use line::{hex, unhex};
 
 /// Where to ask, and how eagerly.
 #[derive(Debug, clap::Args)]
@@ -56,9 +57,10 @@ pub struct Args {
     classic: bool,
 }
 
-/// How long a new line may wait for the socket to fall silent. (Times are measured from when a line is
-/// taken up, so this adds to no answer.)
-const GLANCE: Duration = Duration::from_millis(2);
+/// How often to look who has fallen silent, if anybody watches: nobody says that of himself.
+const LOOK: Micros = Micros::from_millis(50);
+/// How often to look when there is nothing to wait for but lines and datagrams.
+const IDLE: Micros = Micros::from_millis(60_000);
 
 /// Answers every line of standard input, until it ends and all is answered.
 ///
@@ -78,21 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
         taken: 0,
         watched: None,
     };
-    dialogue.run(&lines(), args.window.max(1))
-}
-
-/// Standard input, read on a thread of its own: a socket and a pipe cannot be awaited together here.
-fn lines() -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::sync_channel(1024);
-    thread::spawn(move || {
-        let lines = io::stdin().lock().split(b'\n').map_while(Result::ok);
-        for line in lines {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
+    dialogue.run(args.window.max(1))
 }
 
 struct Dialogue {
@@ -129,21 +117,31 @@ struct Wish {
 }
 
 impl Dialogue {
-    fn run(&mut self, input: &Receiver<Vec<u8>>, window: usize) -> Result<()> {
-        let mut is_open = true;
-        while is_open || self.under_way() > 0 {
-            while is_open && self.under_way() < window {
-                match input.try_recv() {
-                    Ok(line) => self.take(&line)?,
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => is_open = false,
-                }
+    fn run(&mut self, window: usize) -> Result<()> {
+        let mut input = Input::new();
+        while !input.has_ended() || self.under_way() > 0 {
+            while self.under_way() < window {
+                let Some(line) = input.next() else { break };
+                self.take(&line)?;
             }
             let mut settled = self.tick()?;
+            let most = if settled.is_empty() { self.until_due() } else { Duration::ZERO };
+            let has_room = self.under_way() < window;
+            input.wait(self.socket.as_fd(), has_room, most).context("cannot wait for lines and answers")?;
             self.hear(&mut settled)?;
             self.answer(settled).context("cannot print answers")?;
         }
         Ok(())
+    }
+
+    /// How long nothing has to be done unless somebody says something.
+    fn until_due(&self) -> Duration {
+        let now = self.now();
+        let sessions = self.sessions.values().filter_map(|session| session.client.next_deadline());
+        let wishes = self.wishes.iter().map(|wish| wish.asked + self.patience);
+        let look = self.watched.as_ref().map(|_| now + LOOK);
+        let due = sessions.chain(wishes).chain(look).min().unwrap_or(now + IDLE);
+        due.since(now).into()
     }
 
     fn now(&self) -> Micros {
@@ -223,7 +221,7 @@ impl Dialogue {
                 }
             }
         };
-        self.socket.receive(Some(GLANCE), each).context("cannot receive answers")?;
+        self.socket.receive(Some(Duration::ZERO), each).context("cannot receive answers")?;
         Ok(())
     }
 

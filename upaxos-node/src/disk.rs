@@ -17,7 +17,7 @@ mod error;
 mod identity;
 mod lock;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod worker;
 
 use std::io;

@@ -160,7 +160,8 @@ pub enum HostsError {
 }
 
 impl HostsError {
-    fn io(act: impl Into<String>) -> impl FnOnce(io::Error) -> HostsError {
+    /// That the system refused this act.
+    pub(crate) fn io(act: impl Into<String>) -> impl FnOnce(io::Error) -> HostsError {
         let act = act.into();
         move |source| HostsError::Io { act, source }
     }

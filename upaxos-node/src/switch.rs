@@ -78,9 +78,9 @@ pub fn run(args: &Args) -> Result<()> {
     switch.run()
 }
 
-fn answer(word: &str) -> Result<()> {
+fn answer(line: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{word}").and_then(|()| out.flush()).context("cannot answer on standard output")
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot answer on standard output")
 }
 
 struct Switch {
@@ -174,6 +174,11 @@ impl Switch {
                 Order::Link { from, to, link } => self.links.set(from, to, &link)?,
                 Order::Heal => self.links.heal(),
                 Order::Flush => self.recorder.iter_mut().try_for_each(Recorder::flush)?,
+                Order::Losses => {
+                    let losses = self.ports.losses().context("cannot count what was lost")?;
+                    answer(&losses.to_string())?;
+                    continue;
+                }
             }
             answer("done")?;
         }

@@ -18,8 +18,10 @@ use crate::output::Output;
 use crate::table;
 use crate::watch::Watch;
 
-/// How long to listen before a picture of the group counts as complete: somewhat more than a beat.
+/// How long to listen at least before a picture of the group counts as complete: somewhat more than a beat.
 const LISTEN: Micros = Micros::from_millis(120);
+/// How long to listen at most for somebody to be heard, and to say who the members are.
+const LONGEST_LISTEN: Micros = Micros::from_millis(1_000);
 /// How long to listen before it is news that nobody leads.
 const SETTLE_IN: Micros = Micros::from_millis(300);
 
@@ -108,7 +110,10 @@ struct Engine {
     patience: Micros,
     start: Instant,
     asked: BTreeMap<Ticket, Job>,
+    /// When each picture of the group was asked for.
     shows: VecDeque<(Micros, Job)>,
+    /// When somebody said last who the members are.
+    members_at: Option<Micros>,
     told_silence: bool,
 }
 
@@ -125,6 +130,7 @@ impl Engine {
             start: Instant::now(),
             asked: BTreeMap::new(),
             shows: VecDeque::new(),
+            members_at: None,
             told_silence: false,
         }
     }
@@ -151,7 +157,10 @@ impl Engine {
 
     fn wait(&self) -> Duration {
         let now = self.now();
-        let show = self.shows.front().map(|(due, _)| *due);
+        let show = self.shows.front().map(|(asked, _)| match *asked + LISTEN {
+            least if now < least => least,
+            _ => *asked + LONGEST_LISTEN,
+        });
         let news = (now < SETTLE_IN).then_some(SETTLE_IN);
         let next = [self.client.next_deadline(), show, news].into_iter().flatten().min();
         next.map_or(Duration::from_secs(1), |next| Duration::from_micros(next.since(now).0))
@@ -175,6 +184,7 @@ impl Engine {
         } else {
             if let Message::Members { epoch, members, .. } = message {
                 self.view.on_members(*epoch, members);
+                self.members_at = Some(now);
             }
             let settled = self.client.on_message(message, now);
             if settled.is_empty() {
@@ -202,7 +212,7 @@ impl Engine {
                         .send(&[b"members".to_vec()])
                         .context("cannot ask the group who its members are")?;
                 }
-                self.shows.push_back((self.now() + LISTEN, job));
+                self.shows.push_back((self.now(), job));
             }
             Work::Quit => {
                 self.socket.send(&[b"quit".to_vec()]).context("cannot send quit to the group")?;
@@ -226,9 +236,19 @@ impl Engine {
         if now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
     }
 
-    /// The tables that are due: beats have come from everybody since they were asked for.
+    /// Whether everybody has had time for a beat since `asked`, somebody was heard, and the members are known; who
+    /// does not hear that in time has to do without.
+    fn is_whole(&self, asked: Micros, now: Micros) -> bool {
+        let knows_members =
+            self.client.dialect() == Dialect::Classic || self.members_at.is_some_and(|at| at >= asked);
+        let is_told = knows_members && self.view.nodes(now).next().is_some();
+        now >= asked + LONGEST_LISTEN || is_told && now >= asked + LISTEN
+    }
+
+    /// The tables that are due.
     fn show(&mut self, now: Micros) -> Result<()> {
-        while let Some((_, job)) = self.shows.pop_front_if(|(due, _)| now >= *due) {
+        while self.shows.front().is_some_and(|(asked, _)| self.is_whole(*asked, now)) {
+            let Some((_, job)) = self.shows.pop_front() else { break };
             if self.output.is_json() {
                 self.output.object(&table::json(&self.view, now))?;
             } else {

@@ -3,11 +3,11 @@
 //! Owns the decision whether a line is believed at all. Nothing that comes in may panic, cost
 //! unbounded memory, or wedge an instance.
 
-use super::naming::NamedWrite;
 use super::requests::About;
 use super::{Node, learner, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
+use crate::named::NamedWrite;
 use crate::node::outbox::{Event, Outbox};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message};
@@ -22,7 +22,7 @@ pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
         Message::Propose { ballot, .. }
         | Message::ProposeAll { ballot, .. }
         | Message::Write { ballot, .. }
-        | Message::WriteTags { ballot, .. }
+        | Message::WriteTags(NamedWrite { ballot, .. })
         | Message::Chosen { ballot, .. } => Some((*ballot, true)),
         Message::Promise { ballot, .. }
         | Message::PromiseNone { ballot, .. }
@@ -111,10 +111,8 @@ impl Node {
         }
         if ballot.epoch != self.group.epoch {
             self.on_other_epoch(ballot.epoch, strangers::asks(message), now);
-            let is_vote_question = matches!(
-                message,
-                Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags { .. }
-            );
+            let is_vote_question =
+                matches!(message, Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags(_));
             let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly);
             // A beat says more than its ballot.
             return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
@@ -183,8 +181,8 @@ impl Node {
             Message::Write { instance, ballot, value } => {
                 self.on_write((instance, ballot), value, from, now, out)
             }
-            Message::WriteTags { first, last, ballot, names } if self.classic.is_none() => {
-                self.on_write_tags(from, NamedWrite { first, last, ballot, names }, None, now, out);
+            Message::WriteTags(write) if self.classic.is_none() => {
+                self.on_write_tags(from, write, None, now, out);
             }
             Message::Fetch { first, last, ballot } => self.on_fetch((first, last), ballot, now, out),
             Message::Nack { instance, ballot } => self.on_nack(instance, ballot, now, out),

@@ -12,7 +12,7 @@
 use super::Node;
 use super::outbox::Outbox;
 use crate::mutant::{self, Mutant};
-use crate::named::{Bodies, Names};
+use crate::named::{Bodies, NamedWrite, Names};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
 
@@ -34,15 +34,6 @@ const MAX_WAITING: usize = 64;
 
 /// A write that this node has just made, and whose request it was, if it has the client's words unchanged.
 pub(super) type Written = (Instance, Value, Option<Tag>);
-
-/// What was written in a range, by name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NamedWrite {
-    pub first: Instance,
-    pub last: Instance,
-    pub ballot: Ballot,
-    pub names: Names,
-}
 
 /// Named writes that wait for their requests, from whom, and until when.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,7 +61,8 @@ impl Node {
             match named.filter(|_| bytes >= NAMED_FROM) {
                 Some(named) => {
                     let (first, last) = (*first, Instance(first.0 + run.len() as u64 - 1));
-                    out.send(Message::WriteTags { first, last, ballot, names: Names::of(&named) });
+                    let names = Names::of(&named);
+                    out.send(Message::WriteTags(NamedWrite { first, last, ballot, names }));
                 }
                 None => run.iter().for_each(|(instance, value, _)| {
                     out.send(Message::Write { instance: *instance, ballot, value: value.clone() });
@@ -91,10 +83,8 @@ impl Node {
     ) {
         let NamedWrite { first, last, ballot, ref names } = write;
         let learned = self.learner.learned();
-        if first <= learned {
-            // The leader has not heard that this is chosen.
-            self.repair.owe(first, last.min(learned), 0, now);
-        }
+        // The leader has not heard that this is chosen.
+        self.repair.owe_learned(first, last, learned, now);
         let first_open = first.max(learned.next());
         let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
         if last <= learned || !self.is_near(last) || stands {
@@ -122,9 +112,11 @@ impl Node {
         }
         for (from, write, until) in std::mem::take(&mut self.naming.waiting) {
             // The group may be another one than when it came.
-            let NamedWrite { first, last, ballot, names } = write.clone();
-            let message = Message::WriteTags { first, last, ballot, names };
-            if self.group.members.contains(&from) && self.is_plausible(from, &message, now, out) {
+            let message = Message::WriteTags(write);
+            if self.group.members.contains(&from)
+                && self.is_plausible(from, &message, now, out)
+                && let Message::WriteTags(write) = message
+            {
                 self.on_write_tags(from, write, Some(until), now, out);
             }
         }
@@ -141,10 +133,7 @@ impl Node {
         if self.leader.ballot() != Some(ballot) {
             return;
         }
-        let learned = self.learner.learned();
-        if first <= learned {
-            self.repair.owe(first, last.min(learned), 0, now);
-        }
+        self.repair.owe_learned(first, last, self.learner.learned(), now);
         self.leader.write_in_full(first, last, now, out);
     }
 

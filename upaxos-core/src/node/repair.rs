@@ -92,6 +92,13 @@ impl Repair {
         }
     }
 
+    /// Somebody has not heard that what it asks about is chosen, as far as it is: it is told at once.
+    pub fn owe_learned(&mut self, first: Instance, last: Instance, learned: Instance, now: Micros) {
+        if first <= learned {
+            self.owe(first, last.min(learned), 0, now);
+        }
+    }
+
     /// Somebody tells what is chosen at an instance.
     pub fn on_told(&mut self, instance: Instance, now: Micros) {
         if self.told.len() < ASK_INSTANCES as usize * 2 {

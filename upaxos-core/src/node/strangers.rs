@@ -92,9 +92,6 @@ impl Node {
 pub(super) fn asks(message: &Message) -> bool {
     matches!(
         message,
-        Message::ProposeAll { .. }
-            | Message::Propose { .. }
-            | Message::Write { .. }
-            | Message::WriteTags { .. }
+        Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. } | Message::WriteTags(_)
     )
 }

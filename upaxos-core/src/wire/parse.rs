@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
 use crate::hooks::{MAX_NAME, Script};
-use crate::named::{Digest, Names, Run};
+use crate::named::{Digest, NamedWrite, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
 /// Why a line was dropped.
@@ -366,7 +366,7 @@ fn write_tags(f: &mut Fields) -> Result<Message, ParseError> {
         runs.push(Run { first: tag, count });
         open -= count;
     }
-    Ok(Message::WriteTags { first, last, ballot, names: Names { runs, digest } })
+    Ok(Message::WriteTags(NamedWrite { first, last, ballot, names: Names { runs, digest } }))
 }
 
 fn promise(f: &mut Fields) -> Result<Message, ParseError> {

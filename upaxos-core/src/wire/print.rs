@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Dialect, Line, Message, Request};
-use crate::named::print_runs;
+use crate::named::{NamedWrite, print_runs};
 use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {
@@ -89,7 +89,7 @@ impl Print<'_> {
             M::Write { instance, ballot, value } => {
                 self.verb("Write").instance(*instance).ballot(*ballot).value(value)
             }
-            M::WriteTags { first, last, ballot, names } => {
+            M::WriteTags(NamedWrite { first, last, ballot, names }) => {
                 self.verb("WriteTags").range(*first, *last).ballot(*ballot).out.push(b' ');
                 names.digest.print(self.out);
                 print_runs(&names.runs, self.out);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::named::{Digest, Run};
+use crate::named::{Digest, NamedWrite, Names, Run};
 use crate::types::{Epoch, MAX_NUMBER, Tag};
 
 fn parsed(line: &str) -> Line {
@@ -136,7 +136,8 @@ fn any_write_tags() -> impl Strategy<Value = Message> {
     (1..MAX_NUMBER / 2, any_ballot(), any::<[u8; 32]>(), runs).prop_map(|(first, ballot, digest, runs)| {
         let count: u64 = runs.iter().map(|run| run.count).sum();
         let (first, last) = (Instance(first), Instance(first + count - 1));
-        Message::WriteTags { first, last, ballot, names: Names { runs, digest: Digest(digest) } }
+        let names = Names { runs, digest: Digest(digest) };
+        Message::WriteTags(NamedWrite { first, last, ballot, names })
     })
 }
 

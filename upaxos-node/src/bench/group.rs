@@ -55,6 +55,11 @@ impl Group {
         Ok(Group { spent: vec![Usage::default(); nodes.len()], nodes, hosts })
     }
 
+    /// How many nodes it has.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The hosts, for whom else is to run there.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts

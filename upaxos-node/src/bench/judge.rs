@@ -170,28 +170,11 @@ mod tests {
     use std::path::PathBuf;
 
     use upaxos_core::record::Record;
-    use upaxos_core::store::{Past, Source};
     use upaxos_core::types::{Ballot, Tagged};
 
     use super::*;
+    use crate::disk::tests::Whole;
     use crate::disk::{Disk, Options, Wanted};
-
-    /// A node that keeps its log whole.
-    struct Whole;
-
-    impl Source for Whole {
-        fn checkpoint(&self) -> (Instance, Vec<Record>) {
-            (Instance(0), Vec::new())
-        }
-
-        fn learned(&self) -> Instance {
-            Instance(0)
-        }
-
-        fn past(&self, _: Instance, _: Instance) -> Vec<Past> {
-            Vec::new()
-        }
-    }
 
     const CLIENT: u64 = 700;
 

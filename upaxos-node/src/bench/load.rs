@@ -21,6 +21,7 @@ mod acks;
 mod answers;
 mod crowd;
 mod packing;
+mod phase;
 mod session;
 mod tally;
 
@@ -32,13 +33,14 @@ use std::time::{Duration, Instant as Clock};
 use anyhow::{Context, Result, bail};
 use upaxos_core::client::View;
 use upaxos_core::net::{self, Socket};
-use upaxos_core::types::{MAX_NUMBER, Micros, NodeId};
+use upaxos_core::types::{MAX_NUMBER, NodeId};
 use upaxos_core::wire::{Dialect, Message};
 
 pub use acks::{Acks, Run};
 use crowd::{Asks, Crowd, Heard};
 use packing::Packing;
 pub use packing::{filling, value_of};
+use phase::{Phase, micros, nanos, seconds};
 use tally::Tally;
 pub use tally::{Counts, Summary};
 
@@ -97,7 +99,8 @@ pub struct Args {
 
 /// How many requests are under way while values are written ahead of a measurement.
 const FILLING: usize = 1_024;
-/// How long the first answer may take, what is under way in the end, and the nodes to learn everything.
+/// How long the next answer may take while values are written ahead, the first one else; what is under way in the
+/// end; and the nodes to learn everything.
 const PATIENCE: u64 = 30_000_000_000;
 /// How often is looked for late requests.
 const LOOK: u64 = 10_000_000;
@@ -105,26 +108,6 @@ const LOOK: u64 = 10_000_000;
 const GLANCE: Duration = Duration::from_millis(10);
 /// The shortest, with a rate: less would mean to spin.
 const SHORTEST: u64 = 200_000;
-
-/// What the load does at the moment, and until when.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    /// Writes so many values more.
-    Fill(u64),
-    /// Waits until those are answered.
-    Filled,
-    /// Waits for the first answer.
-    Wake,
-    WarmUp(u64),
-    Measure(u64),
-    /// Asks nothing more; waits for answers.
-    Drain(u64),
-    /// All is answered; waits for nodes to learn it.
-    Settle(u64),
-    /// All have; waits for a node to begin a new life.
-    Return(u64),
-    Done,
-}
 
 struct Load<'a> {
     args: &'a Args,
@@ -139,6 +122,8 @@ struct Load<'a> {
     leader: Option<NodeId>,
     tally: Option<Tally>,
     counts: Counts,
+    /// When the last answer was heard.
+    last_ok: u64,
     /// With a rate: how many requests of the present phase were due so far.
     due: u64,
     due_since: u64,
@@ -175,15 +160,6 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds since `start`; never 0.
-fn nanos(start: Clock) -> u64 {
-    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
-}
-
-fn seconds(seconds: f64) -> u64 {
-    (seconds * 1e9) as u64
-}
-
 /// A line for the bench; it may be gone, and then there is nothing left to do.
 fn say(line: &str) -> Result<()> {
     writeln!(io::stdout(), "{line}").context("cannot speak to the bench")
@@ -206,6 +182,7 @@ impl Load<'_> {
             leader: None,
             tally: None,
             counts: Counts::default(),
+            last_ok: 0,
             due: 0,
             due_since: 0,
             asked: 0,
@@ -235,7 +212,7 @@ impl Load<'_> {
                 self.crowd.remember_past(self.args.size);
                 self.phase = Phase::Wake;
             }
-            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > PATIENCE && !self.is_answered() => {
+            Phase::Fill(_) | Phase::Filled | Phase::Wake if now > self.last_ok + PATIENCE => {
                 bail!("cannot load the group: {}", self.view.explain_silence(micros(now)));
             }
             Phase::WarmUp(until) if now >= until => {
@@ -277,10 +254,6 @@ impl Load<'_> {
         }
         self.phase = Phase::Return(now + PATIENCE);
         say("settled")
-    }
-
-    fn is_answered(&self) -> bool {
-        self.crowd.acks().span().is_some()
     }
 
     fn watch_leader(&mut self, now: u64) -> Result<()> {
@@ -356,7 +329,7 @@ impl Load<'_> {
     }
 
     fn hear(&mut self, datagram: &[u8], now: u64) {
-        let Load { crowd, view, boots, has_returned, tally, phase, args, due_since, .. } = self;
+        let Load { crowd, view, boots, has_returned, tally, phase, args, due_since, last_ok, .. } = self;
         answers::each(datagram, |from, message| {
             if let Message::Beat(beat) = &message {
                 view.on_beat(from, beat, micros(now));
@@ -366,6 +339,7 @@ impl Load<'_> {
                 return;
             }
             crowd.on_message(&message, now, &mut |heard| {
+                *last_ok = now;
                 if *phase == Phase::Wake {
                     *phase = Phase::WarmUp(now + seconds(args.warm_up));
                     *due_since = now;
@@ -390,13 +364,9 @@ impl Load<'_> {
             sent_again: self.sent_again,
             unsent: self.unsent,
             stale: self.crowd.stale(),
-            unanswered: self.crowd.open() as u64,
+            unanswered: self.crowd.unanswered(),
             learned: learned.map(|(id, beat)| (id.0, beat.learned.0)).collect(),
             last: self.crowd.acks().span().map_or(0, |(_, last)| last),
         }
     }
-}
-
-fn micros(nanos: u64) -> Micros {
-    Micros(nanos / 1_000)
 }

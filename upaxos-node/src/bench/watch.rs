@@ -80,7 +80,8 @@ impl Watch {
                 }
                 (Some(Word::Settled), group) => {
                     let group = group.as_mut().context("the group is not ours to start again")?;
-                    let other = usize::from(self.leader == Some(0));
+                    // Another one than the leader, where there is another.
+                    let other = self.leader.map_or(0, |leader| (leader + 1) % group.size());
                     group.kill(other)?;
                     self.restarted = Some(Instant::now());
                     group.revive(other)?;

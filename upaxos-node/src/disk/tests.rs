@@ -14,8 +14,8 @@ mod space;
 const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99 };
 const SMALL: Options = Options { segment_bytes: 4096 };
 
-/// A node that keeps its log whole.
-struct Whole;
+/// A node that keeps its log whole; for whoever writes a log in a test.
+pub(crate) struct Whole;
 
 impl Source for Whole {
     fn checkpoint(&self) -> (Instance, Vec<Record>) {

@@ -13,7 +13,7 @@ use super::namespaces::{Holder, Shape};
 use super::switch::Switch;
 use super::{Ground, Host, Hosts, HostsError, binary};
 use crate::lab::Link;
-use crate::switch::order::Order;
+use crate::switch::order::{Losses, Order};
 
 /// The switch, and what it was told last of each link.
 #[derive(Debug)]
@@ -170,6 +170,19 @@ impl Hosts {
         }
     }
 
+    /// The frames that the switch itself has lost so far, beside those that its links were told to lose; nothing
+    /// where there is no switch.
+    ///
+    /// # Errors
+    ///
+    /// When the switch has ended.
+    pub fn losses(&self) -> Result<Option<Losses>, HostsError> {
+        match self.lacks_faults() {
+            Some(_) => Ok(None),
+            None => self.with_switch("a switch", |weather| weather.switch.losses()).map(Some),
+        }
+    }
+
     /// The file with every datagram so far, if these hosts write one: see
     /// [`switched_on`](Hosts::switched_on).
     ///
@@ -206,11 +219,11 @@ impl Hosts {
         })
     }
 
-    fn with_switch(
+    fn with_switch<T>(
         &self,
         fault: &'static str,
-        act: impl FnOnce(&mut Weather) -> Result<(), HostsError>,
-    ) -> Result<(), HostsError> {
+        act: impl FnOnce(&mut Weather) -> Result<T, HostsError>,
+    ) -> Result<T, HostsError> {
         if let Some(weather) = &self.weather {
             return act(&mut weather.lock().unwrap_or_else(PoisonError::into_inner));
         }

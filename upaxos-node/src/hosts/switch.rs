@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::HostsError;
-use crate::switch::order::Order;
+use crate::switch::order::{Losses, Order};
 
 /// A switch that runs.
 #[derive(Debug)]
@@ -52,12 +52,26 @@ impl Switch {
         Ok(())
     }
 
+    /// The frames that it has lost itself.
+    pub(super) fn losses(&mut self) -> Result<Losses, HostsError> {
+        let _ = writeln!(self.stdin, "{}", Order::Losses);
+        let said = self.listen()?;
+        said.parse().or_else(|_| self.fail(&said, "a count"))
+    }
+
     fn hear(&mut self, expected: &str) -> Result<(), HostsError> {
+        let said = self.listen()?;
+        if said.trim_end() == expected { Ok(()) } else { self.fail(&said, expected) }
+    }
+
+    fn listen(&mut self) -> Result<String, HostsError> {
         let mut said = String::new();
         self.stdout.read_line(&mut said).map_err(HostsError::io("listen to the switch"))?;
-        if said.trim_end() == expected {
-            return Ok(());
-        }
+        Ok(said)
+    }
+
+    /// It is of no use any more: its last words say why.
+    fn fail<T>(&mut self, said: &str, expected: &str) -> Result<T, HostsError> {
         let _ = self.child.kill();
         let words = io::read_to_string(&mut self.stderr).unwrap_or_default();
         let mut words = words.trim().to_owned();

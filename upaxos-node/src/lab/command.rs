@@ -35,7 +35,7 @@ pub struct Args {
     pub on: Kind,
 
     /// Where all chance comes from.
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub seed: u64,
 
     /// Many seeds: the first, and the one after the last; the first that fails ends its lab's sweep.

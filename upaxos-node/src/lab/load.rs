@@ -39,7 +39,7 @@ pub struct Plan {
     pub clients: Vec<u64>,
     /// The time between two questions of the whole load; without it each client asks as soon as it is answered.
     pub interval: Option<Micros>,
-    /// What is asked, by weight.
+    /// What is asked, by weight; the weights are not all 0.
     pub mix: Vec<(Kind, u32)>,
     /// How many questions there are, at most.
     pub count: Option<u64>,
@@ -82,6 +82,7 @@ struct Load {
     began: Micros,
     /// When the next question is due, for a load with an interval.
     due: Micros,
+    /// The clients that have no question under way, for a load without one.
     idle: Vec<u64>,
     is_over: bool,
     ended: Option<Micros>,
@@ -227,12 +228,12 @@ impl Load {
     }
 
     fn draw(&mut self) -> Ask {
-        let total: u32 = self.plan.mix.iter().map(|(_, weight)| weight).sum();
-        let mut drawn = self.chance.below(u64::from(total.max(1))) as u32;
+        let total: u64 = self.plan.mix.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut drawn = self.chance.below(total);
         let kinds = self.plan.mix.iter();
         let kind = kinds.copied().find(|(_, weight)| {
-            let is_it = drawn < *weight;
-            drawn = drawn.saturating_sub(*weight);
+            let is_it = drawn < u64::from(*weight);
+            drawn = drawn.saturating_sub(u64::from(*weight));
             is_it
         });
         match kind.map_or(Kind::Write, |(kind, _)| kind) {
@@ -247,7 +248,9 @@ impl Load {
 
     fn take(&mut self, answer: &Settled, client: u64, now: Micros) {
         self.figures.open -= 1;
-        self.idle.push(client);
+        if self.plan.interval.is_none() {
+            self.idle.push(client);
+        }
         match &answer.outcome {
             Outcome::Unknown | Outcome::Forgotten => self.figures.unknown += 1,
             Outcome::Refused { .. } => self.figures.refused += 1,

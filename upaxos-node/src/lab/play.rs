@@ -127,6 +127,7 @@ pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
         order.say.clone(),
     ));
     lua.set_app_data(Rc::clone(&run));
+    let _over = Over { run: &run, lua: &lua };
     let ended = wishes.missing(&run).map_or_else(|| course(&run, lab, &wishes), |why| Err(skip(why)));
     let end = match ended {
         Ok(()) => End::Passed,
@@ -136,7 +137,7 @@ pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
     if let Some(out) = &order.out {
         run.look(|world| world.save(out))?;
     }
-    let verdict = Verdict {
+    Ok(Verdict {
         seed: order.seed,
         end,
         said: Vec::new(),
@@ -146,11 +147,21 @@ pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
         asked: run.asked(),
         lasted: run.now(),
         took: began.elapsed(),
-    };
-    // What is left of the script holds the run, and the run holds it.
-    run.cancel_all();
-    lua.remove_app_data::<Rc<Run>>();
-    Ok(verdict)
+    })
+}
+
+/// Lets go of the run, and so of its world, however a play ends: what is left of the script holds the run, and
+/// the run holds it.
+struct Over<'o> {
+    run: &'o Run,
+    lua: &'o Lua,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.run.cancel_all();
+        self.lua.remove_app_data::<Rc<Run>>();
+    }
 }
 
 fn skip(why: String) -> Trouble {
@@ -191,7 +202,7 @@ impl Wishes {
         let options = Options::read(lua, &TEST, lab.options.clone())?;
         let nodes = options.get::<u16>("nodes")?.unwrap_or(3);
         let spares = options.get::<u16>("spares")?.unwrap_or(0);
-        if !(1..=9).contains(&nodes) || nodes + spares.min(9) > 16 {
+        if !(1..=9).contains(&nodes) || spares > 16 - nodes {
             let text =
                 format!("a lab has 1 to 9 nodes, and 16 with its spares, not {nodes} and {spares} spares");
             return Err(Trouble::misuse(text).into());

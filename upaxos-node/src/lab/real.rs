@@ -24,6 +24,7 @@ use super::{
     DiskFault, Fault, Lacks, Link, Party, Settled, Setup, Start, Ticket, View, Violation, World, WorldError,
 };
 use crate::hosts::{Ground, Heard, Host, Hosts, HostsError};
+use crate::switch::order::Losses;
 use asker::Asker;
 use members::Members;
 
@@ -82,7 +83,7 @@ impl Real {
 
     fn on(name: &'static str, hosts: Hosts, setup: &Setup) -> Result<Real, WorldError> {
         let (sender, heard): (Sender<Heard>, _) = mpsc::channel();
-        let asker = Asker::start(&hosts, setup.classic, sender.clone())?;
+        let asker = Asker::start(&hosts, setup.dialect(), sender.clone())?;
         let members = Members::new(sender);
         let origin = Instant::now();
         if hosts.lacks_faults().is_none() {
@@ -154,7 +155,8 @@ impl World for Real {
 
     fn step(&mut self, until: Micros) -> Result<(), WorldError> {
         let mut has_news = false;
-        while !has_news {
+        // Lines that are no news may come without end, too.
+        while !has_news && self.now() <= until {
             let left = until.since(self.now());
             match self.heard.recv_timeout(Duration::from_micros(left.0)) {
                 Ok(heard) => has_news = self.hear(heard)?,
@@ -234,7 +236,18 @@ impl World for Real {
     }
 
     fn describe(&self) -> String {
-        self.members.describe()
+        let network = match self.hosts.losses() {
+            Ok(None) => String::new(),
+            Ok(Some(Losses { unheard: 0, unsent: 0 })) => {
+                "network: no frame was lost but those that its links lose\n".into()
+            }
+            Ok(Some(Losses { unheard, unsent })) => format!(
+                "network: too slow for this group: beside what its links lose, {unheard} frames found its queue \
+                 full, and {unsent} were not taken from it\n"
+            ),
+            Err(error) => format!("network: {error}\n"),
+        };
+        self.members.describe() + &network
     }
 
     fn check(&mut self, patience: Micros) -> Result<Vec<Violation>, WorldError> {

@@ -13,7 +13,6 @@ use upaxos_core::sim::play::{self, Being, Misuse, Play};
 use upaxos_core::sim::stage::Setting;
 use upaxos_core::sim::{self, network};
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_core::wire::Dialect;
 
 use super::world::{
     DiskFault, Fault, Lacks, Link, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
@@ -35,7 +34,7 @@ impl Sim {
     /// # Errors
     /// When it would have no node, or too many.
     pub fn new(setup: &Setup) -> Result<Sim, WorldError> {
-        let dialect = if setup.classic { Dialect::Classic } else { Dialect::Extended };
+        let dialect = setup.dialect();
         let timing = Timing { beat: setup.beat };
         let Setup { nodes: n, spares, seed, .. } = *setup;
         if setup.beat < SHORTEST_BEAT {
@@ -120,7 +119,7 @@ impl World for Sim {
     }
 
     fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, WorldError> {
-        Ok(Ticket(self.play.ask(client, ask, patience)?.0))
+        Ok(self.play.ask(client, ask, patience)?)
     }
 
     fn say(&mut self, datagram: &[u8]) -> Result<(), WorldError> {
@@ -128,9 +127,7 @@ impl World for Sim {
     }
 
     fn settled(&mut self) -> Vec<Settled> {
-        let settled =
-            |play::Settled { ticket, outcome, took }| Settled { ticket: Ticket(ticket.0), outcome, took };
-        self.play.settled().into_iter().map(settled).collect()
+        self.play.settled()
     }
 
     fn view(&self, node: NodeId) -> View {

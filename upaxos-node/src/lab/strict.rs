@@ -62,7 +62,7 @@ impl Options {
             return Ok(None);
         }
         let given = shown(&value);
-        let wrong = || Trouble::misuse(format!("option `{key}` is a {kind}, not {given}"));
+        let wrong = || Trouble::misuse(format!("option `{key}` is {}, not {given}", article(kind)));
         match T::from_lua(value, &self.lua) {
             Ok(value) => Ok(Some(value)),
             Err(error @ mlua::Error::ExternalError(_)) => Err(error),
@@ -124,6 +124,12 @@ impl FromLua for Time {
 /// That there is no such thing, and what was meant, perhaps.
 pub fn unknown<'n>(noun: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
     format!("there is no {noun} `{name}`; {}", hint(name, known))
+}
+
+/// A noun with its article.
+pub fn article(noun: &str) -> String {
+    let an = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
+    format!("{} {noun}", if an { "an" } else { "a" })
 }
 
 /// What was meant by a name that is not known: the closest that is, or all there are.
@@ -214,7 +220,7 @@ mod tests {
         let share = read("{loss = 1.5}").unwrap().share("loss").unwrap_err();
         assert_eq!(Trouble::of(&share).to_string(), "option `loss` is a share from 0 to 1, not 1.5");
         let nodes = read("{nodes = {}}").unwrap().get::<u16>("nodes").unwrap_err();
-        assert_eq!(Trouble::of(&nodes).to_string(), "option `nodes` is a integer, not {}");
+        assert_eq!(Trouble::of(&nodes).to_string(), "option `nodes` is an integer, not {}");
     }
 
     #[test]

@@ -153,6 +153,13 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ("g:topology('chaned')", "there is no shape `chaned`; did you mean `chained`?"),
         ("g:load({mix = {writes = 1}})", "there is no kind of question `writes`; did you mean `write`?"),
         (
+            "g:load({mix = {write = 0}})",
+            "a mix with no weight above 0 asks nothing: {write = 3, read = 1}, for example",
+        ),
+        ("g:load({clients = 0})", "a load has 1 to 10000 clients, not 0"),
+        ("g:burst(1e9)", "a load has 1 to 10000 clients, not 1000000000"),
+        ("g:burst(5, {clients = 2})", "a burst is of `5` questions, by one client each: leave `clients` out"),
+        (
             "g:node(4)",
             "there is no node 4: this lab has nodes 0 to 3; `spares = 1` in its options adds another",
         ),
@@ -189,6 +196,11 @@ fn a_script_that_cannot_be_loaded_says_where() {
     assert!(refusal("\nlocal = 1").starts_with("test.lua:2: "), "{}", refusal("\nlocal = 1"));
     assert!(refusal("local x = 1").contains("declares no lab"));
     assert!(refusal("lab.sleep(1)").starts_with("test.lua:1: this works inside of a lab only"));
+    for sizes in ["nodes = 0", "nodes = 7, spares = 10", "spares = 65535"] {
+        let (verdict, _) = played(&format!("lab.test('x', {{{sizes}}}, function() end)"));
+        let End::Failed { trouble, .. } = verdict.end else { panic!("it was played with {sizes}") };
+        assert!(trouble.to_string().contains("a lab has 1 to 9 nodes, and 16 with its spares"), "{trouble}");
+    }
     let twice = "lab.test('x', {}, function() end) lab.test('x', {}, function() end)";
     assert!(refusal(twice).contains("two labs with the name"));
 }
@@ -219,6 +231,8 @@ fn a_task_that_fails_fails_the_lab() {
         "test.lua:2: enough"
     );
     assert_eq!(fails("lab.spawn(function() error('plain') end)\nlab.sleep(2)"), "test.lua:2: plain");
+    let text = fails("lab.sleep(1)\nerror({code = 4})");
+    assert_eq!(text, "test.lua:3: an error that is no text, but a table");
 }
 
 #[test]

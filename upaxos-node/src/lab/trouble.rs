@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mlua::Lua;
 
 use super::world::{Violation, WorldError};
+use crate::script::engine;
 
 /// A line of a script.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,10 +139,13 @@ impl Trouble {
     fn worded(text: &str, traceback: Option<&str>) -> Trouble {
         let text =
             text.strip_prefix("runtime error: ").or(text.strip_prefix("syntax error: ")).unwrap_or(text);
-        let first = text.lines().next().unwrap_or_default();
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
         match split_place(first) {
             Some((place, rest)) => Trouble::misuse(rest.trim()).at(Some(place)),
-            None => Trouble::misuse(first).at(traceback.and_then(first_place)),
+            None => {
+                let text = engine::without_address(first).unwrap_or_else(|| first.to_owned());
+                Trouble::misuse(text).at(traceback.or(Some(rest)).and_then(first_place))
+            }
         }
     }
 }

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::client::Ask;
+pub use upaxos_core::sim::play::{Settled, Ticket};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId};
-use upaxos_core::wire::Stance;
+use upaxos_core::wire::{Dialect, Stance};
 
 /// A group, its network, its disks, its clients, and everything that can be done to them.
 ///
@@ -140,6 +141,13 @@ pub struct Setup {
     pub records: bool,
 }
 
+impl Setup {
+    /// The grammar of the group, and of its clients.
+    pub fn dialect(&self) -> Dialect {
+        if self.classic { Dialect::Classic } else { Dialect::Extended }
+    }
+}
+
 /// How a node is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
@@ -204,21 +212,6 @@ pub enum DiskFault {
 /// Why a world lacks a fault, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacks(pub String);
-
-/// A question under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// A question that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Which.
-    pub ticket: Ticket,
-    /// How.
-    pub outcome: Outcome,
-    /// How long it took.
-    pub took: Micros,
-}
 
 /// What a node does, seen from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -210,7 +210,10 @@ impl Engine {
         let rule = match violation {
             Violation::Steps => format!("rule: a call takes at most {steps} steps (--script-steps)"),
             Violation::Memory => format!("rule: a call asks for at most {memory} bytes (--script-memory)"),
-            Violation::Time => "rule: a call takes at most so long (--script-time)".into(),
+            Violation::Time if self.meter.time() == self.limits.time => {
+                format!("rule: a call takes at most {:?} (--script-time)", self.limits.time)
+            }
+            Violation::Time => format!("rule: this call takes at most {:?}", self.meter.time()),
         };
         let line = line.map_or(String::new(), |line| format!("{line}: "));
         Broken::Limit(violation, format!("{}.lua:{line}{rule}", self.name))
@@ -249,6 +252,14 @@ fn line_in(trace: &str) -> Option<&str> {
     trace.lines().map(str::trim).find_map(|line| Some(&line[..place(line)?]))
 }
 
+/// What Luau calls an error that is no text (`table: 0x55d0c8`), without the address: that would differ from run
+/// to run, and from node to node.
+pub fn without_address(text: &str) -> Option<String> {
+    let (kind, address) = text.split_once(": 0x")?;
+    let is_address = address.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_address.then(|| format!("an error that is no text, but a {kind}"))
+}
+
 /// An error of Luau in one line, without the traceback.
 pub fn words(error: &Error) -> String {
     match error {
@@ -259,13 +270,7 @@ pub fn words(error: &Error) -> String {
             // What the prelude stands before is at fault for nothing: it is the line that called.
             match (text.strip_prefix("prelude:").and_then(|rest| rest.split_once(' ')), line_in(trace)) {
                 (Some((_, rest)), Some(place)) => format!("{place}: {rest}"),
-                // An address would differ from node to node.
-                _ => match text.split_once(": 0x") {
-                    Some((kind, rest)) if rest.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-                        format!("an error that is no text, but a {kind}")
-                    }
-                    _ => text,
-                },
+                _ => without_address(&text).unwrap_or(text),
             }
         }
         other => other.to_string().lines().next().unwrap_or_default().to_owned(),

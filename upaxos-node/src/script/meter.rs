@@ -93,6 +93,11 @@ impl Meter {
         (i64::from(of) - self.left.get()).clamp(0, i64::from(of)) as u64
     }
 
+    /// How long the call may take.
+    pub fn time(&self) -> Duration {
+        self.time.get()
+    }
+
     /// The limit that was broken, and in which line.
     pub fn broken(&self) -> Option<(Violation, Option<usize>)> {
         self.broken.get().map(|violation| (violation, self.line.get()))

@@ -291,6 +291,15 @@ fn an_apply_that_asks_for_too_much_memory_stops_the_node_and_nothing_catches_tha
 }
 
 #[test]
+fn who_takes_too_long_is_told_how_long_it_may_take() {
+    let folder = Folder::new();
+    let path = folder.put("test.lua", "return { request = function() for _ = 1, 10000 do end end }");
+    let limits = Limits { time: Duration::from_nanos(1), ..Limits::default() };
+    let reason = Scripts::load(&[path], limits).unwrap().request(&"x".into(), None).unwrap_err();
+    assert!(reason.contains("rule: a call takes at most 1ns (--script-time)"), "{reason}");
+}
+
+#[test]
 fn what_one_call_leaves_behind_takes_nothing_from_the_next() {
     let mut applies = Applies::with("local s = ('x'):rep(9000000) st:set('a', #s)");
     for round in 0..40 {

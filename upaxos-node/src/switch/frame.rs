@@ -4,14 +4,14 @@
 //! fate is decided, so that a loss of one in ten loses one datagram in ten, whatever its size; it leaves as
 //! the frames it came in.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::rc::Rc;
 
 /// The length of an Ethernet header.
 const ETHERNET: usize = 14;
-/// Datagrams of which fragments are missing, at most; the first to have begun gives way.
+/// Datagrams of which fragments are missing, at most; the one that waits longest for its next gives way.
 const OPEN: usize = 64;
 const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
@@ -144,10 +144,14 @@ impl Header {
     }
 }
 
-/// Datagrams of which not every fragment has come.
+/// What the fragments of a datagram have in common: the port, and of the header (RFC 791, 3.2) who sends, the
+/// protocol and the id.
+type Key = (usize, Ipv4Addr, u8, u16);
+
+/// Datagrams of which not every fragment has come, the one that waits longest first.
 #[derive(Debug, Default)]
 pub struct Assembly {
-    open: BTreeMap<(usize, Ipv4Addr, u8, u16), Packet>,
+    open: VecDeque<(Key, Packet)>,
 }
 
 impl Assembly {
@@ -161,8 +165,9 @@ impl Assembly {
             frame[header.carried.start + 6..header.carried.start + 8].fill(0);
         }
         let key = (port, header.from, header.protocol, header.id);
-        let mut packet = match self.open.remove(&key) {
-            Some(packet) if header.offset > 0 => packet,
+        let known = self.open.iter().position(|(known, _)| *known == key);
+        let mut packet = match known.and_then(|at| self.open.remove(at)) {
+            Some((_, packet)) if header.offset > 0 => packet,
             _ => Packet { frames: Rc::default(), carried: Vec::new(), is_udp },
         };
         if header.offset != packet.carried.len() {
@@ -174,9 +179,9 @@ impl Assembly {
             return Some(Frame::Packet(packet));
         }
         if self.open.len() >= OPEN {
-            self.open.pop_first();
+            self.open.pop_front();
         }
-        self.open.insert(key, packet);
+        self.open.push_back((key, packet));
         None
     }
 }
@@ -232,6 +237,17 @@ mod tests {
             assembly.take(0, frame(id, 0, true, b"one-one-"));
         }
         assert_eq!(assembly.open.len(), OPEN);
+    }
+
+    #[test]
+    fn what_is_missing_for_good_gives_way_to_what_comes_now() {
+        let mut assembly = Assembly::default();
+        for id in 100..200 {
+            assembly.take(1, frame(id, 0, true, b"one-one-"));
+        }
+        assert!(assembly.take(0, frame(1, 0, true, b"one-one-")).is_none());
+        assert!(assembly.take(0, frame(2, 0, true, b"two-two-")).is_none());
+        assert_eq!(packet(assembly.take(0, frame(1, 8, false, b"end"))).payload(), b"one-one-end");
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! | `link FROM TO CUT LOSS DUPLICATE CORRUPT DELAY JITTER` | ports, 0 or 1, three shares, microseconds |
 //! | `heal` | all links are good |
 //! | `flush` | the record is to be on file, up to now |
+//! | `losses` | how many frames have been lost in the switch itself? |
 //!
-//! Each is answered with `done` once it is in force; before the first, the switch says `ready`. What is under
-//! way already arrives as it was to arrive.
+//! Each is answered with `done` once it is in force, the question with `lost UNHEARD UNSENT` ([`Losses`]); before
+//! the first, the switch says `ready`. What is under way already arrives as it was to arrive.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,11 +26,22 @@ pub enum Order {
     Link { from: usize, to: usize, link: Link },
     Heal,
     Flush,
+    Losses,
+}
+
+/// Frames that the switch has lost although no link was told to lose them: a machine that is too slow for what its
+/// hosts say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Came while the switch's own queue was full.
+    pub unheard: u64,
+    /// Were passed on to a port that did not take them.
+    pub unsent: u64,
 }
 
 /// A line that is no order.
 #[derive(Debug, thiserror::Error)]
-#[error("expected `clock …`, `link …` with eight fields, `heal` or `flush`, not {0:?}")]
+#[error("expected `clock …`, `link …` with eight fields, `heal`, `flush` or `losses`, not {0:?}")]
 pub struct NoOrder(String);
 
 impl fmt::Display for Order {
@@ -43,6 +55,7 @@ impl fmt::Display for Order {
             }
             Order::Heal => f.write_str("heal"),
             Order::Flush => f.write_str("flush"),
+            Order::Losses => f.write_str("losses"),
         }
     }
 }
@@ -57,9 +70,30 @@ impl FromStr for Order {
             ["link", from, to, ref link @ ..] => parse_link(from, to, link),
             ["heal"] => Some(Order::Heal),
             ["flush"] => Some(Order::Flush),
+            ["losses"] => Some(Order::Losses),
             _ => None,
         };
         order.ok_or_else(|| NoOrder(line.to_owned()))
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lost {} {}", self.unheard, self.unsent)
+    }
+}
+
+impl FromStr for Losses {
+    type Err = NoOrder;
+
+    fn from_str(line: &str) -> Result<Losses, NoOrder> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let losses = match fields[..] {
+            ["lost", unheard, unsent] => unheard.parse().ok().zip(unsent.parse().ok()),
+            _ => None,
+        };
+        let (unheard, unsent) = losses.ok_or_else(|| NoOrder(line.to_owned()))?;
+        Ok(Losses { unheard, unsent })
     }
 }
 
@@ -90,11 +124,13 @@ mod tests {
             delay: Micros(70),
             jitter: Micros(5),
         };
-        for order in
-            [Order::Clock(Micros(12)), Order::Link { from: 3, to: 0, link }, Order::Heal, Order::Flush]
-        {
+        let link = Order::Link { from: 3, to: 0, link };
+        for order in [Order::Clock(Micros(12)), link, Order::Heal, Order::Flush, Order::Losses] {
             assert_eq!(order.to_string().parse::<Order>().unwrap(), order);
         }
         assert!("link 1 2".parse::<Order>().is_err());
+        let losses = Losses { unheard: 3, unsent: 1 };
+        assert_eq!(losses.to_string().parse::<Losses>().unwrap(), losses);
+        assert!("done".parse::<Losses>().is_err());
     }
 }

@@ -13,10 +13,12 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, recvmmsg, sendmmsg,
-    setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, getsockopt, recvmmsg,
+    sendmmsg, setsockopt, socket, sockopt,
 };
-use nix::{libc, setsockopt_impl, sockopt_impl};
+use nix::{getsockopt_impl, libc, setsockopt_impl, sockopt_impl};
+
+use super::order::Losses;
 
 /// Frames per system call, at most.
 const BATCH: usize = 64;
@@ -32,6 +34,14 @@ sockopt_impl!(
     IgnoreOutgoing, SetOnly, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, bool
 );
 
+/// The kernel's number for `PACKET_STATISTICS` (packet(7)), which libc does not name either.
+const PACKET_STATISTICS: libc::c_int = 6;
+
+sockopt_impl!(
+    /// How many frames came since this was asked last, and how many of them found the queue full.
+    Statistics, GetOnly, libc::SOL_PACKET, PACKET_STATISTICS, [libc::c_uint; 2]
+);
+
 /// All ports.
 pub struct Ports {
     socket: OwnedFd,
@@ -42,6 +52,7 @@ pub struct Ports {
     incoming: MultiHeaders<LinkAddr>,
     outgoing: MultiHeaders<LinkAddr>,
     room: Vec<u8>,
+    losses: Losses,
 }
 
 impl Ports {
@@ -66,6 +77,7 @@ impl Ports {
             incoming: MultiHeaders::preallocate(BATCH, None),
             outgoing: MultiHeaders::preallocate(BATCH, None),
             room: vec![0; BATCH * ROOM],
+            losses: Losses::default(),
         })
     }
 
@@ -99,7 +111,17 @@ impl Ports {
         Ok(())
     }
 
-    /// Sends frames, each to its port, in order. What a port does not take is lost, as on any network.
+    /// The frames that were lost here so far, which no link was told to lose.
+    ///
+    /// # Errors
+    /// When the socket cannot be asked.
+    pub fn losses(&mut self) -> io::Result<Losses> {
+        let [_, overflowed] = getsockopt(&self.socket, Statistics)?;
+        self.losses.unheard += u64::from(overflowed);
+        Ok(self.losses)
+    }
+
+    /// Sends frames, each to its port, in order. What a port does not take is lost, as on any network, and counted.
     ///
     /// # Errors
     /// When the socket cannot be used any more.
@@ -117,6 +139,7 @@ impl Ports {
                 Err(Errno::EINTR) => {}
                 // The error speaks of the first frame only (sendmmsg(2)): go on behind it.
                 Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENETDOWN | Errno::EMSGSIZE | Errno::ENXIO) => {
+                    self.losses.unsent += 1;
                     rest = &rest[1..];
                 }
                 Err(errno) => return Err(errno.into()),

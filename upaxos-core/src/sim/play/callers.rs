@@ -59,9 +59,7 @@ impl Callers {
 
     /// Begins a question; its client has a turn to take.
     pub fn ask(&mut self, number: u64, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, Misuse> {
-        if let Ask::Write(value) = &ask {
-            Ask::write(value.clone()).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
-        }
+        ask.check(self.dialect).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
         let name = self.all.len() as u64 + 1;
         let caller = self.all.entry(number).or_insert_with(|| {
             self.names.insert(name, number);

@@ -46,6 +46,8 @@ pub struct Crowd {
     /// Whose turn it is to ask.
     turn: usize,
     open: usize,
+    /// Requests that the group knows nothing of: nobody will ever say what has come of them.
+    given_up: usize,
     acks: Acks,
     /// Where the values stand that reads of the history ask for.
     past: (u64, u64),
@@ -70,6 +72,7 @@ impl Crowd {
             sessions: (0..clients).map(session).collect(),
             turn: 0,
             open: 0,
+            given_up: 0,
             acks: Acks::default(),
             past: (1, 1),
             usual: 0,
@@ -79,9 +82,14 @@ impl Crowd {
         }
     }
 
-    /// How many requests are not answered.
+    /// How many requests are under way.
     pub fn open(&self) -> usize {
         self.open
+    }
+
+    /// How many requests were not answered: those under way, and those that were given up.
+    pub fn unanswered(&self) -> u64 {
+        (self.open + self.given_up) as u64
     }
 
     /// What was acknowledged.
@@ -193,7 +201,9 @@ impl Crowd {
             }
             Message::Forgotten { client, begin, .. } => {
                 if let Some(at) = self.place(client) {
-                    self.open -= self.sessions[at].begin_above(begin);
+                    let given_up = self.sessions[at].begin_above(begin);
+                    self.open -= given_up;
+                    self.given_up += given_up;
                 }
             }
             _ => {}
@@ -283,6 +293,15 @@ mod tests {
         assert_eq!(heard(&mut crowd, &refused, 9), [Heard::Refused]);
         assert_eq!(heard(&mut crowd, &refused, 9), [], "said twice");
         assert_eq!((crowd.open(), crowd.acks().span()), (1, None));
+    }
+
+    #[test]
+    fn what_the_group_has_forgotten_is_never_answered() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 16));
+        crowd.ask(Asks::Writes, 3, 5, 5, &mut packing);
+        let forgotten = Message::Forgotten { client: 50, seq: 1, begin: 900 };
+        assert_eq!(heard(&mut crowd, &forgotten, 9), []);
+        assert_eq!((crowd.open(), crowd.unanswered()), (0, 3));
     }
 
     #[test]

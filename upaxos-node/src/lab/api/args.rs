@@ -122,7 +122,7 @@ fn refuse(lua: &Lua, keys: &'static Keys, key: &Value) -> mlua::Result<Value> {
     if names.clone().any(|name| name == key) || key.parse::<u64>().is_ok() {
         return Ok(Value::Nil);
     }
-    let article = super::registry::article(keys.name);
+    let article = strict::article(keys.name);
     let text = format!("{article} has no `{key}`; {}", strict::hint(&key, names));
     Err(Trouble::misuse(text).at(trouble::place(lua)).into())
 }

@@ -103,7 +103,8 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
     registry.method(doc("load", "(options?: LoadOptions): Load", text), |lua, _, options: Option<Table>| {
         let options = Options::read(lua, &LOAD, options)?;
         let run = run(lua)?;
-        let plan = plan(&run, &options)?;
+        let clients = options.get("clients")?.unwrap_or(4);
+        let plan = plan(&run, &options, clients)?;
         let (seed, now) = (run.setup.seed, run.now());
         Ok(Held(Load(run.loads.borrow_mut().begin(plan, seed, now))))
     });
@@ -112,10 +113,15 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
         doc("burst", "(count: integer, options?: LoadOptions): Summary", text),
         |lua, _, (count, options): (u64, Option<Table>), place| async move {
             let options = Options::read(&lua, &LOAD, options)?;
+            for given in ["clients", "count"] {
+                if options.get::<Value>(given)?.is_some() {
+                    let text =
+                        format!("a burst is of `{count}` questions, by one client each: leave `{given}` out");
+                    return Err(Trouble::misuse(text).into());
+                }
+            }
             let run = run(&lua)?;
-            let mut plan = plan(&run, &options)?;
-            plan.count = Some(count);
-            plan.clients = (0..count.max(1)).map(|_| run.new_client()).collect();
+            let plan = Plan { count: Some(count), ..plan(&run, &options, count)? };
             let (seed, now) = (run.setup.seed, run.now());
             let load = Load(run.loads.borrow_mut().begin(plan, seed, now));
             load.finish(&lua, &run, place).await
@@ -123,9 +129,11 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
     );
 }
 
-fn plan(run: &Run, options: &Options) -> mlua::Result<Plan> {
-    const MOST: u16 = 10_000;
-    let clients = options.get::<u16>("clients")?.unwrap_or(4).clamp(1, MOST);
+fn plan(run: &Run, options: &Options, clients: u64) -> mlua::Result<Plan> {
+    const MOST: u64 = 10_000;
+    if !(1..=MOST).contains(&clients) {
+        return Err(Trouble::misuse(format!("a load has 1 to {MOST} clients, not {clients}")).into());
+    }
     let interval = match options.get::<f64>("rate")? {
         Some(rate) if rate > 0.0 => Some(Micros((1e6 / rate).max(1.0) as u64)),
         Some(rate) => return Err(Trouble::misuse(format!("a rate is above 0, not {rate}")).into()),
@@ -155,6 +163,10 @@ fn mix(table: &Table) -> mlua::Result<Vec<(Kind, u32)>> {
     let mut mix = Vec::new();
     for (name, kind) in KINDS {
         mix.extend(table.raw_get::<Option<u32>>(name)?.map(|weight| (kind, weight)));
+    }
+    if mix.iter().all(|(_, weight)| *weight == 0) {
+        let text = "a mix with no weight above 0 asks nothing: {write = 3, read = 1}, for example";
+        return Err(Trouble::misuse(text).into());
     }
     Ok(mix)
 }

@@ -130,7 +130,7 @@ fn describe_acts<R: Registry<Node>>(registry: &mut R) {
         .method(doc("disk", "(fault?: DiskOptions): boolean", text), |lua, node, options: Option<Table>| {
             node.disk(lua, &Options::read(lua, &DISK, options)?)
         });
-    let text = "Starts it as one that joins, and waits until it votes. False if it does not in time.";
+    let text = "Starts it as one that joins, and waits until it votes.";
     registry.blocking(doc("join", "(options?: JoinOptions)", text), |lua, node, options, place| async move {
         let options = Options::read(&lua, &JOIN, options)?;
         let run = run(&lua)?;
@@ -255,16 +255,30 @@ impl Node {
         let fails = options.get::<bool>("sync_fails")?.filter(|fails| *fails).map(|_| DiskFault::SyncFails);
         let full = options.get::<bool>("full")?.filter(|full| *full).map(|_| DiskFault::Full);
         let faults: Vec<DiskFault> = [slow, fails, full].into_iter().flatten().collect();
-        let run = run(lua)?;
-        match faults[..] {
-            [] => run.act(|world| world.disk(self.0, None))?,
-            [fault] if !run.has(Fault::Disk(fault), "disk fault") => return Ok(false),
-            [fault] => run.act(|world| world.disk(self.0, Some(fault)))?,
+        let fault = match faults[..] {
+            [] => None,
+            [fault] => Some(fault),
             _ => {
                 return Err(Trouble::misuse("a disk has one fault at a time: give one of the options").into());
             }
+        };
+        let run = run(lua)?;
+        if fault.is_some_and(|fault| !run.has(Fault::Disk(fault), "disk fault")) {
+            return Ok(false);
         }
+        run.note(Some(self.0), disk_words(fault));
+        run.act(|world| world.disk(self.0, fault))?;
         Ok(true)
+    }
+}
+
+/// What is done to a disk, in a few words.
+fn disk_words(fault: Option<DiskFault>) -> String {
+    match fault {
+        None => "disk: good again".into(),
+        Some(DiskFault::Slow(by)) => format!("disk: syncs take {} longer", seconds(by)),
+        Some(DiskFault::SyncFails) => "disk: the next sync fails".into(),
+        Some(DiskFault::Full) => "disk: the next write fails".into(),
     }
 }
 

@@ -124,7 +124,7 @@ impl<T: Class> UserData for Held<T> {
         methods.add_meta_method(MetaMethod::Index, |lua, _, key: Value| -> mlua::Result<Value> {
             let (key, docs) = (key.to_string().unwrap_or_default(), docs::<T>());
             let hint = strict::hint(&key, docs.iter().map(|(_, doc)| doc.name));
-            let text = format!("{} has no `{key}`; {hint}", article(T::NAME));
+            let text = format!("{} has no `{key}`; {hint}", strict::article(T::NAME));
             Err(Trouble::misuse(text).at(trouble::place(lua)).into())
         });
         methods.add_meta_method(
@@ -133,7 +133,7 @@ impl<T: Class> UserData for Held<T> {
                 let text = format!(
                     "cannot set `{}` of {}: it cannot be changed",
                     key.to_string()?,
-                    article(T::NAME)
+                    strict::article(T::NAME)
                 );
                 Err(Trouble::misuse(text).at(trouble::place(lua)).into())
             },
@@ -154,38 +154,43 @@ pub fn docs<T: Class>() -> Vec<(Use, Doc)> {
     docs.0
 }
 
-/// A noun with its article.
-pub fn article(noun: &str) -> String {
-    let an = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
-    format!("{} {noun}", if an { "an" } else { "a" })
+/// What a function is called with, once that is understood.
+trait Understood: Sized {
+    /// Understands it, or says what it should have been.
+    fn read(lua: &Lua, doc: Doc, args: MultiValue, place: Option<&Place>) -> mlua::Result<Self>;
 }
 
-/// The object and the other arguments of a method, or that a colon is missing.
-fn taken<T: Class, A: FromLuaMulti>(
-    lua: &Lua,
-    doc: Doc,
-    mut args: MultiValue,
-    place: Option<&Place>,
-) -> mlua::Result<(T, A)> {
-    let this = args.pop_front().as_ref().and_then(held::<T>);
-    let this = this.ok_or_else(|| {
-        let name = T::NAME.to_lowercase();
-        let text = format!("`{}` is called with a colon: `{name}:{}(…)`", doc.name, doc.name);
-        Trouble::misuse(text).at(place.cloned())
-    })?;
-    Ok((this, fitting(lua, doc, args, place)?))
+/// The object and the other arguments of a method.
+struct Called<T, A>(T, A);
+
+impl<T: Class, A: FromLuaMulti> Understood for Called<T, A> {
+    fn read(lua: &Lua, doc: Doc, mut args: MultiValue, place: Option<&Place>) -> mlua::Result<Self> {
+        let this = args.pop_front().as_ref().and_then(held::<T>);
+        let this = this.ok_or_else(|| {
+            let name = T::NAME.to_lowercase();
+            let text = format!("`{}` is called with a colon: `{name}:{}(…)`", doc.name, doc.name);
+            Trouble::misuse(text).at(place.cloned())
+        })?;
+        let Plain(args) = Plain::read(lua, doc, args, place)?;
+        Ok(Called(this, args))
+    }
 }
 
-/// The arguments, or what they should have been.
-fn fitting<A: FromLuaMulti>(lua: &Lua, doc: Doc, args: MultiValue, place: Option<&Place>) -> mlua::Result<A> {
-    let given: Vec<_> = args.iter().map(strict::shown).collect();
-    A::from_lua_multi(args, lua).map_err(|error| {
-        if let mlua::Error::ExternalError(_) = &error {
-            return located(error, place);
-        }
-        let text = format!("it is `{}{}`, not `{}({})`", doc.name, doc.signature, doc.name, given.join(", "));
-        Trouble::misuse(text).at(place.cloned()).into()
-    })
+/// The arguments of a function of a module.
+struct Plain<A>(A);
+
+impl<A: FromLuaMulti> Understood for Plain<A> {
+    fn read(lua: &Lua, doc: Doc, args: MultiValue, place: Option<&Place>) -> mlua::Result<Self> {
+        let given: Vec<_> = args.iter().map(strict::shown).collect();
+        A::from_lua_multi(args, lua).map(Plain).map_err(|error| {
+            if let mlua::Error::ExternalError(_) = &error {
+                return located(error, place);
+            }
+            let given = given.join(", ");
+            let text = format!("it is `{}{}`, not `{}({given})`", doc.name, doc.signature, doc.name);
+            Trouble::misuse(text).at(place.cloned()).into()
+        })
+    }
 }
 
 /// An error of ours gets the line, if it has none yet.
@@ -211,17 +216,45 @@ impl<T: Class, F: UserDataFields<Held<T>>> Registry<T> for Fields<'_, F> {
 
 struct Methods<'m, M>(&'m mut M);
 
+impl<M> Methods<'_, M> {
+    /// A function that comes back at once.
+    fn prompt<T, A, R>(&mut self, doc: Doc, call: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
+    where
+        M: UserDataMethods<Held<T>>,
+        A: Understood,
+        R: IntoLuaMulti + 'static,
+    {
+        self.0.add_function(doc.name, move |lua, args: MultiValue| {
+            let place = trouble::place(lua);
+            let args = A::read(lua, doc, args, place.as_ref())?;
+            call(lua, args).map_err(|error| located(error, place.as_ref()))
+        });
+    }
+
+    /// A function that may wait.
+    fn patient<T, A, R, F>(&mut self, doc: Doc, call: impl Fn(Lua, A, Option<Place>) -> F + 'static)
+    where
+        M: UserDataMethods<Held<T>>,
+        A: Understood,
+        R: IntoLuaMulti,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+        self.0.add_async_function(doc.name, move |lua, args: MultiValue| {
+            let place = trouble::place(&lua);
+            let args = A::read(&lua, doc, args, place.as_ref());
+            let called = args.map(|args| call(lua, args, place.clone()));
+            async move { called?.await.map_err(|error| located(error, place.as_ref())) }
+        });
+    }
+}
+
 impl<T: Class, M: UserDataMethods<Held<T>>> Registry<T> for Methods<'_, M> {
     fn method<A, R>(&mut self, doc: Doc, call: impl Fn(&Lua, &T, A) -> mlua::Result<R> + 'static)
     where
         A: FromLuaMulti,
         R: IntoLuaMulti + 'static,
     {
-        self.0.add_function(doc.name, move |lua, args: MultiValue| {
-            let place = trouble::place(lua);
-            let (this, args) = taken::<T, A>(lua, doc, args, place.as_ref())?;
-            call(lua, &this, args).map_err(|error| located(error, place.as_ref()))
-        });
+        self.prompt(doc, move |lua, Called::<T, A>(this, args)| call(lua, &this, args));
     }
 
     fn blocking<A, R, F>(&mut self, doc: Doc, call: impl Fn(Lua, T, A, Option<Place>) -> F + 'static)
@@ -230,12 +263,7 @@ impl<T: Class, M: UserDataMethods<Held<T>>> Registry<T> for Methods<'_, M> {
         R: IntoLuaMulti,
         F: Future<Output = mlua::Result<R>> + 'static,
     {
-        self.0.add_async_function(doc.name, move |lua, args: MultiValue| {
-            let place = trouble::place(&lua);
-            let taken = taken::<T, A>(&lua, doc, args, place.as_ref());
-            let called = taken.map(|(this, args)| call(lua, this, args, place.clone()));
-            async move { called?.await.map_err(|error| located(error, place.as_ref())) }
-        });
+        self.patient(doc, move |lua, Called::<T, A>(this, args), place| call(lua, this, args, place));
     }
 
     fn function<A, R>(&mut self, doc: Doc, call: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
@@ -243,11 +271,7 @@ impl<T: Class, M: UserDataMethods<Held<T>>> Registry<T> for Methods<'_, M> {
         A: FromLuaMulti,
         R: IntoLuaMulti + 'static,
     {
-        self.0.add_function(doc.name, move |lua, args: MultiValue| {
-            let place = trouble::place(lua);
-            let args = fitting::<A>(lua, doc, args, place.as_ref())?;
-            call(lua, args).map_err(|error| located(error, place.as_ref()))
-        });
+        self.prompt(doc, move |lua, Plain::<A>(args)| call(lua, args));
     }
 
     fn blocking_function<A, R, F>(&mut self, doc: Doc, call: impl Fn(Lua, A, Option<Place>) -> F + 'static)
@@ -256,12 +280,7 @@ impl<T: Class, M: UserDataMethods<Held<T>>> Registry<T> for Methods<'_, M> {
         R: IntoLuaMulti,
         F: Future<Output = mlua::Result<R>> + 'static,
     {
-        self.0.add_async_function(doc.name, move |lua, args: MultiValue| {
-            let place = trouble::place(&lua);
-            let args = fitting::<A>(&lua, doc, args, place.as_ref());
-            let called = args.map(|args| call(lua, args, place.clone()));
-            async move { called?.await.map_err(|error| located(error, place.as_ref())) }
-        });
+        self.patient(doc, move |lua, Plain::<A>(args), place| call(lua, args, place));
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use upaxos_core::client::{Ask, AskError, Outcome};
+use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Instance, Micros, NodeId, Tag};
 use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
 
@@ -29,7 +29,7 @@ pub struct Asker {
     child: Child,
     stdin: ChildStdin,
     complaints: PathBuf,
-    is_classic: bool,
+    dialect: Dialect,
     /// Lines written so far: the number of the next one.
     lines: u64,
     /// Whose answer is awaited, by the number of its line: where in the history it was asked.
@@ -72,18 +72,14 @@ impl Asker {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(hosts: &Hosts, is_classic: bool, listener: Sender<Heard>) -> Result<Asker, HostsError> {
-        let io = |act: &str| {
-            let act = act.to_owned();
-            move |source| HostsError::Io { act, source }
-        };
+    pub fn start(hosts: &Hosts, dialect: Dialect, listener: Sender<Heard>) -> Result<Asker, HostsError> {
         let complaints = hosts.dir().join("client.log");
-        let log = File::create(&complaints).map_err(io("write the client's log"))?;
+        let log = File::create(&complaints).map_err(HostsError::io("write the client's log"))?;
         let mut command = hosts.command(Host::Client, binary("upaxos-node")?);
         command.arg("client").args(hosts.args()).args(["--window", WINDOW]);
-        command.args(is_classic.then_some("--classic"));
+        command.args((dialect == Dialect::Classic).then_some("--classic"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().map_err(io("start the client"))?;
+        let mut child = command.spawn().map_err(HostsError::io("start the client"))?;
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         thread::spawn(move || {
@@ -95,8 +91,8 @@ impl Asker {
             }
         });
         let (open, history, acknowledged) = (BTreeMap::new(), Vec::new(), Instance(0));
-        let mut asker = Asker { child, stdin, complaints, is_classic, lines: 0, open, acknowledged, history };
-        asker.write("watch").map_err(io("talk to the client"))?;
+        let mut asker = Asker { child, stdin, complaints, dialect, lines: 0, open, acknowledged, history };
+        asker.write("watch").map_err(HostsError::io("talk to the client"))?;
         Ok(asker)
     }
 
@@ -105,7 +101,8 @@ impl Asker {
     /// # Errors
     /// When a group of this grammar cannot be asked that, or the process has ended.
     pub fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket> {
-        refuse(&ask, self.is_classic)?;
+        // The process would end over it.
+        ask.check(self.dialect).context("cannot ask")?;
         let line = format!("as {client} {} {}", patience.0, hex(&ask.to_line()));
         self.open.insert(self.lines, self.history.len());
         self.history.push(Happening::Asked { ask });
@@ -171,21 +168,6 @@ impl Asker {
     fn write(&mut self, line: &str) -> std::io::Result<()> {
         self.lines += 1;
         writeln!(self.stdin, "{line}")
-    }
-}
-
-/// What the process would end over.
-fn refuse(ask: &Ask, is_classic: bool) -> Result<(), AskError> {
-    match ask {
-        Ask::Write(value) => {
-            Ask::write(value.clone())?;
-            if is_classic && value.as_bytes().contains(&b'\n') {
-                return Err(AskError::NotClassic);
-            }
-            Ok(())
-        }
-        Ask::Change(_) | Ask::Members if is_classic => Err(AskError::NoGroupInClassic),
-        _ => Ok(()),
     }
 }
 

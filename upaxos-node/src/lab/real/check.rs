@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use upaxos_core::sim::Rule;
 use upaxos_core::types::Micros;
-use upaxos_core::wire::{Dialect, Stance};
+use upaxos_core::wire::Stance;
 
 use super::super::{NodeState, Violation, World, WorldError};
 use super::judge::{Evidence, judge};
@@ -21,15 +21,35 @@ const GLANCE: Micros = Micros::from_millis(200);
 /// # Errors
 /// As there.
 pub fn check(world: &mut Real, patience: Micros) -> Result<Vec<Violation>, WorldError> {
-    recover(world)?;
-    let mut found: Vec<Violation> =
-        settle(world, patience, "after everything was healed")?.into_iter().collect();
+    let mut found = come_back(world, patience, "after everything was healed")?;
     for id in world.members.running() {
         world.crash(id)?;
     }
-    recover(world)?;
-    found.extend(settle(world, patience, "after all were killed at once")?);
+    found.extend(come_back(world, patience, "after all were killed at once")?);
+    found.extend(world.members.broken().map(|how| violation(Rule::NoPanic, how.to_owned())));
     found.extend(judge(&evidence(world)?));
+    Ok(found)
+}
+
+fn violation(rule: Rule, got: String) -> Violation {
+    Violation { expected: rule.text().to_owned(), got }
+}
+
+/// Ends every fault, starts who is down, and waits until all is answered and learned alike. Whoever was sound must
+/// go on then, or who cannot open its log any more would be judged by nobody.
+fn come_back(world: &mut Real, patience: Micros, when: &str) -> Result<Vec<Violation>, WorldError> {
+    let sound = world.members.sound();
+    recover(world)?;
+    let mut found: Vec<Violation> = settle(world, patience, when)?.into_iter().collect();
+    for id in sound {
+        // Who has left, or is told that it has no place any more, goes in good order.
+        if let NodeState::Ended(status, words) = world.view(id).state
+            && !matches!(status, 0 | 4)
+        {
+            let got = format!("{when}: node {id} ended with status {status}: {words}");
+            found.push(violation(Rule::RecoversWhole, got));
+        }
+    }
     Ok(found)
 }
 
@@ -57,9 +77,8 @@ fn settle(world: &mut Real, patience: Micros, when: &str) -> Result<Option<Viola
     while !is_settled(world)? {
         let now = world.now();
         if now >= until {
-            let expected = Rule::Progress.text().to_owned();
             let got = format!("{when}: not settled in {} ms\n{}", patience.0 / 1_000, world.describe());
-            return Ok(Some(Violation { expected, got }));
+            return Ok(Some(violation(Rule::Progress, got)));
         }
         world.step(until.min(now + GLANCE))?;
     }
@@ -101,7 +120,7 @@ fn evidence(world: &Real) -> Result<Evidence, WorldError> {
     Ok(Evidence {
         nodes: world.setup.nodes,
         spares: world.setup.spares,
-        dialect: if world.setup.classic { Dialect::Classic } else { Dialect::Extended },
+        dialect: world.setup.dialect(),
         history: world.asker.history.clone(),
         joiners: world.members.joiners().collect(),
         has_scripts: world.members.have_scripts(),

@@ -27,6 +27,8 @@ const FIRST_WORDS: Duration = Duration::from_secs(5);
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
 /// The lines of each log that a message of failure shows.
 const SHOWN: usize = 12;
+/// The exit status of a program of Rust that panicked; those above are of signals that nobody here sends.
+const PANICKED: u8 = 101;
 
 /// All nodes that were ever started, by id.
 pub struct Members {
@@ -54,6 +56,8 @@ struct Member {
     lost_disk_at: Option<Micros>,
     fault: Option<DiskFault>,
     trouble: Option<Trouble>,
+    /// How a life of it ended as none may, whatever befalls a node.
+    broke: Option<String>,
 }
 
 impl Members {
@@ -223,6 +227,11 @@ impl Members {
         let code = code(status);
         let is_told = member.is_stopping && code == 0;
         let words = member.log.last().cloned().unwrap_or_default();
+        if code >= PANICKED {
+            let last = &member.log[member.log.len().saturating_sub(SHOWN)..];
+            member.broke =
+                Some(format!("node {id} ended with status {code}; it said last:\n{}", last.join("\n")));
+        }
         member.is_gone(if is_told { NodeState::Down } else { NodeState::Ended(code, words) });
         Ok(true)
     }
@@ -268,6 +277,17 @@ impl Members {
         };
         let returning = self.all.iter().filter(|(_, member)| returns(member));
         returning.map(|(id, member)| (*id, member.how.clone())).collect()
+    }
+
+    /// The nodes that have been started and have not ended by themselves since.
+    pub fn sound(&self) -> Vec<NodeId> {
+        let is_sound = |member: &Member| member.lives.0 > 0 && !matches!(member.state, NodeState::Ended(..));
+        self.all.iter().filter(|(_, member)| is_sound(member)).map(|(id, _)| *id).collect()
+    }
+
+    /// How each node ended that panicked, or was ended by a signal that is not ours.
+    pub fn broken(&self) -> impl Iterator<Item = &str> {
+        self.all.values().filter_map(|member| member.broke.as_deref())
     }
 
     /// The nodes that were ever started to join, and in whose place.
