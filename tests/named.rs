@@ -210,6 +210,17 @@ fn a_named_write_below_the_promise_is_refused() {
 }
 
 #[test]
+fn what_is_named_is_not_refused_with_a_ballot_that_is_not_durable() {
+    let mut node = Lone::member(3, 0);
+    // Its leader does not hear this node, which runs at last, in a step in which a name waits for a request.
+    let out = node
+        .run_without_sync_hearing(|at| vec![named(at, &[stored(at, 1, "v")]), format!("Submit 7 {at} 1 v")]);
+    let own = node.node.ballot().expect("it runs").to_string();
+    let shows = |line: &String| line.split(' ').any(|word| word == own);
+    assert!(!out.early.iter().map(ToString::to_string).any(|line| shows(&line)), "{:?}", out.early);
+}
+
+#[test]
 fn a_tag_that_is_named_twice_is_carried_out_once() {
     let mut node = Lone::member(3, 0);
     node.hear("Submit 7 1 1 one");

@@ -239,6 +239,19 @@ fn rule_6_nobody_sees_a_ballot_before_it_is_durable() {
 }
 
 #[test]
+fn rule_6_who_leads_on_after_a_change_refuses_nobody_with_a_ballot_that_is_not_durable() {
+    let mut node = Lone::member(3, 2);
+    let ballot = node.lead();
+    node.hear("Change 7 1 1 leave 0");
+    // Both come in one batch: the change is chosen, and node 1 asks for votes in the epoch that it begins.
+    let out = node.step_without_sync(&[&format!("1 Accepts 1 1 {ballot}"), "1 ProposeAll 2 1:1"]);
+    let own = node.node.ballot().expect("it leads on").to_string();
+    assert!(out.after_sync.iter().any(|line| line.to_string() == format!("2 ProposeAll 2 {own}")));
+    let shows = |line: &String| line.split(' ').any(|word| word == own);
+    assert!(!out.early.iter().map(ToString::to_string).any(|line| shows(&line)), "{:?}", out.early);
+}
+
+#[test]
 fn rule_6_a_later_life_starts_above_its_own_old_ballots() {
     let mut node = Lone::member(3, 0);
     let old = node.run();

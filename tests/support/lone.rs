@@ -166,11 +166,16 @@ impl Lone {
 
     /// The same, up to the moment before the ballot is durable.
     pub fn run_without_sync(&mut self) -> Outbox {
-        for _ in 0..2_000 {
+        self.run_without_sync_hearing(|_| Vec::new())
+    }
+
+    /// The same, while something is said in every step.
+    pub fn run_without_sync_hearing(&mut self, said: impl Fn(u64) -> Vec<String>) -> Outbox {
+        for step in 1..2_000 {
             self.now = self.now + Micros::from_millis(5);
-            let beats: Vec<String> = self.peers().map(|peer| self.beat(peer)).collect();
-            let beats: Vec<&str> = beats.iter().map(String::as_str).collect();
-            let out = self.step_without_sync(&beats);
+            let lines: Vec<String> = self.peers().map(|peer| self.beat(peer)).chain(said(step)).collect();
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let out = self.step_without_sync(&lines);
             if out.after_sync.iter().any(|line| matches!(line, Line::Node(_, Message::ProposeAll { .. }))) {
                 return out;
             }

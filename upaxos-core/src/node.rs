@@ -161,9 +161,12 @@ impl Node {
             }
             self.say_left(now, out);
             self.give_up_if_stuck(now, out);
+            self.take_up_named(now, out);
+            // A ballot of this node's own begins when all that came in is dealt with: a refusal would name it,
+            // and nobody may see it before it is durable.
+            self.lead_on(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
-            self.take_up_named(now, out);
             self.take_in(now, out);
             self.mend(now, out);
         }
@@ -200,7 +203,7 @@ impl Node {
 
     /// When [`tick`](Node::tick) has something to do next, if nothing comes in before.
     pub fn deadline(&self, now: Micros) -> Micros {
-        if self.is_deferred {
+        if self.is_deferred || self.changes.leads_on() {
             return now;
         }
         let leads = self.leader.is_leading() || self.classic.is_some();

@@ -30,7 +30,7 @@ pub struct Changes {
     has_left: bool,
     /// The operator's requests that this leader refused lately, and why.
     refused: VecDeque<(Tag, String)>,
-    /// The group changed in this step, and this node, which led, should lead on.
+    /// The group changed, and this node, which led, should lead on with its next tick.
     leads_on: bool,
 }
 
@@ -44,6 +44,13 @@ struct Candidate {
     replaces: Option<NodeId>,
     /// The operator was told why it does not get in.
     is_told: bool,
+}
+
+impl Changes {
+    /// Whether this node led when the group changed, and has not led on.
+    pub fn leads_on(&self) -> bool {
+        self.leads_on
+    }
 }
 
 impl Node {

@@ -44,7 +44,6 @@ impl Node {
         for (first, last, ballot) in chosen {
             out.send(Message::Chosen { first, last, ballot });
         }
-        self.lead_on(now, out);
         let learned = self.learner.learned();
         let asked = self.old_group.as_ref().unwrap_or(&self.group);
         if let Some(values) = self.leader.finish_phase_1(asked, learned) {

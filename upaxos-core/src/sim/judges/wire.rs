@@ -42,15 +42,9 @@ impl Judges {
             Message::Accepts { first, last, ballot } => self.on_accepts(id, (*first, *last), *ballot, line),
             Message::Beat(Beat { ballot, learned, .. }) => {
                 self.must_have_learned(id, *learned, line);
-                // Who has lost its disk may hear of a ballot that it once owned, as of anybody's; and so may
-                // everybody of one that somebody made up.
-                let is_own = |ballot: &Ballot| {
-                    self.numbering.owner(*ballot) == NodeId(id) && !self.forged.contains(ballot)
-                };
-                if let Some(ballot) = ballot.filter(is_own).filter(|_| !self.is_lost(id)) {
-                    self.must_own_durably(id, Instance(0), ballot, line);
-                }
+                ballot.inspect(|ballot| self.must_not_show_early(id, Instance(0), *ballot, line));
             }
+            Message::Nack { instance, ballot } => self.must_not_show_early(id, *instance, *ballot, line),
             Message::Chosen { first, last, ballot } => self.must_be_chosen_in(id, *first, *last, *ballot),
             Message::Written { instance, value } => self.must_be_chosen(id, *instance, Some(value.clone())),
             Message::Ok { instance, value } | Message::Answer { instance, value, .. } => {
@@ -188,6 +182,15 @@ impl Judges {
             self.fail(Rule::LostDiskNeverVotes, format!("{id} says {line}"));
         } else if voted > Some(ballot) {
             self.fail(Rule::PromisesNeverRegress, format!("{id} says {line} after it voted in {voted:?}"));
+        }
+    }
+
+    /// Nobody sees a ballot before it is durable. Who has lost its disk may hear of one that it once owned, as of
+    /// anybody's; and so may everybody of one that somebody made up.
+    fn must_not_show_early(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
+        let is_own = self.numbering.owner(ballot) == NodeId(id) && !self.forged.contains(&ballot);
+        if is_own && !self.is_lost(id) {
+            self.must_own_durably(id, instance, ballot, line);
         }
     }
 
