@@ -45,6 +45,8 @@ pub struct Run {
     pub loads: RefCell<Loads>,
     /// The steps that the script has taken since it last waited.
     pub steps: Rc<Cell<u64>>,
+    /// The expectations that were begun, with where; each is judged, or the lab says nothing with it.
+    pub expectations: RefCell<Vec<(Rc<Cell<bool>>, Option<Place>)>>,
     /// How nodes are started, as the lab's options say.
     pub defaults: Start,
     starts: RefCell<BTreeMap<NodeId, Start>>,
@@ -119,6 +121,7 @@ impl Run {
             links: RefCell::new(Links::new(setup.nodes + setup.spares)),
             loads: RefCell::default(),
             steps,
+            expectations: RefCell::default(),
             defaults,
             starts: RefCell::default(),
             world: RefCell::new(world),
