@@ -9,7 +9,7 @@ use upaxos_core::types::Micros;
 use super::node::seconds;
 use super::registry::{Class, Doc, Held, Registry, doc};
 use super::run;
-use crate::lab::run::Run;
+use crate::lab::run::{Begun, Run};
 use crate::lab::strict::{Time, shown};
 use crate::lab::trouble::{self, Place, Trouble};
 
@@ -38,15 +38,15 @@ pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<H
     let run = run(lua)?;
     let is_judged = Rc::new(Cell::new(false));
     let mut begun = run.expectations.borrow_mut();
-    begun.retain(|(is_judged, _)| !is_judged.get());
-    begun.push((Rc::clone(&is_judged), trouble::place(lua)));
+    begun.retain(|begun| !begun.is_judged.get());
+    begun.push(Begun { is_judged: Rc::clone(&is_judged), place: trouble::place(lua) });
     Ok(Held(Expectation { got, what, within: Rc::default(), is_judged }))
 }
 
 /// An expectation that was begun and never judged: it would hold whatever happens.
 pub fn unfinished(run: &Run) -> Option<Trouble> {
     let begun = run.expectations.borrow();
-    let (_, place) = begun.iter().find(|(is_judged, _)| !is_judged.get())?;
+    let Begun { place, .. } = begun.iter().find(|begun| !begun.is_judged.get())?;
     let text = "this expects nothing: say what should be, with `:ok()` or `:equals(…)` for example";
     Some(Trouble::misuse(text).at(place.clone()))
 }
