@@ -5,14 +5,18 @@ mod live;
 
 use std::collections::BTreeSet;
 use std::env;
+use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use live::{PATIENCE, oneself, or_skip};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use upaxos_core::net::{Options, Socket};
 use upaxos_core::types::Micros;
 use upaxos_core::wire::{self, Dialect};
 use upaxos_node::hosts::{Host, Hosts, Node};
 use upaxos_node::lab::Link;
+use upaxos_node::switch::order::Losses;
 
 const SEED: u64 = 253;
 const COUNT: usize = 200;
@@ -126,6 +130,34 @@ impl Scene {
         command.env("UPAXOS_COUNT", count.to_string()).env("UPAXOS_SIZE", size.to_string());
         assert!(command.output().expect("the test program starts again").status.success());
     }
+}
+
+/// The process of the switch with this seed.
+fn switch_of(seed: u64) -> Pid {
+    let command = format!("switch\0--ports\x004\0--seed\0{seed}\0");
+    let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_it = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|said| String::from_utf8_lossy(&said).contains(&command))
+    };
+    Pid::from_raw(pids.find(is_it).expect("it runs"))
+}
+
+#[test]
+fn frames_that_find_the_queue_of_the_switch_full_are_counted() {
+    const ITS_OWN: u64 = 20_253;
+    let Some(hosts) = or_skip(Hosts::switched(3, ITS_OWN)) else { return };
+    let scene = Scene { hosts, listeners: Vec::new() };
+    scene.say(0, 20, 1_000);
+    assert_eq!(scene.hosts.losses().expect("it runs"), Some(Losses::default()));
+    // It stands still while more is said than its queue holds, 32 MiB at most.
+    kill(switch_of(ITS_OWN), Signal::SIGSTOP).expect("it is ours");
+    scene.say(0, 1_500, 50_000);
+    kill(switch_of(ITS_OWN), Signal::SIGCONT).expect("it is ours");
+    let losses = scene.hosts.losses().expect("it runs").expect("there is a switch");
+    assert!(losses.unheard > 1_000, "{losses:?}");
+    assert_eq!(scene.hosts.losses().expect("it runs"), Some(losses), "counted once");
 }
 
 impl Heard {
