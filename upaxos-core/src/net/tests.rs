@@ -240,3 +240,12 @@ fn transports_read_back_as_they_print() {
     let unknown: Result<Transport, _> = "tcp".parse();
     assert_eq!(unknown, Err(UnknownTransport("tcp".to_owned())));
 }
+
+#[test]
+fn as_much_is_packed_into_a_datagram_as_was_asked_for() {
+    for place in places() {
+        assert_eq!(open(&Options { datagram: Some(9_000), ..place.clone() }).max_payload(), 9_000);
+        let most = open(&Options { datagram: Some(1 << 20), ..place }).max_payload();
+        assert_eq!(most, crate::wire::MAX_DATAGRAM);
+    }
+}
