@@ -55,6 +55,7 @@ use naming::Naming;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
+pub use sessions::MAX_TAGS;
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
@@ -241,9 +242,15 @@ impl Node {
         self.history.reads(instance)
     }
 
-    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all.
+    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all, but say
+    /// how many it passed over.
     pub fn is_full(&self) -> bool {
         self.requests.is_full()
+    }
+
+    /// So many requests were not read.
+    pub fn pass_over(&mut self, count: u64) {
+        self.requests.pass_over(count);
     }
 
     /// Whether this node leads.
