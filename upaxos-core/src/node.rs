@@ -55,10 +55,10 @@ use naming::Naming;
 pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
-pub use sessions::MAX_TAGS;
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
+pub use sessions::MAX_TAGS;
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;

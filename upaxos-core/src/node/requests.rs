@@ -309,7 +309,10 @@ impl Requests {
             }
             let place = self.waiting.first().map_or(MIDDLE, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
-            self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false, heard: self.heard });
+            self.insert(
+                place,
+                Waiting { wanted, since: now, relay_at, is_answered: false, heard: self.heard },
+            );
         }
     }
 
