@@ -84,13 +84,15 @@ fn overload_is_measured_beside_the_peak() {
 fn a_group_that_runs_can_be_loaded_and_is_asked_again() {
     let Some(hosts) = or_skip(Hosts::raw_only(3)) else { return };
     let group = Group::start(hosts);
-    let mut command = group.hosts.command(Host::Client, NODE);
-    command.args(["bench", "--attach", "--json", "--seconds", "1", "--outstanding", "32"]);
-    let output = command.args(group.hosts.args()).output().expect("the program starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("an object");
-    assert!(number(&report, "ok") > 0.0 && number(&report, "judged") > 0.0, "{report}");
-    assert_eq!(report["nodes"], 0, "its size is not ours to know");
+    for flags in [&[][..], &["--reads", "safe"]] {
+        let mut command = group.hosts.command(Host::Client, NODE);
+        command.args(["bench", "--attach", "--json", "--seconds", "1", "--outstanding", "32"]).args(flags);
+        let output = command.args(group.hosts.args()).output().expect("the program starts");
+        assert!(output.status.success(), "{flags:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("an object");
+        assert!(number(&report, "ok") > 0.0 && number(&report, "judged") > 0.0, "{report}");
+        assert_eq!(report["nodes"], 0, "its size is not ours to know");
+    }
 }
 
 #[test]

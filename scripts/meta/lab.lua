@@ -97,7 +97,7 @@
 ---@field mix? table<string, integer> what is asked, by weight: write, read, fast_read, history [{write = 1}]
 ---@field count? integer how many questions [without end]
 ---@field lasts? Time for how long it asks [without end]
----@field within? Time after how long without an answer an outcome is unknown ["20s"]
+---@field within? Time after how long without an answer the outcome is unknown ["20s"]
 ---@field name? string what its values begin with ["load1", "load2", …]
 
 ---@class Summary

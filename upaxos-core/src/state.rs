@@ -7,7 +7,6 @@
 //! A copy is cheap: the map is shared until one of the copies is changed.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -74,7 +73,38 @@ pub struct State {
     /// The sum over all entries: the same whatever the order in which they came.
     digest: u64,
     bytes: usize,
-    journal: Vec<(Value, Option<Scalar>)>,
+    journal: Journal,
+}
+
+/// What undoes changes: nothing is allocated for one, once there is room for as many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Journal {
+    /// Of each change, in order: where its key begins, and what stood there.
+    changes: Vec<(usize, Option<Scalar>)>,
+    /// The keys, one after another.
+    keys: Vec<u8>,
+}
+
+/// How much room for keys is kept for the next call.
+const KEPT_KEYS: usize = 64 << 10;
+
+impl Journal {
+    fn note(&mut self, key: &[u8], old: Option<Scalar>) {
+        self.changes.push((self.keys.len(), old));
+        self.keys.extend_from_slice(key);
+    }
+
+    fn clear(&mut self) {
+        self.changes.clear();
+        self.keys.clear();
+        self.keys.shrink_to(KEPT_KEYS);
+    }
+
+    /// The last change: its key, and what stood there.
+    fn pop(&mut self) -> Option<(Vec<u8>, Option<Scalar>)> {
+        let (begin, old) = self.changes.pop()?;
+        Some((self.keys.split_off(begin), old))
+    }
 }
 
 impl State {
@@ -111,11 +141,11 @@ impl State {
         self.entries.range::<[u8], _>((first, Bound::Unbounded))
     }
 
-    /// Puts a scalar under a key, or takes away what stands there. What stood there before.
+    /// Puts a scalar under a key, or takes away what stands there. True if something stood there before.
     ///
     /// # Errors
     /// When it is too long, or there is too much; then nothing is changed.
-    pub fn set(&mut self, key: &[u8], new: Option<Scalar>) -> Result<Option<Scalar>, StateError> {
+    pub fn set(&mut self, key: &[u8], new: Option<Scalar>) -> Result<bool, StateError> {
         if key.len() > MAX_KEY {
             return Err(StateError::LongKey(key.len()));
         }
@@ -124,14 +154,14 @@ impl State {
         {
             return Err(StateError::LongValue(text.as_bytes().len()));
         }
-        let key = Value::from(key);
         let old = match new {
-            Some(new) => self.put(key.clone(), new, MAX_STATE)?,
-            None if !self.entries.contains_key(&key) => return Ok(None),
-            None => self.take(&key),
+            Some(new) => self.put(key, new, MAX_STATE)?,
+            None if !self.entries.contains_key(key) => return Ok(false),
+            None => self.take(key),
         };
-        self.journal.push((key, old.clone()));
-        Ok(old)
+        let was_there = old.is_some();
+        self.journal.note(key, old);
+        Ok(was_there)
     }
 
     /// Keeps what was changed.
@@ -144,7 +174,7 @@ impl State {
         while let Some((key, old)) = self.journal.pop() {
             match old {
                 Some(old) => {
-                    _ = self.put(key, old, usize::MAX).expect("there is no limit to what comes back")
+                    _ = self.put(&key, old, usize::MAX).expect("there is no limit to what comes back")
                 }
                 None => _ = self.take(&key),
             }
@@ -152,25 +182,21 @@ impl State {
     }
 
     /// Puts a scalar under a key, unless the map would grow, and beyond so many bytes. What stood there before.
-    /// The way to the key is what costs most here: it is gone once.
-    fn put(&mut self, key: Value, new: Scalar, most: usize) -> Result<Option<Scalar>, StateError> {
-        let (hash, weighs) = (key_hash(&key), weight(&key, &new));
+    /// The way to the key, and a copy of it, are what costs most here: a key that is there is looked up once,
+    /// and not copied.
+    fn put(&mut self, key: &[u8], new: Scalar, most: usize) -> Result<Option<Scalar>, StateError> {
+        let (hash, weighs) = (key_hash(key), weight(key, &new));
         let digest = self.digest.wrapping_add(entry_hash(hash, &new));
-        let entry = Arc::make_mut(&mut self.entries).entry(key);
-        let before = match &entry {
-            Entry::Occupied(entry) => weight(entry.key(), entry.get()),
-            Entry::Vacant(_) => 0,
-        };
+        let entries = Arc::make_mut(&mut self.entries);
+        let there = entries.get_mut(key);
+        let before = there.as_deref().map_or(0, |there| weight(key, there));
         let bytes = self.bytes - before + weighs;
         if bytes > most && bytes > self.bytes {
             return Err(StateError::Full(bytes));
         }
-        let old = match entry {
-            Entry::Occupied(mut entry) => Some(entry.insert(new)),
-            Entry::Vacant(entry) => {
-                entry.insert(new);
-                None
-            }
+        let old = match there {
+            Some(there) => Some(std::mem::replace(there, new)),
+            None => entries.insert(Value::from(key), new),
         };
         self.bytes = bytes;
         self.digest = digest.wrapping_sub(old.as_ref().map_or(0, |old| entry_hash(hash, old)));
@@ -178,7 +204,7 @@ impl State {
     }
 
     /// Takes away what stands under a key, if something does.
-    fn take(&mut self, key: &Value) -> Option<Scalar> {
+    fn take(&mut self, key: &[u8]) -> Option<Scalar> {
         let old = Arc::make_mut(&mut self.entries).remove(key)?;
         self.bytes -= weight(key, &old);
         self.digest = self.digest.wrapping_sub(entry_hash(key_hash(key), &old));
@@ -187,17 +213,17 @@ impl State {
 }
 
 /// What an entry counts of [`MAX_STATE`].
-fn weight(key: &Value, value: &Scalar) -> usize {
+fn weight(key: &[u8], value: &Scalar) -> usize {
     let bytes = match value {
         Scalar::Bool(_) => 1,
         Scalar::Number(_) => 8,
         Scalar::Text(text) => text.as_bytes().len(),
     };
-    key.as_bytes().len() + bytes + ENTRY_BYTES
+    key.len() + bytes + ENTRY_BYTES
 }
 
-fn key_hash(key: &Value) -> u64 {
-    xxh3_64(key.as_bytes())
+fn key_hash(key: &[u8]) -> u64 {
+    xxh3_64(key)
 }
 
 /// Of one entry: its key, its kind, its bytes.
@@ -291,10 +317,6 @@ mod tests {
         let full = (0u32..).find_map(|key| state.set(&key.to_be_bytes(), text(MAX_VALUE)).err());
         assert!(matches!(full, Some(StateError::Full(bytes)) if bytes > MAX_STATE), "{full:?}");
         assert!(state.bytes() <= MAX_STATE);
-        assert_eq!(
-            state.set(&0u32.to_be_bytes(), None).map(|old| old.is_some()),
-            Ok(true),
-            "there is a way back"
-        );
+        assert_eq!(state.set(&0u32.to_be_bytes(), None), Ok(true), "there is a way back");
     }
 }

@@ -172,7 +172,6 @@ impl Switch {
             match order {
                 Order::Clock(now) => self.origin = Instant::now() - Duration::from_micros(now.0),
                 Order::Link { from, to, link } => self.links.set(from, to, &link)?,
-                Order::Heal => self.links.heal(),
                 Order::Flush => self.recorder.iter_mut().try_for_each(Recorder::flush)?,
                 Order::Losses => {
                     let losses = self.ports.losses().context("cannot count what was lost")?;

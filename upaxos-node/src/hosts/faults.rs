@@ -125,7 +125,7 @@ impl Hosts {
     }
 
     /// Splits the nodes into islands that do not hear one another. A node in none of them is
-    /// alone; the client still reaches all.
+    /// alone; the client still reaches all. What was cut before stays cut.
     ///
     /// # Errors
     ///

@@ -25,11 +25,14 @@ pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Value>, HostsError> 
         learned.extend(found.filter_map(|(instance, value)| Some((instance, value?))));
         Ok(())
     });
-    outcome.map_err(|error| HostsError::Failed {
-        act: format!("read the log in {}", dir.display()),
-        said: error.to_string(),
-    })?;
-    // Where both know, the history's word is older.
-    learned.extend(old);
+    let cannot = |said| HostsError::Failed { act: format!("read the log in {}", dir.display()), said };
+    outcome.map_err(|error| cannot(error.to_string()))?;
+    for (instance, value) in old {
+        // Where history and log meet, both may tell.
+        if learned.get(&instance).is_some_and(|known| *known != value) {
+            return Err(cannot(format!("instance {instance} reads in two ways")));
+        }
+        learned.insert(instance, value);
+    }
     Ok(learned)
 }

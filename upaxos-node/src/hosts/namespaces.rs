@@ -1,7 +1,7 @@
 //! The holder: one child process that owns the hosts' namespaces and outlives nobody.
 //!
 //! The holder makes the namespaces, says `ready` and waits for its standard input to end, which
-//! happens when the hosts is dropped and also when our process is killed with -9. Its mounts
+//! happens when the hosts are dropped and also when our process is killed with -9. Its mounts
 //! and network names are private to it, so fixed names never clash and nothing needs to be
 //! deleted. Every program of the hosts is in the holder's process group, so that one signal
 //! ends them all, without relying on a list that a dying parent could no longer keep.

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::page;
-use super::play::{self, End, Open, Verdict};
+use super::play::{End, Open, Verdict};
 use super::report::{self, Name};
 use super::script::Script;
 use super::sweep::{Entry, Sweep};
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     };
     if args.list {
-        for Entry { script, title } in &entries {
+        for Entry { script, title, .. } in &entries {
             println!("{title}  ({})", script.name);
         }
         return Ok(ExitCode::SUCCESS);
@@ -92,7 +92,7 @@ fn entries(args: &Args) -> Result<Vec<Entry>> {
         let loaded = script.load(args.seed).with_context(|| format!("cannot load {}", script.name))?;
         for lab in loaded.labs {
             if args.only.as_ref().is_none_or(|only| lab.title.contains(only.as_str())) {
-                entries.push(Entry { script: script.clone(), title: lab.title });
+                entries.push(Entry::new(&script, &lab.title, &entries));
             }
         }
     }
@@ -142,7 +142,7 @@ impl<'r> Report<'r> {
     }
 
     fn name(&self, entry: usize) -> Name<'r> {
-        let Entry { script, title } = &self.entries[entry];
+        let Entry { script, title, .. } = &self.entries[entry];
         Name { script: &script.name, title, world: self.args.on }
     }
 
@@ -178,7 +178,8 @@ impl<'r> Report<'r> {
         self.bar.inc(1);
         let json = report::json(self.name(entry), &verdict);
         if let Some(out) = self.args.out.as_deref().filter(|_| !self.is_sweep()) {
-            let saved = save(out, self.name(entry), &verdict, &json);
+            let folder = self.entries[entry].folder_in(out, verdict.seed);
+            let saved = save(&folder, self.name(entry), &verdict, &json);
             if self.written.is_ok() {
                 self.written = saved;
             }
@@ -244,7 +245,7 @@ impl<'r> Report<'r> {
         let Some(out) = self.args.out.as_deref() else { return Ok(()) };
         for entry in 0..self.entries.len() {
             let Some(seed) = self.labs[entry].failed.as_ref().map(|verdict| verdict.seed) else { continue };
-            let name = self.name(entry);
+            let (name, folder) = (self.name(entry), self.entries[entry].folder_in(out, seed));
             let once = Sweep {
                 entries: &self.entries[entry..=entry],
                 seeds: seed..seed + 1,
@@ -254,7 +255,7 @@ impl<'r> Report<'r> {
                 prints: false,
             };
             let mut saved = Ok(());
-            once.run(&mut |_, verdict| saved = save(out, name, &verdict, &report::json(name, &verdict)))?;
+            once.run(&mut |_, verdict| saved = save(&folder, name, &verdict, &report::json(name, &verdict)))?;
             saved?;
         }
         Ok(())
@@ -292,12 +293,11 @@ impl Sum {
 }
 
 /// Writes the reports, for programs and for people, beside what the world has saved.
-fn save(out: &Path, name: Name, verdict: &Verdict, json: &serde_json::Value) -> Result<()> {
-    let folder = play::folder(out, name.title, verdict.seed);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+fn save(folder: &Path, name: Name, verdict: &Verdict, json: &serde_json::Value) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = folder.join("report.json");
     fs::write(&file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
-    page::write(&folder, name, verdict)
+    page::write(folder, name, verdict)
 }
 
 fn progress(plays: u64) -> ProgressBar {

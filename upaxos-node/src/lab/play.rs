@@ -4,7 +4,7 @@
 //! [`super::sweep`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -242,11 +242,4 @@ fn needs(names: &[String]) -> Result<Vec<(String, Fault)>, Trouble> {
         Ok((name.clone(), found.ok_or_else(|| Trouble::misuse(unknown()))?.1))
     };
     names.iter().map(fault).collect()
-}
-
-/// The folder in which a play of this lab is saved.
-pub fn folder(out: &Path, title: &str, seed: u64) -> PathBuf {
-    let plain = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let name: String = title.chars().map(plain).collect();
-    out.join(format!("{name}-{seed}"))
 }

@@ -13,9 +13,12 @@ use super::trouble::Trouble;
 pub struct Keys {
     /// What the table is called in the definitions for editors.
     pub name: &'static str,
-    /// Each key with its type, as editors know it, and what it means.
-    pub keys: &'static [(&'static str, &'static str, &'static str)],
+    /// Each key.
+    pub keys: &'static [Key],
 }
+
+/// A key, its type as editors know it, and what it means.
+pub type Key = (&'static str, &'static str, &'static str);
 
 /// An option table whose keys are all known.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +23,25 @@ pub struct Entry {
     pub script: Script,
     /// Its name.
     pub title: String,
+    /// What the folders of its plays are called, beside their seeds: no two labs share that.
+    pub folder: String,
+}
+
+impl Entry {
+    /// A lab of a script that is to be played beside `others`.
+    pub fn new(script: &Script, title: &str, others: &[Entry]) -> Entry {
+        let plain = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let name: String = title.chars().map(plain).collect();
+        let is_free = |name: &String| others.iter().all(|other| other.folder != *name);
+        let again = (2..).map(|count| format!("{name}-{count}"));
+        let folder = [name.clone()].into_iter().chain(again).find(is_free).unwrap_or_default();
+        Entry { script: script.clone(), title: title.to_owned(), folder }
+    }
+
+    /// The folder below `out` in which a play of it is saved.
+    pub fn folder_in(&self, out: &Path, seed: u64) -> PathBuf {
+        out.join(format!("{}-{seed}", self.folder))
+    }
 }
 
 /// Plays to be done, and how.
@@ -85,7 +104,7 @@ impl Sweep<'_> {
 
     /// Plays one. A node's panic is a failure like any other.
     fn play(&self, entry: usize, seed: u64) -> Result<Verdict, WorldError> {
-        let Entry { script, title } = &self.entries[entry];
+        let entry = &self.entries[entry];
         let said = Arc::new(Mutex::new(Vec::new()));
         let (kept, prints) = (Arc::clone(&said), self.prints);
         let say: Say = Arc::new(move |line| match prints {
@@ -94,7 +113,8 @@ impl Sweep<'_> {
             false => kept.lock().expect("nothing panics with it").push(line.to_owned()),
         });
         let played = catch_unwind(AssertUnwindSafe(|| {
-            let out = self.out.map(|out| play::folder(out, title, seed));
+            let out = self.out.map(|out| entry.folder_in(out, seed));
+            let Entry { script, title, .. } = entry;
             play::play(&Order { script, title, seed, out, say }, self.open)
         }));
         let said = std::mem::take(&mut *said.lock().expect("nothing panics with it"));
@@ -104,5 +124,22 @@ impl Sweep<'_> {
             Ok(Verdict::failed(seed, Trouble::expected("no panic", text)))
         })?;
         Ok(Verdict { said, ..verdict })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_play_is_saved_over_that_of_another_lab() {
+        let script = Script::embedded("a.lua", "");
+        let mut entries: Vec<Entry> = Vec::new();
+        for title in ["It's over", "it s over", "it-s-over", "it-s-over-2"] {
+            entries.push(Entry::new(&script, title, &entries));
+        }
+        let folders: Vec<_> = entries.iter().map(|entry| entry.folder_in(Path::new("out"), 7)).collect();
+        let expected = ["out/it-s-over-7", "out/it-s-over-2-7", "out/it-s-over-3-7", "out/it-s-over-2-2-7"];
+        assert_eq!(folders, expected.map(PathBuf::from));
     }
 }

@@ -150,6 +150,10 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ("count = 1", "cannot set the global `count`: write `local count`"),
         ("g.size = 4", "cannot set `size` of a Group: it cannot be changed"),
         ("g.leader()", "`leader` is called with a colon: `group:leader(…)`"),
+        (
+            "g:topology('star', {center = 3})",
+            "a shape is one of the first group, nodes 0 to 2: a spare has no place in it",
+        ),
         ("g:topology('chaned')", "there is no shape `chaned`; did you mean `chained`?"),
         ("g:load({mix = {writes = 1}})", "there is no kind of question `writes`; did you mean `write`?"),
         (
@@ -178,6 +182,10 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         (
             "expect(1):within('1s')",
             "a value does not change by waiting: give `expect` a function that returns it",
+        ),
+        (
+            "local a, b = {}, {} a.a, b.a = a, b expect(a):equals(b)",
+            "cannot compare tables that stand in one another without end: name what is in them",
         ),
         ("lab.test('inner', {}, function() end)", "a lab cannot be declared inside of another"),
         ("local x = nil; lab.say(x.y)", "attempt to index nil with 'y'"),

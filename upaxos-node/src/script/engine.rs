@@ -26,7 +26,7 @@ const GARBAGE: usize = 256 << 10;
 const LOAD_TIME: Duration = Duration::from_millis(500);
 
 /// Counted into what a script is known by: what the names in its world mean.
-const WORLD: &str = "upaxos hooks 2";
+const WORLD: &str = "upaxos hooks 3";
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -48,6 +48,8 @@ pub enum Violation {
 #[derive(Debug, Default)]
 pub struct Meter {
     left: Cell<i64>,
+    /// At how many left it is time to look whether the call may go on.
+    look_at: Cell<i64>,
     time: Cell<Duration>,
     began: Cell<Option<Duration>>,
     broken: Cell<Option<Violation>>,
@@ -59,6 +61,7 @@ impl Meter {
     /// A call begins.
     pub fn begin(&self, steps: u32, time: Duration) {
         self.left.set(i64::from(steps));
+        self.look_at.set((i64::from(steps) - LOOK_EVERY).max(0));
         self.time.set(time);
         self.began.set(None);
         self.broken.set(None);
@@ -80,10 +83,9 @@ impl Meter {
 
     #[inline]
     fn take(&self, steps: i64) -> Result<(), Violation> {
-        let before = self.left.get();
-        let left = before.saturating_sub(steps);
+        let left = self.left.get().saturating_sub(steps);
         self.left.set(left);
-        if left > 0 && (before - 1) / LOOK_EVERY == (left - 1) / LOOK_EVERY { Ok(()) } else { self.look() }
+        if left > self.look_at.get() { Ok(()) } else { self.look() }
     }
 
     /// How many steps the call has taken, of so many.
@@ -101,10 +103,11 @@ impl Meter {
         self.broken.get().map(|violation| (violation, self.line.get()))
     }
 
-    /// A limit was broken in this line. The first one counts.
+    /// A limit was broken in this line. The first one counts; no step is free after it.
     pub fn break_at(&self, violation: Violation, line: Option<usize>) {
         if self.broken.get().is_none() {
             self.broken.set(Some(violation));
+            self.look_at.set(i64::MAX);
             self.line.set(line);
         }
     }
@@ -117,6 +120,7 @@ impl Meter {
         if self.left.get() <= 0 {
             return Err(Violation::Steps);
         }
+        self.look_at.set((self.left.get() - LOOK_EVERY).max(0));
         // Only its own time counts: a machine that is busy with others, or a node that was stopped, breaks nothing.
         let now =
             Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|_| Violation::Time)?);

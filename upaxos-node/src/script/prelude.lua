@@ -83,19 +83,28 @@ local function length(value)
   return (kind == "string" or kind == "table") and #value or 0
 end
 
+-- What is looked at when a pattern is looked for: up to this product of lengths it is worth no step of its own,
+-- which is nearly always so. A balance has four letters (`%b()`), so that none escapes what is counted for it below.
+local LITTLE = 1024
+
 -- From every place, each of which is a step, a balance (`%b`) may be looked for up to the end.
 local FAR = 256
 
+local function scan(subject, pattern)
+  local long = #subject
+  local cost = long * #pattern / LITTLE
+  if long > FAR and sfind(pattern, "%b", 1, true) then cost = cost + long * long / 256 end
+  return cost
+end
+
+-- None of them takes more than four: to pass on any number costs more.
 local function scanned(name)
   local original = string[name]
-  string[name] = function(subject, pattern, ...)
-    local long = length(subject)
-    local cost = long * length(pattern) / 1024
-    if long > FAR and type(pattern) == "string" and sfind(pattern, "%b", 1, true) then
-      cost = cost + long * long / 256
+  string[name] = function(subject, pattern, third, fourth)
+    if type(subject) == "string" and type(pattern) == "string" and #subject * #pattern >= LITTLE then
+      charge(scan(subject, pattern))
     end
-    if cost >= 1 then charge(cost) end
-    return original(subject, pattern, ...)
+    return original(subject, pattern, third, fourth)
   end
 end
 

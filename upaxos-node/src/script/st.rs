@@ -61,7 +61,7 @@ impl St {
         }
     }
 
-    fn set(&self, lua: &Lua, key: &[u8], value: Option<Scalar>) -> mlua::Result<Option<Scalar>> {
+    fn set(&self, lua: &Lua, key: &[u8], value: Option<Scalar>) -> mlua::Result<bool> {
         match self.access.get() {
             Access::Writes => {
                 let set = self.state.borrow_mut().set(key, value);
@@ -109,7 +109,7 @@ fn register_st(registry: &mut UserDataRegistry<Rc<St>>) {
         let scalar = scalar(lua, &value)?;
         st.set(lua, &key, scalar).map(drop)
     });
-    registry.add_method("del", |lua, st, key: BString| st.set(lua, &key, None).map(|old| old.is_some()));
+    registry.add_method("del", |lua, st, key: BString| st.set(lua, &key, None));
     registry.add_method("add", |lua, st, (key, more): (BString, f64)| {
         let before = st.get(lua, |state| state.get(&key).cloned())?;
         let before = match before {

@@ -75,11 +75,6 @@ impl Links {
         Ok(())
     }
 
-    /// All links are good.
-    pub fn heal(&mut self) {
-        self.all.iter_mut().for_each(|(link, _)| *link = Link::default());
-    }
-
     /// What becomes of the next datagram from one port to another.
     pub fn decide(&mut self, from: usize, to: usize) -> Fate {
         let (link, chance) = &mut self.all[from * self.ports + to];
@@ -134,7 +129,7 @@ mod tests {
         assert_eq!(count(&words(&mut links, 1, 0), "arrives"), MANY);
         links.set(0, 1, &Link { is_cut: true, ..Link::default() }).unwrap();
         assert_eq!(count(&words(&mut links, 0, 1), "cut"), MANY);
-        links.heal();
+        links.set(0, 1, &Link::default()).unwrap();
         assert_eq!(count(&words(&mut links, 0, 1), "arrives"), MANY);
     }
 

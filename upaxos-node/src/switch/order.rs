@@ -4,7 +4,6 @@
 //! | --- | --- |
 //! | `clock MICROS` | the clock shows this now |
 //! | `link FROM TO CUT LOSS DUPLICATE CORRUPT DELAY JITTER` | ports, 0 or 1, three shares, microseconds |
-//! | `heal` | all links are good |
 //! | `flush` | the record is to be on file, up to now |
 //! | `losses` | how many frames have been lost in the switch itself? |
 //!
@@ -24,7 +23,6 @@ use crate::lab::Link;
 pub enum Order {
     Clock(Micros),
     Link { from: usize, to: usize, link: Link },
-    Heal,
     Flush,
     Losses,
 }
@@ -41,7 +39,7 @@ pub struct Losses {
 
 /// A line that is no order.
 #[derive(Debug, thiserror::Error)]
-#[error("expected `clock …`, `link …` with eight fields, `heal`, `flush` or `losses`, not {0:?}")]
+#[error("expected `clock …`, `link …` with eight fields, `flush` or `losses`, not {0:?}")]
 pub struct NoOrder(String);
 
 impl fmt::Display for Order {
@@ -53,7 +51,6 @@ impl fmt::Display for Order {
                 let cut = u8::from(*is_cut);
                 write!(f, "link {from} {to} {cut} {loss} {duplicate} {corrupt} {} {}", delay.0, jitter.0)
             }
-            Order::Heal => f.write_str("heal"),
             Order::Flush => f.write_str("flush"),
             Order::Losses => f.write_str("losses"),
         }
@@ -68,7 +65,6 @@ impl FromStr for Order {
         let order = match fields[..] {
             ["clock", now] => now.parse().ok().map(|now| Order::Clock(Micros(now))),
             ["link", from, to, ref link @ ..] => parse_link(from, to, link),
-            ["heal"] => Some(Order::Heal),
             ["flush"] => Some(Order::Flush),
             ["losses"] => Some(Order::Losses),
             _ => None,
@@ -125,7 +121,7 @@ mod tests {
             jitter: Micros(5),
         };
         let link = Order::Link { from: 3, to: 0, link };
-        for order in [Order::Clock(Micros(12)), link, Order::Heal, Order::Flush, Order::Losses] {
+        for order in [Order::Clock(Micros(12)), link, Order::Flush, Order::Losses] {
             assert_eq!(order.to_string().parse::<Order>().unwrap(), order);
         }
         assert!("link 1 2".parse::<Order>().is_err());

@@ -6,7 +6,7 @@ use upaxos_core::types::NodeId;
 use super::node::Node;
 use super::registry::held;
 use crate::lab::run::Run;
-use crate::lab::strict::{self, Keys};
+use crate::lab::strict::{self, Key, Keys};
 use crate::lab::trouble::{self, Trouble};
 use crate::lab::world::Party;
 
@@ -27,8 +27,10 @@ pub const TEST: Keys = Keys {
 };
 
 /// How long something may take.
-pub const WITHIN: Keys =
-    Keys { name: "WaitOptions", keys: &[("within", "Time", "how long it may take [\"20s\"]")] };
+pub const IN_TIME: Key = ("within", "Time", "how long it may take [\"20s\"]");
+
+/// How long to wait for something.
+pub const WITHIN: Keys = Keys { name: "WaitOptions", keys: &[IN_TIME] };
 
 /// A node, by object or by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -211,12 +211,21 @@ fn holds(value: &Value) -> bool {
 
 /// Whether two values are the same; tables by what is in them.
 fn same(left: &Value, right: &Value) -> mlua::Result<bool> {
+    const DEEPEST: usize = 50;
+    same_to(left, right, DEEPEST)
+}
+
+fn same_to(left: &Value, right: &Value, depth: usize) -> mlua::Result<bool> {
     match (left, right) {
+        (Value::Table(left), Value::Table(right)) if left != right && depth == 0 => {
+            let text = "cannot compare tables that stand in one another without end: name what is in them";
+            Err(Trouble::misuse(text).into())
+        }
         (Value::Table(left), Value::Table(right)) if left != right => {
             let mut count = 0;
             for pair in left.pairs::<Value, Value>() {
                 let (key, value) = pair?;
-                if !same(&value, &right.raw_get(key)?)? {
+                if !same_to(&value, &right.raw_get(key)?, depth - 1)? {
                     return Ok(false);
                 }
                 count += 1;

@@ -121,11 +121,16 @@ fn shape(lua: &Lua, name: &str, options: Option<Table>) -> mlua::Result<bool> {
     let n = run.setup.nodes;
     let center = options.get::<Who>("center")?.map_or(0, |node| node.0.0);
     let old = options.get::<Who>("old")?.map_or((center + 1) % n, |node| node.0.0);
+    if center >= n || old >= n {
+        let text =
+            format!("a shape is one of the first group, nodes 0 to {}: a spare has no place in it", n - 1);
+        return Err(Trouble::misuse(text).into());
+    }
     let Some(cuts) = links::shape(name, n, center, old) else {
         let names = SHAPES.iter().map(|(name, _)| *name);
         return Err(Trouble::misuse(strict::unknown("shape", name, names)).into());
     };
-    // A spare has no place in a shape of the first group: its links stay.
+    // The links of a spare stay.
     faulty(&run, name, |links| links.shape(|from, to| from < n && to < n && cuts(from, to)))
 }
 

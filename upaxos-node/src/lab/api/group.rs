@@ -4,7 +4,7 @@ use mlua::{LuaString, Table};
 use upaxos_core::types::{Instance, NodeId};
 use upaxos_core::wire::Stance;
 
-use super::args::{WITHIN, Who};
+use super::args::{IN_TIME, WITHIN, Who};
 use super::node::{Node, seconds};
 use super::registry::{Class, Held, Registry, doc};
 use super::requests::{self, Asks, Client};
@@ -25,7 +25,7 @@ pub struct Group {
 pub const LEADER: Keys = Keys {
     name: "LeaderOptions",
     keys: &[
-        ("within", "Time", "how long it may take [\"20s\"]"),
+        IN_TIME,
         ("among", "(Node|integer)[]", "only one of these counts"),
         ("not_among", "(Node|integer)[]", "none of these counts"),
     ],
@@ -34,10 +34,7 @@ pub const LEADER: Keys = Keys {
 /// Whom to wait for to have learned.
 pub const LEARNED: Keys = Keys {
     name: "LearnedOptions",
-    keys: &[
-        ("within", "Time", "how long it may take [\"20s\"]"),
-        ("nodes", "(Node|integer)[]", "who has to [all that run]"),
-    ],
+    keys: &[IN_TIME, ("nodes", "(Node|integer)[]", "who has to [all that run]")],
 };
 
 impl Asks for Group {

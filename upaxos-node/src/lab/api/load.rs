@@ -6,6 +6,7 @@ use upaxos_core::types::Micros;
 use super::args::record;
 use super::group::Group;
 use super::registry::{Class, Held, Registry, doc};
+use super::requests::ANSWERED;
 use super::run;
 use crate::lab::load::{Figures, KINDS, Kind, Plan};
 use crate::lab::run::{PATIENCE, Run};
@@ -25,7 +26,7 @@ pub const LOAD: Keys = Keys {
         ),
         ("count", "integer", "how many questions [without end]"),
         ("lasts", "Time", "for how long it asks [without end]"),
-        ("within", "Time", "after how long without an answer an outcome is unknown [\"20s\"]"),
+        ANSWERED,
         ("name", "string", "what its values begin with [\"load1\", \"load2\", …]"),
     ],
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use upaxos_core::types::Micros;
 
-use super::args::TEST;
+use super::args::{IN_TIME, TEST};
 use super::node::seconds;
 use super::registry::{Class, Held, Registry, doc};
 use super::run;
@@ -38,10 +38,7 @@ pub struct Lab {
 /// How long to wait for a condition.
 pub const UNTIL: Keys = Keys {
     name: "UntilOptions",
-    keys: &[
-        ("within", "Time", "how long it may take [\"20s\"]"),
-        ("what", "string", "what is waited for, for the message of a failure"),
-    ],
+    keys: &[IN_TIME, ("what", "string", "what is waited for, for the message of a failure")],
 };
 
 /// The module that scripts know as `lab`.

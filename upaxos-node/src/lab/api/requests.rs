@@ -11,21 +11,22 @@ use super::args::{Who, record};
 use super::registry::{Class, Doc, Held, Registry, doc};
 use super::run;
 use crate::lab::run::{On, PATIENCE, Wake};
-use crate::lab::strict::{Keys, Options};
+use crate::lab::strict::{Key, Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{Settled, Ticket};
 
+/// How patient a client is.
+pub const ANSWERED: Key =
+    ("within", "Time", "after how long without an answer the outcome is unknown [\"20s\"]");
+
 /// How a question is asked.
-pub const REQUEST: Keys = Keys {
-    name: "RequestOptions",
-    keys: &[("within", "Time", "after how long without an answer the outcome is unknown [\"20s\"]")],
-};
+pub const REQUEST: Keys = Keys { name: "RequestOptions", keys: &[ANSWERED] };
 
 /// How a change of the group is asked for.
 pub const CHANGE: Keys = Keys {
     name: "ChangeOptions",
     keys: &[
-        ("within", "Time", "after how long without an answer the outcome is unknown [\"20s\"]"),
+        ANSWERED,
         ("force", "boolean", "whether to do it although too few members would be alive [false]"),
     ],
 };
@@ -142,7 +143,6 @@ macro_rules! forms {
 
 /// Tells everything that can be asked.
 pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
-    type Plain = Option<Table>;
     let write = forms!(
         "write",
         "value: string, options?: RequestOptions",
@@ -188,6 +188,11 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     question(registry, history, &REQUEST, |(instance, options): (u64, Plain)| {
         Ok((Ask::History(Instance(instance)), options))
     });
+    describe_changes(registry);
+}
+
+/// Tells what can be asked about the group itself.
+fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
     let members = forms!("members", "options?: RequestOptions", "Who governs the group.");
     question(registry, members, &REQUEST, |options: Plain| Ok((Ask::Members, options)));
     let leave = forms!(
@@ -208,8 +213,11 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     });
 }
 
-/// What is asked, and its options, not read yet.
-type Asked = (Ask, Option<Table>);
+/// Options, not read yet.
+type Plain = Option<Table>;
+
+/// What is asked, and its options.
+type Asked = (Ask, Plain);
 
 /// Registers a question; `make` understands its arguments.
 fn question<T: Asks, R: Registry<T>, A: FromLuaMulti + 'static>(

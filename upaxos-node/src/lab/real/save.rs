@@ -13,6 +13,7 @@ use super::Real;
 /// When it cannot be written.
 pub fn save(world: &Real, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    // Where the switch has ended the lab has failed with that; what the nodes said is worth keeping all the same.
     if let Some(record) = world.hosts.record().ok().flatten() {
         let to = dir.join("wire.jsonl");
         fs::copy(&record, &to).with_context(|| format!("cannot write {}", to.display()))?;
