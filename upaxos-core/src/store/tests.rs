@@ -242,7 +242,7 @@ fn a_power_cut_amid_a_removal_leaves_a_log_that_opens() {
     }
     assert!(!is_there(1) && is_there(2), "it was amid the removal");
     drop(store);
-    super::Files::sync_dir(&files).expect("syncs");
+    Files::sync_dir(&files).expect("syncs");
     files.rely();
     let (store, again) = open(&files);
     assert_eq!(again.learned, learner.learned);
