@@ -9,6 +9,7 @@ pub mod command;
 mod links;
 mod load;
 mod page;
+mod panics;
 pub mod play;
 mod real;
 pub mod report;

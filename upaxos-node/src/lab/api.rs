@@ -21,7 +21,7 @@ use std::rc::Rc;
 use mlua::Lua;
 
 pub use args::TEST;
-pub use expect::{EXPECT, expect};
+pub use expect::{EXPECT, expect, unfinished};
 pub use group::Group;
 pub use module::{Folder, Lab, Labs, Module, say};
 pub use node::beside;

@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::page;
+use super::panics;
 use super::play::{End, Open, Verdict};
 use super::report::{self, Name};
 use super::script::Script;
@@ -77,8 +78,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    // What a node's panic says is part of the report.
-    std::panic::set_hook(Box::new(|_| ()));
+    panics::hush();
     let open = |setup: &_| args.on.open(setup);
     let failed = Report::new(args, &entries).play(&open)?;
     Ok(ExitCode::from(u8::from(failed)))

@@ -12,7 +12,7 @@ use mlua::{Lua, MultiValue};
 use upaxos_core::types::{Micros, NodeId};
 
 use super::api::registry::Held;
-use super::api::{Group, TEST, beside};
+use super::api::{Group, TEST, beside, unfinished};
 use super::run::{Act, PATIENCE, Run, Say};
 use super::script::{Lab, Loaded, Script};
 use super::strict::{self, Options};
@@ -180,6 +180,7 @@ fn course(run: &Rc<Run>, lab: &Lab, wishes: &Wishes) -> Result<(), Trouble> {
     let played = run.play(main, end);
     run.cancel_all();
     played?;
+    unfinished(run).map_or(Ok(()), Err)?;
     run.loads.borrow_mut().stop_all(run.now());
     if !run.is_checked() {
         run.check(PATIENCE).map_err(|trouble| trouble.at(lab.place.clone()))?;

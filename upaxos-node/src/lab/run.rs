@@ -45,6 +45,8 @@ pub struct Run {
     pub loads: RefCell<Loads>,
     /// The steps that the script has taken since it last waited.
     pub steps: Rc<Cell<u64>>,
+    /// The expectations that were begun; each is judged, or the lab says nothing with it.
+    pub expectations: RefCell<Vec<Begun>>,
     /// How nodes are started, as the lab's options say.
     pub defaults: Start,
     starts: RefCell<BTreeMap<NodeId, Start>>,
@@ -59,6 +61,14 @@ pub struct Run {
     asked: Cell<u64>,
     changes: Cell<u64>,
     is_checked: Cell<bool>,
+}
+
+/// An expectation, from its beginning on.
+pub struct Begun {
+    /// Whether it was judged.
+    pub is_judged: Rc<Cell<bool>>,
+    /// Where it began.
+    pub place: Option<Place>,
 }
 
 /// Something that the script did to a node, or to the network, for the report.
@@ -119,6 +129,7 @@ impl Run {
             links: RefCell::new(Links::new(setup.nodes + setup.spares)),
             loads: RefCell::default(),
             steps,
+            expectations: RefCell::default(),
             defaults,
             starts: RefCell::default(),
             world: RefCell::new(world),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::panics;
 use super::play::{self, End, Open, Order, Verdict};
 use super::run::Say;
 use super::script::Script;
@@ -112,17 +113,23 @@ impl Sweep<'_> {
             true => _ = writeln!(io::stdout(), "{line}"),
             false => kept.lock().expect("nothing panics with it").push(line.to_owned()),
         });
-        let played = catch_unwind(AssertUnwindSafe(|| {
-            let out = self.out.map(|out| entry.folder_in(out, seed));
-            let Entry { script, title, .. } = entry;
-            play::play(&Order { script, title, seed, out, say }, self.open)
-        }));
+        let caught = || {
+            catch_unwind(AssertUnwindSafe(|| {
+                let out = self.out.map(|out| entry.folder_in(out, seed));
+                let Entry { script, title, .. } = entry;
+                play::play(&Order { script, title, seed, out, say }, self.open)
+            }))
+        };
+        let (played, panicked_at) = panics::noticed(caught);
         let said = std::mem::take(&mut *said.lock().expect("nothing panics with it"));
-        let verdict = played.unwrap_or_else(|panic| {
+        let mut verdict = played.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
             Ok(Verdict::failed(seed, Trouble::expected("no panic", text)))
         })?;
+        if let (End::Failed { views, .. }, Some(place)) = (&mut verdict.end, panicked_at) {
+            *views += &format!("\nthe panic began at {place}\n");
+        }
         Ok(Verdict { said, ..verdict })
     }
 }
@@ -130,6 +137,21 @@ impl Sweep<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_that_says_where_it_began() {
+        panics::hush();
+        let script = Script::embedded("a.lua", "lab.test('a lab', {}, function() end)");
+        let entries = [Entry::new(&script, "a lab", &[])];
+        let open = |_: &_| panic!("no world today");
+        let sweep =
+            Sweep { entries: &entries, seeds: 1..2, threads: 1, open: &open, out: None, prints: false };
+        let mut told = Vec::new();
+        sweep.run(&mut |_, verdict| told.push(verdict.end)).unwrap();
+        let [End::Failed { trouble, views }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(trouble.to_string(), "expected no panic; got no world today");
+        assert!(views.contains("the panic began at") && views.contains("sweep.rs:"), "{views}");
+    }
 
     #[test]
     fn no_play_is_saved_over_that_of_another_lab() {

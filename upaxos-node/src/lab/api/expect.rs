@@ -9,8 +9,9 @@ use upaxos_core::types::Micros;
 use super::node::seconds;
 use super::registry::{Class, Doc, Held, Registry, doc};
 use super::run;
+use crate::lab::run::{Begun, Run};
 use crate::lab::strict::{Time, shown};
-use crate::lab::trouble::{Place, Trouble};
+use crate::lab::trouble::{self, Place, Trouble};
 
 /// Something of which something is expected.
 #[derive(Clone, Debug)]
@@ -18,6 +19,7 @@ pub struct Expectation {
     got: Value,
     what: Option<String>,
     within: Rc<Cell<Option<Micros>>>,
+    is_judged: Rc<Cell<bool>>,
 }
 
 /// `expect(got, what?)`.
@@ -33,8 +35,20 @@ pub const EXPECT: Doc = doc(
 /// # Errors
 /// While the script is only loaded.
 pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<Held<Expectation>> {
-    run(lua)?;
-    Ok(Held(Expectation { got, what, within: Rc::default() }))
+    let run = run(lua)?;
+    let is_judged = Rc::new(Cell::new(false));
+    let mut begun = run.expectations.borrow_mut();
+    begun.retain(|begun| !begun.is_judged.get());
+    begun.push(Begun { is_judged: Rc::clone(&is_judged), place: trouble::place(lua) });
+    Ok(Held(Expectation { got, what, within: Rc::default(), is_judged }))
+}
+
+/// An expectation that was begun and never judged: it would hold whatever happens.
+pub fn unfinished(run: &Run) -> Option<Trouble> {
+    let begun = run.expectations.borrow();
+    let Begun { place, .. } = begun.iter().find(|begun| !begun.is_judged.get())?;
+    let text = "this expects nothing: say what should be, with `:ok()` or `:equals(…)` for example";
+    Some(Trouble::misuse(text).at(place.clone()))
 }
 
 impl Class for Expectation {
@@ -177,6 +191,7 @@ impl Expectation {
         test: impl Fn(&Value) -> mlua::Result<bool>,
     ) -> mlua::Result<()> {
         let run = run(&lua)?;
+        self.is_judged.set(true);
         let within = self.within.get();
         let end = run.now() + within.unwrap_or_default();
         loop {
