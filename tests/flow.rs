@@ -4,11 +4,20 @@
 mod lone;
 
 use lone::Lone;
+use upaxos_core::named::Digest;
+use upaxos_core::types::Value;
 
 /// Requests of client 7, from one number on, as lines of their own.
 fn requests(first: u64, count: u64) -> String {
     let lines: Vec<String> = (first..first + count).map(|seq| format!("Submit 7 {seq} 1 v{seq}")).collect();
     lines.join("\n")
+}
+
+/// What node `by` says when it has written `count` requests of client 7 by name.
+fn named(by: u16, ballot: u64, first: u64, seq: u64, count: u64) -> String {
+    let entries = (seq..seq + count).map(|seq| Value::from(format!("@tag 7 {seq} 1 v{seq}").as_str()));
+    let digest = Digest::of(entries.collect::<Vec<_>>().iter());
+    format!("{by} WriteTags {first} {} {ballot} {digest} 7 {seq} {count}", first + count - 1)
 }
 
 /// The highest instance that the leader has written so far.
@@ -61,17 +70,32 @@ fn what_is_too_much_is_refused_with_a_reason_but_not_all_of_it() {
 }
 
 #[test]
-fn who_does_not_lead_has_room_for_all_that_its_leader_takes_up_and_floods_nobody() {
+fn who_does_not_lead_keeps_what_came_last_for_its_leader_may_name_it_and_floods_nobody() {
     let mut node = Lone::member(3, 1);
     node.hear("0 Beat 3 1000 1 500 65536 0 leads 1,2");
     for part in 0..20 {
         node.hear(&requests(1 + part * 1000, 1000));
     }
-    assert!(node.node.is_full());
+    assert!(!node.node.is_full());
+    node.hear(&named(0, 65_536, 1, 19_000, 500));
+    assert!(node.take().iter().any(|line| line == "1 Accepts 1 500 65536"));
     let said = node.run_for(3_000);
     assert!(
         !said.iter().any(|line| line.contains("Refused") || line.starts_with("Submit")),
         "{:?}",
         &said[..9]
     );
+}
+
+#[test]
+fn a_leader_takes_up_less_where_others_lack_what_it_names_and_more_again_later() {
+    let mut node = Lone::member(3, 0);
+    let ballot = node.lead();
+    node.hear(&requests(1, 12_000));
+    assert!(!node.node.is_full());
+    node.hear(&format!("1 Fetch 1 100 {ballot}"));
+    assert!(node.node.is_full());
+    node.hear(&format!("1 Accepts 1 1024 {ballot}"));
+    (0..2_000).for_each(|_| drop(node.run_for(1)));
+    assert!(!node.node.is_full());
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use live::garbage::Garbage;
-use live::group::{Group, Load, NODE};
+use live::group::{Group, Load, NODE, plan};
 use live::{eventually, or_skip};
 use upaxos_core::net::{Options, Socket};
 use upaxos_node::hosts::{Client, Host, Hosts, Node};
@@ -32,6 +32,23 @@ fn at_thirty_percent_loss_every_write_is_chosen_once() {
     load.take(&group, &client, 200);
     group.check_after(&load, &mut client, &[0, 1, 2]);
     assert_eq!(load.acknowledged.len(), 200);
+}
+
+/// Of seven fragments of a datagram one is lost in every second.
+#[test]
+fn where_long_datagrams_are_lost_with_one_fragment_every_write_is_chosen_once() {
+    let Some(hosts) = or_skip(Hosts::switched(3, SEED)) else { return };
+    let long = ["--datagram", "16000"];
+    let node = |index| plan(&hosts, index).args(long).start().expect("a node starts");
+    let group = Group { nodes: (0..3).map(node).collect(), hosts };
+    group.hosts.loss(10).expect("packets can be lost here");
+    let args = [&["--window", "200", "--timeout", "25s"][..], &long].concat();
+    let mut client = Client::start(&group.hosts, NODE, &args).expect("starts");
+    let mut load = Load::default();
+    load.ask(&mut client, 1_000);
+    load.take(&group, &client, 1_000);
+    group.check_after(&load, &mut client, &[0, 1, 2]);
+    assert_eq!(load.acknowledged.len(), 1_000);
 }
 
 #[test]

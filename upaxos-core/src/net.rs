@@ -30,6 +30,7 @@ pub use args::Args;
 pub use error::OpenError;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
 
+use crate::wire::MAX_DATAGRAM;
 pub use mmsg::BATCH;
 use mmsg::{Inbox, Outgoing};
 
@@ -82,20 +83,24 @@ pub struct Options {
     pub protocol: u16,
     /// The interface to speak and listen on; without it, the routing table chooses.
     pub interface: Option<String>,
+    /// How many bytes of lines to pack into one datagram, at most
+    /// [`MAX_DATAGRAM`](crate::wire::MAX_DATAGRAM); without it, what one IP packet carries.
+    pub datagram: Option<usize>,
     /// Bytes the kernel may queue for us, asked for; it may grant less
     /// (see [`Socket::receive_buffer`]). The same is asked for sending.
     pub receive_buffer: usize,
 }
 
 impl Default for Options {
-    /// Protocol 253 on loopback, straight over IP, with 8 MiB of queue.
+    /// Protocol 253 on loopback, straight over IP, with 32 MiB of queue.
     fn default() -> Self {
         Options {
             transport: Transport::Raw,
             address: Ipv4Addr::LOCALHOST,
             protocol: 253,
             interface: None,
-            receive_buffer: 8 << 20,
+            datagram: None,
+            receive_buffer: 32 << 20,
         }
     }
 }
@@ -131,7 +136,7 @@ impl Socket {
             inbox: Inbox::new(),
             outgoing: Outgoing::new(opened.destination),
             send_errors: 0,
-            max_payload: opened.max_payload,
+            max_payload: options.datagram.map_or(opened.max_payload, |most| most.min(MAX_DATAGRAM)),
             is_local: opened.is_local,
         })
     }
@@ -194,9 +199,10 @@ impl Socket {
         self.socket.recv_buffer_size().unwrap_or(0)
     }
 
-    /// The largest payload, in bytes, that travels in one IP packet: the path MTU without
-    /// headers, at most [`MAX_DATAGRAM`](crate::wire::MAX_DATAGRAM). Larger ones, up to that,
-    /// are sent in fragments.
+    /// How many bytes of lines to pack into one datagram: as many as travel in one IP packet (the
+    /// path MTU without headers, at most [`MAX_DATAGRAM`]), or as the
+    /// [options](Options::datagram) say. Larger ones than one packet carries, up to
+    /// [`MAX_DATAGRAM`], are sent in fragments.
     pub fn max_payload(&self) -> usize {
         self.max_payload
     }

@@ -58,6 +58,7 @@ pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
+pub use sessions::MAX_TAGS;
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -241,9 +242,15 @@ impl Node {
         self.history.reads(instance)
     }
 
-    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all.
+    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all, but say
+    /// how many it passed over.
     pub fn is_full(&self) -> bool {
         self.requests.is_full()
+    }
+
+    /// So many requests were not read.
+    pub fn pass_over(&mut self, count: u64) {
+        self.requests.pass_over(count);
     }
 
     /// Whether this node leads.

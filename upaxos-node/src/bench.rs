@@ -232,6 +232,16 @@ impl Args {
         cells
     }
 
+    /// What nodes are started with, beside who and where they are.
+    fn node_flags(&self) -> Vec<String> {
+        let beat = self.beat.map(|beat| format!("--beat={}us", beat.0));
+        beat.into_iter().chain(self.datagram_flag()).collect()
+    }
+
+    fn datagram_flag(&self) -> Option<String> {
+        self.net.datagram.map(|most| format!("--datagram={most}"))
+    }
+
     /// The load of one cell, as a command that is to be given its flags.
     fn load(&self, cell: &Cell, mut command: Command, acks: &Path) -> Command {
         let mut flag = |name: &str, value: String| {
@@ -247,6 +257,7 @@ impl Args {
         cell.rate.into_iter().for_each(|rate| flag("rate", rate.to_string()));
         let reads = cell.reads.and_then(|reads| reads.to_possible_value());
         reads.into_iter().for_each(|reads| flag("reads", reads.get_name().to_owned()));
+        command.args(self.datagram_flag());
         if self.restart {
             command.arg("--restart");
         }
@@ -270,7 +281,7 @@ fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Resu
         nodes: cell.nodes.into(),
         is_raw: args.on == On::Raw,
         dir: dir.to_owned(),
-        flags: args.beat.iter().map(|beat| format!("--beat={}us", beat.0)).collect(),
+        flags: args.node_flags(),
     })?;
     let report = measure_group(args, cell, &mut group, progress);
     report.map_err(|error| match group.log() {

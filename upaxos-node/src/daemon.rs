@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
+use memchr::memchr_iter;
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
 use upaxos_core::node::{Config, Detail, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
@@ -221,6 +222,9 @@ impl Daemon {
             // nodes have to say to each other comes first.
             let is_flood = node.is_full() && datagram.starts_with(b"Submit ");
             let most = if is_flood { 1 } else { usize::MAX };
+            if is_flood {
+                node.pass_over(memchr_iter(b'\n', datagram).count() as u64);
+            }
             for line in wire::lines(datagram, *dialect).take(most) {
                 match line {
                     Ok(line) => {

@@ -23,6 +23,11 @@ pub struct Args {
     /// Network interface to speak and listen on, instead of what the routing table says
     #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
     pub interface: Option<String>,
+
+    /// Most bytes of lines that are packed into one datagram. As many as one packet carries, unless said: a longer
+    /// one travels in fragments, and with one of those all are lost; where nothing is lost, it costs less
+    #[arg(long, value_name = "BYTES", env = "UPAXOS_DATAGRAM", value_parser = clap::value_parser!(u16).range(256..=65_507))]
+    pub datagram: Option<u16>,
 }
 
 impl Args {
@@ -33,6 +38,7 @@ impl Args {
             address: self.address,
             protocol: self.protocol,
             interface: self.interface.clone(),
+            datagram: self.datagram.map(usize::from),
             ..Options::default()
         }
     }

@@ -85,7 +85,7 @@ fn more_than_one_system_call_takes_arrives_whole_and_in_order() {
 fn a_value_of_60_000_bytes_arrives_whole() {
     for place in places() {
         let (mut a, mut b) = (open(&place), open(&place));
-        assert_eq!(a.max_payload(), crate::wire::MAX_DATAGRAM, "loopback carries the largest payload");
+        assert_eq!(a.max_payload(), MAX_DATAGRAM, "loopback carries the largest payload");
         let large: Vec<u8> = (0..60_000).map(|i| i as u8).collect();
         a.send(std::slice::from_ref(&large)).expect("send");
         assert_eq!(hear(&mut b, 1, PATIENCE), [large]);
@@ -239,4 +239,13 @@ fn transports_read_back_as_they_print() {
     }
     let unknown: Result<Transport, _> = "tcp".parse();
     assert_eq!(unknown, Err(UnknownTransport("tcp".to_owned())));
+}
+
+#[test]
+fn as_much_is_packed_into_a_datagram_as_was_asked_for() {
+    for place in places() {
+        assert_eq!(open(&Options { datagram: Some(9_000), ..place.clone() }).max_payload(), 9_000);
+        let most = open(&Options { datagram: Some(1 << 20), ..place }).max_payload();
+        assert_eq!(most, MAX_DATAGRAM);
+    }
 }

@@ -133,6 +133,7 @@ impl Node {
         if self.leader.ballot() != Some(ballot) {
             return;
         }
+        self.requests.on_lacking(now);
         self.repair.owe_learned(first, last, self.learner.learned(), now);
         self.leader.write_in_full(first, last, now, out);
     }

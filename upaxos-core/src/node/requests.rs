@@ -17,11 +17,20 @@ use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
-/// How many requests may wait, and how many bytes of values. At the leader fewer: what it takes up, the others
-/// should have room for, since it may only name it.
+/// How many requests may wait, and how many bytes of values. At a leader fewer: what it takes up, the others
+/// should still have when it names it, whatever else they have heard since.
 const MAX_WAITING: usize = 16_384;
 const MAX_WAITING_AT_LEADER: usize = MAX_WAITING / 4 * 3;
 const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// How many requests may have been heard after one, by whoever still has that for sure.
+const KEPT: u64 = MAX_WAITING as u64 / 4 * 3;
+
+/// How far the room of a leader shrinks when the others do not have any more what it takes up, how often it
+/// shrinks at most, and by how much it grows in every tick until that happens again.
+const LEAST_AT_LEADER: usize = 1_024;
+const PAUSE: Micros = Micros::from_millis(100);
+const GROWTH_AT_LEADER: usize = 2;
 
 /// How many clients are told in one turn that there is no room: in a flood, answers would be a second one.
 const REFUSALS: usize = 64;
@@ -144,6 +153,8 @@ struct Waiting {
     relay_at: Micros,
     /// Its answer was overheard before it was learned here.
     is_answered: bool,
+    /// How many requests had been heard before.
+    heard: u64,
 }
 
 /// What a request without a tag is found by: its words, or their fingerprint where a script has changed them.
@@ -187,6 +198,11 @@ pub struct Requests {
     /// Where the others do.
     untagged: BTreeSet<(Key, Place)>,
     bytes: usize,
+    /// How many may wait while this node leads, and when that was halved.
+    room: usize,
+    halved_at: Option<Micros>,
+    /// How many requests were heard so far, each once at least: those that found no room, too.
+    heard: u64,
     /// How many clients may be told until the next tick that there is no room.
     refusals: usize,
     /// Whether this node leads, as of the last tick.
@@ -207,6 +223,9 @@ impl Requests {
             tagged: ByTag::default(),
             untagged: BTreeSet::new(),
             bytes: 0,
+            room: MAX_WAITING_AT_LEADER,
+            halved_at: None,
+            heard: 0,
             refusals: REFUSALS,
             leads: false,
             rank: 0,
@@ -220,25 +239,57 @@ impl Requests {
         self.rank
     }
 
-    /// Adds a request at the end, unless the same tagged one waits already (a retry). Hands it back when there
-    /// is no room.
+    /// Adds a request at the end, unless the same tagged one waits already (a retry). A leader that has no room
+    /// hands it back. Who does not lead forgets what has waited longest instead: that, its leader has not taken up,
+    /// and what it takes up now, it may name.
     pub fn add(&mut self, wanted: Wanted, now: Micros) -> Result<(), Wanted> {
         if wanted.tagged().is_some() && self.is_waiting(&wanted) {
             return Ok(());
         }
-        if self.is_full() || self.bytes + wanted.len() > MAX_WAITING_BYTES {
-            return Err(wanted);
+        self.heard += 1;
+        while self.is_over(self.waiting.len() + 1, self.bytes + wanted.len()) {
+            let Some(first) = self.waiting.first().map(|(first, _)| first).filter(|_| !self.leads) else {
+                return Err(wanted);
+            };
+            self.remove(first);
         }
         let place = self.waiting.last().map_or(MIDDLE, |(last, _)| last + 1);
         let relay_at = now + self.timing.timeout() + self.timing.beat * self.rank as u64;
-        self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
+        self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false, heard: self.heard });
         Ok(())
     }
 
-    /// Whether there is no room for more.
+    /// Whether this node leads and takes up no more.
     pub fn is_full(&self) -> bool {
-        let most = if self.leads { MAX_WAITING_AT_LEADER } else { MAX_WAITING };
-        self.waiting.len() >= most || self.bytes >= MAX_WAITING_BYTES
+        self.leads && self.is_over(self.waiting.len() + 1, self.bytes + 1)
+    }
+
+    fn is_over(&self, count: usize, bytes: usize) -> bool {
+        count > if self.leads { self.room } else { MAX_WAITING } || bytes > MAX_WAITING_BYTES
+    }
+
+    /// So many more requests came, and nobody looked at them.
+    pub fn pass_over(&mut self, count: u64) {
+        self.heard += count;
+    }
+
+    /// Whether the others still have the request that waits longest, if they heard it. If they have not, more comes
+    /// in than they can keep until it is written: then less is to wait here.
+    pub fn others_have_first(&mut self, now: Micros) -> bool {
+        let Some((_, first)) = self.waiting.first() else { return false };
+        let is_kept = self.heard - first.heard <= KEPT;
+        if !is_kept {
+            self.on_lacking(now);
+        }
+        is_kept
+    }
+
+    /// Somebody does not have what this leader takes up. Where little waits, it was not flooded out.
+    pub fn on_lacking(&mut self, now: Micros) {
+        if self.waiting.len() >= LEAST_AT_LEADER && self.halved_at.is_none_or(|at| now.since(at) >= PAUSE) {
+            self.halved_at = Some(now);
+            self.room = (self.room / 2).max(LEAST_AT_LEADER);
+        }
     }
 
     /// Whether one more client may be told so in this turn.
@@ -258,7 +309,10 @@ impl Requests {
             }
             let place = self.waiting.first().map_or(MIDDLE, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
-            self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false });
+            self.insert(
+                place,
+                Waiting { wanted, since: now, relay_at, is_answered: false, heard: self.heard },
+            );
         }
     }
 
@@ -371,6 +425,7 @@ impl Requests {
     pub fn tick(&mut self, leads: bool, rank: usize, now: Micros, out: &mut Outbox) -> Vec<Message> {
         (self.leads, self.rank) = (leads, rank);
         self.refusals = REFUSALS;
+        self.room = (self.room + GROWTH_AT_LEADER).min(MAX_WAITING_AT_LEADER);
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
             self.remove(place);

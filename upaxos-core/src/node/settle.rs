@@ -126,6 +126,7 @@ impl Node {
                 self.is_deferred = true;
                 return;
             }
+            let is_kept = self.requests.others_have_first(now);
             let Some(wanted) = self.requests.take_first() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
             let verdict_at = |tag| self.history.verdict_at(tag, instance);
@@ -147,7 +148,7 @@ impl Node {
                 Ok(entry) => {
                     // Only what stands there in the client's own words can be named by its tag.
                     let is_unchanged = wanted.unseen().is_some() && entry.written() == wanted.unseen();
-                    let tag = wanted.tagged().filter(|_| is_unchanged).map(|tagged| tagged.tag);
+                    let tag = wanted.tagged().filter(|_| is_unchanged && is_kept).map(|tagged| tagged.tag);
                     let value = entry.encode(self.dialect);
                     self.begin_write(value.clone(), Some(wanted), now, out);
                     written.push((instance, value, tag));

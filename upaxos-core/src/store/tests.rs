@@ -218,3 +218,33 @@ fn a_log_without_the_history_below_its_checkpoint_does_not_open() {
     let refusal = Store::open(files.clone(), INCARNATION, &SMALL, &mut |_| Ok(())).expect_err("refused");
     assert!(refusal.to_string().contains("nowhere else"), "{refusal}");
 }
+
+/// Found by the simulator (seed 805252): the second segment began before anything was learned, so that its checkpoint
+/// makes none before it needless; a power cut between the removal of the first and of the second left it first.
+#[test]
+fn a_power_cut_amid_a_removal_leaves_a_log_that_opens() {
+    let files = fresh();
+    let (mut store, mut learner) = open(&files);
+    while store.segment() == 1 {
+        let record = Record::PromiseAll { ballot: Ballot::first_epoch(1) };
+        store.append_with(|batch| record.encode(batch));
+        store.commit(&learner).expect("commits");
+    }
+    while store.segment() == 2 {
+        learn(&mut store, &mut learner);
+    }
+    let is_there = |number: u64| segment::numbers(&files).expect("lists").contains(&number);
+    while let Some(mut task) = store.task(&learner) {
+        while is_there(1) && !task.step(&files).expect("goes on") {}
+        if is_there(1) {
+            store.finish(task);
+        }
+    }
+    assert!(!is_there(1) && is_there(2), "it was amid the removal");
+    drop(store);
+    Files::sync_dir(&files).expect("syncs");
+    files.rely();
+    let (store, again) = open(&files);
+    assert_eq!(again.learned, learner.learned);
+    check(&store, &again);
+}

@@ -68,6 +68,22 @@ pub(super) fn walk<F: Files>(
     incarnation: u64,
     on_record: OnRecord<'_>,
 ) -> Result<Tail, StoreError> {
+    let (first, tail) = walk_all(files, incarnation, on_record)?;
+    if first > 1 && tail.bases.values().all(|base| base.0 == 0) {
+        // Only what a checkpoint has learned makes the segments before it needless: that of the first that is
+        // left or, where a power cut ended their removal halfway, of a later one.
+        let what = format!("the segment is missing, though there is {}", segment::name(first));
+        return Err(damaged(files, first - 1, 0, what));
+    }
+    Ok(tail)
+}
+
+/// Says with which segment the log begins, too.
+fn walk_all<F: Files>(
+    files: &F,
+    incarnation: u64,
+    on_record: OnRecord<'_>,
+) -> Result<(u64, Tail), StoreError> {
     let (chain, bases) = (Chain::new(incarnation), BTreeMap::new());
     let open = open_all(files)?;
     let mut walk =
@@ -89,22 +105,17 @@ pub(super) fn walk<F: Files>(
             };
             (walk.chain, walk.last) = kept;
             walk.bases.remove(&number);
-            return Ok(walk.tail(number_before, at, 0, Some(number)));
+            return Ok((first, walk.tail(number_before, at, 0, Some(number))));
         }
         if !is_whole {
             return Err(walk.damaged(number, end.at(), NO_CHECKPOINT.into()));
         }
-        if number == first && first > 1 && walk.bases.get(&first).is_none_or(|base| base.0 == 0) {
-            // Only what a checkpoint has learned makes the segments before it needless.
-            let what = format!("the segment is missing, though there is {}", segment::name(first));
-            return Err(walk.damaged(first - 1, 0, what));
-        }
         match end {
             End::Torn { at, bytes } if number == last_used => {
-                return Ok(walk.tail(number, at as u64, bytes as u64, None));
+                return Ok((first, walk.tail(number, at as u64, bytes as u64, None)));
             }
             End::Torn { at, bytes } if mutant::is(Mutant::CutAnyDamage) => {
-                return Ok(walk.tail(number, at as u64, bytes as u64, Some(number + 1)));
+                return Ok((first, walk.tail(number, at as u64, bytes as u64, Some(number + 1))));
             }
             End::Torn { at, .. } => {
                 // The next segment is begun only when the last block of this one is durable.
@@ -115,7 +126,7 @@ pub(super) fn walk<F: Files>(
         }
     }
     let (number, at) = before.expect("the first segment has been walked");
-    Ok(walk.tail(number, at, 0, None))
+    Ok((first, walk.tail(number, at, 0, None)))
 }
 
 const NO_CHECKPOINT: &str = "no whole checkpoint, which every segment after the first begins with";
@@ -297,8 +308,12 @@ impl<F: Files> Walk<'_, F> {
     }
 
     fn damaged(&self, number: u64, at: usize, what: String) -> StoreError {
-        StoreError::Damaged { file: self.files.place(&segment::name(number)), at: at as u64, what }
+        damaged(self.files, number, at, what)
     }
+}
+
+fn damaged<F: Files>(files: &F, number: u64, at: usize, what: String) -> StoreError {
+    StoreError::Damaged { file: files.place(&segment::name(number)), at: at as u64, what }
 }
 
 /// One line of a checkpoint; its first says how far it has learned.

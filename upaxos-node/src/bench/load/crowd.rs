@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use upaxos_core::entry::SAFE_READ;
+use upaxos_core::node::MAX_TAGS;
 use upaxos_core::types::{Instance, Value};
 use upaxos_core::wire::Message;
 
@@ -14,6 +15,9 @@ use crate::bench::Reads;
 /// How long a request waits at least before it is sent again, and at most: as other clients of the group.
 const FIRST_WAIT: u64 = upaxos_core::client::FIRST_WAIT.0 * 1_000;
 const LONGEST_WAIT: u64 = upaxos_core::client::LONGEST_WAIT.0 * 1_000;
+
+/// About how many requests are sent again at once: many clients would not do so in the same moment.
+const MOST_AGAIN: u64 = 512;
 
 /// What the load asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +47,9 @@ pub enum Heard {
 pub struct Crowd {
     first_client: u64,
     sessions: Vec<Session>,
-    /// Whose turn it is to ask.
+    /// Whose turn it is to ask, and to ask again.
     turn: usize,
+    turn_again: usize,
     open: usize,
     /// Requests that the group knows nothing of: nobody will ever say what has come of them.
     given_up: usize,
@@ -66,11 +71,14 @@ impl Crowd {
     pub fn new(first_client: u64, clients: usize, outstanding: usize) -> Crowd {
         let clients = clients.max(outstanding.div_ceil(MOST_OPEN / 2)).max(1);
         let most = outstanding.div_ceil(clients);
-        let session = |at| Session::new(first_client + at as u64, most);
+        // Between the lowest open number and the highest, nodes remember what is done: of all together, so much.
+        let share = MAX_TAGS / clients;
+        let session = |at| Session::new(first_client + at as u64, most, share);
         Crowd {
             first_client,
             sessions: (0..clients).map(session).collect(),
             turn: 0,
+            turn_again: 0,
             open: 0,
             given_up: 0,
             acks: Acks::default(),
@@ -156,12 +164,14 @@ impl Crowd {
         }
     }
 
-    /// Sends again what has waited too long.
+    /// Sends again what has waited too long, but not more than [`MOST_AGAIN`] at once, by turns.
     pub fn ask_again(&mut self, asks: Asks, now: u64, packing: &mut Packing) -> u64 {
         let wait = ((self.usual * 4).max(FIRST_WAIT) << self.patience).min(LONGEST_WAIT);
         let Some(before) = now.checked_sub(wait) else { return 0 };
         let mut again = 0;
-        for at in 0..self.sessions.len() {
+        for _ in 0..self.sessions.len() {
+            let at = self.turn_again;
+            self.turn_again = (at + 1) % self.sessions.len();
             if !self.sessions[at].is_late(before) {
                 continue;
             }
@@ -170,6 +180,9 @@ impl Crowd {
                 from = seqs.end;
                 again += seqs.end - seqs.start;
                 self.pack(asks, at, seqs, packing);
+            }
+            if again >= MOST_AGAIN {
+                break;
             }
         }
         self.patience = if again > 0 { (self.patience + 1).min(4) } else { self.patience };

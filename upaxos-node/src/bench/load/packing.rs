@@ -160,7 +160,7 @@ mod tests {
     fn every_write_stands_in_some_datagram_once_and_none_is_too_long() {
         for (size, limit) in [(1, 200), (16, 1_480), (256, 1_480), (1_400, 1_480), (4_096, 1_480)] {
             let mut packing = Packing::new(limit, size);
-            let (mut a, mut b) = (Session::new(7, 400), Session::new(8, 400));
+            let (mut a, mut b) = (Session::new(7, 400, 4_096), Session::new(8, 400, 4_096));
             for _ in 0..2 {
                 let (first, second) = (a.ask(300, 1, 1), b.ask(5, 1, 1));
                 let wanted: Vec<_> =
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn reads_are_lines_of_the_grammar() {
         let mut packing = Packing::new(100, 16);
-        let mut session = Session::new(7, 8);
+        let mut session = Session::new(7, 8, 4_096);
         packing.reads(b"FastRead", &session, session.floor()..3);
         packing.history(19);
         session.ask(1, 1, 1);

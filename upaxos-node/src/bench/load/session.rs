@@ -42,10 +42,13 @@ pub struct Answered {
 }
 
 impl Session {
-    /// A session of client `client` with room for `most` open requests, up to [`MOST_OPEN`].
-    pub fn new(client: u64, most: usize) -> Session {
+    /// A session of client `client` with room for `most` open requests, and for what is answered above one that
+    /// is not; for both together up to [`MOST_OPEN`], and up to its `share` of what nodes remember, but for 64.
+    pub fn new(client: u64, most: usize, share: usize) -> Session {
         // Twice the room: one late answer should not hold up what comes after it.
-        let slots = (most * 2).clamp(64, MOST_OPEN).next_power_of_two();
+        let wanted = (most * 2).clamp(64, MOST_OPEN).next_power_of_two();
+        let share = (share / 2 + 1).next_power_of_two();
+        let slots = wanted.min(share).max(64);
         Session { client, floor: 1, next: 1, open: 0, ring: vec![Slot::default(); slots].into() }
     }
 
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_once_however_often_it_comes() {
-        let mut session = Session::new(7, 8);
+        let mut session = Session::new(7, 8, MOST_OPEN);
         assert_eq!(session.ask(3, 10, 10), 1..4);
         assert_eq!(session.ask(2, 20, 20), 4..6);
         assert_eq!(answered(&mut session, 2, 3), [(2, 2, 10), (4, 1, 20)]);
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn answers_to_what_was_never_asked_count_nothing() {
-        let mut session = Session::new(7, 8);
+        let mut session = Session::new(7, 8, MOST_OPEN);
         assert_eq!(answered(&mut session, 1, u64::MAX), []);
         session.ask(1, 5, 5);
         assert_eq!(answered(&mut session, 0, u64::MAX), [(1, 1, 5)]);
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_floor_waits_for_the_lowest_answer_and_the_ring_is_its_bound() {
-        let mut session = Session::new(7, 8);
+        let mut session = Session::new(7, 8, MOST_OPEN);
         let most = session.room();
         session.ask(most, 1, 1);
         assert_eq!(answered(&mut session, 2, most as u64 - 1).len(), 1);
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn only_what_is_late_is_sent_again_and_then_is_not_late() {
-        let mut session = Session::new(7, 8);
+        let mut session = Session::new(7, 8, MOST_OPEN);
         session.ask(4, 10, 10);
         session.ask(2, 50, 50);
         answered(&mut session, 2, 1);
@@ -202,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_session_begins_above_and_gives_up_what_was_open() {
-        let mut session = Session::new(7, 8);
+        let mut session = Session::new(7, 8, MOST_OPEN);
         session.ask(3, 10, 10);
         assert_eq!(session.begin_above(1), 0, "not what this session asked");
         assert_eq!(session.begin_above(900), 3);
