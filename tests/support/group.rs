@@ -370,7 +370,9 @@ impl Group {
             }
             member.durable.append(&mut member.volatile);
             let sent = std::mem::take(&mut out.after_sync);
-            self.send(id, &sent);
+            let node = self.members[usize::from(id)].node.as_ref().expect("it runs");
+            let told: Vec<Line> = sent.iter().filter(|line| node.is_to_be_sent(line)).cloned().collect();
+            self.send(id, &told);
             out.clear();
             let node = self.members[usize::from(id)].node.as_mut().expect("it runs");
             node.synced(now, &sent, &mut out);

@@ -181,6 +181,14 @@ impl Node {
         self.beat(now, out);
     }
 
+    /// Whether a line of `after_sync` is worth sending. A leader's vote for what it has itself written is not: when
+    /// it counts, its `Chosen` says so, and until then nobody can do anything with it. (It goes to
+    /// [`Node::synced`] like the others.)
+    pub fn is_to_be_sent(&self, line: &Line) -> bool {
+        let Line::Node(_, Message::Accepts { ballot, .. }) = line else { return true };
+        self.classic.is_some() || self.numbering.owner(*ballot) != self.id
+    }
+
     /// Takes note that everything handed out so far is durable; `sent` are the lines of `after_sync`,
     /// whose votes count here from now on.
     pub fn synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {

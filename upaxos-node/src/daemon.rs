@@ -259,7 +259,7 @@ impl Daemon {
             self.node.compacted(self.disk.compacted());
             let sent = std::mem::take(&mut self.out.after_sync);
             self.out.clear();
-            self.send(&sent)?;
+            self.send_late(&sent)?;
             let now = self.now();
             self.node.synced(now, &sent, &mut self.out);
         }
@@ -276,21 +276,27 @@ impl Daemon {
     }
 
     fn send_early(&mut self) -> Result<()> {
-        let early = std::mem::take(&mut self.out.early);
-        self.send(&early)?;
-        self.out.early = early;
-        Ok(())
-    }
-
-    fn send(&mut self, lines: &[Line]) -> Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        for line in lines {
+        for line in &self.out.early {
             trace!("-> {line}");
             self.packer.push(line);
         }
-        self.socket.send(&self.packer.finish()).context("cannot send to the group")
+        self.send_packed()
+    }
+
+    fn send_late(&mut self, lines: &[Line]) -> Result<()> {
+        for line in lines.iter().filter(|line| self.node.is_to_be_sent(line)) {
+            trace!("-> {line}");
+            self.packer.push(line);
+        }
+        self.send_packed()
+    }
+
+    fn send_packed(&mut self) -> Result<()> {
+        let datagrams = self.packer.finish();
+        if datagrams.is_empty() {
+            return Ok(());
+        }
+        self.socket.send(&datagrams).context("cannot send to the group")
     }
 
     /// Says what happened. Whatever the node still wants done when it must end is not done.

@@ -1,8 +1,9 @@
 //! What a step of the node wants done, in the lanes that safety asks for.
 //!
 //! Owns no decision. The roles fill it; whoever drives the node empties it in this order: send
-//! `early`, append `records`, sync if [`Outbox::needs_sync`], send `after_sync`, hand `after_sync` back
-//! through [`Node::synced`](super::Node::synced). Sending a line of `after_sync` before the sync breaks
+//! `early`, append `records`, sync if [`Outbox::needs_sync`], send of `after_sync` what
+//! [is worth it](super::Node::is_to_be_sent), hand all of `after_sync` back through
+//! [`Node::synced`](super::Node::synced). Sending a line of `after_sync` before the sync breaks
 //! the promise that a vote is durable (README, "What is promised", 5).
 
 use std::fmt;

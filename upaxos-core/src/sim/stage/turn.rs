@@ -173,7 +173,11 @@ impl<C> Stage<C> {
         };
         durable.iter().for_each(|record| self.judges.on_durable(id, record));
         work.sent = std::mem::take(&mut work.out.after_sync);
-        work.said = packed(&work.sent, self.setting.dialect);
+        let (told, kept): (Vec<&Line>, Vec<&Line>) =
+            work.sent.iter().partition(|line| work.node.is_to_be_sent(line));
+        // A vote that is told nobody counts all the same.
+        kept.iter().for_each(|line| self.judges.on_sent(id, life, line));
+        work.said = packed(told, self.setting.dialect);
         work.step = Step::Synced;
         self.go_on(id, work);
     }
@@ -242,8 +246,8 @@ impl<C> Stage<C> {
 }
 
 /// Lines as datagrams.
-fn packed(lines: &[Line], dialect: Dialect) -> VecDeque<Rc<Datagram>> {
+fn packed<'a>(lines: impl IntoIterator<Item = &'a Line>, dialect: Dialect) -> VecDeque<Rc<Datagram>> {
     let mut packer = Packer::new(dialect, DATAGRAM);
-    lines.iter().for_each(|line| packer.push(line));
+    lines.into_iter().for_each(|line| packer.push(line));
     packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect)).collect()
 }
