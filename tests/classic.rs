@@ -429,6 +429,16 @@ fn a_vote_for_another_value_in_the_same_ballot_does_not_count() {
 }
 
 #[test]
+fn votes_for_two_values_in_one_ballot_do_not_add_up() {
+    let mut group = Group::with(5, true);
+    group.start(0);
+    hear(&mut group, 0, &["1 Accept 1 1 a", "2 Accept 1 1 b", "3 Accept 1 1 a", "4 Accept 1 1 b"]);
+    assert!(group.reads(0).is_empty(), "two of five each");
+    hear(&mut group, 0, &["2 Accept 1 1 a"]);
+    assert_eq!(group.reads(0), ["a"]);
+}
+
+#[test]
 fn a_write_against_what_is_chosen_gets_no_vote() {
     let mut group = group_with(&[0]);
     hear(&mut group, 0, &["1 Write 1 1 a", "1 Accept 1 1 a"]);

@@ -279,6 +279,20 @@ fn what_was_learned_ends_before_a_lost_value_and_is_learned_anew() {
 }
 
 #[test]
+fn who_asks_for_more_is_told_though_somebody_asks_for_less_from_the_same_instance() {
+    for (one, other) in [(5, 2), (2, 5)] {
+        let mut lone = Lone::member(3, 2);
+        (1..=5).for_each(|instance| lone.hear(&format!("0 Written {instance} v{instance}")));
+        // What was overheard is not told within one timeout.
+        lone.run_for(100);
+        lone.hear(&format!("0 Gap 1 {one}\n1 Gap 1 {other}"));
+        let told = lone.run_for(100);
+        let all: Vec<String> = (1..=5).map(|instance| format!("2 Written {instance} v{instance}")).collect();
+        assert_eq!(told, all, "up to {one}, and up to {other}");
+    }
+}
+
+#[test]
 fn the_second_choice_of_a_request_leaves_the_states_of_scripts_alone() {
     assert!(directed::a_duplicate_is_not_applied());
 }

@@ -318,6 +318,40 @@ fn where_scripts_part_is_found_named_and_the_one_that_is_alone_ends() {
     assert!(![0, 2].iter().any(|id| says(&group, *id, "cannot go on")));
 }
 
+/// While it was asked who is wrong, no quorum was there to say so: its peers were there one at a time, or one was,
+/// and has forgotten by then what it had computed where the two parted, since it carries on from a checkpoint.
+#[test]
+fn the_one_that_is_alone_ends_once_a_quorum_is_there_that_was_not_while_it_was_asked() {
+    for forgets in [false, true] {
+        let strays = |id| Probe { strays_from: if id == 1 { 23 } else { u64::MAX }, ..Probe::new(7) };
+        let (mut group, _) = group(strays);
+        let gave_up = |group: &Group, id: u16| {
+            events(group, id).iter().filter(|event| event.contains("nobody can tell who is wrong")).count()
+        };
+        group.filter = Box::new(|from, to, _| from != Some(2) && to != 2);
+        for count in 0..40 {
+            group.write(&format!("value {count}"), &[0]);
+        }
+        group.run_until("both give up", |group| [0, 1].iter().all(|id| gave_up(group, *id) == 1));
+        if forgets {
+            group.checkpoint(0);
+            group.crash(0);
+            group.start(0);
+            assert!(group.node(0).digest_at(0, Instance(23)).is_none(), "it begins with the checkpoint");
+        } else {
+            group.filter = Box::new(|from, to, _| from != Some(0) && to != 0);
+            group.run_until("the other gives up, too", |group| gave_up(group, 2) == 1);
+        }
+        group.filter = Box::new(|_, _, _| true);
+        group.run_until("it ends", |group| group.members[1].node.is_none());
+        assert!(says(&group, 1, "what this node reads is wrong"));
+        group.write("on without it", &[0, 2]);
+        group.run_for(5_000);
+        assert!(![0, 2].iter().any(|id| says(&group, *id, "cannot go on")));
+        assert!(ALL.iter().all(|id| gave_up(&group, *id) <= 2), "it is said once of each peer");
+    }
+}
+
 #[test]
 fn another_version_of_a_script_is_named_as_that_and_not_as_a_divergence() {
     let (mut group, _) = group(|id| Probe { strays_from: 3, ..Probe::new(if id == 1 { 8 } else { 7 }) });

@@ -36,7 +36,7 @@
 //! | `S Write I P V` | asks acceptors to accept V | `2 Write 1 2 one` |
 //! | `S WriteTags I J P D C Q N …` | asks to accept, in I to J, the N writes C Q, C Q+1, …, as their client sent them; D is a digest of their bytes | `2 WriteTags 5 8 65538 0e7fb7a0f1b9ec3ff2a4d0a4e2a1e7a2d19d3a8b6f5c4e3d2c1b0a9f8e7d6c5b 7 1 3 9 1 1` |
 //! | `S Fetch I J P` | S lacks what WriteTags named in I to J in ballot P, and asks for it in full | `0 Fetch 5 8 65538` |
-//! | `S Accept I P V` | S accepted V | `0 Accept 1 2 one` |
+//! | `S Accept I P V` | S accepted V; a vote in classic groups only | `0 Accept 1 2 one` |
 //! | `S Accepts I J P` | S accepted, in I to J, what was written there in ballot P | `0 Accepts 1 9 65538` |
 //! | `S NACK I P` | S has promised the higher ballot P | `0 NACK 1 2` |
 //! | `S Written I V` | S knows that V is chosen at I | `2 Written 1 one` |

@@ -2,8 +2,9 @@
 //!
 //! Owns what peers said of their scripts' digests, and the search for the first instance at which two of them
 //! part: a bisection, one question at a time. When it is found, all are asked about that instance: a node against
-//! which a quorum of the others agrees must end, since what it reads is wrong. It believes only members, compares
-//! only scripts of the same source, and changes nothing that scripts remember.
+//! which a quorum of the others agrees must end, since what it reads is wrong. Where no quorum answers, that is said,
+//! and asked again now and then: those who can tell may be down, or cut off. It believes only members, compares only
+//! scripts of the same source, and changes nothing that scripts remember.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::wire::Message;
 /// How many beats may pass without news before a search ends with what it knows.
 const PATIENCE: u8 = 20;
 
-/// After how many beats a node tells again what it told before: for those who came later.
+/// After how many beats a node tells, or asks, again what it told or asked before: for those who came later.
 const TELL_AGAIN: u8 = 10;
 
 /// How much of what peers say is remembered.
@@ -56,12 +57,38 @@ struct Search {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Bisects,
-    /// All were asked about `high`, and these have answered.
-    Polls(BTreeMap<NodeId, u64>),
+    Polls(Poll),
     Done,
 }
 
+/// All were asked about an instance at which the two differ.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Poll {
+    at: Instance,
+    /// What members have answered.
+    said: BTreeMap<NodeId, u64>,
+    /// It was said that nobody can tell.
+    is_told: bool,
+}
+
 impl Search {
+    /// A beat has passed: what was not answered is asked again. What nobody could tell is asked anew, less often,
+    /// about a later instance, which all have learned by now: of an earlier one, those that began again with a
+    /// checkpoint know nothing.
+    fn on_beat(&mut self, learned_by_all: Instance) {
+        self.beats = self.beats.saturating_add(1);
+        if let Stage::Polls(poll) = &mut self.stage
+            && poll.is_told
+        {
+            if self.beats < TELL_AGAIN {
+                return;
+            }
+            self.beats = 0;
+            *poll = Poll { at: learned_by_all.max(self.high), said: BTreeMap::new(), is_told: true };
+        }
+        self.asks = Instance(0);
+    }
+
     /// What to ask next; `None` when there is nothing to find between any more.
     fn next(&self, floor: Instance) -> Option<Instance> {
         let between = Instance(self.low.0.midpoint(self.high.0)).max(floor.min(Instance(self.high.0 - 1)));
@@ -146,10 +173,10 @@ impl Node {
         }
         let Some(own) = scripts.digest_at(number, instance) else { return };
         for search in &mut self.digests.searches {
-            if let (Stage::Polls(said), true) = (&mut search.stage, search.high == instance)
-                && search.script == number
+            if let Stage::Polls(poll) = &mut search.stage
+                && (search.script, poll.at) == (number, instance)
             {
-                said.insert(from, digest);
+                poll.said.insert(from, digest);
             }
         }
         if own == digest {
@@ -188,6 +215,7 @@ impl Node {
             return;
         }
         let Digests { told, beats, .. } = &mut self.digests;
+        let told_before = *told;
         *beats += 1;
         if (self.durable > *told || *beats >= TELL_AGAIN) && self.durable.0 > 0 {
             (*told, *beats) = (self.durable, 0);
@@ -199,10 +227,7 @@ impl Node {
             let script = Arc::clone(self.history.scripts().script(number));
             self.on_digest(from, said, &script, out);
         }
-        for search in &mut self.digests.searches {
-            search.beats = search.beats.saturating_add(1);
-            search.asks = Instance(0);
-        }
+        self.digests.searches.iter_mut().for_each(|search| search.on_beat(told_before));
         self.search_on(out);
     }
 
@@ -219,22 +244,35 @@ impl Node {
                         // So that peers can tell as much, should this node be the one that has to end.
                         self.tell_digest(search.script, search.low, out);
                         self.tell_digest(search.script, search.high, out);
-                        (search.stage, search.beats) = (Stage::Polls(BTreeMap::new()), 0);
+                        let poll = Poll { at: search.high, said: BTreeMap::new(), is_told: false };
+                        (search.stage, search.beats) = (Stage::Polls(poll), 0);
                         search.asks = Instance(0);
                     }
                 }
             }
-            if let Stage::Polls(said) = &search.stage {
-                match self.verdict_on(search, said) {
-                    Some(event) => {
-                        out.event(event);
-                        search.stage = Stage::Done;
-                    }
-                    None => self.ask_digest(search, search.high, out),
-                }
-            }
+            self.poll_on(search, out);
         }
         self.digests.searches = searches;
+    }
+
+    /// Ends a poll that has an answer; tells of one that has none.
+    fn poll_on(&self, search: &mut Search, out: &mut Outbox) {
+        let Stage::Polls(poll) = &mut search.stage else { return };
+        let name = &self.history.scripts().script(search.script).name;
+        if let Some(event) = self.verdict_on((search.script, search.peer), search.high, poll) {
+            out.event(event);
+            search.stage = Stage::Done;
+            return;
+        }
+        if search.beats >= PATIENCE && !poll.is_told {
+            (poll.is_told, search.beats) = (true, 0);
+            out.event(Event::Warning(format!(
+                "script {name}, instance {}: no quorum is known to agree: nobody can tell who is wrong",
+                search.high
+            )));
+        }
+        let at = poll.at;
+        self.ask_digest(search, at, out);
     }
 
     fn ask_digest(&self, search: &mut Search, instance: Instance, out: &mut Outbox) {
@@ -254,36 +292,32 @@ impl Node {
         }
     }
 
-    /// Who is right about the instance of a search, when that can be said.
-    fn verdict_on(&self, search: &Search, said: &BTreeMap<NodeId, u64>) -> Option<Event> {
+    /// Who is right from the instance `first` on, when that can be said.
+    fn verdict_on(&self, (script, peer): (usize, NodeId), first: Instance, poll: &Poll) -> Option<Event> {
         let scripts: &Scripts = self.history.scripts();
-        let own = scripts.digest_at(search.script, search.high)?;
+        let own = scripts.digest_at(script, poll.at)?;
         let members = &self.group.members;
         let mut by_digest: BTreeMap<u64, Vec<NodeId>> = BTreeMap::new();
-        for (from, digest) in said.iter().filter(|(from, _)| members.contains(from)) {
+        for (from, digest) in poll.said.iter().filter(|(from, _)| members.contains(from)) {
             by_digest.entry(*digest).or_default().push(*from);
         }
         let quorum = self.group.quorum();
         let against = by_digest.iter().find(|(digest, nodes)| **digest != own && nodes.len() >= quorum);
-        let name = &scripts.script(search.script).name;
-        let instance = search.high;
+        let name = &scripts.script(script).name;
         if let Some((_, nodes)) = against {
             return Some(Event::MustEnd(format!(
-                "script {name} has computed something else here than at nodes {}, from instance {instance} on: what \
+                "script {name} has computed something else here than at nodes {}, from instance {first} on: what \
                  this node reads is wrong. Find out why (a script that remembers outside of `st`, another machine's \
                  floating point, damaged memory); then start it with --rebuild-state, which computes all anew",
                 list(nodes)
             )));
         }
         let alike = by_digest.get(&own).map_or(0, Vec::len) + usize::from(members.contains(&self.id));
-        let verdict = if alike >= quorum {
-            format!("a quorum computed the same as this node: node {} is wrong", search.peer)
-        } else if search.beats >= PATIENCE {
-            "no quorum is known to agree: nobody can tell who is wrong".into()
-        } else {
-            return None;
-        };
-        Some(Event::Warning(format!("script {name}, instance {instance}: {verdict}")))
+        (alike >= quorum).then(|| {
+            Event::Warning(format!(
+                "script {name}, instance {first}: a quorum computed the same as this node: node {peer} is wrong"
+            ))
+        })
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Dropped {
     pub absurd: u64,
     /// A value that contradicts what is known to be chosen.
     pub conflicts: u64,
+    /// A vote that carries a value, as classic nodes vote, in a group that is not classic.
+    pub classic_votes: u64,
 }
 
 impl fmt::Display for Dropped {
@@ -25,6 +27,7 @@ impl fmt::Display for Dropped {
             (self.not_owner, "with a ballot that is not the sender's"),
             (self.absurd, "with an absurd ballot"),
             (self.conflicts, "contradicting what is chosen"),
+            (self.classic_votes, "with a classic vote"),
         ];
         let texts =
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));

@@ -136,8 +136,8 @@ impl Learner {
         self.note(instance, grown, is_evident);
     }
 
-    /// `from` accepted what was written in this ballot. A value that comes with the vote is used when
-    /// no `Write` of the ballot was heard; a vote for another value than the ballot's is void, since
+    /// `from` accepted what was written in this ballot. A value comes with the votes of classic groups alone: it is
+    /// used when no `Write` of the ballot was heard; a vote for another value than the ballot's is void, since
     /// whoever put two values into one ballot has not got either chosen.
     pub fn on_accept(
         &mut self,

@@ -104,6 +104,12 @@ impl Node {
             self.dropped.foreign += 1;
             return false;
         }
+        if self.classic.is_none() && matches!(message, Message::Accept { .. }) {
+            // Who votes so was started with --classic by mistake. It reads a run of blanks as one: what it shows
+            // need not be what was written.
+            self.dropped.classic_votes += 1;
+            return false;
+        }
         let Some((ballot, only_owner)) = ballot_of(message) else { return true };
         if only_owner && self.numbering.owner(ballot) != from {
             self.dropped.not_owner += 1;

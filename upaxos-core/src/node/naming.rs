@@ -90,7 +90,9 @@ impl Node {
         if last <= learned || !self.is_near(last) || stands {
             return;
         }
-        let Some(mut bodies) = self.heard(names) else {
+        // What waits is looked at in every step, and mostly lacks something still: nothing is copied for that.
+        let may_be_whole = until.is_none() || self.has_heard(names);
+        let Some(mut bodies) = may_be_whole.then(|| self.heard(names)).flatten() else {
             return self.lacks(from, write, until, now, out);
         };
         if bodies.digest() != names.digest && !mutant::is(Mutant::DigestUnchecked) {
@@ -136,6 +138,11 @@ impl Node {
         self.requests.on_lacking(now);
         self.repair.owe_learned(first, last, self.learner.learned(), now);
         self.leader.write_in_full(first, last, now, out);
+    }
+
+    /// Whether all of the named requests wait here.
+    fn has_heard(&self, names: &Names) -> bool {
+        names.tags().all(|tag| self.requests.write_of(tag).is_some())
     }
 
     /// The bytes of the named requests, if all of them wait here.

@@ -85,10 +85,20 @@ impl Repair {
         }
     }
 
-    /// Somebody asks: this node owes the answer after `rank` others have had their time.
+    /// Somebody asks: this node owes the answer after `rank` others have had their time. Who asks for more from the
+    /// same instance on is answered with who asked for less.
     pub fn owe(&mut self, first: Instance, last: Instance, rank: usize, now: Micros) {
-        if self.owed.len() < MAX_OWED {
-            self.owed.insert(first, (now + ANSWER_STEP * rank as u64, last));
+        let due = now + ANSWER_STEP * rank as u64;
+        let has_room = self.owed.len() < MAX_OWED;
+        match self.owed.entry(first) {
+            Entry::Occupied(mut owed) => {
+                let (at, until) = *owed.get();
+                owed.insert((at.min(due), until.max(last)));
+            }
+            Entry::Vacant(owed) if has_room => {
+                owed.insert((due, last));
+            }
+            Entry::Vacant(_) => {}
         }
     }
 
