@@ -84,7 +84,7 @@ pub struct Options {
     /// The interface to speak and listen on; without it, the routing table chooses.
     pub interface: Option<String>,
     /// How many bytes of lines to pack into one datagram, at most
-    /// [`MAX_DATAGRAM`](crate::wire::MAX_DATAGRAM); without it, what one IP packet carries.
+    /// [`MAX_DATAGRAM`]; without it, what one IP packet carries.
     pub datagram: Option<usize>,
     /// Bytes the kernel may queue for us, asked for; it may grant less
     /// (see [`Socket::receive_buffer`]). The same is asked for sending.

@@ -14,12 +14,11 @@ use crate::record::Record;
 use crate::slots::Slots;
 use crate::types::{Instance, Tag, Tagged};
 
-/// How many clients are remembered, how many requests of them all, and of one. At these bounds the table
-/// takes a few MiB.
+/// How many clients are remembered. At this bound and the two that follow the table takes a few MiB.
 pub const MAX_SESSIONS: usize = 16_384;
-/// See [`MAX_SESSIONS`].
+/// How many requests of all clients together a node remembers to have been carried out.
 pub const MAX_TAGS: usize = 65_536;
-/// See [`MAX_SESSIONS`]. Beyond it, a client's floor is raised for it.
+/// How many requests of one client. Beyond it, a client's floor is raised for it.
 pub const MAX_TAGS_OF_ONE: usize = 4_096;
 
 /// How far the number of a request may be above its instance.
