@@ -255,7 +255,7 @@ impl Requests {
         }
         let place = self.waiting.last().map_or(MIDDLE, |(last, _)| last + 1);
         let relay_at = now + self.timing.timeout() + self.timing.beat * self.rank as u64;
-        self.insert(place, Waiting { wanted, since: now, relay_at, is_answered: false, heard: self.heard });
+        self.insert(place, wanted, now, relay_at);
         Ok(())
     }
 
@@ -309,10 +309,7 @@ impl Requests {
             }
             let place = self.waiting.first().map_or(MIDDLE, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
-            self.insert(
-                place,
-                Waiting { wanted, since: now, relay_at, is_answered: false, heard: self.heard },
-            );
+            self.insert(place, wanted, now, relay_at);
         }
     }
 
@@ -463,16 +460,17 @@ impl Requests {
         places.next().map(|(_, place)| *place)
     }
 
-    fn insert(&mut self, place: Place, waiting: Waiting) {
-        self.bytes += waiting.wanted.len();
-        self.relay_at = Some(self.relay_at.map_or(waiting.relay_at, |at| at.min(waiting.relay_at)));
-        match waiting.wanted.tagged() {
+    fn insert(&mut self, place: Place, wanted: Wanted, since: Micros, relay_at: Micros) {
+        self.bytes += wanted.len();
+        self.relay_at = Some(self.relay_at.map_or(relay_at, |at| at.min(relay_at)));
+        match wanted.tagged() {
             Some(tagged) => drop(self.tagged.insert(tagged.tag, place)),
             None => {
-                self.untagged.insert((Key::of(&waiting.wanted), place));
-                self.untagged.extend(words(&waiting.wanted).map(|words| (words, place)));
+                self.untagged.insert((Key::of(&wanted), place));
+                self.untagged.extend(words(&wanted).map(|words| (words, place)));
             }
         }
+        let waiting = Waiting { wanted, since, relay_at, is_answered: false, heard: self.heard };
         self.waiting.insert(place, waiting);
     }
 
