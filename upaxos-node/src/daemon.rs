@@ -276,18 +276,13 @@ impl Daemon {
     }
 
     fn send_early(&mut self) -> Result<()> {
-        for line in &self.out.early {
-            trace!("-> {line}");
-            self.packer.push(line);
-        }
+        self.out.early.iter().for_each(|line| pack(&mut self.packer, line));
         self.send_packed()
     }
 
     fn send_late(&mut self, lines: &[Line]) -> Result<()> {
-        for line in lines.iter().filter(|line| self.node.is_to_be_sent(line)) {
-            trace!("-> {line}");
-            self.packer.push(line);
-        }
+        let told = lines.iter().filter(|line| self.node.is_to_be_sent(line));
+        told.for_each(|line| pack(&mut self.packer, line));
         self.send_packed()
     }
 
@@ -387,6 +382,11 @@ impl Daemon {
         }
         Ok(self.ending.unwrap_or(Status::Done))
     }
+}
+
+fn pack(packer: &mut Packer, line: &Line) {
+    trace!("-> {line}");
+    packer.push(line);
 }
 
 fn random() -> Result<u64> {
