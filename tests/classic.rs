@@ -14,7 +14,7 @@ use upaxos_core::named::Names;
 use upaxos_core::node::{Config, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Micros, NodeId, Tag, Tagged};
-use upaxos_core::wire::{self, Dialect, Line, Message};
+use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 
 /// A classic group of three in which these nodes are ours, and run; every datagram of theirs is checked.
 fn group_with(ours: &[u16]) -> Group {
@@ -504,7 +504,8 @@ fn a_classic_node_names_nothing_and_takes_nothing_by_its_name() {
     for text in ["Submit 7 1 1 one", &lines[0], &lines[1], &lines[2]] {
         let line = wire::parse_line(text.as_bytes(), Dialect::Extended).expect("a line of the wire");
         let mut out = Outbox::new(NodeId(0));
-        node.handle(Micros(0), line, &mut out);
+        let speaker = node.hear(&Head::default(), Micros(0), &mut out);
+        node.handle(Micros(0), speaker, line, &mut out);
         assert!(!out.needs_sync() && out.early.is_empty(), "{text}: {out:?}");
     }
     assert_eq!(records(&group, 0), before);

@@ -215,6 +215,7 @@ fn a_first_member_that_starts_after_the_group_changed_is_told_to_join() {
 #[test]
 fn who_says_that_it_votes_is_a_member_in_its_next_life_too() {
     let mut lone = Lone::new(3, 0);
+    lone.meet();
     lone.hear("1 Registered 0 1\n2 Registered 0 1");
     let out = lone.wait_without_sync();
     let said = out.early.iter().map(ToString::to_string);

@@ -143,6 +143,7 @@ fn a_mark_tells_of_what_was_accepted_and_is_not_learned_also_after_a_restart() {
 #[test]
 fn who_may_not_vote_gives_no_mark_and_may_read_by_the_marks_of_others() {
     let mut lone = Lone::new(3, 0);
+    lone.meet();
     lone.hear("1 AskMark 0 5\n1 Written 1 one");
     assert!(lone.take().iter().all(|line| !line.contains(" Mark ")));
     lone.hear("FastRead 7 1 1");

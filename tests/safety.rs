@@ -298,6 +298,8 @@ fn rule_8_a_peer_registers_one_incarnation_and_no_earlier_life() {
 #[test]
 fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
     let mut node = Lone::new(5, 0);
+    node.meet();
+    node.take();
     for peer in 1..=3 {
         node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
         assert!(node.take().iter().all(|line| !line.contains("Promise")), "with {} others", peer - 1);
@@ -408,6 +410,7 @@ fn rule_12_a_range_of_accepts_takes_no_value_of_another_ballot() {
 #[test]
 fn rule_12_a_vote_with_a_value_counts_for_nothing() {
     let mut node = Lone::new(5, 0);
+    node.meet();
     node.hear(&format!("3 Accept 1 {} a b", B[0][1]));
     node.hear(&format!("1 Write 1 {} a  b", B[0][1]));
     node.hear(&format!("3 Accept 1 {} a b", B[0][1]));

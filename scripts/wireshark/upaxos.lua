@@ -35,6 +35,8 @@ local f = {
   source = ProtoField.uint64("upaxos.source", "Source of a script"),
   script = ProtoField.string("upaxos.script", "Script"),
   value = ProtoField.string("upaxos.value", "Value"),
+  group = ProtoField.string("upaxos.group", "Identity of the group"),
+  name = ProtoField.string("upaxos.name", "Name of the group"),
   malformed = ProtoField.string("upaxos.malformed", "Not of the grammar"),
 }
 upaxos.fields = f
@@ -47,6 +49,7 @@ local client_forms = {
   FastRead = { "client", "seq", "floor" },
   Query = { "client", "seq", "floor", "value" },
   FastQuery = { "client", "seq", "floor", "value" },
+  For = { "group", "name" },
   members = {},
   leave = { "node", "value" },
   replace = { "node", "value" },
@@ -55,6 +58,7 @@ local client_forms = {
   ["&"] = { "value" },
 }
 local node_forms = {
+  From = { "incarnation", "group", "name" },
   Propose = { "instance", "ballot", "value" },
   ProposeAll = { "instance", "ballot" },
   Promise = { "instance", "ballot", "accepted", "value" },

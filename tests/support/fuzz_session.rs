@@ -20,8 +20,8 @@ use std::fmt::{self, Write};
 
 use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
-use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Value};
-use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
+use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Value};
+use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
 /// What one step may say, in lines of all lanes and in bytes of their values.
 const MAX_STEP_LINES: usize = 70_000;
@@ -187,8 +187,13 @@ impl Session {
     /// A datagram arrives, or just time has passed.
     fn hear(&mut self, datagram: &[u8]) {
         let mut out = Outbox::new(NodeId(self.id));
-        for line in wire::lines(datagram, self.dialect()).flatten() {
-            self.node.handle(self.now, line, &mut out);
+        if let Ok((head, lines)) = wire::open(datagram, self.dialect()) {
+            for line in lines.flatten() {
+                // What has no head has that of the life that its lines name.
+                let own = head_of(&line, head);
+                let speaker = self.node.hear(&own, self.now, &mut out);
+                self.node.handle(self.now, speaker, line, &mut out);
+            }
         }
         self.node.tick(self.now, &mut out);
         self.finish(out);
@@ -221,6 +226,16 @@ impl Session {
     fn must_be_bounded(&self) {
         let mut room = Room(MAX_STATE_TEXT);
         assert!(write!(room, "{:?}", self.node).is_ok(), "the node holds too much");
+    }
+}
+
+/// The head of a line that comes without one: of the node that it names, in the life that is registered.
+fn head_of(line: &Line, head: Head) -> Head {
+    match line {
+        Line::Node(id, _) if head == Head::default() => {
+            Head { from: Some((*id, 1_000 + u64::from(id.0))), group: Some(GroupId(1_000)), name: None }
+        }
+        _ => head,
     }
 }
 

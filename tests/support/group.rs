@@ -14,7 +14,7 @@ use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Line, Packer};
+use upaxos_core::wire::{self, Dialect, Head, Line, Packer};
 
 /// Whether a line from one node (or a client: `None`) reaches another.
 pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
@@ -222,16 +222,43 @@ impl Group {
 
     /// A datagram reaches one node, now, whatever is in it.
     pub fn hear(&mut self, id: u16, datagram: &[u8]) {
-        for line in wire::lines(datagram, self.dialect()).flatten() {
-            self.step(id, |node, now, out| node.handle(now, line, out));
+        if let Ok((head, lines)) = wire::open(datagram, self.dialect()) {
+            let lines: Vec<Line> = lines.flatten().collect();
+            self.hear_lines(id, &head, &lines);
         }
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    /// A line reaches one node, now, whoever it claims to be from.
+    /// A line reaches one node, now, whoever it claims to be from: with the head of that node's present life.
     pub fn tell(&mut self, id: u16, line: &str) {
-        assert!(wire::parse_line(line.as_bytes(), self.dialect()).is_ok(), "not a line of the wire: {line}");
-        self.hear(id, line.as_bytes());
+        let read = wire::parse_line(line.as_bytes(), self.dialect());
+        let read = read.unwrap_or_else(|_| panic!("not a line of the wire: {line}"));
+        let head = match &read {
+            Line::Node(from, _) => self.head_of(from.0),
+            Line::Client(_) => Head::default(),
+        };
+        self.hear_lines(id, &head, &[read]);
+        self.step(id, |node, now, out| node.tick(now, out));
+    }
+
+    /// What the datagrams of a node begin with; of one that does not run, what they would.
+    pub fn head_of(&self, id: u16) -> Head {
+        let member = self.members.get(usize::from(id));
+        if let Some(node) = member.and_then(|member| member.node.as_ref()) {
+            return node.head();
+        }
+        let incarnation = member.map_or(1, |member| member.incarnation);
+        let group = self.members.iter().find_map(|member| member.node.as_ref()?.head().group);
+        Head { from: Some((NodeId(id), incarnation)), group, name: None }
+    }
+
+    fn hear_lines(&mut self, id: u16, head: &Head, lines: &[Line]) {
+        for line in lines {
+            self.step(id, |node, now, out| {
+                let speaker = node.hear(head, now, out);
+                node.handle(now, speaker, line.clone(), out);
+            });
+        }
     }
 
     /// Delivers what is under way, and lets time pass.
@@ -317,14 +344,15 @@ impl Group {
             let Some((from, datagram)) = self.queue.remove(at) else { return };
             budget -= 1;
             assert!(budget > 0, "the group talks without end\n{}", self.view());
-            let lines: Vec<Line> = wire::lines(&datagram, self.dialect()).flatten().collect();
+            let Ok((head, lines)) = wire::open(&datagram, self.dialect()) else { continue };
+            let lines: Vec<Line> = lines.flatten().collect();
             for id in self.ids().collect::<Vec<_>>().repeat(self.copies) {
-                self.deliver_to(id, from, &datagram, &lines);
+                self.deliver_to(id, from, &datagram, (&head, &lines));
             }
         }
     }
 
-    fn deliver_to(&mut self, id: u16, from: Option<u16>, datagram: &[u8], lines: &[Line]) {
+    fn deliver_to(&mut self, id: u16, from: Option<u16>, datagram: &[u8], (head, lines): (&Head, &[Line])) {
         if let Some(guest) = self.guests.get(&id) {
             if lines.iter().all(|line| (self.filter)(from, id, line)) {
                 let said = guest.borrow_mut().hear(datagram);
@@ -337,7 +365,7 @@ impl Group {
         }
         for line in lines {
             if (self.filter)(from, id, line) {
-                self.step(id, |node, now, out| node.handle(now, line.clone(), out));
+                self.hear_lines(id, head, std::slice::from_ref(line));
             }
         }
         self.step(id, |node, now, out| node.tick(now, out));
@@ -391,16 +419,15 @@ impl Group {
 
     fn send(&mut self, id: u16, lines: &[Line]) {
         let mut packer = Packer::new(self.dialect(), 1400);
+        packer.set_head(self.head_of(id));
         for line in lines {
             packer.push(line);
             self.sent.push((Some(id), line.clone()));
         }
         for datagram in packer.finish() {
             (self.tap)(&datagram);
-            assert!(
-                wire::lines(&datagram, self.dialect()).all(|line| line.is_ok()),
-                "its own lines read back"
-            );
+            let (_, mut lines) = wire::open(&datagram, self.dialect()).expect("its own head reads back");
+            assert!(lines.all(|line| line.is_ok()), "its own lines read back");
             self.queue.push_back((Some(id), datagram));
         }
     }

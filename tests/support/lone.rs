@@ -2,8 +2,8 @@
 
 use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
-use upaxos_core::types::{Instance, Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Line, Message};
+use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
+use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 
 #[allow(dead_code, reason = "each test file uses a part")]
 pub struct Lone {
@@ -22,7 +22,7 @@ impl Lone {
     /// A node that nobody knows.
     pub fn new(n: u16, id: u16) -> Lone {
         let mut lone = Lone {
-            node: Recovery::new(config(n, id)).finish(1000, 1),
+            node: Recovery::new(config(n, id)).finish(incarnation(id), 1),
             id,
             n,
             now: Micros(0),
@@ -50,7 +50,7 @@ impl Lone {
         }
         let is_member = self.durable.contains(&Record::Member);
         self.starts += 1;
-        self.node = recovery.finish(1000 + u64::from(self.id), self.starts);
+        self.node = recovery.finish(incarnation(self.id), self.starts);
         let mut out = Outbox::new(NodeId(self.id));
         self.node.start(self.now, &mut out);
         self.finish(out);
@@ -81,10 +81,21 @@ impl Lone {
         let mut out = Outbox::new(NodeId(self.id));
         for line in lines {
             let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
-            self.node.handle(self.now, line, &mut out);
+            let head = self.head_for(&line);
+            let speaker = self.node.hear(&head, self.now, &mut out);
+            self.node.handle(self.now, speaker, line, &mut out);
         }
         self.node.tick(self.now, &mut out);
         out
+    }
+
+    /// What a datagram with this line begins with: each peer has one incarnation, and the group of the node.
+    fn head_for(&self, line: &Line) -> Head {
+        match line {
+            Line::Client(_) => Head::default(),
+            Line::Node(NodeId(id), _) if *id == self.id => self.node.head(),
+            Line::Node(id, _) => Head { from: Some((*id, incarnation(id.0))), group: Some(GROUP), name: None },
+        }
     }
 
     /// The sync, what follows it, and so on until nothing is left to do.
@@ -196,13 +207,20 @@ impl Lone {
     }
 
     fn register(&mut self) {
-        let (id, n, boot) = (self.id, self.n, self.node.boot().boot);
-        let peers: Vec<u16> = self.peers().collect();
-        for peer in peers {
-            self.hear(&format!("{peer} Register {n} {} 1 {}", 1000 + peer, 500 + peer));
+        let (id, boot) = (self.id, self.node.boot().boot);
+        self.meet();
+        for peer in self.peers().collect::<Vec<_>>() {
             self.hear(&format!("{peer} Registered {id} {boot}"));
         }
         self.wait_for_objections();
+    }
+
+    /// Its peers ask to be remembered; none has remembered the node yet.
+    pub fn meet(&mut self) {
+        let n = self.n;
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.hear(&format!("{peer} Register {n} {} 1 {}", incarnation(peer), 500 + peer));
+        }
     }
 
     /// Lets the time pass in which peers may object to a registration.
@@ -224,8 +242,16 @@ impl Lone {
 
     fn beat(&self, peer: u16) -> String {
         let (n, id) = (self.n, self.id);
-        format!("{peer} Beat {n} {} 1 {} - 0 waits {id}", 1000 + peer, 500 + peer)
+        format!("{peer} Beat {n} {} 1 {} - 0 waits {id}", incarnation(peer), 500 + peer)
     }
+}
+
+/// The group of all these nodes: node 0's incarnation names it.
+const GROUP: GroupId = GroupId(1000);
+
+/// Which directory a node of this group has.
+fn incarnation(id: u16) -> u64 {
+    GROUP.0 + u64::from(id)
 }
 
 fn config(n: u16, id: u16) -> Config {

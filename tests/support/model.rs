@@ -17,8 +17,8 @@ use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model, Proper
 use upaxos_core::entry::Entry;
 use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
-use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Numbering, Value};
-use upaxos_core::wire::{self, Dialect, Line, Message, Packer};
+use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Numbering, Value};
+use upaxos_core::wire::{self, Dialect, Head, Line, Message, Packer};
 
 const N: u16 = 3;
 /// No write above this arrives anywhere.
@@ -112,7 +112,9 @@ impl Member {
 
     fn hear(&mut self, datagram: &str, out: &mut Outbox) {
         for line in wire::lines(datagram.as_bytes(), Dialect::Extended) {
-            self.node.handle(NOW, line.expect("a line of the wire"), out);
+            let line = line.expect("a line of the wire");
+            let speaker = self.node.hear(&head_of(&line), NOW, out);
+            self.node.handle(NOW, speaker, line, out);
         }
     }
 
@@ -168,7 +170,9 @@ impl Member {
         // Asked of a copy, so that the pace of repairs makes no states.
         let (mut copy, mut out) = (self.node.clone(), Outbox::new(NodeId(self.id)));
         let gap = Message::Gap { first: Instance(1), last: Instance(INSTANCES) };
-        copy.handle(NOW, Line::Node(NodeId((self.id + 1) % N), gap), &mut out);
+        let line = Line::Node(NodeId((self.id + 1) % N), gap);
+        let speaker = copy.hear(&head_of(&line), NOW, &mut out);
+        copy.handle(NOW, speaker, line, &mut out);
         out.clear();
         copy.tick(NOW + Micros::from_millis(1_000), &mut out);
         out.early.retain(|line| matches!(line, Line::Node(_, Message::Written { .. })));
@@ -180,6 +184,16 @@ impl Member {
             Record::Accept { instance, ballot, value } => Some(((*instance, *ballot), value)),
             _ => None,
         })
+    }
+}
+
+/// What the datagram of a line begins with: of no state, so not part of the model's datagrams.
+fn head_of(line: &Line) -> Head {
+    match line {
+        Line::Client(_) => Head::default(),
+        Line::Node(id, _) => {
+            Head { from: Some((*id, 1_000 + u64::from(id.0))), group: Some(GroupId(1_000)), name: None }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::record::block::{self, Chain, Scanner};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Tag, Tagged, Value};
-use upaxos_core::wire::{self, Dialect, Line, Packer, Request};
+use upaxos_core::wire::{self, Dialect, Head, Line, Packer, Request};
 
 /// Bytes of a datagram.
 const LIMIT: usize = 1_480;
@@ -66,6 +66,7 @@ impl Trio {
     /// Datagrams of a client that asks `count` times.
     fn requests(&mut self, count: u64, request: impl Fn(Tagged) -> Request) {
         let floor = self.seq;
+        self.packer.set_head(Head::default());
         for seq in floor..floor + count {
             let tagged = Tagged { tag: Tag { client: CLIENT, seq }, floor };
             self.packer.push(&Line::Client(request(tagged)));
@@ -89,10 +90,14 @@ impl Trio {
     fn turn(&mut self, datagram: Option<&[u8]>) {
         let Trio { nodes, now, wire, packer, log, .. } = self;
         for (node, out) in nodes {
-            for line in wire::lines(datagram.unwrap_or_default(), Dialect::Extended).flatten() {
-                node.handle(*now, line, out);
+            let (head, lines) =
+                wire::open(datagram.unwrap_or_default(), Dialect::Extended).expect("its own head reads back");
+            let speaker = node.hear(&head, *now, out);
+            for line in lines.flatten() {
+                node.handle(*now, speaker, line, out);
             }
             node.tick(*now, out);
+            packer.set_head(node.head());
             loop {
                 out.early.iter().for_each(|line| packer.push(line));
                 wire.extend(packer.finish());

@@ -14,11 +14,13 @@ use crate::wire::{self, Dialect, Line, Message, Packer, Request};
 
 mod question;
 mod report;
+mod scope;
 mod status;
 mod view;
 
 use question::Question;
 pub use report::{FORGOTTEN, request_json};
+pub use scope::Scope;
 pub use status::Status;
 pub use view::View;
 
@@ -270,6 +272,7 @@ pub struct Turn {
 pub struct Client {
     id: u64,
     dialect: Dialect,
+    scope: Scope,
     next_seq: u64,
     next_ticket: u64,
     /// Whether the group has ever answered a tagged request of this session.
@@ -295,11 +298,28 @@ impl Client {
         Client {
             id: id & MAX_NUMBER,
             dialect,
+            scope: Scope::any(dialect),
             next_seq: 1,
             next_ticket: 1,
             is_known: false,
             open: BTreeMap::new(),
         }
+    }
+
+    /// The same client, which talks to one group only.
+    #[must_use]
+    pub fn within(self, scope: Scope) -> Client {
+        Client { scope, ..self }
+    }
+
+    /// Talks to that group from now on.
+    pub fn move_to(&mut self, scope: Scope) {
+        self.scope = scope;
+    }
+
+    /// Which group it talks to.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// What the group speaks.
@@ -338,10 +358,20 @@ impl Client {
 
     /// Does what is due at `now`: sends what is new or unanswered, gives up what took too long.
     pub fn tick(&mut self, now: Micros) -> Turn {
-        let late = self.settle(now, |open| (now >= open.give_up_at).then_some(Outcome::Unknown));
+        let refusal = self.scope.refusal().map(Value::from);
+        let late = self.settle(now, |open| match &refusal {
+            Some(reason) if open.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
+            _ => (now >= open.give_up_at).then_some(Outcome::Unknown),
+        });
         let mut turn = Turn { settled: late, send: Vec::new() };
+        if !self.scope.is_open(now) {
+            let asks = !self.open.is_empty() && self.scope.asks(now);
+            turn.send.extend(asks.then_some(Line::Client(Request::Members)));
+            return turn;
+        }
         let (client, floor, dialect) = (self.id, self.floor(), self.dialect);
         for open in self.open.values_mut().filter(|open| now >= open.send_at) {
+            self.scope.begin();
             turn.send.push(open.question.line(client, floor, dialect));
             open.sent += 1;
             open.send_at = now + open.wait;
@@ -355,8 +385,10 @@ impl Client {
     }
 
     /// When [`tick`](Self::tick) has something to do next; `None` when nothing is under way.
-    pub fn next_deadline(&self) -> Option<Micros> {
-        self.open.values().map(|open| open.send_at.min(open.give_up_at)).min()
+    pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
+        let opens = self.scope.deadline(now);
+        let due = self.open.values().map(|open| opens.unwrap_or(open.send_at).min(open.give_up_at));
+        due.min()
     }
 
     /// Whether nothing is under way.
@@ -407,18 +439,28 @@ impl Client {
     /// each.
     pub fn pack(&self, lines: &[Line], limit: usize) -> Vec<Vec<u8>> {
         let mut packer = Packer::new(self.dialect, limit);
+        packer.set_head(self.scope.head());
         lines.iter().for_each(|line| packer.push(line));
         packer.finish()
+    }
+
+    /// What nodes of its group say in a datagram.
+    pub fn hear(&mut self, datagram: &[u8], now: Micros) -> Vec<(NodeId, Message)> {
+        let lines = self.scope.hear(datagram, now).into_iter().flatten();
+        let said = lines.filter_map(|line| match line {
+            Ok(Line::Node(from, message)) => Some((from, message)),
+            _ => None,
+        });
+        said.collect()
     }
 
     /// Hears a datagram of the group: its beats go to the view; hands out the questions it settles.
     pub fn on_datagram(&mut self, datagram: &[u8], view: &mut View, now: Micros) -> Vec<Settled> {
         let mut settled = Vec::new();
-        for line in wire::lines(datagram, Dialect::Extended).flatten() {
-            match line {
-                Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
-                Line::Node(_, message) => settled.extend(self.on_message(&message, now)),
-                Line::Client(_) => {}
+        for (from, message) in self.hear(datagram, now) {
+            match message {
+                Message::Beat(beat) => view.on_beat(from, &beat, now),
+                message => settled.extend(self.on_message(&message, now)),
             }
         }
         settled

@@ -43,12 +43,16 @@ pub enum Mutant {
     ErrorNotUndone,
     VoteWithoutBytes,
     DigestUnchecked,
+    WriteOfAnyLife,
+    VoteOfAnyLife,
+    MarkOfAnyLife,
+    ChosenOfAnyLife,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 36] = [
+    pub const ALL: [(Mutant, &'static str); 40] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -85,6 +89,10 @@ impl Mutant {
         (Mutant::ErrorNotUndone, "a failed apply is not undone"),
         (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
         (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
+        (Mutant::WriteOfAnyLife, "incarnation and group not checked in Write"),
+        (Mutant::VoteOfAnyLife, "incarnation and group not checked in votes"),
+        (Mutant::MarkOfAnyLife, "incarnation and group not checked in marks"),
+        (Mutant::ChosenOfAnyLife, "incarnation and group not checked in Chosen"),
     ];
 }
 

@@ -26,7 +26,7 @@ mod setup;
 mod udp;
 
 #[cfg(feature = "cli")]
-pub use args::Args;
+pub use args::{Args, NoNameInClassic};
 pub use error::OpenError;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
 

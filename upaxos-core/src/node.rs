@@ -33,6 +33,7 @@ mod scripted;
 mod scripts;
 mod sessions;
 mod settle;
+mod speakers;
 mod strangers;
 
 use std::collections::BTreeSet;
@@ -58,12 +59,13 @@ pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
+use speakers::Others;
 pub use sessions::MAX_TAGS;
+pub use speakers::Speaker;
 
 use crate::mutant::{self, Mutant};
-use crate::record::Record;
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
-use crate::wire::{Boot, Dialect, Line, Message, Stance};
+use crate::wire::{Boot, Dialect, GroupName, Line, Message, Stance};
 
 /// A member of the group, in this life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,9 @@ pub struct Node {
     /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
     claimed: (Instance, Micros),
     foreign: BTreeSet<NodeId>,
+    /// What the group is called, if it has a name.
+    name: Option<GroupName>,
+    others: Others,
     beat_at: Micros,
     stance: Stance,
     warned_of_twin: bool,
@@ -121,9 +126,7 @@ impl Hash for Node {
 impl Node {
     /// Writes down that this life has begun. To be made durable before anything else is done.
     pub fn start(&mut self, now: Micros, out: &mut Outbox) {
-        let Boot { start, boot, .. } = self.identity.boot();
-        out.persist(Record::Start { start, boot });
-        out.flush();
+        self.identity.start(out);
         if let Some(ballot) = self.acceptor.highest_promise() {
             self.election.observe(ballot, now);
         }
@@ -135,12 +138,20 @@ impl Node {
         self.history.membership().n()
     }
 
-    /// Takes one line from the network. What clients want waits for the next [`tick`](Node::tick), so that
-    /// requests that come together are written together.
-    pub fn handle(&mut self, now: Micros, line: Line, out: &mut Outbox) {
+    /// Takes one line from the network, of a datagram of `speaker` (see [`hear`](Node::hear)). What clients want
+    /// waits for the next [`tick`](Node::tick), so that requests that come together are written together.
+    pub fn handle(&mut self, now: Micros, speaker: Speaker, line: Line, out: &mut Outbox) {
+        if !self.heeds(speaker, &line, now, out) {
+            return;
+        }
         match line {
             Line::Client(request) => self.on_request(request, now, out),
             Line::Node(from, message) => {
+                if let (Some(incarnation), Message::Registered { node, boot }) = (speaker.incarnation(), &message)
+                    && from != self.id
+                {
+                    self.identity.on_registered(from, incarnation, *node, *boot);
+                }
                 self.on_line(from, message, now, out);
                 self.settle(now, out);
             }
@@ -158,8 +169,9 @@ impl Node {
                 if !self.identity.may_vote() && is_late() {
                     self.identity.on_late(out);
                 }
-                self.identity.tick(&self.group, now, out);
+                self.identity.tick(self.history.membership(), now, out);
             }
+            self.join_met(now, out);
             self.say_left(now, out);
             self.give_up_if_stuck(now, out);
             self.take_up_named(now, out);

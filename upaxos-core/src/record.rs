@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `start K B` | start number K of this directory, boot B | anything is sent |
 //! | `member` | enough peers remember this directory's incarnation | the first vote |
+//! | `founded G` | this directory belongs to the group G | a peer is told that it is remembered, and the first vote |
 //! | `genesis N` | the first group had N members: heard by one that joins later | the first instance is learned |
 //! | `group E V` | the value V, chosen at instance E, began the epoch in force | (only in a checkpoint) |
 //! | `gone T,T,…` | these were members before, and are no more | (only in a checkpoint) |
@@ -38,7 +39,7 @@ use std::sync::Arc;
 
 use crate::hooks::Script;
 use crate::state::Scalar;
-use crate::types::{Ballot, Epoch, Instance, MAX_NUMBER, NodeId, Value};
+use crate::types::{Ballot, Epoch, GroupId, Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Boot, Dialect, ParseError};
 
 /// One fact, durable once its block is synced.
@@ -47,6 +48,7 @@ use crate::wire::{self, Boot, Dialect, ParseError};
 pub enum Record {
     Start { start: u64, boot: u64 },
     Member,
+    Founded { group: GroupId },
     Genesis { n: u16 },
     Group { epoch: Epoch, value: Value },
     Gone { nodes: Vec<NodeId> },
@@ -72,6 +74,10 @@ impl Record {
         match self {
             Record::Start { start, boot } => line(out, "start", &[*start, *boot]),
             Record::Member => line(out, "member", &[]),
+            Record::Founded { group } => {
+                out.extend_from_slice(b"founded ");
+                group.print(out);
+            }
             Record::Genesis { n } => line(out, "genesis", &[u64::from(*n)]),
             Record::Group { epoch, value } => {
                 line(out, "group", &[epoch.0]);
@@ -127,6 +133,10 @@ impl Record {
         let record = match word {
             b"start" => Record::Start { start: number(&mut rest)?, boot: number(&mut rest)? },
             b"member" => Record::Member,
+            b"founded" => {
+                let text = field(&mut rest);
+                Record::Founded { group: GroupId::parse(text).ok_or_else(|| bad(text))? }
+            }
             b"genesis" => Record::Genesis { n: small(&mut rest)? },
             b"group" => {
                 let epoch = Epoch(number(&mut rest)?);

@@ -27,6 +27,38 @@ pub const MAX_VALUE: usize = 60_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u16);
 
+/// Which group a node belongs to: the incarnation of the directory of node 0 of its first group. Every group has
+/// another one, whatever ids its members have. On the wire, in the log and for people: 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+impl GroupId {
+    /// Appends the 16 digits.
+    pub(crate) fn print(self, out: &mut Vec<u8>) {
+        let digits = (0..16).rev().map(|at| b"0123456789abcdef"[(self.0 >> (4 * at)) as usize & 15]);
+        out.extend(digits);
+    }
+
+    /// Reads the 16 digits.
+    pub(crate) fn parse(text: &[u8]) -> Option<GroupId> {
+        if text.len() != 16 {
+            return None;
+        }
+        let digit = |byte: &u8| match byte {
+            b'0'..=b'9' => Some(u64::from(byte - b'0')),
+            b'a'..=b'f' => Some(u64::from(byte - b'a') + 10),
+            _ => None,
+        };
+        text.iter().try_fold(0, |number, byte| Some(number << 4 | digit(byte)?)).map(GroupId)
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// One slot of the log, counted from 1. `Instance(0)` stands for "nothing yet" in a prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(pub u64);

@@ -15,9 +15,14 @@
 //! `S` is the sender's id, `T` another node's, `I` and `J` instances, `P` a ballot (`E:P`, or `P` in
 //! epoch 0), `L` the last instance of a durably learned prefix, `C Q` a tag (client, sequence number),
 //! `F` the client's floor, `E` an epoch, `V` a value, `N` a script's name. `*` as a last instance means: without end.
+//! Every datagram of a node begins with its head, `From`: that ties its lines to one data directory and one group
+//! (16 hexadecimal digits; see [`GroupId`](crate::types::GroupId)). A client's may begin with `For`. A head that
+//! does not parse makes the whole datagram void; one that does not come first is dropped.
 //!
 //! | line | says | example |
 //! | --- | --- | --- |
+//! | `For G [NAME]` | a client, first in a datagram: what follows is for the group G (`-`: any), named NAME | `For 5f3a9c01d2b4e6f8` |
+//! | `S From C G [NAME]` | first in a datagram: S speaks, incarnation C, of group G (`-`: of none yet), named NAME | `2 From 77 5f3a9c01d2b4e6f8` |
 //! | `Request I [V]` | a client: `0 V` write, `0` safe read, `I` history | `Request 0 one` |
 //! | `quit`, `exit`, `bye` | a client: every node that allows it ends | `quit` |
 //! | `Submit C Q F V` | a client: write V, exactly once | `Submit 7 1 1 one` |
@@ -71,9 +76,11 @@
 //! never change their meaning. Writes that name tagged requests by digest get verbs of their own when they
 //! are built.
 
+mod head;
 mod parse;
 mod print;
 
+pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME, open};
 pub use parse::{Lines, ParseError, lines, parse_line};
 pub use print::Packer;
 

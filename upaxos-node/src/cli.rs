@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use upaxos_core::net::{self, OpenError};
+use upaxos_core::net::{self, NoNameInClassic, OpenError};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 
@@ -147,7 +147,12 @@ impl DaemonArgs {
     ///
     /// # Errors
     /// When the flags do not go together, or the id cannot be a member.
-    pub fn options(&self, net: net::Options) -> Result<daemon::Options> {
+    pub fn options(&self, net: &net::Args) -> Result<daemon::Options> {
+        let name = net.group;
+        if let (Some(name), true) = (name, self.classic) {
+            return Err(NoNameInClassic(name).into());
+        }
+        let net = net.options();
         let id = NodeId(self.id);
         let config = match (self.n, self.join) {
             (Some(n), false) => self.member(n)?,
@@ -172,6 +177,7 @@ impl DaemonArgs {
                 classic: self.classic,
                 fast_read: self.fast_read,
                 timing: Timing { beat: self.beat },
+                name,
                 ..config
             },
             net,

@@ -29,10 +29,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::client::{Ask, Client, Outcome, Settled, Ticket, View};
+use upaxos_core::client::{Scope, Ask, Client, Outcome, Settled, Ticket, View};
 use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_core::wire::{self, Beat, Dialect, Line, Message};
+use upaxos_core::wire::{Beat, Dialect, Line, Message};
 
 use input::Input;
 use line::{Order, State};
@@ -72,6 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut dialogue = Dialogue {
         socket,
         dialect,
+        scope: args.net.scope(dialect)?,
         sessions: BTreeMap::new(),
         view: View::new(dialect),
         start: Instant::now(),
@@ -86,6 +87,8 @@ pub fn run(args: &Args) -> Result<()> {
 struct Dialogue {
     socket: Socket,
     dialect: Dialect,
+    /// Which group is asked: all sessions ask the same.
+    scope: Scope,
     sessions: BTreeMap<u64, Session>,
     view: View,
     start: Instant,
@@ -137,7 +140,7 @@ impl Dialogue {
     /// How long nothing has to be done unless somebody says something.
     fn until_due(&self) -> Duration {
         let now = self.now();
-        let sessions = self.sessions.values().filter_map(|session| session.client.next_deadline());
+        let sessions = self.sessions.values().filter_map(|session| session.client.next_deadline(now));
         let wishes = self.wishes.iter().map(|wish| wish.asked + self.patience);
         let look = self.watched.as_ref().map(|_| now + LOOK);
         let due = sessions.chain(wishes).chain(look).min().unwrap_or(now + IDLE);
@@ -155,9 +158,16 @@ impl Dialogue {
     /// Sends what is due; hands out what is given up, with its session.
     fn tick(&mut self) -> Result<Vec<(u64, Settled)>> {
         let (now, limit) = (self.now(), self.socket.max_payload());
+        if self.under_way() > 0 && self.scope.asks(now) {
+            self.socket.send(&[b"members".to_vec()]).context("cannot ask which group is there")?;
+        }
         let mut given_up = Vec::new();
         for (number, Session { client, .. }) in &mut self.sessions {
             let turn = client.tick(now);
+            // What one has begun to ask, all have.
+            if client.scope().has_begun() {
+                self.scope.begin();
+            }
             self.socket.send(&client.pack(&turn.send, limit)).context("cannot send requests")?;
             given_up.extend(turn.settled.into_iter().map(|settled| (*number, settled)));
         }
@@ -190,7 +200,7 @@ impl Dialogue {
         let (session, patience) = session.unwrap_or((0, self.patience));
         if !self.sessions.contains_key(&session) {
             let id = getrandom::u64().context("cannot draw a random client id from the system")?;
-            let client = Client::new(id, self.dialect);
+            let client = Client::new(id, self.dialect).within(self.scope.clone());
             self.sessions.insert(session, Session { client, questions: BTreeMap::new() });
         }
         let session = self.sessions.get_mut(&session).expect("it was made if it was not there");
@@ -206,9 +216,15 @@ impl Dialogue {
 
     fn hear(&mut self, settled: &mut Vec<(u64, Settled)>) -> Result<()> {
         let (sessions, view, start) = (&mut self.sessions, &mut self.view, self.start);
+        let scope = &mut self.scope;
         let each = &mut |datagram: &[u8], _| {
             let now = start.elapsed().into();
-            for line in wire::lines(datagram, Dialect::Extended).flatten() {
+            let before = (scope.group(), scope.refusal().is_some());
+            let lines = scope.hear(datagram, now);
+            if before != (scope.group(), scope.refusal().is_some()) {
+                sessions.values_mut().for_each(|session| session.client.move_to(scope.clone()));
+            }
+            for line in lines.into_iter().flatten().flatten() {
                 match line {
                     Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
                     Line::Node(_, message) => {

@@ -96,7 +96,7 @@ mod tests {
 
     fn config(file: &str, args: &[&str]) -> Result<upaxos_core::node::Config, String> {
         let Cli { daemon, net, .. } = parsed(file, args)?;
-        let options = daemon.unwrap().options(net.options()).map_err(|error| error.to_string())?;
+        let options = daemon.unwrap().options(&net).map_err(|error| error.to_string())?;
         Ok(options.config)
     }
 

@@ -220,16 +220,24 @@ impl Daemon {
             let now = origin.elapsed().into();
             // In a flood of requests, their first line is answered, and the rest not even read: what the
             // nodes have to say to each other comes first.
-            let is_flood = node.is_full() && datagram.starts_with(b"Submit ");
+            let (head, lines) = match wire::open(datagram, *dialect) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    *malformed += 1;
+                    return debug!("dropped a datagram: {error}");
+                }
+            };
+            let is_flood = node.is_full() && lines.rest().starts_with(b"Submit ");
             let most = if is_flood { 1 } else { usize::MAX };
             if is_flood {
-                node.pass_over(memchr_iter(b'\n', datagram).count() as u64);
+                node.pass_over(memchr_iter(b'\n', lines.rest()).count() as u64);
             }
-            for line in wire::lines(datagram, *dialect).take(most) {
+            let speaker = node.hear(&head, now, out);
+            for line in lines.take(most) {
                 match line {
                     Ok(line) => {
                         trace!("<- {line}");
-                        node.handle(now, line, out);
+                        node.handle(now, speaker, line, out);
                     }
                     Err(error) => {
                         *malformed += 1;
@@ -276,11 +284,13 @@ impl Daemon {
     }
 
     fn send_early(&mut self) -> Result<()> {
+        self.packer.set_head(self.node.head());
         self.out.early.iter().for_each(|line| pack(&mut self.packer, line));
         self.send_packed()
     }
 
     fn send_late(&mut self, lines: &[Line]) -> Result<()> {
+        self.packer.set_head(self.node.head());
         let told = lines.iter().filter(|line| self.node.is_to_be_sent(line));
         told.for_each(|line| pack(&mut self.packer, line));
         self.send_packed()

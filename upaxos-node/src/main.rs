@@ -46,7 +46,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (None, Some(args)) => {
             logging::start(args.id, args.log_format, args.verbose);
             let options = args
-                .options(cli.net.options())
+                .options(&cli.net)
                 .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
             return Ok(ExitCode::from(daemon::run(&options)?.code()));
         }

@@ -2,7 +2,7 @@
 //!
 //! The prompt hands jobs in and never touches the network, so answers appear while somebody types.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use upaxos_core::client::{Client, Outcome, Settled, Status, Ticket, View};
 use upaxos_core::net::{OpenError, Options, Socket};
-use upaxos_core::types::{Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Line, Message};
+use upaxos_core::types::{GroupId, Micros, NodeId};
+use upaxos_core::wire::{Dialect, Line, Message, Request};
 
 use crate::command::Work;
 use crate::output::Output;
@@ -36,8 +36,8 @@ pub struct Job {
 /// What the engine reacts to.
 #[derive(Debug)]
 pub enum Event {
-    /// The group said something.
-    Heard(Vec<(NodeId, Message)>),
+    /// These datagrams were on the wire.
+    Heard(Vec<Vec<u8>>),
     /// The prompt wants something.
     Do(Job),
     /// The listener has failed.
@@ -92,10 +92,9 @@ fn listen(place: Options, events: Sender<Event>) -> Result<()> {
 fn hear(socket: &mut Socket) -> Event {
     let mut heard = Vec::new();
     let received = socket.receive(None, &mut |datagram, _| {
-        for line in wire::lines(datagram, Dialect::Extended) {
-            if let Ok(Line::Node(from, message)) = line {
-                heard.push((from, message));
-            }
+        // What clients say is for the nodes.
+        if datagram.first().is_some_and(u8::is_ascii_digit) {
+            heard.push(datagram.to_vec());
         }
     });
     received.map_or_else(Event::Deaf, |_| Event::Heard(heard))
@@ -115,6 +114,8 @@ struct Engine {
     /// When somebody said last who the members are.
     members_at: Option<Micros>,
     told_silence: bool,
+    /// Other groups of which this was said.
+    others: BTreeSet<GroupId>,
 }
 
 impl Engine {
@@ -132,6 +133,7 @@ impl Engine {
             shows: VecDeque::new(),
             members_at: None,
             told_silence: false,
+            others: BTreeSet::new(),
         }
     }
 
@@ -162,18 +164,34 @@ impl Engine {
             _ => *asked + LONGEST_LISTEN,
         });
         let news = (now < SETTLE_IN).then_some(SETTLE_IN);
-        let next = [self.client.next_deadline(), show, news].into_iter().flatten().min();
+        let next = [self.client.next_deadline(now), show, news].into_iter().flatten().min();
         next.map_or(Duration::from_secs(1), |next| Duration::from_micros(next.since(now).0))
     }
 
     fn on_event(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Heard(messages) => {
-                messages.iter().try_for_each(|(from, message)| self.on_message(*from, message))
-            }
+            Event::Heard(datagrams) => datagrams.iter().try_for_each(|datagram| self.on_datagram(datagram)),
             Event::Do(job) => self.on_job(job),
             Event::Deaf(error) => Err(error).context("cannot hear the group"),
         }
+    }
+
+    fn on_datagram(&mut self, datagram: &[u8]) -> Result<()> {
+        for (from, message) in self.client.hear(datagram, self.now()) {
+            self.on_message(from, &message)?;
+        }
+        self.tell_others()
+    }
+
+    /// Says once for each that another group is on the wire.
+    fn tell_others(&mut self) -> Result<()> {
+        let new: Vec<_> = self.client.scope().others().filter(|group| !self.others.contains(group)).collect();
+        for group in new {
+            self.others.insert(group);
+            let text = format!("another group is on this wire: {group}; its answers are ignored");
+            self.output.news(&text).context("cannot print the news")?;
+        }
+        Ok(())
     }
 
     fn on_message(&mut self, from: NodeId, message: &Message) -> Result<()> {
@@ -208,19 +226,21 @@ impl Engine {
             Work::Status => {
                 // Beats do not say who is a member; where nobody can be asked, the table does without.
                 if self.client.dialect() == Dialect::Extended {
-                    self.socket
-                        .send(&[b"members".to_vec()])
-                        .context("cannot ask the group who its members are")?;
+                    self.say(Request::Members).context("cannot ask the group who its members are")?;
                 }
                 self.shows.push_back((self.now(), job));
             }
             Work::Quit => {
-                self.socket.send(&[b"quit".to_vec()]).context("cannot send quit to the group")?;
+                self.say(Request::Quit).context("cannot send quit to the group")?;
                 self.output.news("quit sent; nodes that honour it end")?;
                 let _ = job.done.send(Status::Done);
             }
         }
         Ok(())
+    }
+
+    fn say(&mut self, request: Request) -> std::io::Result<()> {
+        self.socket.send(&self.client.pack(&[Line::Client(request)], self.socket.max_payload()))
     }
 
     fn on_time(&mut self) -> Result<()> {
@@ -250,9 +270,9 @@ impl Engine {
         while self.shows.front().is_some_and(|(asked, _)| self.is_whole(*asked, now)) {
             let Some((_, job)) = self.shows.pop_front() else { break };
             if self.output.is_json() {
-                self.output.object(&table::json(&self.view, now))?;
+                self.output.object(&table::json(&self.view, self.client.scope(), now))?;
             } else {
-                self.output.text(&table::text(&self.view, now))?;
+                self.output.text(&table::text(&self.view, self.client.scope(), now))?;
             }
             let _ = job.done.send(table::status(&self.view, now));
         }

@@ -81,7 +81,8 @@ fn run(args: Args) -> Result<Status> {
     let place = args.net.options();
     let client = getrandom::u64().context("cannot draw a random client id from the system")?;
     let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
-    let settings = engine::Settings { place, client: Client::new(client, dialect), patience: args.timeout };
+    let client = Client::new(client, dialect).within(args.net.scope(dialect)?);
+    let settings = engine::Settings { place, client, patience: args.timeout };
     if !args.commands.is_empty() {
         let commands = args.commands.into_iter().map(|command| Ok(command.into_bytes()));
         return Session::piped(settings, args.json)?.run("command", commands);

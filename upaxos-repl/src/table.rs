@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
-use upaxos_core::client::{Status, View};
+use upaxos_core::client::{Scope, Status, View};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::Beat;
 
@@ -12,7 +12,7 @@ const HEADS: [&str; 6] = ["node", "member", "does", "ballot", "learned", "hears"
 type Row = [String; 6];
 
 /// One row a node, members that are silent included, then what follows from them.
-pub fn text(view: &View, now: Micros) -> String {
+pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
     let mut rows: BTreeMap<NodeId, Row> =
         view.nodes(now).map(|(id, beat)| (id, row(view, id, beat))).collect();
     if rows.is_empty() {
@@ -32,7 +32,7 @@ pub fn text(view: &View, now: Micros) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    text + &verdict(view, now)
+    text + &verdict(view, now) + &group(scope)
 }
 
 fn verdict(view: &View, now: Micros) -> String {
@@ -40,6 +40,14 @@ fn verdict(view: &View, now: Micros) -> String {
         Some(leader) => format!("node {leader} leads"),
         None => view.explain_silence(now),
     }
+}
+
+/// Which group that is, and which others are on the wire.
+fn group(scope: &Scope) -> String {
+    let Some(group) = scope.group() else { return String::new() };
+    let name = scope.name().map_or_else(String::new, |name| format!(" {name}"));
+    let others: Vec<_> = scope.others().map(|other| format!("\nanother group is on this wire: {other}")).collect();
+    format!("\ngroup{name} {group}{}", others.concat())
 }
 
 /// Members that no beat was heard of.
@@ -69,8 +77,9 @@ fn is_member(view: &View, id: NodeId) -> Option<bool> {
 }
 
 /// The same as one object: `nodes` (those heard, each with `node`, `member`, `does`, `ballot`, `learned`,
-/// `hears`), `leader`, `quorum`, `members` and their `epoch`, where null means that nothing is known.
-pub fn json(view: &View, now: Micros) -> Json {
+/// `hears`), `leader`, `quorum`, `members` and their `epoch`, `group` and its `name`, where null means that nothing
+/// is known.
+pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     let node = |(id, beat): (NodeId, &Beat)| {
         json!({
             "node": id.0,
@@ -88,6 +97,8 @@ pub fn json(view: &View, now: Micros) -> Json {
         "quorum": view.has_quorum(now),
         "members": view.members().map(|(_, members)| ids(members)),
         "epoch": view.members().map(|(epoch, _)| epoch.0),
+        "group": scope.group().map(|group| group.to_string()),
+        "name": scope.name().map(|name| name.to_string()),
     })
 }
 

@@ -86,7 +86,7 @@ impl Asker {
     /// Listens until the client has something to do, or hears its answer.
     fn hear(&mut self) -> Result<Option<Settled>> {
         let now = self.clock.now();
-        let wait = self.client.next_deadline().map(|deadline| deadline.since(now).into());
+        let wait = self.client.next_deadline(now).map(|deadline| deadline.since(now).into());
         let (client, view, clock) = (&mut self.client, &mut self.view, self.clock);
         let mut settled = None;
         self.socket

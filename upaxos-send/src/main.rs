@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
 use upaxos_core::net::{self, OpenError, Socket};
-use upaxos_core::wire::Dialect;
+use upaxos_core::wire::{Dialect, Head};
 
 mod ask;
 mod pipe;
@@ -92,10 +92,11 @@ fn run(args: &Args) -> Result<Status> {
     if args.wait {
         let client = getrandom::u64().context("cannot draw a random client id from the system")?;
         let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
-        let client = Client::new(client, dialect);
+        let client = Client::new(client, dialect).within(args.net.scope(dialect)?);
         Asker::new(socket, client, args.timeout, args.fast, args.json).ask_all(lines, &complain)
     } else {
-        pipe::send_all(&mut socket, lines, &complain)
+        let head = Head { name: args.net.group, ..Head::default() };
+        pipe::send_all(&mut socket, lines, &head, &complain)
     }
 }
 

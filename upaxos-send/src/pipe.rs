@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use upaxos_core::client::Status;
 use upaxos_core::net::Socket;
-use upaxos_core::wire::{self, Dialect, Line, MAX_DATAGRAM, Request};
+use upaxos_core::wire::{self, Dialect, Head, Line, MAX_DATAGRAM, Request};
 
 /// Datagrams that are sent without a breath, at most.
 const BATCH: usize = 128;
@@ -76,17 +76,24 @@ impl Complain {
     }
 }
 
-/// Sends every line as a datagram of its own. Nothing is dropped in silence.
-pub fn send_all<R: Read>(socket: &mut Socket, mut lines: Lines<R>, complain: &Complain) -> Result<Status> {
+/// Sends every line as a datagram of its own, which begins with `head`. Nothing is dropped in silence.
+pub fn send_all<R: Read>(
+    socket: &mut Socket,
+    mut lines: Lines<R>,
+    head: &Head,
+    complain: &Complain,
+) -> Result<Status> {
     let mut status = Status::Done;
     let mut batch = Batch::default();
+    let mut first = Vec::new();
+    head.encode(&mut first);
     while let Some((number, line)) = lines.read().context("cannot read standard input")? {
-        if let Some(why) = refusal(&line) {
+        if let Some(why) = refusal(&line, MAX_DATAGRAM - first.len()) {
             complain.line(number, &why);
             status = Status::Fault;
             continue;
         }
-        batch.push(line);
+        batch.push([first.as_slice(), &line].concat());
         if batch.is_full() || !lines.has_more() {
             batch.send(socket)?;
         }
@@ -106,10 +113,10 @@ pub fn send_all<R: Read>(socket: &mut Socket, mut lines: Lines<R>, complain: &Co
 }
 
 /// Why no node could take this line, if none could.
-fn refusal(line: &[u8]) -> Option<String> {
-    if line.len() > MAX_DATAGRAM {
+fn refusal(line: &[u8], room: usize) -> Option<String> {
+    if line.len() > room {
         let size = line.len();
-        return Some(format!("{size} bytes do not fit a datagram, which carries {MAX_DATAGRAM}; not sent"));
+        return Some(format!("{size} bytes do not fit a datagram, which carries {room}; not sent"));
     }
     let Ok(Line::Client(Request::Write(value) | Request::Submit(_, value) | Request::Misplaced(_, value))) =
         wire::parse_line(line, Dialect::Extended)

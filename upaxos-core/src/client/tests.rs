@@ -36,12 +36,12 @@ fn a_write_is_sent_again_under_the_same_tag_with_growing_waits_until_answered() 
     ask(&mut client, write("one"), at(0), Micros::from_millis(60_000));
     let times: Vec<u64> = (0..6_000).filter(|ms| !sent(&mut client, *ms).is_empty()).collect();
     assert_eq!(times, [0, 100, 300, 700, 1_500, 3_100, 4_700], "doubled up to the cap");
-    assert_eq!(client.next_deadline(), Some(at(6_300)));
+    assert_eq!(client.next_deadline(at(0)), Some(at(6_300)));
     let settled = client.on_message(&done(5, 5, 7, 1), at(6_000));
     assert_eq!(settled[0].outcome, chosen(5, "one"));
     assert_eq!(settled[0].took, at(6_000));
     assert!(client.is_idle());
-    assert_eq!(client.next_deadline(), None);
+    assert_eq!(client.next_deadline(at(0)), None);
 }
 
 #[test]
@@ -113,9 +113,9 @@ fn patience_ends_with_the_outcome_unknown_and_the_tag_is_never_sent_again() {
     let mut client = Client::new(7, Dialect::Extended);
     let ticket = ask(&mut client, write("a"), at(0), at(250));
     assert_eq!(sent(&mut client, 100).len(), 1);
-    assert_eq!(client.next_deadline(), Some(at(200)));
+    assert_eq!(client.next_deadline(at(0)), Some(at(200)));
     sent(&mut client, 200);
-    assert_eq!(client.next_deadline(), Some(at(250)), "giving up comes before sending again");
+    assert_eq!(client.next_deadline(at(0)), Some(at(250)), "giving up comes before sending again");
     let turn = client.tick(at(250));
     let tag = Some(Tag { client: 7, seq: 1 });
     assert_eq!(turn.settled, [Settled { ticket, tag, outcome: Outcome::Unknown, took: at(250) }]);

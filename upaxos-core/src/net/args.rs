@@ -3,6 +3,13 @@
 use std::net::Ipv4Addr;
 
 use super::{Options, Transport};
+use crate::client::Scope;
+use crate::wire::{Dialect, GroupName};
+
+/// A classic group was given a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot use --group {0} with --classic: a classic group has no name; leave out one of the two")]
+pub struct NoNameInClassic(pub GroupName);
 
 /// The flags; a flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]
@@ -24,6 +31,10 @@ pub struct Args {
     #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
     pub interface: Option<String>,
 
+    /// Name of the group, where several meet at one address: letters, digits, dots, dashes, underscores
+    #[arg(long, value_name = "NAME", env = "UPAXOS_GROUP")]
+    pub group: Option<GroupName>,
+
     /// Most bytes of lines that are packed into one datagram. As many as one packet carries, unless said: a longer
     /// one travels in fragments, and with one of those all are lost; where nothing is lost, it costs less
     #[arg(long, value_name = "BYTES", env = "UPAXOS_DATAGRAM", value_parser = clap::value_parser!(u16).range(256..=65_507))]
@@ -40,6 +51,17 @@ impl Args {
             interface: self.interface.clone(),
             datagram: self.datagram.map(usize::from),
             ..Options::default()
+        }
+    }
+
+    /// Which group a client talks to that speaks `dialect`.
+    ///
+    /// # Errors
+    /// [`NoNameInClassic`].
+    pub fn scope(&self, dialect: Dialect) -> Result<Scope, NoNameInClassic> {
+        match (self.group, dialect) {
+            (Some(name), Dialect::Classic) => Err(NoNameInClassic(name)),
+            (name, dialect) => Ok(Scope::new(dialect, name)),
         }
     }
 }

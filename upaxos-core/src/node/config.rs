@@ -1,6 +1,7 @@
 //! What a node is told once: who it is, how it behaves, at which pace.
 
 use crate::types::{Micros, NodeId};
+use crate::wire::GroupName;
 
 /// The one pace that all others follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,12 +44,15 @@ pub struct Config {
     pub timing: Timing,
     /// Whether it asks to join, and in whose place if in anybody's.
     pub joins: Option<Option<NodeId>>,
+    /// What the group is called: then only what names it is heard.
+    pub name: Option<GroupName>,
 }
 
 impl Config {
     /// Member `id` of a first group of `n`, at the usual pace.
     pub fn member(id: NodeId, n: u16) -> Config {
-        Config { id, n, classic: false, fast_read: false, timing: Timing::default(), joins: None }
+        let (classic, fast_read, timing) = (false, false, Timing::default());
+        Config { id, n, classic, fast_read, timing, joins: None, name: None }
     }
 
     /// A node that asks to join, in the place of `replaces` if that is somebody.

@@ -5,6 +5,12 @@ use std::fmt;
 /// What came in and was dropped, by reason. Monotone. `Display` names the reasons that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Dropped {
+    /// Of a node of another group, or for one: whole datagrams.
+    pub other_groups: u64,
+    /// A node's line in a datagram that does not begin with who speaks, or names another sender.
+    pub headless: u64,
+    /// From a life of a member's id that is not the one registered for it.
+    pub other_lives: u64,
     /// From an id that is no member.
     pub strangers: u64,
     /// From a member whose group size or incarnation is not the one known.
@@ -22,8 +28,11 @@ pub struct Dropped {
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = [
+            (self.other_groups, "datagrams of other groups"),
+            (self.headless, "without a head that names their sender"),
+            (self.other_lives, "from a life that is not registered"),
             (self.strangers, "from strangers"),
-            (self.foreign, "from members of another group or life"),
+            (self.foreign, "from members started for another group size, or that lost their disk"),
             (self.not_owner, "with a ballot that is not the sender's"),
             (self.absurd, "with an absurd ballot"),
             (self.conflicts, "contradicting what is chosen"),

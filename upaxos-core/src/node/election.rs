@@ -86,6 +86,11 @@ impl Election {
         self.fresh_beat(id, now).map(|beat| beat.boot)
     }
 
+    /// Which life of which directory a node's last beat named, however long ago that was.
+    pub fn last_boot(&self, id: NodeId) -> Option<Boot> {
+        Some(self.peers.get(&id)?.beat.as_ref()?.boot)
+    }
+
     /// Whether anybody lately named a ballot of an epoch after the first.
     pub fn hears_later_epoch(&self, now: Micros) -> bool {
         let beats = self.peers.keys().filter_map(|id| self.fresh_beat(*id, now));

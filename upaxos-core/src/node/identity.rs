@@ -6,14 +6,20 @@
 //! incarnation; any two such sets share a peer that has its disk while a minority lost theirs, and no
 //! peer remembers two incarnations for one id. Who joins later is named in the log with its incarnation,
 //! which is all the registration it needs.
+//!
+//! Owns, too, which group the node belongs to: the incarnation of node 0 of the first group is the group's identity.
+//! Node 0 must be among those who remember a member that votes for the first time. It remembers one incarnation for
+//! each id; so of two directories made for one id, on two wires that were joined or with two groups on one, only one
+//! can ever be the group's.
 
 use std::collections::BTreeMap;
 
 use super::Timing;
+use super::membership::Membership;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{Group, Micros, NodeId, Votes};
+use crate::types::{GroupId, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
 /// This node's identity, and what it remembers of its peers'.
@@ -29,7 +35,13 @@ pub struct Identity {
     /// Whether the log names this directory as a member's.
     is_listed: bool,
     remembers: BTreeMap<NodeId, Boot>,
-    registered_by: Votes,
+    /// Who has remembered this life, and as which incarnation it said so.
+    registered_by: BTreeMap<NodeId, u64>,
+    group: Option<GroupId>,
+    /// Whether that stands in the log.
+    is_written: bool,
+    /// The group that a node which joins has heard, and since when, while it listens for others.
+    met: Option<(GroupId, Micros)>,
     standing: Standing,
     /// Since when it has been asking its peers.
     asks_since: Option<Micros>,
@@ -58,7 +70,10 @@ impl Identity {
             is_member: false,
             is_listed: false,
             remembers: BTreeMap::new(),
-            registered_by: Votes::default(),
+            registered_by: BTreeMap::new(),
+            group: None,
+            is_written: false,
+            met: None,
             standing,
             asks_since: None,
             complain_at: Micros(0),
@@ -70,6 +85,7 @@ impl Identity {
         match record {
             Record::Member => self.is_member = true,
             Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
+            Record::Founded { group } => (self.group, self.is_written) = (Some(*group), true),
             _ => {}
         }
     }
@@ -78,13 +94,76 @@ impl Identity {
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let Boot { start, boot, .. } = self.boot;
         let member = self.is_member.then_some(Record::Member);
+        let founded = self.group.map(|group| Record::Founded { group });
         let registered = |(node, boot): (&NodeId, &Boot)| Record::Registered { node: *node, boot: *boot };
-        [Record::Start { start, boot }].into_iter().chain(member).chain(self.remembers.iter().map(registered))
+        [Record::Start { start, boot }].into_iter().chain(founded).chain(member).chain(self.remembers.iter().map(registered))
     }
 
-    /// Begins a life.
+    /// Begins a life. Where no earlier one wrote down its group, node 0 of the first group founds it; and who
+    /// remembers node 0 knows it.
     pub fn begin(&mut self, boot: Boot) {
         self.boot = boot;
+        // A classic group has no identity.
+        if self.standing == Standing::Votes {
+            return;
+        }
+        let own = (self.me == NodeId(0) && self.n > 0).then_some(boot.incarnation);
+        let root = || self.remembers.get(&NodeId(0)).map(|root| root.incarnation);
+        self.group = self.group.or_else(|| own.or_else(root).map(GroupId));
+    }
+
+    /// Writes down that this life has begun, and of which group it is if that is known.
+    pub fn start(&mut self, out: &mut Outbox) {
+        let Boot { start, boot, .. } = self.boot;
+        out.persist(Record::Start { start, boot });
+        if let Some(group) = self.group.filter(|_| !self.is_written) {
+            self.belong(group, out);
+        }
+        out.flush();
+    }
+
+    /// The group that this node belongs to, if it knows it by now.
+    pub fn group(&self) -> Option<GroupId> {
+        self.group
+    }
+
+    /// This node belongs to that group, for ever.
+    pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
+        (self.group, self.is_written, self.met) = (Some(group), true, None);
+        out.persist(Record::Founded { group });
+    }
+
+    /// The group that a node which is about to join has heard, and since when.
+    pub fn met(&self) -> Option<(GroupId, Micros)> {
+        self.met
+    }
+
+    /// A node that is about to join hears its first group.
+    pub fn meet(&mut self, group: GroupId, now: Micros) {
+        self.met = Some((group, now));
+    }
+
+    /// A node that is about to join hears two groups: which one is meant?
+    pub fn on_two_groups(&mut self, one: GroupId, other: GroupId, out: &mut Outbox) {
+        if self.standing != Standing::Barred {
+            self.bar(
+                format!(
+                    "two groups without names of their own are on this wire ({one} and {other}), and it is not said \
+                     which one to join; give each group a name (--group NAME for all of its nodes), and the same here"
+                ),
+                out,
+            );
+        }
+    }
+
+    /// Whether this life must not vote.
+    pub fn is_barred(&self) -> bool {
+        self.standing == Standing::Barred
+    }
+
+    /// Whether a life of this directory may have voted.
+    pub fn has_voted(&self) -> bool {
+        self.is_member || self.is_listed
     }
 
     /// Which life of which directory this is.
@@ -102,9 +181,18 @@ impl Identity {
         self.remembers.get(&id).is_none_or(|known| known.incarnation == boot.incarnation)
     }
 
-    /// The incarnation and start that are remembered of a peer; zeros where none are.
-    pub fn remembered(&self, id: NodeId) -> (u64, u64) {
-        self.remembers.get(&id).map_or((0, 0), |boot| (boot.incarnation, boot.start))
+    /// The life that is remembered of a peer, if one is.
+    pub fn remembered(&self, id: NodeId) -> Option<Boot> {
+        self.remembers.get(&id).copied()
+    }
+
+    /// A beat of a peer that none is remembered of: remembered from now on, as if it had asked for it. Who lost its
+    /// disk, or joins, is asked by nobody, and has to know whom to believe.
+    pub fn introduce(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+        if !self.remembers.contains_key(&from) {
+            self.remembers.insert(from, boot);
+            out.persist(Record::Registered { node: from, boot });
+        }
     }
 
     /// `Register`: remember a peer's life, or say what is remembered instead.
@@ -124,9 +212,10 @@ impl Identity {
     }
 
     /// `Registered`: a peer has durably remembered this life, if it is this one that it names.
-    pub fn on_registered(&mut self, from: NodeId, node: NodeId, boot: u64) {
+    /// `incarnation` is that of who says so: it counts once it is the one that is registered for `from`.
+    pub fn on_registered(&mut self, from: NodeId, incarnation: u64, node: NodeId, boot: u64) {
         if node == self.me && boot == self.boot.boot {
-            self.registered_by.insert(from);
+            self.registered_by.insert(from, incarnation);
         }
     }
 
@@ -227,17 +316,18 @@ impl Identity {
     }
 
     /// Asks for registration until enough peers have answered, and then says that this node votes.
-    pub fn tick(&mut self, group: &Group, now: Micros, out: &mut Outbox) {
+    pub fn tick(&mut self, membership: &Membership, now: Micros, out: &mut Outbox) {
         let asks_since = *self.asks_since.get_or_insert(now);
         if self.standing != Standing::Waiting {
             return;
         }
-        if self.is_registered(group, now.since(asks_since)) {
+        if self.is_registered(membership, now.since(asks_since)) {
             self.begin_to_vote(out);
         } else if now >= self.complain_at {
             if now > asks_since {
-                let missing = |id: &&NodeId| **id != self.me && !self.registered_by.contains(**id);
-                out.event(Event::WaitsFor(group.members.iter().filter(missing).copied().collect()));
+                let missing = |id: &&NodeId| **id != self.me && !self.is_registered_by(**id, membership);
+                let members = &membership.group().members;
+                out.event(Event::WaitsFor(members.iter().filter(missing).copied().collect()));
             }
             self.complain_at = now + Micros::from_millis(2_000);
         }
@@ -245,27 +335,40 @@ impl Identity {
 
     /// Whether to ask for registration with the next beat: until all members remember this life, so that
     /// each of them can tell a lost or an older disk from this one. Who is no member yet has nothing to ask.
-    pub fn wants_registration(&self, group: &Group) -> bool {
-        let is_somebody = self.is_member || self.is_listed || self.me.0 < self.n;
-        is_somebody && self.standing != Standing::Barred && self.known_by(group) + 1 < group.members.len()
+    pub fn wants_registration(&self, membership: &Membership) -> bool {
+        let is_first_or_later = self.is_member || self.is_listed || self.me.0 < self.n;
+        let (known_by, members) = (self.known_by(membership), membership.group().members.len());
+        is_first_or_later && self.standing != Standing::Barred && known_by + 1 < members
+    }
+
+    /// Whether a peer remembers this life: the one that is registered for its id, not another one.
+    fn is_registered_by(&self, id: NodeId, membership: &Membership) -> bool {
+        let registered = || {
+            let remembered = || Some(self.remembers.get(&id)?.incarnation);
+            membership.incarnation(id).or_else(remembered)
+        };
+        self.registered_by.get(&id).is_some_and(|incarnation| registered() == Some(*incarnation))
     }
 
     /// How many of the other members remember this life.
-    fn known_by(&self, group: &Group) -> usize {
-        self.registered_by.iter().filter(|id| *id != self.me && group.members.contains(id)).count()
+    fn known_by(&self, membership: &Membership) -> usize {
+        let others = membership.group().members.iter().filter(|id| **id != self.me);
+        others.filter(|id| self.is_registered_by(**id, membership)).count()
     }
 
-    fn is_registered(&self, group: &Group, waited: Micros) -> bool {
+    fn is_registered(&self, membership: &Membership, waited: Micros) -> bool {
         // All get the time to object.
         let has_waited = waited >= self.timing.timeout();
         if !self.is_member && !self.is_listed {
             // Whoever came later never heard of it, and could not tell it from one that lost its disk.
             let others = usize::from(self.n.saturating_sub(1));
-            let first = self.registered_by.iter().filter(|id| id.0 < self.n).count();
-            return self.me.0 < self.n && first >= enough_peers(others) && has_waited;
+            let is_known = |id: u16| self.is_registered_by(NodeId(id), membership);
+            let first = (0..self.n).filter(|id| is_known(*id)).count();
+            let root_knows = self.me == NodeId(0) || is_known(0);
+            return self.me.0 < self.n && root_knows && first >= enough_peers(others) && has_waited;
         }
         // A member that comes back: a quorum with itself is enough.
-        let known_by = self.known_by(group) + 1;
+        let (known_by, group) = (self.known_by(membership) + 1, membership.group());
         known_by >= group.members.len() || (known_by >= group.quorum() && has_waited)
     }
 }

@@ -4,7 +4,7 @@
 //! unbounded memory, or wedge an instance.
 
 use super::requests::About;
-use super::{Node, learner, strangers};
+use super::{Node, learner, speakers, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
 use crate::named::NamedWrite;
@@ -91,14 +91,8 @@ impl Node {
         // Whoever has lost its disk may ask, and read; it must not vote.
         let is_question = match message {
             Message::Register { n, .. } => *n == self.n(),
-            message => matches!(
-                message,
-                Message::Gap { .. }
-                    | Message::Join { .. }
-                    | Message::JoinFor { .. }
-                    | Message::AskMark { .. }
-                    | Message::AskDigest { .. }
-            ),
+            Message::Join { .. } | Message::JoinFor { .. } => true,
+            message => speakers::asks_only(message),
         };
         if self.foreign.contains(&from) && !is_question {
             self.dropped.foreign += 1;
@@ -134,13 +128,14 @@ impl Node {
     }
 
     /// Takes a member's lines or not, by what its beat says of itself.
-    fn admit(&mut self, from: NodeId, n: u16, boot: Boot, now: Micros, out: &mut Outbox) {
+    pub(super) fn admit(&mut self, from: NodeId, n: u16, boot: Boot, now: Micros, out: &mut Outbox) {
         if n != self.n() {
             self.mark_foreign(from, n, out);
         } else if !self.is_genuine(from, boot) {
             self.foreign.insert(from);
             let listed = self.history.membership().incarnation(from).map(|incarnation| (incarnation, 0));
-            let (incarnation, start) = listed.unwrap_or_else(|| self.identity.remembered(from));
+            let remembered = || self.identity.remembered(from).map(|known| (known.incarnation, known.start));
+            let (incarnation, start) = listed.or_else(remembered).unwrap_or_default();
             if now >= self.tell_lost_at {
                 self.tell_lost_at = now + self.timing.timeout();
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
@@ -155,6 +150,9 @@ impl Node {
             }
         } else {
             self.foreign.remove(&from);
+            if self.history.membership().incarnation(from).is_none() {
+                self.identity.introduce(from, boot, out);
+            }
         }
     }
 
@@ -204,7 +202,8 @@ impl Node {
                 self.election.on_beat(from, beat, now);
             }
             Message::Register { boot, .. } => self.on_register(from, boot, out),
-            Message::Registered { node, boot } => self.identity.on_registered(from, node, boot),
+            // Counted where its sender's incarnation is known.
+            Message::Registered { .. } => {}
             Message::Barred { node, boot, incarnation, start } => {
                 self.identity.on_barred(from, node, boot, (incarnation, start), out);
             }

@@ -26,6 +26,7 @@ use super::reads::Reads;
 use super::repair::Repair;
 use super::requests::Requests;
 use super::scripts::Failed;
+use super::speakers::Others;
 use super::{Config, Dropped, Node};
 use crate::hooks::{Fault, Hooks};
 use crate::mutant::{self, Mutant};
@@ -159,7 +160,7 @@ impl Recovery {
         if mutant::is(Mutant::ForgetTags) {
             history.forget_tags();
         }
-        let Config { id, n, classic, fast_read, timing, joins } = config;
+        let Config { id, n, classic, fast_read, timing, joins, name } = config;
         let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
         identity.begin(Boot { incarnation, start: starts + 1, boot });
         let group = history.membership().group().clone();
@@ -195,6 +196,8 @@ impl Recovery {
             tell_lost_at: Micros(0),
             is_deferred: false,
             foreign: BTreeSet::new(),
+            name,
+            others: Others::default(),
             beat_at: Micros(0),
             stance: Stance::Waits,
             warned_of_twin: false,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::chance::Chance;
 use super::swarm::{Rates, Topology};
 use crate::types::Micros;
-use crate::wire::{self, Dialect, Line, Message};
+use crate::wire::{self, Dialect, Head, Line, Message};
 
 /// How many old datagrams the network can bring up again.
 const OLD: usize = 256;
@@ -24,6 +24,8 @@ const USUAL: u64 = 400;
 pub struct Datagram {
     /// As printed.
     pub bytes: Vec<u8>,
+    /// Who says it.
+    pub head: Head,
     /// As parsed.
     pub lines: Vec<Line>,
     /// How many lines did not parse.
@@ -36,7 +38,12 @@ impl Datagram {
     /// Parses what was printed. What does not parse is left out, as a node does.
     pub fn new(bytes: Vec<u8>, dialect: Dialect) -> Rc<Datagram> {
         let (mut lines, mut malformed): (Vec<Line>, u64) = (Vec::new(), 0);
-        for line in wire::lines(&bytes, dialect) {
+        let (head, read) = match wire::open(&bytes, dialect) {
+            Ok((head, read)) => (head, Some(read)),
+            Err(_) => (Head::default(), None),
+        };
+        malformed += u64::from(read.is_none());
+        for line in read.into_iter().flatten() {
             match line {
                 Ok(line) => lines.push(line),
                 Err(_) => malformed += 1,
@@ -60,7 +67,7 @@ impl Datagram {
                 )
             )
         });
-        Rc::new(Datagram { bytes, lines, malformed, is_answer })
+        Rc::new(Datagram { bytes, head, lines, malformed, is_answer })
     }
 }
 
@@ -288,7 +295,8 @@ impl Network {
             }
         }
         let damaged = Datagram::new(bytes, self.dialect);
-        let is_forged = damaged.lines.iter().any(|line| !datagram.lines.contains(line));
+        let is_forged = (damaged.head != datagram.head && damaged.head != Head::default())
+            || damaged.lines.iter().any(|line| !datagram.lines.contains(line));
         (!is_forged).then_some(damaged)
     }
 

@@ -342,7 +342,7 @@ impl Play {
     }
 
     fn plan_call(&mut self, client: u64) {
-        if let Some(at) = self.callers.next_turn(client) {
+        if let Some(at) = self.callers.next_turn(client, self.stage.now) {
             self.stage.cue(at, client);
         }
     }

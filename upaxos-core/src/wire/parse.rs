@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::head::is_head;
 use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
 use crate::hooks::{MAX_NAME, Script};
 use crate::named::{Digest, NamedWrite, Names, Run};
@@ -37,9 +38,13 @@ pub enum ParseError {
     /// `&` first in a datagram, or after a line that cannot be continued.
     #[error("continuation of nothing")]
     NothingToContinue,
+    /// A head that is not the first line of its datagram.
+    #[error("a head that does not come first")]
+    MisplacedHead,
 }
 
-/// Reads the lines of a datagram, empty ones skipped.
+/// Reads the lines of a datagram that has no head, or of what follows it ([`open`](super::open)); empty ones are
+/// skipped.
 pub fn lines(datagram: &[u8], dialect: Dialect) -> Lines<'_> {
     Lines { rest: datagram, dialect, head: None, piece: None }
 }
@@ -113,6 +118,7 @@ impl Iterator for Lines<'_> {
             }
             let parsed = match line.strip_prefix(b"& ") {
                 Some(value) if self.dialect == Dialect::Extended => self.continuation(value, &whole[2..]),
+                _ if self.dialect == Dialect::Extended && is_head(line) => Err(ParseError::MisplacedHead),
                 _ => parse_line(line, self.dialect),
             };
             // A dropped line breaks the count, so nothing after it may go on from before it.
@@ -122,7 +128,12 @@ impl Iterator for Lines<'_> {
     }
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    /// What of the datagram was not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// `ahead` is the datagram from the value on.
     fn continuation(&mut self, value: &[u8], ahead: &[u8]) -> Result<Line, ParseError> {
         let head = self.head.ok_or(ParseError::NothingToContinue)?;
@@ -584,11 +595,11 @@ pub(crate) fn unescape(text: &[u8], dialect: Dialect) -> Result<Value, ParseErro
     Ok(Value::from(bytes))
 }
 
-fn bad_number(field: &'static str, text: &[u8]) -> ParseError {
+pub(super) fn bad_number(field: &'static str, text: &[u8]) -> ParseError {
     ParseError::BadNumber { field, text: excerpt(text) }
 }
 
 /// Offending text for an error message: bounded, whatever came in.
-fn excerpt(text: &[u8]) -> String {
+pub(super) fn excerpt(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Dialect, Line, Message, Request};
+use super::{Dialect, Head, Line, Message, Request};
 use crate::named::{NamedWrite, print_runs};
 use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
 
@@ -298,9 +298,12 @@ pub(crate) fn escaped_len(value: &[u8]) -> usize {
 pub struct Packer {
     dialect: Dialect,
     limit: usize,
+    /// The head of every datagram, and how it is printed.
+    head: (Head, Vec<u8>),
     full: Vec<Vec<u8>>,
     open: Vec<u8>,
-    head: Option<Line>,
+    /// The line that the next one may go on from.
+    before: Option<Line>,
     line: Vec<u8>,
 }
 
@@ -308,7 +311,17 @@ impl Packer {
     /// A packer of datagrams of at most `limit` bytes; a single line that is longer gets a datagram
     /// of its own.
     pub fn new(dialect: Dialect, limit: usize) -> Packer {
-        Packer { dialect, limit, full: Vec::new(), open: Vec::new(), head: None, line: Vec::new() }
+        let (full, open, line) = Default::default();
+        Packer { dialect, limit, head: Default::default(), full, open, before: None, line }
+    }
+
+    /// Begins every datagram from the next one on with this head; under [`Dialect::Classic`] there are none.
+    pub fn set_head(&mut self, head: Head) {
+        if self.head.0 != head && self.dialect == Dialect::Extended {
+            let mut text = Vec::new();
+            head.encode(&mut text);
+            self.head = (head, text);
+        }
     }
 
     /// Adds a line.
@@ -325,11 +338,13 @@ impl Packer {
             self.line.clear();
             line.encode(self.dialect, &mut self.line);
         }
-        if !self.open.is_empty() {
+        if self.open.is_empty() {
+            self.open.extend_from_slice(&self.head.1);
+        } else {
             self.open.push(b'\n');
         }
         self.open.extend_from_slice(&self.line);
-        self.head = is_continuable(line).then(|| line.clone());
+        self.before = is_continuable(line).then(|| line.clone());
     }
 
     /// Hands out the datagrams put together so far, the last one included.
@@ -346,11 +361,11 @@ impl Packer {
         if !self.open.is_empty() {
             self.full.push(std::mem::take(&mut self.open));
         }
-        self.head = None;
+        self.before = None;
     }
 
     fn continues(&self, line: &Line) -> bool {
-        match (&self.head, line) {
+        match (&self.before, line) {
             (Some(Line::Client(Request::Submit(a, _))), Line::Client(Request::Submit(b, _))) => {
                 a.tag.client == b.tag.client && a.tag.seq + 1 == b.tag.seq && a.floor == b.floor
             }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::named::{Digest, NamedWrite, Names, Run};
-use crate::types::{Epoch, MAX_NUMBER, Tag};
+use crate::types::{Epoch, GroupId, MAX_NUMBER, Tag};
 
 fn parsed(line: &str) -> Line {
     parse_line(line.as_bytes(), Dialect::Extended).unwrap()
@@ -21,7 +21,13 @@ fn every_example_of_the_documentation_reads_and_prints_back() {
     let examples = examples();
     assert!(examples.len() >= 32, "the table has a line for every verb: {}", examples.len());
     for example in examples.iter().filter(|example| !example.starts_with('&')) {
-        assert_eq!(&parsed(example).to_string(), example);
+        let (head, mut lines) = open(example.as_bytes(), Dialect::Extended).unwrap();
+        let mut text = Vec::new();
+        match lines.next() {
+            Some(line) => line.unwrap().encode(Dialect::Extended, &mut text),
+            None => head.encode(&mut text),
+        }
+        assert_eq!(String::from_utf8(text).unwrap().trim_end(), example);
     }
 }
 
@@ -307,4 +313,72 @@ proptest! {
         prop_assert_eq!(bytes.strip_prefix(b"0 Accept 1 2 "), Some(value.as_bytes()));
         prop_assert_eq!(parse_line(&bytes, Dialect::Classic), Ok(line));
     }
+}
+
+fn opened(datagram: &str) -> Result<(Head, usize), ParseError> {
+    open(datagram.as_bytes(), Dialect::Extended).map(|(head, lines)| (head, lines.flatten().count()))
+}
+
+#[test]
+fn a_head_ties_the_lines_after_it_to_a_life_and_a_group() {
+    let group = Some(GroupId(0x5f3a_9c01_d2b4_e6f8));
+    let name = Some("lab-1".parse().unwrap());
+    let node = Head { from: Some((NodeId(2), 77)), group, name: None };
+    assert_eq!(opened("2 From 77 5f3a9c01d2b4e6f8\n2 NACK 1 2\n2 NACK 2 2"), Ok((node, 2)));
+    assert_eq!(opened("2 From 77 5f3a9c01d2b4e6f8 lab-1"), Ok((Head { name, ..node }, 0)));
+    assert_eq!(opened("For - lab-1\nRequest 0 one"), Ok((Head { name, ..Head::default() }, 1)));
+    assert_eq!(opened("Request 0 For - lab-1"), Ok((Head::default(), 1)), "a value is a value");
+    assert_eq!(opened("2 NACK 1 2\n2 From 77 5f3a9c01d2b4e6f8\n2 NACK 1 3"), Ok((Head::default(), 2)));
+    let classic = open(b"2 From 77 -\n2 NACK 1 2", Dialect::Classic).map(|(head, lines)| (head, lines.flatten().count()));
+    assert_eq!(classic, Ok((Head::default(), 1)), "classic nodes know no heads");
+}
+
+#[test]
+fn a_head_that_does_not_parse_makes_its_datagram_void() {
+    for head in [
+        "2 From 77",
+        "2 From x -",
+        "2 From 77 5f3a",
+        "2 From 77 5F3A9C01D2B4E6F8",
+        "2 From 77 - a b",
+        "2 From 77 - ",
+        "For ",
+        "For -  ",
+        "For - a_name_that_is_longer_than_it_may_be",
+        "For - a\u{e9}",
+    ] {
+        assert!(opened(&format!("{head}\n2 NACK 1 2\nRequest 0 one")).is_err(), "{head}");
+    }
+}
+
+#[test]
+fn the_longest_head_and_the_longest_line_leave_room_for_a_value() {
+    let max = MAX_NUMBER;
+    let (ballot, value) = (Ballot { epoch: Epoch(max), number: max }, Value::from(vec![b'v'; 100]));
+    let marked = format!("@tag {max} {max} {max} {value}");
+    let accepted = Some((ballot, marked.as_str().into()));
+    let line = Line::Node(NodeId(u16::MAX), Message::Promise { instance: Instance(max), ballot, accepted });
+    let name = Some("x".repeat(MAX_GROUP_NAME).parse().unwrap());
+    let mut text = Vec::new();
+    Head { from: Some((NodeId(u16::MAX), max)), group: Some(GroupId(u64::MAX)), name }.encode(&mut text);
+    line.encode(Dialect::Extended, &mut text);
+    assert!(text.len() - value.as_bytes().len() <= MAX_HEAD, "{}", text.len() - value.as_bytes().len());
+}
+
+#[test]
+fn every_datagram_of_a_packer_begins_with_its_head() {
+    let head = Head { from: Some((NodeId(2), 77)), group: Some(GroupId(9)), name: None };
+    let mut packer = Packer::new(Dialect::Extended, 120);
+    packer.set_head(head);
+    let lines: Vec<Line> = (1..20).map(|i| parsed(&format!("2 Written {i} {}", "v".repeat(20)))).collect();
+    lines.iter().for_each(|line| packer.push(line));
+    let datagrams = packer.finish();
+    assert!(datagrams.len() > 3 && datagrams.iter().all(|datagram| datagram.len() <= 120));
+    let mut read = Vec::new();
+    for datagram in &datagrams {
+        let (found, lines) = open(datagram, Dialect::Extended).unwrap();
+        assert_eq!(found, head);
+        read.extend(lines.map(Result::unwrap));
+    }
+    assert_eq!(read, lines);
 }

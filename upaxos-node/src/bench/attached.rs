@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use upaxos_core::client::{Ask, Client, Outcome, View};
 use upaxos_core::entry::SAFE_READ;
-use upaxos_core::net::{self, Socket};
+use upaxos_core::net::Socket;
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Dialect;
 
@@ -31,22 +31,24 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
     let net = &args.net;
     command.args(["load", "-a", &net.address.to_string(), "-p", &net.protocol.to_string()]);
     command.args(["--transport", &net.transport.to_string()]);
+    net.group.iter().for_each(|group| _ = command.args(["--group", group.as_str()]));
     net.interface.iter().for_each(|interface| _ = command.args(["--interface", interface]));
     let load = Load::start(args.load(cell, command, acks.path()))?;
     let mut watch = Watch::new(load, None);
     let summary = watch.follow(None, progress)?;
     ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
     progress.set_message("asking again for some of it");
-    let judged = ask_again(cell, &net.options(), &summary, &Acks::read(acks.path())?)?;
+    let judged = ask_again(cell, args, &summary, &Acks::read(acks.path())?)?;
     let report = Report::new(cell.clone(), &summary, &watch.used, None);
     Ok(Report { leader: watch.led, judged: Some(judged), ..report })
 }
 
 /// Asks what stands where the group said it would; says for how many.
-fn ask_again(cell: &Cell, options: &net::Options, load: &Summary, acks: &[Run]) -> Result<u64> {
-    let mut socket = Socket::open(options)?;
+fn ask_again(cell: &Cell, args: &Args, load: &Summary, acks: &[Run]) -> Result<u64> {
+    let mut socket = Socket::open(&args.net.options())?;
     let id = getrandom::u64().context("cannot draw a random client id from the system")?;
-    let (mut client, mut view) = (Client::new(id, Dialect::Extended), View::new(Dialect::Extended));
+    let client = Client::new(id, Dialect::Extended).within(args.net.scope(Dialect::Extended)?);
+    let (mut client, mut view) = (client, View::new(Dialect::Extended));
     let start = Instant::now();
     let total: u64 = acks.iter().map(|run| run.count).sum();
     let every = (total / SAMPLE).max(1);

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant as Clock};
 
 use anyhow::{Context, Result, bail};
-use upaxos_core::client::View;
+use upaxos_core::client::{Scope, View};
 use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{MAX_NUMBER, NodeId};
 use upaxos_core::wire::{Dialect, Message};
@@ -115,6 +115,7 @@ struct Load<'a> {
     phase: Phase,
     crowd: Crowd,
     packing: Packing,
+    scope: Scope,
     view: View,
     /// Which life of each node is speaking.
     boots: BTreeMap<NodeId, u64>,
@@ -141,11 +142,19 @@ struct Load<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let mut socket = Socket::open(&args.net.options())?;
     let chance = getrandom::u64().context("cannot draw a random client id from the system")?;
-    let mut load = Load::new(args, chance & (MAX_NUMBER >> 1), socket.max_payload());
+    let scope = args.net.scope(Dialect::Extended)?;
+    let mut load = Load::new(args, scope, chance & (MAX_NUMBER >> 1), socket.max_payload());
     while load.phase != Phase::Done {
         let now = load.now();
         load.advance(now)?;
-        load.ask(now);
+        if load.scope.asks(micros(now)) {
+            socket.send(&[b"members".to_vec()]).context("cannot ask which group is there")?;
+        }
+        if load.scope.is_open(micros(now)) {
+            load.scope.begin();
+            load.packing.set_head(load.scope.head());
+            load.ask(now);
+        }
         socket.send(load.packing.datagrams()).context("cannot send requests")?;
         load.packing.clear();
         let wait = load.wait(now);
@@ -166,7 +175,7 @@ fn say(line: &str) -> Result<()> {
 }
 
 impl Load<'_> {
-    fn new(args: &Args, first_client: u64, max_payload: usize) -> Load<'_> {
+    fn new(args: &Args, scope: Scope, first_client: u64, max_payload: usize) -> Load<'_> {
         /// Of a group on loopback: what one datagram may hold there.
         const MOST: usize = 60_000;
         let most = if args.fill > 0 { args.outstanding.max(FILLING) } else { args.outstanding };
@@ -176,6 +185,7 @@ impl Load<'_> {
             phase: if args.fill > 0 { Phase::Fill(args.fill) } else { Phase::Wake },
             crowd: Crowd::new(first_client, args.clients, most),
             packing: Packing::new(max_payload.min(MOST), args.size),
+            scope,
             view: View::new(Dialect::Extended),
             boots: BTreeMap::new(),
             has_returned: false,
@@ -206,6 +216,9 @@ impl Load<'_> {
 
     /// Goes on to the next phase when it is time.
     fn advance(&mut self, now: u64) -> Result<()> {
+        if let Some(why) = self.scope.refusal() {
+            bail!("cannot load the group: {why}");
+        }
         match self.phase {
             Phase::Fill(0) => self.phase = Phase::Filled,
             Phase::Filled if self.crowd.open() == 0 => {
@@ -317,6 +330,9 @@ impl Load<'_> {
     }
 
     fn wait(&self, now: u64) -> Duration {
+        if let Some(opens) = self.scope.deadline(micros(now)) {
+            return Duration::from(opens.since(micros(now))).min(GLANCE);
+        }
         let end = match self.phase {
             Phase::WarmUp(until) | Phase::Measure(until) => until.saturating_sub(now),
             _ => u64::MAX,
@@ -329,6 +345,9 @@ impl Load<'_> {
     }
 
     fn hear(&mut self, datagram: &[u8], now: u64) {
+        if self.scope.hear(datagram, micros(now)).is_none() {
+            return;
+        }
         let Load { crowd, view, boots, has_returned, tally, phase, args, due_since, last_ok, .. } = self;
         answers::each(datagram, |from, message| {
             if let Message::Beat(beat) = &message {

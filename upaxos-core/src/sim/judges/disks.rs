@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Judges, Rule};
 use crate::record::Record;
-use crate::types::{Ballot, Instance, NodeId, Value};
+use crate::types::{Ballot, GroupId, Instance, NodeId, Value};
 use crate::wire::Boot;
 
 /// What one member has durably said, over all its lives.
@@ -16,6 +16,7 @@ pub(super) struct Disk {
     pub records: usize,
     pub starts: u64,
     pub is_member: bool,
+    pub group: Option<GroupId>,
     pub registered: BTreeMap<NodeId, Boot>,
     pub is_lost: bool,
     /// By the slot of each promise.
@@ -44,6 +45,8 @@ impl Disk {
     /// What a checkpoint has to say besides starts and sessions.
     fn checkpoint(&self, learned: Instance) -> Vec<Record> {
         let member = self.is_member.then_some(Record::Member);
+        let founded = self.group.map(|group| Record::Founded { group });
+        let member = founded.into_iter().chain(member);
         let registered = self.registered.iter();
         let registered = registered.map(|(node, boot)| Record::Registered { node: *node, boot: *boot });
         let promised = self.promised.values().max().map(|ballot| Record::PromiseAll { ballot: *ballot });
@@ -51,7 +54,7 @@ impl Disk {
         // The last ballot of an instance is the one that counts.
         let last: BTreeMap<_, _> = open.map(|((i, ballot), value)| (*i, (*ballot, value.clone()))).collect();
         let accept = |(instance, (ballot, value))| Record::Accept { instance, ballot, value };
-        member.into_iter().chain(registered).chain(promised).chain(last.into_iter().map(accept)).collect()
+        member.chain(registered).chain(promised).chain(last.into_iter().map(accept)).collect()
     }
 }
 
@@ -90,6 +93,7 @@ impl Judges {
         match record {
             Record::Start { start, .. } => disk.starts = *start,
             Record::Member => disk.is_member = true,
+            Record::Founded { group } => disk.group = Some(*group),
             Record::Registered { node, boot } => drop(disk.registered.insert(*node, *boot)),
             Record::Accept { instance, ballot, value } => {
                 disk.accepted.insert((*instance, *ballot), value.clone());
@@ -143,7 +147,9 @@ impl Judges {
             let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
             let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
             let is_script = matches!(record, R::Script { .. } | R::State { .. });
-            !is_learned && !is_script && !is_group && !matches!(record, R::Start { .. })
+            // Node 0 knows its group before it has written that down.
+            let is_news = disk.group.is_none() && matches!(record, R::Founded { .. });
+            !is_learned && !is_script && !is_group && !is_news && !matches!(record, R::Start { .. })
         };
         let found = records.iter().filter(is_judged).filter(|record| !missing.contains(record));
         let found: Vec<Record> = found.cloned().collect();

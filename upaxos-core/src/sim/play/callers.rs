@@ -85,9 +85,9 @@ impl Callers {
     }
 
     /// When a client has something to do, unless that is planned.
-    pub fn next_turn(&mut self, number: u64) -> Option<Micros> {
+    pub fn next_turn(&mut self, number: u64, now: Micros) -> Option<Micros> {
         let caller = self.all.get_mut(&number)?;
-        let next = caller.client.next_deadline()?;
+        let next = caller.client.next_deadline(now)?;
         if caller.turn_at.is_some_and(|planned| planned <= next) {
             return None;
         }

@@ -11,7 +11,7 @@ use crate::sim::judges::Rule;
 use crate::sim::machine::{State, Step, Work};
 use crate::sim::network::Datagram;
 use crate::types::Micros;
-use crate::wire::{Dialect, Line, Message, Packer};
+use crate::wire::{Dialect, Head, Line, Message, Packer};
 
 impl<C> Stage<C> {
     /// One turn of the daemon's loop: all that came in, then the clock.
@@ -42,7 +42,8 @@ impl<C> Stage<C> {
         let clock = machine.clock(self.now);
         let mut out = machine.outbox(id);
         for datagram in machine.queue.drain(..) {
-            datagram.lines.iter().for_each(|line| node.handle(clock, line.clone(), &mut out));
+            let speaker = node.hear(&datagram.head, clock, &mut out);
+            datagram.lines.iter().for_each(|line| node.handle(clock, speaker, line.clone(), &mut out));
         }
         node.tick(clock, &mut out);
         self.act(id, node, out);
@@ -57,7 +58,7 @@ impl<C> Stage<C> {
             return self.end_for_scripts(id, &out.events);
         }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
-        let said = packed(&out.early, self.setting.dialect);
+        let said = packed(&out.early, node.head(), self.setting.dialect);
         self.go_on(id, Work { node, out, said, sent: Vec::new(), step: Step::Early });
     }
 
@@ -177,7 +178,7 @@ impl<C> Stage<C> {
             work.sent.iter().partition(|line| work.node.is_to_be_sent(line));
         // A vote that is told nobody counts all the same.
         kept.iter().for_each(|line| self.judges.on_sent(id, life, line));
-        work.said = packed(told, self.setting.dialect);
+        work.said = packed(told, work.node.head(), self.setting.dialect);
         work.step = Step::Synced;
         self.go_on(id, work);
     }
@@ -246,8 +247,13 @@ impl<C> Stage<C> {
 }
 
 /// Lines as datagrams.
-fn packed<'a>(lines: impl IntoIterator<Item = &'a Line>, dialect: Dialect) -> VecDeque<Rc<Datagram>> {
+fn packed<'a>(
+    lines: impl IntoIterator<Item = &'a Line>,
+    head: Head,
+    dialect: Dialect,
+) -> VecDeque<Rc<Datagram>> {
     let mut packer = Packer::new(dialect, DATAGRAM);
+    packer.set_head(head);
     lines.into_iter().for_each(|line| packer.push(line));
     packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect)).collect()
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use upaxos_core::wire::Head;
+
 use super::session::Session;
 
 /// Room for the longest head, `Submit C Q F `.
@@ -31,6 +33,8 @@ pub fn filling(size: usize) -> Vec<u8> {
 pub struct Packing {
     limit: usize,
     value: Vec<u8>,
+    /// What every datagram begins with.
+    head: (Head, Vec<u8>),
     datagrams: Vec<Vec<u8>>,
     used: usize,
 }
@@ -38,44 +42,51 @@ pub struct Packing {
 impl Packing {
     /// Datagrams of at most `limit` bytes, where single values of `size` bytes allow it.
     pub fn new(limit: usize, size: usize) -> Packing {
-        Packing { limit, value: filling(size), datagrams: Vec::new(), used: 0 }
+        Packing { limit, value: filling(size), head: Default::default(), datagrams: Vec::new(), used: 0 }
+    }
+
+    /// Begins every datagram from the next one on with this.
+    pub fn set_head(&mut self, head: Head) {
+        if self.head.0 != head {
+            let mut text = Vec::new();
+            head.encode(&mut text);
+            self.head = (head, text);
+        }
     }
 
     /// Adds writes of a session: the first with a full head in each datagram, the others as continuations.
     pub fn writes(&mut self, session: &Session, seqs: Range<u64>) {
         let continuation = b"\n& ".len() + self.value.len();
         let mut follows = false;
+        let mut value = std::mem::take(&mut self.value);
         for seq in seqs {
-            value_of(seq, &mut self.value);
+            value_of(seq, &mut value);
             follows &= self.has_room(continuation);
-            let head = HEAD_BYTES + self.value.len();
-            let datagram =
-                open(&mut self.datagrams, &mut self.used, if follows { 0 } else { head }, self.limit);
+            let head = HEAD_BYTES + value.len();
+            let datagram = self.open(if follows { 0 } else { head });
             if follows {
                 datagram.extend_from_slice(b"\n& ");
             } else {
-                begin_line(datagram);
                 head_of(datagram, b"Submit", session, seq);
                 datagram.push(b' ');
             }
-            datagram.extend_from_slice(&self.value);
+            datagram.extend_from_slice(&value);
             follows = true;
         }
+        self.value = value;
     }
 
     /// Adds reads of a session, a line each, that begin with `verb`.
     pub fn reads(&mut self, verb: &[u8], session: &Session, seqs: Range<u64>) {
         for seq in seqs {
-            let datagram = open(&mut self.datagrams, &mut self.used, HEAD_BYTES, self.limit);
-            begin_line(datagram);
+            let datagram = self.open(HEAD_BYTES);
             head_of(datagram, verb, session, seq);
         }
     }
 
     /// Adds a question about the past.
     pub fn history(&mut self, instance: u64) {
-        let datagram = open(&mut self.datagrams, &mut self.used, HEAD_BYTES, self.limit);
-        begin_line(datagram);
+        let datagram = self.open(HEAD_BYTES);
         datagram.extend_from_slice(b"Request ");
         decimal(datagram, instance);
     }
@@ -90,31 +101,25 @@ impl Packing {
         self.used = 0;
     }
 
+    /// The datagram that `bytes` more go into, 0 for a continuation: the last one, or the next, at the beginning of
+    /// a line.
+    fn open(&mut self, bytes: usize) -> &mut Vec<u8> {
+        let Packing { limit, head: (_, head), datagrams, used, .. } = self;
+        if *used == 0 || datagrams[*used - 1].len() + bytes > *limit {
+            if *used == datagrams.len() {
+                datagrams.push(Vec::with_capacity((*limit).max(bytes + head.len())));
+            }
+            datagrams[*used].clear();
+            datagrams[*used].extend_from_slice(head);
+            *used += 1;
+        } else if bytes > 0 {
+            datagrams[*used - 1].push(b'\n');
+        }
+        &mut datagrams[*used - 1]
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         self.used > 0 && self.datagrams[self.used - 1].len() + bytes <= self.limit
-    }
-}
-
-/// The datagram that `bytes` more go into: the last one, or the next.
-fn open<'a>(
-    datagrams: &'a mut Vec<Vec<u8>>,
-    used: &mut usize,
-    bytes: usize,
-    limit: usize,
-) -> &'a mut Vec<u8> {
-    if *used == 0 || datagrams[*used - 1].len() + bytes > limit {
-        if *used == datagrams.len() {
-            datagrams.push(Vec::with_capacity(limit.max(bytes)));
-        }
-        datagrams[*used].clear();
-        *used += 1;
-    }
-    &mut datagrams[*used - 1]
-}
-
-fn begin_line(datagram: &mut Vec<u8>) {
-    if !datagram.is_empty() {
-        datagram.push(b'\n');
     }
 }
 

@@ -1,0 +1,200 @@
+//! Which group a client talks to, where several are on the wire.
+//!
+//! Owns what a client hears and what its datagrams begin with. A client that was given the name of its group names
+//! it, and hears only nodes that do. One without a name first asks who is there, listens for a moment, and then
+//! speaks to the one group that it has heard: nothing that it asks is carried out by two. If it hears two before it
+//! has asked anything, it asks neither. A classic group has no identity: its clients hear everything.
+
+use std::collections::BTreeSet;
+
+use crate::types::{GroupId, Micros};
+use crate::wire::{self, Dialect, GroupName, Head, Lines};
+
+/// How long a client without a name listens, once it has heard a group, for another one: many round trips, and
+/// nothing that people notice.
+const LISTEN: Micros = Micros::from_millis(5);
+
+/// How long until it asks again who is there.
+const ASK_AGAIN: Micros = Micros::from_millis(100);
+
+/// How many other groups are remembered.
+const OTHERS: usize = 16;
+
+/// Which group a client talks to. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Scope {
+    name: Option<GroupName>,
+    is_any: bool,
+    group: Option<GroupId>,
+    /// When the first group was heard, while it may turn out to be one of two.
+    since: Option<Micros>,
+    /// Whether anything was asked: then it is known which group is meant.
+    has_begun: bool,
+    others: BTreeSet<GroupId>,
+    refusal: Option<String>,
+    ask_at: Micros,
+}
+
+impl Scope {
+    /// Everything that is said, and nobody in particular: for those who know that there is one group.
+    pub fn any(dialect: Dialect) -> Scope {
+        Scope { is_any: true, ..Scope::new(dialect, None) }
+    }
+
+    /// The group with this name; without one, the only group on the wire.
+    pub fn new(dialect: Dialect, name: Option<GroupName>) -> Scope {
+        Scope {
+            name,
+            is_any: dialect == Dialect::Classic,
+            group: None,
+            since: None,
+            has_begun: false,
+            others: BTreeSet::new(),
+            refusal: None,
+            ask_at: Micros(0),
+        }
+    }
+
+    /// Whether requests may be sent.
+    pub fn is_open(&self, now: Micros) -> bool {
+        let has_listened = || self.since.is_some_and(|since| now.since(since) >= LISTEN);
+        self.is_any || (self.refusal.is_none() && (self.name.is_some() || has_listened()))
+    }
+
+    /// Whether to ask now who is there (`members`), before anything else.
+    pub fn asks(&mut self, now: Micros) -> bool {
+        let is_due = !self.is_open(now) && self.group.is_none() && now >= self.ask_at;
+        if is_due {
+            self.ask_at = now + ASK_AGAIN;
+        }
+        is_due
+    }
+
+    /// The first request is sent.
+    pub fn begin(&mut self) {
+        self.has_begun = true;
+    }
+
+    /// Whether a request was sent.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// When that may change.
+    pub fn deadline(&self, now: Micros) -> Option<Micros> {
+        let opens = self.since.map(|since| since + LISTEN);
+        (!self.is_open(now)).then(|| opens.unwrap_or(self.ask_at))
+    }
+
+    /// Why nothing is asked at all, if so.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// What the client's datagrams begin with.
+    pub fn head(&self) -> Head {
+        Head { from: None, group: self.group, name: self.name }
+    }
+
+    /// The group, once it is known.
+    pub fn group(&self) -> Option<GroupId> {
+        self.group
+    }
+
+    /// What it is called, if the client was told.
+    pub fn name(&self) -> Option<GroupName> {
+        self.name
+    }
+
+    /// Other groups without a name, or of the same name, that were heard.
+    pub fn others(&self) -> impl Iterator<Item = GroupId> {
+        self.others.iter().copied()
+    }
+
+    /// The lines of a datagram, if it is of this group.
+    pub fn hear<'a>(&mut self, datagram: &'a [u8], now: Micros) -> Option<Lines<'a>> {
+        let (head, lines) = wire::open(datagram, Dialect::Extended).ok()?;
+        self.is_ours(&head, now).then_some(lines)
+    }
+
+    fn is_ours(&mut self, head: &Head, now: Micros) -> bool {
+        if self.is_any {
+            return true;
+        }
+        // A node that belongs to no group yet has nothing to say to clients.
+        let (Some(_), Some(group), true) = (head.from, head.group, head.name == self.name) else {
+            return false;
+        };
+        match self.group {
+            Some(own) if own == group => true,
+            Some(own) => {
+                if !self.has_begun {
+                    self.refuse(own, group);
+                }
+                if self.others.len() < OTHERS {
+                    self.others.insert(group);
+                }
+                false
+            }
+            None => {
+                (self.group, self.since) = (Some(group), Some(now));
+                true
+            }
+        }
+    }
+
+    fn refuse(&mut self, one: GroupId, other: GroupId) {
+        self.refusal = Some(match self.name {
+            Some(name) => format!(
+                "two groups with the name {name} are on this wire ({one} and {other}): give one of them another name"
+            ),
+            None => format!(
+                "two groups without names are on this wire ({one} and {other}): give each a name (--group NAME for \
+                 its nodes), and say here which one is meant"
+            ),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = Micros(1_000);
+
+    fn beat(group: u64, name: &str) -> Vec<u8> {
+        format!("0 From 7 {}{name}\n0 NotYet 9 4", GroupId(group)).into_bytes()
+    }
+
+    #[test]
+    fn a_client_asks_the_one_group_that_it_hears() {
+        let mut scope = Scope::new(Dialect::Extended, None);
+        assert!(scope.asks(NOW) && !scope.is_open(NOW));
+        assert_eq!(scope.hear(&beat(1, ""), NOW).map(Iterator::count), Some(1));
+        assert!(!scope.is_open(NOW) && scope.is_open(NOW + LISTEN));
+        scope.begin();
+        assert_eq!(scope.head().group, Some(GroupId(1)));
+        assert!(scope.hear(&beat(2, ""), NOW + LISTEN).is_none(), "it is spoken to by its own group only");
+        assert!(scope.is_open(NOW + LISTEN) && scope.refusal().is_none());
+    }
+
+    #[test]
+    fn a_client_that_hears_two_groups_before_it_asks_refuses() {
+        let mut scope = Scope::new(Dialect::Extended, None);
+        scope.hear(&beat(1, ""), NOW);
+        scope.hear(&beat(2, ""), NOW);
+        assert!(!scope.is_open(NOW + LISTEN));
+        assert!(scope.refusal().is_some_and(|why| why.contains("--group")));
+    }
+
+    #[test]
+    fn a_client_with_a_name_hears_what_names_it_and_nothing_else() {
+        let name: GroupName = "lab".parse().expect("a name");
+        let mut scope = Scope::new(Dialect::Extended, Some(name));
+        assert!(scope.is_open(NOW), "it needs to ask nobody");
+        assert!(scope.hear(&beat(1, ""), NOW).is_none());
+        assert!(scope.hear(&beat(2, " other"), NOW).is_none());
+        assert!(scope.hear(&beat(3, " lab"), NOW).is_some());
+        assert_eq!(scope.head(), Head { from: None, group: Some(GroupId(3)), name: Some(name) });
+    }
+}

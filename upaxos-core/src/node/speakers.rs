@@ -1,0 +1,261 @@
+//! Who is heard: what the head of a datagram says of its sender, held against what this node knows.
+//!
+//! Owns the one place where lines are tied to a group and to a data directory. Two groups on one wire have the same
+//! ids, and their ballots coincide; so has a directory that was made anew under the id of one that was lost. A line
+//! of another group is dropped, whatever it says; a line of a life that is not the one registered for its id is
+//! dropped unless it introduces its sender, or only asks. Classic groups know no heads: there all lines are heard.
+
+use std::collections::BTreeSet;
+
+use super::Node;
+use super::outbox::{Event, Outbox};
+use crate::mutant::{self, Mutant};
+use crate::types::{GroupId, Micros, NodeId};
+use crate::wire::{Beat, GroupName, Head, Line, Message, Stance};
+
+/// How many other groups, and nodes without heads, are named in the log before this node keeps silent about more.
+const NAMED: usize = 16;
+
+/// Who sent a datagram, as its [`Head`] says: to be handed to [`Node::handle`] with each of its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Of a group without heads.
+    Classic,
+    /// A client of this group.
+    Client,
+    /// A node that says that it is of this group, or does not know its group yet, or one of the two is so.
+    Node { id: NodeId, incarnation: u64, is_ours: bool },
+    /// Of another group, or for one.
+    Other { from: Option<(NodeId, GroupId)> },
+}
+
+impl Speaker {
+    /// The incarnation of the node that speaks, if one does.
+    pub(super) fn incarnation(self) -> Option<u64> {
+        match self.0 {
+            Kind::Node { incarnation, .. } => Some(incarnation),
+            _ => None,
+        }
+    }
+}
+
+/// Which groups and nodes this one has named in its log as none of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Others {
+    groups: BTreeSet<(Option<GroupId>, Option<GroupName>)>,
+    headless: BTreeSet<NodeId>,
+}
+
+impl Node {
+    /// Takes the head of a datagram: who speaks. To be handed to [`handle`](Node::handle) with its lines.
+    pub fn hear(&mut self, head: &Head, now: Micros, out: &mut Outbox) -> Speaker {
+        if self.classic.is_some() {
+            return Speaker(Kind::Classic);
+        }
+        let own = self.identity.group();
+        if head.name != self.name {
+            return self.hear_other(head, out);
+        }
+        let Some((id, incarnation)) = head.from else {
+            let is_for_us = head.group.is_none() || head.group == own;
+            return if is_for_us { Speaker(Kind::Client) } else { self.hear_other(head, out) };
+        };
+        if let (None, Some(group)) = (own, head.group) {
+            self.meet(group, now, out);
+        }
+        let own = self.identity.group();
+        match (head.group, own) {
+            (Some(group), Some(own)) if group != own => self.hear_other(head, out),
+            (group, own) => {
+                let is_ours = group.is_some() && group == own;
+                Speaker(Kind::Node { id, incarnation, is_ours })
+            }
+        }
+    }
+
+    fn hear_other(&mut self, head: &Head, out: &mut Outbox) -> Speaker {
+        self.dropped.other_groups += 1;
+        let Head { from, group, name } = *head;
+        if let Some((id, _)) = from
+            && self.others.groups.len() < NAMED
+            && self.others.groups.insert((group, name))
+        {
+            let which = describe(group, name);
+            let advice = if name == self.name { "; give each group a name of its own: --group NAME" } else { "" };
+            out.event(Event::Warning(format!(
+                "another group is on this wire ({which}; heard its node {id}): its lines are ignored{advice}"
+            )));
+        }
+        let from = from.filter(|_| name == self.name).map(|(id, _)| id);
+        Speaker(Kind::Other { from: from.zip(group) })
+    }
+
+    /// A node that belongs to no group yet hears one. A founder belongs to the first that it hears. A node that
+    /// joins listens for one timeout; of two groups it joins neither.
+    fn meet(&mut self, group: GroupId, now: Micros, out: &mut Outbox) {
+        if self.joins.is_none() {
+            return self.identity.belong(group, out);
+        }
+        match self.identity.met() {
+            None => self.identity.meet(group, now),
+            Some((met, _)) if met != group => self.identity.on_two_groups(met, group, out),
+            Some(_) => self.join_met(now, out),
+        }
+    }
+
+    /// A node that joins has listened long enough: it belongs to the one group that it has heard.
+    pub(super) fn join_met(&mut self, now: Micros, out: &mut Outbox) {
+        if let (None, Some((group, since))) = (self.identity.group(), self.identity.met())
+            && now.since(since) >= self.timing.timeout()
+        {
+            self.identity.belong(group, out);
+            self.beat_at = now;
+        }
+    }
+
+    /// Whether a line of `speaker` may be acted on; if not, it is dropped here, and counted.
+    pub(super) fn heeds(&mut self, speaker: Speaker, line: &Line, now: Micros, out: &mut Outbox) -> bool {
+        let (from, message) = match (line, speaker.0) {
+            (Line::Client(_), Kind::Other { .. }) => return false,
+            (Line::Client(_), _) | (Line::Node(..), Kind::Classic) => return true,
+            (Line::Node(from, message), _) => (*from, message),
+        };
+        match speaker.0 {
+            Kind::Node { id, incarnation, is_ours: true } if id == from => {
+                let is_known = self.is_registered_life(id, incarnation);
+                let is_heard = is_known || introduces(message) || asks_only(message) || is_exempt(message);
+                self.dropped.other_lives += u64::from(!is_heard);
+                is_heard
+            }
+            Kind::Node { id, is_ours: false, .. } if id == from => {
+                self.on_newcomer(from, message, now);
+                false
+            }
+            Kind::Other { from: Some((id, group)) } if id == from => {
+                self.on_foreign_life((id, group), message, now, out);
+                is_exempt(message)
+            }
+            Kind::Other { .. } => false,
+            _ => {
+                self.dropped.headless += 1;
+                if self.others.headless.len() < NAMED && self.others.headless.insert(from) {
+                    out.event(Event::Warning(format!(
+                        "lines of node {from} come without a head that names it, as an older version, a classic node \
+                         or a forger sends them: they are ignored"
+                    )));
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether `incarnation` may speak as `id`: it is the one that the log names, or this node remembers; of a node
+    /// that is no member, the one that its beats name; and this very node.
+    fn is_registered_life(&self, id: NodeId, incarnation: u64) -> bool {
+        if id == self.id {
+            return true;
+        }
+        self.known_incarnation(id).map_or_else(
+            || !self.group.members.contains(&id) && self.beats_as(id, incarnation),
+            |known| known == incarnation,
+        )
+    }
+
+    /// The incarnation that is registered for an id: in the log, or with this node.
+    pub(super) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
+        self.history.membership().incarnation(id).or_else(|| self.identity.remembered(id).map(|b| b.incarnation))
+    }
+
+    fn beats_as(&self, id: NodeId, incarnation: u64) -> bool {
+        self.election.last_boot(id).is_some_and(|boot| boot.incarnation == incarnation)
+    }
+
+    /// A node that belongs to no group yet, or that this node, which belongs to none yet, has heard: it is told at
+    /// once that this one is here.
+    fn on_newcomer(&mut self, from: NodeId, message: &Message, now: Micros) {
+        if matches!(message, Message::Beat(_))
+            && from != self.id
+            && (self.group.members.contains(&from) || self.election.has_room_for(from, &self.group, now))
+            && self.election.on_heard(from, now)
+        {
+            self.beat_at = now;
+        }
+    }
+
+    /// A line of another group, which may be this one: node 0 that lost its disk takes itself for the first of a new
+    /// group. It is told, while it may not vote; and who is told so and never voted belongs to the group that told
+    /// it, to learn and to answer.
+    fn on_foreign_life(
+        &mut self,
+        (from, group): (NodeId, GroupId),
+        message: &Message,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        match message {
+            Message::Beat(Beat { n, boot, stance: Stance::Learns, .. })
+                if *n == self.n()
+                    && self.group.members.contains(&from)
+                    && self.known_incarnation(from).is_some_and(|known| known != boot.incarnation) =>
+            {
+                self.admit(from, *n, *boot, now, out);
+            }
+            Message::Barred { node, boot, incarnation, start } if !self.identity.has_voted() => {
+                self.identity.on_barred(from, *node, *boot, (*incarnation, *start), out);
+                if self.identity.is_barred() {
+                    self.identity.belong(group, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What every datagram of this node begins with.
+    pub fn head(&self) -> Head {
+        let incarnation = self.identity.boot().incarnation;
+        Head { from: Some((self.id, incarnation)), group: self.identity.group(), name: self.name }
+    }
+}
+
+/// The lines that introduce a node: what they say is checked by who remembers it.
+fn introduces(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Beat(_)
+            | Message::Register { .. }
+            | Message::Registered { .. }
+            | Message::Barred { .. }
+            | Message::Join { .. }
+            | Message::JoinFor { .. }
+    )
+}
+
+/// The lines that only ask: who has lost its disk may do that.
+pub(super) fn asks_only(message: &Message) -> bool {
+    matches!(message, Message::Gap { .. } | Message::AskMark { .. } | Message::AskDigest { .. })
+}
+
+/// What the mutants forget to check.
+fn is_exempt(message: &Message) -> bool {
+    match message {
+        Message::Write { .. } | Message::WriteTags(_) => mutant::is(Mutant::WriteOfAnyLife),
+        Message::Accepts { .. } | Message::Promise { .. } | Message::PromiseNone { .. } => {
+            mutant::is(Mutant::VoteOfAnyLife)
+        }
+        Message::Mark { .. } => mutant::is(Mutant::MarkOfAnyLife),
+        Message::Chosen { .. } => mutant::is(Mutant::ChosenOfAnyLife),
+        _ => false,
+    }
+}
+
+fn describe(group: Option<GroupId>, name: Option<GroupName>) -> String {
+    match (group, name) {
+        (Some(group), Some(name)) => format!("group {group}, named {name}"),
+        (Some(group), None) => format!("group {group}, without a name"),
+        (None, Some(name)) => format!("named {name}, about to begin"),
+        (None, None) => "without a name, about to begin".into(),
+    }
+}

@@ -1,0 +1,161 @@
+//! The first line of a datagram: who speaks, in which life, and for which group.
+//!
+//! Owns what ties the lines of a datagram to one data directory and one group. It never decides whether they are
+//! believed: that is for the node ([`crate::node::Node::hear`]) and for the client
+//! ([`Scope`](crate::client::Scope)). Classic nodes know no heads: to them, and from them, there are none.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::parse::{Lines, ParseError, bad_number, excerpt};
+use super::print::decimal as print_decimal;
+use super::{Dialect, decimal, lines};
+use crate::types::{GroupId, MAX_NUMBER, NodeId};
+
+/// The most bytes of a group's name.
+pub const MAX_GROUP_NAME: usize = 24;
+
+/// What a group is called: 1 to [`MAX_GROUP_NAME`] letters, digits, dots, dashes and underscores.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName {
+    length: u8,
+    bytes: [u8; MAX_GROUP_NAME],
+}
+
+impl GroupName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..usize::from(self.length)]).expect("a name is made of ASCII only")
+    }
+
+    fn parse(text: &[u8]) -> Option<GroupName> {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+        // A lone dash stands for "none" elsewhere on the wire.
+        if text.is_empty() || text.len() > MAX_GROUP_NAME || text == b"-" || !text.iter().all(is_plain) {
+            return None;
+        }
+        let mut bytes = [0; MAX_GROUP_NAME];
+        bytes[..text.len()].copy_from_slice(text);
+        Some(GroupName { length: text.len() as u8, bytes })
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The text that is no [`GroupName`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no name of a group: use 1 to {MAX_GROUP_NAME} letters, digits, dots, dashes and underscores"
+)]
+pub struct BadGroupName(pub String);
+
+impl FromStr for GroupName {
+    type Err = BadGroupName;
+
+    fn from_str(text: &str) -> Result<Self, BadGroupName> {
+        GroupName::parse(text.as_bytes()).ok_or_else(|| BadGroupName(excerpt(text.as_bytes())))
+    }
+}
+
+/// What the first line of a datagram says. The default is a datagram without one: of a client that names no
+/// group, of a person with netcat, or of a classic node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Head {
+    /// The node that speaks, and the incarnation of its directory; `None` for a client.
+    pub from: Option<(NodeId, u64)>,
+    /// The identity of the group; of a node `None` while it belongs to none yet, of a client if any will do.
+    pub group: Option<GroupId>,
+    /// The name of the group.
+    pub name: Option<GroupName>,
+}
+
+impl Head {
+    /// Appends the line and a newline; nothing where there is nothing to say.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self.from {
+            Some((id, incarnation)) => {
+                print_decimal(out, u64::from(id.0));
+                out.extend_from_slice(b" From ");
+                print_decimal(out, incarnation);
+            }
+            None if self.group.is_none() && self.name.is_none() => return,
+            None => out.extend_from_slice(b"For"),
+        }
+        out.push(b' ');
+        match self.group {
+            Some(group) => group.print(out),
+            None => out.push(b'-'),
+        }
+        if let Some(name) = &self.name {
+            out.push(b' ');
+            out.extend_from_slice(name.as_str().as_bytes());
+        }
+        out.push(b'\n');
+    }
+
+    /// Reads the fields after `S From` or `For`.
+    fn parse(from: Option<NodeId>, fields: &[u8]) -> Result<Head, ParseError> {
+        let mut fields = fields.split(|byte| *byte == b' ');
+        let mut next = || fields.next().unwrap_or_default();
+        let from = match from {
+            Some(id) => {
+                let text = next();
+                Some((id, decimal(text, MAX_NUMBER).ok_or_else(|| bad_number("incarnation", text))?))
+            }
+            None => None,
+        };
+        let group = match next() {
+            b"-" => None,
+            text => Some(GroupId::parse(text).ok_or_else(|| bad_number("group", text))?),
+        };
+        let name = match fields.next() {
+            Some(text) => Some(GroupName::parse(text).ok_or_else(|| ParseError::Trailing(excerpt(text)))?),
+            None => None,
+        };
+        match fields.next() {
+            Some(text) => Err(ParseError::Trailing(excerpt(text))),
+            None => Ok(Head { from, group, name }),
+        }
+    }
+}
+
+/// Splits `line` at its verb if it is a head's: the sender, if it is a node, and the fields.
+fn split(line: &[u8]) -> Option<(Option<NodeId>, &[u8])> {
+    if let Some(fields) = line.strip_prefix(b"For ") {
+        return Some((None, fields));
+    }
+    let digits = line.iter().take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    let fields = line[digits..].strip_prefix(b" From ")?;
+    Some((Some(NodeId(decimal(&line[..digits], u64::from(u16::MAX))? as u16)), fields))
+}
+
+/// Whether a line is a head, which may stand at the beginning of a datagram only.
+pub(super) fn is_head(line: &[u8]) -> bool {
+    split(line).is_some()
+}
+
+/// Opens a datagram: its head, and the lines after it.
+///
+/// # Errors
+/// When its first line is a head that does not parse: then nobody can tell for whom the rest is meant, and the
+/// datagram is to be dropped whole.
+pub fn open(datagram: &[u8], dialect: Dialect) -> Result<(Head, Lines<'_>), ParseError> {
+    let end = memchr::memchr(b'\n', datagram).unwrap_or(datagram.len());
+    match split(&datagram[..end]) {
+        Some((from, fields)) if dialect == Dialect::Extended => {
+            let rest = &datagram[(end + 1).min(datagram.len())..];
+            Ok((Head::parse(from, fields)?, lines(rest, dialect)))
+        }
+        _ => Ok((Head::default(), lines(datagram, dialect))),
+    }
+}
