@@ -94,7 +94,9 @@ impl Lone {
         match line {
             Line::Client(_) => Head::default(),
             Line::Node(NodeId(id), _) if *id == self.id => self.node.head(),
-            Line::Node(id, _) => Head { from: Some((*id, incarnation(id.0))), group: Some(GROUP), name: None },
+            Line::Node(id, _) => {
+                Head { from: Some((*id, incarnation(id.0))), group: Some(GROUP), name: None }
+            }
         }
     }
 

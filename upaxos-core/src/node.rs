@@ -59,8 +59,8 @@ pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
-use speakers::Others;
 pub use sessions::MAX_TAGS;
+use speakers::Others;
 pub use speakers::Speaker;
 
 use crate::mutant::{self, Mutant};
@@ -147,7 +147,8 @@ impl Node {
         match line {
             Line::Client(request) => self.on_request(request, now, out),
             Line::Node(from, message) => {
-                if let (Some(incarnation), Message::Registered { node, boot }) = (speaker.incarnation(), &message)
+                if let (Some(incarnation), Message::Registered { node, boot }) =
+                    (speaker.incarnation(), &message)
                     && from != self.id
                 {
                     self.identity.on_registered(from, incarnation, *node, *boot);

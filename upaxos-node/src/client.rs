@@ -29,7 +29,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::client::{Scope, Ask, Client, Outcome, Settled, Ticket, View};
+use upaxos_core::client::{Ask, Client, Outcome, Scope, Settled, Ticket, View};
 use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Beat, Dialect, Line, Message};

@@ -46,7 +46,8 @@ fn verdict(view: &View, now: Micros) -> String {
 fn group(scope: &Scope) -> String {
     let Some(group) = scope.group() else { return String::new() };
     let name = scope.name().map_or_else(String::new, |name| format!(" {name}"));
-    let others: Vec<_> = scope.others().map(|other| format!("\nanother group is on this wire: {other}")).collect();
+    let others: Vec<_> =
+        scope.others().map(|other| format!("\nanother group is on this wire: {other}")).collect();
     format!("\ngroup{name} {group}{}", others.concat())
 }
 

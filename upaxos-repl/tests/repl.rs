@@ -108,7 +108,7 @@ fn the_group_is_asked_who_its_members_are_and_changed() {
         stderr(&output)
     );
     let sent = node.requests();
-    assert!(sent[1].starts_with(b"Change ") && sent[1].ends_with(b" 1 1 leave 2"), "{sent:?}");
+    assert!(sent[0].starts_with(b"Change ") && sent[0].ends_with(b" 1 1 leave 2"), "{sent:?}");
 
     let node = FakeNode::start(Manners { refuses: Some("say `force`"), ..Manners::default() });
     let output = run(&node, &["-e", "leave 2"], "");

@@ -96,20 +96,26 @@ impl Identity {
         let member = self.is_member.then_some(Record::Member);
         let founded = self.group.map(|group| Record::Founded { group });
         let registered = |(node, boot): (&NodeId, &Boot)| Record::Registered { node: *node, boot: *boot };
-        [Record::Start { start, boot }].into_iter().chain(founded).chain(member).chain(self.remembers.iter().map(registered))
+        [Record::Start { start, boot }]
+            .into_iter()
+            .chain(founded)
+            .chain(member)
+            .chain(self.remembers.iter().map(registered))
     }
 
-    /// Begins a life. Where no earlier one wrote down its group, node 0 of the first group founds it; and who
-    /// remembers node 0 knows it.
+    /// Begins a life.
     pub fn begin(&mut self, boot: Boot) {
         self.boot = boot;
         // A classic group has no identity.
         if self.standing == Standing::Votes {
             return;
         }
-        let own = (self.me == NodeId(0) && self.n > 0).then_some(boot.incarnation);
-        let root = || self.remembers.get(&NodeId(0)).map(|root| root.incarnation);
-        self.group = self.group.or_else(|| own.or_else(root).map(GroupId));
+        // An earlier version did not write it down.
+        let root = || match self.me {
+            NodeId(0) => self.is_member.then_some(boot.incarnation),
+            _ => self.remembers.get(&NodeId(0)).map(|root| root.incarnation),
+        };
+        self.group = self.group.or_else(|| root().map(GroupId));
     }
 
     /// Writes down that this life has begun, and of which group it is if that is known.
@@ -125,6 +131,27 @@ impl Identity {
     /// The group that this node belongs to, if it knows it by now.
     pub fn group(&self) -> Option<GroupId> {
         self.group
+    }
+
+    /// Node 0 of a first group hears another one that belongs to none: so there is none yet, and this node founds it.
+    pub fn found(&mut self, out: &mut Outbox) {
+        if self.me == NodeId(0) && self.n > 0 && self.group.is_none() {
+            self.belong(GroupId(self.boot.incarnation), out);
+        }
+    }
+
+    /// Node 0 hears a group while its own is nothing yet: nobody has remembered it. What made it found one was an old
+    /// datagram; it is of that group, and has lost its disk.
+    pub fn reconsider(&mut self, group: GroupId, out: &mut Outbox) {
+        let is_its_own = self.group == Some(GroupId(self.boot.incarnation));
+        if self.me == NodeId(0)
+            && self.n > 1
+            && is_its_own
+            && !self.is_member
+            && self.registered_by.is_empty()
+        {
+            self.belong(group, out);
+        }
     }
 
     /// This node belongs to that group, for ever.
@@ -159,11 +186,6 @@ impl Identity {
     /// Whether this life must not vote.
     pub fn is_barred(&self) -> bool {
         self.standing == Standing::Barred
-    }
-
-    /// Whether a life of this directory may have voted.
-    pub fn has_voted(&self) -> bool {
-        self.is_member || self.is_listed
     }
 
     /// Which life of which directory this is.
@@ -321,7 +343,12 @@ impl Identity {
         if self.standing != Standing::Waiting {
             return;
         }
-        if self.is_registered(membership, now.since(asks_since)) {
+        let waited = now.since(asks_since);
+        if self.n == 1 && waited >= self.timing.timeout() {
+            // Nobody else was there; others that it had would have been heard by now.
+            self.found(out);
+        }
+        if self.is_registered(membership, waited) {
             self.begin_to_vote(out);
         } else if now >= self.complain_at {
             if now > asks_since {
@@ -365,7 +392,11 @@ impl Identity {
             let is_known = |id: u16| self.is_registered_by(NodeId(id), membership);
             let first = (0..self.n).filter(|id| is_known(*id)).count();
             let root_knows = self.me == NodeId(0) || is_known(0);
-            return self.me.0 < self.n && root_knows && first >= enough_peers(others) && has_waited;
+            return self.group.is_some()
+                && self.me.0 < self.n
+                && root_knows
+                && first >= enough_peers(others)
+                && has_waited;
         }
         // A member that comes back: a quorum with itself is enough.
         let (known_by, group) = (self.known_by(membership) + 1, membership.group());

@@ -128,7 +128,7 @@ impl Node {
     }
 
     /// Takes a member's lines or not, by what its beat says of itself.
-    pub(super) fn admit(&mut self, from: NodeId, n: u16, boot: Boot, now: Micros, out: &mut Outbox) {
+    fn admit(&mut self, from: NodeId, n: u16, boot: Boot, now: Micros, out: &mut Outbox) {
         if n != self.n() {
             self.mark_foreign(from, n, out);
         } else if !self.is_genuine(from, boot) {
@@ -164,7 +164,7 @@ impl Node {
         }
     }
 
-    fn mark_foreign(&mut self, from: NodeId, n: u16, out: &mut Outbox) {
+    pub(super) fn mark_foreign(&mut self, from: NodeId, n: u16, out: &mut Outbox) {
         if self.foreign.insert(from) {
             out.event(Event::Warning(format!(
                 "node {from} was started for a first group of {n}, this one for {}: its lines are ignored; \

@@ -125,7 +125,9 @@ impl Node {
         } else {
             out.send(beat);
         }
-        if self.group.members.contains(&self.id) && self.identity.wants_registration(self.history.membership()) {
+        if self.group.members.contains(&self.id)
+            && self.identity.wants_registration(self.history.membership())
+        {
             out.send(Message::Register { n: self.n(), boot: self.identity.boot() });
         }
     }

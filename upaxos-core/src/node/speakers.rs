@@ -11,7 +11,7 @@ use super::Node;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::types::{GroupId, Micros, NodeId};
-use crate::wire::{Beat, GroupName, Head, Line, Message, Stance};
+use crate::wire::{GroupName, Head, Line, Message};
 
 /// How many other groups, and nodes without heads, are named in the log before this node keeps silent about more.
 const NAMED: usize = 16;
@@ -29,7 +29,7 @@ enum Kind {
     /// A node that says that it is of this group, or does not know its group yet, or one of the two is so.
     Node { id: NodeId, incarnation: u64, is_ours: bool },
     /// Of another group, or for one.
-    Other { from: Option<(NodeId, GroupId)> },
+    Other,
 }
 
 impl Speaker {
@@ -63,8 +63,13 @@ impl Node {
             let is_for_us = head.group.is_none() || head.group == own;
             return if is_for_us { Speaker(Kind::Client) } else { self.hear_other(head, out) };
         };
-        if let (None, Some(group)) = (own, head.group) {
-            self.meet(group, now, out);
+        match (own, head.group) {
+            (None, Some(group)) => self.meet(group, now, out),
+            (None, None) if id != self.id && id.0 < self.n() => self.identity.found(out),
+            (Some(own), Some(group)) if own != group && id.0 < self.n() => {
+                self.identity.reconsider(group, out);
+            }
+            _ => {}
         }
         let own = self.identity.group();
         match (head.group, own) {
@@ -84,17 +89,18 @@ impl Node {
             && self.others.groups.insert((group, name))
         {
             let which = describe(group, name);
-            let advice = if name == self.name { "; give each group a name of its own: --group NAME" } else { "" };
+            let advice =
+                if name == self.name { "; give each group a name of its own: --group NAME" } else { "" };
             out.event(Event::Warning(format!(
                 "another group is on this wire ({which}; heard its node {id}): its lines are ignored{advice}"
             )));
         }
-        let from = from.filter(|_| name == self.name).map(|(id, _)| id);
-        Speaker(Kind::Other { from: from.zip(group) })
+        Speaker(Kind::Other)
     }
 
-    /// A node that belongs to no group yet hears one. A founder belongs to the first that it hears. A node that
-    /// joins listens for one timeout; of two groups it joins neither.
+    /// A node that belongs to no group yet hears one. A member of a first group belongs to the first that it hears:
+    /// if that is not its own, it is refused there, as one that lost its disk. A node that joins listens for one
+    /// timeout; of two groups it joins neither.
     fn meet(&mut self, group: GroupId, now: Micros, out: &mut Outbox) {
         if self.joins.is_none() {
             return self.identity.belong(group, out);
@@ -109,6 +115,7 @@ impl Node {
     /// A node that joins has listened long enough: it belongs to the one group that it has heard.
     pub(super) fn join_met(&mut self, now: Micros, out: &mut Outbox) {
         if let (None, Some((group, since))) = (self.identity.group(), self.identity.met())
+            && !self.identity.is_barred()
             && now.since(since) >= self.timing.timeout()
         {
             self.identity.belong(group, out);
@@ -119,7 +126,7 @@ impl Node {
     /// Whether a line of `speaker` may be acted on; if not, it is dropped here, and counted.
     pub(super) fn heeds(&mut self, speaker: Speaker, line: &Line, now: Micros, out: &mut Outbox) -> bool {
         let (from, message) = match (line, speaker.0) {
-            (Line::Client(_), Kind::Other { .. }) => return false,
+            (Line::Client(_), Kind::Other) => return false,
             (Line::Client(_), _) | (Line::Node(..), Kind::Classic) => return true,
             (Line::Node(from, message), _) => (*from, message),
         };
@@ -131,14 +138,10 @@ impl Node {
                 is_heard
             }
             Kind::Node { id, is_ours: false, .. } if id == from => {
-                self.on_newcomer(from, message, now);
+                self.on_newcomer(from, message, now, out);
                 false
             }
-            Kind::Other { from: Some((id, group)) } if id == from => {
-                self.on_foreign_life((id, group), message, now, out);
-                is_exempt(message)
-            }
-            Kind::Other { .. } => false,
+            Kind::Other => is_exempt(message),
             _ => {
                 self.dropped.headless += 1;
                 if self.others.headless.len() < NAMED && self.others.headless.insert(from) {
@@ -166,7 +169,10 @@ impl Node {
 
     /// The incarnation that is registered for an id: in the log, or with this node.
     pub(super) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
-        self.history.membership().incarnation(id).or_else(|| self.identity.remembered(id).map(|b| b.incarnation))
+        self.history
+            .membership()
+            .incarnation(id)
+            .or_else(|| self.identity.remembered(id).map(|b| b.incarnation))
     }
 
     fn beats_as(&self, id: NodeId, incarnation: u64) -> bool {
@@ -174,42 +180,20 @@ impl Node {
     }
 
     /// A node that belongs to no group yet, or that this node, which belongs to none yet, has heard: it is told at
-    /// once that this one is here.
-    fn on_newcomer(&mut self, from: NodeId, message: &Message, now: Micros) {
+    /// once that this one is here, and of which group it is.
+    fn on_newcomer(&mut self, from: NodeId, message: &Message, now: Micros, out: &mut Outbox) {
+        if let Message::Register { n, .. } = message
+            && *n != self.n()
+            && self.n() > 0
+        {
+            self.mark_foreign(from, *n, out);
+        }
         if matches!(message, Message::Beat(_))
             && from != self.id
             && (self.group.members.contains(&from) || self.election.has_room_for(from, &self.group, now))
             && self.election.on_heard(from, now)
         {
             self.beat_at = now;
-        }
-    }
-
-    /// A line of another group, which may be this one: node 0 that lost its disk takes itself for the first of a new
-    /// group. It is told, while it may not vote; and who is told so and never voted belongs to the group that told
-    /// it, to learn and to answer.
-    fn on_foreign_life(
-        &mut self,
-        (from, group): (NodeId, GroupId),
-        message: &Message,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
-        match message {
-            Message::Beat(Beat { n, boot, stance: Stance::Learns, .. })
-                if *n == self.n()
-                    && self.group.members.contains(&from)
-                    && self.known_incarnation(from).is_some_and(|known| known != boot.incarnation) =>
-            {
-                self.admit(from, *n, *boot, now, out);
-            }
-            Message::Barred { node, boot, incarnation, start } if !self.identity.has_voted() => {
-                self.identity.on_barred(from, *node, *boot, (*incarnation, *start), out);
-                if self.identity.is_barred() {
-                    self.identity.belong(group, out);
-                }
-            }
-            _ => {}
         }
     }
 

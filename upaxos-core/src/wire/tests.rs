@@ -329,7 +329,8 @@ fn a_head_ties_the_lines_after_it_to_a_life_and_a_group() {
     assert_eq!(opened("For - lab-1\nRequest 0 one"), Ok((Head { name, ..Head::default() }, 1)));
     assert_eq!(opened("Request 0 For - lab-1"), Ok((Head::default(), 1)), "a value is a value");
     assert_eq!(opened("2 NACK 1 2\n2 From 77 5f3a9c01d2b4e6f8\n2 NACK 1 3"), Ok((Head::default(), 2)));
-    let classic = open(b"2 From 77 -\n2 NACK 1 2", Dialect::Classic).map(|(head, lines)| (head, lines.flatten().count()));
+    let classic = open(b"2 From 77 -\n2 NACK 1 2", Dialect::Classic)
+        .map(|(head, lines)| (head, lines.flatten().count()));
     assert_eq!(classic, Ok((Head::default(), 1)), "classic nodes know no heads");
 }
 
