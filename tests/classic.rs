@@ -19,7 +19,7 @@ use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 /// A classic group of three in which these nodes are ours, and run; every datagram of theirs is checked.
 fn group_with(ours: &[u16]) -> Group {
     let mut group = Group::with(3, true);
-    group.tap = assert_classic;
+    group.tap = Box::new(assert_classic);
     ours.iter().for_each(|id| group.start(*id));
     group
 }
@@ -159,7 +159,7 @@ fn who_has_led_does_not_compete_with_the_next_leader() {
 #[test]
 fn a_classic_group_of_one_needs_nobody() {
     let mut group = Group::with(1, true);
-    group.tap = assert_classic;
+    group.tap = Box::new(assert_classic);
     group.start(0);
     hear(&mut group, 0, &["Request 0 one", "Request 0"]);
     group.run_for(500);

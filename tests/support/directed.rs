@@ -4,11 +4,67 @@
 
 use std::rc::Rc;
 
-use super::lone::Lone;
+use super::lone::{Life, Lone};
 use upaxos_core::node::{Config, Outbox, Recovery};
 use upaxos_core::sim::double::Double;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Head};
+
+/// What another group's leader writes, or one that lost its disk, is not accepted: ids and ballots coincide.
+pub fn a_write_of_another_life_is_not_accepted() -> bool {
+    Life::ALL.into_iter().all(|life| {
+        let mut lone = Lone::member(3, 0);
+        lone.take();
+        lone.hear_from(life, "1 Write 1 65537 x");
+        lone.hear("1 Write 1 65537 y");
+        lone.take() == ["0 Accepts 1 1 65537"] && {
+            lone.hear("2 Accepts 1 1 65537");
+            lone.learned() == ["y"]
+        }
+    })
+}
+
+/// Votes of another group, or of a node that lost its disk, choose nothing, and promise nothing.
+pub fn a_vote_of_another_life_counts_for_nothing() -> bool {
+    Life::ALL.into_iter().all(|life| {
+        let mut lone = Lone::member(5, 0);
+        lone.hear("1 Write 1 65537 x");
+        lone.hear("1 Accepts 1 1 65537");
+        lone.hear_from(life, "2 Accepts 1 1 65537\n3 Accepts 1 1 65537");
+        let chooses = !lone.learned().is_empty();
+        let mut lone = Lone::member(3, 0);
+        let ballot = lone.run();
+        lone.hear_from(life, &format!("1 PromiseNone 1 * {ballot} 0\n2 PromiseNone 1 * {ballot} 0"));
+        !chooses && !lone.node.is_leading()
+    })
+}
+
+/// A mark of another group, or of a node that lost its disk, answers no read.
+pub fn a_mark_of_another_life_answers_nothing() -> bool {
+    Life::ALL.into_iter().all(|life| {
+        let mut lone = Lone::member(3, 0);
+        lone.hear("1 Written 1 one");
+        lone.hear("FastRead 7 1 1");
+        let asked = lone.take().into_iter().find_map(|line| Some(line.split_once(" AskMark ")?.1.to_owned()));
+        let round = asked.expect("it asks for marks");
+        lone.hear_from(life, &format!("1 Mark {round} 1\n2 Mark {round} 1"));
+        let is_answered = lone.has_said(" Value 1 1 7 1 one");
+        lone.hear(&format!("1 Mark {round} 1"));
+        !is_answered && lone.has_said(" Value 1 1 7 1 one")
+    })
+}
+
+/// What another group's leader says is chosen, in a ballot of the same number, is not what was written here.
+pub fn chosen_of_another_life_is_not_believed() -> bool {
+    Life::ALL.into_iter().all(|life| {
+        let mut lone = Lone::member(3, 0);
+        lone.hear("1 Write 1 65537 x");
+        lone.hear_from(life, "1 Chosen 1 1 65537");
+        let believes = !lone.learned().is_empty();
+        lone.hear("1 Chosen 1 1 65537");
+        !believes && lone.learned() == ["x"]
+    })
+}
 
 /// A promise that the network repeats is one promise: of five, its sender and the leader are no quorum.
 ///

@@ -37,7 +37,7 @@ pub struct Group {
     /// Which of so many datagrams under way comes next.
     pub next: Box<dyn FnMut(usize) -> usize>,
     /// Sees every datagram of our nodes.
-    pub tap: fn(&[u8]),
+    pub tap: Box<dyn Fn(&[u8])>,
     classic: bool,
     /// Whether `Request 0` is a fast read.
     pub fast_read: bool,
@@ -91,7 +91,7 @@ impl Group {
             guests: BTreeMap::new(),
             copies: 1,
             next: Box::new(|_| 0),
-            tap: |_| (),
+            tap: Box::new(|_| ()),
             classic,
             fast_read: false,
             queue: VecDeque::new(),

@@ -76,6 +76,25 @@ impl Lone {
         self.finish(out);
     }
 
+    /// Lines of one datagram of another life of that peer reach the node, or of another group.
+    pub fn hear_from(&mut self, life: Life, datagram: &str) {
+        let mut out = Outbox::new(NodeId(self.id));
+        for line in datagram.lines() {
+            let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
+            let Head { from, group, .. } = self.head_for(&line);
+            let head = match life {
+                Life::AnotherDisk => Head { from: from.map(|(id, known)| (id, known + 7_000)), group, name: None },
+                Life::AnotherGroup => Head { from, group: Some(GroupId(GROUP.0 + 7_000)), name: None },
+                Life::NoGroup => Head { from, group: None, name: None },
+                Life::Unsaid => Head::default(),
+            };
+            let speaker = self.node.hear(&head, self.now, &mut out);
+            self.node.handle(self.now, speaker, line, &mut out);
+        }
+        self.node.tick(self.now, &mut out);
+        self.finish(out);
+    }
+
     /// The same, up to the moment before the sync.
     pub fn step_without_sync(&mut self, lines: &[&str]) -> Outbox {
         let mut out = Outbox::new(NodeId(self.id));
@@ -246,6 +265,24 @@ impl Lone {
         let (n, id) = (self.n, self.id);
         format!("{peer} Beat {n} {} 1 {} - 0 waits {id}", incarnation(peer), 500 + peer)
     }
+}
+
+/// Who speaks, beside the peers that the node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// A directory made anew for the id of a peer.
+    AnotherDisk,
+    /// A node of another group that has the same ids.
+    AnotherGroup,
+    /// A node that does not know its group yet.
+    NoGroup,
+    /// A datagram without a head.
+    Unsaid,
+}
+
+#[allow(dead_code, reason = "each test file uses a part")]
+impl Life {
+    pub const ALL: [Life; 4] = [Life::AnotherDisk, Life::AnotherGroup, Life::NoGroup, Life::Unsaid];
 }
 
 /// The group of all these nodes: node 0's incarnation names it.

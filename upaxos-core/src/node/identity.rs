@@ -267,7 +267,9 @@ impl Identity {
                 self.boot.start
             ),
             false => format!(
-                "its disk is not the one that node {from} remembers (incarnation {incarnation}, here {})",
+                "its disk is not the one that node {from} remembers (incarnation {incarnation}, here {}). Its \
+                 directory may be new because it was started from another working directory, or as a member of \
+                 another group, which needs a name of its own on this wire (--group NAME)",
                 self.boot.incarnation
             ),
         };

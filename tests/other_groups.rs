@@ -1,0 +1,188 @@
+//! Other groups on the wire, and other lives under a member's id: ids and ballots coincide, and nothing of it counts.
+
+#[path = "support/directed.rs"]
+mod directed;
+#[path = "support/group.rs"]
+mod group;
+#[path = "support/lone.rs"]
+mod lone;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use group::Group;
+use lone::{Life, Lone};
+use upaxos_core::node::Event;
+
+#[test]
+fn a_write_of_another_life_is_not_accepted() {
+    assert!(directed::a_write_of_another_life_is_not_accepted());
+}
+
+#[test]
+fn a_vote_of_another_life_counts_for_nothing() {
+    assert!(directed::a_vote_of_another_life_counts_for_nothing());
+}
+
+#[test]
+fn a_mark_of_another_life_answers_nothing() {
+    assert!(directed::a_mark_of_another_life_answers_nothing());
+}
+
+#[test]
+fn chosen_of_another_life_is_not_believed() {
+    assert!(directed::chosen_of_another_life_is_not_believed());
+}
+
+#[test]
+fn what_another_life_tells_of_the_past_is_not_learned() {
+    for life in Life::ALL {
+        let mut lone = Lone::member(3, 0);
+        lone.hear_from(life, "1 Written 1 x");
+        assert_eq!(lone.learned(), [""; 0], "{life:?}");
+        lone.hear("1 Written 1 y");
+        assert_eq!(lone.learned(), ["y"], "{life:?}");
+    }
+}
+
+#[test]
+fn another_group_is_named_once_in_the_log_with_the_way_out() {
+    let mut group = Group::ready(3);
+    for _ in 0..10 {
+        group.hear(0, b"1 From 9 00000000000000ff\n1 Write 1 65537 x");
+    }
+    let told: Vec<_> = warnings(&group, 0).into_iter().filter(|text| text.contains("another group")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("00000000000000ff") && told[0].contains("--group"), "{told:?}");
+    assert_eq!(group.node(0).dropped().other_groups, 10);
+}
+
+fn warnings(group: &Group, id: u16) -> Vec<String> {
+    let events = group.members[usize::from(id)].events.iter();
+    events.filter(|event| matches!(event, Event::Warning(_))).map(ToString::to_string).collect()
+}
+
+/// Two groups; what each says on its wire is caught, to be handed to the other.
+struct Joined {
+    groups: [Group; 2],
+    said: [Rc<RefCell<Vec<Vec<u8>>>>; 2],
+    are_joined: bool,
+}
+
+impl Joined {
+    /// Two groups of three on wires of their own.
+    fn apart() -> Joined {
+        let said: [Rc<RefCell<Vec<Vec<u8>>>>; 2] = Default::default();
+        let groups = [0, 1].map(|which: usize| {
+            let mut group = Group::new(3);
+            for member in &mut group.members {
+                member.incarnation += 10_000 * which as u64;
+            }
+            let caught = Rc::clone(&said[which]);
+            group.tap = Box::new(move |datagram| caught.borrow_mut().push(datagram.to_vec()));
+            group
+        });
+        Joined { groups, said, are_joined: false }
+    }
+
+    fn start(&mut self, which: usize) {
+        (0..3).for_each(|id| self.groups[which].start(id));
+    }
+
+    fn run_for(&mut self, ms: u64) {
+        for _ in 0..ms / 5 {
+            for which in [0, 1] {
+                self.groups[which].run_for(5);
+                let said: Vec<Vec<u8>> = self.said[which].borrow_mut().drain(..).collect();
+                if !self.are_joined {
+                    continue;
+                }
+                for (id, datagram) in (0..3).flat_map(|id| said.iter().map(move |datagram| (id, datagram))) {
+                    if self.groups[1 - which].members[usize::from(id)].node.is_some() {
+                        self.groups[1 - which].hear(id, datagram);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn two_groups_whose_wires_are_joined_stay_one_log_each_and_go_on_answering() {
+    let mut joined = Joined::apart();
+    [0, 1].into_iter().for_each(|which| joined.start(which));
+    joined.run_for(1_500);
+    joined.are_joined = true;
+    for round in 0..40 {
+        for which in [0, 1] {
+            joined.groups[which].say(&format!("Request 0 g{which}-{round}"));
+        }
+        joined.run_for(50);
+        if round == 15 {
+            let leader = joined.groups[0].leader().expect("it has one");
+            joined.groups[0].crash(leader);
+            joined.run_for(1_000);
+            joined.groups[0].start(leader);
+        }
+        joined.are_joined = round < 30;
+    }
+    joined.run_for(2_000);
+    for which in [0, 1] {
+        let group = &joined.groups[which];
+        group.assert_agreement();
+        for id in 0..3 {
+            let reads = group.reads(id);
+            assert!(reads.iter().all(|read| read.starts_with(&format!("g{which}-"))), "{reads:?}");
+            for round in 0..40 {
+                let count = reads.iter().filter(|read| **read == format!("g{which}-{round}")).count();
+                assert!(count > 0, "group {which} lacks {round} at {id}: {}", group.view());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_that_begins_on_the_wire_of_another_one_does_not_vote_and_says_why() {
+    let mut joined = Joined::apart();
+    joined.start(0);
+    joined.run_for(1_500);
+    joined.are_joined = true;
+    joined.start(1);
+    joined.groups[1].say("Request 0 lost");
+    joined.groups[0].say("Request 0 kept");
+    joined.run_for(3_000);
+    assert_eq!(joined.groups[0].reads(0), ["kept"]);
+    for id in 0..3 {
+        assert!(joined.groups[1].reads(id).iter().all(|read| read == "kept"), "{}", joined.groups[1].view());
+        assert!(!joined.groups[1].node(id).is_voter());
+        let events = joined.groups[1].members[usize::from(id)].events.iter().map(ToString::to_string);
+        let refusals: Vec<_> = events.filter(|event| event.contains("refuses to vote")).collect();
+        assert!(refusals.iter().any(|text| text.contains("--group")), "{refusals:?}");
+    }
+}
+
+#[test]
+fn two_groups_that_begin_at_once_on_one_wire_never_mix() {
+    let mut joined = Joined::apart();
+    joined.are_joined = true;
+    [0, 1].into_iter().for_each(|which| joined.start(which));
+    for round in 0..20 {
+        for which in [0, 1] {
+            joined.groups[which].say(&format!("Request 0 g{which}-{round}"));
+        }
+        joined.run_for(100);
+    }
+    // Whatever became of it, nodes of one identity read alike.
+    let mut logs: Vec<(Option<_>, Vec<String>)> = Vec::new();
+    for group in &joined.groups {
+        for id in 0..3 {
+            logs.push((group.node(id).head().group, group.reads(id)));
+        }
+    }
+    for (at, (identity, log)) in logs.iter().enumerate() {
+        for (other, same) in &logs[..at] {
+            let common = log.len().min(same.len());
+            assert!(identity != other || log[..common] == same[..common], "{logs:?}");
+        }
+    }
+}
