@@ -350,6 +350,29 @@ fn a_recovery_that_forgets_is_noticed() {
     forgets.breaks(Rule::RecoversWhole);
 }
 
+/// Node 0 has learned 1 and 2 when it loses what stood at 1; learns 1 anew, and is killed when compaction has
+/// dropped the hurt copy: it counts as learned again what its earlier life had.
+#[test]
+fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
+    let log = |start, records: &[&str]| {
+        let records = records.iter().map(|record| Record::parse(record.as_bytes()).expect("a record"));
+        [Record::Start { start, boot: 1 }].into_iter().chain(records).collect()
+    };
+    let recovers = |learned| {
+        let mut court = court().chosen(1, "a").chosen(2, "b").disk(0, "promise 0").disk(0, "chosen 1 2 0");
+        let lost = Record::parse(b"lost 1 0").expect("a record");
+        court.0.on_recovered(0, &(Instance(0), log(1, &["promise 0", "accept 2 0 b", "lost 1 0"])), &[lost]);
+        let mut court = court.disk(0, "start 1 1").disk(0, "learn 1 a");
+        let open: &[&str] = if learned < 2 { &["promise 0", "accept 2 0 b"] } else { &["promise 0"] };
+        court.0.on_recovered(0, &(Instance(learned), log(2, open)), &[]);
+        court
+    };
+    recovers(1).breaks_nothing();
+    recovers(2).breaks_nothing();
+    recovers(3).breaks(Rule::RecoversWhole);
+    recovers(0).breaks(Rule::RecoversWhole);
+}
+
 #[test]
 fn an_answer_that_contradicts_the_log_is_noticed() {
     court().chosen(1, "a").reads(1, "a").says("0 OK 1 b").breaks(Rule::Agreement);
