@@ -16,6 +16,7 @@ mod dropped;
 mod election;
 mod history;
 mod identity;
+mod intake;
 mod leader;
 mod learner;
 mod membership;
@@ -248,17 +249,6 @@ impl Node {
     /// What `Request instance` answers, if it is learned.
     pub fn reads(&self, instance: Instance) -> Option<Value> {
         self.history.reads(instance)
-    }
-
-    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all, but say
-    /// how many it passed over.
-    pub fn is_full(&self) -> bool {
-        self.requests.is_full()
-    }
-
-    /// So many requests were not read.
-    pub fn pass_over(&mut self, count: u64) {
-        self.requests.pass_over(count);
     }
 
     /// Whether this node leads.

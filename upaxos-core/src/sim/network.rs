@@ -26,22 +26,14 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
     /// As parsed.
     pub lines: Vec<Line>,
-    /// How many lines did not parse.
-    pub malformed: u64,
     /// Whether clients want to hear it.
     pub is_answer: bool,
 }
 
 impl Datagram {
-    /// Parses what was printed. What does not parse is left out, as a node does.
+    /// Parses what was printed, for those who watch. What does not parse is left out.
     pub fn new(bytes: Vec<u8>, dialect: Dialect) -> Rc<Datagram> {
-        let (mut lines, mut malformed): (Vec<Line>, u64) = (Vec::new(), 0);
-        for line in wire::lines(&bytes, dialect) {
-            match line {
-                Ok(line) => lines.push(line),
-                Err(_) => malformed += 1,
-            }
-        }
+        let lines: Vec<Line> = wire::lines(&bytes, dialect).filter_map(Result::ok).collect();
         let is_answer = lines.iter().any(|line| {
             matches!(
                 line,
@@ -60,7 +52,7 @@ impl Datagram {
                 )
             )
         });
-        Rc::new(Datagram { bytes, lines, malformed, is_answer })
+        Rc::new(Datagram { bytes, lines, is_answer })
     }
 }
 

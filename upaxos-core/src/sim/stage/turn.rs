@@ -42,7 +42,7 @@ impl<C> Stage<C> {
         let clock = machine.clock(self.now);
         let mut out = machine.outbox(id);
         for datagram in machine.queue.drain(..) {
-            datagram.lines.iter().for_each(|line| node.handle(clock, line.clone(), &mut out));
+            machine.malformed += node.receive(clock, &datagram.bytes, &mut |_| (), &mut out);
         }
         node.tick(clock, &mut out);
         self.act(id, node, out);
