@@ -19,6 +19,7 @@ mod identity;
 mod intake;
 mod leader;
 mod learner;
+mod limits;
 mod membership;
 mod messages;
 mod naming;
@@ -50,16 +51,19 @@ use history::History;
 use identity::Identity;
 use leader::Leader;
 use learner::Learner;
+use limits::Bounds;
+pub use limits::{Bound, Limits, Reached};
 pub use membership::Membership;
 pub(crate) use messages::ballot_of;
 use naming::Naming;
-pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
+pub use outbox::{Detail, Event, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
 pub use sessions::MAX_TAGS;
+pub(crate) use sessions::{Sessions, Verdict};
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -74,6 +78,7 @@ pub struct Node {
     dialect: Dialect,
     numbering: Numbering,
     timing: Timing,
+    bounds: Bounds,
     group: Group,
     changes: Changes,
     /// The group before the one in force; of interest to a mutant alone.
@@ -251,6 +256,11 @@ impl Node {
         self.history.reads(instance)
     }
 
+    /// Whether it leads, and has no room for more requests.
+    pub fn is_full(&self) -> bool {
+        self.requests.is_full()
+    }
+
     /// Whether this node leads.
     pub fn is_leading(&self) -> bool {
         self.leader.is_leading()
@@ -269,6 +279,24 @@ impl Node {
     /// What was dropped.
     pub fn dropped(&self) -> Dropped {
         self.dropped
+    }
+
+    /// Its bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.bounds
+    }
+
+    /// Which of its bounds were ever reached in this life.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+            | self.acceptor.reached()
+            | self.learner.reached()
+            | self.leader.reached()
+            | self.history.reached()
+            | self.requests.reached()
+            | self.reads.reached()
+            | self.repair.reached()
+            | self.election.reached()
     }
 
     /// This life.

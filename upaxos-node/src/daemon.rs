@@ -15,7 +15,7 @@ use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
-use upaxos_core::node::{Config, Detail, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Detail, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 
@@ -251,7 +251,7 @@ impl Daemon {
     /// Reads what the node wants of the history. Damage there ends the node: it says what to do.
     fn look_up(&mut self) -> Result<()> {
         for lookup in std::mem::take(&mut self.out.lookups) {
-            let past = self.disk.past(lookup.first, lookup.last, LOOKUP_BYTES)?;
+            let past = self.disk.past(lookup.first, lookup.last, self.node.limits().lookup_bytes)?;
             let now = self.now();
             self.node.found(now, &lookup, past, &mut self.out);
         }

@@ -1,5 +1,6 @@
 //! What a node is told once: who it is, how it behaves, at which pace.
 
+use super::Limits;
 use crate::types::{Micros, NodeId};
 
 /// The one pace that all others follow from.
@@ -43,12 +44,22 @@ pub struct Config {
     pub timing: Timing,
     /// Whether it asks to join, and in whose place if in anybody's.
     pub joins: Option<Option<NodeId>>,
+    /// The bounds of what it keeps.
+    pub limits: Limits,
 }
 
 impl Config {
     /// Member `id` of a first group of `n`, at the usual pace.
     pub fn member(id: NodeId, n: u16) -> Config {
-        Config { id, n, classic: false, fast_read: false, timing: Timing::default(), joins: None }
+        Config {
+            id,
+            n,
+            classic: false,
+            fast_read: false,
+            timing: Timing::default(),
+            joins: None,
+            limits: Limits::USUAL,
+        }
     }
 
     /// A node that asks to join, in the place of `replaces` if that is somebody.

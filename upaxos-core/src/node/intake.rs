@@ -6,6 +6,7 @@
 use memchr::memchr_iter;
 
 use super::Node;
+use super::limits::Bound;
 use super::outbox::Outbox;
 use crate::types::Micros;
 use crate::wire::{self, Line, ParseError};
@@ -26,6 +27,7 @@ impl Node {
         let is_flood = self.requests.is_full() && datagram.starts_with(b"Submit ");
         let most = if is_flood { 1 } else { usize::MAX };
         if is_flood {
+            self.bounds.reach(Bound::Flood);
             self.requests.pass_over(memchr_iter(b'\n', datagram).count() as u64);
         }
         let mut malformed = 0;

@@ -1,6 +1,7 @@
 //! Hand-made bad histories: each must be rejected, and for the right reason. And good ones, which must not.
 
 use super::*;
+use crate::client::{Ask, Outcome};
 use crate::record::Record;
 use crate::types::Tag;
 use crate::wire::{self, Dialect, Line};
@@ -9,7 +10,7 @@ use crate::wire::{self, Dialect, Line};
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3, 2, Dialect::Extended);
+    let mut judges = Judges::new(3, 2, Dialect::Extended, Limits::USUAL);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }
@@ -189,7 +190,9 @@ fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
 
 #[test]
 fn a_classic_promise_is_kept_instance_by_instance() {
-    let court = || Court(Judges::new(3, 0, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
+    let court = || {
+        Court(Judges::new(3, 0, Dialect::Classic, Limits::USUAL)).disk(0, "promise 1 5").says("0 Promise 1 5")
+    };
     court().disk(0, "promise 2 3").says("0 Promise 2 3").breaks_nothing();
     court().says("0 Promise 2 3").breaks(Rule::DurableBeforeSaid);
     court().says_in_life(2, "0 Promise 1 4").breaks(Rule::PromisesNeverRegress);
@@ -371,6 +374,21 @@ fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
     recovers(2).breaks_nothing();
     recovers(3).breaks(Rule::RecoversWhole);
     recovers(0).breaks(Rule::RecoversWhole);
+}
+
+#[test]
+fn what_a_client_takes_for_its_answer_is_its_own_and_in_the_log() {
+    let settled = |tag: Option<u64>, instance, value: &str, after| {
+        let mut court = court().calls(1, Some("a")).log(&[("@tag 7 1 0 a", "a"), ("b", "b")]);
+        let tag = tag.map(|seq| Tag { client: 7, seq });
+        let outcome = Outcome::Chosen { instance: Instance(instance), value: value.into() };
+        court.0.on_outcome(tag, Ask::Write(value.into()), outcome, Instance(after));
+        court.ends([2, 2, 2])
+    };
+    settled(Some(1), 1, "a", 0).breaks_nothing();
+    settled(Some(1), 2, "a", 0).breaks(Rule::Durability);
+    settled(Some(2), 1, "a", 0).breaks(Rule::ExactlyOnce);
+    settled(Some(1), 1, "a", 1).breaks(Rule::RealTimeOrder);
 }
 
 #[test]
