@@ -16,8 +16,10 @@ mod dropped;
 mod election;
 mod history;
 mod identity;
+mod intake;
 mod leader;
 mod learner;
+mod limits;
 mod membership;
 mod messages;
 mod naming;
@@ -50,10 +52,12 @@ use history::History;
 use identity::Identity;
 use leader::Leader;
 use learner::Learner;
+use limits::Bounds;
+pub use limits::{Bound, Limits, Reached};
 pub use membership::Membership;
 pub(crate) use messages::ballot_of;
 use naming::Naming;
-pub use outbox::{Detail, Event, LOOKUP_BYTES, Lookup, Outbox, Why};
+pub use outbox::{Detail, Event, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
@@ -62,6 +66,7 @@ pub(crate) use scripts::link;
 pub use sessions::MAX_TAGS;
 use speakers::Others;
 pub use speakers::Speaker;
+pub(crate) use sessions::{Sessions, Verdict};
 
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
@@ -75,6 +80,7 @@ pub struct Node {
     dialect: Dialect,
     numbering: Numbering,
     timing: Timing,
+    bounds: Bounds,
     group: Group,
     changes: Changes,
     /// The group before the one in force; of interest to a mutant alone.
@@ -263,15 +269,9 @@ impl Node {
         self.history.reads(instance)
     }
 
-    /// Whether it has no room for more requests: a driver that has many to hand in need not read them all, but say
-    /// how many it passed over.
+    /// Whether it leads, and has no room for more requests.
     pub fn is_full(&self) -> bool {
         self.requests.is_full()
-    }
-
-    /// So many requests were not read.
-    pub fn pass_over(&mut self, count: u64) {
-        self.requests.pass_over(count);
     }
 
     /// Whether this node leads.
@@ -292,6 +292,24 @@ impl Node {
     /// What was dropped.
     pub fn dropped(&self) -> Dropped {
         self.dropped
+    }
+
+    /// Its bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.bounds
+    }
+
+    /// Which of its bounds were ever reached in this life.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+            | self.acceptor.reached()
+            | self.learner.reached()
+            | self.leader.reached()
+            | self.history.reached()
+            | self.requests.reached()
+            | self.reads.reached()
+            | self.repair.reached()
+            | self.election.reached()
     }
 
     /// This life.

@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
-use memchr::memchr_iter;
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
-use upaxos_core::node::{Config, Detail, Event, LOOKUP_BYTES, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Detail, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Line, Packer};
+use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 
 use crate::disk::{self, Disk};
 use crate::joining::{Progress, Standing};
@@ -104,7 +103,6 @@ struct Daemon {
     socket: Socket,
     out: Outbox,
     packer: Packer,
-    dialect: Dialect,
     origin: Instant,
     honours_quit: bool,
     scripts: Option<Host>,
@@ -138,7 +136,6 @@ impl Daemon {
             disk: opened.disk,
             out: outbox(id, scripts.as_ref()),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
-            dialect,
             origin: Instant::now(),
             scripts,
             is_telling: false,
@@ -215,36 +212,14 @@ impl Daemon {
 
     /// Receives one batch and hands it to the node; says how many datagrams that were.
     fn receive(&mut self, wait: Duration) -> Result<usize> {
-        let Daemon { node, socket, out, dialect, malformed, origin, .. } = self;
+        let Daemon { node, socket, out, malformed, origin, .. } = self;
+        let mut note = |line: &Result<Line, ParseError>| match line {
+            Ok(line) => trace!("<- {line}"),
+            Err(error) => debug!("dropped a line: {error}"),
+        };
         let received = socket.receive(Some(wait), &mut |datagram, _| {
             let now = origin.elapsed().into();
-            // In a flood of requests, their first line is answered, and the rest not even read: what the
-            // nodes have to say to each other comes first.
-            let (head, lines) = match wire::open(datagram, *dialect) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    *malformed += 1;
-                    return debug!("dropped a datagram: {error}");
-                }
-            };
-            let is_flood = node.is_full() && lines.rest().starts_with(b"Submit ");
-            let most = if is_flood { 1 } else { usize::MAX };
-            if is_flood {
-                node.pass_over(memchr_iter(b'\n', lines.rest()).count() as u64);
-            }
-            let speaker = node.hear(&head, now, out);
-            for line in lines.take(most) {
-                match line {
-                    Ok(line) => {
-                        trace!("<- {line}");
-                        node.handle(now, speaker, line, out);
-                    }
-                    Err(error) => {
-                        *malformed += 1;
-                        debug!("dropped a line: {error}");
-                    }
-                }
-            }
+            *malformed += node.receive(now, datagram, &mut note, out);
         });
         received.context("cannot receive from the group's socket")
     }
@@ -276,7 +251,7 @@ impl Daemon {
     /// Reads what the node wants of the history. Damage there ends the node: it says what to do.
     fn look_up(&mut self) -> Result<()> {
         for lookup in std::mem::take(&mut self.out.lookups) {
-            let past = self.disk.past(lookup.first, lookup.last, LOOKUP_BYTES)?;
+            let past = self.disk.past(lookup.first, lookup.last, self.node.limits().lookup_bytes)?;
             let now = self.now();
             self.node.found(now, &lookup, past, &mut self.out);
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use upaxos_core::node::Bound;
 use upaxos_core::sim::shrink::Shrunk;
 use upaxos_core::sim::{self, Class, Failure, Outcome, Plan, Seen};
 
@@ -49,13 +50,15 @@ struct Sweep {
     seeds: u64,
     seen: Seen,
     shares: [u64; SHARES.len()],
+    /// Of how many seeds each bound was reached.
+    bounds: [u64; Bound::ALL.len()],
     failed: Option<u64>,
 }
 
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 21] = [
+const SHARES: [Share; 23] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -77,6 +80,8 @@ const SHARES: [Share; 21] = [
     ("failed apply, undone", |seen| seen.failed_applies > 0),
     ("divergence of scripts found", |seen| seen.diverged > 0),
     ("node with wrong scripts ended, and mended", |seen| seen.mended > 0),
+    ("change by force asked for", |seen| seen.forced > 0),
+    ("node that came back 200 instances behind", |seen| seen.behind >= 200),
 ];
 
 /// Runs the seeds; prints what was seen, or how the first one fails.
@@ -182,6 +187,9 @@ impl Sweep {
         for (share, (_, is_in)) in self.shares.iter_mut().zip(SHARES) {
             *share += u64::from(is_in(seen));
         }
+        for (count, (bound, _)) in self.bounds.iter_mut().zip(Bound::ALL) {
+            *count += u64::from(seen.reached & bound.bit() != 0);
+        }
     }
 }
 
@@ -203,7 +211,10 @@ fn sweep_text(sweep: &Sweep, took: Duration, threads: usize) -> String {
     let percent = |share: &u64| 100.0 * *share as f64 / (*seeds).max(1) as f64;
     let shares = shares.iter().zip(SHARES);
     let shares = shares.map(|(share, (name, _))| format!("{:>5.1} % saw a {name}", percent(share)));
-    std::iter::once(head).chain(shares).collect::<Vec<_>>().join("\n")
+    let bounds = sweep.bounds.iter().zip(Bound::ALL);
+    let bounds = bounds.map(|(count, (_, name))| format!("{:.1} % {name}", percent(count)));
+    let bounds = format!("  bounds reached: {}", bounds.collect::<Vec<_>>().join(", "));
+    std::iter::once(head).chain(shares).chain([bounds]).collect::<Vec<_>>().join("\n")
 }
 
 fn failure_text(args: &Args, shrunk: &Shrunk) -> String {
@@ -222,6 +233,9 @@ fn json_report(
     let shares = sweep.shares.iter().zip(SHARES);
     let shares: serde_json::Map<_, _> =
         shares.map(|(count, (name, _))| (name.replace(' ', "_"), share(count).into())).collect();
+    let bounds = sweep.bounds.iter().zip(Bound::ALL);
+    let bounds: serde_json::Map<_, _> =
+        bounds.map(|(count, (_, name))| (name.replace(' ', "_"), share(count).into())).collect();
     json!({
         "seeds": format!("{}..{}", seeds.start, seeds.end),
         "run": sweep.seeds,
@@ -229,6 +243,7 @@ fn json_report(
         "seeds_per_second": sweep.seeds as f64 / took.as_secs_f64(),
         "events": sweep.seen.events,
         "shares": shares,
+        "bounds": bounds,
         "failure": shrunk.map(|shrunk| json!({
             "seed": shrunk.plan.seed,
             "expected": shrunk.failure.violation.rule.text(),

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 
+use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -24,18 +25,11 @@ use crate::slots::Slots;
 use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
 
-/// How many bytes of promises one proposal is answered with; who needs more asks again from the
-/// first instance that is not covered.
-const ANSWER_BYTES: usize = 1 << 20;
-
-/// How many bytes of values may be accepted and not yet learned: well over what honest leaders have under
-/// way. What is written beyond that is ignored, as if lost.
-pub const MAX_OPEN_BYTES: usize = 64 << 20;
-
 /// The acceptor's durable word.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     classic: bool,
+    bounds: Bounds,
     /// For all instances: enough, and stronger than one per instance.
     promised: Option<Ballot>,
     /// Per instance, in a classic group only.
@@ -54,8 +48,13 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// An acceptor that has said nothing. A `classic` one promises instance by instance.
-    pub fn new(classic: bool) -> Acceptor {
-        Acceptor { classic, ..Acceptor::default() }
+    pub fn new(classic: bool, limits: Limits) -> Acceptor {
+        Acceptor { classic, bounds: limits.into(), ..Acceptor::default() }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
     }
 
     /// Takes up what an earlier life of this node has said.
@@ -163,7 +162,7 @@ impl Acceptor {
             if silent { (first, Instance(0)) } else { (first.max(learned.next()), learned) };
         let mut bytes = 0;
         for (instance, (accepted_in, value)) in self.accepted.from(from.0) {
-            if bytes > ANSWER_BYTES {
+            if self.bounds.is_over(Bound::PromiseBytes, bytes > self.bounds.promise_bytes) {
                 return;
             }
             self.promise_none(from, Some(Instance(instance - 1)), (ballot, learned), out);
@@ -221,7 +220,10 @@ impl Acceptor {
                 return false;
             }
             Some((accepted_in, _)) if *accepted_in == ballot => {}
-            _ if self.bytes > MAX_OPEN_BYTES && !self.classic => return false,
+            _ if self.bytes > self.bounds.open_bytes && !self.classic => {
+                self.bounds.reach(Bound::OpenBytes);
+                return false;
+            }
             _ => {
                 // Accepting is also promising: else a lower ballot could overwrite this value.
                 if !mutant::is(Mutant::WriteRaisesNothing) {

@@ -6,19 +6,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::Node;
+use super::limits::Bound;
 use super::outbox::{Event, Outbox};
 use super::requests::{About, Wanted};
-use super::{Node, learner};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
 use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId, Tag, Tagged};
 use crate::wire::{Boot, Dialect, Message};
-
-/// How many nodes may stand ready to join at once.
-const CANDIDATES: usize = 64;
-
-/// How far behind the leader a node may be to join: as far as it can still learn from what is under way.
-const NEAR: u64 = learner::WINDOW / 2;
 
 /// How many refusals are remembered.
 const REFUSED: usize = 64;
@@ -76,7 +71,8 @@ impl Node {
         } else if !self.group.members.contains(&from) {
             let (goal, candidates) = (self.learner.learned(), &mut self.changes.candidates);
             candidates.retain(|_, known| now.since(known.at) < self.timing.timeout());
-            if candidates.len() < CANDIDATES || candidates.contains_key(&from) {
+            let is_full = candidates.len() >= self.bounds.candidates;
+            if candidates.contains_key(&from) || !self.bounds.is_over(Bound::Candidates, is_full) {
                 let new = Candidate { since: now, goal, at: now, learned, replaces, is_told: false };
                 let candidate = candidates.entry(from).or_insert(new);
                 (candidate.at, candidate.learned, candidate.replaces) = (now, learned, replaces);
@@ -134,7 +130,9 @@ impl Node {
             let timeout = self.timing.timeout();
             // An old datagram that comes up again is nobody who stands ready.
             let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
-            lives && known.learned >= known.goal && known.learned.0 + NEAR >= self.learned().0
+            // So far behind, it can still learn from what is under way.
+            let near = self.bounds.window / 2;
+            lives && known.learned >= known.goal && known.learned.0 + near >= self.learned().0
         })
     }
 

@@ -1,5 +1,6 @@
 //! What a node is told once: who it is, how it behaves, at which pace.
 
+use super::Limits;
 use crate::types::{Micros, NodeId};
 use crate::wire::GroupName;
 
@@ -46,13 +47,23 @@ pub struct Config {
     pub joins: Option<Option<NodeId>>,
     /// What the group is called: then only what names it is heard.
     pub name: Option<GroupName>,
+    /// The bounds of what it keeps.
+    pub limits: Limits,
 }
 
 impl Config {
     /// Member `id` of a first group of `n`, at the usual pace.
     pub fn member(id: NodeId, n: u16) -> Config {
-        let (classic, fast_read, timing) = (false, false, Timing::default());
-        Config { id, n, classic, fast_read, timing, joins: None, name: None }
+        Config {
+            id,
+            n,
+            classic: false,
+            fast_read: false,
+            timing: Timing::default(),
+            joins: None,
+            name: None,
+            limits: Limits::USUAL,
+        }
     }
 
     /// A node that asks to join, in the place of `replaces` if that is somebody.

@@ -7,12 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::Timing;
+use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering};
 use crate::wire::{Beat, Boot, Stance};
-
-/// How many nodes that are no members are listened to: those about to join, those of a group not yet
-/// learned of.
-const STRANGERS: usize = 64;
 
 /// What this node knows of ballots and links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +17,7 @@ pub struct Election {
     me: NodeId,
     numbering: Numbering,
     timing: Timing,
+    bounds: Bounds,
     ballot: Option<Ballot>,
     ballot_since: Micros,
     peers: BTreeMap<NodeId, Peer>,
@@ -36,9 +34,22 @@ struct Peer {
 
 impl Election {
     /// An election that has heard nothing.
-    pub fn new(me: NodeId, numbering: Numbering, timing: Timing) -> Election {
-        let peers = BTreeMap::new();
-        Election { me, numbering, timing, ballot: None, ballot_since: Micros(0), peers, missing_since: None }
+    pub fn new(me: NodeId, numbering: Numbering, timing: Timing, limits: Limits) -> Election {
+        Election {
+            me,
+            numbering,
+            timing,
+            bounds: limits.into(),
+            ballot: None,
+            ballot_since: Micros(0),
+            peers: BTreeMap::new(),
+            missing_since: None,
+        }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
     }
 
     /// The highest ballot this node knows of.
@@ -78,7 +89,8 @@ impl Election {
         self.peers.retain(|id, peer| {
             group.members.contains(id) || peer.heard_at.is_some_and(|at| now.since(at) < timeout)
         });
-        self.peers.keys().filter(|id| !group.members.contains(id)).count() < STRANGERS
+        let strangers = self.peers.keys().filter(|id| !group.members.contains(id)).count();
+        !self.bounds.is_over(Bound::Strangers, strangers >= self.bounds.strangers)
     }
 
     /// Which life of which directory a node lately said it has.

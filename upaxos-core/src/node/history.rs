@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::limits::{Limits, Reached};
 use super::membership::Membership;
 use super::scripts::{Failed, Scripts};
 use super::sessions::Sessions;
@@ -48,13 +49,13 @@ pub struct Learned {
 
 impl History {
     /// Nothing learned, by a node whose first group has `n` members (0: to be heard).
-    pub fn new(dialect: Dialect, n: u16) -> History {
+    pub fn new(dialect: Dialect, n: u16, limits: Limits) -> History {
         History {
             dialect,
             forgotten: Instance(0),
             values: VecDeque::new(),
             void: BTreeMap::new(),
-            sessions: Sessions::default(),
+            sessions: Sessions::new(limits),
             membership: Membership::new(n),
             last_user: None,
             scripts: Scripts::default(),
@@ -70,6 +71,11 @@ impl History {
     /// The scripts compute all anew, whatever the checkpoint says.
     pub fn begin_anew(&mut self) {
         self.scripts.begin_anew();
+    }
+
+    /// Which bounds of the table of sessions were reached.
+    pub fn reached(&self) -> Reached {
+        self.sessions.reached()
     }
 
     /// The states of scripts.
@@ -268,7 +274,7 @@ mod tests {
     }
 
     fn learned(values: &[Value]) -> History {
-        let mut history = History::new(Dialect::Extended, 3);
+        let mut history = History::new(Dialect::Extended, 3, Limits::USUAL);
         for (value, instance) in values.iter().zip(1..) {
             history.learn(Instance(instance), value.clone(), None);
         }

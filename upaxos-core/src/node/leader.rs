@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use phase_1::{Preparing, add_range};
 use window::Window;
 
-use super::acceptor::{Acceptor, MAX_OPEN_BYTES};
-use super::learner::WINDOW;
+use super::acceptor::Acceptor;
+use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
 use super::requests::{Key, Wanted};
 use crate::entry::Entry;
@@ -22,9 +22,6 @@ use crate::slots::{ByTag, Slots};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
-/// How many bytes of values may be under way at once.
-const MAX_FLIGHT_BYTES: usize = 4 << 20;
-
 /// The bounds of the first retransmission: four round trips, but neither hasty nor lazy.
 const RETRY_MIN: Micros = Micros::from_millis(10);
 const RETRY_MAX: Micros = Micros::from_millis(250);
@@ -32,18 +29,13 @@ const RETRY_MAX: Micros = Micros::from_millis(250);
 /// A value is not written in full twice within this time, whoever asks.
 const FETCH_STEP: Micros = Micros::from_millis(5);
 
-/// How many writes one tick sends again.
-const RETRANSMIT: usize = 256;
-
-/// How many bytes of values one acceptor may report: more than one can hold.
-const MAX_PROMISED_BYTES: usize = 2 * MAX_OPEN_BYTES;
-
 /// This node's own ballot, if it runs one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
     ballot: Option<Ballot>,
     phase: Phase,
     round_trip: Micros,
+    bounds: Bounds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,8 +79,14 @@ pub struct Flight {
 
 impl Leader {
     /// A node that runs no ballot.
-    pub fn new() -> Leader {
-        Leader { ballot: None, phase: Phase::Idle, round_trip: Micros::from_millis(5) }
+    pub fn new(limits: Limits) -> Leader {
+        let round_trip = Micros::from_millis(5);
+        Leader { ballot: None, phase: Phase::Idle, round_trip, bounds: limits.into() }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
     }
 
     /// The ballot that this node runs.
@@ -160,8 +158,10 @@ impl Leader {
         ballot: Ballot,
         accepted: Option<(Ballot, Value)>,
     ) {
+        let Limits { window, .. } = *self.bounds;
+        let promised_bytes = self.bounds.promised_bytes();
         let Some(preparing) = self.preparing(ballot) else { return };
-        if instance.0 > preparing.base.0 + 2 * WINDOW {
+        if instance.0 > preparing.base.0 + 2 * window {
             return;
         }
         let coverage = preparing.acceptors.entry(from).or_default();
@@ -170,14 +170,14 @@ impl Leader {
             Some((accepted_in, value))
                 if accepted_in.epoch == ballot.epoch && !mutant::is(Mutant::IgnoreAcceptedInPromises) =>
             {
-                if coverage.bytes > MAX_PROMISED_BYTES {
+                if coverage.bytes > promised_bytes {
                     return;
                 }
                 coverage.bytes += value.as_bytes().len();
                 let before = coverage.accepted.insert(instance, (accepted_in, value));
                 coverage.bytes -= before.map_or(0, |(_, value)| value.as_bytes().len());
             }
-            _ => add_range(&mut coverage.empty, instance, Some(instance)),
+            _ => add_range(&mut coverage.empty, instance, Some(instance), window),
         }
     }
 
@@ -190,11 +190,12 @@ impl Leader {
         ballot: Ballot,
         learned: Instance,
     ) {
+        let Limits { window, .. } = *self.bounds;
         let Some(preparing) = self.preparing(ballot) else { return };
         preparing.base = preparing.base.max(learned);
         let coverage = preparing.acceptors.entry(from).or_default();
         coverage.repeats += usize::from(last.is_none());
-        add_range(&mut coverage.empty, first, last);
+        add_range(&mut coverage.empty, first, last, window);
     }
 
     /// What must be learned before phase 2 may begin.
@@ -220,7 +221,7 @@ impl Leader {
             tags: ByTag::default(),
             retry_at: None,
             bytes: 0,
-            window: Window::new(),
+            window: Window::new(self.bounds.flights),
             fence: None,
             held: Vec::new(),
         });
@@ -244,10 +245,12 @@ impl Leader {
         if leading.fence.is_some() && !mutant::is(Mutant::StartAboveChange) {
             return None;
         }
-        let has_room = leading.flights.len() < leading.window.size()
-            && (leading.bytes + bytes <= MAX_FLIGHT_BYTES || leading.flights.is_empty())
-            && leading.next.0 <= learned.0 + WINDOW;
-        has_room.then_some(leading.next)
+        let bounds = &self.bounds;
+        let is_over = bounds.is_over(Bound::Flights, leading.flights.len() >= leading.window.size())
+            || (!leading.flights.is_empty()
+                && bounds.is_over(Bound::FlightBytes, leading.bytes + bytes > bounds.flight_bytes))
+            || bounds.is_over(Bound::Window, leading.next.0 > learned.0 + bounds.window);
+        (!is_over).then_some(leading.next)
     }
 
     /// Whether a value of this ballot has been under way at an instance for `patience`.
@@ -359,7 +362,7 @@ impl Leader {
                     return;
                 }
                 let due = leading.flights.iter_mut().filter(|(_, flight)| now >= flight.retry_at);
-                for (instance, flight) in due.take(RETRANSMIT) {
+                for (instance, flight) in due.take(self.bounds.retransmit) {
                     flight.is_resent = true;
                     leading.window.on_loss(now);
                     flight.retry_after = (flight.retry_after * 2).min(RETRY_MAX);
@@ -375,7 +378,7 @@ impl Leader {
     /// Somebody lacks values that were named: writes those in full that are still under way.
     pub fn write_in_full(&mut self, first: Instance, last: Instance, now: Micros, out: &mut Outbox) {
         let (Some(ballot), Phase::Leading(leading)) = (self.ballot, &mut self.phase) else { return };
-        for instance in (first.0..=last.0.min(first.0 + WINDOW)).map(Instance) {
+        for instance in (first.0..=last.0.min(first.0 + self.bounds.window)).map(Instance) {
             let Some(flight) = leading.flights.get_mut(instance.0) else { continue };
             // Others may lack the same, and hear this too.
             if flight.fetched_at.is_none_or(|at| now.since(at) >= FETCH_STEP) {

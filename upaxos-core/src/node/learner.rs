@@ -6,17 +6,10 @@
 
 use smallvec::SmallVec;
 
-use super::acceptor::MAX_OPEN_BYTES;
+use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::mutant::{self, Mutant};
 use crate::slots::Slots;
 use crate::types::{Ballot, Group, Instance, NodeId, Value, Votes};
-
-/// How far above the learned prefix this node keeps tallies. What is further ahead is learned by
-/// repair; the bound is what keeps hostile numbers from costing memory.
-pub const WINDOW: u64 = 1 << 14;
-
-/// How many ballots one instance may have tallies for; more than a group in turmoil makes.
-const BALLOTS: usize = 16;
 
 impl Tally {
     fn find(&self, ballot: Ballot) -> Option<&Count> {
@@ -24,7 +17,7 @@ impl Tally {
     }
 
     /// What is counted in a ballot, and how many bytes of values were lost to make room for it.
-    fn count(&mut self, ballot: Ballot) -> (&mut Count, isize) {
+    fn count(&mut self, ballot: Ballot, bounds: &Bounds) -> (&mut Count, isize) {
         let ballots = &mut self.ballots;
         let at = match ballots.binary_search_by_key(&ballot, |(ballot, _)| *ballot) {
             Ok(at) => at,
@@ -33,9 +26,10 @@ impl Tally {
                 at
             }
         };
-        if ballots.len() <= BALLOTS {
+        if ballots.len() <= bounds.ballots {
             return (&mut ballots[at].1, 0);
         }
+        bounds.reach(Bound::Ballots);
         // Losing a tally costs time, never safety; the highest ballots are the live ones.
         let lowest = usize::from(at == 0);
         let (_, lost) = ballots.remove(lowest);
@@ -43,8 +37,8 @@ impl Tally {
     }
 
     /// Keeps what was written in a ballot. Says by how many bytes that made it longer.
-    fn keep(&mut self, ballot: Ballot, value: &Value) -> isize {
-        let (count, lost) = self.count(ballot);
+    fn keep(&mut self, ballot: Ballot, value: &Value, bounds: &Bounds) -> isize {
+        let (count, lost) = self.count(ballot, bounds);
         if count.value.is_some() {
             return -lost;
         }
@@ -87,6 +81,7 @@ impl Count {
 /// What is chosen above the learned prefix, as far as this node has heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Learner {
+    bounds: Bounds,
     learned: Instance,
     tallies: Slots<Tally>,
     /// The highest instance above the prefix that is known to be chosen, or has a quorum; 0 for none.
@@ -111,6 +106,16 @@ struct Count {
 }
 
 impl Learner {
+    /// Nothing learned.
+    pub fn new(limits: Limits) -> Learner {
+        Learner { bounds: limits.into(), ..Learner::default() }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+    }
+
     /// The last instance of the learned prefix: this node knows every instance up to it.
     pub fn learned(&self) -> Instance {
         self.learned
@@ -118,7 +123,8 @@ impl Learner {
 
     /// Whether `instance` is above the learned prefix and near enough to be tallied.
     pub fn is_open(&self, instance: Instance) -> bool {
-        instance > self.learned && instance.0 <= self.learned.0 + WINDOW
+        let is_far = instance.0 > self.learned.0 + self.bounds.window;
+        instance > self.learned && !self.bounds.is_over(Bound::Window, is_far)
     }
 
     /// Takes up the prefix that an earlier life had learned.
@@ -129,9 +135,12 @@ impl Learner {
     /// A value was written in a ballot: what votes without a value will stand for. Without room for it, it is
     /// fetched again once it is chosen.
     pub fn on_write(&mut self, group: &Group, instance: Instance, ballot: Ballot, value: &Value) {
-        let has_room = self.bytes <= MAX_OPEN_BYTES;
-        let Some(tally) = self.tally(instance) else { return };
-        let grown = if has_room { tally.keep(ballot, value) } else { 0 };
+        if !self.is_open(instance) {
+            return;
+        }
+        let has_room = self.has_room();
+        let tally = self.tallies.get_or_default(instance.0);
+        let grown = if has_room { tally.keep(ballot, value, &self.bounds) } else { 0 };
         let is_evident = tally.choose(group, ballot);
         self.note(instance, grown, is_evident);
     }
@@ -151,10 +160,13 @@ impl Learner {
         if !group.members.contains(&from) || is_late || ballot.epoch > group.epoch {
             return;
         }
-        let has_room = self.bytes <= MAX_OPEN_BYTES;
-        let Some(tally) = self.tally(instance) else { return };
-        let grown = value.filter(|_| has_room).map_or(0, |value| tally.keep(ballot, value));
-        let (count, lost) = tally.count(ballot);
+        if !self.is_open(instance) {
+            return;
+        }
+        let has_room = value.is_none() || self.has_room();
+        let tally = self.tallies.get_or_default(instance.0);
+        let grown = value.filter(|_| has_room).map_or(0, |value| tally.keep(ballot, value, &self.bounds));
+        let (count, lost) = tally.count(ballot, &self.bounds);
         let known = count.value.as_ref();
         let is_void = value.is_some_and(|value| known.is_some_and(|known| known != value));
         if !is_void && !count.votes.insert(from) && mutant::is(Mutant::CountDuplicateAccepts) {
@@ -219,9 +231,9 @@ impl Learner {
         Some((next, value))
     }
 
-    /// The tally of an instance, if it is open.
-    fn tally(&mut self, instance: Instance) -> Option<&mut Tally> {
-        self.is_open(instance).then(|| self.tallies.get_or_default(instance.0))
+    /// Whether one more value may be kept.
+    fn has_room(&self) -> bool {
+        !self.bounds.is_over(Bound::TallyBytes, self.bytes > self.bounds.open_bytes)
     }
 
     /// Takes note of what a tally has become.

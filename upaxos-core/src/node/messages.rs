@@ -4,7 +4,7 @@
 //! unbounded memory, or wedge an instance.
 
 use super::requests::About;
-use super::{Node, learner, speakers, strangers};
+use super::{Node, speakers, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
 use crate::named::NamedWrite;
@@ -302,7 +302,7 @@ impl Node {
     /// Of a range, the instances that are still open here.
     fn open(&self, first: Instance, last: Instance) -> impl Iterator<Item = Instance> + use<> {
         let learned = self.learner.learned().0;
-        (first.0.max(learned + 1)..=last.0.min(learned + learner::WINDOW)).map(Instance)
+        (first.0.max(learned + 1)..=last.0.min(learned + self.bounds.window)).map(Instance)
     }
 
     fn on_propose(
@@ -372,7 +372,7 @@ impl Node {
 
     /// Whether an instance is near enough to keep anything about it.
     pub(super) fn is_near(&self, instance: Instance) -> bool {
-        instance.0 <= self.learner.learned().0 + learner::WINDOW
+        instance.0 <= self.learner.learned().0 + self.bounds.window
     }
 
     fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
@@ -440,7 +440,7 @@ impl Node {
                 }
             }
             Message::Done { first, last, client, seq } => {
-                let count = (last.0 - first.0).min(learner::WINDOW) + 1;
+                let count = (last.0 - first.0).min(self.bounds.window) + 1;
                 self.requests.on_done(Tag { client: *client, seq: *seq }, count);
             }
             Message::Answer { client, seq, .. }

@@ -10,6 +10,7 @@
 //! Only what is written as the client sent it has a name. Classic nodes know none of this.
 
 use super::Node;
+use super::limits::{Bound, Bounds};
 use super::outbox::Outbox;
 use crate::mutant::{self, Mutant};
 use crate::named::{Bodies, NamedWrite, Names};
@@ -20,17 +21,9 @@ use crate::wire::Message;
 /// them.
 const NAMED_FROM: usize = 512;
 
-/// How many values one name stands for, and about how many bytes at most: what somebody lacks one of is
-/// written again whole.
-const MAX_NAMED: usize = 512;
-const MAX_NAMED_BYTES: usize = 48 << 10;
-
 /// How long a named write waits for a request that is on its way: on a busy machine, a datagram may reach one
 /// node milliseconds after another. Well below a leader's first retransmission.
 const PATIENCE: Micros = Micros::from_millis(5);
-
-/// How many named writes may wait; those beyond are fetched, or written again.
-const MAX_WAITING: usize = 64;
 
 /// A write that this node has just made, and whose request it was, if it has the client's words unchanged.
 pub(super) type Written = (Instance, Value, Option<Tag>);
@@ -54,7 +47,7 @@ impl Node {
         let Some(ballot) = self.leader.ballot() else { return };
         let mut rest = &written[..];
         while let Some((first, _, _)) = rest.first() {
-            let (run, behind) = rest.split_at(length_of_run(rest));
+            let (run, behind) = rest.split_at(length_of_run(rest, &self.bounds));
             let bytes: usize = run.iter().map(|(_, value, _)| value.as_bytes().len()).sum();
             let named: Option<Vec<(Tag, Value)>> =
                 run.iter().map(|(_, value, tag)| Some(((*tag)?, value.clone()))).collect();
@@ -168,7 +161,8 @@ impl Node {
             return out.after_sync(Message::Accepts { first, last, ballot });
         }
         let until = until.unwrap_or(now + PATIENCE);
-        if now < until && self.naming.waiting.len() < MAX_WAITING {
+        let is_full = self.naming.waiting.len() >= self.bounds.naming;
+        if now < until && !self.bounds.is_over(Bound::Naming, is_full) {
             self.naming.waiting.push((from, write, until));
         } else {
             self.fetch((first.max(self.learner.learned().next()), last), ballot, out);
@@ -184,12 +178,15 @@ impl Node {
 }
 
 /// How many of the writes at the beginning can be said together: all that have names, or one that has none.
-fn length_of_run(written: &[Written]) -> usize {
+fn length_of_run(written: &[Written], bounds: &Bounds) -> usize {
     let mut bytes = 0;
     let fits = |(at, (instance, value, tag)): &(usize, &Written)| {
         bytes += value.as_bytes().len();
         let follows = instance.0 == written[0].0.0 + *at as u64;
-        follows && tag.is_some() && *at < MAX_NAMED && (*at == 0 || bytes <= MAX_NAMED_BYTES)
+        follows
+            && tag.is_some()
+            && !bounds.is_over(Bound::Named, *at >= bounds.named)
+            && (*at == 0 || !bounds.is_over(Bound::NamedBytes, bytes > bounds.named_bytes))
     };
     written.iter().enumerate().take_while(fits).count().max(1)
 }

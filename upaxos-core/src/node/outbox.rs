@@ -10,23 +10,18 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::hooks::{Hooks, Script};
 use crate::record::Record;
 use crate::types::{Ballot, Instance, NodeId, Tag, Value};
 use crate::wire::{Line, Message};
-
-/// How many lookups one step may ask for. Who asked for more asks again.
-const MAX_LOOKUPS: usize = 64;
-
-/// How many bytes of values a driver should read for one lookup.
-pub const LOOKUP_BYTES: usize = 256 << 10;
 
 /// Old values that the node wants: they stand in the history files, and are no longer held in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
     /// From here.
     pub first: Instance,
-    /// To here, or as far as [`LOOKUP_BYTES`] go.
+    /// To here, or as far as the bytes of a lookup go ([`Limits`](super::Limits)).
     pub last: Instance,
     /// What for.
     pub why: Why,
@@ -58,6 +53,7 @@ pub enum Detail {
 #[derive(Debug)]
 pub struct Outbox {
     me: NodeId,
+    bounds: Bounds,
     /// Lines that claim nothing about our disk.
     pub early: Vec<Line>,
     /// What must reach the disk, in this order.
@@ -82,6 +78,7 @@ impl Outbox {
         let lanes = || (Vec::new(), Vec::new());
         let ((early, after_sync), records, events) = (lanes(), Vec::new(), Vec::new());
         Outbox {
+            bounds: Bounds::default(),
             me,
             early,
             records,
@@ -107,6 +104,16 @@ impl Outbox {
 
     pub(super) fn tells(&self, detail: Detail) -> bool {
         self.detail >= detail
+    }
+
+    /// Has other bounds than the usual ones.
+    pub fn limit(&mut self, limits: Limits) {
+        self.bounds = limits.into();
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
     }
 
     /// Whether nothing is to be done.
@@ -156,7 +163,8 @@ impl Outbox {
 
     pub(super) fn look_up(&mut self, first: Instance, last: Instance, why: Why) {
         let lookup = Lookup { first, last, why };
-        if self.lookups.len() < MAX_LOOKUPS && !self.lookups.contains(&lookup) {
+        let is_full = self.lookups.len() >= self.bounds.lookups;
+        if !self.lookups.contains(&lookup) && !self.bounds.is_over(Bound::Lookups, is_full) {
             self.lookups.push(lookup);
         }
     }

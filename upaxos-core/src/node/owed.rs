@@ -6,11 +6,9 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{Instance, Micros, Tag, Value};
 use crate::wire::Message;
-
-/// How many answers may be owed.
-const MAX_OWED: usize = 16_384;
 
 /// Which answer is owed: what an overheard one is recognised by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +41,7 @@ enum Due {
 /// The answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owed {
+    bounds: Bounds,
     /// By client, and by the number of the first request.
     done: BTreeMap<u64, BTreeMap<u64, Done>>,
     others: BTreeMap<About, (Micros, Message)>,
@@ -58,9 +57,19 @@ impl Hash for Owed {
 }
 
 impl Owed {
+    /// Nothing owed.
+    pub fn new(limits: Limits) -> Owed {
+        Owed { bounds: limits.into(), ..Owed::default() }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+    }
+
     /// Owes an answer, to be given at `at`, unless one about the same is owed already or there is no room.
     pub fn owe(&mut self, about: About, answer: Message, at: Micros) {
-        if self.len >= MAX_OWED || self.contains(&about) {
+        if self.bounds.is_over(Bound::Owed, self.len >= self.bounds.owed) || self.contains(&about) {
             return;
         }
         self.len += 1;
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn only_so_many_answers_are_owed() {
         let mut owed = Owed::default();
-        (1..=MAX_OWED as u64 + 5).for_each(|seq| owe(&mut owed, seq, 2 * seq, 5));
-        assert_eq!(owed.due(Micros(5)).len(), MAX_OWED);
+        (1..=Limits::USUAL.owed as u64 + 5).for_each(|seq| owe(&mut owed, seq, 2 * seq, 5));
+        assert_eq!(owed.due(Micros(5)).len(), Limits::USUAL.owed);
     }
 }

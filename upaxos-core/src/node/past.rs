@@ -3,6 +3,7 @@
 //!
 //! Owns nothing. The driver calls it after commits and lookups.
 
+use super::limits::Bound;
 use super::outbox::{Lookup, Outbox, Why};
 use super::requests::About;
 use super::{Node, history};
@@ -49,6 +50,8 @@ impl Node {
     /// Takes what a lookup found in the history: `past` begins with the first instance asked for.
     pub fn found(&mut self, now: Micros, lookup: &Lookup, past: Vec<Past>, out: &mut Outbox) {
         let first = past.first().filter(|past| past.instance == lookup.first);
+        let is_cut = past.last().is_some_and(|past| past.instance < lookup.last);
+        self.bounds.is_over(Bound::LookupBytes, is_cut);
         match (lookup.why, first) {
             (Why::Repair, _) => self.repair.tell_past(past, now, out),
             (_, None) => {}

@@ -10,14 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
+use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
 use super::requests::{ANSWER_STEP, Wanted};
 use crate::mutant::{self, Mutant};
 use crate::types::{Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged, Value, Votes};
 use crate::wire::Message;
-
-/// How many reads may wait.
-const MAX_WAITING: usize = 16_384;
 
 /// How soon a question is repeated, for the first time and at the latest: several round trips.
 const RETRY_MIN: Micros = Micros::from_millis(10);
@@ -33,6 +31,7 @@ type Ticket = u64;
 /// The fast reads of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reads {
+    bounds: Bounds,
     /// How long a read may wait.
     patience: Micros,
     /// That of the next round.
@@ -104,8 +103,9 @@ struct Marked {
 impl Reads {
     /// No reads. `boot` is the random number of this life: nonces count on from it, so that no mark of an
     /// earlier life, or for another node, is taken for one of a round.
-    pub fn new(patience: Micros, boot: u64) -> Reads {
+    pub fn new(patience: Micros, boot: u64, limits: Limits) -> Reads {
         Reads {
+            bounds: limits.into(),
             patience,
             nonce: boot.wrapping_mul(SPREAD) & MAX_NUMBER,
             next: 0,
@@ -118,6 +118,11 @@ impl Reads {
         }
     }
 
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+    }
+
     /// Adds a read, unless it waits already (a retry). Those before in rank have the time to answer first.
     /// False when there is no room.
     pub fn add(&mut self, asked: Asked, rank: usize, now: Micros) -> bool {
@@ -125,7 +130,7 @@ impl Reads {
         if tagged.is_some_and(|tagged| self.tags.contains_key(&tagged.tag)) {
             return true;
         }
-        if self.open.len() >= MAX_WAITING {
+        if self.bounds.is_over(Bound::Reads, self.open.len() >= self.bounds.reads) {
             return false;
         }
         let ticket = self.next;

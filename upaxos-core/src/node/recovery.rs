@@ -98,8 +98,8 @@ impl Recovery {
         let classic = config.classic;
         let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
         Recovery {
-            acceptor: Acceptor::new(classic),
-            history: History::new(dialect, config.n),
+            acceptor: Acceptor::new(classic, config.limits),
+            history: History::new(dialect, config.n, config.limits),
             learned: Instance(0),
             is_cut: false,
             identity: Identity::new(config.id, config.n, config.timing, !classic),
@@ -160,18 +160,19 @@ impl Recovery {
         if mutant::is(Mutant::ForgetTags) {
             history.forget_tags();
         }
-        let Config { id, n, classic, fast_read, timing, joins, name } = config;
+        let Config { id, n, classic, fast_read, timing, joins, name, limits } = config;
         let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
         identity.begin(Boot { incarnation, start: starts + 1, boot });
         let group = history.membership().group().clone();
         let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
         // What an earlier life accepted may have been chosen since: nobody else will say so.
         let used = acceptor.last_accepted().unwrap_or_default();
-        let mut learner = Learner::default();
+        let mut learner = Learner::new(limits);
         learner.recover(learned);
         Node {
             id,
             joins,
+            bounds: limits.into(),
             changes: Changes::default(),
             old_group: None,
             dialect: if classic { Dialect::Classic } else { Dialect::Extended },
@@ -180,16 +181,16 @@ impl Recovery {
             classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing, learned, used)),
             group,
             identity,
-            election: Election::new(id, numbering, timing),
+            election: Election::new(id, numbering, timing, limits),
             acceptor,
             learner,
-            leader: Leader::new(),
+            leader: Leader::new(limits),
             history,
-            requests: Requests::new(timing),
+            requests: Requests::new(timing, limits),
             digests: Digests::default(),
-            reads: Reads::new(timing.timeout(), boot),
+            reads: Reads::new(timing.timeout(), boot, limits),
             fast_read: fast_read && !classic,
-            repair: Repair::new(),
+            repair: Repair::new(limits),
             naming: Naming::default(),
             durable: learned,
             claimed: (learned, Micros(0)),

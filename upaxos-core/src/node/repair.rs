@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::history::History;
+use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::{Outbox, Why};
 use crate::store::Past;
 use crate::types::{Instance, Micros};
@@ -20,18 +21,15 @@ const RANK_STEP: Micros = Micros::from_millis(2);
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
-/// How many instances one question asks for, and how many bytes are told at once.
-const ASK_INSTANCES: u64 = 4096;
-const ANSWER_BYTES: usize = 256 << 10;
 /// How long each rank waits for the one before it to answer.
 const ANSWER_STEP: Micros = Micros::from_millis(10);
 /// One timeout: an instance is not told twice within it.
 const TOLD_LATELY: Micros = Micros::from_millis(40);
-const MAX_OWED: usize = 64;
 
 /// What this node asks for, and what it has been asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repair {
+    bounds: Bounds,
     ask_at: Option<Micros>,
     retry_after: Micros,
     learned: Instance,
@@ -42,8 +40,9 @@ pub struct Repair {
 
 impl Repair {
     /// Nothing asked.
-    pub fn new() -> Repair {
+    pub fn new(limits: Limits) -> Repair {
         Repair {
+            bounds: limits.into(),
             ask_at: None,
             retry_after: RETRY_MIN,
             learned: Instance(0),
@@ -51,6 +50,11 @@ impl Repair {
             owed: BTreeMap::new(),
             told: BTreeMap::new(),
         }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
     }
 
     /// Asks for what is chosen up to `target` and not learned, when it is time.
@@ -71,7 +75,9 @@ impl Repair {
         if now < *self.ask_at.get_or_insert(now + patience) {
             return;
         }
-        let last = Instance(target.0.min(learned.0 + ASK_INSTANCES));
+        let last = learned.0 + self.bounds.repair_instances;
+        self.bounds.is_over(Bound::RepairInstances, target.0 > last);
+        let last = Instance(target.0.min(last));
         out.send(Message::Gap { first: learned.next(), last });
         self.has_asked = true;
         self.ask_at = Some(now + self.retry_after);
@@ -89,7 +95,7 @@ impl Repair {
     /// same instance on is answered with who asked for less.
     pub fn owe(&mut self, first: Instance, last: Instance, rank: usize, now: Micros) {
         let due = now + ANSWER_STEP * rank as u64;
-        let has_room = self.owed.len() < MAX_OWED;
+        let has_room = self.owed.len() < self.bounds.repair_owed;
         match self.owed.entry(first) {
             Entry::Occupied(mut owed) => {
                 let (at, until) = *owed.get();
@@ -98,7 +104,7 @@ impl Repair {
             Entry::Vacant(owed) if has_room => {
                 owed.insert((due, last));
             }
-            Entry::Vacant(_) => {}
+            Entry::Vacant(_) => self.bounds.reach(Bound::RepairOwed),
         }
     }
 
@@ -111,7 +117,7 @@ impl Repair {
 
     /// Somebody tells what is chosen at an instance.
     pub fn on_told(&mut self, instance: Instance, now: Micros) {
-        if self.told.len() < ASK_INSTANCES as usize * 2 {
+        if self.told.len() < self.bounds.repair_instances as usize * 2 {
             self.told.insert(instance, now);
         }
         self.owed.remove(&instance);
@@ -127,7 +133,7 @@ impl Repair {
             self.owed.iter().filter(|(_, (at, _))| now >= *at).map(|(f, (_, l))| (*f, *l)).collect();
         let mut bytes = 0;
         for (first, last) in due {
-            if bytes > ANSWER_BYTES {
+            if self.bounds.is_over(Bound::RepairBytes, bytes > self.bounds.repair_bytes) {
                 return;
             }
             self.owed.remove(&first);
@@ -162,11 +168,14 @@ impl Repair {
         let untold = (first.0..=last.0).map(Instance).find(|instance| !self.told.contains_key(instance));
         if let Some(first) = untold.filter(|first| history.is_forgotten(*first)) {
             out.look_up(first, last, Why::Repair);
-            return ANSWER_BYTES;
+            return self.bounds.repair_bytes;
         }
         let mut bytes = 0;
         for instance in (first.0..=last.0).map(Instance) {
-            let Some(value) = history.value(instance).filter(|_| bytes <= ANSWER_BYTES) else { break };
+            if self.bounds.is_over(Bound::RepairBytes, bytes > self.bounds.repair_bytes) {
+                break;
+            }
+            let Some(value) = history.value(instance) else { break };
             if let Entry::Vacant(untold) = self.told.entry(instance) {
                 bytes += value.as_bytes().len() + 8;
                 untold.insert(now);

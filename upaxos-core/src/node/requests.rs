@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::Timing;
+use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
 pub use super::owed::About;
 use super::owed::Owed;
@@ -19,21 +20,17 @@ use crate::wire::{Line, Message, Request};
 
 /// How many requests may wait, and how many bytes of values. At a leader fewer: what it takes up, the others
 /// should still have when it names it, whatever else they have heard since.
-const MAX_WAITING: usize = 16_384;
-const MAX_WAITING_AT_LEADER: usize = MAX_WAITING / 4 * 3;
-const MAX_WAITING_BYTES: usize = 32 << 20;
-
-/// How many requests may have been heard after one, by whoever still has that for sure.
-const KEPT: u64 = MAX_WAITING as u64 / 4 * 3;
+pub(super) const MAX_WAITING: usize = 16_384;
+pub(super) const MAX_WAITING_BYTES: usize = 32 << 20;
 
 /// How far the room of a leader shrinks when the others do not have any more what it takes up, how often it
 /// shrinks at most, and by how much it grows in every tick until that happens again.
-const LEAST_AT_LEADER: usize = 1_024;
+pub(super) const LEAST_AT_LEADER: usize = 1_024;
 const PAUSE: Micros = Micros::from_millis(100);
 const GROWTH_AT_LEADER: usize = 2;
 
 /// How many clients are told in one turn that there is no room: in a flood, answers would be a second one.
-const REFUSALS: usize = 64;
+pub(super) const REFUSALS: usize = 64;
 
 /// How long a request waits for a leader before it is forgotten: longer than any election, shorter
 /// than anybody's patience. A write that happened minutes after it was typed would surprise.
@@ -192,6 +189,7 @@ impl Key {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requests {
     timing: Timing,
+    bounds: Bounds,
     waiting: Slots<Waiting>,
     /// Where the tagged ones wait.
     tagged: ByTag<Place>,
@@ -216,22 +214,28 @@ pub struct Requests {
 
 impl Requests {
     /// Nothing wanted, nothing owed.
-    pub fn new(timing: Timing) -> Requests {
+    pub fn new(timing: Timing, limits: Limits) -> Requests {
         Requests {
             timing,
+            bounds: limits.into(),
             waiting: Slots::default(),
             tagged: ByTag::default(),
             untagged: BTreeSet::new(),
             bytes: 0,
-            room: MAX_WAITING_AT_LEADER,
+            room: limits.waiting_at_leader(),
             halved_at: None,
             heard: 0,
-            refusals: REFUSALS,
+            refusals: limits.refusals,
             leads: false,
             rank: 0,
             relay_at: None,
-            owed: Owed::default(),
+            owed: Owed::new(limits),
         }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached() | self.owed.reached()
     }
 
     /// This node's place in the queue of those who answer, as of the last tick.
@@ -265,7 +269,9 @@ impl Requests {
     }
 
     fn is_over(&self, count: usize, bytes: usize) -> bool {
-        count > if self.leads { self.room } else { MAX_WAITING } || bytes > MAX_WAITING_BYTES
+        let room = if self.leads { self.room } else { self.bounds.waiting };
+        self.bounds.is_over(Bound::Waiting, count > room)
+            || self.bounds.is_over(Bound::WaitingBytes, bytes > self.bounds.waiting_bytes)
     }
 
     /// So many more requests came, and nobody looked at them.
@@ -277,7 +283,7 @@ impl Requests {
     /// in than they can keep until it is written: then less is to wait here.
     pub fn others_have_first(&mut self, now: Micros) -> bool {
         let Some((_, first)) = self.waiting.first() else { return false };
-        let is_kept = self.heard - first.heard <= KEPT;
+        let is_kept = self.heard - first.heard <= self.bounds.waiting_at_leader() as u64;
         if !is_kept {
             self.on_lacking(now);
         }
@@ -286,15 +292,17 @@ impl Requests {
 
     /// Somebody does not have what this leader takes up. Where little waits, it was not flooded out.
     pub fn on_lacking(&mut self, now: Micros) {
-        if self.waiting.len() >= LEAST_AT_LEADER && self.halved_at.is_none_or(|at| now.since(at) >= PAUSE) {
+        if self.waiting.len() >= self.bounds.least_at_leader
+            && self.halved_at.is_none_or(|at| now.since(at) >= PAUSE)
+        {
             self.halved_at = Some(now);
-            self.room = (self.room / 2).max(LEAST_AT_LEADER);
+            self.room = (self.room / 2).max(self.bounds.least_at_leader);
         }
     }
 
     /// Whether one more client may be told so in this turn.
     pub fn may_say_that_it_is_full(&mut self) -> bool {
-        let may = self.refusals > 0;
+        let may = !self.bounds.is_over(Bound::Refusals, self.refusals == 0);
         self.refusals = self.refusals.saturating_sub(1);
         may
     }
@@ -421,15 +429,15 @@ impl Requests {
     /// too long, and hands out the answers that are due.
     pub fn tick(&mut self, leads: bool, rank: usize, now: Micros, out: &mut Outbox) -> Vec<Message> {
         (self.leads, self.rank) = (leads, rank);
-        self.refusals = REFUSALS;
-        self.room = (self.room + GROWTH_AT_LEADER).min(MAX_WAITING_AT_LEADER);
+        self.refusals = self.bounds.refusals;
+        self.room = (self.room + GROWTH_AT_LEADER).min(self.bounds.waiting_at_leader());
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
             self.remove(place);
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
             // Where so many wait, the leader has too many itself.
-            let is_flood = self.waiting.len() > MAX_WAITING / 2;
+            let is_flood = self.waiting.len() > self.bounds.waiting / 2;
             for (_, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
                 if !is_flood {

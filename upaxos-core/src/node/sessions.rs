@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::slots::Slots;
@@ -47,6 +48,7 @@ pub enum Verdict {
 /// The table.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
+    bounds: Bounds,
     clients: BTreeMap<u64, Session>,
     /// Every client once, by the instance of a use: of its last one, or of one before. Whoever comes first and
     /// was used since is put where it belongs only then, so that a request costs nothing here.
@@ -99,6 +101,16 @@ impl Session {
 }
 
 impl Sessions {
+    /// Nobody known.
+    pub fn new(limits: Limits) -> Sessions {
+        Sessions { bounds: limits.into(), ..Sessions::default() }
+    }
+
+    /// Which of its bounds were reached.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+    }
+
     /// Takes up what a checkpoint says.
     pub fn recover(&mut self, record: &Record) {
         match record {
@@ -169,13 +181,15 @@ impl Sessions {
             session.floor = floor;
             while session.done.pop_through(floor - 1).is_some() {}
         }
-        while session.done.len() > MAX_TAGS_OF_ONE
+        while self.bounds.is_over(Bound::TagsOfOne, session.done.len() > self.bounds.tags_of_one)
             && let Some((seq, _)) = session.done.pop_through(u64::MAX)
         {
             session.floor = seq + 1;
         }
         self.tags = self.tags + session.done.len() - before;
-        while self.clients.len() > MAX_SESSIONS || self.tags > MAX_TAGS {
+        while self.bounds.is_over(Bound::Sessions, self.clients.len() > self.bounds.sessions)
+            || self.bounds.is_over(Bound::Tags, self.tags > self.bounds.tags)
+        {
             self.forget_one();
         }
         verdict

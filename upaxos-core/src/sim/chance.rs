@@ -21,6 +21,10 @@ pub enum Stream {
     Workload,
     /// When nodes run, and what their clocks show.
     Machines,
+    /// What the bounds of nodes are.
+    Bounds,
+    /// Who is away for long, and what operators want.
+    Operators,
 }
 
 /// One stream.

@@ -22,6 +22,7 @@ use groups::Groups;
 pub use rule::{Rule, Violation};
 
 use crate::entry::Entry;
+use crate::node::Limits;
 use crate::types::{Ballot, Instance, Numbering, Tag, Value};
 use crate::wire::Dialect;
 
@@ -53,13 +54,13 @@ pub struct Judges {
 
 impl Judges {
     /// The judges of a first group of `n`, and of so many nodes that may join it.
-    pub fn new(n: u16, joiners: u16, dialect: Dialect) -> Judges {
+    pub fn new(n: u16, joiners: u16, dialect: Dialect, limits: Limits) -> Judges {
         let numbering = match dialect {
             Dialect::Extended => Numbering::Standard,
             Dialect::Classic => Numbering::Classic(n),
         };
         Judges {
-            groups: Groups::new(n),
+            groups: Groups::new(n, limits),
             dialect,
             numbering,
             disks: vec![Disk::default(); usize::from(n + joiners)],

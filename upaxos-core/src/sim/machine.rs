@@ -260,7 +260,6 @@ impl Machine {
     pub fn receive(&mut self, datagram: Rc<Datagram>) -> bool {
         let is_read = !matches!(self.state, State::Down) && self.queue.len() < QUEUE;
         if is_read {
-            self.malformed += datagram.malformed;
             self.queue.push_back(datagram);
         }
         is_read

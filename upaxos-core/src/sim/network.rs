@@ -28,27 +28,17 @@ pub struct Datagram {
     pub head: Head,
     /// As parsed.
     pub lines: Vec<Line>,
-    /// How many lines did not parse.
-    pub malformed: u64,
     /// Whether clients want to hear it.
     pub is_answer: bool,
 }
 
 impl Datagram {
-    /// Parses what was printed. What does not parse is left out, as a node does.
+    /// Parses what was printed, for those who watch. What does not parse is left out.
     pub fn new(bytes: Vec<u8>, dialect: Dialect) -> Rc<Datagram> {
-        let (mut lines, mut malformed): (Vec<Line>, u64) = (Vec::new(), 0);
-        let (head, read) = match wire::open(&bytes, dialect) {
-            Ok((head, read)) => (head, Some(read)),
-            Err(_) => (Head::default(), None),
+        let (head, lines) = match wire::open(&bytes, dialect) {
+            Ok((head, lines)) => (head, lines.filter_map(Result::ok).collect()),
+            Err(_) => (Head::default(), Vec::new()),
         };
-        malformed += u64::from(read.is_none());
-        for line in read.into_iter().flatten() {
-            match line {
-                Ok(line) => lines.push(line),
-                Err(_) => malformed += 1,
-            }
-        }
         let is_answer = lines.iter().any(|line| {
             matches!(
                 line,
@@ -67,7 +57,7 @@ impl Datagram {
                 )
             )
         });
-        Rc::new(Datagram { bytes, head, lines, malformed, is_answer })
+        Rc::new(Datagram { bytes, head, lines, is_answer })
     }
 }
 

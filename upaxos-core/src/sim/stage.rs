@@ -25,7 +25,7 @@ use super::judges::Judges;
 use super::machine::{Machine, State};
 use super::network::{CLIENTS, Datagram, Delivery, Network};
 use super::trace::{Seen, Trace};
-use crate::node::{Event, Timing};
+use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 use crate::wire::Dialect;
 
@@ -48,6 +48,8 @@ pub struct Setting {
     pub dialect: Dialect,
     /// The pace of all nodes.
     pub timing: Timing,
+    /// The bounds of all nodes.
+    pub limits: Limits,
 }
 
 /// What a director has to see to.
@@ -86,7 +88,7 @@ pub struct Stage<C> {
 impl<C> Stage<C> {
     /// A stage on which nothing has happened yet.
     pub fn new(setting: Setting) -> Stage<C> {
-        let Setting { seed, n, spares, dialect, .. } = setting;
+        let Setting { seed, n, spares, dialect, limits, .. } = setting;
         let chance = |stream| Chance::new(seed, stream);
         let all = n + spares;
         Stage {
@@ -96,7 +98,7 @@ impl<C> Stage<C> {
             count: 0,
             machines: (0..all).map(|id| Machine::new(incarnation(id, 0))).collect(),
             network: Network::new(all, dialect, chance(Stream::Network)),
-            judges: Judges::new(n, spares, dialect),
+            judges: Judges::new(n, spares, dialect, limits),
             trace: Trace::default(),
             seen: Seen::default(),
             disk_chance: chance(Stream::Disk),

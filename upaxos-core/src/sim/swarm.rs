@@ -1,10 +1,13 @@
 //! What happens to a group in one run: drawn from the seed, written down before it begins.
 //!
-//! Half of the seeds have two fault classes at most: most bugs need little, and too much hides them.
+//! Half of the seeds have two fault classes at most: most bugs need little, and too much hides them. Small bounds,
+//! long absences and operators come beside them, from streams of their own.
 //! A [`Plan`] can be made smaller, a class or a single fault at a time, without disturbing what is left.
 
+mod bounds;
 mod draw;
 mod fault;
+mod operators;
 mod topology;
 
 use std::fmt;
@@ -12,6 +15,7 @@ use std::fmt;
 pub use fault::{Fault, LEADER};
 pub use topology::Topology;
 
+use crate::node::Limits;
 use crate::types::{Instance, Micros};
 use crate::wire::Dialect;
 
@@ -35,11 +39,14 @@ pub enum Class {
     Join,
     Leave,
     BitFlip,
+    Bounds,
+    Absence,
+    Operator,
 }
 
 impl Class {
     /// All of them, with the names that the command line uses.
-    pub const ALL: [(Class, &'static str); 16] = [
+    pub const ALL: [(Class, &'static str); 19] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
         (Class::Replay, "replay"),
@@ -56,7 +63,21 @@ impl Class {
         (Class::Join, "join"),
         (Class::Leave, "leave"),
         (Class::BitFlip, "bit-flip"),
+        (Class::Bounds, "bounds"),
+        (Class::Absence, "absence"),
+        (Class::Operator, "operator"),
     ];
+
+    /// Those of which a seed has any set; the others are drawn from streams of their own.
+    const DRAWN: [Class; 16] = {
+        let mut drawn = [Class::Loss; 16];
+        let mut at = 0;
+        while at < drawn.len() {
+            drawn[at] = Class::ALL[at].0;
+            at += 1;
+        }
+        drawn
+    };
 
     /// The class of that name.
     pub fn named(name: &str) -> Option<Class> {
@@ -124,6 +145,10 @@ pub struct Plan {
     pub beat: Micros,
     /// The longest pause of a client between two requests.
     pub think: Micros,
+    /// How many requests a client has open at once.
+    pub open: usize,
+    /// The bounds of all nodes.
+    pub limits: Limits,
     /// The network's misbehaviour.
     pub rates: Rates,
     /// How much faster than time each node's clock goes, per million.
@@ -153,6 +178,7 @@ impl Plan {
             Class::Corruption => self.rates.corruption > 0,
             Class::Delay => self.rates.delay > 0,
             Class::Skew => self.skew.iter().any(|skew| *skew != 0),
+            Class::Bounds => self.limits != Limits::USUAL,
             class => self.faults.iter().any(|planned| planned.fault.class() == *class),
         };
         Class::ALL.map(|(class, _)| class).into_iter().filter(is_on).collect()
@@ -167,6 +193,7 @@ impl Plan {
             Class::Corruption => self.rates.corruption = 0,
             Class::Delay => self.rates.delay = 0,
             Class::Skew => self.skew.fill(0),
+            Class::Bounds => self.limits = Limits::USUAL,
             class => self.faults.retain(|planned| planned.fault.class() != class),
         }
         self
@@ -218,6 +245,12 @@ impl fmt::Display for Plan {
             None if self.scripted => writeln!(f, "  scripts")?,
             None => {}
         }
+        if self.limits != Limits::USUAL {
+            writeln!(f, "  {:?}", self.limits)?;
+        }
+        if self.open != Plan::OPEN {
+            writeln!(f, "  {} requests of each client open at once", self.open)?;
+        }
         for Planned { number, at, fault } in &self.faults {
             writeln!(f, "  fault {number} at {} ms: {fault:?}", at.0 / 1000)?;
         }
@@ -239,7 +272,8 @@ mod tests {
         let strays = plans.iter().filter(|plan| plan.stray.is_some());
         assert!(strays.clone().count() > 10, "{} of 1000 stray", strays.clone().count());
         assert!(strays.clone().all(|plan| plan.kind == Kind::Chaos), "elsewhere nothing but links may fail");
-        let few = plans.iter().filter(|plan| plan.classes().len() <= 2).count();
+        let drawn = |plan: &Plan| plan.classes().iter().filter(|class| Class::DRAWN.contains(class)).count();
+        let few = plans.iter().filter(|plan| drawn(plan) <= 2).count();
         assert!((500..700).contains(&few), "{few} of 1000");
         for (class, name) in Class::ALL {
             let count = plans.iter().filter(|plan| plan.classes().contains(&class)).count();

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use crate::node::Reached;
 use crate::types::Micros;
 
 /// A hash over every event of a run, the same wherever it runs.
@@ -51,6 +52,11 @@ pub struct Seen {
     pub failed_applies: u64,
     pub diverged: u64,
     pub mended: u64,
+    pub forced: u64,
+    /// By how many instances a node was behind at most when it came back.
+    pub behind: u64,
+    /// Which bounds of its nodes were reached.
+    pub reached: Reached,
 }
 
 impl Seen {
@@ -86,5 +92,8 @@ impl AddAssign for Seen {
         self.failed_applies += more.failed_applies;
         self.diverged += more.diverged;
         self.mended += more.mended;
+        self.forced += more.forced;
+        self.behind = self.behind.max(more.behind);
+        self.reached |= more.reached;
     }
 }

@@ -16,7 +16,7 @@ use super::machine::Role;
 use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
-use crate::node::{Event, Timing};
+use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 
 /// What the plan has in store.
@@ -54,6 +54,7 @@ impl World {
             spares: plan.joiners,
             dialect: plan.dialect(),
             timing: Timing { beat: plan.beat },
+            limits: plan.limits,
         };
         let mut stage = Stage::new(setting);
         for (id, machine) in stage.machines.iter_mut().enumerate() {
@@ -71,7 +72,11 @@ impl World {
             stage.start_at(id, at);
         }
         (0..clients::COUNT).for_each(|client| stage.cue(Micros(1_000), Cue::Client(client)));
-        let clients = Clients::new(Chance::new(plan.seed, Stream::Workload), plan.think, plan.dialect());
+        let clients =
+            Clients::new(Chance::new(plan.seed, Stream::Workload), plan.think, plan.open, plan.dialect());
+        if plan.limits != Limits::USUAL {
+            stage.judges.calls().may_be_refused();
+        }
         World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None }
     }
 
@@ -105,7 +110,9 @@ impl World {
                 None => return false,
                 Some(Happened::Inside) => self.on_news(),
                 Some(Happened::Cue(cue)) => self.on_cue(cue),
-                Some(Happened::Heard(datagram)) => self.clients.hear(&datagram, &mut self.stage.judges),
+                Some(Happened::Heard(datagram)) => {
+                    self.clients.hear(&datagram, self.stage.now, &mut self.stage.judges)
+                }
             }
         }
         false

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use upaxos_core::client::Ask;
-use upaxos_core::node::Timing;
+use upaxos_core::node::{Limits, Timing};
 use upaxos_core::sim::disk::Refusal;
 use upaxos_core::sim::play::{self, Being, Misuse, Play};
 use upaxos_core::sim::stage::Setting;
@@ -42,7 +42,12 @@ impl Sim {
                 format!("a beat of {} µs: choose {} ms or more", setup.beat.0, SHORTEST_BEAT.0 / 1_000);
             return Err(WorldError::Misuse(text));
         }
-        Ok(Sim { play: Play::new(Setting { seed, n, spares, dialect, timing }, setup.records)? })
+        Ok(Sim {
+            play: Play::new(
+                Setting { seed, n, spares, dialect, timing, limits: Limits::USUAL },
+                setup.records,
+            )?,
+        })
     }
 
     /// A hash of all that has happened: the same whenever a script runs on the same seed.

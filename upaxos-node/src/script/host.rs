@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use log::{error, info};
 use upaxos_core::hooks::Hooks;
-use upaxos_core::node::{Config, Event, LOOKUP_BYTES, Node, Recovery};
+use upaxos_core::node::{Config, Event, Node, Recovery};
 
 use super::{Limits, Notice, Scripts};
 use crate::disk::Disk;
@@ -83,7 +83,7 @@ impl Host {
                 said = Instant::now();
                 info!("computes: at instance {next} of {}", node.learned());
             }
-            let past = disk.past(next, disk.compacted(), LOOKUP_BYTES)?;
+            let past = disk.past(next, disk.compacted(), node.limits().lookup_bytes)?;
             node.catch_up(&past, &*self.scripts).context("cannot compute the state of a script")?;
         }
         Ok(())

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
-use crate::node::learner::WINDOW;
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
 use crate::wire::Dialect;
 
@@ -101,8 +100,9 @@ pub(super) fn add_range(
     ranges: &mut BTreeMap<Instance, Option<Instance>>,
     first: Instance,
     last: Option<Instance>,
+    window: u64,
 ) {
-    if ranges.len() as u64 > 2 * WINDOW {
+    if ranges.len() as u64 > 2 * window {
         return;
     }
     let known = ranges.entry(first).or_insert(last);

@@ -6,28 +6,24 @@
 
 use crate::types::Micros;
 
-/// The bounds.
-const LEAST: usize = 64;
-const MOST: usize = 4096;
-
-/// Where it begins: enough for a round trip of a healthy group.
-const FIRST: usize = 1024;
-
 /// What is lost together halves the window once.
 const PAUSE: Micros = Micros::from_millis(50);
 
 /// The number of instances, and what moves it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Window {
+    least: usize,
     size: usize,
+    most: usize,
     /// How many were learned since it last changed.
     clean: usize,
     halved_at: Option<Micros>,
 }
 
 impl Window {
-    pub(super) fn new() -> Window {
-        Window { size: FIRST, clean: 0, halved_at: None }
+    /// At least, at first (enough for a round trip of a healthy group), and at most.
+    pub(super) fn new((least, size, most): (usize, usize, usize)) -> Window {
+        Window { least, size, most, clean: 0, halved_at: None }
     }
 
     /// How many instances may be under way.
@@ -39,7 +35,7 @@ impl Window {
     pub(super) fn on_clean(&mut self) {
         self.clean += 1;
         if self.clean >= self.size {
-            self.size = (self.size + self.size / 4).min(MOST);
+            self.size = (self.size + self.size / 4).min(self.most);
             self.clean = 0;
         }
     }
@@ -49,7 +45,7 @@ impl Window {
         self.clean = 0;
         if self.halved_at.is_none_or(|at| now.since(at) >= PAUSE) {
             self.halved_at = Some(now);
-            self.size = (self.size / 2).max(LEAST);
+            self.size = (self.size / 2).max(self.least);
         }
     }
 }
@@ -57,26 +53,30 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Limits;
+
+    const FLIGHTS: (usize, usize, usize) = Limits::USUAL.flights;
+    const FIRST: usize = FLIGHTS.1;
 
     #[test]
     fn it_halves_once_for_what_is_lost_together_and_never_to_nothing() {
-        let mut window = Window::new();
+        let mut window = Window::new(FLIGHTS);
         (0..10).for_each(|us| window.on_loss(Micros(us)));
         assert_eq!(window.size(), FIRST / 2);
         (1..20).for_each(|times| window.on_loss(PAUSE * times));
-        assert_eq!(window.size(), LEAST);
+        assert_eq!(window.size(), FLIGHTS.0);
     }
 
     #[test]
     fn it_grows_by_clean_rounds_only_and_within_bounds() {
-        let mut window = Window::new();
+        let mut window = Window::new(FLIGHTS);
         (1..FIRST).for_each(|_| window.on_clean());
         window.on_loss(Micros(0));
         (1..FIRST / 2).for_each(|_| window.on_clean());
         assert_eq!(window.size(), FIRST / 2, "the round before was not clean");
         window.on_clean();
         assert_eq!(window.size(), FIRST / 2 + FIRST / 8);
-        (0..100 * MOST).for_each(|_| window.on_clean());
-        assert_eq!(window.size(), MOST);
+        (0..100 * FLIGHTS.2).for_each(|_| window.on_clean());
+        assert_eq!(window.size(), FLIGHTS.2);
     }
 }

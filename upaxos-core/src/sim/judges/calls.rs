@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Rule;
+use crate::client::{Ask, Outcome};
 use crate::entry::{Entry, SAFE_READ};
 use crate::types::{Instance, Tag, Value};
 
@@ -46,6 +47,8 @@ pub struct Calls {
     acknowledged: Instance,
     /// What each instance was chosen to mean.
     entries: BTreeMap<Instance, Entry>,
+    /// What clients made of what they were told.
+    outcomes: Vec<(Option<Tag>, Ask, Outcome)>,
     may_refuse: bool,
     rewrites: bool,
 }
@@ -143,6 +146,52 @@ impl Calls {
         Ok(())
     }
 
+    /// A client takes its question for settled.
+    ///
+    /// # Errors
+    /// When what it asked for stands no higher than what had been answered before.
+    pub fn on_outcome(&mut self, tag: Option<Tag>, ask: Ask, outcome: Outcome, after: Instance) -> Verdict {
+        match (&ask, &outcome) {
+            (_, Outcome::Unknown | Outcome::Forgotten) => {
+                tag.into_iter().for_each(|tag| self.on_given_up(tag));
+            }
+            (Ask::Write(_) | Ask::Read | Ask::FastRead, Outcome::Chosen { instance, .. })
+                if *instance <= after && tag.is_some() =>
+            {
+                let got = format!("{ask:?} was settled by {instance}, asked when {after} was answered");
+                return Err((Rule::RealTimeOrder, got));
+            }
+            _ => {}
+        }
+        self.outcomes.push((tag, ask, outcome));
+        Ok(())
+    }
+
+    /// What clients took for answers is what the log says, each of its own request.
+    fn check_outcomes(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
+        for (tag, ask, outcome) in &self.outcomes {
+            let (
+                Ask::Write(_) | Ask::Read | Ask::FastRead | Ask::History(_),
+                Outcome::Chosen { instance, value },
+            ) = (ask, outcome)
+            else {
+                continue;
+            };
+            let stands = log.get(instance);
+            if stands != Some(value) {
+                let got = format!("{ask:?} was settled by {value:?} at {instance}, which reads {stands:?}");
+                return Err((Rule::Durability, got));
+            }
+            let entry = self.entries.get(instance);
+            let whose = entry.and_then(Entry::tagged).map(|tagged| tagged.tag);
+            if tag.is_some() && !matches!(ask, Ask::History(_)) && whose != *tag {
+                let got = format!("{ask:?} of {tag:?} was settled by {instance}, which is {whose:?}'s");
+                return Err((Rule::ExactlyOnce, got));
+            }
+        }
+        Ok(())
+    }
+
     /// How many fast reads were answered without an instance.
     pub fn fast_reads(&self) -> usize {
         self.fast_reads.len()
@@ -209,6 +258,7 @@ impl Calls {
     pub fn check(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         let places = self.check_reads(log)?;
         self.check_fast_reads(log)?;
+        self.check_outcomes(log)?;
         let nowhere = Vec::new();
         for (tag, call) in &self.tagged {
             let found = places.get(tag).unwrap_or(&nowhere);

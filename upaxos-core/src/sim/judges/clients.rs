@@ -4,6 +4,7 @@
 //! too. What the answers mean together is judged next door, in `calls`.
 
 use super::{Judges, Rule};
+use crate::client::{Ask, Outcome};
 use crate::entry::Entry;
 use crate::node::ballot_of;
 use crate::types::{Instance, Tag, Value};
@@ -48,6 +49,13 @@ impl Judges {
     pub fn on_call(&mut self, tag: Tag, value: Option<Value>) {
         let highest = self.chosen.last_key_value().map(|(instance, _)| *instance);
         self.calls.on_call(tag, value, highest.unwrap_or_default());
+    }
+
+    /// A client takes its question for settled, in this way; so much had been answered when it was asked.
+    pub fn on_outcome(&mut self, tag: Option<Tag>, ask: Ask, outcome: Outcome, after: Instance) {
+        if let Err((rule, got)) = self.calls.on_outcome(tag, ask, outcome, after) {
+            self.fail(rule, got);
+        }
     }
 
     /// Clients hear what a node says.

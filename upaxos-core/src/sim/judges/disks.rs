@@ -23,6 +23,8 @@ pub(super) struct Disk {
     pub promised: BTreeMap<Instance, Ballot>,
     pub accepted: BTreeMap<(Instance, Ballot), Value>,
     pub learned: Instance,
+    /// How far it had learned before a value was lost: all that may count again as soon as that value is back.
+    pub once_learned: Instance,
     /// The highest ballot that it voted in, as the others see it.
     pub voted: BTreeMap<Instance, Ballot>,
 }
@@ -125,13 +127,18 @@ impl Judges {
 
     /// A member opened its log, and would begin the next segment with this: all that was durable, and
     /// nothing else. Only the values that are `lost` may be missing: none of them is held for anything else, and
-    /// what was learned ends before the first that had been.
+    /// what was learned ends before the first that had been, until that is learned anew.
     pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>), lost: &[Record]) {
         let disk = &mut self.disks[usize::from(id)];
         let is_cut =
             |record: &Record| matches!(record, Record::Lost { instance, .. } if *instance == learned.next());
         if *learned < disk.learned && lost.iter().any(is_cut) {
+            disk.once_learned = disk.once_learned.max(disk.learned);
             disk.learned = *learned;
+        } else if *learned <= disk.once_learned {
+            // Once the lost value is learned anew, compaction drops the old copy of it; then what an earlier
+            // life learned above follows from the log again.
+            disk.learned = disk.learned.max(*learned);
         }
         let disk = &self.disks[usize::from(id)];
         let mut durable = disk.checkpoint(*learned);

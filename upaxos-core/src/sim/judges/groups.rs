@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Judges, Rule};
 use crate::entry::{Entry, NewGroup};
+use crate::node::{Limits, Sessions, Verdict};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line};
 
@@ -17,9 +18,7 @@ pub(super) struct Groups {
     by_epoch: BTreeMap<Epoch, BTreeSet<u16>>,
     ever: BTreeSet<u16>,
     /// Tagged requests that have been chosen: a second choice of one is void.
-    done: BTreeSet<Tag>,
-    /// Below it a client has settled everything.
-    floors: BTreeMap<u64, u64>,
+    sessions: Sessions,
     /// Where a leader wrote a change, by its ballot.
     fences: BTreeMap<Ballot, Instance>,
     /// The changes that clients asked for: by tag, and untagged.
@@ -32,10 +31,16 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub fn new(n: u16) -> Groups {
+    pub fn new(n: u16, limits: Limits) -> Groups {
         let by_epoch = BTreeMap::from([(Epoch(0), (0..n).collect())]);
         let next = Instance(1);
-        Groups { by_epoch, ever: (0..n).collect(), next, ..Groups::default() }
+        Groups {
+            by_epoch,
+            ever: (0..n).collect(),
+            next,
+            sessions: Sessions::new(limits),
+            ..Groups::default()
+        }
     }
 
     /// The first group.
@@ -58,12 +63,10 @@ impl Groups {
             && new.members.keys().map(|id| id.0).filter(comes).all(|id| !self.ever.contains(&id))
     }
 
-    /// Whether this is the first choice of a request that its client had not settled.
-    fn is_first(&mut self, Tagged { tag, floor }: Tagged) -> bool {
-        let known = self.floors.entry(tag.client).or_default();
-        let is_first = tag.seq >= *known && self.done.insert(tag);
-        *known = floor.max(*known);
-        is_first
+    /// Whether this is the first choice of a request that its client had not settled, by the table that all
+    /// nodes keep, with its bounds. (What the table itself must hold is judged by what clients are told.)
+    fn is_first(&mut self, tagged: Tagged) -> bool {
+        self.sessions.settle(tagged, self.next) == Verdict::New
     }
 
     /// Takes note of what is chosen at the next instance.

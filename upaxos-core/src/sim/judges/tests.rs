@@ -1,6 +1,7 @@
 //! Hand-made bad histories: each must be rejected, and for the right reason. And good ones, which must not.
 
 use super::*;
+use crate::client::{Ask, Outcome};
 use crate::record::Record;
 use crate::types::Tag;
 use crate::wire::{self, Dialect, Line};
@@ -9,7 +10,7 @@ use crate::wire::{self, Dialect, Line};
 struct Court(Judges);
 
 fn court() -> Court {
-    let mut judges = Judges::new(3, 2, Dialect::Extended);
+    let mut judges = Judges::new(3, 2, Dialect::Extended, Limits::USUAL);
     for value in ["a", "b", "c"] {
         judges.calls().on_write(value.into());
     }
@@ -189,7 +190,9 @@ fn a_vote_in_a_lower_ballot_than_before_is_a_regress_across_restarts_too() {
 
 #[test]
 fn a_classic_promise_is_kept_instance_by_instance() {
-    let court = || Court(Judges::new(3, 0, Dialect::Classic)).disk(0, "promise 1 5").says("0 Promise 1 5");
+    let court = || {
+        Court(Judges::new(3, 0, Dialect::Classic, Limits::USUAL)).disk(0, "promise 1 5").says("0 Promise 1 5")
+    };
     court().disk(0, "promise 2 3").says("0 Promise 2 3").breaks_nothing();
     court().says("0 Promise 2 3").breaks(Rule::DurableBeforeSaid);
     court().says_in_life(2, "0 Promise 1 4").breaks(Rule::PromisesNeverRegress);
@@ -348,6 +351,44 @@ fn a_recovery_that_forgets_is_noticed() {
     let mut forgets = court().disk(0, "promise 1");
     forgets.0.on_recovered(0, &(Instance(0), vec![Record::Start { start: 1, boot: 1 }]), &[]);
     forgets.breaks(Rule::RecoversWhole);
+}
+
+/// Node 0 has learned 1 and 2 when it loses what stood at 1; learns 1 anew, and is killed when compaction has
+/// dropped the hurt copy: it counts as learned again what its earlier life had.
+#[test]
+fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
+    let log = |start, records: &[&str]| {
+        let records = records.iter().map(|record| Record::parse(record.as_bytes()).expect("a record"));
+        [Record::Start { start, boot: 1 }].into_iter().chain(records).collect()
+    };
+    let recovers = |learned| {
+        let mut court = court().chosen(1, "a").chosen(2, "b").disk(0, "promise 0").disk(0, "chosen 1 2 0");
+        let lost = Record::parse(b"lost 1 0").expect("a record");
+        court.0.on_recovered(0, &(Instance(0), log(1, &["promise 0", "accept 2 0 b", "lost 1 0"])), &[lost]);
+        let mut court = court.disk(0, "start 1 1").disk(0, "learn 1 a");
+        let open: &[&str] = if learned < 2 { &["promise 0", "accept 2 0 b"] } else { &["promise 0"] };
+        court.0.on_recovered(0, &(Instance(learned), log(2, open)), &[]);
+        court
+    };
+    recovers(1).breaks_nothing();
+    recovers(2).breaks_nothing();
+    recovers(3).breaks(Rule::RecoversWhole);
+    recovers(0).breaks(Rule::RecoversWhole);
+}
+
+#[test]
+fn what_a_client_takes_for_its_answer_is_its_own_and_in_the_log() {
+    let settled = |tag: Option<u64>, instance, value: &str, after| {
+        let mut court = court().calls(1, Some("a")).log(&[("@tag 7 1 0 a", "a"), ("b", "b")]);
+        let tag = tag.map(|seq| Tag { client: 7, seq });
+        let outcome = Outcome::Chosen { instance: Instance(instance), value: value.into() };
+        court.0.on_outcome(tag, Ask::Write(value.into()), outcome, Instance(after));
+        court.ends([2, 2, 2])
+    };
+    settled(Some(1), 1, "a", 0).breaks_nothing();
+    settled(Some(1), 2, "a", 0).breaks(Rule::Durability);
+    settled(Some(2), 1, "a", 0).breaks(Rule::ExactlyOnce);
+    settled(Some(1), 1, "a", 1).breaks(Rule::RealTimeOrder);
 }
 
 #[test]

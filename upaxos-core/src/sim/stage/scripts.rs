@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Stage;
-use crate::node::{Event, LOOKUP_BYTES, Node};
+use crate::node::{Event, Node};
 use crate::sim::double::Double;
 use crate::sim::judges::Rule;
 use crate::store::StoreError;
@@ -33,7 +33,7 @@ impl<C> Stage<C> {
         let Some(hooks) = machine.hooks.clone() else { return Ok(true) };
         while let Some(next) = node.behind() {
             let disk = &self.machines[usize::from(id)].disk;
-            let past = disk.past(next, disk.compacted(), LOOKUP_BYTES)?;
+            let past = disk.past(next, disk.compacted(), node.limits().lookup_bytes)?;
             if let Err(error) = node.catch_up(&past, &*hooks) {
                 assert!(is_directed, "no script of ours is fatal: {error}");
                 self.break_off(id, &error);

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::{Next, Stage};
+use super::{Next, Setting, Stage};
 use crate::node::{Config, Node, Recovery};
 use crate::record::Record;
 use crate::sim::disk::Flip;
@@ -50,7 +50,8 @@ impl<C> Stage<C> {
         opened.news.iter().for_each(|record| self.judges.on_durable(id, record));
         let classic = self.setting.dialect == Dialect::Classic;
         let fast_read = self.machines[usize::from(id)].fast_read;
-        let config = Config { classic, fast_read, timing: self.setting.timing, ..config };
+        let Setting { timing, limits, .. } = self.setting;
+        let config = Config { classic, fast_read, timing, limits, ..config };
         let hooks = self.machines[usize::from(id)].hooks.clone();
         let mut recovery = match &hooks {
             Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks)),
@@ -68,6 +69,8 @@ impl<C> Stage<C> {
         let machine = &mut self.machines[usize::from(id)];
         let mut node = recovery.finish(machine.disk.seed(), self.count);
         node.compacted(machine.disk.compacted());
+        let behind = self.judges.acknowledged().0.saturating_sub(node.learned().0);
+        self.seen.behind = self.seen.behind.max(behind);
         match self.setting.dialect {
             Dialect::Classic => self.judges.on_recovered_log(id, opened.records.len(), node.learned()),
             Dialect::Extended => self.recovered(id, &node, &opened.lost),
@@ -83,7 +86,7 @@ impl<C> Stage<C> {
         if self.machines[usize::from(id)].flipped.is_some() {
             self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
         }
-        let mut out = self.machines[usize::from(id)].outbox(id);
+        let mut out = self.outbox(id);
         node.start(Micros(0), &mut out);
         self.act(id, Box::new(node), out);
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{DATAGRAM, Next, Stage};
 use crate::mutant::{self, Mutant};
-use crate::node::{Event, LOOKUP_BYTES, Node, Outbox};
+use crate::node::{Event, Node, Outbox};
 use crate::sim::judges::Rule;
 use crate::sim::machine::{State, Step, Work};
 use crate::sim::network::Datagram;
@@ -40,18 +40,26 @@ impl<C> Stage<C> {
             self.seen.compactions += u64::from(node.compacted(compacted));
         }
         let clock = machine.clock(self.now);
-        let mut out = machine.outbox(id);
+        let mut out = self.outbox(id);
+        let machine = &mut self.machines[usize::from(id)];
         for datagram in machine.queue.drain(..) {
-            let speaker = node.hear(&datagram.head, clock, &mut out);
-            datagram.lines.iter().for_each(|line| node.handle(clock, speaker, line.clone(), &mut out));
+            machine.malformed += node.receive(clock, &datagram.bytes, &mut |_| (), &mut out);
         }
         node.tick(clock, &mut out);
         self.act(id, node, out);
     }
 
+    /// An outbox for a step of a node.
+    pub(super) fn outbox(&self, id: u16) -> Outbox {
+        let mut out = self.machines[usize::from(id)].outbox(id);
+        out.limit(self.setting.limits);
+        out
+    }
+
     /// Takes up what a node wants done.
     pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
         self.look_up(id, &mut node, &mut out);
+        self.seen.reached |= node.reached() | out.reached();
         self.note(id, &out.events);
         self.compare(id, &node, &out.events);
         if out.ends() {
@@ -66,7 +74,7 @@ impl<C> Stage<C> {
         let machine = &self.machines[usize::from(id)];
         for lookup in std::mem::take(&mut out.lookups) {
             self.seen.lookups += 1;
-            match machine.disk.past(lookup.first, lookup.last, LOOKUP_BYTES) {
+            match machine.disk.past(lookup.first, lookup.last, node.limits().lookup_bytes) {
                 Ok(past) => node.found(machine.clock(self.now), &lookup, past, out),
                 Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
             }

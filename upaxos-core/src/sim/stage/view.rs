@@ -29,7 +29,8 @@ impl<C> Stage<C> {
         let (_, members) = self.judges.members();
         let whole = members.iter().filter(|id| {
             let machine = &self.machines[usize::from(**id)];
-            !machine.is_lost() && machine.lost_below.is_none() && machine.role != Role::Gone
+            let runs = !matches!(machine.role, Role::Gone | Role::Spare);
+            !machine.is_lost() && machine.lost_below.is_none() && runs
         });
         whole.count() > members.len() / 2
     }

@@ -2,7 +2,8 @@
 //!
 //! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
 
-use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology};
+use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology, bounds, operators};
+use crate::node::Limits;
 use crate::sim::chance::{Chance, Stream};
 use crate::types::{Instance, Micros};
 
@@ -10,6 +11,9 @@ use crate::types::{Instance, Micros};
 const EVENTS: u64 = 2_000;
 
 impl Plan {
+    /// How many requests a client usually has open at once.
+    pub const OPEN: usize = 4;
+
     /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
     pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
         let mut chance = Chance::new(seed, Stream::Plan);
@@ -21,6 +25,13 @@ impl Plan {
             12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),
             _ => draw_chaos(seed, n, &mut chance),
         };
+        // Elsewhere nothing but links may fail.
+        let mut bounds = Chance::new(seed, Stream::Bounds);
+        if plan.kind != Kind::Partitioned && bounds.hits(250_000) {
+            plan.limits = bounds::draw(&mut bounds);
+            plan.open = [Plan::OPEN, 12, 32][bounds.below(3) as usize];
+        }
+        operators::draw(&mut plan);
         // Where nodes differ, so do their answers to untagged reads.
         let odds = [0, 500_000, 1_000_000][chance.below(3) as usize];
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
@@ -47,6 +58,8 @@ impl Plan {
             events: EVENTS,
             beat: Micros::from_millis(100),
             think: Micros::from_millis(100),
+            open: Plan::OPEN,
+            limits: Limits::USUAL,
             rates: Rates::default(),
             skew: vec![0; usize::from(n)],
             fast_read: Vec::new(),
@@ -180,7 +193,7 @@ fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
 }
 
 fn draw_classes(chance: &mut Chance) -> Vec<Class> {
-    let mut classes = Class::ALL.map(|(class, _)| class);
+    let mut classes = Class::DRAWN;
     chance.shuffle(&mut classes);
     let most = if chance.hits(500_000) { 2 } else { classes.len() as u64 };
     let count = chance.between(u64::from(most == 2), most) as usize;

@@ -3,7 +3,7 @@
 //! Owns their description only; [`World`](crate::sim::world::World) makes them happen.
 
 use super::{Class, Topology};
-use crate::types::Micros;
+use crate::types::{Act, Change, Micros, NodeId};
 
 /// Stands for whoever leads at the moment, where a fault names a node.
 pub const LEADER: u16 = u16::MAX;
@@ -89,6 +89,21 @@ pub enum Fault {
         /// In whose place, if in anybody's.
         replaces: Option<u16>,
     },
+    /// A node is away for long, from this moment on.
+    Absence {
+        /// Who.
+        node: u16,
+        /// For how long.
+        down: Micros,
+    },
+    /// An operator asks for a change of the group, in force perhaps; or starts one more node, so that it stands
+    /// ready to be asked for.
+    Operate {
+        /// Who is to leave, or to be replaced.
+        node: u16,
+        /// What is asked for.
+        change: Option<Change>,
+    },
     /// An operator has a member leave.
     Leave {
         /// Who.
@@ -113,6 +128,7 @@ impl Fault {
             | Fault::Pause { node, .. }
             | Fault::BitFlip { node, .. }
             | Fault::Wipe { node, .. }
+            | Fault::Absence { node, .. }
             | Fault::Leave { node }
             | Fault::Enter { replaces: Some(node) } => aim(node),
             Fault::Cut { topology, .. } => match topology {
@@ -123,6 +139,15 @@ impl Fault {
                 }
                 Topology::Split(_) | Topology::OneWay(_) | Topology::Any(_) => {}
             },
+            Fault::Operate { node, change } => {
+                aim(node);
+                let node = NodeId(*node);
+                let act = change.as_mut().map(|change| &mut change.act);
+                match act {
+                    Some(Act::Leave(old) | Act::Replace(old, _)) => *old = node,
+                    None => {}
+                }
+            }
             Fault::SwizzleClog { .. } | Fault::Enter { replaces: None } => {}
         }
         fault
@@ -141,6 +166,8 @@ impl Fault {
             Fault::Enter { .. } => Class::Join,
             Fault::Leave { .. } => Class::Leave,
             Fault::BitFlip { .. } => Class::BitFlip,
+            Fault::Absence { .. } => Class::Absence,
+            Fault::Operate { .. } => Class::Operator,
         }
     }
 }

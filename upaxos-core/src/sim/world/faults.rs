@@ -80,9 +80,15 @@ impl World {
             Fault::Enter { replaces } => self.enter(replaces),
             Fault::Leave { node } => {
                 let change = Change { act: Act::Leave(NodeId(node)), is_forced: false };
-                self.clients.ask_for(change, now, &mut self.stage.judges);
+                self.clients.ask_for(change, now, &self.stage.judges);
             }
             Fault::BitFlip { node, down } => self.flip_bit(node, down),
+            Fault::Absence { node, down } => self.take_down(node, down),
+            Fault::Operate { change: None, .. } => self.enter(None),
+            Fault::Operate { change: Some(change), .. } => {
+                self.stage.seen.forced += u64::from(change.is_forced);
+                self.clients.ask_for(change, now, &self.stage.judges);
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use upaxos_core::client::{Ask, Outcome};
+use upaxos_core::node::Limits;
 use upaxos_core::sim::Rule;
 use upaxos_core::sim::judges::Judges;
 use upaxos_core::types::{Instance, Micros, NodeId, Tag, Tagged, Value};
@@ -46,7 +47,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Violation> {
 }
 
 fn judges(evidence: &Evidence) -> Judges {
-    Judges::new(evidence.nodes, evidence.spares, evidence.dialect)
+    Judges::new(evidence.nodes, evidence.spares, evidence.dialect, Limits::USUAL)
 }
 
 /// One value in a ballot, and promises that never regress: judged from the wire.
