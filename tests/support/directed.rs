@@ -167,3 +167,16 @@ pub fn lone_without_its_value() -> Lone {
     lone.take();
     lone
 }
+
+/// A peer that remembers a later start of this very disk, or another boot of the same start, is proof that the disk
+/// was rolled back, also after the first vote: then its votes end, in this life and later ones.
+pub fn a_late_objection_with_proof_ends_the_vote() -> bool {
+    [2, 1].into_iter().all(|start| {
+        let mut lone = Lone::member(3, 0);
+        lone.lead();
+        lone.hear(&format!("1 Barred 0 1 1000 {start}"));
+        let is_barred = !lone.node.is_voter() && !lone.node.is_leading();
+        lone.restart();
+        is_barred && !lone.node.is_voter()
+    })
+}

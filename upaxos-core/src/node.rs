@@ -100,6 +100,8 @@ pub struct Node {
     stance: Stance,
     warned_of_twin: bool,
     /// When somebody may be told again that its disk is not the one remembered.
+    /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
+    told_older: (NodeId, u64, Micros),
     tell_lost_at: Micros,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
@@ -125,6 +127,7 @@ impl Node {
         out.persist(Record::Start { start, boot });
         out.flush();
         if let Some(ballot) = self.acceptor.highest_promise() {
+        self.identity.start(out);
             self.election.observe(ballot, now);
         }
         self.list(out);

@@ -11,6 +11,7 @@
 //! | `genesis N` | the first group had N members: heard by one that joins later | the first instance is learned |
 //! | `group E V` | the value V, chosen at instance E, began the epoch in force | (only in a checkpoint) |
 //! | `gone T,T,…` | these were members before, and are no more | (only in a checkpoint) |
+//! | `barred` | this disk was rolled back: no life of it votes any more | (at once) |
 //! | `registered T C K B` | T is incarnation C; its last known start is K, boot B | T is told so |
 //! | `promise P` | promised ballot P in every instance | a promise, or an own proposal, is sent |
 //! | `promise I P` | promised ballot P in instance I (classic) | the same |
@@ -48,6 +49,7 @@ pub enum Record {
     Start { start: u64, boot: u64 },
     Member,
     Genesis { n: u16 },
+    Barred,
     Group { epoch: Epoch, value: Value },
     Gone { nodes: Vec<NodeId> },
     Registered { node: NodeId, boot: Boot },
@@ -74,6 +76,7 @@ impl Record {
             Record::Member => line(out, "member", &[]),
             Record::Genesis { n } => line(out, "genesis", &[u64::from(*n)]),
             Record::Group { epoch, value } => {
+            Record::Barred => line(out, "barred", &[]),
                 line(out, "group", &[epoch.0]);
                 value_text(out, value);
             }
@@ -133,6 +136,7 @@ impl Record {
                 return Ok(Record::Group { epoch, value: value(rest)? });
             }
             b"gone" => Record::Gone { nodes: wire::parse_ids(field(&mut rest))? },
+            b"barred" => Record::Barred,
             b"registered" => Record::Registered {
                 node: NodeId(small(&mut rest)?),
                 boot: Boot {
@@ -393,6 +397,7 @@ mod tests {
                 instance,
                 ballot,
                 value
+            Just(Record::Barred),
             }),
             (instance(), instance(), ballot()).prop_map(|(first, last, ballot)| Record::Chosen {
                 first,

@@ -16,6 +16,7 @@ pub(super) struct Disk {
     pub records: usize,
     pub starts: u64,
     pub is_member: bool,
+    pub is_barred: bool,
     pub registered: BTreeMap<NodeId, Boot>,
     pub is_lost: bool,
     /// By the slot of each promise.
@@ -44,6 +45,7 @@ impl Disk {
     /// What a checkpoint has to say besides starts and sessions.
     fn checkpoint(&self, learned: Instance) -> Vec<Record> {
         let member = self.is_member.then_some(Record::Member);
+        let barred = self.is_barred.then_some(Record::Barred);
         let registered = self.registered.iter();
         let registered = registered.map(|(node, boot)| Record::Registered { node: *node, boot: *boot });
         let promised = self.promised.values().max().map(|ballot| Record::PromiseAll { ballot: *ballot });
@@ -51,7 +53,8 @@ impl Disk {
         // The last ballot of an instance is the one that counts.
         let last: BTreeMap<_, _> = open.map(|((i, ballot), value)| (*i, (*ballot, value.clone()))).collect();
         let accept = |(instance, (ballot, value))| Record::Accept { instance, ballot, value };
-        member.into_iter().chain(registered).chain(promised).chain(last.into_iter().map(accept)).collect()
+        let own = member.into_iter().chain(barred).chain(registered);
+        own.chain(promised).chain(last.into_iter().map(accept)).collect()
     }
 }
 
@@ -90,6 +93,7 @@ impl Judges {
         match record {
             Record::Start { start, .. } => disk.starts = *start,
             Record::Member => disk.is_member = true,
+            Record::Barred => disk.is_barred = true,
             Record::Registered { node, boot } => drop(disk.registered.insert(*node, *boot)),
             Record::Accept { instance, ballot, value } => {
                 disk.accepted.insert((*instance, *ballot), value.clone());
