@@ -18,7 +18,7 @@ use upaxos_core::sim::{self, Plan, Rule};
 const BUDGET: u64 = 20_000;
 
 /// What chance does not find, or not soon: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 9] = [
+const DIRECTED: [(Mutant, fn() -> bool); 10] = [
     (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
     (Mutant::LowestBallotWins, directed::the_higher_of_two_ballots_that_promises_tell_of_wins),
     (Mutant::WriteRaisesNothing, directed::a_write_raises_the_promise_above_a_late_lower_write),
@@ -28,6 +28,7 @@ const DIRECTED: [(Mutant, fn() -> bool); 9] = [
     (Mutant::LostIsNothing, directed::a_lost_value_is_never_promised_as_nothing),
     (Mutant::ApplyDuplicate, directed::a_duplicate_is_not_applied),
     (Mutant::LateProofIgnored, directed::a_late_objection_with_proof_ends_the_vote),
+    (Mutant::ChainNotCompared, directed::a_log_that_a_quorum_disagrees_with_ends_its_node),
 ];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.

@@ -12,6 +12,7 @@ use group::Group;
 use lone::Lone;
 use upaxos_core::node::Event;
 use upaxos_core::record::Record;
+use upaxos_core::types::{Instance, NodeId};
 
 fn says(group: &Group, id: u16, part: &str) -> bool {
     group.members[usize::from(id)].events.iter().any(|event| event.to_string().contains(part))
@@ -100,4 +101,69 @@ fn a_beat_of_a_life_before_the_one_remembered_is_answered_with_an_objection_to_t
     assert!(objections(&mut lone).is_empty(), "said once in a while");
     lone.hear("1 Beat 3 1001 3 79 - 0 waits 0");
     assert!(objections(&mut lone).is_empty(), "a later life may speak before it is registered");
+}
+
+#[test]
+fn a_split_log_is_found_and_the_first_instance_that_differs_is_named() {
+    assert!(directed::a_log_that_a_quorum_disagrees_with_ends_its_node());
+    let mut group = rolled_back();
+    group.start(2);
+    for value in ["other1", "other2", "other3"] {
+        group.write(value, &[0, 2]);
+    }
+    group.run_for(1_000);
+    group.start(1);
+    group.run_until("1 ends", |group| group.members[1].node.is_none());
+    assert!(says(
+        &group,
+        1,
+        "cannot go on: the log holds another value here than at nodes 0,2, from instance 2 on"
+    ));
+    for (id, peer) in [(0, 1), (2, 1), (1, 0), (1, 2)] {
+        let found = format!("the LOG DIVERGES: node {peer} holds another value at instance 2");
+        assert!(says(&group, id, &found), "{id}: {}", group.view());
+    }
+    assert_eq!(group.node(2).log_differs_from(), Some((NodeId(1), Instance(2))));
+    group.run_for(1_000);
+    assert!(group.said_by(2).contains(&"2 Differs 2 1".into()), "whoever looks is told");
+}
+
+#[test]
+fn a_split_long_ago_is_found_across_checkpoints_and_restarts() {
+    let mut group = rolled_back();
+    group.start(2);
+    (0..300).for_each(|number| group.say(&format!("Request 0 other {number}")));
+    group.run_until("all is written", |group| group.node(2).learned().0 >= 300);
+    group.run_for(1_000);
+    for id in [0, 2] {
+        group.checkpoint(id);
+        group.crash(id);
+        group.start(id);
+    }
+    group.run_until("a leader", |group| group.leader().is_some());
+    group.write("later", &[0, 2]);
+    group.start(1);
+    group.run_until("1 ends", |group| group.members[1].node.is_none());
+    assert!(says(&group, 1, "from instance 2 on"), "{}", group.view());
+    assert!(says(&group, 0, "node 1 holds another value at instance 2"), "{}", group.view());
+}
+
+#[test]
+fn whoever_joins_compares_what_it_fetched() {
+    let mut group = Group::ready(3);
+    (0..100).for_each(|number| group.write(&format!("value {number}"), &[0, 1, 2]));
+    group.checkpoint(0);
+    let id = group.join(None);
+    group.wait_for_members(&[0, 1, 2, id], &[0, 1, 2, id]);
+    group.run_for(3_000);
+    let digests: Vec<_> = group
+        .ids()
+        .map(|id| group.node(id).log_digest_at(group.node(0).learned()).expect("learned"))
+        .collect();
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
+    assert!(
+        !group.said(" Chain ").is_empty()
+            && group.said(" AskChain ").is_empty()
+            && group.said(" Differs ").is_empty()
+    );
 }

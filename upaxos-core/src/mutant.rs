@@ -44,12 +44,13 @@ pub enum Mutant {
     VoteWithoutBytes,
     DigestUnchecked,
     LateProofIgnored,
+    ChainNotCompared,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 37] = [
+    pub const ALL: [(Mutant, &'static str); 38] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -87,6 +88,7 @@ impl Mutant {
         (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
         (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
         (Mutant::LateProofIgnored, "an objection after the first vote is ignored"),
+        (Mutant::ChainNotCompared, "digests of the log are not compared"),
     ];
 }
 

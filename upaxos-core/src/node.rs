@@ -8,6 +8,7 @@
 mod acceptor;
 mod answers;
 mod asked;
+mod chain;
 mod changes;
 mod classic;
 mod config;
@@ -99,9 +100,9 @@ pub struct Node {
     beat_at: Micros,
     stance: Stance,
     warned_of_twin: bool,
-    /// When somebody may be told again that its disk is not the one remembered.
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),
+    /// When somebody may be told again that its disk is not the one remembered.
     tell_lost_at: Micros,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
@@ -126,8 +127,8 @@ impl Node {
         let Boot { start, boot, .. } = self.identity.boot();
         out.persist(Record::Start { start, boot });
         out.flush();
-        if let Some(ballot) = self.acceptor.highest_promise() {
         self.identity.start(out);
+        if let Some(ballot) = self.acceptor.highest_promise() {
             self.election.observe(ballot, now);
         }
         self.list(out);
@@ -198,6 +199,7 @@ impl Node {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);
+        self.compare_ahead(out);
         for line in sent {
             if let Line::Node(from, message) = line
                 && *from == self.id

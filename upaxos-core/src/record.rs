@@ -24,6 +24,7 @@
 //! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
 //! | `user I V` | the last value that a user wrote, chosen at I (in checkpoints) | |
 //! | `script N S C D` | script N, made from source S, has the digest C of all it did and D of its state (in checkpoints) | |
+//! | `chain I D` | all that was learned up to I has the digest D (in checkpoints) | |
 //! | `state N K V` | script N remembers the scalar V under K (in checkpoints) | |
 //! | `checkpoint-end` | the checkpoint is complete | |
 //!
@@ -48,8 +49,8 @@ use crate::wire::{self, Boot, Dialect, ParseError};
 pub enum Record {
     Start { start: u64, boot: u64 },
     Member,
-    Genesis { n: u16 },
     Barred,
+    Genesis { n: u16 },
     Group { epoch: Epoch, value: Value },
     Gone { nodes: Vec<NodeId> },
     Registered { node: NodeId, boot: Boot },
@@ -65,6 +66,7 @@ pub enum Record {
     User { instance: Instance, value: Value },
     Script { script: Script, chain: u64, state: u64 },
     State { name: Arc<str>, key: Value, value: Scalar },
+    Chain { instance: Instance, digest: u128 },
     CheckpointEnd,
 }
 
@@ -74,9 +76,9 @@ impl Record {
         match self {
             Record::Start { start, boot } => line(out, "start", &[*start, *boot]),
             Record::Member => line(out, "member", &[]),
+            Record::Barred => line(out, "barred", &[]),
             Record::Genesis { n } => line(out, "genesis", &[u64::from(*n)]),
             Record::Group { epoch, value } => {
-            Record::Barred => line(out, "barred", &[]),
                 line(out, "group", &[epoch.0]);
                 value_text(out, value);
             }
@@ -116,6 +118,10 @@ impl Record {
             }
             Record::Script { script, chain, state } => script::print_script(out, script, *chain, *state),
             Record::State { name, key, value } => script::print_state(out, name, key, value),
+            Record::Chain { instance, digest } => {
+                line(out, "chain", &[instance.0]);
+                wire::print_digest(out, *digest);
+            }
             Record::CheckpointEnd => line(out, "checkpoint-end", &[]),
         }
     }
@@ -130,13 +136,13 @@ impl Record {
         let record = match word {
             b"start" => Record::Start { start: number(&mut rest)?, boot: number(&mut rest)? },
             b"member" => Record::Member,
+            b"barred" => Record::Barred,
             b"genesis" => Record::Genesis { n: small(&mut rest)? },
             b"group" => {
                 let epoch = Epoch(number(&mut rest)?);
                 return Ok(Record::Group { epoch, value: value(rest)? });
             }
             b"gone" => Record::Gone { nodes: wire::parse_ids(field(&mut rest))? },
-            b"barred" => Record::Barred,
             b"registered" => Record::Registered {
                 node: NodeId(small(&mut rest)?),
                 boot: Boot {
@@ -175,6 +181,11 @@ impl Record {
             }
             b"script" => script::parse_script(&mut rest)?,
             b"state" => script::parse_state(&mut rest)?,
+            b"chain" => {
+                let instance = Instance(number(&mut rest)?);
+                let text = field(&mut rest);
+                Record::Chain { instance, digest: wire::parse_digest(text).ok_or_else(|| bad(text))? }
+            }
             b"checkpoint-end" => Record::CheckpointEnd,
             _ => return Err(bad(text)),
         };
@@ -386,6 +397,7 @@ mod tests {
         prop_oneof![
             (number(), number()).prop_map(|(start, boot)| Record::Start { start, boot }),
             Just(Record::Member),
+            Just(Record::Barred),
             any::<u16>().prop_map(|n| Record::Genesis { n }),
             (number(), value()).prop_map(|(e, value)| Record::Group { epoch: Epoch(e), value }),
             prop::collection::vec(any::<u16>().prop_map(NodeId), 0..4)
@@ -397,7 +409,6 @@ mod tests {
                 instance,
                 ballot,
                 value
-            Just(Record::Barred),
             }),
             (instance(), instance(), ballot()).prop_map(|(first, last, ballot)| Record::Chosen {
                 first,
@@ -420,6 +431,7 @@ mod tests {
                 key,
                 value
             }),
+            (instance(), any::<u128>()).prop_map(|(instance, digest)| Record::Chain { instance, digest }),
             Just(Record::CheckpointEnd),
         ]
     }

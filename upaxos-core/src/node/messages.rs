@@ -98,6 +98,7 @@ impl Node {
                     | Message::JoinFor { .. }
                     | Message::AskMark { .. }
                     | Message::AskDigest { .. }
+                    | Message::AskChain { .. }
             ),
         };
         if self.foreign.contains(&from) && !is_question {
@@ -155,7 +156,6 @@ impl Node {
             }
         } else {
             self.foreign.remove(&from);
-        }
             self.object_to_older(from, boot, now, out);
         }
     }
@@ -178,6 +178,7 @@ impl Node {
         self.identity.on_barred(from, node, boot, known, out);
         if let Some(own) = self.leader.ballot().filter(|_| !self.identity.may_vote()) {
             self.step_down(own, own, now, out);
+        }
     }
 
     /// Whether `boot` may speak for member `id`: the log names its incarnation, or this node remembers it.
@@ -239,6 +240,8 @@ impl Node {
             Message::Digest { instance, digest, script } => {
                 self.on_digest(from, (instance, digest), &script, out);
             }
+            Message::AskChain { instance } => self.on_ask_chain(instance, out),
+            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), out),
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }
             | Message::PromiseNone { .. }

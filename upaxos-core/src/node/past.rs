@@ -51,6 +51,7 @@ impl Node {
         let first = past.first().filter(|past| past.instance == lookup.first);
         match (lookup.why, first) {
             (Why::Repair, _) => self.repair.tell_past(past, now, out),
+            (Why::Digest, Some(_)) => self.on_dug(&past, out),
             (_, None) => {}
             (Why::Request(rank), Some(past)) => {
                 let answer = Message::Ok { instance: past.instance, value: self.reads_of(past) };

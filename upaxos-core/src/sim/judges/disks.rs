@@ -146,7 +146,7 @@ impl Judges {
             use Record as R;
             let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
             let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
-            let is_script = matches!(record, R::Script { .. } | R::State { .. });
+            let is_script = matches!(record, R::Script { .. } | R::State { .. } | R::Chain { .. });
             !is_learned && !is_script && !is_group && !matches!(record, R::Start { .. })
         };
         let found = records.iter().filter(is_judged).filter(|record| !missing.contains(record));
