@@ -18,7 +18,7 @@ use upaxos_core::sim::{self, Plan, Rule};
 const BUDGET: u64 = 20_000;
 
 /// What chance does not find, or not soon: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 12] = [
+const DIRECTED: &[(Mutant, fn() -> bool)] = &[
     (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
     (Mutant::LowestBallotWins, directed::the_higher_of_two_ballots_that_promises_tell_of_wins),
     (Mutant::WriteRaisesNothing, directed::a_write_raises_the_promise_above_a_late_lower_write),
@@ -31,6 +31,8 @@ const DIRECTED: [(Mutant, fn() -> bool); 12] = [
     (Mutant::VoteOfAnyLife, directed::a_vote_of_another_life_counts_for_nothing),
     (Mutant::MarkOfAnyLife, directed::a_mark_of_another_life_answers_nothing),
     (Mutant::ChosenOfAnyLife, directed::chosen_of_another_life_is_not_believed),
+    (Mutant::LateProofIgnored, directed::a_late_objection_with_proof_ends_the_vote),
+    (Mutant::ChainNotCompared, directed::a_log_that_a_quorum_disagrees_with_ends_its_node),
 ];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.
@@ -69,7 +71,7 @@ fn no_mutant_survives_its_budget_of_seeds() {
         }
     }));
     let word = std::env::var("UPAXOS_MUTANTS").unwrap_or_default();
-    let mutants: Vec<_> = Mutant::ALL.into_iter().filter(|(_, name)| name.contains(&word)).collect();
+    let mutants: Vec<_> = Mutant::ALL.iter().filter(|(_, name)| name.contains(&word)).collect();
     assert!(!mutants.is_empty(), "no mutant has the word {word:?}");
     let next = AtomicUsize::new(0);
     let work = || {

@@ -3,7 +3,7 @@
 use upaxos_core::wire::{self, Dialect, Line, Request};
 
 /// Real lines, of every kind, to start from.
-const LINES: [&str; 24] = [
+const LINES: [&str; 27] = [
     "Request 0 one",
     "Request 0",
     "Request 2",
@@ -28,6 +28,9 @@ const LINES: [&str; 24] = [
     "1 Beat 3 77 2 9 65538 4 follows 0,2",
     "1 Register 3 77 2 9",
     "0 Barred 1 9 77 5",
+    "0 AskChain 4",
+    "1 Chain 4 0123456789abcdef0123456789abcdef",
+    "1 Differs 3 0",
 ];
 
 const NUMBERS: [&str; 9] = [

@@ -226,3 +226,33 @@ pub fn lone_without_its_value() -> Lone {
     lone.take();
     lone
 }
+
+/// A peer that remembers a later start of this very disk, or another boot of the same start, is proof that the disk
+/// was rolled back, also after the first vote: then its votes end, in this life and later ones.
+pub fn a_late_objection_with_proof_ends_the_vote() -> bool {
+    [2, 1].into_iter().all(|start| {
+        let mut lone = Lone::member(3, 0);
+        lone.lead();
+        lone.hear(&format!("1 Barred 0 1 1000 {start}"));
+        let is_barred = !lone.node.is_voter() && !lone.node.is_leading();
+        lone.restart();
+        is_barred && !lone.node.is_voter()
+    })
+}
+
+/// A node whose log differs from what a quorum of the others says ends, when it has found where.
+pub fn a_log_that_a_quorum_disagrees_with_ends_its_node() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 Written 1 a\n1 Written 2 b");
+    let said = |from: u16, at: u16, digit: &str| format!("{from} Chain {at} {}", digit.repeat(32));
+    let own = lone.node.log_digest_at(Instance(1)).expect("it is learned");
+    lone.hear(&said(1, 2, "e"));
+    if !lone.has_said(" AskChain 1") {
+        return false;
+    }
+    lone.hear(&format!("1 Chain 1 {own:032x}"));
+    let lines = [said(1, 2, "e"), said(2, 2, "e")];
+    let out = lone.step_without_sync(&lines.each_ref().map(String::as_str));
+    let says = |part: &str| out.events.iter().any(|event| event.to_string().contains(part));
+    out.ends() && says("from instance 2 on")
+}

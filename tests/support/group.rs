@@ -269,7 +269,7 @@ impl Group {
             let now = self.now;
             let next =
                 self.members.iter().filter_map(|m| m.node.as_ref()).map(|node| node.deadline(now)).min();
-            self.now = next.unwrap_or(end).clamp(now + Micros(50), end);
+            self.now = next.unwrap_or(end).min(end).max(now + Micros(50));
             for id in self.ids() {
                 if self.members[usize::from(id)].node.is_some() {
                     self.step(id, |node, now, out| node.tick(now, out));

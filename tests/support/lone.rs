@@ -151,8 +151,10 @@ impl Lone {
     /// What the node has said since the last look, beats and the like left out.
     pub fn take(&mut self) -> Vec<String> {
         let new = self.said[self.seen..].iter();
-        let is_told =
-            |line: &&Line| !matches!(line, Line::Node(_, Message::Beat(_) | Message::Register { .. }));
+        let is_told = |line: &&Line| {
+            let Line::Node(_, message) = line else { return true };
+            !matches!(message, Message::Beat(_) | Message::Register { .. } | Message::Chain { .. })
+        };
         let told = new.filter(is_told).map(ToString::to_string).collect();
         self.seen = self.said.len();
         told

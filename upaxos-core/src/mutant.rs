@@ -47,12 +47,14 @@ pub enum Mutant {
     VoteOfAnyLife,
     MarkOfAnyLife,
     ChosenOfAnyLife,
+    LateProofIgnored,
+    ChainNotCompared,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 40] = [
+    pub const ALL: &[(Mutant, &'static str)] = &[
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -93,6 +95,8 @@ impl Mutant {
         (Mutant::VoteOfAnyLife, "incarnation and group not checked in votes"),
         (Mutant::MarkOfAnyLife, "incarnation and group not checked in marks"),
         (Mutant::ChosenOfAnyLife, "incarnation and group not checked in Chosen"),
+        (Mutant::LateProofIgnored, "an objection after the first vote is ignored"),
+        (Mutant::ChainNotCompared, "digests of the log are not compared"),
     ];
 }
 

@@ -8,6 +8,7 @@
 mod acceptor;
 mod answers;
 mod asked;
+mod chain;
 mod changes;
 mod classic;
 mod config;
@@ -110,6 +111,8 @@ pub struct Node {
     beat_at: Micros,
     stance: Stance,
     warned_of_twin: bool,
+    /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
+    told_older: (NodeId, u64, Micros),
     /// When somebody may be told again that its disk is not the one remembered.
     tell_lost_at: Micros,
     /// Scripts had no time for all there was to do: it goes on at once.
@@ -214,6 +217,7 @@ impl Node {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);
+        self.compare_ahead(out);
         for line in sent {
             if let Line::Node(from, message) = line
                 && *from == self.id

@@ -12,6 +12,7 @@
 //! | `genesis N` | the first group had N members: heard by one that joins later | the first instance is learned |
 //! | `group E V` | the value V, chosen at instance E, began the epoch in force | (only in a checkpoint) |
 //! | `gone T,T,…` | these were members before, and are no more | (only in a checkpoint) |
+//! | `barred` | this disk was rolled back: no life of it votes any more | (at once) |
 //! | `registered T C K B` | T is incarnation C; its last known start is K, boot B | T is told so |
 //! | `promise P` | promised ballot P in every instance | a promise, or an own proposal, is sent |
 //! | `promise I P` | promised ballot P in instance I (classic) | the same |
@@ -24,6 +25,7 @@
 //! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
 //! | `user I V` | the last value that a user wrote, chosen at I (in checkpoints) | |
 //! | `script N S C D` | script N, made from source S, has the digest C of all it did and D of its state (in checkpoints) | |
+//! | `chain I D` | all that was learned up to I has the digest D (in checkpoints) | |
 //! | `state N K V` | script N remembers the scalar V under K (in checkpoints) | |
 //! | `checkpoint-end` | the checkpoint is complete | |
 //!
@@ -49,6 +51,7 @@ pub enum Record {
     Start { start: u64, boot: u64 },
     Member,
     Founded { group: GroupId },
+    Barred,
     Genesis { n: u16 },
     Group { epoch: Epoch, value: Value },
     Gone { nodes: Vec<NodeId> },
@@ -65,6 +68,7 @@ pub enum Record {
     User { instance: Instance, value: Value },
     Script { script: Script, chain: u64, state: u64 },
     State { name: Arc<str>, key: Value, value: Scalar },
+    Chain { instance: Instance, digest: u128 },
     CheckpointEnd,
 }
 
@@ -78,6 +82,7 @@ impl Record {
                 out.extend_from_slice(b"founded ");
                 group.print(out);
             }
+            Record::Barred => line(out, "barred", &[]),
             Record::Genesis { n } => line(out, "genesis", &[u64::from(*n)]),
             Record::Group { epoch, value } => {
                 line(out, "group", &[epoch.0]);
@@ -119,6 +124,10 @@ impl Record {
             }
             Record::Script { script, chain, state } => script::print_script(out, script, *chain, *state),
             Record::State { name, key, value } => script::print_state(out, name, key, value),
+            Record::Chain { instance, digest } => {
+                line(out, "chain", &[instance.0]);
+                wire::print_digest(out, *digest);
+            }
             Record::CheckpointEnd => line(out, "checkpoint-end", &[]),
         }
     }
@@ -137,6 +146,7 @@ impl Record {
                 let text = field(&mut rest);
                 Record::Founded { group: GroupId::parse(text).ok_or_else(|| bad(text))? }
             }
+            b"barred" => Record::Barred,
             b"genesis" => Record::Genesis { n: small(&mut rest)? },
             b"group" => {
                 let epoch = Epoch(number(&mut rest)?);
@@ -181,6 +191,11 @@ impl Record {
             }
             b"script" => script::parse_script(&mut rest)?,
             b"state" => script::parse_state(&mut rest)?,
+            b"chain" => {
+                let instance = Instance(number(&mut rest)?);
+                let text = field(&mut rest);
+                Record::Chain { instance, digest: wire::parse_digest(text).ok_or_else(|| bad(text))? }
+            }
             b"checkpoint-end" => Record::CheckpointEnd,
             _ => return Err(bad(text)),
         };
@@ -392,6 +407,7 @@ mod tests {
         prop_oneof![
             (number(), number()).prop_map(|(start, boot)| Record::Start { start, boot }),
             Just(Record::Member),
+            Just(Record::Barred),
             any::<u16>().prop_map(|n| Record::Genesis { n }),
             (number(), value()).prop_map(|(e, value)| Record::Group { epoch: Epoch(e), value }),
             prop::collection::vec(any::<u16>().prop_map(NodeId), 0..4)
@@ -425,6 +441,7 @@ mod tests {
                 key,
                 value
             }),
+            (instance(), any::<u128>()).prop_map(|(instance, digest)| Record::Chain { instance, digest }),
             Just(Record::CheckpointEnd),
         ]
     }

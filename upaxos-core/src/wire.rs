@@ -64,6 +64,9 @@
 //! | `S Dropped W` | the untagged write whose words have the fingerprint W is not carried out: a script rejects it | `2 Dropped 81985` |
 //! | `S AskDigest I N` | asks what script N has computed up to I | `0 AskDigest 20 kv` |
 //! | `S Digest I D X N` | what script N, of source X, has computed up to I has the digest D | `1 Digest 20 4660 81985 kv` |
+//! | `S AskChain I` | asks what was learned up to I | `0 AskChain 20` |
+//! | `S Chain I D` | all that S has learned up to I has the digest D | `1 Chain 20 0123456789abcdef0123456789abcdef` |
+//! | `S Differs I T` | S and T hold different values at I, the first such instance that S knows of | `1 Differs 3 0` |
 //! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
 //! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
 //! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
@@ -84,8 +87,10 @@ pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME, open};
 pub use parse::{Lines, ParseError, lines, parse_line};
 pub use print::Packer;
 
-pub(crate) use parse::{ballot as parse_ballot, decimal, ids as parse_ids, unescape};
-pub(crate) use print::{ballot as print_ballot, decimal as print_decimal, escape, ids as print_ids};
+pub(crate) use parse::{ballot as parse_ballot, decimal, digest as parse_digest, ids as parse_ids, unescape};
+pub(crate) use print::{
+    ballot as print_ballot, decimal as print_decimal, digest as print_digest, escape, ids as print_ids,
+};
 
 use std::sync::Arc;
 
@@ -175,6 +180,9 @@ pub enum Message {
     Dropped { words: u64 },
     AskDigest { instance: Instance, name: Arc<str> },
     Digest { instance: Instance, digest: u64, script: Script },
+    AskChain { instance: Instance },
+    Chain { instance: Instance, digest: u128 },
+    Differs { instance: Instance, node: NodeId },
     Beat(Beat),
     Register { n: u16, boot: Boot },
     Registered { node: NodeId, boot: u64 },

@@ -289,7 +289,7 @@ impl Daemon {
                 Event::Learned { .. } => debug!("{event}"),
                 Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::MustEnd(_) => bail!("{event}"),
-                Event::Diverged { .. } => log::error!("{event}"),
+                Event::Diverged { .. } | Event::LogDiverged { .. } => log::error!("{event}"),
                 Event::Warning(_) | Event::WaitsFor(_) | Event::ApplyFailed { .. } => warn!("{event}"),
                 Event::MayNotVote(_) => {
                     log::error!("{event}");
@@ -364,6 +364,15 @@ impl Daemon {
         );
         for (script, through, digest) in self.node.digests() {
             info!("script {script} has computed up to {through}: digest {digest}");
+        }
+        if let Some(digest) = self.node.log_digest_at(self.node.learned()) {
+            info!("the log up to {} has the digest {digest:032x}", self.node.learned());
+        }
+        if let Some((peer, first)) = self.node.log_differs_from() {
+            bail!(
+                "the log differs from that of node {peer} from instance {first} on: compare what `upaxos-node log \
+                 DIR` prints of both directories, before either is used again"
+            );
         }
         Ok(self.ending.unwrap_or(Status::Done))
     }

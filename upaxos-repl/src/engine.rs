@@ -204,6 +204,9 @@ impl Engine {
                 self.view.on_members(*epoch, members);
                 self.members_at = Some(now);
             }
+            if let Message::Differs { instance, node } = message {
+                self.view.on_differs(from, *node, *instance, now);
+            }
             let settled = self.client.on_message(message, now);
             if settled.is_empty() {
                 self.watch.on_message(from, message)

@@ -56,8 +56,8 @@ struct Args {
     commands: Vec<String>,
 
     /// Print answers as JSON, one object per line: request, outcome, instance, value (value_hex where
-    /// it is not UTF-8), learned, epoch, members, reason, ms; for status: nodes, leader, quorum, epoch,
-    /// members; or error
+    /// it is not UTF-8), learned, epoch, members, reason, ms; for status: differs, nodes, leader, quorum,
+    /// epoch, members; or error
     #[arg(long)]
     json: bool,
 

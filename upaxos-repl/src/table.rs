@@ -32,7 +32,15 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    text + &verdict(view, now) + &group(scope)
+    text + &split(view, now) + &verdict(view, now) + &group(scope)
+}
+
+/// Whose logs differ, if any do.
+fn split(view: &View, now: Micros) -> String {
+    let lines = view.differs(now).map(|(a, b, first)| {
+        format!("THE LOG DIVERGES: nodes {a} and {b} hold different values from instance {first} on\n")
+    });
+    lines.collect()
 }
 
 fn verdict(view: &View, now: Micros) -> String {
@@ -78,8 +86,8 @@ fn is_member(view: &View, id: NodeId) -> Option<bool> {
 }
 
 /// The same as one object: `nodes` (those heard, each with `node`, `member`, `does`, `ballot`, `learned`,
-/// `hears`), `leader`, `quorum`, `members` and their `epoch`, `group` and its `name`, where null means that nothing
-/// is known.
+/// `hears`), `differs` (pairs of `nodes` whose logs differ, from the instance `first` on), `leader`, `quorum`,
+/// `members` and their `epoch`, `group` and its `name`, where null means that nothing is known.
 pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     let node = |(id, beat): (NodeId, &Beat)| {
         json!({
@@ -92,7 +100,9 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
         })
     };
     let ids = |members: &[NodeId]| members.iter().map(|id| id.0).collect::<Vec<_>>();
+    let differs = view.differs(now).map(|(a, b, first)| json!({ "nodes": [a.0, b.0], "first": first.0 }));
     json!({
+        "differs": differs.collect::<Vec<_>>(),
         "nodes": view.nodes(now).map(node).collect::<Vec<_>>(),
         "leader": view.leader(now).map(|id| id.0),
         "quorum": view.has_quorum(now),
@@ -103,7 +113,10 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     })
 }
 
-/// Whether the group can be worked with.
+/// Whether the group can be worked with: not if its log is split.
 pub fn status(view: &View, now: Micros) -> Status {
+    if view.differs(now).next().is_some() {
+        return Status::Fault;
+    }
     if view.leader(now).is_some() { Status::Done } else { Status::NoQuorum }
 }

@@ -359,3 +359,13 @@ fn a_question_is_read_as_it_was_written() {
         assert_eq!(Ask::parse(&ask.to_line()), Ok(ask));
     }
 }
+
+#[test]
+fn a_split_log_is_known_as_long_as_a_node_says_so() {
+    let mut view = View::new(Dialect::Extended);
+    view.on_differs(NodeId(2), NodeId(1), Instance(7), at(0));
+    view.on_differs(NodeId(1), NodeId(2), Instance(7), at(500));
+    let differs = |now| view.differs(at(now)).collect::<Vec<_>>();
+    assert_eq!(differs(1_400), [(NodeId(1), NodeId(2), Instance(7))]);
+    assert!(differs(1_600).is_empty());
+}

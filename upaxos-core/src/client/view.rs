@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Epoch, Micros, NodeId};
+use crate::types::{Epoch, Instance, Micros, NodeId};
 use crate::wire::{Beat, Dialect, Stance};
 
 /// After how long without a beat a node counts as gone: several beats.
 pub const FRESH: Micros = Micros::from_millis(1_000);
+
+/// How many pairs of nodes are remembered whose logs differ.
+const MAX_PAIRS: usize = 64;
 
 /// The last beat of every node that was heard lately, and who governs as far as anybody said. A client's
 /// picture: it decides nothing.
@@ -15,18 +18,34 @@ pub struct View {
     dialect: Dialect,
     nodes: BTreeMap<NodeId, (Beat, Micros)>,
     members: Option<(Epoch, Vec<NodeId>)>,
+    /// Which two nodes hold different values, and from which instance on, as one of them lately said.
+    differs: BTreeMap<(NodeId, NodeId), (Instance, Micros)>,
 }
 
 impl View {
     /// A picture of nobody, of a group that speaks `dialect`.
     pub fn new(dialect: Dialect) -> View {
-        View { dialect, nodes: BTreeMap::new(), members: None }
+        View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new() }
     }
 
     /// Remembers a beat and forgets the nodes that have fallen silent.
     pub fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
         self.nodes.retain(|_, (_, at)| now.since(*at) < FRESH);
         self.nodes.insert(from, (beat.clone(), now));
+    }
+
+    /// A node said that its log and a peer's differ from `first` on.
+    pub fn on_differs(&mut self, from: NodeId, peer: NodeId, first: Instance, now: Micros) {
+        self.differs.retain(|_, (_, at)| now.since(*at) < FRESH);
+        if self.differs.len() < MAX_PAIRS {
+            self.differs.insert((from.min(peer), from.max(peer)), (first, now));
+        }
+    }
+
+    /// The nodes that hold different values, and from which instance on: then the log is split.
+    pub fn differs(&self, now: Micros) -> impl Iterator<Item = (NodeId, NodeId, Instance)> {
+        let fresh = self.differs.iter().filter(move |(_, (_, at))| now.since(*at) < FRESH);
+        fresh.map(|((a, b), (first, _))| (*a, *b, *first))
     }
 
     /// Somebody said who governs since `epoch`; the latest epoch counts.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::chain::Chain;
 use super::limits::{Limits, Reached};
 use super::membership::Membership;
 use super::scripts::{Failed, Scripts};
@@ -34,6 +35,7 @@ pub struct History {
     membership: Membership,
     last_user: Option<(Instance, Value)>,
     scripts: Scripts,
+    chain: Chain,
 }
 
 /// What an instance came to.
@@ -59,6 +61,7 @@ impl History {
             membership: Membership::new(n),
             last_user: None,
             scripts: Scripts::default(),
+            chain: Chain::default(),
         }
     }
 
@@ -83,6 +86,16 @@ impl History {
         &self.scripts
     }
 
+    /// The digests of what was learned.
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The same, to compute some of them anew.
+    pub fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+
     /// Takes up what a checkpoint says.
     ///
     /// # Errors
@@ -91,6 +104,7 @@ impl History {
         self.scripts.recover(record, self.forgotten)?;
         match record {
             Record::Checkpoint { learned, .. } => self.forgotten = *learned,
+            Record::Chain { .. } => self.chain.recover(record, self.forgotten),
             Record::User { instance, value } => self.last_user = Some((*instance, value.clone())),
             Record::Genesis { .. } | Record::Group { .. } | Record::Gone { .. } => {
                 self.membership.recover(record)
@@ -104,7 +118,9 @@ impl History {
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let scripts = self.scripts.checkpoint();
         let user = self.last_user.iter().cloned().map(|(instance, value)| Record::User { instance, value });
-        self.membership.checkpoint().into_iter().chain(self.sessions.checkpoint()).chain(user).chain(scripts)
+        let digests = self.chain.checkpoint(self.learned());
+        let sessions = self.sessions.checkpoint();
+        self.membership.checkpoint().into_iter().chain(sessions).chain(user).chain(scripts).chain(digests)
     }
 
     /// Who governs the next instance.
@@ -209,6 +225,9 @@ impl History {
             }
             _ => verdict,
         };
+        if self.dialect == Dialect::Extended {
+            self.chain.learn(instance, &value);
+        }
         self.values.push_back(value);
         match (&entry, verdict) {
             (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),

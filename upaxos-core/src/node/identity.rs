@@ -43,6 +43,8 @@ pub struct Identity {
     /// The group that a node which joins has heard, and since when, while it listens for others.
     met: Option<(GroupId, Micros)>,
     standing: Standing,
+    /// Whether a peer has shown that this disk was rolled back: then no later life of it votes either.
+    is_proven: bool,
     /// Since when it has been asking its peers.
     asks_since: Option<Micros>,
     complain_at: Micros,
@@ -75,6 +77,7 @@ impl Identity {
             is_written: false,
             met: None,
             standing,
+            is_proven: false,
             asks_since: None,
             complain_at: Micros(0),
         }
@@ -86,6 +89,7 @@ impl Identity {
             Record::Member => self.is_member = true,
             Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
             Record::Founded { group } => (self.group, self.is_written) = (Some(*group), true),
+            Record::Barred => (self.standing, self.is_proven) = (Standing::Barred, true),
             _ => {}
         }
     }
@@ -95,12 +99,10 @@ impl Identity {
         let Boot { start, boot, .. } = self.boot;
         let member = self.is_member.then_some(Record::Member);
         let founded = self.group.map(|group| Record::Founded { group });
+        let barred = self.is_proven.then_some(Record::Barred);
         let registered = |(node, boot): (&NodeId, &Boot)| Record::Registered { node: *node, boot: *boot };
-        [Record::Start { start, boot }]
-            .into_iter()
-            .chain(founded)
-            .chain(member)
-            .chain(self.remembers.iter().map(registered))
+        let own = [Record::Start { start, boot }].into_iter().chain(founded).chain(member).chain(barred);
+        own.chain(self.remembers.iter().map(registered))
     }
 
     /// Begins a life.
@@ -126,6 +128,12 @@ impl Identity {
             self.belong(group, out);
         }
         out.flush();
+        if self.is_proven {
+            self.bar_for_its_disk(
+                "its disk was rolled back: a peer showed that to an earlier start of it",
+                out,
+            );
+        }
     }
 
     /// The group that this node belongs to, if it knows it by now.
@@ -241,14 +249,26 @@ impl Identity {
         }
     }
 
-    /// `Barred`: a peer remembers this id otherwise. Believed only while this node asks to vote, so
-    /// that a stray packet cannot silence a healthy member.
+    /// What is remembered of a peer instead of this life of it: a later life of the same directory, or another one
+    /// of the same start. Two lives with one number: the disk between them was rolled back, or copied.
+    pub fn later_life(&self, id: NodeId, boot: Boot) -> Option<Boot> {
+        let is_later = |known: &&Boot| known.incarnation == boot.incarnation && !is_successor(**known, boot);
+        self.remembers.get(&id).filter(is_later).copied()
+    }
+
+    /// `Barred`: a peer remembers this id otherwise. While this node asks to vote, it believes any objection. Once
+    /// it votes, it believes proof alone, so that a stray packet cannot silence a healthy member: a peer that
+    /// names this very boot, a random number that no earlier life had, and remembers a later start of the same
+    /// directory, or another boot of the same start.
     pub fn on_barred(&mut self, from: NodeId, node: NodeId, boot: u64, known: (u64, u64), out: &mut Outbox) {
-        if node != self.me || boot != self.boot.boot || self.standing != Standing::Waiting {
+        if node != self.me || boot != self.boot.boot || self.standing == Standing::Barred {
             return;
         }
         let (incarnation, start) = known;
-        if incarnation == self.boot.incarnation && start < self.boot.start {
+        let is_same_disk = incarnation == self.boot.incarnation;
+        let is_proof = is_same_disk && start >= self.boot.start;
+        let is_late = self.standing != Standing::Waiting;
+        if (is_same_disk && !is_proof) || (is_late && (!is_proof || mutant::is(Mutant::LateProofIgnored))) {
             return;
         }
         if incarnation == 0 {
@@ -261,7 +281,13 @@ impl Identity {
                 out,
             );
         }
-        let what = match incarnation == self.boot.incarnation {
+        if is_proof {
+            // The next start of this disk has a higher number than the peer remembers, and would pass.
+            self.is_proven = true;
+            out.persist(Record::Barred);
+            out.flush();
+        }
+        let what = match is_same_disk {
             true => format!(
                 "its disk is older than what node {from} remembers of it (start {start}, here {})",
                 self.boot.start

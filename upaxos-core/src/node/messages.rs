@@ -153,6 +153,28 @@ impl Node {
             if self.history.membership().incarnation(from).is_none() {
                 self.identity.introduce(from, boot, out);
             }
+            self.object_to_older(from, boot, now, out);
+        }
+    }
+
+    /// Tells a member that a later life of it is remembered, if one is: it may vote since others knew no better. A
+    /// beat that the network kept from its earlier life has the same answer, which names that life, and so nothing
+    /// to the present one.
+    fn object_to_older(&mut self, from: NodeId, boot: Boot, now: Micros, out: &mut Outbox) {
+        let Some(Boot { incarnation, start, .. }) = self.identity.later_life(from, boot) else { return };
+        let (node, told, until) = self.told_older;
+        if (node, told) != (from, boot.boot) || now >= until {
+            self.told_older = (from, boot.boot, now + self.timing.timeout());
+            out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
+        }
+    }
+
+    /// `Barred`: what this node leads it gives up with its vote. A rolled-back disk does not know its own ballots.
+    fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, (u64, u64)), now: Micros, out: &mut Outbox) {
+        let (node, boot, known) = message;
+        self.identity.on_barred(from, node, boot, known, out);
+        if let Some(own) = self.leader.ballot().filter(|_| !self.identity.may_vote()) {
+            self.step_down(own, own, now, out);
         }
     }
 
@@ -205,7 +227,7 @@ impl Node {
             // Counted where its sender's incarnation is known.
             Message::Registered { .. } => {}
             Message::Barred { node, boot, incarnation, start } => {
-                self.identity.on_barred(from, node, boot, (incarnation, start), out);
+                self.on_barred(from, (node, boot, (incarnation, start)), now, out);
             }
             Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),
             Message::Mark { epoch, nonce, mark } => {
@@ -216,6 +238,8 @@ impl Node {
             Message::Digest { instance, digest, script } => {
                 self.on_digest(from, (instance, digest), &script, out);
             }
+            Message::AskChain { instance } => self.on_ask_chain(instance, out),
+            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), out),
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }
             | Message::PromiseNone { .. }

@@ -36,6 +36,8 @@ pub enum Why {
     Tagged(Tag, usize),
     /// A peer has to learn it.
     Repair,
+    /// A digest of it is computed anew.
+    Digest,
 }
 
 /// How much a driver wants to know: an event for every request costs as much as the request.
@@ -331,6 +333,15 @@ pub enum Event {
         /// The first at which they have not: the one after it, unless that was too long ago to be found.
         first: Instance,
     },
+    /// A peer has learned something else: the log is split.
+    LogDiverged {
+        /// Where.
+        peer: NodeId,
+        /// The last instance up to which both are known to have learned the same.
+        after: Instance,
+        /// The first at which they have not: the one after it, unless the peer has not said so much.
+        first: Instance,
+    },
     /// Something an operator should look at.
     Warning(String),
     /// This node must end, with a fault; why, and what to do. Nothing of this step may be done any more.
@@ -390,6 +401,16 @@ impl fmt::Display for Event {
                     _ => write!(
                         f,
                         "at or before instance {first}, after {after} (where exactly is too long ago)"
+                    ),
+                }
+            }
+            Event::LogDiverged { peer, after, first } => {
+                write!(f, "the LOG DIVERGES: node {peer} holds another value ")?;
+                match first.0 - after.0 {
+                    1 => write!(f, "at instance {first}"),
+                    _ => write!(
+                        f,
+                        "at or before instance {first}, after {after} (node {peer} does not say where)"
                     ),
                 }
             }

@@ -54,6 +54,7 @@ impl Node {
         self.bounds.is_over(Bound::LookupBytes, is_cut);
         match (lookup.why, first) {
             (Why::Repair, _) => self.repair.tell_past(past, now, out),
+            (Why::Digest, Some(_)) => self.on_dug(&past, out),
             (_, None) => {}
             (Why::Request(rank), Some(past)) => {
                 let answer = Message::Ok { instance: past.instance, value: self.reads_of(past) };

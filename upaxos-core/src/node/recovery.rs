@@ -194,6 +194,7 @@ impl Recovery {
             naming: Naming::default(),
             durable: learned,
             claimed: (learned, Micros(0)),
+            told_older: (id, 0, Micros(0)),
             tell_lost_at: Micros(0),
             is_deferred: false,
             foreign: BTreeSet::new(),

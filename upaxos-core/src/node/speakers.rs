@@ -219,7 +219,10 @@ fn introduces(message: &Message) -> bool {
 
 /// The lines that only ask: who has lost its disk may do that.
 pub(super) fn asks_only(message: &Message) -> bool {
-    matches!(message, Message::Gap { .. } | Message::AskMark { .. } | Message::AskDigest { .. })
+    matches!(
+        message,
+        Message::Gap { .. } | Message::AskMark { .. } | Message::AskDigest { .. } | Message::AskChain { .. }
+    )
 }
 
 /// What the mutants forget to check.

@@ -23,7 +23,12 @@ impl Node {
             Message::Join { learned } => self.on_join(from, learned, None, now, out),
             Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
             Message::Gap { .. } => self.on_message(from, message, now, out),
-            Message::AskMark { .. } | Message::Written { .. } | Message::AskDigest { .. } if is_known => {
+            Message::AskMark { .. }
+            | Message::Written { .. }
+            | Message::AskDigest { .. }
+            | Message::AskChain { .. }
+                if is_known =>
+            {
                 self.on_message(from, message, now, out);
             }
             Message::Register { n, boot } if n == self.n() && self.history.membership().was_member(from) => {
@@ -42,7 +47,7 @@ impl Node {
                 self.on_answer(from, &message, out);
             }
             // It compares what it computed with what the members say; they compare with each other.
-            Message::Digest { .. } if is_known => {}
+            Message::Digest { .. } | Message::Chain { .. } | Message::Differs { .. } if is_known => {}
             _ => self.dropped.strangers += 1,
         }
     }

@@ -347,7 +347,13 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
         b"Relay" => return Ok(Message::Relay { value: Some(f.value("Relay")?) }),
         b"Dropped" => Message::Dropped { words: f.number("fingerprint", MAX_NUMBER)? },
         b"AskDigest" => Message::AskDigest { instance: f.instance()?, name: f.name()? },
-        b"Digest" => digest(f)?,
+        b"Digest" => script_digest(f)?,
+        b"AskChain" => Message::AskChain { instance: f.instance()? },
+        b"Chain" => {
+            let (instance, text) = (f.instance()?, f.next());
+            Message::Chain { instance, digest: digest(text).ok_or_else(|| bad_number("digest", text))? }
+        }
+        b"Differs" => Message::Differs { instance: f.instance()?, node: f.id("node")? },
         b"Beat" => Message::Beat(beat(f)?),
         b"Register" => Message::Register { n: f.id("group size")?.0, boot: f.boot()? },
         b"Registered" => Message::Registered { node: f.id("node")?, boot: f.number("boot", MAX_NUMBER)? },
@@ -408,7 +414,13 @@ fn last_value(f: &mut Fields) -> Result<Message, ParseError> {
     Ok(Message::Value { instance, learned, client, seq, value: f.value("Value")? })
 }
 
-fn digest(f: &mut Fields) -> Result<Message, ParseError> {
+/// 32 lower-case hex digits.
+pub(crate) fn digest(text: &[u8]) -> Option<u128> {
+    let is_spelt = text.len() == 32 && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    u128::from_str_radix(str::from_utf8(text).ok().filter(|_| is_spelt)?, 16).ok()
+}
+
+fn script_digest(f: &mut Fields) -> Result<Message, ParseError> {
     let (instance, digest) = (f.instance()?, f.number("digest", MAX_NUMBER)?);
     let source = f.number("source", MAX_NUMBER)?;
     Ok(Message::Digest { instance, digest, script: Script { name: f.name()?, source } })

@@ -162,6 +162,14 @@ impl Print<'_> {
                 self.verb("Digest").instance(*instance).number(*digest).number(script.source);
                 self.text(&script.name).done();
             }
+            M::AskChain { instance } => self.verb("AskChain").instance(*instance).done(),
+            M::Chain { instance, digest: number } => {
+                self.verb("Chain").instance(*instance);
+                digest(self.out, *number);
+            }
+            M::Differs { instance, node } => {
+                self.verb("Differs").instance(*instance).number(u64::from(node.0)).done()
+            }
             M::Beat(beat) => {
                 self.verb("Beat").number(u64::from(beat.n)).boot(&beat.boot);
                 match beat.ballot {
@@ -242,6 +250,12 @@ impl Print<'_> {
     }
 
     fn done(&mut self) {}
+}
+
+/// Appends a blank and 32 hex digits.
+pub(crate) fn digest(out: &mut Vec<u8>, digest: u128) {
+    out.push(b' ');
+    out.extend_from_slice(format!("{digest:032x}").as_bytes());
 }
 
 /// Appends a blank and comma-separated ids; `-` for none.

@@ -243,6 +243,9 @@ fn any_answer() -> impl Strategy<Value = Message> {
         any_value().prop_map(|reason| M::Error { reason }),
         prop::option::of(any_value()).prop_map(|value| M::Relay { value }),
         any_beat().prop_map(M::Beat),
+        any_instance().prop_map(|instance| M::AskChain { instance }),
+        (any_instance(), any::<u128>()).prop_map(|(instance, digest)| M::Chain { instance, digest }),
+        (any_instance(), id()).prop_map(|(instance, node)| M::Differs { instance, node }),
         (any::<u16>(), any_boot()).prop_map(|(n, boot)| M::Register { n, boot }),
         (id(), 0..=MAX_NUMBER).prop_map(|(node, boot)| M::Registered { node, boot }),
         (id(), any_boot()).prop_map(|(node, Boot { incarnation, start, boot })| {

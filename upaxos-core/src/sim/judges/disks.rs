@@ -17,6 +17,7 @@ pub(super) struct Disk {
     pub starts: u64,
     pub is_member: bool,
     pub group: Option<GroupId>,
+    pub is_barred: bool,
     pub registered: BTreeMap<NodeId, Boot>,
     pub is_lost: bool,
     /// By the slot of each promise.
@@ -49,6 +50,7 @@ impl Disk {
         let member = self.is_member.then_some(Record::Member);
         let founded = self.group.map(|group| Record::Founded { group });
         let member = founded.into_iter().chain(member);
+        let barred = self.is_barred.then_some(Record::Barred);
         let registered = self.registered.iter();
         let registered = registered.map(|(node, boot)| Record::Registered { node: *node, boot: *boot });
         let promised = self.promised.values().max().map(|ballot| Record::PromiseAll { ballot: *ballot });
@@ -56,7 +58,8 @@ impl Disk {
         // The last ballot of an instance is the one that counts.
         let last: BTreeMap<_, _> = open.map(|((i, ballot), value)| (*i, (*ballot, value.clone()))).collect();
         let accept = |(instance, (ballot, value))| Record::Accept { instance, ballot, value };
-        member.chain(registered).chain(promised).chain(last.into_iter().map(accept)).collect()
+        let own = member.chain(barred).chain(registered);
+        own.chain(promised).chain(last.into_iter().map(accept)).collect()
     }
 }
 
@@ -96,6 +99,7 @@ impl Judges {
             Record::Start { start, .. } => disk.starts = *start,
             Record::Member => disk.is_member = true,
             Record::Founded { group } => disk.group = Some(*group),
+            Record::Barred => disk.is_barred = true,
             Record::Registered { node, boot } => drop(disk.registered.insert(*node, *boot)),
             Record::Accept { instance, ballot, value } => {
                 disk.accepted.insert((*instance, *ballot), value.clone());
@@ -153,7 +157,7 @@ impl Judges {
             use Record as R;
             let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
             let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
-            let is_script = matches!(record, R::Script { .. } | R::State { .. });
+            let is_script = matches!(record, R::Script { .. } | R::State { .. } | R::Chain { .. });
             // Node 0 knows its group before it has written that down.
             let is_news = disk.group.is_none() && matches!(record, R::Founded { .. });
             !is_learned && !is_script && !is_group && !is_news && !matches!(record, R::Start { .. })

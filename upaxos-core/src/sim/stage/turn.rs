@@ -242,6 +242,7 @@ impl<C> Stage<C> {
                 Event::Diverged { peer, after, first, .. } => {
                     self.note_divergence(id, peer.0, (*after, *first), event);
                 }
+                Event::LogDiverged { .. } => self.judges.fail(Rule::Agreement, format!("{id} says: {event}")),
                 Event::ApplyFailed { .. } => self.seen.failed_applies += 1,
                 Event::MayNotVote(_) => {
                     self.seen.refusals += 1;
