@@ -43,12 +43,14 @@ pub enum Mutant {
     ErrorNotUndone,
     VoteWithoutBytes,
     DigestUnchecked,
+    FloorOfRequest,
+    RefusedForBusy,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 36] = [
+    pub const ALL: [(Mutant, &'static str); 38] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -85,6 +87,8 @@ impl Mutant {
         (Mutant::ErrorNotUndone, "a failed apply is not undone"),
         (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
         (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
+        (Mutant::FloorOfRequest, "a session made anew takes the floor that the request names"),
+        (Mutant::RefusedForBusy, "Refused in place of Busy"),
     ];
 }
 
