@@ -127,3 +127,16 @@ fn a_fast_read_without_a_number_for_the_log_that_finds_no_marks_is_to_be_asked_f
     assert!(said.contains(&"2 Busy 7 1000000000000000001 0".into()), "{said:?}");
     assert!(!said.iter().any(|line| line.contains("Write")), "it takes no instance: {said:?}");
 }
+
+#[test]
+fn a_change_of_the_group_that_comes_while_another_is_under_way_is_not_told_that_it_is_refused() {
+    let mut lone = Lone::member(3, 2);
+    let ballot = lone.lead();
+    lone.hear("Change 7 1 1 leave 0 force");
+    assert!(lone.take().iter().any(|said| said.starts_with("2 Write 1 ")), "it is under way");
+    lone.hear("Change 8 1 1 leave 1 force");
+    assert_eq!(lone.take(), ["2 Busy 8 1 100"]);
+    lone.hear(&format!("1 Accepts 1 1 {ballot}"));
+    assert!(lone.has_said("Done 1 1 7 1"));
+    assert!(!lone.has_said("Refused"));
+}
