@@ -1,7 +1,6 @@
 //! What a tag is worth when tables overflow: nothing happens twice, and nobody is told `Refused` of what was done.
 
 #[path = "support/directed.rs"]
-#[allow(dead_code, reason = "the mutants' tests use the rest")]
 mod directed;
 #[path = "support/lone.rs"]
 mod lone;

@@ -347,7 +347,7 @@ fn a_request_that_is_waited_for_is_not_refused() {
 fn what_was_refused_never_takes_effect() {
     let refuse = |mut court: Court| {
         court.0.calls().may_be_refused();
-        court.0.on_told(&crate::wire::Message::Refused { client: 7, seq: 1, reason: "full".into() });
+        court.0.on_told(&wire::Message::Refused { client: 7, seq: 1, reason: "full".into() });
         court
     };
     refuse(court().calls(1, Some("d"))).log(&[("a", "a")]).ends([1, 1, 1]).breaks_nothing();
