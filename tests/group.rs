@@ -116,7 +116,8 @@ fn a_tagged_request_is_done_once_however_often_it_is_sent() {
     group.say("Submit 7 3 3 three\nSubmit 7 1 1 one");
     group.run_for(200);
     assert_eq!(group.reads(0), ["one", "two", "three"], "the table of tags is rebuilt after a restart");
-    assert!(!group.said("Refused 7 1").is_empty(), "below the floor: refused, never executed again");
+    assert!(!group.said("Unknown 7 1").is_empty(), "below the floor: not remembered, never executed again");
+    assert!(group.said("Refused 7 1").is_empty(), "it was executed");
 }
 
 #[test]

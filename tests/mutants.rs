@@ -33,6 +33,8 @@ const DIRECTED: &[(Mutant, fn() -> bool)] = &[
     (Mutant::ChosenOfAnyLife, directed::chosen_of_another_life_is_not_believed),
     (Mutant::LateProofIgnored, directed::a_late_objection_with_proof_ends_the_vote),
     (Mutant::ChainNotCompared, directed::a_log_that_a_quorum_disagrees_with_ends_its_node),
+    (Mutant::FloorOfRequest, directed::nothing_below_a_session_made_anew_is_done_again),
+    (Mutant::RefusedForBusy, directed::what_is_refused_for_want_of_room_is_never_done),
 ];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.

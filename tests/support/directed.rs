@@ -8,7 +8,7 @@ use super::lone::{Life, Lone};
 use upaxos_core::node::{Config, Outbox, Recovery};
 use upaxos_core::sim::double::Double;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Head};
+use upaxos_core::wire::{self, Dialect, Head, Message};
 
 /// What another group's leader writes, or one that lost its disk, is not accepted: ids and ballots coincide.
 pub fn a_write_of_another_life_is_not_accepted() -> bool {
@@ -255,4 +255,47 @@ pub fn a_log_that_a_quorum_disagrees_with_ends_its_node() -> bool {
     let out = lone.step_without_sync(&lines.each_ref().map(String::as_str));
     let says = |part: &str| out.events.iter().any(|event| event.to_string().contains(part));
     out.ends() && says("from instance 2 on")
+}
+
+/// A client that was forgotten begins anew, and names a floor below: what it had done then is not done again.
+pub fn nothing_below_a_session_made_anew_is_done_again() -> bool {
+    let mut lone = Lone::member(1, 0);
+    lone.run_for(2_000);
+    lone.hear("Submit 1 1 1 once");
+    lone.hear_of_clients(2, 16_400);
+    lone.take();
+    lone.hear("Submit 1 1 1 once");
+    assert!(lone.take().iter().any(|said| said.starts_with("0 Forgotten 1 1 ")), "it is told so");
+    lone.hear("Submit 1 1000 1 again");
+    lone.hear("Submit 1 1 1 once");
+    let learned = lone.learned();
+    assert!(learned.iter().any(|value| value == "again"), "it may go on above");
+    learned.iter().filter(|value| *value == "once").count() == 1
+}
+
+/// A leader without room turns a request away; then there is room, and the network's second copy arrives. Either is
+/// right, but not both.
+pub fn what_is_refused_for_want_of_room_is_never_done() -> bool {
+    let mut lone = Lone::member(3, 2);
+    let ballot = lone.lead();
+    lone.take();
+    for part in 0..20 {
+        let lines = (1..=1_000).map(|nth| part * 1_000 + nth).map(|seq| format!("Submit 7 {seq} 1 v{seq}"));
+        lone.hear(&lines.collect::<Vec<_>>().join("\n"));
+    }
+    let turned_away = lone.said().find_map(|said| match said {
+        Message::Busy { seq, .. } | Message::Refused { seq, .. } => Some(*seq),
+        _ => None,
+    });
+    let seq = turned_away.expect("there is no room for so many");
+    for step in 0..20 {
+        let learned = lone.node.learned().0;
+        lone.hear(&format!("0 Accepts {} {} {ballot}", learned + 1, learned + 4_096));
+        if step == 1 {
+            lone.hear(&format!("Submit 7 {seq} 1 v{seq}"));
+        }
+    }
+    let is_done = lone.learned().contains(&format!("v{seq}"));
+    assert!(is_done, "the copy is taken up");
+    !lone.has_said(&format!("Refused 7 {seq} "))
 }

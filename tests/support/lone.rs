@@ -95,6 +95,15 @@ impl Lone {
         self.finish(out);
     }
 
+    /// The clients from `first` to `last` write something, each once.
+    pub fn hear_of_clients(&mut self, first: u64, last: u64) {
+        for first in (first..=last).step_by(1_000) {
+            let clients = first..=last.min(first + 999);
+            let lines: Vec<_> = clients.map(|client| format!("Submit {client} 1 1 x")).collect();
+            self.hear(&lines.join("\n"));
+        }
+    }
+
     /// The same, up to the moment before the sync.
     pub fn step_without_sync(&mut self, lines: &[&str]) -> Outbox {
         let mut out = Outbox::new(NodeId(self.id));
@@ -158,6 +167,13 @@ impl Lone {
         let told = new.filter(is_told).map(ToString::to_string).collect();
         self.seen = self.said.len();
         told
+    }
+
+    /// All that it ever said.
+    pub fn said(&self) -> impl Iterator<Item = &Message> {
+        self.said
+            .iter()
+            .filter_map(|line| if let Line::Node(_, message) = line { Some(message) } else { None })
     }
 
     /// Whether it ever said a line with this part.

@@ -9,27 +9,26 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Change, Epoch, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
+use crate::types::{Change, Epoch, FIRST_FAST, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
 use crate::wire::{self, Dialect, Line, Message, Packer, Request};
 
+mod pace;
 mod question;
 mod report;
 mod scope;
 mod status;
 mod view;
 
+use pace::{Chance, Pace};
+pub use pace::{FIRST_WAIT, LONGEST_WAIT};
 use question::Question;
 pub use report::{FORGOTTEN, request_json};
 pub use scope::Scope;
 pub use status::Status;
 pub use view::View;
 
-/// How long the first answer may take before the request is sent again: many round trips and syncs,
-/// yet not noticed by people. Each wait after it is twice the one before, up to [`LONGEST_WAIT`].
-pub const FIRST_WAIT: Micros = Micros::from_millis(100);
-/// The longest wait between two sendings of a request: shorter than people's patience with a group
-/// that has just come back.
-pub const LONGEST_WAIT: Micros = Micros::from_millis(1_600);
+/// How far above what a node says a new session begins: that bound may rise before the request is chosen.
+const BEGIN_ABOVE: u64 = 1 << 10;
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,15 +232,15 @@ pub enum Outcome {
         /// The members.
         members: Vec<NodeId>,
     },
-    /// The group does not carry the request out.
+    /// The group never carries the request out.
     Refused {
         /// Why, in the node's words.
         reason: Value,
     },
     /// No answer in time. A write may have been chosen, and may still be.
     Unknown,
-    /// The group has forgotten this client's session: nobody can tell any more whether the request was
-    /// carried out before that.
+    /// The group has forgotten whether the request was carried out, with the client's session or because much was
+    /// done since: nobody can tell any more.
     Forgotten,
 }
 
@@ -275,8 +274,9 @@ pub struct Client {
     scope: Scope,
     next_seq: u64,
     next_ticket: u64,
-    /// Whether the group has ever answered a tagged request of this session.
-    is_known: bool,
+    /// Fast reads count apart: the numbers of what may stand in the log are bounded by the log.
+    next_fast: u64,
+    chance: Chance,
     open: BTreeMap<Ticket, Open>,
 }
 
@@ -285,10 +285,7 @@ struct Open {
     question: Question,
     asked: Micros,
     give_up_at: Micros,
-    send_at: Micros,
-    wait: Micros,
-    /// How often it was sent.
-    sent: u64,
+    pace: Pace,
 }
 
 impl Client {
@@ -301,7 +298,8 @@ impl Client {
             scope: Scope::any(dialect),
             next_seq: 1,
             next_ticket: 1,
-            is_known: false,
+            next_fast: FIRST_FAST,
+            chance: Chance(id),
             open: BTreeMap::new(),
         }
     }
@@ -336,9 +334,9 @@ impl Client {
         let question = match ask {
             Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
             Ask::Read => Question::Read { seq: self.take_seq() },
-            Ask::FastRead => Question::FastRead { seq: self.take_seq() },
+            Ask::FastRead => Question::FastRead { seq: self.take_fast() },
             Ask::Query(text) => Question::Query { seq: self.take_seq(), text },
-            Ask::FastQuery(text) => Question::FastQuery { seq: self.take_seq(), text },
+            Ask::FastQuery(text) => Question::FastQuery { seq: self.take_fast(), text },
             Ask::History(instance) => Question::History(instance),
             Ask::Change(change) => Question::Change { seq: self.take_seq(), change },
             Ask::Members => Question::Members,
@@ -346,7 +344,7 @@ impl Client {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let give_up_at = now + patience;
-        let open = Open { question, asked: now, give_up_at, send_at: now, wait: FIRST_WAIT, sent: 0 };
+        let open = Open { question, asked: now, give_up_at, pace: Pace::new(now) };
         self.open.insert(ticket, open);
         Ok(ticket)
     }
@@ -356,11 +354,16 @@ impl Client {
         self.next_seq - 1
     }
 
+    fn take_fast(&mut self) -> u64 {
+        self.next_fast += 1;
+        self.next_fast - 1
+    }
+
     /// Does what is due at `now`: sends what is new or unanswered, gives up what took too long.
     pub fn tick(&mut self, now: Micros) -> Turn {
         let refusal = self.scope.refusal().map(Value::from);
         let late = self.settle(now, |open| match &refusal {
-            Some(reason) if open.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
+            Some(reason) if open.pace.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
             _ => (now >= open.give_up_at).then_some(Outcome::Unknown),
         });
         let mut turn = Turn { settled: late, send: Vec::new() };
@@ -370,15 +373,13 @@ impl Client {
             return turn;
         }
         let (client, floor, dialect) = (self.id, self.floor(), self.dialect);
-        for open in self.open.values_mut().filter(|open| now >= open.send_at) {
+        for open in self.open.values_mut().filter(|open| now >= open.pace.send_at) {
             self.scope.begin();
             turn.send.push(open.question.line(client, floor, dialect));
-            open.sent += 1;
-            open.send_at = now + open.wait;
-            open.wait = (open.wait * 2).min(LONGEST_WAIT);
+            open.pace.on_sent(now);
             if dialect == Dialect::Classic && open.question.seq().is_some() {
                 // Without a tag, what is sent again happens again.
-                open.send_at = open.give_up_at;
+                open.pace.send_at = open.give_up_at;
             }
         }
         turn
@@ -387,7 +388,7 @@ impl Client {
     /// When [`tick`](Self::tick) has something to do next; `None` when nothing is under way.
     pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
         let opens = self.scope.deadline(now);
-        let due = self.open.values().map(|open| opens.unwrap_or(open.send_at).min(open.give_up_at));
+        let due = self.open.values().map(|open| opens.unwrap_or(open.pace.send_at).min(open.give_up_at));
         due.min()
     }
 
@@ -402,37 +403,51 @@ impl Client {
             return self.on_classic(message, now);
         }
         let client = self.id;
-        if let Message::Forgotten { client: named, seq, begin } = message
-            && *named == client
-        {
-            return self.on_forgotten(*seq, *begin, now);
+        match *message {
+            Message::Forgotten { client: named, seq, begin } if named == client => {
+                self.on_forgotten(seq, begin, now)
+            }
+            Message::Busy { client: named, seq, pause } if named == client => {
+                self.on_busy(seq, pause, now);
+                Vec::new()
+            }
+            _ => self.settle(now, |open| open.question.answered_by(client, message)),
         }
-        let settled = self.settle(now, |open| open.question.answered_by(client, message));
-        self.is_known |= settled.iter().any(|settled| matches!(settled.outcome, Outcome::Chosen { .. }));
+    }
+
+    /// The group does not know this client, and carries out nothing of it up to `begin` from here on. What was
+    /// sent once was not carried out either: how would it be forgotten before it is answered? It is asked for in
+    /// a new session. What was sent again may have been carried out the first time, long enough ago.
+    fn on_forgotten(&mut self, seq: u64, begin: u64, now: Micros) -> Vec<Settled> {
+        if seq > begin || !self.open.values().any(|open| open.question.logged() == Some(seq)) {
+            return Vec::new();
+        }
+        let is_old = |open: &Open| open.question.logged().is_some_and(|seq| seq <= begin);
+        let settled = self.settle(now, |open| {
+            let may_be_done = is_old(open) && open.pace.sent > 1;
+            may_be_done.then_some(Outcome::Forgotten)
+        });
+        self.next_seq = self.next_seq.max(begin.saturating_add(1 + BEGIN_ABOVE));
+        for open in self.open.values_mut().filter(|open| is_old(open)) {
+            open.question.renumber(self.next_seq);
+            self.next_seq += 1;
+            open.pace = Pace::new(now);
+        }
         settled
     }
 
-    /// The group does not know this client. If it never did, what was asked begins a new session, with
-    /// numbers above `begin`. Else, or when an earlier sending may have been carried out before the group
-    /// forgot, nobody can tell what became of it.
-    fn on_forgotten(&mut self, seq: u64, begin: u64, now: Micros) -> Vec<Settled> {
-        if !self.open.values().any(|open| open.question.seq() == Some(seq)) || seq > begin {
-            return Vec::new();
+    /// The group has no room for a request now. The same one is asked for again, later; a fast read as a safe
+    /// read, since there was no answer without an instance.
+    fn on_busy(&mut self, seq: u64, pause: u64, now: Micros) {
+        let open = self.open.values_mut().find(|open| open.question.seq() == Some(seq));
+        let Some(open) = open.filter(|open| open.pace.sent > 0) else { return };
+        let pause = Micros(pause.saturating_mul(1_000));
+        if open.question.make_safe(self.next_seq) {
+            self.next_seq += 1;
+            open.pace = Pace::new(now + pause.min(LONGEST_WAIT));
+        } else {
+            open.pace.on_busy(pause, &mut self.chance, now);
         }
-        let is_known = self.is_known;
-        let settled = self.settle(now, |open| {
-            let is_old = open.question.seq().is_some_and(|seq| seq <= begin);
-            (is_old && (is_known || open.sent > 1)).then_some(Outcome::Forgotten)
-        });
-        (self.next_seq, self.is_known) = (self.next_seq.max(begin + 1), false);
-        for open in self.open.values_mut() {
-            if open.question.seq().is_some_and(|seq| seq <= begin) {
-                open.question.renumber(self.next_seq);
-                self.next_seq += 1;
-                (open.send_at, open.sent) = (now, 0);
-            }
-        }
-        settled
     }
 
     /// Lines in datagrams of at most `limit` bytes, where single lines allow it; for a classic group, one
@@ -486,7 +501,7 @@ impl Client {
     /// The lowest sequence number that may still be sent again; all below are settled, one way or
     /// another.
     fn floor(&self) -> u64 {
-        self.open.values().filter_map(|open| open.question.seq()).min().unwrap_or(self.next_seq)
+        self.open.values().filter_map(|open| open.question.logged()).min().unwrap_or(self.next_seq)
     }
 
     fn settle(&mut self, now: Micros, outcome: impl Fn(&Open) -> Option<Outcome>) -> Vec<Settled> {

@@ -49,6 +49,8 @@ pub enum Mutant {
     ChosenOfAnyLife,
     LateProofIgnored,
     ChainNotCompared,
+    FloorOfRequest,
+    RefusedForBusy,
 }
 
 impl Mutant {
@@ -97,6 +99,8 @@ impl Mutant {
         (Mutant::ChosenOfAnyLife, "incarnation and group not checked in Chosen"),
         (Mutant::LateProofIgnored, "an objection after the first vote is ignored"),
         (Mutant::ChainNotCompared, "digests of the log are not compared"),
+        (Mutant::FloorOfRequest, "a session made anew takes the floor that the request names"),
+        (Mutant::RefusedForBusy, "Refused in place of Busy"),
     ];
 }
 

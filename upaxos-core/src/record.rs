@@ -22,7 +22,7 @@
 //! | `lost I [P]` | accepted at I in ballot P what can no longer be read; without P: had learned I | (only in a checkpoint) |
 //! | `checkpoint N L` | segment N begins: what follows is all that is known, with I to L learned | the segment's use |
 //! | `session C F U [Q I]…` | client C: floor F, last use at U; its request Q stands at I (in checkpoints) | |
-//! | `forgotten E` | sessions last used at or below E may be forgotten (in checkpoints) | |
+//! | `forgot Q` | sessions were forgotten, none of which had a number above Q carried out (in checkpoints) | |
 //! | `user I V` | the last value that a user wrote, chosen at I (in checkpoints) | |
 //! | `script N S C D` | script N, made from source S, has the digest C of all it did and D of its state (in checkpoints) | |
 //! | `chain I D` | all that was learned up to I has the digest D (in checkpoints) | |
@@ -64,7 +64,7 @@ pub enum Record {
     Lost { instance: Instance, ballot: Option<Ballot> },
     Checkpoint { segment: u64, learned: Instance },
     Session { client: u64, floor: u64, used: Instance, done: Vec<(u64, Instance)> },
-    Forgotten { through: Instance },
+    Forgotten { through: u64 },
     User { instance: Instance, value: Value },
     Script { script: Script, chain: u64, state: u64 },
     State { name: Arc<str>, key: Value, value: Scalar },
@@ -117,7 +117,7 @@ impl Record {
                 line(out, "session", &[*client, *floor, used.0]);
                 done.iter().for_each(|(seq, instance)| line(out, "", &[*seq, instance.0]));
             }
-            Record::Forgotten { through } => line(out, "forgotten", &[through.0]),
+            Record::Forgotten { through } => line(out, "forgot", &[*through]),
             Record::User { instance, value } => {
                 line(out, "user", &[instance.0]);
                 value_text(out, value);
@@ -184,7 +184,11 @@ impl Record {
                 Record::Checkpoint { segment: number(&mut rest)?, learned: Instance(number(&mut rest)?) }
             }
             b"session" => session(&mut rest)?,
-            b"forgotten" => Record::Forgotten { through: Instance(number(&mut rest)?) },
+            b"forgot" => Record::Forgotten { through: number(&mut rest)? },
+            // In older checkpoints: the last use of a session, above which numbers could be by so many.
+            b"forgotten" => {
+                Record::Forgotten { through: number(&mut rest)?.saturating_add(1 << 20).min(MAX_NUMBER) }
+            }
             b"user" => {
                 let instance = Instance(number(&mut rest)?);
                 return Ok(Record::User { instance, value: value(rest)? });
@@ -431,7 +435,7 @@ mod tests {
             (number(), instance()).prop_map(|(segment, learned)| Record::Checkpoint { segment, learned }),
             (number(), number(), instance(), prop::collection::vec((number(), instance()), 0..4))
                 .prop_map(|(client, floor, used, done)| Record::Session { client, floor, used, done }),
-            instance().prop_map(|through| Record::Forgotten { through }),
+            (0..=MAX_NUMBER).prop_map(|through| Record::Forgotten { through }),
             (instance(), value()).prop_map(|(instance, value)| Record::User { instance, value }),
             ("[a-z]{1,3}", number(), number(), number()).prop_map(|(name, source, chain, state)| {
                 Record::Script { script: Script { name: name.into(), source }, chain, state }

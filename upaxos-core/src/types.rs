@@ -20,6 +20,10 @@ use crate::mutant::{self, Mutant};
 /// integer holds. Adding one to a number from the wire can therefore never overflow a `u64`.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
 
+/// The first number of a request that never stands in the log: fast reads count from here, so that they use up none
+/// of the numbers that do.
+pub const FIRST_FAST: u64 = 1_000_000_000_000_000_000;
+
 /// The most bytes that a client's value may have.
 pub const MAX_VALUE: usize = 60_000;
 

@@ -58,9 +58,11 @@
 //! | `S Value I L C Q V` | the fast read C Q: up to L, the last value written is V, at I (0 and empty: nothing was) | `2 Value 6 7 7 4 two` |
 //! | `S Reply L C Q V` | the fast query C Q: as of L, a script answers V | `2 Reply 7 7 5 red` |
 //! | `S NotYet I L` | S has learned up to L; instance I is not among it | `0 NotYet 9 4` |
-//! | `S Refused C Q TEXT` | the request C Q is not carried out, and why | `2 Refused 7 1 busy` |
-//! | `S Forgotten C Q M` | the request C Q is not carried out: S does not know client C (any more); new sessions begin above M | `2 Forgotten 7 1 1048999` |
-//! | `S Error TEXT` | an untagged request is not carried out, and why | `2 Error no` |
+//! | `S Refused C Q TEXT` | the request C Q is never carried out, and why | `2 Refused 7 1 no` |
+//! | `S Busy C Q T` | S cannot take up C Q now: ask again in T milliseconds or later; a fast read then as a safe read | `2 Busy 7 1 100` |
+//! | `S Unknown C Q` | nobody can tell any more whether C Q was carried out; it will not be from here on | `2 Unknown 7 1` |
+//! | `S Forgotten C Q M` | C Q is not carried out from here on: S does not know client C (any more); new sessions begin above M | `2 Forgotten 7 1 1` |
+//! | `S Error TEXT` | an untagged request is not carried out now, and why | `2 Error no` |
 //! | `S Dropped W` | the untagged write whose words have the fingerprint W is not carried out: a script rejects it | `2 Dropped 81985` |
 //! | `S AskDigest I N` | asks what script N has computed up to I | `0 AskDigest 20 kv` |
 //! | `S Digest I D X N` | what script N, of source X, has computed up to I has the digest D | `1 Digest 20 4660 81985 kv` |
@@ -174,6 +176,8 @@ pub enum Message {
     Reply { learned: Instance, client: u64, seq: u64, value: Value },
     NotYet { instance: Instance, learned: Instance },
     Refused { client: u64, seq: u64, reason: Value },
+    Busy { client: u64, seq: u64, pause: u64 },
+    Unknown { client: u64, seq: u64 },
     Forgotten { client: u64, seq: u64, begin: u64 },
     Error { reason: Value },
     Relay { value: Option<Value> },

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::entry::SAFE_READ;
-use crate::types::{Change, Instance, Tag, Tagged, Value};
+use crate::types::{Change, FIRST_FAST, Instance, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Request};
 
 /// What is asked, with the number that makes it the same request on every retry.
@@ -30,6 +30,21 @@ impl Question {
             | Question::Change { seq, .. } => Some(*seq),
             Question::History(_) | Question::Members => None,
         }
+    }
+
+    /// The same, if that number may stand in the log.
+    pub fn logged(&self) -> Option<u64> {
+        self.seq().filter(|seq| *seq < FIRST_FAST)
+    }
+
+    /// Makes a safe read of a fast one, under the number `seq`. False for anything else.
+    pub fn make_safe(&mut self, seq: u64) -> bool {
+        *self = match self {
+            Question::FastRead { .. } => Question::Read { seq },
+            Question::FastQuery { text, .. } => Question::Query { seq, text: text.clone() },
+            _ => return false,
+        };
+        true
     }
 
     /// Makes it a request of another number, in a new session.
@@ -120,6 +135,9 @@ impl Question {
                 if *client == us && answered == seq =>
             {
                 Some(Outcome::Replied { learned: *learned, value: value.clone() })
+            }
+            (_, M::Unknown { client, seq }) if *client == us && self.seq() == Some(*seq) => {
+                Some(Outcome::Forgotten)
             }
             (_, M::Refused { client, seq, reason }) if *client == us && self.seq() == Some(*seq) => {
                 Some(Outcome::Refused { reason: reason.clone() })

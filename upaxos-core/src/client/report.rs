@@ -90,7 +90,7 @@ impl Outcome {
 
 /// Why the outcome is unknown though somebody answered.
 pub const FORGOTTEN: &str =
-    "the group has forgotten this client's session; ask what is in the log (Request I)";
+    "the group does not remember any more whether it was carried out; ask what is in the log (Request I)";
 
 impl fmt::Display for Outcome {
     /// For people: [`to_line`](Self::to_line) without the bytes that would drive a terminal.

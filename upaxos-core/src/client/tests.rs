@@ -146,15 +146,23 @@ fn a_fast_read_is_answered_without_an_instance_or_as_the_safe_read_that_it_becam
         ask(&mut client, Ask::Read.fast(), at(0), PATIENCE);
     }
     ask(&mut client, Ask::Read, at(0), PATIENCE);
-    assert_eq!(sent(&mut client, 0), ["FastRead 7 1 1", "FastRead 7 2 1", "Read 7 3 1"]);
+    assert_eq!(
+        sent(&mut client, 0),
+        [
+            format!("FastRead 7 {FIRST_FAST} 1"),
+            format!("FastRead 7 {} 1", FIRST_FAST + 1),
+            "Read 7 1 1".into()
+        ]
+    );
     let (instance, learned, client_id) = (Instance(5), Instance(9), 7);
     let value = |seq| Message::Value { instance, learned, client: client_id, seq, value: "a".into() };
-    let settled = client.on_message(&value(1), at(1));
+    let settled = client.on_message(&value(FIRST_FAST), at(1));
     assert_eq!(settled[0].outcome, Outcome::Read { instance, learned, value: "a".into() });
     assert_eq!(settled[0].outcome.to_line(), b"Value 5 9 a");
-    assert_eq!(client.on_message(&value(3), at(1)), [], "no answer to a safe read");
-    let answer = Message::Answer { instance: Instance(10), client: 7, seq: 2, value: "safe read a".into() };
-    assert_eq!(client.on_message(&answer, at(1))[0].outcome, chosen(10, "safe read a"));
+    assert_eq!(client.on_message(&value(1), at(1)), [], "no answer to a safe read");
+    let answer =
+        |seq| Message::Answer { instance: Instance(10), client: 7, seq, value: "safe read a".into() };
+    assert_eq!(client.on_message(&answer(FIRST_FAST + 1), at(1))[0].outcome, chosen(10, "safe read a"));
     let json = request_json(b"fast", &settled[0].outcome, Micros(10)).to_string();
     let expected = r#"{"request":"fast","outcome":"read","instance":5,"learned":9,"value":"a","ms":0.01}"#;
     assert_eq!(json, expected);
@@ -248,24 +256,142 @@ fn a_first_request_that_meets_a_group_with_a_past_begins_above_it() {
     client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
     assert_eq!(sent(&mut client, 0), ["Submit 7 1 1 a"]);
     assert_eq!(client.on_message(&forgotten(1, 900), at(5)), []);
-    assert_eq!(sent(&mut client, 5), ["Submit 7 901 901 a"]);
+    assert_eq!(sent(&mut client, 5), ["Submit 7 1925 1925 a"]);
     assert_eq!(client.on_message(&forgotten(1, 900), at(6)), [], "a late answer means nothing any more");
 }
 
 #[test]
-fn a_forgotten_client_cannot_tell_what_became_of_its_request_and_goes_on_above() {
+fn a_client_that_was_forgotten_while_it_was_idle_begins_a_new_session_by_itself() {
     let mut client = Client::new(7, Dialect::Extended);
-    client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
+    ask(&mut client, write("a"), at(0), PATIENCE);
     sent(&mut client, 0);
-    let done = Message::Done { first: Instance(4), last: Instance(4), client: 7, seq: 1 };
-    assert_eq!(client.on_message(&done, at(1)).len(), 1);
-    client.ask(Ask::Write("b".into()), at(10), at(5_000)).expect("asks");
+    assert_eq!(client.on_message(&done(4, 4, 7, 1), at(1)).len(), 1);
+    ask(&mut client, write("b"), at(10), PATIENCE);
     assert_eq!(sent(&mut client, 10), ["Submit 7 2 2 b"]);
-    let settled = client.on_message(&forgotten(2, 900), at(15));
-    assert_eq!(settled.len(), 1);
+    assert_eq!(client.on_message(&forgotten(2, 900), at(15)), [], "it was sent once, and is answered now");
+    assert_eq!(sent(&mut client, 15), ["Submit 7 1925 1925 b"]);
+    assert_eq!(client.on_message(&done(9, 9, 7, 1_925), at(16))[0].outcome, chosen(9, "b"));
+}
+
+#[test]
+fn every_request_of_a_forgotten_client_gets_a_number_of_its_own_in_the_new_session() {
+    let mut client = Client::new(7, Dialect::Extended);
+    for value in ["a", "b", "c"] {
+        ask(&mut client, write(value), at(0), PATIENCE);
+    }
+    sent(&mut client, 0);
+    assert_eq!(client.on_message(&forgotten(2, 900), at(5)), []);
+    let again = ["Submit 7 1925 1925 a", "Submit 7 1926 1925 b", "Submit 7 1927 1925 c"];
+    assert_eq!(sent(&mut client, 5), again);
+    ask(&mut client, write("d"), at(6), PATIENCE);
+    assert_eq!(sent(&mut client, 6), ["Submit 7 1928 1925 d"]);
+}
+
+#[test]
+fn what_may_have_been_done_before_it_was_forgotten_is_unknown_and_the_rest_is_asked_for_again() {
+    let mut client = Client::new(7, Dialect::Extended);
+    let old = ask(&mut client, write("a"), at(0), PATIENCE);
+    sent(&mut client, 0);
+    ask(&mut client, write("b"), at(120), PATIENCE);
+    assert_eq!(sent(&mut client, 120), ["Submit 7 1 1 a", "Submit 7 2 1 b"]);
+    let settled = client.on_message(&forgotten(2, 900), at(125));
+    let ended: Vec<_> = settled.iter().map(|settled| (settled.ticket, settled.outcome.clone())).collect();
+    assert_eq!(ended, [(old, Outcome::Forgotten)]);
+    assert_eq!(sent(&mut client, 125), ["Submit 7 1925 1925 b"]);
+}
+
+#[test]
+fn what_nobody_remembers_is_unknown_at_once() {
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, write("a"), at(0), PATIENCE);
+    sent(&mut client, 0);
+    assert_eq!(client.on_message(&Message::Unknown { client: 8, seq: 1 }, at(1)), []);
+    let settled = client.on_message(&Message::Unknown { client: 7, seq: 1 }, at(1));
     assert_eq!(settled[0].outcome, Outcome::Forgotten);
-    client.ask(Ask::Write("c".into()), at(20), at(5_000)).expect("asks");
-    assert_eq!(sent(&mut client, 20), ["Submit 7 901 901 c"]);
+    assert_eq!(Status::after(&settled[0].outcome, &view(), at(1)), Status::Unknown);
+}
+
+fn busy(seq: u64, pause: u64) -> Message {
+    Message::Busy { client: 7, seq, pause }
+}
+
+/// When a client that is told so at once, every time, sends its request.
+fn sendings_while_busy(id: u64) -> Vec<u64> {
+    let mut client = Client::new(id, Dialect::Extended);
+    ask(&mut client, write("a"), at(0), at(20_000));
+    let mut times = Vec::new();
+    for ms in 0..19_000 {
+        if !sent(&mut client, ms).is_empty() {
+            times.push(ms);
+            let busy = Message::Busy { client: id, seq: 1, pause: 100 };
+            assert_eq!(client.on_message(&busy, at(ms)), [], "it is no end");
+            assert_eq!(client.on_message(&busy, at(ms)), [], "nor when a second node says so");
+        }
+    }
+    assert_eq!(client.tick(at(20_000)).settled[0].outcome, Outcome::Unknown);
+    times
+}
+
+#[test]
+fn a_busy_group_is_asked_again_later_and_later_and_the_end_is_unknown() {
+    let times = sendings_while_busy(7);
+    let pauses: Vec<u64> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    for (nth, pause) in pauses.iter().enumerate() {
+        let mean = (200 << nth.min(3)) as u64;
+        assert!((mean / 2..=mean * 3 / 2).contains(pause), "{nth}: {pauses:?}");
+    }
+    assert!(pauses.len() < 20, "{pauses:?}");
+    assert_eq!(times, sendings_while_busy(7), "the same from the same seed");
+    assert_ne!(times, sendings_while_busy(9), "not all clients come back together");
+}
+
+#[test]
+fn a_busy_request_keeps_its_tag_and_a_node_may_ask_for_a_longer_pause() {
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, write("a"), at(0), at(60_000));
+    sent(&mut client, 0);
+    client.on_message(&busy(2, 3_000), at(1));
+    client.on_message(&busy(1, 3_000), at(1));
+    assert_eq!(sent(&mut client, 1_500), [""; 0]);
+    assert_eq!(sent(&mut client, 4_501), ["Submit 7 1 1 a"]);
+    assert_eq!(client.on_message(&done(4, 4, 7, 1), at(4_600))[0].outcome, chosen(4, "a"));
+    ask(&mut client, write("b"), at(5_000), at(60_000));
+    sent(&mut client, 5_000);
+    client.on_message(&busy(2, u64::MAX >> 1), at(5_000));
+    assert_eq!(sent(&mut client, 13_000).len(), 1, "no number makes a client wait for ever");
+}
+
+#[test]
+fn fast_reads_use_up_no_numbers_of_what_stands_in_the_log() {
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, Ask::FastRead, at(0), PATIENCE);
+    ask(&mut client, Ask::FastQuery("q".into()), at(0), PATIENCE);
+    ask(&mut client, write("a"), at(0), PATIENCE);
+    let (first, second) = (FIRST_FAST, FIRST_FAST + 1);
+    let fast = [format!("FastRead 7 {first} 1"), format!("FastQuery 7 {second} 1 q")];
+    assert_eq!(sent(&mut client, 0), [&fast[0], &fast[1], "Submit 7 1 1 a"]);
+    assert_eq!(client.on_message(&done(4, 4, 7, 1), at(1)).len(), 1);
+    let value = Message::Value {
+        instance: Instance(4),
+        learned: Instance(4),
+        client: 7,
+        seq: first,
+        value: "a".into(),
+    };
+    assert_eq!(client.on_message(&value, at(2)).len(), 1);
+}
+
+#[test]
+fn a_fast_read_that_cannot_be_had_becomes_a_safe_read_with_a_number_of_the_log() {
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, Ask::FastRead, at(0), PATIENCE);
+    ask(&mut client, Ask::FastQuery("q".into()), at(0), PATIENCE);
+    sent(&mut client, 0);
+    client.on_message(&busy(FIRST_FAST, 0), at(50));
+    client.on_message(&busy(FIRST_FAST + 1, 0), at(50));
+    assert_eq!(sent(&mut client, 50), ["Read 7 1 1", "Query 7 2 1 q"]);
+    let answer = Message::Answer { instance: Instance(6), client: 7, seq: 1, value: "safe read c".into() };
+    assert_eq!(client.on_message(&answer, at(60))[0].outcome, chosen(6, "safe read c"));
 }
 
 #[test]

@@ -88,14 +88,16 @@ impl Node {
             Verdict::Forgotten(begin) => {
                 return Some(Message::Forgotten { client: tag.client, seq: tag.seq, begin });
             }
-            Verdict::Settled | Verdict::Misplaced | Verdict::Ahead | Verdict::Stale => {
-                let reason = Value::from(match verdict {
-                    Verdict::Stale => Node::STALE,
-                    Verdict::Ahead => "its number is too far ahead of the log",
-                    _ => "its number is below the client's floor: settled before",
-                });
+            Verdict::Settled => return Some(Message::Unknown { client: tag.client, seq: tag.seq }),
+            // The log grows: then a copy of it may be carried out.
+            Verdict::Ahead => {
+                return Some(Message::Busy { client: tag.client, seq: tag.seq, pause: Node::BUSY_PAUSE });
+            }
+            Verdict::Stale => {
+                let reason = Node::STALE.into();
                 return Some(Message::Refused { client: tag.client, seq: tag.seq, reason });
             }
+            Verdict::Misplaced => return None,
         };
         if self.history.is_forgotten(at) {
             out.look_up(at, at, Why::Tagged(tag, rank));
@@ -156,6 +158,9 @@ impl Node {
             }
             Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {
                 out.event(Event::Refused(reason.clone()));
+            }
+            Message::Busy { client, seq, .. } if by == self.id => {
+                out.event(Event::Busy(Tag { client: *client, seq: *seq }));
             }
             Message::Forgotten { client, .. } if by == self.id => {
                 out.event(Event::Refused(format!("client {client} is not known (any more)").as_str().into()));

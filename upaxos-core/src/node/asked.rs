@@ -6,7 +6,8 @@ use super::Node;
 use super::outbox::{Event, Outbox, Why};
 use super::reads::Asked;
 use super::requests::{About, Wanted};
-use crate::types::{Instance, Micros, Value};
+use crate::mutant::{self, Mutant};
+use crate::types::{Instance, Micros, Tagged, Value};
 use crate::wire::{Message, Request};
 
 impl Node {
@@ -63,7 +64,7 @@ impl Node {
             && self.leader.is_leading()
             && self.requests.may_say_that_it_is_full()
         {
-            self.refuse(Some(&wanted), "too many requests wait; try again later", now, out);
+            self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
         }
     }
 
@@ -99,6 +100,22 @@ impl Node {
             None => (About::Error(reason.clone()), Message::Error { reason }),
         };
         self.requests.owe(about, answer, rank, now);
+    }
+
+    /// How long a client that was told `Busy` is to wait at least, in milliseconds: what waits at a leader is
+    /// written in less.
+    pub(super) const BUSY_PAUSE: u64 = 100;
+
+    /// There is no room for a request now: it may be carried out later all the same, by whoever heard it.
+    pub(super) fn say_busy(&mut self, wanted: &Wanted, pause: u64, now: Micros, out: &mut Outbox) {
+        match wanted.tagged() {
+            Some(Tagged { tag, .. }) if !mutant::is(Mutant::RefusedForBusy) => {
+                let busy = Message::Busy { client: tag.client, seq: tag.seq, pause };
+                let rank = self.rank();
+                self.requests.owe(About::Tag(tag), busy, rank, now);
+            }
+            _ => self.refuse(Some(wanted), "too many requests wait; try again later", now, out),
+        }
     }
 
     pub(super) fn on_relay(&mut self, value: Option<Value>, now: Micros) {

@@ -350,6 +350,11 @@ impl Node {
             if by.is_some() && by == wanted.tagged().map(|tagged| tagged.tag) {
                 return false;
             }
+            if wanted.tagged().is_some() {
+                // It may be taken up when that one is learned.
+                self.say_busy(wanted, Node::BUSY_PAUSE, now, out);
+                return false;
+            }
             let reason = format!("another change of the group is under way, at instance {fence}; try again");
             self.refuse_change(wanted, &reason, now, out);
             return false;

@@ -471,6 +471,7 @@ impl Node {
             | Message::Value { client, seq, .. }
             | Message::Reply { client, seq, .. }
             | Message::Forgotten { client, seq, .. }
+            | Message::Unknown { client, seq }
             | Message::Refused { client, seq, .. } => {
                 let tag = Tag { client: *client, seq: *seq };
                 self.reads.on_answered(tag);

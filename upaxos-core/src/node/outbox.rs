@@ -268,6 +268,8 @@ pub enum Event {
     },
     /// This node told a client that its request is not carried out.
     Refused(Value),
+    /// There was no room for a client's request: it is to ask again.
+    Busy(Tag),
     /// A client was answered about many instances at once.
     AnsweredRange {
         /// Who answered.
@@ -366,6 +368,9 @@ impl fmt::Display for Event {
                 write!(f, "OK {instance} {value} (fast read as of {learned}, answered by {by}{many})")
             }
             Event::Refused(reason) => write!(f, "refused a request: {reason}"),
+            Event::Busy(tag) => {
+                write!(f, "is too busy for request {} of client {}: it is to ask again", tag.seq, tag.client)
+            }
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),

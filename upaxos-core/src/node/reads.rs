@@ -14,7 +14,9 @@ use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
 use super::requests::{ANSWER_STEP, Wanted};
 use crate::mutant::{self, Mutant};
-use crate::types::{Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged, Value, Votes};
+use crate::types::{
+    Epoch, FIRST_FAST, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged, Value, Votes,
+};
 use crate::wire::Message;
 
 /// How soon a question is repeated, for the first time and at the latest: several round trips.
@@ -307,7 +309,7 @@ impl Node {
             }
         }
         if !self.reads.add(asked, self.rank(), now) && self.leader.is_leading() {
-            self.refuse(Some(&wanted), "too many reads wait; try again later", now, out);
+            self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
         }
     }
 
@@ -326,7 +328,12 @@ impl Node {
         let own = self.mark().map(|mark| (self.id, mark));
         self.reads.tick(&self.group, own, now, out);
         for late in self.reads.take_late(now) {
-            self.want(late.wanted(), now, out);
+            let is_in_log = late.tagged.is_none_or(|tagged| tagged.tag.seq < FIRST_FAST);
+            match late.wanted() {
+                wanted if is_in_log => self.want(wanted, now, out),
+                // It has no number that could stand in the log: its client asks for a safe read, under another.
+                wanted => self.say_busy(&wanted, 0, now, out),
+            }
         }
     }
 

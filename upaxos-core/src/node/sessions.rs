@@ -2,9 +2,10 @@
 //!
 //! Owns a table of bounded size that is a pure function of the log, so that every node decides every
 //! duplicate alike. Where the bounds make it forget a session (the one used least recently), it remembers
-//! that it did: no number of a session is above the instance of its use by more than [`AHEAD`], so a client
-//! it does not know may have been forgotten only with numbers up to the highest such instance and as much
-//! more. Those are never carried out; new sessions begin above.
+//! one number of it: the highest that any forgotten session had carried out, or settled. A client that the
+//! table does not know may have had such a number carried out, and none above. So nothing up to there is
+//! ever carried out again for a client that is not in the table: a new session begins above, with its floor
+//! above. That bound rises only when a session is forgotten that went beyond it: not with every new client.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -13,7 +14,7 @@ use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::slots::Slots;
-use crate::types::{Instance, Tag, Tagged};
+use crate::types::{FIRST_FAST, Instance, Tag, Tagged};
 
 /// How many clients are remembered. At this bound and the two that follow the table takes a few MiB.
 pub const MAX_SESSIONS: usize = 16_384;
@@ -22,7 +23,8 @@ pub const MAX_TAGS: usize = 65_536;
 /// How many requests of one client. Beyond it, a client's floor is raised for it.
 pub const MAX_TAGS_OF_ONE: usize = 4_096;
 
-/// How far the number of a request may be above its instance.
+/// How far a number may be ahead: of its instance, of the highest number its session has had carried out, and
+/// of the number above which new sessions begin. Else one forged number would use up all of them.
 pub const AHEAD: u64 = 1 << 20;
 
 /// Whether a tagged request has been carried out.
@@ -32,7 +34,7 @@ pub enum Verdict {
     New,
     /// It has, at this instance.
     DoneAt(Instance),
-    /// It is below the client's floor: settled, whatever it was.
+    /// It is below the client's floor: whether it was carried out is not known any more. It will not be.
     Settled,
     /// It is a safe read that stands in another instance than it was computed for.
     Misplaced,
@@ -54,8 +56,8 @@ pub struct Sessions {
     /// was used since is put where it belongs only then, so that a request costs nothing here.
     by_use: BTreeMap<Instance, u64>,
     tags: usize,
-    /// The highest last use of any session that was forgotten.
-    forgotten: Option<Instance>,
+    /// The highest number of any session that was forgotten.
+    forgotten: Option<u64>,
 }
 
 /// The order of use follows from the rest.
@@ -85,7 +87,19 @@ struct Session {
     done: Slots<Instance>,
 }
 
+/// The highest number that is not too far ahead of these.
+fn limit(instance: Instance, forgotten: Option<u64>, highest: u64) -> u64 {
+    let known = instance.0.max(forgotten.unwrap_or_default()).max(highest);
+    known.saturating_add(AHEAD).min(FIRST_FAST - 1)
+}
+
 impl Session {
+    /// The highest number that was carried out, or settled: nothing above was carried out.
+    fn highest(&self) -> u64 {
+        let done = self.done.last().map_or(0, |(seq, _)| seq);
+        done.max(self.floor.saturating_sub(1))
+    }
+
     fn verdict(&self, seq: u64) -> Verdict {
         match self.done.get(seq) {
             Some(instance) => Verdict::DoneAt(*instance),
@@ -140,36 +154,43 @@ impl Sessions {
     pub fn verdict(&self, tag: Tag) -> Verdict {
         match self.clients.get(&tag.client) {
             Some(session) => session.verdict(tag.seq),
-            None => {
-                let begin = self.forgotten.map(|used| used.0 + AHEAD);
-                begin.filter(|begin| tag.seq <= *begin).map_or(Verdict::New, Verdict::Forgotten)
-            }
+            None => self.forgotten_with(tag.seq).unwrap_or(Verdict::New),
         }
     }
 
     /// The same, if it were to be carried out at `instance`.
     pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
+        let highest = || self.clients.get(&tag.client).map_or(0, Session::highest);
         match self.verdict(tag) {
-            Verdict::New if tag.seq > instance.0.saturating_add(AHEAD) => Verdict::Ahead,
+            Verdict::New if tag.seq > limit(instance, self.forgotten, highest()) => Verdict::Ahead,
             verdict => verdict,
         }
     }
 
+    /// What becomes of a number of a client that the table does not know, if a forgotten session may have had it.
+    fn forgotten_with(&self, seq: u64) -> Option<Verdict> {
+        self.forgotten.filter(|begin| seq <= *begin).map(Verdict::Forgotten)
+    }
+
     /// A tagged request was learned at `instance`, above all before.
     pub fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
-        let begin = self.forgotten.map(|used| used.0 + AHEAD).filter(|begin| tag.seq <= *begin);
-        let is_ahead = tag.seq > instance.0.saturating_add(AHEAD);
-        let session = match (self.clients.get_mut(&tag.client), begin) {
+        let forgotten = self.forgotten_with(tag.seq);
+        let session = match (self.clients.get_mut(&tag.client), forgotten) {
             (Some(session), _) => session,
-            (None, Some(begin)) => return Verdict::Forgotten(begin),
-            (None, None) if is_ahead => return Verdict::Ahead,
+            (None, Some(forgotten)) => return forgotten,
+            (None, None) if tag.seq > limit(instance, self.forgotten, 0) => return Verdict::Ahead,
             (None, None) => {
                 self.by_use.insert(instance, tag.client);
-                self.clients.entry(tag.client).or_default()
+                let session = self.clients.entry(tag.client).or_default();
+                // Whatever this client says that it may still ask for below, may have been carried out.
+                if let Some(begin) = self.forgotten.filter(|_| !mutant::is(Mutant::FloorOfRequest)) {
+                    session.floor = begin + 1;
+                }
+                session
             }
         };
         let verdict = session.verdict(tag.seq);
-        if verdict == Verdict::New && is_ahead {
+        if verdict == Verdict::New && tag.seq > limit(instance, self.forgotten, session.highest()) {
             return Verdict::Ahead;
         }
         session.used = instance;
@@ -177,6 +198,8 @@ impl Sessions {
         if verdict == Verdict::New {
             session.done.insert(tag.seq, instance);
         }
+        // No honest client's floor is above its own number.
+        let floor = floor.min(tag.seq);
         if floor > session.floor {
             session.floor = floor;
             while session.done.pop_through(floor - 1).is_some() {}
@@ -205,7 +228,7 @@ impl Sessions {
             }
             let session = self.clients.remove(&client).expect("it was looked up just now");
             self.tags -= session.done.len();
-            self.forgotten = self.forgotten.max(Some(used));
+            self.forgotten = self.forgotten.max(Some(session.highest()));
             return;
         }
     }
@@ -236,7 +259,7 @@ mod tests {
         sessions.settle(tagged(most + 1, 1), Instance(most + 2));
         assert_eq!(sessions.clients.len(), MAX_SESSIONS);
         assert_eq!(sessions.verdict(tagged(1, 1).tag), Verdict::DoneAt(Instance(1)), "used since");
-        assert_eq!(sessions.verdict(tagged(2, 1).tag), Verdict::Forgotten(2 + AHEAD));
+        assert_eq!(sessions.verdict(tagged(2, 1).tag), Verdict::Forgotten(1));
     }
 
     #[test]
@@ -246,26 +269,50 @@ mod tests {
         assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(2)), Verdict::Ahead);
         assert_eq!(sessions.settle(tagged(1, highest), Instance(2)), Verdict::New);
         for client in 2..MAX_SESSIONS as u64 + 9 {
-            sessions.settle(tagged(client, client + AHEAD), Instance(client + 1));
+            sessions.settle(tagged(client, 1), Instance(client + 1));
         }
         for seq in [1, 2, highest - 1, highest] {
             let again = sessions.settle(tagged(1, seq), Instance(1 << 40));
-            assert!(matches!(again, Verdict::Forgotten(_)), "{seq}: {again:?}");
+            assert_eq!(again, Verdict::Forgotten(highest), "{seq}");
+        }
+        // Nor when the client begins anew, and says that it may still ask for all of them.
+        assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(1 << 40)), Verdict::New);
+        for seq in [1, 2, highest - 1, highest] {
+            let again = sessions.settle(tagged(1, seq), Instance((1 << 40) + seq));
+            assert_eq!(again, Verdict::Settled, "{seq}");
         }
     }
 
     #[test]
-    fn a_new_session_begins_above_what_it_was_told() {
+    fn a_new_session_begins_above_what_it_was_told_however_many_others_begin_meanwhile() {
         let most = MAX_SESSIONS as u64 + 1;
         let mut sessions = of_clients(most);
-        let Verdict::Forgotten(begin) = sessions.settle(tagged(0, 1), Instance(most + 1)) else {
-            panic!("a number that a forgotten session may have had");
-        };
-        assert_eq!(sessions.settle(tagged(0, begin + 1), Instance(most + 2)), Verdict::New);
-        assert_eq!(
-            sessions.settle(tagged(0, begin + 1), Instance(most + 3)),
-            Verdict::DoneAt(Instance(most + 2))
-        );
+        let mut at = (most + 1..).map(Instance);
+        let mut settle = |client, seq| sessions.settle(tagged(client, seq), at.next().expect("no end"));
+        assert_eq!(settle(0, 1), Verdict::Forgotten(1), "a number that a forgotten session may have had");
+        for other in 0..MAX_SESSIONS as u64 - 1 {
+            assert_eq!(settle((1 << 40) + other, 2), Verdict::New);
+        }
+        assert_eq!(settle(0, 2), Verdict::New);
+        assert!(matches!(settle(0, 2), Verdict::DoneAt(_)));
+    }
+
+    #[test]
+    fn numbers_may_go_on_from_where_a_session_has_to_begin() {
+        let mut sessions = of_clients(1);
+        // As far ahead as can be, again and again: each forgotten session raises the bound.
+        for client in 2..4 * MAX_SESSIONS as u64 {
+            let far = limit(Instance(client), sessions.forgotten, 0);
+            assert_eq!(sessions.settle(tagged(client, far), Instance(client)), Verdict::New);
+        }
+        let Verdict::Forgotten(begin) = sessions.verdict(tagged(1, 1).tag) else { panic!("it overflowed") };
+        assert!(begin > 2 * AHEAD, "far above all instances");
+        let at = Instance(4 * MAX_SESSIONS as u64);
+        for (nth, seq) in [begin + 1_000, begin + AHEAD, begin + 2 * AHEAD].into_iter().enumerate() {
+            assert_eq!(sessions.settle(tagged(1, seq), Instance(at.0 + nth as u64)), Verdict::New);
+        }
+        assert_eq!(sessions.verdict_at(tagged(1, begin + 4 * AHEAD).tag, at), Verdict::Ahead);
+        assert_eq!(sessions.verdict_at(tagged(1, FIRST_FAST).tag, Instance(FIRST_FAST)), Verdict::Ahead);
     }
 
     #[test]

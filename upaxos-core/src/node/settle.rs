@@ -132,7 +132,7 @@ impl Node {
             let verdict_at = |tag| self.history.verdict_at(tag, instance);
             let verdict = wanted.tagged().map_or(Verdict::New, |tagged| verdict_at(tagged.tag));
             if verdict == Verdict::Ahead {
-                self.refuse(Some(&wanted), "its number is too far ahead of the log", now, out);
+                self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
             }
             if verdict == Verdict::Ahead
                 || is_retry

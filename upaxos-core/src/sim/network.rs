@@ -51,6 +51,8 @@ impl Datagram {
                         | Message::Reply { .. }
                         | Message::Refused { .. }
                         | Message::Forgotten { .. }
+                        | Message::Busy { .. }
+                        | Message::Unknown { .. }
                         | Message::Members { .. }
                         | Message::NotYet { .. }
                         | Message::Error { .. }

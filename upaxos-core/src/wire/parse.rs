@@ -337,6 +337,12 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
             return Ok(Message::Refused { client, seq, reason: f.value("Refused")? });
         }
+        b"Busy" => Message::Busy {
+            client: f.number("client", MAX_NUMBER)?,
+            seq: f.seq()?,
+            pause: f.number("milliseconds", MAX_NUMBER)?,
+        },
+        b"Unknown" => Message::Unknown { client: f.number("client", MAX_NUMBER)?, seq: f.seq()? },
         b"Forgotten" => Message::Forgotten {
             client: f.number("client", MAX_NUMBER)?,
             seq: f.seq()?,

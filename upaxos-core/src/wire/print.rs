@@ -150,6 +150,10 @@ impl Print<'_> {
             M::Refused { client, seq, reason } => {
                 self.verb("Refused").number(*client).number(*seq).value(reason)
             }
+            M::Busy { client, seq, pause } => {
+                self.verb("Busy").number(*client).number(*seq).number(*pause).done()
+            }
+            M::Unknown { client, seq } => self.verb("Unknown").number(*client).number(*seq).done(),
             M::Forgotten { client, seq, begin } => {
                 self.verb("Forgotten").number(*client).number(*seq).number(*begin).done()
             }

@@ -239,6 +239,8 @@ fn any_answer() -> impl Strategy<Value = Message> {
         }),
         any_range().prop_map(|(learned, instance)| M::NotYet { instance, learned }),
         (tag(), any_value()).prop_map(|((client, seq), reason)| M::Refused { client, seq, reason }),
+        (tag(), 0..=MAX_NUMBER).prop_map(|((client, seq), pause)| M::Busy { client, seq, pause }),
+        tag().prop_map(|(client, seq)| M::Unknown { client, seq }),
         (tag(), 0..=MAX_NUMBER).prop_map(|((client, seq), begin)| M::Forgotten { client, seq, begin }),
         any_value().prop_map(|reason| M::Error { reason }),
         prop::option::of(any_value()).prop_map(|value| M::Relay { value }),

@@ -26,6 +26,19 @@ struct Call {
     /// Where it was chosen first.
     chosen: Option<Instance>,
     done: Option<Instance>,
+    /// Why it will never be carried out, in the words of a node.
+    refused: Option<Value>,
+}
+
+impl Call {
+    /// Whether it writes, and nothing else: a read may be refused, and read again.
+    fn has_effect(&self) -> bool {
+        !self.values.is_empty() && !self.reads
+    }
+}
+
+fn done_though_refused(tag: Tag, at: Instance, reason: &Value) -> (Rule, String) {
+    (Rule::RefusedIsFinal, format!("{tag:?} stands at {at}, and was told refused: {reason}"))
 }
 
 /// What a fast read was told.
@@ -78,7 +91,7 @@ impl Calls {
         let after = self.acknowledged;
         let call = self.tagged.entry(tag).or_insert_with(|| {
             let (values, reads, chosen, done) = (Vec::new(), false, None, None);
-            Call { values, reads, after, frontier, is_open: true, chosen, done }
+            Call { values, reads, after, frontier, is_open: true, chosen, done, refused: None }
         });
         call.reads |= value.is_none();
         call.values.extend(value.filter(|value| !call.values.contains(value)));
@@ -121,6 +134,9 @@ impl Calls {
         if instance <= call.after {
             let got = format!("{tag:?} stands at {instance}, asked when {} was answered", call.after);
             return Err((Rule::RealTimeOrder, got));
+        }
+        if let Some(reason) = call.refused.as_ref().filter(|_| call.has_effect()) {
+            return Err(done_though_refused(tag, instance, reason));
         }
         call.is_open = false;
         call.done = Some(instance);
@@ -220,16 +236,19 @@ impl Calls {
         Ok(())
     }
 
-    /// A client is told that its request is not carried out.
+    /// A client is told that its request is never carried out.
     ///
     /// # Errors
-    /// When it still waits for it: it has not said that it settled it.
+    /// When it still waits for it: it has not said that it settled it. When it was told before that it is done.
     pub fn on_refused(&mut self, tag: Tag, reason: &Value) -> Verdict {
-        match self.tagged.get(&tag) {
-            Some(call) if call.is_open && !self.may_refuse => {
-                Err((Rule::NothingRefused, format!("{tag:?} is refused: {reason}")))
-            }
-            _ => Ok(()),
+        let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
+        if call.is_open && !self.may_refuse {
+            return Err((Rule::NothingRefused, format!("{tag:?} is refused: {reason}")));
+        }
+        call.refused.get_or_insert_with(|| reason.clone());
+        match call.done.filter(|_| call.has_effect()) {
+            Some(done) => Err(done_though_refused(tag, done, reason)),
+            None => Ok(()),
         }
     }
 
@@ -265,8 +284,11 @@ impl Calls {
             if found.len() > 1 {
                 return Err((Rule::ExactlyOnce, format!("{tag:?} took effect at {found:?}")));
             }
+            if let (Some(at), Some(reason)) = (found.first(), &call.refused) {
+                return Err(done_though_refused(*tag, *at, reason));
+            }
             let Some(done) = call.done else { continue };
-            if !call.values.is_empty() && !call.reads && *found != [done] {
+            if call.has_effect() && *found != [done] {
                 let got = format!("{tag:?} was acknowledged at {done}, stands at {found:?}");
                 return Err((Rule::Durability, got));
             }

@@ -26,6 +26,7 @@ pub enum Rule {
     Durability,
     ExactlyOnce,
     NothingRefused,
+    RefusedIsFinal,
     RecoversWhole,
     SameState,
     DivergenceIsFound,
@@ -71,6 +72,7 @@ impl Rule {
             Rule::Durability => "what was acknowledged is in the log of every node, for ever",
             Rule::ExactlyOnce => "a tagged request takes effect once, where its answer says",
             Rule::NothingRefused => "a request that its client still waits for is not refused",
+            Rule::RefusedIsFinal => "what a client was told is refused never takes effect",
             Rule::RecoversWhole => "a crash leaves a log that opens, with every durable record",
             Rule::SameState => {
                 "the scripts of all nodes have computed the same up to an instance, in every life"

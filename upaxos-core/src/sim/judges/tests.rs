@@ -347,6 +347,20 @@ fn a_request_that_is_waited_for_is_not_refused() {
 }
 
 #[test]
+fn what_was_refused_never_takes_effect() {
+    let refuse = |mut court: Court| {
+        court.0.calls().may_be_refused();
+        court.0.on_told(&wire::Message::Refused { client: 7, seq: 1, reason: "full".into() });
+        court
+    };
+    refuse(court().calls(1, Some("d"))).log(&[("a", "a")]).ends([1, 1, 1]).breaks_nothing();
+    refuse(court().calls(1, Some("d"))).told(1, 1).breaks(Rule::RefusedIsFinal);
+    refuse(court().calls(1, Some("d")).told(1, 1)).breaks(Rule::RefusedIsFinal);
+    let stands = refuse(court().calls(1, Some("d"))).log(&[("@tag 7 1 1 d", "d")]);
+    stands.ends([1, 1, 1]).breaks(Rule::RefusedIsFinal);
+}
+
+#[test]
 fn a_recovery_that_forgets_is_noticed() {
     let mut forgets = court().disk(0, "promise 1");
     forgets.0.on_recovered(0, &(Instance(0), vec![Record::Start { start: 1, boot: 1 }]), &[]);

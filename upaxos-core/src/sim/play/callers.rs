@@ -161,6 +161,8 @@ fn named(message: &Message) -> Option<u64> {
         | Message::Value { client, .. }
         | Message::Reply { client, .. }
         | Message::Refused { client, .. }
+        | Message::Busy { client, .. }
+        | Message::Unknown { client, .. }
         | Message::Forgotten { client, .. } => Some(*client),
         _ => None,
     }

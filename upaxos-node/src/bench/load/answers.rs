@@ -8,8 +8,17 @@ use upaxos_core::types::NodeId;
 use upaxos_core::wire::{self, Dialect, Line, Message};
 
 /// The verbs of nodes that a client cares for, with the blank before.
-const VERBS: [&[u8]; 7] =
-    [b" Done ", b" Answer ", b" Value ", b" OK ", b" Refused ", b" Forgotten ", b" Beat "];
+const VERBS: [&[u8]; 9] = [
+    b" Done ",
+    b" Answer ",
+    b" Value ",
+    b" OK ",
+    b" Refused ",
+    b" Busy ",
+    b" Unknown ",
+    b" Forgotten ",
+    b" Beat ",
+];
 
 /// The longest id of a node, in digits.
 const ID_DIGITS: usize = 5;

@@ -212,6 +212,20 @@ impl Crowd {
                 self.open -= refused;
                 (0..refused).for_each(|_| each(Heard::Refused));
             }
+            Message::Busy { client, seq, pause } => {
+                if let Some(at) = self.place(client) {
+                    let pause = pause.saturating_mul(1_000_000).min(LONGEST_WAIT);
+                    self.sessions[at].put_off(seq, now + pause);
+                }
+            }
+            Message::Unknown { client, seq } => {
+                let mut given_up = 0;
+                if let Some(at) = self.place(client) {
+                    self.sessions[at].on_answer(seq, 1, |_| given_up += 1);
+                }
+                self.open -= given_up;
+                self.given_up += given_up;
+            }
             Message::Forgotten { client, begin, .. } => {
                 if let Some(at) = self.place(client) {
                     let given_up = self.sessions[at].begin_above(begin);
@@ -306,6 +320,27 @@ mod tests {
         assert_eq!(heard(&mut crowd, &refused, 9), [Heard::Refused]);
         assert_eq!(heard(&mut crowd, &refused, 9), [], "said twice");
         assert_eq!((crowd.open(), crowd.acks().span()), (1, None));
+    }
+
+    #[test]
+    fn what_the_group_is_too_busy_for_is_asked_for_again_later() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 16));
+        crowd.ask(Asks::Writes, 1, MS, MS, &mut packing);
+        let busy = Message::Busy { client: 50, seq: 1, pause: 200 };
+        assert_eq!(heard(&mut crowd, &busy, 50 * MS), []);
+        assert_eq!((crowd.open(), crowd.unanswered()), (1, 1));
+        let mut again = |now: u64| crowd.ask_again(Asks::Writes, now * MS, &mut packing);
+        assert_eq!([again(300), again(351)], [0, 1], "as long as the group says, then as ever");
+    }
+
+    #[test]
+    fn what_nobody_remembers_is_given_up() {
+        let (mut crowd, mut packing) = (Crowd::new(50, 1, 8), Packing::new(1_480, 16));
+        crowd.ask(Asks::Writes, 3, 5, 5, &mut packing);
+        let unknown = Message::Unknown { client: 50, seq: 1 };
+        assert_eq!(heard(&mut crowd, &unknown, 9), []);
+        assert_eq!(heard(&mut crowd, &unknown, 9), []);
+        assert_eq!((crowd.open(), crowd.unanswered()), (2, 3));
     }
 
     #[test]

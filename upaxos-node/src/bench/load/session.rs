@@ -128,6 +128,14 @@ impl Session {
         Some(first..end)
     }
 
+    /// A request that is not answered counts as sent at `until`, so that it is sent again later.
+    pub fn put_off(&mut self, seq: u64, until: u64) {
+        if (self.floor..self.next).contains(&seq) {
+            let slot = self.slot(seq);
+            slot.sent = slot.sent.max(until);
+        }
+    }
+
     /// The group knows nothing of this session, and new ones begin above `begin`: all that is open is given
     /// up. Says how many requests that were.
     pub fn begin_above(&mut self, begin: u64) -> usize {

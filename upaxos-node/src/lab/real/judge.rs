@@ -160,7 +160,8 @@ fn on_ended(
             Ok(())
         }
         (_, Outcome::Chosen { instance, value }, _) => calls.on_reads(*instance, value.clone()),
-        (_, Outcome::Unknown | Outcome::Forgotten | Outcome::Refused { .. }, Some(tag)) => {
+        (_, Outcome::Refused { reason }, Some(tag)) => calls.on_refused(tag, reason),
+        (_, Outcome::Unknown | Outcome::Forgotten, Some(tag)) => {
             calls.on_given_up(tag);
             Ok(())
         }
