@@ -125,13 +125,13 @@ impl Daemon {
             Some(scripts) => scripts.recovery(options.config.clone()),
             None => Recovery::new(options.config.clone()),
         };
-        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()? };
+        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
+        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()?, dialect };
         let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |found| {
             let record = found.record().map_err(|error| error.to_string())?;
             recovery.take(&record).map_err(|error| error.to_string())
         })?;
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
         let mut daemon = Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
