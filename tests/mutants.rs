@@ -18,7 +18,7 @@ use upaxos_core::sim::{self, Plan, Rule};
 const BUDGET: u64 = 20_000;
 
 /// What chance does not find, or not soon: a schedule of its own must.
-const DIRECTED: [(Mutant, fn() -> bool); 8] = [
+const DIRECTED: [(Mutant, fn() -> bool); 9] = [
     (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
     (Mutant::LowestBallotWins, directed::the_higher_of_two_ballots_that_promises_tell_of_wins),
     (Mutant::WriteRaisesNothing, directed::a_write_raises_the_promise_above_a_late_lower_write),
@@ -27,6 +27,7 @@ const DIRECTED: [(Mutant, fn() -> bool); 8] = [
     (Mutant::StaleNonce, directed::a_mark_of_an_older_round_answers_nothing),
     (Mutant::LostIsNothing, directed::a_lost_value_is_never_promised_as_nothing),
     (Mutant::ApplyDuplicate, directed::a_duplicate_is_not_applied),
+    (Mutant::AnswerWhatWasFound, directed::a_classic_node_answers_nobody_with_what_it_found),
 ];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.

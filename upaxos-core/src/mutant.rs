@@ -43,12 +43,13 @@ pub enum Mutant {
     ErrorNotUndone,
     VoteWithoutBytes,
     DigestUnchecked,
+    AnswerWhatWasFound,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 36] = [
+    pub const ALL: [(Mutant, &'static str); 37] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -85,6 +86,7 @@ impl Mutant {
         (Mutant::ErrorNotUndone, "a failed apply is not undone"),
         (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
         (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
+        (Mutant::AnswerWhatWasFound, "answer a classic client with what was only found"),
     ];
 }
 

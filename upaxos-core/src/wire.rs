@@ -74,7 +74,7 @@
 mod parse;
 mod print;
 
-pub use parse::{Lines, ParseError, lines, parse_line};
+pub use parse::{Lines, ParseError, joined_words, lines, parse_line};
 pub use print::Packer;
 
 pub(crate) use parse::{ballot as parse_ballot, decimal, ids as parse_ids, unescape};

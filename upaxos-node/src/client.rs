@@ -206,9 +206,10 @@ impl Dialogue {
 
     fn hear(&mut self, settled: &mut Vec<(u64, Settled)>) -> Result<()> {
         let (sessions, view, start) = (&mut self.sessions, &mut self.view, self.start);
+        let dialect = self.dialect;
         let each = &mut |datagram: &[u8], _| {
             let now = start.elapsed().into();
-            for line in wire::lines(datagram, Dialect::Extended).flatten() {
+            for line in wire::lines(datagram, dialect).flatten() {
                 match line {
                     Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
                     Line::Node(_, message) => {

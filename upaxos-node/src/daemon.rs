@@ -68,12 +68,14 @@ pub fn run(options: &Options) -> Result<Status> {
 }
 
 /// An outbox that holds the events which somebody reads: the log, or a script.
-fn outbox(id: NodeId, scripts: Option<&Host>) -> Outbox {
+fn outbox(id: NodeId, scripts: Option<&Host>, dialect: Dialect) -> Outbox {
     let mut out = Outbox::new(id);
     out.hooks = scripts.map(Host::hooks);
     out.tell(match log::max_level() {
         _ if scripts.is_some_and(Host::listens) => Detail::Learned,
         log::LevelFilter::Trace | log::LevelFilter::Debug => Detail::Learned,
+        // A class reads the log of a classic node beside the board.
+        log::LevelFilter::Info if dialect == Dialect::Classic => Detail::Learned,
         log::LevelFilter::Info => Detail::Answers,
         _ => Detail::Seldom,
     });
@@ -136,7 +138,7 @@ impl Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
             disk: opened.disk,
-            out: outbox(id, scripts.as_ref()),
+            out: outbox(id, scripts.as_ref(), dialect),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
             dialect,
             origin: Instant::now(),
@@ -195,7 +197,7 @@ impl Daemon {
         let now = self.now();
         let wait = if self.is_telling { Micros(0) } else { self.node.deadline(now).since(now) };
         if self.scripts.as_mut().is_some_and(Host::begin_turn) {
-            self.out = outbox(self.id, self.scripts.as_ref());
+            self.out = outbox(self.id, self.scripts.as_ref(), self.dialect);
         }
         let mut wait = Duration::from(wait);
         for _ in 0..BATCHES {
@@ -301,7 +303,7 @@ impl Daemon {
                 scripts.note(event);
             }
             match event {
-                Event::Learned { .. } => debug!("{event}"),
+                Event::Learned { .. } if self.dialect == Dialect::Extended => debug!("{event}"),
                 Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::MustEnd(_) => bail!("{event}"),
                 Event::Diverged { .. } => log::error!("{event}"),

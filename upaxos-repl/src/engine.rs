@@ -60,7 +60,7 @@ pub struct Settings {
 /// no answer is missed.
 pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
     let (events, queue) = mpsc::channel();
-    listen(settings.place.clone(), events.clone())?;
+    listen(settings.place.clone(), settings.client.dialect(), events.clone())?;
     let (tell, opened) = mpsc::channel();
     thread::spawn(move || {
         // Only sends: what arrives here is heard by the listener.
@@ -77,22 +77,22 @@ pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
     Ok(events)
 }
 
-fn listen(place: Options, events: Sender<Event>) -> Result<()> {
+fn listen(place: Options, dialect: Dialect, events: Sender<Event>) -> Result<()> {
     let (tell, opened) = mpsc::channel::<Result<(), OpenError>>();
     thread::spawn(move || match Socket::open(&place) {
         Ok(mut socket) => {
             let _ = tell.send(Ok(()));
-            while let Ok(()) = events.send(hear(&mut socket)) {}
+            while let Ok(()) = events.send(hear(&mut socket, dialect)) {}
         }
         Err(error) => drop(tell.send(Err(error))),
     });
     Ok(opened.recv().context("the listener ended before it began")??)
 }
 
-fn hear(socket: &mut Socket) -> Event {
+fn hear(socket: &mut Socket, dialect: Dialect) -> Event {
     let mut heard = Vec::new();
     let received = socket.receive(None, &mut |datagram, _| {
-        for line in wire::lines(datagram, Dialect::Extended) {
+        for line in wire::lines(datagram, dialect) {
             if let Ok(Line::Node(from, message)) = line {
                 heard.push((from, message));
             }

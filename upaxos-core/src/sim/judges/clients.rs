@@ -4,6 +4,7 @@
 //! too. What the answers mean together is judged next door, in `calls`.
 
 use super::{Judges, Rule};
+use crate::client::Ask;
 use crate::entry::Entry;
 use crate::node::ballot_of;
 use crate::types::{Instance, Tag, Value};
@@ -53,6 +54,18 @@ impl Judges {
     /// Clients hear what a node says.
     pub fn on_told(&mut self, message: &Message) {
         if let Err((rule, got)) = self.told(message) {
+            self.fail(rule, got);
+        }
+    }
+
+    /// A client without tags takes an answer for its own: it asked when `after` was acknowledged.
+    pub fn on_untagged_answer(&mut self, ask: &Ask, after: Instance, instance: Instance, value: &Value) {
+        let told = match ask {
+            Ask::Write(_) => self.calls.on_untagged_done(after, instance, Some(value)),
+            Ask::Read | Ask::FastRead => self.calls.on_untagged_done(after, instance, None),
+            _ => Ok(()),
+        };
+        if let Err((rule, got)) = told {
             self.fail(rule, got);
         }
     }
