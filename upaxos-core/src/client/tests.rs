@@ -198,7 +198,7 @@ fn a_classic_answer_given_late_or_to_another_client_is_none() {
     }
     assert_eq!(says(&mut client, "0 OK 1 deposit 5"), [], "a node that catches up writes it again");
     assert_eq!(says(&mut client, "0 OK 9 deposit 5"), [], "nobody was seen to put it forward");
-    assert_eq!(chosen_anew(&mut client, 3, "deposit 5")[0].outcome, self::chosen(3, "deposit 5"));
+    assert_eq!(chosen_anew(&mut client, 3, "deposit 5")[0].outcome, chosen(3, "deposit 5"));
     assert_eq!(says(&mut client, "1 OK 3 deposit 5"), []);
     assert_eq!(chosen_anew(&mut client, 4, "safe read deposit 5").len(), 1);
 }
@@ -222,7 +222,7 @@ fn a_classic_client_knows_its_words_as_classic_nodes_write_them() {
         ask(&mut client, write(asked), at(0), PATIENCE);
         assert_eq!(sent(&mut client, 0), [format!("Request 0 {answered}")]);
         let settled = chosen_anew(&mut client, 1, answered);
-        assert_eq!(settled[0].outcome, self::chosen(1, answered), "{asked:?}");
+        assert_eq!(settled[0].outcome, chosen(1, answered), "{asked:?}");
     }
     let mut client = Client::new(7, Dialect::Classic);
     ask(&mut client, Ask::Read, at(0), PATIENCE);
