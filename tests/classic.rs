@@ -90,7 +90,10 @@ fn a_real_exchange_works_with_ours_as_the_winner() {
     assert_eq!(answers(&mut group, 2, &race), ["2 NACK 1 2", "2 NACK 1 2"]);
     let promises = ["0 NACK 1 2", "1 NACK 1 2", "0 Promise 1 2", "1 Promise 1 2"];
     assert_eq!(answers(&mut group, 2, &promises), ["2 Write 1 2 one", "2 Accept 1 2 one"]);
-    assert_eq!(answers(&mut group, 2, &["0 Accept 1 2 one", "1 Accept 1 2 one"]), ["2 OK 1 one"]);
+    assert_eq!(
+        answers(&mut group, 2, &["0 Accept 1 2 one", "1 Accept 1 2 one"]),
+        ["2 Written 1 one", "2 OK 1 one"]
+    );
     assert_eq!(group.reads(2), ["one"]);
 }
 
@@ -636,4 +639,174 @@ fn assert_one_value_per_ballot(group: &Group, seed: u64) {
             assert_eq!(first, value, "seed {seed}: {line}");
         }
     }
+}
+
+/// The words of a node's log.
+fn log_of(group: &Group, id: u16) -> Vec<String> {
+    group.members[usize::from(id)].events.iter().map(ToString::to_string).collect()
+}
+
+fn warnings(group: &Group, id: u16, about: &str) -> usize {
+    log_of(group, id).iter().filter(|line| line.contains(about)).count()
+}
+
+/// Node 1 was away while `v1` was read, and `v2` written; it comes back, and node 0 is gone.
+fn one_that_was_away() -> Group {
+    let mut group = group_with(&[0, 1, 2]);
+    group.write("v1", &[0, 1, 2]);
+    group.crash(1);
+    group.say("Request 0");
+    group.run_until("a read", |group| group.reads(0).len() == 2);
+    group.write("v2", &[0, 2]);
+    group.crash(0);
+    group.start(1);
+    group.run_for(100);
+    group
+}
+
+#[test]
+fn a_node_that_catches_up_answers_nobody_with_what_it_finds() {
+    let mut group = one_that_was_away();
+    let before = group.said("OK").len();
+    group.say("Request 0");
+    group.run_until("a read", |group| group.reads(1).len() == 4);
+    group.run_for(500);
+    let answers = group.said("OK").split_off(before);
+    assert!(group.said("1 Write 2").len() + group.said("1 Write 3").len() > 0, "it found something");
+    assert!(
+        !answers.is_empty() && answers.iter().all(|line| line.ends_with("OK 4 safe read v2")),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn a_second_request_of_the_same_words_is_not_lost_to_the_first() {
+    let mut group = group_with(&[0, 1, 2]);
+    group.write("deposit 5", &[0, 1, 2]);
+    group.crash(1);
+    group.write("other", &[0, 2]);
+    group.crash(0);
+    // Node 1 has lost nothing, but the others have gone on; it alone hears the second one.
+    group.start(1);
+    group.filter = Box::new(|from, to, _| from.is_some() || to == 1);
+    let before = group.said("OK").len();
+    group.say("Request 0 deposit 5");
+    group.run_until("the second", |group| group.reads(1).len() == 3);
+    assert_eq!(group.reads(1), ["deposit 5", "other", "deposit 5"]);
+    assert_eq!(group.said("OK").split_off(before), ["1 OK 3 deposit 5"]);
+}
+
+#[test]
+fn a_node_with_an_old_log_does_not_take_the_first_for_the_second() {
+    let mut group = group_with(&[0, 2]);
+    group.write("deposit 5", &[0, 2]);
+    group.crash(0);
+    // It was never up: all of the log is new to it, and it alone hears the second one.
+    group.start(1);
+    group.filter = Box::new(|from, to, _| from.is_some() || to == 1);
+    let before = group.said("OK").len();
+    group.say("Request 0 deposit 5");
+    group.run_until("the second", |group| group.reads(1).len() == 2);
+    group.run_for(300);
+    assert_eq!(group.reads(1), ["deposit 5", "deposit 5"]);
+    assert_eq!(group.said("OK").split_off(before), ["1 OK 2 deposit 5"]);
+}
+
+#[test]
+fn a_round_carries_out_no_request_that_came_after_it_began() {
+    let mut group = group_with(&[1]);
+    // Something is to be found out at instance 1; the request comes while that is under way.
+    hear(&mut group, 1, &["2 Propose 2 2"]);
+    group.run_until("a proposal", |group| !group.said("1 Propose 1").is_empty());
+    let first = group.said("1 Propose 1")[0].clone();
+    let ballot = first.rsplit(' ').next().expect("a ballot").to_owned();
+    hear(&mut group, 1, &["Request 0 mine", &format!("2 Promise 1 {ballot}")]);
+    assert!(group.said("Write").is_empty(), "who hears the proposal after the request knows what it is for");
+    group.run_until("a round of its own", |group| group.said("1 Propose 1").len() > 1);
+}
+
+#[test]
+fn a_proposer_says_written_once_votes_have_told_it() {
+    let mut group = group_with(&[2]);
+    hear(&mut group, 2, &["Request 0 one"]);
+    group.run_until("a proposal", |group| !group.said("Propose").is_empty());
+    hear(&mut group, 2, &["0 Promise 1 2"]);
+    assert!(group.said("Written").is_empty());
+    hear(&mut group, 2, &["0 Accept 1 2 one"]);
+    assert_eq!(group.said("Written"), ["2 Written 1 one"]);
+    let mut group = group_with(&[0]);
+    hear(&mut group, 0, &["2 Propose 1 2", "2 Write 1 2 one", "2 Accept 1 2 one"]);
+    assert_eq!(group.reads(0), ["one"]);
+    assert!(group.said("Written").is_empty(), "an acceptor leaves that to the proposer");
+}
+
+#[test]
+fn the_log_of_a_classic_node_tells_every_step() {
+    let mut group = group_with(&[0]);
+    hear(&mut group, 0, &["Request 0 mine", "2 Propose 1 2", "1 Propose 1 1"]);
+    hear(&mut group, 0, &["2 Write 1 2 a", "1 Accept 1 2 a"]);
+    let log = log_of(&group, 0);
+    for line in [
+        "propose 1 0",
+        "promise 1 0",
+        "gives way in instance 1: ballot 0 to 2",
+        "promise 1 2",
+        "NACK 1 2 (refuses ballot 1)",
+        "accept 1 2 a",
+        "learn 1 a",
+    ] {
+        assert!(log.iter().any(|said| said == line), "{line:?} is not in {log:#?}");
+    }
+}
+
+#[test]
+fn a_request_that_finds_no_quorum_is_named_when_it_is_given_up() {
+    let mut group = group_with(&[0]);
+    group.say("Request 0 patient");
+    group.run_for(9_000);
+    assert_eq!(warnings(&group, 0, "gives up"), 0);
+    group.run_for(2_000);
+    assert_eq!(warnings(&group, 0, "no quorum was found in 10 s: Request 0 patient;"), 1);
+}
+
+#[test]
+fn another_node_under_the_same_id_is_named_and_old_lines_are_not() {
+    let mut group = group_with(&[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
+    group.crash(0);
+    group.start(0);
+    let lines = group.said_by(0);
+    lines.iter().for_each(|line| group.hear(0, line.as_bytes()));
+    group.write("two", &[0, 1, 2]);
+    group.said_by(0).iter().for_each(|line| group.hear(0, line.as_bytes()));
+    assert_eq!(warnings(&group, 0, "another node goes by id 0"), 0, "{:#?}", log_of(&group, 0));
+    for proof in ["0 Propose 1 300", "0 Promise 9 1", "0 Accept 1 300 x"] {
+        let mut group = group_with(&[0]);
+        group.hear(0, proof.as_bytes());
+        group.hear(0, proof.as_bytes());
+        assert_eq!(warnings(&group, 0, "another node goes by id 0"), 1, "{proof}");
+    }
+}
+
+#[test]
+fn a_node_that_was_started_with_another_n_is_named() {
+    for proof in ["4 Accept 1 4 x", "1 Propose 1 6", "1 Write 1 9 x"] {
+        let mut group = group_with(&[0]);
+        group.hear(0, proof.as_bytes());
+        group.hear(0, proof.as_bytes());
+        assert_eq!(warnings(&group, 0, "with the same -n"), 1, "{proof}");
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_learns_what_was_chosen_without_it() {
+    let mut group = group_with(&[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
+    group.crash(1);
+    for value in ["two", "three"] {
+        group.write(value, &[0, 2]);
+    }
+    group.start(1);
+    group.run_until("all of it", |group| group.reads(1) == ["one", "two", "three"]);
+    assert!(group.said("1 OK").iter().all(|line| line == "1 OK 1 one"), "{:?}", group.said("1 OK"));
 }

@@ -69,6 +69,7 @@ macro_rules! shipped {
 
 shipped!(
     classic_example,
+    classic_paxos,
     demo,
     disk_loss,
     exactly_once,
@@ -83,6 +84,16 @@ shipped!(
     storm,
     tutorial,
 );
+
+#[test]
+fn labs_of_classic_groups_pass_on_udp() {
+    let output = lab(&["scripts/labs/classic_paxos.lua", "--on", "udp"]);
+    if output.status.code() == Some(77) {
+        println!("skipped: {}", said(&output));
+        return;
+    }
+    assert!(output.status.success(), "{}", said(&output));
+}
 
 fn scripts(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join(folder)).expect("a folder of the project").flatten();

@@ -16,12 +16,13 @@ use tempfile::TempDir;
 use upaxos_core::record::Record;
 use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Value};
+use upaxos_core::wire::Dialect;
 use upaxos_node::disk::{Disk, Options, Wanted};
 
 /// In the environment of a child: the directory that it fills until it is killed.
 const FILLS: &str = "UPAXOS_STORE_FILLS";
 
-const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99 };
+const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended };
 
 /// A node that learns each value as soon as it has it.
 #[derive(Default)]

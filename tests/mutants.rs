@@ -35,6 +35,7 @@ const DIRECTED: &[(Mutant, fn() -> bool)] = &[
     (Mutant::ChainNotCompared, directed::a_log_that_a_quorum_disagrees_with_ends_its_node),
     (Mutant::FloorOfRequest, directed::nothing_below_a_session_made_anew_is_done_again),
     (Mutant::RefusedForBusy, directed::what_is_refused_for_want_of_room_is_never_done),
+    (Mutant::AnswerWhatWasFound, directed::a_classic_node_answers_nobody_with_what_it_found),
 ];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.

@@ -161,6 +161,10 @@ impl Life {
             }
             Request::Write(value) => {
                 let instance = self.choose(value.clone());
+                // A classic client believes only what it has seen being put forward.
+                let ballot = Ballot::first_epoch(0);
+                self.say(Message::Propose { instance, ballot });
+                self.say(Message::Write { instance, ballot, value: value.clone() });
                 self.say(Message::Ok { instance, value });
             }
             Request::History(instance) => {

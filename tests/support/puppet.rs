@@ -240,7 +240,7 @@ pub fn assert_classic(datagram: &[u8]) {
         "Propose" | "NACK" => numbers(2) && fields.len() == 4,
         "Promise" => numbers(2) && (fields.len() == 4 || (is_number(4) && has_value(5))),
         "Write" | "Accept" => numbers(2) && has_value(4),
-        "OK" => numbers(1) && has_value(3),
+        "OK" | "Written" => numbers(1) && has_value(3),
         _ => false,
     };
     let is_one_line = !text.contains(|c: char| c != ' ' && c.is_whitespace());

@@ -5,10 +5,12 @@
 //! group forget them. It never reads a clock, never sends, and never prints: `upaxos-send --wait`
 //! and `upaxos-repl` do that around it. Writes and reads are exactly once; history is a
 //! question that changes nothing and is simply asked again. A classic group knows no tags: there a
-//! write is sent once and an answer is known by its words.
+//! write is sent once, and an answer is known by its words and by the round that it comes from, which must have
+//! begun after the request was sent ([`Rounds`]): an answer that was given late, or to another client, is none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::rounds::Rounds;
 use crate::types::{Change, Epoch, FIRST_FAST, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
 use crate::wire::{self, Dialect, Line, Message, Packer, Request};
 
@@ -29,6 +31,9 @@ pub use view::View;
 
 /// How far above what a node says a new session begins: that bound may rise before the request is chosen.
 const BEGIN_ABOVE: u64 = 1 << 10;
+
+/// How many instances of a classic group are remembered for not answering two writes with one of them.
+const MAX_TOLD: usize = 4_096;
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +80,11 @@ pub enum AskError {
     /// A classic group has no words for it.
     #[error("a classic group never changes, and cannot say who its members are")]
     NoGroupInClassic,
+    /// Classic nodes split on blanks: a request with nothing else behind it reads.
+    #[error(
+        "the classic grammar cannot carry a value that has nothing but white space: that would be a read"
+    )]
+    BlankInClassic,
     /// A classic group runs no scripts.
     #[error("a classic group runs no scripts that could answer")]
     NoScriptsInClassic,
@@ -148,7 +158,8 @@ impl Ask {
     ///
     /// # Errors
     /// [`AskError::TooLarge`], [`AskError::NoInstance`], and what a classic group cannot be asked:
-    /// [`AskError::NotClassic`], [`AskError::NoGroupInClassic`], [`AskError::NoScriptsInClassic`].
+    /// [`AskError::NotClassic`], [`AskError::BlankInClassic`], [`AskError::NoGroupInClassic`],
+    /// [`AskError::NoScriptsInClassic`].
     pub fn check(&self, dialect: Dialect) -> Result<(), AskError> {
         if let Ask::Write(value) | Ask::Query(value) | Ask::FastQuery(value) = self
             && let Some(why) = wire::value_refusal(value.as_bytes())
@@ -160,6 +171,9 @@ impl Ask {
             (Ask::History(Instance(0)), _) => Err(AskError::NoInstance),
             (Ask::Write(value), Dialect::Classic) if value.as_bytes().contains(&b'\n') => {
                 Err(AskError::NotClassic)
+            }
+            (Ask::Write(value), Dialect::Classic) if wire::joined_words(value.as_bytes()).is_empty() => {
+                Err(AskError::BlankInClassic)
             }
             (Ask::Change(_) | Ask::Members, Dialect::Classic) => Err(AskError::NoGroupInClassic),
             (Ask::Query(_) | Ask::FastQuery(_), Dialect::Classic) => Err(AskError::NoScriptsInClassic),
@@ -278,6 +292,11 @@ pub struct Client {
     next_fast: u64,
     chance: Chance,
     open: BTreeMap<Ticket, Open>,
+    /// In a classic group: the rounds that were heard, how many questions had been sent, and where writes of this
+    /// client stand that were answered.
+    rounds: Rounds,
+    sent: u64,
+    told: BTreeSet<Instance>,
 }
 
 #[derive(Debug)]
@@ -301,6 +320,9 @@ impl Client {
             next_fast: FIRST_FAST,
             chance: Chance(id),
             open: BTreeMap::new(),
+            rounds: Rounds::default(),
+            sent: 0,
+            told: BTreeSet::new(),
         }
     }
 
@@ -332,7 +354,15 @@ impl Client {
     pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, AskError> {
         ask.check(self.dialect)?;
         let question = match ask {
-            Ask::Write(value) => Question::Write { seq: self.take_seq(), value },
+            Ask::Write(value) => {
+                let seq = self.take_seq();
+                let value = match self.dialect {
+                    Dialect::Extended => value,
+                    // As classic nodes read it, and answer it.
+                    Dialect::Classic => Value::from(wire::joined_words(value.as_bytes())),
+                };
+                Question::Write { seq, value }
+            }
             Ask::Read => Question::Read { seq: self.take_seq() },
             Ask::FastRead => Question::FastRead { seq: self.take_fast() },
             Ask::Query(text) => Question::Query { seq: self.take_seq(), text },
@@ -373,8 +403,9 @@ impl Client {
             return turn;
         }
         let (client, floor, dialect) = (self.id, self.floor(), self.dialect);
-        for open in self.open.values_mut().filter(|open| now >= open.pace.send_at) {
+        for (ticket, open) in self.open.iter_mut().filter(|(_, open)| now >= open.pace.send_at) {
             self.scope.begin();
+            self.sent = self.sent.max(ticket.0);
             turn.send.push(open.question.line(client, floor, dialect));
             open.pace.on_sent(now);
             if dialect == Dialect::Classic && open.question.seq().is_some() {
@@ -481,12 +512,27 @@ impl Client {
         settled
     }
 
-    /// An untagged answer settles one question, the oldest that it fits.
+    /// An untagged answer settles one question, the oldest that it fits: of a write or a read only if the round
+    /// that chose the value began after the question was sent. Chosen values never change: history may be old.
     fn on_classic(&mut self, message: &Message, now: Micros) -> Vec<Settled> {
+        self.rounds.observe(message, self.sent);
         let Message::Ok { instance, value } = message else { return Vec::new() };
-        let mut open = self.open.iter();
-        let first =
-            open.find(|(_, open)| open.question.is_in_words(*instance, value)).map(|(ticket, _)| *ticket);
+        let since = Ticket(self.rounds.since(*instance, value));
+        let is_answered = |ticket: &Ticket, open: &Open| match open.question {
+            Question::History(_) => true,
+            Question::Write { .. } => *ticket <= since && !self.told.contains(instance),
+            _ => *ticket <= since,
+        };
+        let fits = |(ticket, open): &(&Ticket, &Open)| {
+            open.question.is_in_words(*instance, value) && is_answered(ticket, open)
+        };
+        let first = self.open.iter().find(fits).map(|(ticket, _)| *ticket);
+        if first.and_then(|ticket| self.open.get(&ticket)).is_some_and(|open| open.question.is_write()) {
+            self.told.insert(*instance);
+            if self.told.len() > MAX_TOLD {
+                self.told.pop_first();
+            }
+        }
         let chosen = Outcome::Chosen { instance: *instance, value: value.clone() };
         let open = first.and_then(|ticket| Some((ticket, self.open.remove(&ticket)?)));
         let settled = |(ticket, open): (Ticket, Open)| Settled {

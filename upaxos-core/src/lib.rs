@@ -14,6 +14,7 @@ pub mod named;
 pub mod net;
 pub mod node;
 pub mod record;
+pub mod rounds;
 pub mod sim;
 mod slots;
 pub mod state;

@@ -51,6 +51,7 @@ pub enum Mutant {
     ChainNotCompared,
     FloorOfRequest,
     RefusedForBusy,
+    AnswerWhatWasFound,
 }
 
 impl Mutant {
@@ -101,6 +102,7 @@ impl Mutant {
         (Mutant::ChainNotCompared, "digests of the log are not compared"),
         (Mutant::FloorOfRequest, "a session made anew takes the floor that the request names"),
         (Mutant::RefusedForBusy, "Refused in place of Busy"),
+        (Mutant::AnswerWhatWasFound, "answer a classic client with what was only found"),
     ];
 }
 

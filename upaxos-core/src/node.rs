@@ -38,6 +38,7 @@ mod sessions;
 mod settle;
 mod speakers;
 mod strangers;
+mod twin;
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -62,7 +63,7 @@ pub use outbox::{Detail, Event, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
-use requests::Requests;
+use requests::{Requests, Wanted};
 pub(crate) use scripts::link;
 pub use sessions::MAX_TAGS;
 use speakers::Others;
@@ -171,7 +172,7 @@ impl Node {
     /// Does what is due.
     pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
-            let wants = self.requests.first().is_some();
+            let wants = (self.requests.first().is_some(), self.requests.heard());
             classic.tick(wants, &mut self.acceptor, now, out);
         } else {
             if self.group.members.contains(&self.id) {
@@ -199,6 +200,9 @@ impl Node {
         for answer in self.requests.tick(leads, rank, now, out) {
             self.give(answer, out);
         }
+        if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
+            out.event(Event::Warning(gave_up(count, &wanted)));
+        }
         self.settle(now, out);
         self.beat(now, out);
     }
@@ -218,6 +222,14 @@ impl Node {
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);
         self.compare_ahead(out);
+        if let Some(classic) = &mut self.classic {
+            for line in sent {
+                classic.own.note(line);
+                if let (Line::Node(_, message), true) = (line, out.tells(Detail::Answers)) {
+                    out.event(Event::Says(message.clone()));
+                }
+            }
+        }
         for line in sent {
             if let Line::Node(from, message) = line
                 && *from == self.id
@@ -337,4 +349,17 @@ impl Node {
         let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
         heard.max(self.election.claimed(now))
     }
+}
+
+/// What a log says of requests that nobody carried out.
+fn gave_up(count: u64, wanted: &Wanted) -> String {
+    let what = match wanted {
+        Wanted::Write(value) => format!("Request 0 {value}"),
+        _ => "Request 0".to_owned(),
+    };
+    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+    format!(
+        "gives up a request for which no quorum was found in 10 s: {what}{more}; it may be said again when enough \
+         nodes run"
+    )
 }

@@ -86,7 +86,7 @@ mod parse;
 mod print;
 
 pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME, open};
-pub use parse::{Lines, ParseError, lines, parse_line};
+pub use parse::{Lines, ParseError, joined_words, lines, parse_line};
 pub use print::Packer;
 
 pub(crate) use parse::{ballot as parse_ballot, decimal, digest as parse_digest, ids as parse_ids, unescape};

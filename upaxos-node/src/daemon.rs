@@ -67,12 +67,14 @@ pub fn run(options: &Options) -> Result<Status> {
 }
 
 /// An outbox that holds the events which somebody reads: the log, or a script.
-fn outbox(id: NodeId, scripts: Option<&Host>) -> Outbox {
+fn outbox(id: NodeId, scripts: Option<&Host>, dialect: Dialect) -> Outbox {
     let mut out = Outbox::new(id);
     out.hooks = scripts.map(Host::hooks);
     out.tell(match log::max_level() {
         _ if scripts.is_some_and(Host::listens) => Detail::Learned,
         log::LevelFilter::Trace | log::LevelFilter::Debug => Detail::Learned,
+        // A class reads the log of a classic node beside the board.
+        log::LevelFilter::Info if dialect == Dialect::Classic => Detail::Learned,
         log::LevelFilter::Info => Detail::Answers,
         _ => Detail::Seldom,
     });
@@ -103,6 +105,7 @@ struct Daemon {
     socket: Socket,
     out: Outbox,
     packer: Packer,
+    dialect: Dialect,
     origin: Instant,
     honours_quit: bool,
     scripts: Option<Host>,
@@ -123,19 +126,20 @@ impl Daemon {
             Some(scripts) => scripts.recovery(options.config.clone()),
             None => Recovery::new(options.config.clone()),
         };
-        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()? };
+        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
+        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()?, dialect };
         let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |found| {
             let record = found.record().map_err(|error| error.to_string())?;
             recovery.take(&record).map_err(|error| error.to_string())
         })?;
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
         let mut daemon = Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
             disk: opened.disk,
-            out: outbox(id, scripts.as_ref()),
+            out: outbox(id, scripts.as_ref(), dialect),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
+            dialect,
             origin: Instant::now(),
             scripts,
             is_telling: false,
@@ -192,7 +196,7 @@ impl Daemon {
         let now = self.now();
         let wait = if self.is_telling { Micros(0) } else { self.node.deadline(now).since(now) };
         if self.scripts.as_mut().is_some_and(Host::begin_turn) {
-            self.out = outbox(self.id, self.scripts.as_ref());
+            self.out = outbox(self.id, self.scripts.as_ref(), self.dialect);
         }
         let mut wait = Duration::from(wait);
         for _ in 0..BATCHES {
@@ -286,7 +290,7 @@ impl Daemon {
                 scripts.note(event);
             }
             match event {
-                Event::Learned { .. } => debug!("{event}"),
+                Event::Learned { .. } if self.dialect == Dialect::Extended => debug!("{event}"),
                 Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::MustEnd(_) => bail!("{event}"),
                 Event::Diverged { .. } | Event::LogDiverged { .. } => log::error!("{event}"),

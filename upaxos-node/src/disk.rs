@@ -12,6 +12,7 @@
 //! "What is promised"). After one failed write or sync it is of no use; the daemon ends.
 
 mod create;
+mod dialect;
 mod dir;
 mod error;
 mod identity;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use upaxos_core::store::{self, OnRecord, Past, Source, Store, StoreError, Task};
 use upaxos_core::types::Instance;
+use upaxos_core::wire::Dialect;
 
 use dir::Dir;
 pub use error::DiskError;
@@ -41,6 +43,8 @@ pub struct Wanted {
     pub n: u16,
     /// A fresh random number, used only when the directory is made.
     pub incarnation_if_new: u64,
+    /// The grammar that it is to vote in.
+    pub dialect: Dialect,
 }
 
 /// An open directory, and what was found in it.
@@ -83,10 +87,20 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// When another process has the directory, when it is another node's, when something that
-    /// was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses a record,
+    /// When another process has the directory, when it is another node's or speaks another grammar, when
+    /// something that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses a record,
     /// or when the file system does.
     pub fn open(
+        dir: &Path,
+        wanted: &Wanted,
+        options: &Options,
+        on_record: OnRecord<'_>,
+    ) -> Result<Opened, DiskError> {
+        let opened = Disk::open_any(dir, wanted, options, on_record);
+        opened.map_err(|error| error.in_dialect(wanted.dialect))
+    }
+
+    fn open_any(
         dir: &Path,
         wanted: &Wanted,
         options: &Options,

@@ -79,12 +79,18 @@ impl Question {
         })
     }
 
+    /// Whether it writes.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Question::Write { .. })
+    }
+
     /// Whether `OK instance chosen` answers this, as far as words can tell.
     pub fn is_in_words(&self, instance: Instance, chosen: &Value) -> bool {
         match self {
             Question::Write { value, .. } => value == chosen,
             Question::Read { .. } | Question::FastRead { .. } => {
-                chosen.as_bytes().starts_with(SAFE_READ.as_bytes())
+                let of_nothing = SAFE_READ.trim_end().as_bytes();
+                chosen.as_bytes().starts_with(SAFE_READ.as_bytes()) || chosen.as_bytes() == of_nothing
             }
             Question::History(asked) => *asked == instance,
             Question::Query { .. }

@@ -23,6 +23,7 @@ const OTHERS: usize = 16;
 /// Which group a client talks to. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct Scope {
+    dialect: Dialect,
     name: Option<GroupName>,
     is_any: bool,
     group: Option<GroupId>,
@@ -44,6 +45,7 @@ impl Scope {
     /// The group with this name; without one, the only group on the wire.
     pub fn new(dialect: Dialect, name: Option<GroupName>) -> Scope {
         Scope {
+            dialect,
             name,
             is_any: dialect == Dialect::Classic,
             group: None,
@@ -113,7 +115,7 @@ impl Scope {
 
     /// The lines of a datagram, if it is of this group.
     pub fn hear<'a>(&mut self, datagram: &'a [u8], now: Micros) -> Option<Lines<'a>> {
-        let (head, lines) = wire::open(datagram, Dialect::Extended).ok()?;
+        let (head, lines) = wire::open(datagram, self.dialect).ok()?;
         self.is_ours(&head, now).then_some(lines)
     }
 

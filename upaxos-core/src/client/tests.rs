@@ -176,6 +176,69 @@ fn a_client_id_fits_the_wire() {
     assert!(wire::parse_line(&line, Dialect::Extended).is_ok());
 }
 
+/// A node says so, in the classic grammar.
+fn says(client: &mut Client, line: &str) -> Vec<Settled> {
+    client.on_datagram(line.as_bytes(), &mut View::new(Dialect::Classic), at(3))
+}
+
+/// A round from its beginning on.
+fn chosen_anew(client: &mut Client, instance: u64, value: &str) -> Vec<Settled> {
+    for line in [format!("2 Propose {instance} 2"), format!("2 Write {instance} 2 {value}")] {
+        assert_eq!(says(client, &line), []);
+    }
+    says(client, &format!("2 OK {instance} {value}"))
+}
+
+#[test]
+fn a_classic_answer_given_late_or_to_another_client_is_none() {
+    let mut client = Client::new(7, Dialect::Classic);
+    assert_eq!(chosen_anew(&mut client, 1, "deposit 5"), []);
+    assert_eq!(chosen_anew(&mut client, 2, "safe read v1"), []);
+    ask(&mut client, write("deposit 5"), at(0), PATIENCE);
+    ask(&mut client, Ask::Read, at(0), PATIENCE);
+    sent(&mut client, 0);
+    assert_eq!(says(&mut client, "0 OK 1 deposit 5"), [], "the answer to the first one");
+    assert_eq!(says(&mut client, "0 OK 2 safe read v1"), []);
+    for line in
+        ["1 Propose 1 4", "2 Promise 1 4 2 deposit 5", "1 Write 1 4 deposit 5", "1 Accept 1 4 deposit 5"]
+    {
+        assert_eq!(says(&mut client, line), []);
+    }
+    assert_eq!(says(&mut client, "0 OK 1 deposit 5"), [], "a node that catches up writes it again");
+    assert_eq!(says(&mut client, "0 OK 9 deposit 5"), [], "nobody was seen to put it forward");
+    assert_eq!(chosen_anew(&mut client, 3, "deposit 5")[0].outcome, chosen(3, "deposit 5"));
+    assert_eq!(says(&mut client, "1 OK 3 deposit 5"), []);
+    assert_eq!(chosen_anew(&mut client, 4, "safe read deposit 5").len(), 1);
+}
+
+#[test]
+fn a_classic_instance_answers_one_write_of_its_words() {
+    let mut client = Client::new(7, Dialect::Classic);
+    ask(&mut client, write("deposit 5"), at(0), PATIENCE);
+    ask(&mut client, write("deposit 5"), at(0), PATIENCE);
+    sent(&mut client, 0);
+    assert_eq!(chosen_anew(&mut client, 1, "deposit 5").len(), 1);
+    assert_eq!(says(&mut client, "0 OK 1 deposit 5"), []);
+    assert_eq!(chosen_anew(&mut client, 2, "deposit 5").len(), 1);
+}
+
+#[test]
+fn a_classic_client_knows_its_words_as_classic_nodes_write_them() {
+    for (asked, answered) in [("a\\b\\n\\", "a\\b\\n\\"), ("a   b", "a b"), (" a\tb\r", "a b"), ("@x", "@x")]
+    {
+        let mut client = Client::new(7, Dialect::Classic);
+        ask(&mut client, write(asked), at(0), PATIENCE);
+        assert_eq!(sent(&mut client, 0), [format!("Request 0 {answered}")]);
+        let settled = chosen_anew(&mut client, 1, answered);
+        assert_eq!(settled[0].outcome, chosen(1, answered), "{asked:?}");
+    }
+    let mut client = Client::new(7, Dialect::Classic);
+    ask(&mut client, Ask::Read, at(0), PATIENCE);
+    sent(&mut client, 0);
+    assert_eq!(chosen_anew(&mut client, 1, "safe read").len(), 1, "nothing was written yet");
+    assert_eq!(client.ask(write(" \t "), at(5), PATIENCE), Err(AskError::BlankInClassic));
+}
+
 #[test]
 fn a_classic_group_is_asked_once_and_answers_in_words() {
     let mut client = Client::new(7, Dialect::Classic);
@@ -184,10 +247,9 @@ fn a_classic_group_is_asked_once_and_answers_in_words() {
     ask(&mut client, Ask::Read, at(0), PATIENCE);
     assert_eq!(sent(&mut client, 0), ["Request 0 a", "Request 0 a", "Request 0"]);
     assert_eq!(sent(&mut client, 1_999), [""; 0], "what is sent again would happen again");
-    let ok = |instance, value: &str| Message::Ok { instance: Instance(instance), value: value.into() };
-    let settled = [ok(1, "a"), ok(2, "a")].map(|ok| client.on_message(&ok, at(3)).remove(0).ticket);
+    let settled = [(1, "a"), (2, "a")].map(|(i, value)| chosen_anew(&mut client, i, value).remove(0).ticket);
     assert_eq!(settled, [first, second], "each answer settles one question");
-    assert_eq!(client.on_message(&ok(3, "safe read a"), at(4)).len(), 1);
+    assert_eq!(chosen_anew(&mut client, 3, "safe read a").len(), 1);
     assert!(client.is_idle());
     assert_eq!(client.ask(write("a\nquit"), at(5), PATIENCE), Err(AskError::NotClassic));
 }

@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::{Bound, Bounds, Limits, Reached};
-use super::outbox::Outbox;
+use super::outbox::{Detail, Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::slots::Slots;
@@ -108,6 +108,11 @@ impl Acceptor {
         self.highest
     }
 
+    /// The last instance in which anything was promised, in a classic group.
+    pub fn last_promised(&self) -> Option<Instance> {
+        self.promised_at.last_key_value().map(|(instance, _)| *instance)
+    }
+
     /// The last instance in which a value is held.
     pub fn last_accepted(&self) -> Option<Instance> {
         self.accepted.last().map(|(instance, _)| Instance(instance))
@@ -127,8 +132,7 @@ impl Acceptor {
     /// `Propose`: promise one instance, or refuse.
     pub fn on_propose(&mut self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
         if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
-            out.send(Message::Nack { instance, ballot: higher });
-            return;
+            return self.nack(instance, (ballot, higher), out);
         }
         if self.is_lost(instance) {
             // Neither a value nor "none" would be true.
@@ -209,14 +213,14 @@ impl Acceptor {
         self.on_copy(instance, ballot, value, out);
         let is_higher = |promised: &Ballot| *promised > ballot && !mutant::is(Mutant::IgnorePromiseOnWrite);
         if let Some(higher) = self.promised_in(instance).filter(is_higher) {
-            out.send(Message::Nack { instance, ballot: higher });
+            self.nack(instance, (ballot, higher), out);
             return false;
         }
         match self.accepted.get(instance.0) {
             Some((accepted_in, other)) if *accepted_in == ballot && other != value => {
                 // One value per ballot and instance. Whoever wrote a second one has to give the
                 // ballot up: naming it in a refusal says so.
-                out.send(Message::Nack { instance, ballot });
+                self.nack(instance, (ballot, ballot), out);
                 return false;
             }
             Some((accepted_in, _)) if *accepted_in == ballot => {}
@@ -244,7 +248,14 @@ impl Acceptor {
     /// Refuses a `Write` if its ballot is below the promise, and ignores it if not.
     pub fn refuse(&self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
         if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
-            out.send(Message::Nack { instance, ballot: higher });
+            self.nack(instance, (ballot, higher), out);
+        }
+    }
+
+    fn nack(&self, instance: Instance, (refused, promised): (Ballot, Ballot), out: &mut Outbox) {
+        out.send(Message::Nack { instance, ballot: promised });
+        if self.classic && out.tells(Detail::Answers) {
+            out.event(Event::Refuses { instance, refused, promised });
         }
     }
 

@@ -6,7 +6,9 @@
 
 use super::Timing;
 use super::acceptor::Acceptor;
-use super::outbox::Outbox;
+use super::outbox::{Event, Outbox};
+use super::twin::OwnLines;
+use crate::rounds::Rounds;
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value, Votes};
 use crate::wire::Message;
 
@@ -33,6 +35,12 @@ pub struct Classic {
     used: Instance,
     /// What was learned last, this node had to find out, and it knows of more that it missed.
     is_catching_up: bool,
+    /// The rounds that were heard, above the learned prefix.
+    pub rounds: Rounds,
+    /// What this life has said.
+    pub own: OwnLines,
+    /// Whether the log says already that another node was started with another `-n`.
+    pub warned_of_n: bool,
 }
 
 /// Whose value a node wrote in a round of its own.
@@ -48,6 +56,8 @@ pub enum Wrote {
 struct Round {
     instance: Instance,
     ballot: Ballot,
+    /// How many requests had been heard when it began: none that came later is carried out by it.
+    since: u64,
     promises: Votes,
     highest_accepted: Option<(Ballot, Value)>,
     /// What phase 2 writes; fixed when phase 1 ends.
@@ -66,6 +76,7 @@ impl Classic {
         timing: Timing,
         learned: Instance,
         used: Instance,
+        own: OwnLines,
     ) -> Classic {
         Classic {
             me,
@@ -79,11 +90,21 @@ impl Classic {
             failures: 0,
             used,
             is_catching_up: false,
+            rounds: Rounds::default(),
+            own,
+            warned_of_n: false,
         }
     }
 
     /// Somebody used this ballot in this instance.
-    pub fn observe(&mut self, from: NodeId, instance: Instance, ballot: Ballot, now: Micros) {
+    pub fn observe(
+        &mut self,
+        from: NodeId,
+        instance: Instance,
+        ballot: Ballot,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
         if instance == self.learned.next() {
             self.highest = self.highest.max(Some(ballot));
         }
@@ -91,7 +112,7 @@ impl Classic {
             round.instance == instance && round.ballot < ballot && round.value.is_none() && from != self.me
         };
         if self.round.as_ref().is_some_and(overtaken) {
-            self.give_way(now);
+            self.give_way(ballot, now, out);
         }
     }
 
@@ -101,13 +122,14 @@ impl Classic {
     }
 
     /// `Promise`: one vote for going on with phase 2. When that makes a quorum: what to write, which is
-    /// what was accepted in the highest ballot or, where nothing was, what `own` wants.
+    /// what was accepted in the highest ballot or, where nothing was, what `own` wants: of the requests that had
+    /// been heard when the round began.
     pub fn on_promise(
         &mut self,
         from: NodeId,
         (instance, ballot): (Instance, Ballot),
         accepted: Option<(Ballot, Value)>,
-        own: impl FnOnce() -> Option<Value>,
+        own: impl FnOnce(u64) -> Option<Value>,
         now: Micros,
     ) -> Option<Value> {
         let is_asked = |round: &&mut Round| {
@@ -123,7 +145,7 @@ impl Classic {
         }
         let found = round.highest_accepted.take().map(|(_, value)| value);
         round.wrote = if found.is_some() { Wrote::Found } else { Wrote::Own };
-        let Some(value) = found.or_else(own) else {
+        let Some(value) = found.or_else(|| own(round.since)) else {
             // Nothing was ever accepted here, and nobody wants anything: nothing to learn either.
             self.round = None;
             self.used = self.used.min(Instance(instance.0 - 1));
@@ -137,28 +159,38 @@ impl Classic {
 
     /// `NACK`: an acceptor has promised a higher ballot. One that names this very ballot is meant for
     /// somebody who proposed a lower one.
-    pub fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros) {
+    pub fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
         let refused = |round: &Round| round.instance == instance && round.ballot < ballot;
         if self.round.as_ref().is_some_and(refused) {
-            self.give_way(now);
+            self.give_way(ballot, now, out);
         }
     }
 
-    /// An instance was learned. Says what this node wrote there, if it did.
-    pub fn on_learned(&mut self, instance: Instance) -> Option<Wrote> {
+    /// An instance was learned. Says whose value this node wrote there, if it wrote this one.
+    pub fn on_learned(&mut self, instance: Instance, value: &Value) -> Option<Wrote> {
         self.learned = instance;
         self.highest = None;
         self.failures = 0;
         self.start_at = None;
         let round = self.round.take_if(|round| round.instance <= instance);
-        let wrote = round.filter(|round| round.value.is_some()).map(|round| round.wrote);
+        let wrote = round.filter(|round| round.value.is_some());
+        // Where something was found, there may be more.
+        if wrote.as_ref().is_some_and(|round| round.wrote == Wrote::Found) {
+            self.used = self.used.max(instance.next());
+        }
         self.is_catching_up = wrote.is_some() && instance < self.used;
-        wrote
+        wrote.filter(|round| round.value.as_ref() == Some(value)).map(|round| round.wrote)
     }
 
     /// Starts a round when there is something to propose or to find out, and sends again what was not
     /// answered.
-    pub fn tick(&mut self, wants: bool, acceptor: &mut Acceptor, now: Micros, out: &mut Outbox) {
+    pub fn tick(
+        &mut self,
+        (wants, heard): (bool, u64),
+        acceptor: &mut Acceptor,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
         if let Some(round) = &mut self.round {
             if now >= round.retry_at {
                 round.retry_after = (round.retry_after * 2).min(RETRY_MAX);
@@ -188,7 +220,7 @@ impl Classic {
         };
         self.start_at = Some(start_at);
         if now >= start_at {
-            self.start(self.learned.next(), acceptor, now, out);
+            self.start((self.learned.next(), heard), acceptor, now, out);
         }
     }
 
@@ -197,7 +229,13 @@ impl Classic {
         self.round.as_ref().map(|round| round.retry_at).or(self.start_at)
     }
 
-    fn start(&mut self, instance: Instance, acceptor: &mut Acceptor, now: Micros, out: &mut Outbox) {
+    fn start(
+        &mut self,
+        (instance, since): (Instance, u64),
+        acceptor: &mut Acceptor,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
         // What was promised is in the log, own ballots included: none is ever used again.
         let above = acceptor.promised_in(instance).max(self.highest);
         let Some(ballot) = self.numbering.next_owned_by(self.me, Epoch(0), above) else { return };
@@ -205,6 +243,7 @@ impl Classic {
         self.round = Some(Round {
             instance,
             ballot,
+            since,
             promises: Votes::default(),
             highest_accepted: None,
             value: None,
@@ -212,12 +251,16 @@ impl Classic {
             retry_at: now + RETRY_MIN,
             retry_after: RETRY_MIN,
         });
-        out.after_sync(Message::Propose { instance, ballot });
+        let propose = Message::Propose { instance, ballot };
+        self.rounds.observe(&propose, since);
+        out.after_sync(propose);
         acceptor.on_propose(instance, ballot, out);
     }
 
-    fn give_way(&mut self, now: Micros) {
-        self.round = None;
+    fn give_way(&mut self, to: Ballot, now: Micros, out: &mut Outbox) {
+        if let Some(Round { instance, ballot, .. }) = self.round.take() {
+            out.event(Event::GivesWay { instance, ballot, to });
+        }
         self.failures = (self.failures + 1).min(6);
         self.start_at = Some(now + RANK_STEP * (self.rank() + 1) * (1 << self.failures));
     }

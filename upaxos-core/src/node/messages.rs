@@ -3,12 +3,13 @@
 //! Owns the decision whether a line is believed at all. Nothing that comes in may panic, cost
 //! unbounded memory, or wedge an instance.
 
+use super::classic::Classic;
 use super::requests::About;
 use super::{Node, speakers, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
 use crate::named::NamedWrite;
-use crate::node::outbox::{Event, Outbox};
+use crate::node::outbox::{Detail, Event, Outbox};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message};
 
@@ -43,6 +44,7 @@ impl Node {
         } else if !self.group.members.contains(&from) {
             if self.classic.is_some() {
                 self.dropped.strangers += 1;
+                self.warn_of_n(&format!("node {from} speaks, which is none of"), out);
             } else {
                 self.on_stranger(from, message, now, out);
             }
@@ -64,6 +66,14 @@ impl Node {
     /// What the own broadcasts brought back, or a node that goes by the same id. Own votes are counted
     /// in [`Node::synced`], once they are durable, never from here.
     fn on_own(&mut self, message: &Message, out: &mut Outbox) {
+        let is_of_twin = |classic: &Classic| classic.own.is_of_twin(message, &self.acceptor);
+        if !self.warned_of_twin && self.classic.as_ref().is_some_and(is_of_twin) {
+            self.warned_of_twin = true;
+            out.event(Event::Warning(format!(
+                "another node goes by id {}: under this id was said what this node never said; stop one of them",
+                self.id
+            )));
+        }
         if let Message::Beat(Beat { boot, .. }) = message
             && *boot != self.identity.boot()
             && !self.warned_of_twin
@@ -107,6 +117,9 @@ impl Node {
         let Some((ballot, only_owner)) = ballot_of(message) else { return true };
         if only_owner && self.numbering.owner(ballot) != from {
             self.dropped.not_owner += 1;
+            if self.classic.is_some() {
+                self.warn_of_n(&format!("node {from} uses ballot {ballot}, which is not its own among"), out);
+            }
             return false;
         }
         if ballot.epoch != self.group.epoch {
@@ -196,6 +209,21 @@ impl Node {
         }
     }
 
+    /// A classic node does not say how many it was started with; what it says may.
+    fn warn_of_n(&mut self, what: &str, out: &mut Outbox) {
+        let n = self.n();
+        if let Some(classic) = &mut self.classic
+            && !classic.warned_of_n
+        {
+            classic.warned_of_n = true;
+            out.event(Event::Warning(format!(
+                "{what} the ids 0 to {}: its line is ignored; start all nodes of a classic group with the same -n \
+                 (here {n}); it never changes, and nobody can join",
+                n - 1
+            )));
+        }
+    }
+
     pub(super) fn on_message(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
         match message {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
@@ -278,6 +306,9 @@ impl Node {
 
     /// A vote: of a peer as it comes in, of this node once it is durable.
     pub(super) fn on_vote(&mut self, from: NodeId, vote: Message, now: Micros, out: &mut Outbox) {
+        if let Some(classic) = &mut self.classic {
+            classic.rounds.observe(&vote, self.requests.heard());
+        }
         match vote {
             Message::Promise { instance, ballot, accepted } if self.classic.is_some() => {
                 self.on_classic_promise(from, (instance, ballot), accepted, now, out);
@@ -312,12 +343,17 @@ impl Node {
         out: &mut Outbox,
     ) {
         let Some(classic) = &mut self.classic else { return };
-        let own = || {
-            let entry = self.requests.first()?.entry(instance, || self.history.safe_read());
+        let own = |heard| {
+            let entry = self.requests.first_of(heard)?.entry(instance, || self.history.safe_read());
             Some(entry.encode(self.dialect))
         };
         if let Some(value) = classic.on_promise(from, (instance, ballot), accepted, own, now) {
-            out.send(Message::Write { instance, ballot, value: value.clone() });
+            let write = Message::Write { instance, ballot, value: value.clone() };
+            classic.rounds.observe(&write, self.requests.heard());
+            if out.tells(Detail::Answers) {
+                out.event(Event::Says(write.clone()));
+            }
+            out.send(write);
             self.learner.on_write(&self.group, instance, ballot, &value);
             self.acceptor.on_write(instance, ballot, &value, out);
         }
@@ -338,7 +374,10 @@ impl Node {
         out: &mut Outbox,
     ) {
         if let Some(classic) = &mut self.classic {
-            classic.observe(from, instance, ballot, now);
+            classic.observe(from, instance, ballot, now, out);
+            if instance.0 <= self.learner.learned().0 + self.bounds.window {
+                classic.rounds.observe(&Message::Propose { instance, ballot }, self.requests.heard());
+            }
             // Who proposes there has learned what is before.
             classic.on_used(Instance(instance.0 - 1));
         } else if instance <= self.learner.learned() {
@@ -359,8 +398,10 @@ impl Node {
         out: &mut Outbox,
     ) {
         if let Some(classic) = &mut self.classic {
-            classic.observe(from, instance, ballot, now);
+            classic.observe(from, instance, ballot, now, out);
             classic.on_used(instance);
+            let write = Message::Write { instance, ballot, value: value.clone() };
+            classic.rounds.observe(&write, self.requests.heard());
             // A classic node that counted duplicates as promises may write against what is chosen. An honest one
             // writes so in a ballot that was overtaken: told so, it finds out what is chosen.
             if self.history.value(instance).is_some_and(|chosen| *chosen != value) {
@@ -401,8 +442,8 @@ impl Node {
 
     fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
-            classic.observe(self.id, instance, ballot, now);
-            classic.on_nack(instance, ballot, now);
+            classic.observe(self.id, instance, ballot, now, out);
+            classic.on_nack(instance, ballot, now, out);
         } else if self.leader.ballot() == Some(ballot)
             && self.leader.is_stuck_at(instance, self.timing.timeout(), now)
         {

@@ -279,6 +279,26 @@ pub enum Event {
         /// To here.
         last: Instance,
     },
+    /// A classic node says this, as one of the roles of Paxos; what it claims is durable.
+    Says(Message),
+    /// A classic node refuses a ballot.
+    Refuses {
+        /// Where.
+        instance: Instance,
+        /// What it refuses.
+        refused: Ballot,
+        /// What it has promised.
+        promised: Ballot,
+    },
+    /// A classic node gives its round up, for a higher ballot.
+    GivesWay {
+        /// Where.
+        instance: Instance,
+        /// The ballot given up, for ever.
+        ballot: Ballot,
+        /// What it gives way to.
+        to: Ballot,
+    },
     /// This node leads.
     Leads(Ballot),
     /// This node no longer runs its ballot, because it heard of a higher one, or that another value
@@ -371,6 +391,16 @@ impl fmt::Display for Event {
             Event::Busy(tag) => {
                 write!(f, "is too busy for request {} of client {}: it is to ask again", tag.seq, tag.client)
             }
+            Event::Says(message) => say(message, f),
+            Event::Refuses { instance, refused, promised } if refused == promised => {
+                write!(f, "NACK {instance} {promised} (another value stands in this ballot)")
+            }
+            Event::Refuses { instance, refused, promised } => {
+                write!(f, "NACK {instance} {promised} (refuses ballot {refused})")
+            }
+            Event::GivesWay { instance, ballot, to } => {
+                write!(f, "gives way in instance {instance}: ballot {ballot} to {to}")
+            }
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
@@ -423,5 +453,19 @@ impl fmt::Display for Event {
             Event::MustEnd(reason) => write!(f, "cannot go on: {reason}"),
             Event::Quit => write!(f, "asked to quit"),
         }
+    }
+}
+
+/// What a classic node says, in the words of its log.
+fn say(message: &Message, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match message {
+        Message::Propose { instance, ballot } => write!(f, "propose {instance} {ballot}"),
+        Message::Promise { instance, ballot, accepted: None } => write!(f, "promise {instance} {ballot}"),
+        Message::Promise { instance, ballot, accepted: Some((at, value)) } => {
+            write!(f, "promise {instance} {ballot} (accepted in {at}: {value})")
+        }
+        Message::Write { instance, ballot, value } => write!(f, "write {instance} {ballot} {value}"),
+        Message::Accept { instance, ballot, value } => write!(f, "accept {instance} {ballot} {value}"),
+        other => write!(f, "{other:?}"),
     }
 }

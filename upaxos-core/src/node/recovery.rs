@@ -27,6 +27,7 @@ use super::repair::Repair;
 use super::requests::Requests;
 use super::scripts::Failed;
 use super::speakers::Others;
+use super::twin::OwnLines;
 use super::{Config, Dropped, Node};
 use crate::hooks::{Fault, Hooks};
 use crate::mutant::{self, Mutant};
@@ -166,7 +167,10 @@ impl Recovery {
         let group = history.membership().group().clone();
         let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
         // What an earlier life accepted may have been chosen since: nobody else will say so.
-        let used = acceptor.last_accepted().unwrap_or_default();
+        let accepted = acceptor.last_accepted().unwrap_or_default();
+        // A classic node that comes back looks once whether the others went on without it.
+        let used = if starts > 0 { accepted.max(learned.next()) } else { accepted };
+        let own = OwnLines::new(acceptor.last_promised().unwrap_or_default());
         let mut learner = Learner::new(limits);
         learner.recover(learned);
         Node {
@@ -178,7 +182,7 @@ impl Recovery {
             dialect: if classic { Dialect::Classic } else { Dialect::Extended },
             numbering,
             timing,
-            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing, learned, used)),
+            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing, learned, used, own)),
             group,
             identity,
             election: Election::new(id, numbering, timing, limits),

@@ -207,6 +207,8 @@ pub struct Requests {
     leads: bool,
     /// This node's place among those who pass requests on, as of the last tick.
     rank: usize,
+    /// How many requests were forgotten since somebody asked, and one of them.
+    expired: Option<(u64, Wanted)>,
     /// No request is to be passed on before.
     relay_at: Option<Micros>,
     owed: Owed,
@@ -228,6 +230,7 @@ impl Requests {
             refusals: limits.refusals,
             leads: false,
             rank: 0,
+            expired: None,
             relay_at: None,
             owed: Owed::new(limits),
         }
@@ -326,6 +329,21 @@ impl Requests {
         self.waiting.first().map(|(_, waiting)| &waiting.wanted)
     }
 
+    /// How many requests were heard so far.
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// The request that waits longest, if it was among the first so many that were heard.
+    pub fn first_of(&self, heard: u64) -> Option<&Wanted> {
+        self.waiting.first().filter(|(_, first)| first.heard <= heard).map(|(_, first)| &first.wanted)
+    }
+
+    /// How many requests waited in vain since this was asked last, and one of them.
+    pub fn take_expired(&mut self) -> Option<(u64, Wanted)> {
+        self.expired.take()
+    }
+
     /// Takes that request.
     pub fn take_first(&mut self) -> Option<Wanted> {
         let (place, _) = self.waiting.first()?;
@@ -367,6 +385,13 @@ impl Requests {
     /// comes whether somebody answered it already.
     pub fn take_done(&mut self, entry: &Entry) -> Option<(Wanted, bool)> {
         let place = self.find(entry)?;
+        self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
+    }
+
+    /// The same for an untagged request, if it was among the first so many that were heard.
+    pub fn take_done_of(&mut self, heard: u64, entry: &Entry) -> Option<(Wanted, bool)> {
+        let place = self.find(entry)?;
+        self.waiting.get(place).filter(|waiting| waiting.heard <= heard)?;
         self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
     }
 
@@ -433,7 +458,9 @@ impl Requests {
         self.room = (self.room + GROWTH_AT_LEADER).min(self.bounds.waiting_at_leader());
         let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
-            self.remove(place);
+            if let Some(Waiting { wanted, .. }) = self.remove(place) {
+                self.expired.get_or_insert((0, wanted)).0 += 1;
+            }
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
             // Where so many wait, the leader has too many itself.

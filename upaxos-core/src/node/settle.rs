@@ -179,8 +179,7 @@ impl Node {
             out.send(Message::Done { first: instance, last: instance, client, seq });
         }
         let carries = flight.as_ref().is_some_and(|flight| is_own && flight.wanted.is_some());
-        // Without marks, what somebody wrote can look like a safe read.
-        let words = self.classic.as_ref().map(|_| Entry::Write(value.clone()));
+        let words = self.classic.as_ref().map(|_| value.clone());
         let hooks = out.hooks.clone();
         let Learned { entry, verdict, failed } = self.history.learn(instance, value, hooks.as_deref());
         if self.note_failed(instance, failed, out) {
@@ -197,17 +196,19 @@ impl Node {
             // The instance went to another value: the request is still wanted.
             self.requests.put_back(vec![wanted], now);
         }
-        let wrote = self.classic.as_mut().and_then(|classic| classic.on_learned(instance));
+        if let Some(value) = words {
+            self.on_classic_learned(instance, (value, entry), now, out);
+            return false;
+        }
         // An untagged read that this node did not begin itself may be older than the one that waits here,
         // and so may what it reads.
-        let may_be_stale = entry.is_untagged_read() && !carries && wrote != Some(Wrote::Own);
-        let leads = self.leader.is_leading() || wrote.is_some();
+        let may_be_stale = entry.is_untagged_read() && !carries;
+        let leads = self.leader.is_leading();
         if verdict != Verdict::Misplaced {
             // The same words may wait a second time: only one request is done by one instance.
             let is_kept = carries || (may_be_stale && leads);
-            let mut take_done = |entry: &Entry| if is_kept { None } else { self.requests.take_done(entry) };
-            let waited = take_done(&entry).or_else(|| take_done(words.as_ref()?));
-            if is_own || wrote.is_some() {
+            let waited = if is_kept { None } else { self.requests.take_done(&entry) };
+            if is_own {
                 self.give_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
                 self.owe_for(&entry, instance, verdict, now, out);
@@ -217,5 +218,35 @@ impl Node {
             self.on_new_group(instance, now, out);
         }
         is_own
+    }
+
+    /// The same in a classic group, where only words tell which request an instance carries out. It is one that
+    /// was heard before the round began in which the value was put forward: what is older was said to somebody
+    /// else, and to tell it again would be a false answer. A node that only found the value, answers nobody.
+    fn on_classic_learned(
+        &mut self,
+        instance: Instance,
+        (value, entry): (Value, Entry),
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let Some(classic) = &mut self.classic else { return };
+        let since = match mutant::is(Mutant::AnswerWhatWasFound) {
+            true => u64::MAX,
+            false => classic.rounds.since(instance, &value),
+        };
+        classic.rounds.forget_through(instance);
+        let wrote = classic.on_learned(instance, &value);
+        if wrote.is_some() {
+            out.send(Message::Written { instance, value: value.clone() });
+        }
+        let waited = self.requests.take_done_of(since, &entry);
+        // Without marks, what somebody wrote can look like a safe read.
+        let waited = waited.or_else(|| self.requests.take_done_of(since, &Entry::Write(value)));
+        match waited {
+            Some(_) if wrote == Some(Wrote::Own) => self.give_for(&entry, instance, Verdict::New, out),
+            Some((_, false)) => self.owe_for(&entry, instance, Verdict::New, now, out),
+            _ => {}
+        }
     }
 }

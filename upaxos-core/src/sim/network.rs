@@ -39,25 +39,35 @@ impl Datagram {
             Ok((head, lines)) => (head, lines.filter_map(Result::ok).collect()),
             Err(_) => (Head::default(), Vec::new()),
         };
-        let is_answer = lines.iter().any(|line| {
-            matches!(
+        // A classic client judges by the round how new an answer is.
+        let is_step = |line: &Line| {
+            use Message as M;
+            let step = matches!(
                 line,
-                Line::Node(
-                    _,
-                    Message::Ok { .. }
-                        | Message::Done { .. }
-                        | Message::Answer { .. }
-                        | Message::Value { .. }
-                        | Message::Reply { .. }
-                        | Message::Refused { .. }
-                        | Message::Forgotten { .. }
-                        | Message::Busy { .. }
-                        | Message::Unknown { .. }
-                        | Message::Members { .. }
-                        | Message::NotYet { .. }
-                        | Message::Error { .. }
+                Line::Node(_, M::Propose { .. } | M::Promise { .. } | M::Write { .. } | M::Accept { .. })
+            );
+            step && dialect == Dialect::Classic
+        };
+        let is_answer = lines.iter().any(|line| {
+            is_step(line)
+                || matches!(
+                    line,
+                    Line::Node(
+                        _,
+                        Message::Ok { .. }
+                            | Message::Done { .. }
+                            | Message::Answer { .. }
+                            | Message::Value { .. }
+                            | Message::Reply { .. }
+                            | Message::Refused { .. }
+                            | Message::Forgotten { .. }
+                            | Message::Busy { .. }
+                            | Message::Unknown { .. }
+                            | Message::Members { .. }
+                            | Message::NotYet { .. }
+                            | Message::Error { .. }
+                    )
                 )
-            )
         });
         Rc::new(Datagram { bytes, head, lines, is_answer })
     }

@@ -178,7 +178,7 @@ pub fn parse_line(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
 
 /// The line as a classic node reads it: split on any white space. Whoever read it otherwise would
 /// hold another value than its peers, in the same ballot.
-fn joined_words(line: &[u8]) -> Vec<u8> {
+pub fn joined_words(line: &[u8]) -> Vec<u8> {
     let mut words = Vec::with_capacity(line.len());
     for chunk in line.utf8_chunks() {
         for c in chunk.valid().chars() {

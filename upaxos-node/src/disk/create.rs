@@ -10,7 +10,7 @@ use upaxos_core::store::segment::{self, Head};
 use upaxos_core::store::{self, Options};
 
 use super::dir::Dir;
-use super::{DiskError, Identity, Wanted, damaged, identity, lock};
+use super::{DiskError, Identity, Wanted, damaged, dialect, identity, lock};
 
 /// The identity of the directory, and whether this call gave it one.
 pub(super) fn identify(
@@ -24,7 +24,7 @@ pub(super) fn identify(
             return Err(DiskError::OtherRole { dir: dir.into(), found });
         }
         check(dir, "-n", wanted.n, found.n)?;
-        return Ok((found, false));
+        return Ok((dialect::settle(dir, wanted.dialect, found)?, false));
     }
     clear_unfinished(dir)?;
     Ok((create(dir, wanted, options)?, true))
@@ -40,7 +40,8 @@ fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<
 /// The identity gets its name last: a directory that has one is complete, so a missing segment
 /// is a loss and never a crash half way through making it.
 fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity> {
-    let identity = Identity { id: wanted.id, n: wanted.n, incarnation: wanted.incarnation_if_new };
+    let Wanted { id, n, incarnation_if_new: incarnation, dialect } = *wanted;
+    let identity = Identity { id, n, incarnation, dialect: Some(dialect) };
     identity.draft(dir)?;
     store::create(&Dir::new(dir), identity.incarnation, options)?;
     Identity::publish(dir)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use upaxos_core::store::StoreError;
+use upaxos_core::wire::Dialect;
 
 use super::Identity;
 
@@ -64,6 +65,38 @@ pub enum DiskError {
         found: Identity,
     },
 
+    /// A node votes in one grammar for ever.
+    #[error(
+        "cannot open {}: its node {} --classic, and what it has said means something else {}; start it {} --classic, \
+         or in another directory (--dir)",
+        dir.display(),
+        if *is_classic { "was started with" } else { "was started without" },
+        if *is_classic { "without it" } else { "with it" },
+        if *is_classic { "with" } else { "without" }
+    )]
+    OtherDialect {
+        /// The directory.
+        dir: PathBuf,
+        /// Whether its node speaks the classic grammar.
+        is_classic: bool,
+    },
+
+    /// The log of a classic node is hurt: there is no other id to come back under, and no peer to believe.
+    #[error(
+        "cannot trust {} at byte {at}: {what}; bring back the file as it was at this node's last sync (an older copy \
+         will not do), or go on without this node; a classic group takes nobody in, so to have all of its nodes \
+         again start every one in an empty directory",
+        file.display()
+    )]
+    DamagedClassic {
+        /// The file.
+        file: PathBuf,
+        /// Where the trouble begins.
+        at: u64,
+        /// What is wrong there.
+        what: String,
+    },
+
     /// There is no log here to read.
     #[error("cannot read {}: there is no log in it; name the directory of a node (--dir, ./upaxos-ID)", dir.display())]
     NoLog {
@@ -74,4 +107,19 @@ pub enum DiskError {
     /// The log or the history is hurt, means nothing, or cannot be made.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl DiskError {
+    /// The same, with a way out that a group of this grammar has.
+    pub(super) fn in_dialect(self, dialect: Dialect) -> DiskError {
+        match (self, dialect) {
+            (DiskError::Store(StoreError::Damaged { file, at, what }), Dialect::Classic) => {
+                DiskError::DamagedClassic { file, at, what }
+            }
+            (DiskError::Store(StoreError::Record { file, at, reason }), Dialect::Classic) => {
+                DiskError::DamagedClassic { file, at, what: reason }
+            }
+            (error, _) => error,
+        }
+    }
 }

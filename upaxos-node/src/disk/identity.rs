@@ -5,8 +5,12 @@
 //! id 2
 //! n 3
 //! incarnation 1f3a5c7e9b2d4f60
+//! dialect extended
 //! checksum f309412e
 //! ```
+//!
+//! Directories made by the first version have no `dialect`: their records tell it ([`super::dialect`]), and it is
+//! written down.
 
 use super::{DiskError, damaged, lock};
 use std::fmt;
@@ -15,8 +19,18 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use upaxos_core::store::files::cannot;
+use upaxos_core::wire::Dialect;
 
 const FORMAT: &str = "format 1";
+const DIALECTS: [Dialect; 2] = [Dialect::Extended, Dialect::Classic];
+
+/// A dialect, as the file names it.
+pub(super) fn word(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Extended => "extended",
+        Dialect::Classic => "classic",
+    }
+}
 
 /// Whose log a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +41,17 @@ pub struct Identity {
     pub n: u16,
     /// The random number that tells this directory from every other, of this id too.
     pub incarnation: u64,
+    /// The grammar in which its votes were given; absent in a directory of the first version.
+    pub dialect: Option<Dialect>,
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{FORMAT}\nid {}\nn {}\nincarnation {:016x}\n", self.id, self.n, self.incarnation);
+        let Identity { id, n, incarnation, dialect } = self;
+        let mut text = format!("{FORMAT}\nid {id}\nn {n}\nincarnation {incarnation:016x}\n");
+        if let Some(dialect) = dialect {
+            text += &format!("dialect {}\n", word(*dialect));
+        }
         let checksum = crc32c::crc32c(text.as_bytes());
         writeln!(out, "{text}checksum {checksum:08x}")
     }
@@ -42,11 +62,13 @@ impl Identity {
         let mut lines = text.lines();
         lines.next().filter(|line| *line == FORMAT)?;
         let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
-        let identity = Identity {
-            id: field("id")?.parse().ok()?,
-            n: field("n")?.parse().ok()?,
-            incarnation: u64::from_str_radix(field("incarnation")?, 16).ok()?,
-        };
+        let (id, n) = (field("id")?.parse().ok()?, field("n")?.parse().ok()?);
+        let incarnation = u64::from_str_radix(field("incarnation")?, 16).ok()?;
+        // What later versions added: each line may be missing.
+        let mut optional = lines.map_while(|line| line.split_once(' ')).peekable();
+        let dialect = optional.next_if(|(name, _)| *name == "dialect").map(|(_, text)| text);
+        let dialect = DIALECTS.into_iter().find(|known| dialect == Some(word(*known)));
+        let identity = Identity { id, n, incarnation, dialect };
         // Also settles the checksum, and that there is one spelling only.
         (identity.to_string() == text).then_some(identity)
     }

@@ -9,9 +9,10 @@ use upaxos_core::record::block::HEADER_BYTES;
 use upaxos_core::store::segment::{self, Head};
 
 mod damage;
+mod dialect;
 mod space;
 
-const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99 };
+const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended };
 const SMALL: Options = Options { segment_bytes: 4096 };
 
 /// A node that keeps its log whole; for whoever writes a log in a test.

@@ -64,6 +64,8 @@ pub struct Calls {
     outcomes: Vec<(Option<Tag>, Ask, Outcome)>,
     may_refuse: bool,
     rewrites: bool,
+    /// How many untagged writes of these words were answered, each to a client that had asked for it.
+    told: BTreeMap<Value, usize>,
 }
 
 /// Where each tagged write took effect.
@@ -113,6 +115,32 @@ impl Calls {
     /// A client sends an untagged write, perhaps of a value that was written before.
     pub fn on_write(&mut self, value: Value) {
         self.untagged.entry(value).or_insert(self.acknowledged);
+    }
+
+    /// A client without tags, that asked when `after` was acknowledged, takes `instance` for its answer; `wrote` is
+    /// what it wrote, or it read.
+    ///
+    /// # Errors
+    /// When that was chosen before it asked.
+    pub fn on_untagged_done(
+        &mut self,
+        after: Instance,
+        instance: Instance,
+        wrote: Option<&Value>,
+    ) -> Verdict {
+        if instance <= after {
+            let rule = if wrote.is_some() { Rule::RealTimeOrder } else { Rule::ReadsAreFresh };
+            let what = wrote.map_or("a read".into(), |value| format!("a write of {value:?}"));
+            return Err((
+                rule,
+                format!("{what} was answered with {instance}, asked when {after} was answered"),
+            ));
+        }
+        if let Some(value) = wrote {
+            *self.told.entry(value.clone()).or_default() += 1;
+        }
+        self.acknowledged = self.acknowledged.max(instance);
+        Ok(())
     }
 
     /// A client asks no more: the outcome stays unknown.
@@ -276,6 +304,7 @@ impl Calls {
     /// When an answer is not in the log, a write took effect twice, or a read missed one.
     pub fn check(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         let places = self.check_reads(log)?;
+        self.check_untagged(log)?;
         self.check_fast_reads(log)?;
         self.check_outcomes(log)?;
         let nowhere = Vec::new();
@@ -321,6 +350,22 @@ impl Calls {
             if last != (instance, value) {
                 let got = format!("as of {learned} was read {value} of {instance}, written last {last:?}");
                 return Err((Rule::ReadsSeeWrites, got));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where words are all there is, as many writes of them were answered as are in the log, or fewer.
+    fn check_untagged(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
+        let mut found: BTreeMap<&Value, usize> = BTreeMap::new();
+        log.values().filter(|value| self.told.contains_key(*value)).for_each(|value| {
+            *found.entry(value).or_default() += 1;
+        });
+        for (value, told) in &self.told {
+            let found = found.get(value).copied().unwrap_or_default();
+            if found < *told {
+                let got = format!("{told} writes of {value:?} were answered, {found} are in the log");
+                return Err((Rule::Durability, got));
             }
         }
         Ok(())

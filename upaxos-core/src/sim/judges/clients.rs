@@ -65,6 +65,18 @@ impl Judges {
         }
     }
 
+    /// A client without tags takes an answer for its own: it asked when `after` was acknowledged.
+    pub fn on_untagged_answer(&mut self, ask: &Ask, after: Instance, instance: Instance, value: &Value) {
+        let told = match ask {
+            Ask::Write(_) => self.calls.on_untagged_done(after, instance, Some(value)),
+            Ask::Read | Ask::FastRead => self.calls.on_untagged_done(after, instance, None),
+            _ => Ok(()),
+        };
+        if let Err((rule, got)) = told {
+            self.fail(rule, got);
+        }
+    }
+
     fn told(&mut self, message: &Message) -> Result<(), (Rule, String)> {
         match message {
             Message::Done { first, last, client, seq } => {

@@ -10,7 +10,7 @@ use super::Misuse;
 use crate::client::{self, Ask, Client, Outcome};
 use crate::sim::judges::Judges;
 use crate::sim::network::Datagram;
-use crate::types::Micros;
+use crate::types::{Instance, Micros};
 use crate::wire::{Dialect, Line, Message};
 
 /// The most bytes of a datagram made of several questions.
@@ -32,9 +32,17 @@ pub struct Settled {
 }
 
 #[derive(Debug)]
+struct Open {
+    ticket: Ticket,
+    ask: Ask,
+    /// What had been acknowledged when it was sent first.
+    after: Option<Instance>,
+}
+
+#[derive(Debug)]
 struct Caller {
     client: Client,
-    open: BTreeMap<client::Ticket, (Ticket, Ask)>,
+    open: BTreeMap<client::Ticket, Open>,
     /// When its next turn is planned.
     turn_at: Option<Micros>,
 }
@@ -69,7 +77,7 @@ impl Callers {
         let own = own.map_err(|error| Misuse(format!("cannot ask: {error}")))?;
         self.count += 1;
         let ticket = Ticket(self.count);
-        caller.open.insert(own, (ticket, ask));
+        caller.open.insert(own, Open { ticket, ask, after: None });
         Ok(ticket)
     }
 
@@ -78,9 +86,11 @@ impl Callers {
         let Some(caller) = self.all.get_mut(&number) else { return Vec::new() };
         caller.turn_at = caller.turn_at.filter(|at| *at > now);
         let turn = caller.client.tick(now);
+        let after = judges.calls().acknowledged();
+        caller.open.values_mut().for_each(|open| _ = open.after.get_or_insert(after));
         turn.send.iter().for_each(|line| judges.on_asked(line));
         let said = caller.client.pack(&turn.send, DATAGRAM);
-        self.settle(number, turn.settled);
+        self.settle(number, turn.settled, judges);
         said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect()
     }
 
@@ -100,11 +110,16 @@ impl Callers {
         let mut touched = Vec::new();
         for line in &datagram.lines {
             let Line::Node(_, message) = line else { continue };
+            // What says nothing to extended clients shows classic ones how new an answer is.
+            if self.dialect == Dialect::Classic && !matches!(message, Message::Ok { .. }) {
+                self.all.values_mut().for_each(|caller| _ = caller.client.on_message(message, now));
+                continue;
+            }
             judges.on_told(message);
             for number in self.addressed(message) {
                 let Some(caller) = self.all.get_mut(&number) else { continue };
                 let settled = caller.client.on_message(message, now);
-                self.settle(number, settled);
+                self.settle(number, settled, judges);
                 touched.push(number);
             }
         }
@@ -128,7 +143,7 @@ impl Callers {
 
     /// The questions that are open: by whom, and which.
     pub fn open(&self) -> impl Iterator<Item = (u64, &Ask)> {
-        self.all.iter().flat_map(|(number, caller)| caller.open.values().map(|(_, ask)| (*number, ask)))
+        self.all.iter().flat_map(|(number, caller)| caller.open.values().map(|open| (*number, &open.ask)))
     }
 
     /// Those whom a line may tell something: the client that it names; what has no name on it, all who wait.
@@ -142,10 +157,14 @@ impl Callers {
         waiting.map(|(number, _)| *number).collect()
     }
 
-    fn settle(&mut self, number: u64, settled: Vec<client::Settled>) {
+    fn settle(&mut self, number: u64, settled: Vec<client::Settled>, judges: &mut Judges) {
         let Some(caller) = self.all.get_mut(&number) else { return };
         for client::Settled { ticket, outcome, took, .. } in settled {
-            if let Some((ticket, _)) = caller.open.remove(&ticket) {
+            if let Some(Open { ticket, ask, after }) = caller.open.remove(&ticket) {
+                if let (Dialect::Classic, Outcome::Chosen { instance, value }) = (self.dialect, &outcome) {
+                    let after = after.unwrap_or_default();
+                    judges.on_untagged_answer(&ask, after, *instance, value);
+                }
                 self.settled.push(Settled { ticket, outcome, took });
                 self.has_news = true;
             }

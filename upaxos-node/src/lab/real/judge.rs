@@ -102,9 +102,13 @@ fn replay(evidence: &Evidence, judges: &mut Judges) {
     };
     // Under which tag each question was asked, its answer tells.
     let tags: BTreeMap<usize, Tag> = evidence.history.iter().filter_map(tag).collect();
+    let mut after = BTreeMap::new();
     for (at, happening) in evidence.history.iter().enumerate() {
         match happening {
-            Happening::Asked { ask } => on_asked(judges, ask, tags.get(&at).copied()),
+            Happening::Asked { ask } => {
+                after.insert(at, judges.calls().acknowledged());
+                on_asked(judges, ask, tags.get(&at).copied());
+            }
             Happening::Said(datagram) => {
                 wire::lines(datagram, evidence.dialect).flatten().for_each(|line| judges.on_asked(&line));
             }
@@ -113,6 +117,11 @@ fn replay(evidence: &Evidence, judges: &mut Judges) {
                     && let Err((rule, got)) = on_ended(judges, ask, *tag, outcome)
                 {
                     judges.fail(rule, got);
+                }
+                if let (Dialect::Classic, Happening::Asked { ask }, Outcome::Chosen { instance, value }) =
+                    (evidence.dialect, &evidence.history[*asked], outcome)
+                {
+                    judges.on_untagged_answer(ask, after[asked], *instance, value);
                 }
             }
         }
@@ -127,7 +136,10 @@ fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
             judges.calls().on_call(tag, None, Instance(0))
         }
         (Ask::Change(change), Some(tag)) => judges.on_change_asked(Some(Tagged { tag, floor: 0 }), *change),
-        (Ask::Write(value), None) => judges.calls().on_write(value.clone()),
+        (Ask::Write(value), None) => {
+            judges.calls().on_write(value.clone());
+            judges.calls().on_write(Value::from(wire::joined_words(value.as_bytes())));
+        }
         _ => {}
     }
 }

@@ -1,0 +1,59 @@
+//! In which grammar a directory's node has voted, and that it goes on so.
+//!
+//! A log has no meaning in the other grammar: values are marked in one and literal in the other, promises hold
+//! for all instances or for one. A node that changed over would answer under its group's own ballots with other
+//! values than it accepted.
+
+use std::path::Path;
+
+use upaxos_core::record::Record;
+use upaxos_core::store;
+use upaxos_core::wire::Dialect;
+
+use super::dir::Dir;
+use super::{DiskError, Identity};
+
+/// The identity with its dialect, which is `wanted`; written down where it was not yet.
+pub(super) fn settle(dir: &Path, wanted: Dialect, found: Identity) -> Result<Identity, DiskError> {
+    let spoken = match found.dialect {
+        Some(dialect) => Some(dialect),
+        None => spoken(dir, found.incarnation)?,
+    };
+    if spoken.is_some_and(|spoken| spoken != wanted) {
+        return Err(DiskError::OtherDialect { dir: dir.into(), is_classic: wanted == Dialect::Extended });
+    }
+    let identity = Identity { dialect: Some(wanted), ..found };
+    if found.dialect.is_none() {
+        identity.draft(dir)?;
+        Identity::publish(dir)?;
+    }
+    Ok(identity)
+}
+
+/// What the records tell; `None` where they tell nothing, so that either will do.
+fn spoken(dir: &Path, incarnation: u64) -> Result<Option<Dialect>, DiskError> {
+    let mut spoken = None;
+    store::read(&Dir::new(dir), incarnation, &mut |_| Ok(()), &mut |found| {
+        // What cannot be read is reported when the log is opened.
+        let said = found.record().ok().as_ref().and_then(dialect_of);
+        // An accepted value stands in both; a record of one grammar alone is proof.
+        if said == Some(Dialect::Extended) || spoken.is_none() {
+            spoken = said.or(spoken);
+        }
+        Ok(())
+    })?;
+    Ok(spoken)
+}
+
+fn dialect_of(record: &Record) -> Option<Dialect> {
+    match record {
+        Record::Start { .. } => None,
+        // Nobody votes in an extended group before one of the records below stands in its log.
+        Record::Promise { .. }
+        | Record::Accept { .. }
+        | Record::Chosen { .. }
+        | Record::Learn { .. }
+        | Record::Lost { .. } => Some(Dialect::Classic),
+        _ => Some(Dialect::Extended),
+    }
+}
