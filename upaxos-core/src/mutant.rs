@@ -43,12 +43,24 @@ pub enum Mutant {
     ErrorNotUndone,
     VoteWithoutBytes,
     DigestUnchecked,
+    FloorLost,
+    ForgetsForgotten,
+    ReadAcrossEpochs,
+    FewPeers,
+    NonceRestarts,
+    BeatShowsBallot,
+    SkipsCatchUp,
+    StandsVotesAll,
+    FenceNotRecovered,
+    LeavesEarly,
+    CopyAnyBallot,
+    LostKeepsOlder,
 }
 
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 36] = [
+    pub const ALL: [(Mutant, &'static str); 48] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -85,6 +97,18 @@ impl Mutant {
         (Mutant::ErrorNotUndone, "a failed apply is not undone"),
         (Mutant::VoteWithoutBytes, "vote for what is named without the bytes"),
         (Mutant::DigestUnchecked, "take one's own bytes for what is named"),
+        (Mutant::FloorLost, "a floor not in the checkpoint"),
+        (Mutant::ForgetsForgotten, "forget that a session was forgotten"),
+        (Mutant::ReadAcrossEpochs, "marks of an older epoch answer a read"),
+        (Mutant::FewPeers, "vote when one peer too few remembers"),
+        (Mutant::NonceRestarts, "nonces of reads begin alike in every life"),
+        (Mutant::BeatShowsBallot, "a beat shows a ballot before it is durable"),
+        (Mutant::SkipsCatchUp, "phase 2 below a prefix that promises tell of"),
+        (Mutant::StandsVotesAll, "vote for all that is named where the first stands"),
+        (Mutant::FenceNotRecovered, "no fence at a change that phase 1 found"),
+        (Mutant::LeavesEarly, "leave before a quorum has the change"),
+        (Mutant::CopyAnyBallot, "take a copy of any ballot for what is lost"),
+        (Mutant::LostKeepsOlder, "a lost value falls back to an older one"),
     ];
 }
 

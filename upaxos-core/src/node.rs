@@ -58,7 +58,7 @@ pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::Requests;
 pub(crate) use scripts::link;
-pub use sessions::MAX_TAGS;
+pub use sessions::{MAX_SESSIONS, MAX_TAGS};
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;

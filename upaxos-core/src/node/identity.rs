@@ -275,7 +275,8 @@ impl Identity {
 /// sets of this size share one peer more than those.
 fn enough_peers(others: usize) -> usize {
     let minority = others / 2;
-    (others + minority).div_ceil(2)
+    let too_few = usize::from(mutant::is(Mutant::FewPeers) && others > 1);
+    (others + minority).div_ceil(2) - too_few
 }
 
 /// Whether `boot` can be the life that `known` was, or a later one of the same directory.
