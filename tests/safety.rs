@@ -299,6 +299,7 @@ fn rule_8_a_peer_registers_one_incarnation_and_no_earlier_life() {
 fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
     let mut node = Lone::new(5, 0);
     for peer in 1..=3 {
+        node.wait_for_objections();
         node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
         assert!(node.take().iter().all(|line| !line.contains("Promise")), "with {} others", peer - 1);
         node.hear(&format!("{peer} Registered 0 1"));
