@@ -102,7 +102,8 @@ fn what_peers_remember_of_an_earlier_life_or_of_another_node_says_nothing_about_
 
 #[test]
 fn an_objection_to_another_disk_bars_a_member_that_asks_to_vote() {
-    for objection in ["1 Barred 0 2 77 1", "1 Barred 0 2 1000 3", "1 Barred 0 2 0 0"] {
+    // Another incarnation, a later start, the same start in another boot (a copy of the disk), and a member put out.
+    for objection in ["1 Barred 0 2 77 1", "1 Barred 0 2 1000 3", "1 Barred 0 2 1000 2", "1 Barred 0 2 0 0"] {
         let mut lone = returned(3);
         lone.hear(objection);
         lone.hear("1 Registered 0 2\n2 Registered 0 2");

@@ -165,7 +165,8 @@ impl Identity {
 
     /// The log names this node as a member of the group in force, with an incarnation perhaps: all the
     /// registration that who joins needs. Its peers are asked all the same, as at every start: they may
-    /// remember a later life.
+    /// remember a later life. Once is enough, before it votes: who votes is the one that is listed, and the time for
+    /// objections need not begin anew with every change.
     pub fn on_listed(&mut self, listed: Option<u64>, out: &mut Outbox) {
         let Some(listed) = listed.filter(|_| self.standing == Standing::Waiting && !self.is_listed) else {
             return;
@@ -182,7 +183,7 @@ impl Identity {
     }
 
     /// The group has changed since it was made: who was never in it cannot begin any more, since those who
-    /// would remember it may be gone.
+    /// would remember it may be gone. (Who joined is listed, and its n is 0: each of the two alone would tell.)
     pub fn on_late(&mut self, out: &mut Outbox) {
         if self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0 {
             self.bar_for_its_disk(
@@ -250,7 +251,8 @@ impl Identity {
         is_somebody && self.standing != Standing::Barred && self.known_by(group) + 1 < group.members.len()
     }
 
-    /// How many of the other members remember this life.
+    /// How many of the other members remember this life. (It does not hear itself: that its own word counts for
+    /// nothing is said here once more.)
     fn known_by(&self, group: &Group) -> usize {
         self.registered_by.iter().filter(|id| *id != self.me && group.members.contains(id)).count()
     }
@@ -288,6 +290,26 @@ fn is_successor(known: Boot, boot: Boot) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node in its first life, which these remember, after the time for objections.
+    fn remembered_by(me: u16, n: u16, peers: &[u16]) -> Identity {
+        let (me, group, timing) = (NodeId(me), Group::first(n), Timing::default());
+        let (mut identity, mut out) = (Identity::new(me, n, timing, true), Outbox::new(me));
+        peers.iter().for_each(|peer| identity.on_registered(NodeId(*peer), me, 0));
+        identity.tick(&group, Micros(0), &mut out);
+        identity.tick(&group, timing.timeout(), &mut out);
+        identity.on_synced(&mut out);
+        identity
+    }
+
+    #[test]
+    fn the_ids_of_founders_end_before_n() {
+        assert!(remembered_by(0, 3, &[1, 2]).may_vote());
+        assert!(!remembered_by(0, 3, &[1, 3]).may_vote());
+        assert!(!remembered_by(3, 3, &[0, 1, 2]).may_vote());
+        assert!(remembered_by(2, 3, &[]).wants_registration(&Group::first(3)));
+        assert!(!remembered_by(3, 3, &[]).wants_registration(&Group::first(3)));
+    }
 
     #[test]
     fn two_registrations_share_a_peer_that_kept_its_disk_while_a_minority_lost_theirs() {
