@@ -5,7 +5,7 @@ mod support;
 
 use support::Group;
 use upaxos_core::node::Event;
-use upaxos_core::types::{Instance, NodeId};
+use upaxos_core::types::Instance;
 use upaxos_core::wire::{Line, Message};
 
 fn has_left(group: &Group, id: u16) -> bool {
@@ -283,11 +283,34 @@ fn a_member_that_slept_through_many_changes_finds_its_way() {
 #[test]
 fn a_joiner_that_is_restarted_goes_on_where_it_was() {
     let mut group = lone();
+    (2..=20).for_each(|count| group.write(&format!("value {count}"), &[0]));
+    group.filter = Box::new(|_, to, line| {
+        let is_old = |line: &Line| match line {
+            Line::Node(_, Message::Written { instance, .. }) => instance.0 <= 10,
+            _ => true,
+        };
+        to != 1 || is_old(line)
+    });
     let id = group.join(None);
-    group.wait_for_members(&[0, 1], &[0, 1]);
+    group.run_until("half is there", |group| group.node(id).learned() == Instance(10));
+    group.run_for(500);
+    group.crash(id);
+    let before = group.sent.len();
+    group.start(id);
+    assert_eq!(group.node(id).learned(), Instance(10), "it has kept what it had");
+    group.filter = Box::new(|_, _, _| true);
+    group.wait_for_members(&[0, id], &[0, id]);
+    let lacks = |(from, line): &(Option<u16>, Line)| match line {
+        Line::Node(_, Message::Gap { first, .. }) if *from == Some(id) => Some(first.0),
+        _ => None,
+    };
+    let gaps: Vec<u64> = group.sent[before..].iter().filter_map(lacks).collect();
+    assert!(!gaps.is_empty() && gaps.iter().all(|first| *first > 10), "{gaps:?}");
+    // Restarted as a member, it is one: of two, both must vote.
     group.crash(id);
     group.start(id);
-    group.write("two", &[0, 1]);
-    assert_eq!(group.node(id).reads(Instance(1)), group.node(0).reads(Instance(1)));
-    assert_eq!(group.node(id).group().members.first(), Some(&NodeId(0)));
+    group.write("with both", &[0, id]);
+    assert_eq!(group.reads(id), group.reads(0));
+    let changes = group.reads(0).iter().filter(|read| read.starts_with("group")).count();
+    assert_eq!(changes, 1, "it was taken in once: {:?}", group.reads(0));
 }

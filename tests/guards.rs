@@ -52,20 +52,77 @@ fn what_is_told_outweighs_votes_of_an_older_epoch() {
     assert!(directed::what_is_told_outweighs_votes_of_an_older_epoch());
 }
 
-#[test]
-fn what_waits_behind_a_void_change_is_written_where_it_was_found() {
+/// A change that is void after [`leads_behind_a_void_change`]: settled by its client's floor.
+const VOID: &str = "@tgroup 7 1 1 0 0,1,2,3:77";
+
+/// A leader whose phase 1 found a void change at 2, and a value at 3 and at 4.
+fn leads_behind_a_void_change() -> Lone {
     let mut lone = Lone::member(3, 2);
     lone.hear("0 Written 1 @tag 7 2 2 v");
     let ballot = run(&mut lone);
-    lone.hear(&format!("0 Promise 2 {ballot} 1 @tgroup 7 1 1 0 0,1,2,3:77"));
+    lone.hear(&format!("0 Promise 2 {ballot} 1 {VOID}"));
     lone.hear(&format!("0 Promise 3 {ballot} 1 c3"));
     lone.hear(&format!("0 Promise 4 {ballot} 1 c4"));
     lone.hear(&format!("0 PromiseNone 5 * {ballot} 0"));
     assert!(lone.node.is_leading());
+    assert_eq!(lone.wrote(2), [VOID]);
+    assert!(lone.wrote(3).is_empty() && lone.wrote(4).is_empty(), "it is not known yet that it is void");
+    lone
+}
+
+#[test]
+fn what_waits_behind_a_void_change_is_written_where_it_was_found() {
+    let mut lone = leads_behind_a_void_change();
+    lone.hear(&format!("1 Written 2 {VOID}"));
+    assert!(lone.node.is_leading(), "the change was void");
+    assert_eq!([lone.wrote(3), lone.wrote(4)], [["c3"], ["c4"]]);
+}
+
+#[test]
+fn what_was_learned_meanwhile_behind_a_void_change_is_not_written_again() {
+    let mut lone = leads_behind_a_void_change();
     lone.hear("1 Written 3 c3");
-    lone.hear("1 Written 2 @tgroup 7 1 1 0 0,1,2,3:77");
-    assert!(lone.node.is_leading(), "the change was void: settled by its client's floor");
+    assert!(lone.wrote(4).is_empty(), "what is learned above the change does not lift its fence");
+    lone.hear(&format!("1 Written 2 {VOID}"));
+    assert!(lone.node.is_leading(), "the change was void");
+    assert!(lone.wrote(3).is_empty());
     assert_eq!(lone.wrote(4), ["c4"]);
+}
+
+#[test]
+fn what_waits_behind_a_valid_change_is_written_by_the_new_group_alone() {
+    let change = "@group 0 0,2,3:77";
+    let mut lone = Lone::member(3, 2);
+    let ballot = run(&mut lone);
+    lone.hear(&format!("0 Promise 1 {ballot} 1 {change}"));
+    lone.hear(&format!("0 Promise 2 {ballot} 1 @tag 7 1 1 c2"));
+    lone.hear(&format!("0 Promise 3 {ballot} 1 @noop"));
+    lone.hear(&format!("0 PromiseNone 4 * {ballot} 0"));
+    assert!(lone.node.is_leading());
+    lone.hear(&format!("1 Written 1 {change}"));
+    let ballot = lone.node.ballot().expect("it leads on in the new epoch");
+    assert!(!lone.node.is_leading() && ballot.epoch.0 == 1, "{ballot}");
+    assert!(lone.wrote(2).is_empty(), "the old group governs nothing there");
+    lone.hear(&format!("0 PromiseNone 2 * {ballot} 1"));
+    assert!(lone.node.is_leading());
+    assert_eq!(lone.wrote(2), ["@tag 7 1 1 c2"], "its client waits for it still");
+    assert!(lone.wrote(3).is_empty(), "nobody waits for a mark");
+    assert!(lone.has_said(&format!(" Write 2 {ballot} ")));
+}
+
+#[test]
+fn nothing_is_written_above_a_change_that_phase_1_found() {
+    assert!(directed::nothing_is_written_above_a_change_that_phase_1_found());
+}
+
+#[test]
+fn who_leaves_goes_on_until_a_quorum_has_the_change() {
+    assert!(directed::who_leaves_goes_on_until_a_quorum_has_the_change());
+}
+
+#[test]
+fn a_vote_for_what_is_named_is_for_all_of_it() {
+    assert!(directed::a_vote_for_what_is_named_is_for_all_of_it());
 }
 
 #[test]
@@ -231,6 +288,16 @@ fn who_says_that_it_votes_is_a_member_in_its_next_life_too() {
 #[test]
 fn a_lost_value_counts_towards_no_quorum_until_a_peer_shows_it() {
     assert!(directed::a_lost_value_is_never_promised_as_nothing());
+}
+
+#[test]
+fn a_lost_value_leaves_nothing_older_in_its_place() {
+    assert!(directed::a_lost_value_leaves_nothing_older_in_its_place());
+}
+
+#[test]
+fn a_vote_where_a_value_was_lost_raises_the_promise() {
+    assert!(directed::a_vote_where_a_value_was_lost_raises_the_promise());
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn raw_hosts(count: usize) -> Vec<Hosts> {
     match second {
         Ok(second) => vec![best, second],
         Err(error) => {
-            println!("skipped: {error}");
+            live::say_skipped(&error);
             vec![best]
         }
     }

@@ -1,5 +1,7 @@
 //! The lab as it is used: the shipped labs, the command line, and what editors are told.
 
+mod live;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,10 +47,7 @@ fn passes_on_raw(name: &str) {
     let path = format!("scripts/labs/{name}.lua");
     let output = lab(&[&path, "--on", "raw"]);
     if output.status.code() == Some(77) {
-        let is_required = std::env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
-        assert!(!is_required, "UPAXOS_REQUIRE=raw, but: {}", said(&output));
-        println!("skipped: {}", said(&output));
-        return;
+        return live::skip(said(&output));
     }
     assert!(output.status.success(), "{}", said(&output));
 }

@@ -109,11 +109,10 @@ fn the_second_node_on_a_directory_is_refused() {
     group.leader(&mut client);
     let mut second = plan(&group.hosts, 0).start().expect("it starts");
     let status = second.wait_exit(PATIENCE).expect("it ends by itself");
-    let log = second.log();
-    assert_eq!(status.code(), Some(1), "{log}");
-    let dir = group.hosts.node_dir(0);
-    assert!(log.contains(&dir.display().to_string()), "names the directory: {log}");
-    assert!(log.contains("in use") || log.contains("another"), "says why: {log}");
+    assert_eq!(status.code(), Some(1), "{}", second.log());
+    let dir = group.hosts.node_dir(0).display().to_string();
+    let line = second.wait_for_line(&dir, PATIENCE).expect("it names the directory");
+    assert!(line.contains("in use") || line.contains("another"), "says why: {line}");
     load.ask(&mut client, 10);
     load.take(&group, &client, 10);
     group.check_after(&load, &mut client, &[0, 1, 2]);

@@ -11,8 +11,9 @@ use live::{any_hosts, eventually};
 use upaxos_node::hosts::{Client, Node};
 
 /// Restarts node `index` with `fault` under load; when it has ended, and the others have gone on
-/// without it, starts it as it was. Returns its exit status and what it had said.
-fn fail(group: &mut Group, load: &mut Load, client: &mut Client, index: usize, fault: &str) -> (i32, String) {
+/// without it, starts it as it was. Returns its exit status, and the process that failed: its last words may
+/// still be on their way.
+fn fail(group: &mut Group, load: &mut Load, client: &mut Client, index: usize, fault: &str) -> (i32, Node) {
     group.nodes[index].terminate();
     group.nodes[index].wait_exit(PATIENCE).expect("it ends when asked");
     let mut failing = plan(&group.hosts, index).inject(fault).start().expect("strace starts");
@@ -27,7 +28,7 @@ fn fail(group: &mut Group, load: &mut Load, client: &mut Client, index: usize, f
         assert!(asked < 20_000, "{fault} has not ended the node\n{}", failing.log());
     };
     group.nodes[index].start().expect("it starts again");
-    (status.code().unwrap_or(-status.signal().unwrap_or(0)), failing.log())
+    (status.code().unwrap_or(-status.signal().unwrap_or(0)), failing)
 }
 
 #[test]
@@ -38,9 +39,9 @@ fn a_failed_sync_ends_the_node_at_once_and_loses_nothing() {
     let leader = group.leader(&mut client);
     for (index, when) in [(leader, 6), ((leader + 1) % 3, 1), ((leader + 2) % 3, 11)] {
         let fault = format!("fdatasync:error=EIO:when={when}");
-        let (status, log) = fail(&mut group, &mut load, &mut client, index, &fault);
-        assert_eq!(status, 1, "{log}");
-        assert!(log.contains("Input/output error"), "says what failed: {log}");
+        let (status, failed) = fail(&mut group, &mut load, &mut client, index, &fault);
+        assert_eq!(status, 1, "{}", failed.log());
+        failed.wait_for_line("Input/output error", PATIENCE).expect("it says what failed");
     }
     group.check_after(&load, &mut client, &[0, 1, 2]);
 }
@@ -53,9 +54,9 @@ fn a_full_disk_ends_the_node_at_once_and_loses_nothing() {
     let leader = group.leader(&mut client);
     for (index, when) in [(leader, 8), ((leader + 1) % 3, 3), ((leader + 2) % 3, 20)] {
         let fault = format!("pwrite64:error=ENOSPC:when={when}+");
-        let (status, log) = fail(&mut group, &mut load, &mut client, index, &fault);
-        assert_eq!(status, 1, "{log}");
-        assert!(log.contains("No space left"), "says what failed: {log}");
+        let (status, failed) = fail(&mut group, &mut load, &mut client, index, &fault);
+        assert_eq!(status, 1, "{}", failed.log());
+        failed.wait_for_line("No space left", PATIENCE).expect("it says what failed");
     }
     group.check_after(&load, &mut client, &[0, 1, 2]);
 }
@@ -68,8 +69,8 @@ fn a_node_killed_at_any_sync_loses_nothing() {
     group.leader(&mut client);
     for when in 1..20 {
         let fault = format!("fdatasync:signal=KILL:when={when}");
-        let (status, log) = fail(&mut group, &mut load, &mut client, when % 3, &fault);
-        assert_eq!(status, -9, "{log}");
+        let (status, failed) = fail(&mut group, &mut load, &mut client, when % 3, &fault);
+        assert_eq!(status, -9, "{}", failed.log());
     }
     group.check_after(&load, &mut client, &[0, 1, 2]);
 }

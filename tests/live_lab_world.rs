@@ -196,8 +196,7 @@ fn writes_over_links_with_every_fault_are_chosen_once() {
 fn a_slow_disk_delays_answers_for_as_long_as_it_is_slow() {
     let Some(mut world) = raw() else { return };
     if let Some(Lacks(why)) = world.lacks(Fault::Disk(DiskFault::SyncFails)) {
-        println!("skipped: {why}");
-        return;
+        return live::skip(why);
     }
     leader(&mut world);
     write(&mut world, "fast");
@@ -219,8 +218,7 @@ fn a_slow_disk_delays_answers_for_as_long_as_it_is_slow() {
 fn a_disk_that_fails_ends_the_node_with_the_reason_and_the_check_brings_it_back() {
     let Some(mut world) = raw() else { return };
     if let Some(Lacks(why)) = world.lacks(Fault::Disk(DiskFault::Full)) {
-        println!("skipped: {why}");
-        return;
+        return live::skip(why);
     }
     let leader = leader(&mut world);
     let others = [NodeId((leader.0 + 1) % 3), NodeId((leader.0 + 2) % 3)];

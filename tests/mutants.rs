@@ -36,6 +36,17 @@ const DIRECTED: &[(Mutant, fn() -> bool)] = &[
     (Mutant::FloorOfRequest, directed::nothing_below_a_session_made_anew_is_done_again),
     (Mutant::RefusedForBusy, directed::what_is_refused_for_want_of_room_is_never_done),
     (Mutant::AnswerWhatWasFound, directed::a_classic_node_answers_nobody_with_what_it_found),
+    (Mutant::LostKeepsOlder, directed::a_lost_value_leaves_nothing_older_in_its_place),
+    (Mutant::CopyAnyBallot, directed::a_vote_where_a_value_was_lost_raises_the_promise),
+    (Mutant::StandsVotesAll, directed::a_vote_for_what_is_named_is_for_all_of_it),
+    (Mutant::FewPeers, directed::a_founder_votes_first_when_enough_peers_remember_it),
+    (Mutant::NonceRestarts, directed::a_mark_for_an_earlier_life_answers_nothing),
+    (Mutant::ReadAcrossEpochs, directed::marks_of_an_older_epoch_answer_no_read),
+    (Mutant::BeatShowsBallot, directed::a_beat_shows_no_ballot_before_it_is_durable),
+    (Mutant::SkipsCatchUp, directed::a_candidate_learns_what_promises_tell_of_before_it_writes),
+    (Mutant::FenceNotRecovered, directed::nothing_is_written_above_a_change_that_phase_1_found),
+    (Mutant::LeavesEarly, directed::who_leaves_goes_on_until_a_quorum_has_the_change),
+    (Mutant::ForgetsForgotten, directed::what_a_forgotten_client_had_done_is_never_done_again),
 ];
 
 /// Whether a mutant breaks the claim of its own schedule; `None` where it has none.

@@ -1,5 +1,7 @@
 //! Fast reads: what they may answer, and when they must ask anew.
 
+#[path = "support/directed.rs"]
+mod directed;
 #[path = "support/group.rs"]
 mod group;
 #[path = "support/lone.rs"]
@@ -47,6 +49,16 @@ fn marks_from_a_minority_do_not_answer() {
     assert!(values(&lone.take()).is_empty(), "itself and node 1 are no quorum of five");
     lone.hear(&mark(3));
     assert_eq!(values(&lone.take()), ["0 0 7 1 "], "nothing was written");
+}
+
+#[test]
+fn a_mark_for_an_earlier_life_answers_nothing() {
+    assert!(directed::a_mark_for_an_earlier_life_answers_nothing());
+}
+
+#[test]
+fn marks_of_an_older_epoch_answer_no_read() {
+    assert!(directed::marks_of_an_older_epoch_answer_no_read());
 }
 
 #[test]

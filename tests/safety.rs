@@ -301,6 +301,7 @@ fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
     node.meet();
     node.take();
     for peer in 1..=3 {
+        node.wait_for_objections();
         node.hear(&format!("1 ProposeAll 1 {}", B[0][1]));
         assert!(node.take().iter().all(|line| !line.contains("Promise")), "with {} others", peer - 1);
         node.hear(&format!("{peer} Registered 0 1"));

@@ -6,9 +6,12 @@ pub mod garbage;
 pub mod group;
 
 use std::env;
+use std::fmt::Display;
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use upaxos_node::hosts::{Host, Hosts, HostsError, Node};
@@ -18,8 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Three hosts that can be had here, for tests that do not need the network to fail.
 pub fn any_hosts() -> Option<Hosts> {
-    let is_raw = env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
-    or_skip(if is_raw { Hosts::raw_only(3) } else { Hosts::new(3) })
+    or_skip(if is_raw_required() { Hosts::raw_only(3) } else { Hosts::new(3) })
 }
 
 /// The hosts, or nothing with a word of why; where `UPAXOS_REQUIRE=raw` that is a failure.
@@ -27,13 +29,32 @@ pub fn or_skip(hosts: Result<Hosts, HostsError>) -> Option<Hosts> {
     match hosts {
         Ok(hosts) => Some(hosts),
         Err(error @ HostsError::NoGround { .. }) => {
-            let required = env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
-            assert!(!required, "UPAXOS_REQUIRE=raw, but: {error}");
-            println!("skipped: {error}");
+            skip(&error);
             None
         }
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Says that this test, or the rest of it, is skipped, and why; where `UPAXOS_REQUIRE=raw` that is a failure.
+///
+/// What a test prints is shown only if it fails. This goes past that: a test that passes because it was skipped
+/// says so.
+pub fn skip(why: impl Display) {
+    assert!(!is_raw_required(), "UPAXOS_REQUIRE=raw, but: {why}");
+    say_skipped(why);
+}
+
+/// The same for a part that nobody demands.
+pub fn say_skipped(why: impl Display) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test");
+    writeln!(io::stderr(), "skipped: {test}: {why}").expect("standard error can be written");
+}
+
+/// Whether whoever runs the tests demands that all of them run.
+pub fn is_raw_required() -> bool {
+    env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw")
 }
 
 /// The folder of the built programs, `upaxos-send` and `upaxos-repl` among them: they belong to other
@@ -56,7 +77,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "not in {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -5,9 +5,11 @@
 use std::rc::Rc;
 
 use super::lone::{Life, Lone};
-use upaxos_core::node::{Config, Outbox, Recovery};
+use upaxos_core::entry::Entry;
+use upaxos_core::named::Names;
+use upaxos_core::node::{Config, MAX_SESSIONS, Outbox, Recovery};
 use upaxos_core::sim::double::Double;
-use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
+use upaxos_core::types::{GroupId, Instance, Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Message};
 
 /// What another group's leader writes, or one that lost its disk, is not accepted: ids and ballots coincide.
@@ -205,6 +207,161 @@ pub fn a_classic_node_answers_nobody_with_what_it_found() -> bool {
     assert!(said.contains(&"0 Write 1 0 deposit 5".to_owned()), "it goes on with what it found: {said:?}");
     assert_eq!(node.learned(), Instance(1), "it has learned the first");
     !said.iter().any(|line| line.contains(" OK ")) && said.contains(&"0 Propose 2 0".to_owned())
+}
+
+/// Where the last thing that was accepted is lost, what was accepted before it does not take its place: it was
+/// replaced, and to tell of it would hide what may be chosen.
+pub fn a_lost_value_leaves_nothing_older_in_its_place() -> bool {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("0 Write 2 65536 x");
+    lone.hear("1 Write 2 65537 y");
+    lone.damage_last_values_at(2, 1);
+    lone.restart();
+    lone.take();
+    lone.hear("0 ProposeAll 1 131072");
+    lone.take() == ["2 PromiseNone 1 1 131072 0", "2 PromiseNone 3 * 131072 0"]
+}
+
+/// Only a copy from the lost ballot is the lost value. What is written in a higher one is voted for as ever, and
+/// the vote is a promise: a lower write does not replace it.
+pub fn a_vote_where_a_value_was_lost_raises_the_promise() -> bool {
+    let mut lone = lone_without_its_value();
+    lone.hear("0 Write 2 131072 z");
+    let has_voted = lone.take() == ["2 Accepts 2 2 131072"];
+    lone.hear("1 Write 2 65537 y");
+    has_voted && lone.take() == ["2 NACK 2 131072"]
+}
+
+/// What a node votes for by name it holds, all of it: that the first of the named values stands here, written in
+/// full, says nothing about the others.
+pub fn a_vote_for_what_is_named_is_for_all_of_it() -> bool {
+    let stored = |seq, text: &str| {
+        let tag = Tag { client: 7, seq };
+        (tag, Entry::Tagged(Tagged { tag, floor: 1 }, text.into()).encode(Dialect::Extended))
+    };
+    let writes = [stored(1, "one"), stored(2, "two")];
+    let digest = Names::of(&writes).digest;
+    let mut lone = Lone::member(3, 0);
+    lone.hear(&format!("1 Write 1 65537 {}", writes[0].1));
+    lone.hear(&format!("1 WriteTags 1 2 65537 {digest} 7 1 2"));
+    assert!(lone.has_said("0 Accepts 1 1 65537"), "it holds the first");
+    !lone.has_said("0 Accepts 1 2 65537") && !lone.has_said("0 Accepts 2 2 65537")
+}
+
+/// Of three, both peers must remember a member before it votes for the first time: if one alone did, a disk that
+/// was lost and a new one might each find one.
+pub fn a_founder_votes_first_when_enough_peers_remember_it() -> bool {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    lone.hear("1 Registered 0 1");
+    lone.wait_for_objections();
+    if lone.node.is_voter() {
+        return false;
+    }
+    lone.hear("2 Registered 0 1");
+    lone.wait_for_objections();
+    lone.node.is_voter()
+}
+
+/// A mark that answered a round of an earlier life says nothing about what was written since.
+pub fn a_mark_for_an_earlier_life_answers_nothing() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 Written 1 one");
+    lone.hear("FastRead 7 1 1");
+    let asked = lone.take().into_iter().find_map(|line| Some(line.split_once(" AskMark ")?.1.to_owned()));
+    let mark = format!("1 Mark {} 1", asked.expect("it asks for marks"));
+    lone.restart();
+    lone.forget_wire();
+    lone.hear("FastRead 7 2 2");
+    assert!(lone.has_said(" AskMark "), "it asks anew");
+    lone.hear(&mark);
+    !lone.has_said(" Value ")
+}
+
+/// A round of marks that a quorum of the old group gave is none any more when the group has changed before the
+/// read could be answered: that quorum may know nothing of the new group's writes.
+///
+/// A quorum of the first group has marked up to 2, of which the node lacks 1 and 2. It learns that 1 holds a
+/// change of the group, and what the old group had accepted at 2 is chosen nowhere.
+pub fn marks_of_an_older_epoch_answer_no_read() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("FastRead 7 1 1");
+    let asked = lone.take().into_iter().find_map(|line| Some(line.split_once(" AskMark ")?.1.to_owned()));
+    lone.hear(&format!("1 Mark {} 2", asked.expect("it asks for marks")));
+    lone.forget_wire();
+    lone.hear("1 Written 1 @group 0 0:1000,3:1003,4:1004");
+    lone.hear("1 Written 2 new");
+    !lone.has_said(" Value ") && lone.has_said(" AskMark 1 ")
+}
+
+/// A beat tells of no ballot before that is durable: nobody may see one that a crash makes a node use again.
+pub fn a_beat_shows_no_ballot_before_it_is_durable() -> bool {
+    let mut lone = Lone::member(3, 0);
+    let out = lone.run_without_sync();
+    let early: Vec<String> = out.early.iter().map(ToString::to_string).collect();
+    let ballot = lone.node.ballot().expect("it runs").number.to_string();
+    assert!(out.needs_sync(), "its ballot is not durable");
+    let shows = |line: &String| line.contains(" Beat ") && line.split(' ').nth(6) == Some(ballot.as_str());
+    !early.iter().any(shows)
+}
+
+/// A candidate learns what promises say is learned before it writes: what was chosen there, nobody needs to
+/// tell it as accepted any more.
+pub fn a_candidate_learns_what_promises_tell_of_before_it_writes() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 NACK 1 1");
+    lone.hear("Request 0 b");
+    let ballot = lone.run();
+    lone.hear(&format!("1 PromiseNone 3 * {ballot} 2"));
+    if lone.node.is_leading() || !lone.wrote(1).is_empty() {
+        return false;
+    }
+    lone.hear("1 Written 1 x\n1 Written 2 y");
+    lone.wrote(1).is_empty() && lone.wrote(2).is_empty() && lone.wrote(3) == ["b"]
+}
+
+/// A change of the group that phase 1 finds is a fence like any: what it finds above is not written before the
+/// change is learned, since another group governs there if it is valid.
+pub fn nothing_is_written_above_a_change_that_phase_1_found() -> bool {
+    let mut lone = Lone::member(3, 2);
+    let ballot = lone.run();
+    lone.hear(&format!("0 Promise 1 {ballot} 1 @group 0 0,1,2,3:77\n0 Promise 2 {ballot} 1 c2"));
+    lone.hear(&format!("0 PromiseNone 3 * {ballot} 0"));
+    assert!(lone.node.is_leading() && lone.wrote(1).len() == 1, "the change is written again");
+    lone.hear("Request 0 b");
+    lone.wrote(2).is_empty() && lone.wrote(3).is_empty()
+}
+
+/// Who leaves goes on until a quorum of the others has durably learned so: until then they may need its vote, and
+/// what it knows.
+pub fn who_leaves_goes_on_until_a_quorum_has_the_change() -> bool {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("0 Written 1 @group 0 0,1");
+    let beats = |learned: u64| {
+        let beat = |id: u16| format!("{id} Beat 3 {} 1 {} 1:0 {learned} waits 0,1,2", 1000 + id, 500 + id);
+        format!("{}\n{}", beat(0), beat(1))
+    };
+    lone.hear(&beats(0));
+    lone.run_for(50);
+    if lone.has_left() {
+        return false;
+    }
+    lone.hear(&beats(1));
+    lone.run_for(50);
+    lone.has_left()
+}
+
+/// A client that was forgotten is remembered as forgotten: nothing of it is carried out a second time.
+pub fn what_a_forgotten_client_had_done_is_never_done_again() -> bool {
+    let mut lone = Lone::member(3, 0);
+    let clients = MAX_SESSIONS as u64 + 1;
+    for client in 1..=clients {
+        lone.hear(&format!("1 Written {client} @tag {client} 1 1 v"));
+    }
+    let again = clients + 1;
+    lone.hear(&format!("1 Written {again} @tag 1 1 1 v"));
+    assert_eq!(lone.node.learned(), Instance(again), "all of it is learned");
+    lone.node.reads(Instance(again)) != Some("v".into())
 }
 
 /// The second choice of a tag is void: it leaves the states of scripts as they are.

@@ -1,6 +1,6 @@
 //! One real node whose peers are the test: it is fed lines, and what it says is looked at.
 
-use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Head, Line, Message};
@@ -15,6 +15,8 @@ pub struct Lone {
     durable: Vec<Record>,
     said: Vec<Line>,
     seen: usize,
+    /// What it has told its operator, in all its lives.
+    pub events: Vec<Event>,
 }
 
 #[allow(dead_code, reason = "each test file uses a part")]
@@ -30,6 +32,7 @@ impl Lone {
             durable: Vec::new(),
             said: Vec::new(),
             seen: 0,
+            events: Vec::new(),
         };
         lone.restart();
         lone
@@ -42,28 +45,37 @@ impl Lone {
         lone
     }
 
-    /// Ends this life and begins another with what is durable.
+    /// Ends this life and begins another with what is durable. Its peers remember it, if it is a member.
     pub fn restart(&mut self) {
+        self.restart_unremembered();
+        if self.durable.contains(&Record::Member) {
+            self.register();
+        }
+    }
+
+    /// The same, while its peers say nothing.
+    pub fn restart_unremembered(&mut self) {
         let mut recovery = Recovery::new(config(self.n, self.id));
         for record in &self.durable {
             recovery.take(record).expect("records follow from each other");
         }
-        let is_member = self.durable.contains(&Record::Member);
         self.starts += 1;
         self.node = recovery.finish(incarnation(self.id), self.starts);
         let mut out = Outbox::new(NodeId(self.id));
         self.node.start(self.now, &mut out);
         self.finish(out);
-        if is_member {
-            self.register();
-        }
     }
 
-    /// A bit is flipped in what its log says that it accepted at `at`.
+    /// A bit is flipped in what its log says that it accepted at `at`, wherever it says so.
     pub fn damage_value_at(&mut self, at: u64) {
+        self.damage_last_values_at(at, usize::MAX);
+    }
+
+    /// The same, but only in so many places, the last ones.
+    pub fn damage_last_values_at(&mut self, at: u64, count: usize) {
         let is_hurt =
             |record: &&mut Record| matches!(record, Record::Accept { instance, .. } if instance.0 == at);
-        for record in self.durable.iter_mut().filter(is_hurt) {
+        for record in self.durable.iter_mut().rev().filter(is_hurt).take(count) {
             let mut line = Vec::new();
             record.encode(&mut line);
             *record = Record::parse_hurt(&line).expect("the peers have the value, too");
@@ -133,6 +145,7 @@ impl Lone {
         let mut volatile = Vec::new();
         loop {
             self.said.append(&mut out.early);
+            self.events.append(&mut out.events);
             volatile.append(&mut out.records);
             let sent = std::mem::take(&mut out.after_sync);
             if sent.is_empty() && volatile.is_empty() {
@@ -179,6 +192,11 @@ impl Lone {
     /// Whether it ever said a line with this part.
     pub fn has_said(&self, part: &str) -> bool {
         self.said.iter().any(|line| line.to_string().contains(part))
+    }
+
+    /// Whether it has told its operator that it left.
+    pub fn has_left(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Left { .. }))
     }
 
     /// The distinct values that it has ever written at an instance.

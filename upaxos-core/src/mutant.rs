@@ -52,6 +52,18 @@ pub enum Mutant {
     FloorOfRequest,
     RefusedForBusy,
     AnswerWhatWasFound,
+    FloorLost,
+    ForgetsForgotten,
+    ReadAcrossEpochs,
+    FewPeers,
+    NonceRestarts,
+    BeatShowsBallot,
+    SkipsCatchUp,
+    StandsVotesAll,
+    FenceNotRecovered,
+    LeavesEarly,
+    CopyAnyBallot,
+    LostKeepsOlder,
 }
 
 impl Mutant {
@@ -103,6 +115,18 @@ impl Mutant {
         (Mutant::FloorOfRequest, "a session made anew takes the floor that the request names"),
         (Mutant::RefusedForBusy, "Refused in place of Busy"),
         (Mutant::AnswerWhatWasFound, "answer a classic client with what was only found"),
+        (Mutant::FloorLost, "a floor not in the checkpoint"),
+        (Mutant::ForgetsForgotten, "forget that a session was forgotten"),
+        (Mutant::ReadAcrossEpochs, "marks of an older epoch answer a read"),
+        (Mutant::FewPeers, "vote when one peer too few remembers"),
+        (Mutant::NonceRestarts, "nonces of reads begin alike in every life"),
+        (Mutant::BeatShowsBallot, "a beat shows a ballot before it is durable"),
+        (Mutant::SkipsCatchUp, "phase 2 below a prefix that promises tell of"),
+        (Mutant::StandsVotesAll, "vote for all that is named where the first stands"),
+        (Mutant::FenceNotRecovered, "no fence at a change that phase 1 found"),
+        (Mutant::LeavesEarly, "leave before a quorum has the change"),
+        (Mutant::CopyAnyBallot, "take a copy of any ballot for what is lost"),
+        (Mutant::LostKeepsOlder, "a lost value falls back to an older one"),
     ];
 }
 

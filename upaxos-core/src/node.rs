@@ -65,7 +65,7 @@ pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
 use requests::{Requests, Wanted};
 pub(crate) use scripts::link;
-pub use sessions::MAX_TAGS;
+pub use sessions::{MAX_SESSIONS, MAX_TAGS};
 use speakers::Others;
 pub use speakers::Speaker;
 pub(crate) use sessions::{Sessions, Verdict};

@@ -202,7 +202,8 @@ impl Acceptor {
 
     /// Somebody shows what was written in `ballot`: if that is what is lost here, it is known again.
     pub fn on_copy(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) {
-        if self.lost.get(&instance) == Some(&ballot) {
+        let is_any = mutant::is(Mutant::CopyAnyBallot);
+        if self.lost.get(&instance).is_some_and(|lost| *lost == ballot || (is_any && *lost < ballot)) {
             self.store(instance, ballot, value);
             out.persist(Record::Accept { instance, ballot, value: value.clone() });
         }
@@ -275,6 +276,10 @@ impl Acceptor {
     fn lose(&mut self, instance: Instance, ballot: Ballot) {
         self.mark(instance, ballot);
         self.lost.insert(instance, ballot);
+        if mutant::is(Mutant::LostKeepsOlder) && self.accepted.get(instance.0).is_some() {
+            self.lost.remove(&instance);
+            return;
+        }
         if let Some((_, before)) = self.accepted.remove(instance.0) {
             self.bytes -= before.as_bytes().len();
         }

@@ -310,8 +310,9 @@ impl Node {
         }
         let has_it = |id: &&NodeId| {
             let learned = self.election.learned_by(**id, now);
+            let has_learned = |learned: Instance| learned.0 >= self.group.epoch.0;
             self.election.is_voter(**id, now)
-                && learned.is_some_and(|learned| learned.0 >= self.group.epoch.0)
+                && learned.is_some_and(|learned| has_learned(learned) || mutant::is(Mutant::LeavesEarly))
         };
         if self.group.members.iter().filter(has_it).count() >= self.group.quorum() {
             self.changes.has_left = true;

@@ -304,7 +304,8 @@ impl Identity {
 
     /// The log names this node as a member of the group in force, with an incarnation perhaps: all the
     /// registration that who joins needs. Its peers are asked all the same, as at every start: they may
-    /// remember a later life.
+    /// remember a later life. Once is enough, before it votes: who votes is the one that is listed, and the time for
+    /// objections need not begin anew with every change.
     pub fn on_listed(&mut self, listed: Option<u64>, out: &mut Outbox) {
         let Some(listed) = listed.filter(|_| self.standing == Standing::Waiting && !self.is_listed) else {
             return;
@@ -321,7 +322,7 @@ impl Identity {
     }
 
     /// The group has changed since it was made: who was never in it cannot begin any more, since those who
-    /// would remember it may be gone.
+    /// would remember it may be gone. (Who joined is listed, and its n is 0: each of the two alone would tell.)
     pub fn on_late(&mut self, out: &mut Outbox) {
         if self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0 {
             self.bar_for_its_disk(
@@ -437,7 +438,8 @@ impl Identity {
 /// sets of this size share one peer more than those.
 fn enough_peers(others: usize) -> usize {
     let minority = others / 2;
-    (others + minority).div_ceil(2)
+    let too_few = usize::from(mutant::is(Mutant::FewPeers) && others > 1);
+    (others + minority).div_ceil(2) - too_few
 }
 
 /// Whether `boot` can be the life that `known` was, or a later one of the same directory.
@@ -449,6 +451,31 @@ fn is_successor(known: Boot, boot: Boot) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node in its first life, which these remember, after the time for objections.
+    fn remembered_by(me: u16, n: u16, peers: &[u16]) -> Identity {
+        let (me, group, timing) = (NodeId(me), Membership::new(n), Timing::default());
+        let (mut identity, mut out) = (Identity::new(me, n, timing, true), Outbox::new(me));
+        identity.belong(GroupId(100), &mut out);
+        for peer in peers {
+            let incarnation = 100 + u64::from(*peer);
+            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, &mut out);
+            identity.on_registered(NodeId(*peer), incarnation, me, 0);
+        }
+        identity.tick(&group, Micros(0), &mut out);
+        identity.tick(&group, timing.timeout(), &mut out);
+        identity.on_synced(&mut out);
+        identity
+    }
+
+    #[test]
+    fn the_ids_of_founders_end_before_n() {
+        assert!(remembered_by(0, 3, &[1, 2]).may_vote());
+        assert!(!remembered_by(0, 3, &[1, 3]).may_vote());
+        assert!(!remembered_by(3, 3, &[0, 1, 2]).may_vote());
+        assert!(remembered_by(2, 3, &[]).wants_registration(&Membership::new(3)));
+        assert!(!remembered_by(3, 3, &[]).wants_registration(&Membership::new(3)));
+    }
 
     #[test]
     fn two_registrations_share_a_peer_that_kept_its_disk_while_a_minority_lost_theirs() {

@@ -211,7 +211,8 @@ impl Leader {
     /// had accepted something in, and of those between. They are fixed from here on.
     pub fn finish_phase_1(&mut self, group: &Group, learned: Instance) -> Option<Vec<(Instance, Value)>> {
         let Phase::Preparing(preparing) = &self.phase else { return None };
-        if learned < preparing.base || !preparing.is_covered(group) {
+        let lacks_prefix = learned < preparing.base && !mutant::is(Mutant::SkipsCatchUp);
+        if lacks_prefix || !preparing.is_covered(group) {
             return None;
         }
         let values = preparing.values_to_write(learned);

@@ -229,6 +229,8 @@ impl Node {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
                 if self.classic.is_none() && self.is_voter() {
+                    // To name all that is learned would be as safe: its records stand before the promise's in
+                    // the log, and the answer waits for the sync of both.
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }
             }

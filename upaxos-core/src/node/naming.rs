@@ -80,6 +80,9 @@ impl Node {
         self.repair.owe_learned(first, last, learned, now);
         let first_open = first.max(learned.next());
         let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
+        if stands && last > learned && mutant::is(Mutant::StandsVotesAll) && self.is_voter() {
+            return out.after_sync(Message::Accepts { first: first_open, last, ballot });
+        }
         if last <= learned || !self.is_near(last) || stands {
             return;
         }

@@ -118,7 +118,7 @@ impl Node {
             heard: self.election.heard(now),
         });
         let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();
-        if is_own && out.needs_sync() {
+        if is_own && out.needs_sync() && !mutant::is(Mutant::BeatShowsBallot) {
             // It may name a ballot begun in this very step, given up already perhaps, which nobody may see
             // before it is durable.
             out.after_sync(beat);

@@ -106,10 +106,11 @@ impl Reads {
     /// No reads. `boot` is the random number of this life: nonces count on from it, so that no mark of an
     /// earlier life, or for another node, is taken for one of a round.
     pub fn new(patience: Micros, boot: u64, limits: Limits) -> Reads {
+        let spread = if mutant::is(Mutant::NonceRestarts) { 0 } else { SPREAD };
         Reads {
             bounds: limits.into(),
             patience,
-            nonce: boot.wrapping_mul(SPREAD) & MAX_NUMBER,
+            nonce: boot.wrapping_mul(spread) & MAX_NUMBER,
             next: 0,
             open: BTreeMap::new(),
             tags: BTreeMap::new(),
@@ -216,7 +217,7 @@ impl Reads {
         let is_over = |marked: &mut Marked| marked.highest <= learned || marked.epoch != epoch;
         let over: Vec<Marked> = self.marked.extract_if(.., is_over).collect();
         for Marked { epoch: asked, serves, .. } in over {
-            if asked == epoch {
+            if asked == epoch || mutant::is(Mutant::ReadAcrossEpochs) {
                 ready.extend(serves.into_iter().filter_map(|ticket| self.take(ticket)));
             } else {
                 self.ask_again(serves, now);

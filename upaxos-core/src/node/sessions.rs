@@ -144,7 +144,8 @@ impl Sessions {
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let session = |(client, session): (&u64, &Session)| {
             let done = session.done.iter().map(|(seq, instance)| (seq, *instance)).collect();
-            Record::Session { client: *client, floor: session.floor, used: session.used, done }
+            let floor = if mutant::is(Mutant::FloorLost) { 0 } else { session.floor };
+            Record::Session { client: *client, floor, used: session.used, done }
         };
         let forgotten = self.forgotten.map(|through| Record::Forgotten { through });
         self.clients.iter().map(session).chain(forgotten)
@@ -228,7 +229,9 @@ impl Sessions {
             }
             let session = self.clients.remove(&client).expect("it was looked up just now");
             self.tags -= session.done.len();
-            self.forgotten = self.forgotten.max(Some(session.highest()));
+            if !mutant::is(Mutant::ForgetsForgotten) {
+                self.forgotten = self.forgotten.max(Some(session.highest()));
+            }
             return;
         }
     }

@@ -73,7 +73,9 @@ impl Node {
             let is_same = !entry.is_untagged_read();
             let wanted = is_same.then(|| self.requests.take_done(&entry)).flatten().map(|(wanted, _)| wanted);
             self.propose_value(value, wanted, now, out);
-            if let Entry::Group(tagged, _) = entry {
+            if let Entry::Group(tagged, _) = entry
+                && !mutant::is(Mutant::FenceNotRecovered)
+            {
                 self.leader.set_fence(instance, tagged.map(|tagged| tagged.tag));
                 return self.leader.hold(values.collect());
             }

@@ -1,0 +1,137 @@
+//! Who may vote, and since when: what peers remember of a life, and what they object to it.
+
+#[path = "support/directed.rs"]
+mod directed;
+#[path = "support/lone.rs"]
+mod lone;
+
+use lone::Lone;
+use upaxos_core::node::Event;
+
+/// Member 0 of so many in its second life, of which its peers have said nothing yet.
+fn returned(n: u16) -> Lone {
+    let mut lone = Lone::member(n, 0);
+    lone.restart_unremembered();
+    lone.forget_wire();
+    assert!(!lone.node.is_voter(), "nobody knows of this life");
+    lone
+}
+
+fn is_barred(lone: &Lone) -> bool {
+    lone.events.iter().any(|event| matches!(event, Event::MayNotVote(_)))
+}
+
+#[test]
+fn a_founder_votes_first_when_enough_peers_remember_it() {
+    assert!(directed::a_founder_votes_first_when_enough_peers_remember_it());
+}
+
+#[test]
+fn a_founder_that_enough_peers_remember_waits_for_the_others_to_object() {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    lone.hear("1 Registered 0 1\n2 Registered 0 1");
+    assert!(!lone.node.is_voter());
+    lone.wait_for_objections();
+    assert!(lone.node.is_voter());
+}
+
+#[test]
+fn only_founders_begin_a_group_and_remember_each_other() {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    lone.hear("1 Registered 0 1\n3 Registered 0 1");
+    lone.wait_for_objections();
+    assert!(!lone.node.is_voter(), "id 3 is none of the first three");
+    let mut next = Lone::new(3, 3);
+    next.meet();
+    next.hear("0 Registered 3 1\n1 Registered 3 1\n2 Registered 3 1");
+    next.wait_for_objections();
+    next.run_for(1_000);
+    assert!(!next.node.is_voter() && !next.has_said(" Register "));
+}
+
+#[test]
+fn a_member_that_comes_back_votes_when_a_quorum_with_itself_remembers_this_life() {
+    let mut lone = returned(5);
+    lone.hear("1 Registered 0 2\n1 Registered 0 2");
+    lone.wait_for_objections();
+    assert!(!lone.node.is_voter(), "two of five are no quorum, however long it waits");
+    lone.hear("2 Registered 0 2");
+    assert!(lone.node.is_voter());
+}
+
+#[test]
+fn a_member_that_a_quorum_remembers_waits_for_the_others_to_object() {
+    let mut lone = returned(5);
+    lone.hear("1 Registered 0 2\n2 Registered 0 2\n3 Registered 0 2");
+    assert!(!lone.node.is_voter(), "node 4 may know of a later life");
+    lone.wait_for_objections();
+    assert!(lone.node.is_voter());
+}
+
+#[test]
+fn a_member_that_all_others_remember_waits_for_nobody() {
+    let mut lone = returned(3);
+    lone.hear("1 Registered 0 2");
+    assert!(!lone.node.is_voter());
+    lone.hear("2 Registered 0 2");
+    assert!(lone.node.is_voter());
+}
+
+#[test]
+fn a_member_asks_until_every_other_member_remembers_this_life() {
+    let mut lone = returned(3);
+    lone.hear("1 Registered 0 2");
+    lone.wait_for_objections();
+    assert!(lone.node.is_voter(), "a quorum is enough to vote");
+    lone.forget_wire();
+    lone.run_for(300);
+    assert!(lone.has_said(" Register "), "node 2 could not tell an older disk from this one");
+    lone.hear("2 Registered 0 2");
+    lone.forget_wire();
+    lone.run_for(300);
+    assert!(!lone.has_said(" Register "));
+}
+
+#[test]
+fn what_peers_remember_of_an_earlier_life_or_of_another_node_says_nothing_about_this_life() {
+    let mut lone = returned(3);
+    lone.hear("1 Registered 0 1\n2 Registered 0 1");
+    lone.hear("1 Registered 2 2\n2 Registered 1 2");
+    lone.wait_for_objections();
+    assert!(!lone.node.is_voter());
+}
+
+#[test]
+fn an_objection_to_another_disk_bars_a_member_that_asks_to_vote() {
+    // Another incarnation, a later start, the same start in another boot (a copy of the disk), and a member put out.
+    for objection in ["1 Barred 0 2 77 1", "1 Barred 0 2 1000 3", "1 Barred 0 2 1000 2", "1 Barred 0 2 0 0"] {
+        let mut lone = returned(3);
+        lone.hear(objection);
+        lone.hear("1 Registered 0 2\n2 Registered 0 2");
+        lone.wait_for_objections();
+        assert!(!lone.node.is_voter() && is_barred(&lone), "{objection}");
+    }
+}
+
+#[test]
+fn an_objection_to_an_earlier_life_or_to_another_node_bars_nobody() {
+    // Another boot of this disk, another node, and what is remembered of a start before this one.
+    for objection in ["1 Barred 0 1 77 1", "1 Barred 2 2 77 1", "1 Barred 0 2 1000 1"] {
+        let mut lone = returned(3);
+        lone.hear(objection);
+        lone.hear("1 Registered 0 2\n2 Registered 0 2");
+        assert!(lone.node.is_voter(), "{objection}");
+        lone.hear(objection);
+        assert!(lone.node.is_voter() && !is_barred(&lone), "{objection}, when it votes");
+    }
+}
+
+#[test]
+fn a_late_objection_does_not_silence_a_member_that_votes() {
+    let mut lone = returned(3);
+    lone.hear("1 Registered 0 2\n2 Registered 0 2");
+    lone.hear("1 Barred 0 2 77 1");
+    assert!(lone.node.is_voter() && !is_barred(&lone));
+}
