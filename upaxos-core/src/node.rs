@@ -16,6 +16,7 @@ mod dropped;
 mod election;
 mod history;
 mod identity;
+mod jumps;
 mod leader;
 mod learner;
 mod membership;
@@ -47,6 +48,7 @@ pub use dropped::Dropped;
 use election::Election;
 use history::History;
 use identity::Identity;
+use jumps::Jumps;
 use leader::Leader;
 use learner::Learner;
 pub use membership::Membership;
@@ -79,6 +81,7 @@ pub struct Node {
     old_group: Option<Group>,
     identity: Identity,
     election: Election,
+    jumps: Jumps,
     acceptor: Acceptor,
     learner: Learner,
     leader: Leader,
@@ -168,6 +171,7 @@ impl Node {
             self.lead_on(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
+            self.renew_ballots(now, out);
             self.take_in(now, out);
             self.mend(now, out);
         }

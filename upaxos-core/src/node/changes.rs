@@ -11,7 +11,7 @@ use super::requests::{About, Wanted};
 use super::{Node, learner};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
-use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId, Tag, Tagged};
+use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged};
 use crate::wire::{Boot, Dialect, Message};
 
 /// How many nodes may stand ready to join at once.
@@ -94,6 +94,19 @@ impl Node {
             Some(replaces) => Message::JoinFor { learned, replaces },
             None => Message::Join { learned },
         });
+    }
+
+    /// A leader whose ballots near their end begins a new epoch with the same members: in that, they begin anew.
+    pub(super) fn renew_ballots(&mut self, now: Micros, out: &mut Outbox) {
+        let Some(ballot) = self.leader.ballot().filter(|_| self.leader.is_leading()) else { return };
+        let round = |number| self.numbering.round(Ballot { number, ..ballot });
+        let has_room = self.leader.free_instance(self.learned(), 0).is_some();
+        if round(ballot.number) > round(MAX_NUMBER) / 4 && has_room && self.leader.fence().is_none() {
+            out.event(Event::Warning(format!(
+                "ballots near their end (forged ones, perhaps: {ballot}): a new epoch begins, with the same members"
+            )));
+            self.propose_group(None, self.listed(), now, out);
+        }
     }
 
     /// Proposes to take in who stands ready, one at a time; the leader does.
