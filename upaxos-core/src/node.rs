@@ -227,7 +227,7 @@ impl Node {
             self.reads.deadline(),
             self.repair.deadline(),
             self.naming.deadline(),
-            self.election.run_at(&self.group, now),
+            self.election.run_at(self.durable, &self.group, now).filter(|at| *at > now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
         ];

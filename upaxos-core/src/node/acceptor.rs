@@ -32,6 +32,9 @@ const ANSWER_BYTES: usize = 1 << 20;
 /// way. What is written beyond that is ignored, as if lost.
 pub const MAX_OPEN_BYTES: usize = 64 << 20;
 
+/// What one accepted value takes beside its bytes, at least.
+const ENTRY_BYTES: usize = 64;
+
 /// The acceptor's durable word.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Acceptor {
@@ -237,6 +240,12 @@ impl Acceptor {
             false => Message::Accepts { first: instance, last: instance, ballot },
         });
         true
+    }
+
+    /// Whether there is room to accept values far above the learned prefix. They stay until that gets there, so
+    /// half of the room is kept for what is near.
+    pub fn has_room_far(&self) -> bool {
+        self.bytes + self.accepted.len() * ENTRY_BYTES < MAX_OPEN_BYTES / 2
     }
 
     /// Refuses a `Write` if its ballot is below the promise, and ignores it if not.

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::Node;
+use super::election::NEAR;
 use super::outbox::{Event, Outbox};
 use super::requests::{About, Wanted};
-use super::{Node, learner};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
 use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged};
@@ -16,9 +17,6 @@ use crate::wire::{Boot, Dialect, Message};
 
 /// How many nodes may stand ready to join at once.
 const CANDIDATES: usize = 64;
-
-/// How far behind the leader a node may be to join: as far as it can still learn from what is under way.
-const NEAR: u64 = learner::WINDOW / 2;
 
 /// How many refusals are remembered.
 const REFUSED: usize = 64;

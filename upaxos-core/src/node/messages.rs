@@ -382,7 +382,7 @@ impl Node {
             self.repair.owe(instance, instance, 0, now);
             return;
         }
-        if !self.is_near(instance) {
+        if !self.may_accept(instance, now) {
             return;
         }
         self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), now);
@@ -406,6 +406,15 @@ impl Node {
     /// Whether an instance is near enough to keep anything about it.
     pub(super) fn is_near(&self, instance: Instance) -> bool {
         instance.0 <= self.learner.learned().0 + learner::WINDOW
+    }
+
+    /// Whether a value is to be accepted at an instance. Also far above what is learned here, if members say that
+    /// they have learned up to there: who catches up may be needed for a quorum. It votes in the epoch that it
+    /// knows, so nothing that it has not learned can forbid that.
+    pub(super) fn may_accept(&self, instance: Instance, now: Micros) -> bool {
+        let best = || self.election.best(self.learner.learned(), &self.group, now);
+        let is_far = || self.classic.is_none() && instance.0 <= best().0 + learner::WINDOW;
+        self.is_near(instance) || (is_far() && self.acceptor.has_room_far())
     }
 
     fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {

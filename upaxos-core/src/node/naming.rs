@@ -87,7 +87,7 @@ impl Node {
         self.repair.owe_learned(first, last, learned, now);
         let first_open = first.max(learned.next());
         let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
-        if last <= learned || !self.is_near(last) || stands {
+        if last <= learned || !self.may_accept(last, now) || stands {
             return;
         }
         // What waits is looked at in every step, and mostly lacks something still: nothing is copied for that.
