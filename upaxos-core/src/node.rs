@@ -163,6 +163,7 @@ impl Node {
                 }
                 self.identity.tick(&self.group, now, out);
             }
+            self.check_place(now, out);
             self.say_left(now, out);
             self.give_up_if_stuck(now, out);
             self.take_up_named(now, out);
