@@ -180,6 +180,72 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_operator_replaces_a_member_by_a_node_that_stands_by() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    group.crash(1);
+    // A node that asks for its own place stands by.
+    assert_eq!(group.join(Some(3)), 3);
+    group.run_for(3_000);
+    assert_eq!(group.members_of(0), [0, 1, 2], "it waits");
+    group.say("Change 7 1 1 replace 1 3");
+    group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
+    group.write("two", &[0, 2, 3]);
+}
+
+#[test]
+fn who_asks_for_the_place_of_a_node_that_never_was_a_member_is_told_so_and_does_not_join() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    let id = group.join(Some(9));
+    group.run_until("it is told", |group| {
+        let told = |event: &Event| matches!(event, Event::MayNotVote(why) if why.contains("never a member"));
+        group.members[usize::from(id)].events.iter().any(told)
+    });
+    group.run_for(3_000);
+    assert_eq!(group.members_of(0), [0, 1, 2]);
+}
+
+#[test]
+fn force_makes_no_group_of_which_half_was_never_up() {
+    let mut group = Group::new(5);
+    (0..4).for_each(|id| group.start(id));
+    group.write("one", &[0, 1, 2, 3]);
+    let leader = group.leader().expect("one leads");
+    let mut others = (0..4).filter(|id| *id != leader);
+    for left in [4, 3] {
+        let goes = others.next().expect("there are three");
+        group.say(&format!("leave {goes}"));
+        group.run_until("it has left", |group| group.members_of(leader).len() == left);
+        group.run_for(1_000);
+    }
+    let last = others.next().expect("there are three");
+    group.say(&format!("Change 7 1 1 leave {last} force"));
+    group.run_until("a refusal", |group| {
+        group.said("Refused 7 1").iter().any(|line| line.contains("never decide again"))
+    });
+    group.write("two", &[leader, last]);
+}
+
+#[test]
+fn the_same_change_asked_for_again_while_it_is_under_way_is_not_refused() {
+    let mut group = Group::ready(3);
+    let leader = group.leader().expect("one leads");
+    group.filter = Box::new(|_, _, line| !matches!(line, Line::Node(_, Message::Accepts { .. })));
+    for _ in 0..3 {
+        group.say(&format!("Change 7 1 1 leave {}", (leader + 1) % 3));
+        group.run_for(20);
+    }
+    group.say(&format!("Change 8 1 1 leave {}", (leader + 2) % 3));
+    group.run_for(20);
+    assert!(group.said("Refused 7 1").is_empty());
+    assert!(group.said("Refused 8 1").iter().any(|line| line.contains("under way")));
+    group.filter = Box::new(|_, _, _| true);
+    group.run_until("it is made", |group| group.members_of(leader).len() == 2);
+    assert!(group.said("Refused 7 1").is_empty());
+}
+
+#[test]
 fn a_tagged_change_is_made_once_however_often_it_is_asked_for() {
     let mut group = Group::ready(3);
     for _ in 0..3 {

@@ -126,6 +126,40 @@ fn a_vote_for_what_is_named_is_for_all_of_it() {
 }
 
 #[test]
+fn what_waits_behind_a_void_change_waits_for_that_change_alone() {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("0 Written 1 @tag 7 2 2 v");
+    let ballot = run(&mut lone);
+    lone.hear(&format!("0 Promise 2 {ballot} 1 @tgroup 7 1 1 0 0,1,2,3:77"));
+    lone.hear(&format!("0 Promise 3 {ballot} 1 c3"));
+    lone.hear(&format!("0 PromiseNone 4 * {ballot} 0"));
+    assert!(lone.wrote(3).is_empty());
+    lone.hear("1 Written 2 @tgroup 7 1 1 0 0,1,2,3:77");
+    assert_eq!(lone.wrote(3), ["c3"]);
+}
+
+#[test]
+fn what_waits_behind_a_valid_change_is_written_in_the_new_epoch_alone() {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("0 Written 1 @tag 7 2 2 v");
+    let ballot = run(&mut lone);
+    lone.hear(&format!("0 Promise 2 {ballot} 1 @tgroup 8 1 1 0 0,1,2,3:77"));
+    lone.hear(&format!("0 Promise 3 {ballot} 1 @tag 9 1 1 held"));
+    lone.hear(&format!("0 PromiseNone 4 * {ballot} 0"));
+    assert!(lone.node.is_leading());
+    lone.hear("1 Written 1 @tag 7 2 2 v");
+    assert!(lone.wrote(3).is_empty(), "the change is not learned, and holds what lies above it");
+    lone.hear("1 Written 2 @tgroup 8 1 1 0 0,1,2,3:77");
+    assert!(!lone.node.is_leading(), "another group governs");
+    assert!(lone.wrote(3).is_empty(), "nothing above it is written in the old ballot");
+    let ballot = lone.node.ballot().expect("it leads on").to_string();
+    assert!(ballot.starts_with("2:"), "{ballot}");
+    lone.hear(&format!("0 PromiseNone 3 * {ballot} 2\n1 PromiseNone 3 * {ballot} 2"));
+    assert!(lone.node.is_leading());
+    assert_eq!(lone.wrote(3), ["@tag 9 1 1 held"]);
+}
+
+#[test]
 fn a_refusal_that_names_the_ballot_in_the_way_does_not_depose_its_leader() {
     let mut lone = Lone::member(3, 2);
     let ballot = run(&mut lone);

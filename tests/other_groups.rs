@@ -51,7 +51,8 @@ fn another_group_is_named_once_in_the_log_with_the_way_out() {
     for _ in 0..10 {
         group.hear(0, b"1 From 9 00000000000000ff\n1 Write 1 65537 x");
     }
-    let told: Vec<_> = warnings(&group, 0).into_iter().filter(|text| text.contains("another group")).collect();
+    let told: Vec<_> =
+        warnings(&group, 0).into_iter().filter(|text| text.contains("another group")).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("00000000000000ff") && told[0].contains("--group"), "{told:?}");
     assert_eq!(group.node(0).dropped().other_groups, 10);

@@ -95,7 +95,9 @@ impl Lone {
             let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
             let Head { from, group, .. } = self.head_for(&line);
             let head = match life {
-                Life::AnotherDisk => Head { from: from.map(|(id, known)| (id, known + 7_000)), group, name: None },
+                Life::AnotherDisk => {
+                    Head { from: from.map(|(id, known)| (id, known + 7_000)), group, name: None }
+                }
                 Life::AnotherGroup => Head { from, group: Some(GroupId(GROUP.0 + 7_000)), name: None },
                 Life::NoGroup => Head { from, group: None, name: None },
                 Life::Unsaid => Head::default(),

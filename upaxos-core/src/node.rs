@@ -18,6 +18,7 @@ mod election;
 mod history;
 mod identity;
 mod intake;
+mod jumps;
 mod leader;
 mod learner;
 mod limits;
@@ -52,6 +53,7 @@ pub use dropped::Dropped;
 use election::Election;
 use history::History;
 use identity::Identity;
+use jumps::Jumps;
 use leader::Leader;
 use learner::Learner;
 use limits::Bounds;
@@ -66,9 +68,9 @@ use repair::Repair;
 use requests::{Requests, Wanted};
 pub(crate) use scripts::link;
 pub use sessions::{MAX_SESSIONS, MAX_TAGS};
+pub(crate) use sessions::{Sessions, Verdict};
 use speakers::Others;
 pub use speakers::Speaker;
-pub(crate) use sessions::{Sessions, Verdict};
 
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
@@ -89,6 +91,7 @@ pub struct Node {
     old_group: Option<Group>,
     identity: Identity,
     election: Election,
+    jumps: Jumps,
     acceptor: Acceptor,
     learner: Learner,
     leader: Leader,
@@ -183,6 +186,7 @@ impl Node {
                 self.identity.tick(self.history.membership(), now, out);
             }
             self.join_met(now, out);
+            self.check_place(now, out);
             self.say_left(now, out);
             self.give_up_if_stuck(now, out);
             self.take_up_named(now, out);
@@ -191,6 +195,7 @@ impl Node {
             self.lead_on(now, out);
             self.run_if_leaderless(now, out);
             self.leader.tick(now, out);
+            self.renew_ballots(now, out);
             self.take_in(now, out);
             self.mend(now, out);
         }
@@ -258,7 +263,7 @@ impl Node {
             self.reads.deadline(),
             self.repair.deadline(),
             self.naming.deadline(),
-            self.election.run_at(&self.group, now),
+            self.election.run_at(self.durable, &self.group, now).filter(|at| *at > now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
         ];

@@ -50,7 +50,7 @@
 //! | `S Join N` | S wants to join; N is the last instance it has learned | `3 Join 0` |
 //! | `S AskMark E X` | asks for marks in epoch E, for the round of fast reads X | `1 AskMark 0 91` |
 //! | `S Mark E X I` | nothing above I was accepted in epoch E, or learned, by S when it was asked in round X | `0 Mark 0 91 9` |
-//! | `S JoinFor N T` | the same, in the place of T | `7 JoinFor 41 2` |
+//! | `S JoinFor N T` | the same, in the place of T (S itself: of whom an operator names) | `7 JoinFor 41 2` |
 //! | `S Members I L H` | the group that instance I began governs, H are its members; S has learned up to L | `1 Members 5 41 0,1,7` |
 //! | `S OK I V` | the answer to a client: V is chosen at I | `0 OK 2 two` |
 //! | `S Done I J C Q` | the requests C Q, C Q+1, … are chosen at I to J | `2 Done 5 6 7 1` |

@@ -88,6 +88,10 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "OLD", env = "UPAXOS_REPLACE")]
     pub replace: Option<u16>,
 
+    /// With --join: catch up and wait, until an operator says `replace OLD ID`.
+    #[arg(long, env = "UPAXOS_STANDBY")]
+    pub standby: bool,
+
     /// Data directory, made if it is not there [default: ./upaxos-ID].
     #[arg(long, value_name = "DIR", env = "UPAXOS_DIR")]
     pub dir: Option<PathBuf>,
@@ -199,6 +203,9 @@ impl DaemonArgs {
         if let Some(old) = self.replace {
             bail!("cannot take the place of node {old} without joining; add --join and leave out -n");
         }
+        if self.standby {
+            bail!("cannot stand by without joining; add --join and leave out -n");
+        }
         if self.id >= n {
             bail!(
                 "cannot run node {} of {n}: the ids of a first group of {n} are 0 to {}; pass another -i or -n, \
@@ -221,7 +228,13 @@ impl DaemonArgs {
                 self.id
             );
         }
-        Ok(Config::joining(NodeId(self.id), self.replace.map(NodeId)))
+        match (self.standby, self.replace) {
+            (true, Some(old)) => bail!(
+                "cannot wait for a `replace` and take the place of node {old} at once; leave out --standby or --replace"
+            ),
+            (true, None) => Ok(Config::standby(NodeId(self.id))),
+            (false, replaces) => Ok(Config::joining(NodeId(self.id), replaces.map(NodeId))),
+        }
     }
 }
 

@@ -118,6 +118,8 @@ mod tests {
             ("", "-n 3 -i 3", "--join"),
             ("", "--join -i 7 --replace 7", "never"),
             ("", "--join -i 7 --classic", "leave out one"),
+            ("", "-n 3 -i 1 --standby", "add --join"),
+            ("", "--join -i 7 --standby --replace 2", "leave out --standby or --replace"),
         ] {
             let args: Vec<_> = std::iter::once("upaxos-node").chain(args.split(' ')).collect();
             let error = config(file, &args).unwrap_err();

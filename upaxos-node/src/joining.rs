@@ -72,8 +72,8 @@ impl Progress {
                 learned.0 * 100 / heard_of.0.max(1)
             ),
             (true, false) => format!(
-                "has caught up ({learned} instances) and waits to be taken in; why it takes so long stands in \
-                 the leader's log"
+                "has caught up ({learned} instances) and waits to be taken in (with --standby, for `replace OLD \
+                 ID`); why it takes so long stands in the leader's log"
             ),
         })
     }

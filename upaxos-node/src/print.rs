@@ -119,7 +119,10 @@ fn reads(membership: &mut Membership, instance: Instance, value: &Value) -> Stri
     let after = membership.group();
     let comes = after.members.difference(&before.members).map(|id| format!("node {id} comes"));
     let goes = before.members.difference(&after.members).map(|id| format!("node {id} goes"));
-    let moves: Vec<_> = comes.chain(goes).collect();
+    let mut moves: Vec<_> = comes.chain(goes).collect();
+    if moves.is_empty() {
+        moves.push("the same members, ballots begin anew".into());
+    }
     format!("{} (governs from {} on: {})", new.reads(), instance.next(), moves.join(", "))
 }
 

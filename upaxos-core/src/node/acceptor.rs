@@ -25,6 +25,9 @@ use crate::slots::Slots;
 use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
 
+/// What one accepted value takes beside its bytes, at least.
+const ENTRY_BYTES: usize = 64;
+
 /// The acceptor's durable word.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Acceptor {
@@ -244,6 +247,12 @@ impl Acceptor {
             false => Message::Accepts { first: instance, last: instance, ballot },
         });
         true
+    }
+
+    /// Whether there is room to accept values far above the learned prefix. They stay until that gets there, so
+    /// half of the room is kept for what is near.
+    pub fn has_room_far(&self) -> bool {
+        self.bytes + self.accepted.len() * ENTRY_BYTES < self.bounds.open_bytes / 2
     }
 
     /// Refuses a `Write` if its ballot is below the promise, and ignores it if not.

@@ -12,7 +12,7 @@ use super::outbox::{Event, Outbox};
 use super::requests::{About, Wanted};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
-use crate::types::{Act, Change, Epoch, Group, Instance, Micros, NodeId, Tag, Tagged};
+use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged};
 use crate::wire::{Boot, Dialect, Message};
 
 /// How many refusals are remembered.
@@ -92,6 +92,19 @@ impl Node {
         });
     }
 
+    /// A leader whose ballots near their end begins a new epoch with the same members: in that, they begin anew.
+    pub(super) fn renew_ballots(&mut self, now: Micros, out: &mut Outbox) {
+        let Some(ballot) = self.leader.ballot().filter(|_| self.leader.is_leading()) else { return };
+        let round = |number| self.numbering.round(Ballot { number, ..ballot });
+        let has_room = self.leader.free_instance(self.learned(), 0).is_some();
+        if round(ballot.number) > round(MAX_NUMBER) / 4 && has_room && self.leader.fence().is_none() {
+            out.event(Event::Warning(format!(
+                "ballots near their end (forged ones, perhaps: {ballot}): a new epoch begins, with the same members"
+            )));
+            self.propose_group(None, self.listed(), now, out);
+        }
+    }
+
     /// Proposes to take in who stands ready, one at a time; the leader does.
     pub(super) fn take_in(&mut self, now: Micros, out: &mut Outbox) {
         let has_room = self.leader.free_instance(self.learned(), 0).is_some();
@@ -101,7 +114,16 @@ impl Node {
         let ready: Vec<NodeId> = self.changes.candidates.keys().copied().collect();
         for id in ready {
             let replaces = self.changes.candidates[&id].replaces;
-            if !self.is_near_enough(id, now) {
+            // Who asks for its own place waits for an operator's word.
+            if !self.is_near_enough(id, now) || replaces == Some(id) {
+                continue;
+            }
+            if let Some(old) = replaces.filter(|old| !self.history.membership().was_member(*old)) {
+                self.tell_why_not(
+                    id,
+                    &format!("node {old}, whose place it asks for, was never a member"),
+                    out,
+                );
                 continue;
             }
             // Whom it should replace may be gone already: then it simply joins.
@@ -170,7 +192,44 @@ impl Node {
                 self.with(id, Some(old), now)?
             }
         };
+        let new = self.must_be_able_to_live(new, now)?;
         if change.is_forced { Ok(new) } else { self.must_live(new, now) }
+    }
+
+    /// Refuses a group that could never decide anything again, which nothing could undo: members of the first
+    /// group that were never up cannot begin once it has changed.
+    fn must_be_able_to_live(&self, new: NewGroup, now: Micros) -> Result<NewGroup, String> {
+        let was_never_up = |id: &&NodeId| {
+            **id != self.id
+                && self.joins.is_none()
+                && id.0 < self.n()
+                && self.history.membership().incarnation(**id).is_none()
+                && self.identity.remembered(**id).is_none()
+                && !self.election.is_voter(**id, now)
+        };
+        let (never, all) = (new.members.keys().filter(was_never_up).count(), new.members.len());
+        if all - never > all / 2 {
+            return Ok(new);
+        }
+        Err(format!(
+            "it would leave {all} members of which {never} were never up, and these cannot begin once the group has \
+             changed: it could never decide again, and `force` does not help; replace them first (upaxos-node \
+             --join -i NEW_ID --replace OLD)"
+        ))
+    }
+
+    /// A node that asks to join in a place that never was, ends when it has caught up and so knows that.
+    pub(super) fn check_place(&mut self, now: Micros, out: &mut Outbox) {
+        let membership = self.history.membership();
+        let Some(old) = self.joins.flatten().filter(|old| *old != self.id && !membership.was_member(*old))
+        else {
+            return;
+        };
+        let heard = self.group.members.iter().filter(|id| self.election.learned_by(**id, now).is_some());
+        let knows = heard.count() >= self.group.quorum() && self.learned() >= self.claimed(now);
+        if self.n() > 0 && !membership.was_member(self.id) && knows {
+            self.identity.on_no_place(old, out);
+        }
     }
 
     /// The group in force, with the incarnations that are certain.

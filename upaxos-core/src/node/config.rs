@@ -70,4 +70,9 @@ impl Config {
     pub fn joining(id: NodeId, replaces: Option<NodeId>) -> Config {
         Config { joins: Some(replaces), ..Config::member(id, 0) }
     }
+
+    /// A node that stands ready to join, until an operator says in whose place. On the wire it asks for its own.
+    pub fn standby(id: NodeId) -> Config {
+        Config::joining(id, Some(id))
+    }
 }

@@ -167,24 +167,70 @@ impl Election {
     }
 
     /// Whether this node should raise a ballot now: the leader is missing, a quorum is at hand, and
-    /// the nodes before it in rank have had their turn. `runs` says that it runs the highest ballot.
-    pub fn should_run(&mut self, runs: bool, group: &Group, now: Micros) -> bool {
+    /// the nodes before it in rank have had their turn. `runs` says that it runs the highest ballot, `learned`
+    /// how far it has durably learned.
+    pub fn should_run(&mut self, runs: bool, learned: Instance, group: &Group, now: Micros) -> bool {
         if runs || !self.has_quorum(group, now) || self.is_leader_present(group, now) {
             self.missing_since = None;
             return false;
         }
         self.missing_since.get_or_insert(now);
-        self.run_at(group, now).is_some_and(|at| now >= at)
+        let is_due = self.run_at(learned, group, now).is_some_and(|at| now >= at);
+        is_due && !self.gives_way(learned, group, now)
     }
 
     /// When this node would run, if nothing changes.
-    pub fn run_at(&self, group: &Group, now: Micros) -> Option<Micros> {
+    pub fn run_at(&self, learned: Instance, group: &Group, now: Micros) -> Option<Micros> {
         let since = self.missing_since?;
-        let rank = |id: NodeId| group.rank_after(id, self.leader());
+        let best = self.best(learned, group, now);
+        let is_behind = |id: NodeId| match id == self.me {
+            true => self.is_far(learned, best),
+            false => self.is_behind(id, best, now),
+        };
+        let rank = |id: NodeId| (is_behind(id), group.rank_after(id, self.leader()));
         let own = rank(self.me);
         let is_ahead = |id: &&NodeId| rank(**id) < own && self.may_run(**id, group, now);
         let ahead = group.members.iter().filter(is_ahead).count() as u64;
         Some(since + self.timing.step() * ahead)
+    }
+
+    /// Whether this node, which has durably learned up to `learned`, leaves it to others to lead: it is far
+    /// behind, and a member that is not has a two-way quorum. Who leads has to learn everything first, and until
+    /// then nothing would be chosen.
+    pub fn gives_way(&self, learned: Instance, group: &Group, now: Micros) -> bool {
+        let best = self.best(learned, group, now);
+        let leads_better = |id: &NodeId| {
+            self.is_voter(*id, now) && !self.is_behind(*id, best, now) && self.says_quorum(*id, group, now)
+        };
+        self.is_far(learned, best) && group.members.iter().any(leads_better)
+    }
+
+    /// The longest prefix that a member has durably learned, as far as this node has heard lately.
+    pub fn best(&self, learned: Instance, group: &Group, now: Micros) -> Instance {
+        let others = group.members.iter().filter(|id| **id != self.me);
+        others.filter_map(|id| self.learned_by(*id, now)).fold(learned, Instance::max)
+    }
+
+    /// Whether a member says that it has learned far less than the best.
+    fn is_behind(&self, id: NodeId, best: Instance, now: Micros) -> bool {
+        self.learned_by(id, now).is_some_and(|learned| self.is_far(learned, best))
+    }
+
+    /// Whether beats show that a member has two-way links with a quorum of those who vote.
+    fn says_quorum(&self, id: NodeId, group: &Group, now: Micros) -> bool {
+        let hears = |beat: Option<&Beat>, other| beat.is_some_and(|beat| beat.heard.contains(&other));
+        let own = self.fresh_beat(id, now);
+        let linked = |other: &&NodeId| {
+            **other == id
+                || match **other == self.me {
+                    true => self.is_two_way(id, now),
+                    false => {
+                        let beat = self.fresh_beat(**other, now).filter(|beat| beat.stance != Stance::Learns);
+                        hears(own, **other) && hears(beat, id)
+                    }
+                }
+        };
+        group.members.iter().filter(linked).count() >= group.quorum()
     }
 
     /// Whether `id` might raise a ballot. Who says itself that it hears too few for a quorum cannot; to wait
@@ -219,6 +265,12 @@ impl Election {
         let leads =
             |beat: &Beat| beat.ballot == self.ballot && matches!(beat.stance, Stance::Leads | Stance::Seeks);
         self.is_two_way(leader, now) && self.fresh_beat(leader, now).is_some_and(leads)
+    }
+
+    /// Whether a member that has learned so far is far behind the best: further than it can still learn from what is
+    /// under way. As near as that must be who is to join, too.
+    fn is_far(&self, learned: Instance, best: Instance) -> bool {
+        learned.0.saturating_add(self.bounds.window / 2) < best.0
     }
 
     fn is_leader_present(&self, group: &Group, now: Micros) -> bool {

@@ -321,6 +321,19 @@ impl Identity {
         }
     }
 
+    /// This node asks to join in the place of a node that was never a member.
+    pub fn on_no_place(&mut self, old: NodeId, out: &mut Outbox) {
+        if self.standing == Standing::Waiting {
+            self.bar(
+                format!(
+                    "node {old}, whose place it asks for, was never a member of the group: start it without \
+                     --replace, or name a member (`members` lists them)"
+                ),
+                out,
+            );
+        }
+    }
+
     /// The group has changed since it was made: who was never in it cannot begin any more, since those who
     /// would remember it may be gone. (Who joined is listed, and its n is 0: each of the two alone would tell.)
     pub fn on_late(&mut self, out: &mut Outbox) {

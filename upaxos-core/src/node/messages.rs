@@ -4,18 +4,15 @@
 //! unbounded memory, or wedge an instance.
 
 use super::classic::Classic;
+use super::jumps::MAX_ROUND_JUMP;
 use super::requests::About;
 use super::{Node, speakers, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
 use crate::named::NamedWrite;
 use crate::node::outbox::{Detail, Event, Outbox};
-use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
+use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message};
-
-/// How far a ballot's round may be above the highest one heard. Honest rounds grow by ones; without
-/// the bound one hostile number would use up all ballots.
-const MAX_ROUND_JUMP: u64 = 1 << 20;
 
 /// The ballot a message proposes or votes under, and whether only its owner may send it.
 pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
@@ -32,6 +29,18 @@ pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
         | Message::Fetch { ballot, .. }
         | Message::Nack { ballot, .. } => Some((*ballot, false)),
         Message::Beat(Beat { ballot, .. }) => ballot.map(|ballot| (ballot, false)),
+        _ => None,
+    }
+}
+
+/// The instance that a classic line is about.
+fn instance_of(message: &Message) -> Option<Instance> {
+    match message {
+        Message::Propose { instance, .. }
+        | Message::Promise { instance, .. }
+        | Message::Write { instance, .. }
+        | Message::Accept { instance, .. }
+        | Message::Nack { instance, .. } => Some(*instance),
         _ => None,
     }
 }
@@ -56,6 +65,7 @@ impl Node {
             }
             if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message))
                 && ballot.epoch == self.group.epoch
+                && self.is_within_reach(ballot)
             {
                 self.observe(ballot, now, out);
             }
@@ -130,14 +140,36 @@ impl Node {
             // A beat says more than its ballot.
             return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
         }
-        let heard = self.election.ballot().max(self.acceptor.highest_promise());
-        let heard = heard.filter(|heard| heard.epoch == ballot.epoch);
+        self.takes_jump(from, message, ballot, now)
+    }
+
+    /// Whether a ballot is near enough to those heard to be believed of anybody.
+    fn is_within_reach(&self, ballot: Ballot) -> bool {
+        let heard = [self.election.ballot(), self.acceptor.highest_promise(), self.jumps.believed()];
+        let heard = heard.into_iter().flatten().filter(|heard| heard.epoch == ballot.epoch).max();
         let highest_round = heard.map_or(0, |heard| self.numbering.round(heard));
-        if self.numbering.round(ballot) > highest_round + MAX_ROUND_JUMP {
-            self.dropped.absurd += 1;
-            return false;
+        self.numbering.round(ballot) <= highest_round + MAX_ROUND_JUMP
+    }
+
+    /// Whether a line is to be taken in spite of the ballot that it names. A beat always is: it says more than
+    /// that. What a member says of itself again and again is believed in the end, however far it jumps; in a
+    /// classic group, where nodes do not beat, any of its lines says so, of one instance.
+    fn takes_jump(&mut self, from: NodeId, message: &Message, ballot: Ballot, now: Micros) -> bool {
+        let is_beat = matches!(message, Message::Beat(_));
+        let claimed_at =
+            if self.classic.is_some() { instance_of(message) } else { is_beat.then_some(Instance(0)) };
+        let by = claimed_at.map(|instance| (from, instance));
+        if self.is_within_reach(ballot) {
+            by.into_iter().for_each(|by| self.jumps.contradict(by));
+            return true;
         }
-        true
+        let half = self.numbering.round(Ballot { number: MAX_NUMBER, ..ballot }) / 2;
+        if let Some(by) = by.filter(|_| self.numbering.round(ballot) <= half) {
+            self.jumps.claim(by, ballot, self.timing.timeout(), now);
+        }
+        let is_taken = is_beat || self.is_within_reach(ballot);
+        self.dropped.absurd += u64::from(!is_taken);
+        is_taken
     }
 
     /// Takes a member's lines or not, by what its beat says of itself.
@@ -416,7 +448,7 @@ impl Node {
             self.repair.owe(instance, instance, 0, now);
             return;
         }
-        if !self.is_near(instance) {
+        if !self.may_accept(instance, now) {
             return;
         }
         self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), now);
@@ -440,6 +472,15 @@ impl Node {
     /// Whether an instance is near enough to keep anything about it.
     pub(super) fn is_near(&self, instance: Instance) -> bool {
         instance.0 <= self.learner.learned().0 + self.bounds.window
+    }
+
+    /// Whether a value is to be accepted at an instance. Also far above what is learned here, if members say that
+    /// they have learned up to there: who catches up may be needed for a quorum. It votes in the epoch that it
+    /// knows, so nothing that it has not learned can forbid that.
+    pub(super) fn may_accept(&self, instance: Instance, now: Micros) -> bool {
+        let best = || self.election.best(self.learner.learned(), &self.group, now);
+        let is_far = || self.classic.is_none() && instance.0 <= best().0 + self.bounds.window;
+        self.is_near(instance) || (is_far() && self.acceptor.has_room_far())
     }
 
     fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {

@@ -83,7 +83,7 @@ impl Node {
         if stands && last > learned && mutant::is(Mutant::StandsVotesAll) && self.is_voter() {
             return out.after_sync(Message::Accepts { first: first_open, last, ballot });
         }
-        if last <= learned || !self.is_near(last) || stands {
+        if last <= learned || !self.may_accept(last, now) || stands {
             return;
         }
         // What waits is looked at in every step, and mostly lacks something still: nothing is copied for that.

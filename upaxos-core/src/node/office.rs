@@ -23,7 +23,7 @@ impl Node {
 
     pub(super) fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
         let runs = self.leader.ballot().is_some();
-        if self.is_voter() && self.election.should_run(runs, &self.group, now) {
+        if self.is_voter() && self.election.should_run(runs, self.durable, &self.group, now) {
             self.run(now, out);
         }
     }
@@ -59,10 +59,13 @@ impl Node {
         }
     }
 
-    /// Ends a candidacy that gets nowhere, so that the next in rank may try.
+    /// Ends a candidacy that gets nowhere, so that the next in rank may try; or that of a node which has far to
+    /// catch up, while others have not.
     pub(super) fn give_up_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
         let patience = self.timing.timeout() * 4;
-        if self.leader.is_stuck(self.learner.learned(), patience, now)
+        let is_stuck = self.leader.is_stuck(self.learner.learned(), patience, now);
+        let seeks = self.leader.stance() == Some(Stance::Seeks);
+        if (is_stuck || (seeks && self.election.gives_way(self.durable, &self.group, now)))
             && let Some(ballot) = self.leader.ballot()
         {
             self.step_down(ballot, ballot, now, out);

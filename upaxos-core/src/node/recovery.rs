@@ -19,6 +19,7 @@ use super::digests::Digests;
 use super::election::Election;
 use super::history::History;
 use super::identity::Identity;
+use super::jumps::Jumps;
 use super::leader::Leader;
 use super::learner::Learner;
 use super::naming::Naming;
@@ -186,6 +187,7 @@ impl Recovery {
             group,
             identity,
             election: Election::new(id, numbering, timing, limits),
+            jumps: Jumps::default(),
             acceptor,
             learner,
             leader: Leader::new(limits),
