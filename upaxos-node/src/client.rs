@@ -32,7 +32,7 @@ use anyhow::{Context, Result};
 use upaxos_core::client::{Ask, Client, Outcome, Scope, Settled, Ticket, View};
 use upaxos_core::net::{self, Socket};
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_core::wire::{Beat, Dialect, Line, Message};
+use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
 use input::Input;
 use line::{Order, State};
@@ -184,6 +184,7 @@ impl Dialogue {
                 Ok(())
             }
             Order::Say(datagram) => {
+                let datagram = self.with_head(datagram);
                 self.socket.send(&[datagram]).context("cannot send a datagram")?;
                 self.confirm(number, "said")
             }
@@ -207,6 +208,21 @@ impl Dialogue {
         let ticket = session.client.ask(ask, now, patience)?;
         session.questions.insert(ticket, Asked { number, says_tag });
         Ok(())
+    }
+
+    /// Lines that name a node, without a head before them, with that of the node's present life.
+    fn with_head(&self, lines: Vec<u8>) -> Vec<u8> {
+        let Ok((head, mut read)) = wire::open(&lines, self.dialect) else { return lines };
+        let Some(Ok(Line::Node(from, _))) = read.next().filter(|_| head == Head::default()) else {
+            return lines;
+        };
+        let beat = self.view.nodes(self.now()).find(|(id, _)| *id == from).map(|(_, beat)| beat);
+        let Some(beat) = beat.filter(|_| self.dialect == Dialect::Extended) else { return lines };
+        let (from, group) = (Some((from, beat.boot.incarnation)), self.scope.group());
+        let mut datagram = Vec::new();
+        Head { from, group, name: self.scope.name() }.encode(&mut datagram);
+        datagram.extend(lines);
+        datagram
     }
 
     fn confirm(&self, number: usize, word: &str) -> Result<()> {

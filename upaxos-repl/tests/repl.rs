@@ -125,7 +125,8 @@ fn status_shows_who_leads_and_how_far_they_have_learned() {
                     0     yes     leads      65536   1        1 2\n\
                     1     yes     is silent  -       -        -\n\
                     2     yes     is silent  -       -        -\n\
-                    node 0 leads\n";
+                    node 0 leads\n\
+                    group 0000000000000001\n";
     assert_eq!((stdout(&output).as_str(), status(&output)), (expected, 0));
 
     let silent = FakeNode::start(Manners { stance: None, ..Manners::default() });

@@ -25,7 +25,7 @@ use super::stage::{Happened, Said, Setting, Stage, Watch};
 use crate::client::{Ask, Status};
 use crate::node::Event;
 use crate::types::Micros;
-use crate::wire::Dialect;
+use crate::wire::{Dialect, Head, Line};
 
 /// The most machines that there may be.
 const MOST: u16 = 64;
@@ -298,7 +298,8 @@ impl Play {
         Ok(ticket)
     }
 
-    /// Somebody sends these bytes to all nodes as one datagram.
+    /// Somebody sends these bytes to all nodes as one datagram. Lines that name a node, without a head before them,
+    /// get that of the node's present life.
     ///
     /// # Errors
     /// When that is no datagram.
@@ -307,7 +308,17 @@ impl Play {
             let length = bytes.len();
             return Err(Misuse(format!("cannot say {length} bytes in one datagram: it has 1 to {LONGEST}")));
         }
-        let datagram = Datagram::new(bytes.to_vec(), self.stage.setting.dialect);
+        let dialect = self.stage.setting.dialect;
+        let mut datagram = Datagram::new(bytes.to_vec(), dialect);
+        if let (Some(Line::Node(from, _)), true) = (datagram.lines.first(), datagram.head == Head::default())
+            && dialect == Dialect::Extended
+            && let Some(head) = self.stage.head_of(*from)
+        {
+            let mut with_head = Vec::new();
+            head.encode(&mut with_head);
+            with_head.extend_from_slice(bytes);
+            datagram = Datagram::new(with_head, dialect);
+        }
         datagram.lines.iter().for_each(|line| self.stage.judges.on_asked(line));
         self.stage.send_from_clients(datagram);
         Ok(())

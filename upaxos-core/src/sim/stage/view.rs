@@ -1,10 +1,11 @@
 //! What can be seen of the stage from outside: who knows what, and whether all is settled.
 
-use super::Stage;
+use super::{Stage, incarnation};
 use crate::node::Node;
 use crate::sim::machine::{Machine, Role, State};
 use crate::sim::network::CLIENTS;
-use crate::types::Instance;
+use crate::types::{Instance, NodeId};
+use crate::wire::Head;
 
 impl<C> Stage<C> {
     /// Whether all nodes run that should, and have learned alike, and all that was answered, what a flipped bit
@@ -39,6 +40,13 @@ impl<C> Stage<C> {
     fn running(&self) -> impl Iterator<Item = (u16, &Machine)> {
         let runs = |machine: &Machine| !matches!(machine.role, Role::Spare | Role::Gone);
         (0..).zip(&self.machines).filter(move |(_, machine)| runs(machine))
+    }
+
+    /// What the datagrams of a node begin with, in its present life or the one that it will begin.
+    pub fn head_of(&self, id: NodeId) -> Option<Head> {
+        let machine = self.machines.get(usize::from(id.0))?;
+        let group = self.machines.iter().find_map(|machine| machine.node()?.head().group);
+        Some(Head { from: Some((id, incarnation(id.0, machine.wipes))), group, name: None })
     }
 
     /// What every node has learned that should run.
