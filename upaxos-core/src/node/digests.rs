@@ -166,7 +166,7 @@ impl Node {
     pub(super) fn tell_digests(&mut self, out: &mut Outbox) {
         let Digests { told, beats, .. } = &mut self.digests;
         let told_before = *told;
-        *beats += 1;
+        *beats = beats.saturating_add(1);
         if (self.durable > *told || *beats >= TELL_AGAIN) && self.durable.0 > 0 {
             (*told, *beats) = (self.durable, 0);
             self.subjects().for_each(|subject| self.tell_digest(subject, self.durable, out));

@@ -30,6 +30,8 @@ struct Peer {
     heard_at: Option<Micros>,
     beat_at: Option<Micros>,
     beat: Option<Beat>,
+    /// The prefix that the beat before that one claimed.
+    learned_before: Instance,
 }
 
 impl Election {
@@ -129,6 +131,7 @@ impl Election {
     /// Takes note of a beat.
     pub fn on_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
         let peer = self.peers.entry(from).or_default();
+        peer.learned_before = peer.beat.as_ref().map_or(Instance(0), |before| before.learned);
         peer.beat_at = Some(now);
         peer.beat = Some(beat);
     }
@@ -205,10 +208,12 @@ impl Election {
         self.is_far(learned, best) && group.members.iter().any(leads_better)
     }
 
-    /// The longest prefix that a member has durably learned, as far as this node has heard lately.
+    /// The longest prefix that a member has durably learned, as far as this node has heard lately. Of each member the
+    /// less of its last two beats counts: one forged number shows nothing.
     pub fn best(&self, learned: Instance, group: &Group, now: Micros) -> Instance {
         let others = group.members.iter().filter(|id| **id != self.me);
-        others.filter_map(|id| self.learned_by(*id, now)).fold(learned, Instance::max)
+        let surely = |id: &NodeId| Some(self.learned_by(*id, now)?.min(self.peers.get(id)?.learned_before));
+        others.filter_map(surely).fold(learned, Instance::max)
     }
 
     /// Whether a member says that it has learned far less than the best.

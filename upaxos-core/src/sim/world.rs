@@ -154,9 +154,22 @@ impl World {
 
     fn on_news(&mut self) {
         for (id, event) in std::mem::take(&mut self.stage.news) {
-            if let Event::Left { .. } = event {
-                let life = self.stage.machines[usize::from(id)].life;
-                self.stage.cue(self.stage.now, Cue::Retire(id, life));
+            let machine = &mut self.stage.machines[usize::from(id)];
+            match event {
+                Event::Left { .. } => {
+                    let life = machine.life;
+                    self.stage.cue(self.stage.now, Cue::Retire(id, life));
+                }
+                // Who is refused before it was a member has nothing to stay for.
+                Event::MayNotVote(_)
+                    if matches!(machine.role, Role::Joins(_))
+                        && machine.wipes == 0
+                        && !self.stage.judges.was_member(id) =>
+                {
+                    machine.role = Role::Gone;
+                    self.stage.crash(id, Some(Micros(0)));
+                }
+                _ => {}
             }
         }
     }
