@@ -104,6 +104,8 @@ impl World {
         let Some(id) = self.stage.machines.iter().position(|machine| machine.role == Role::Spare) else {
             return;
         };
+        // Nobody takes the place of itself: on the command line that is an error.
+        let replaces = replaces.filter(|old| usize::from(*old) != id);
         self.stage.seen.joins += 1;
         self.stage.machines[id].role = Role::Joins(replaces);
         self.stage.judges.on_entered(id as u16, replaces);
