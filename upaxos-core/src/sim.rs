@@ -79,7 +79,7 @@ pub fn run(plan: &Plan) -> Outcome {
     }
     let (all, trace) = world.seen();
     seen.events = all.events;
-    let violation = world.judges().violation().cloned();
+    let violation = world.violation();
     let failure = violation.map(|violation| Failure { violation, view: world.view() });
     Outcome { trace: trace.hash(), seen, failure }
 }
@@ -102,11 +102,10 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     *seen = world.seen().0;
     seen.fast_reads = world.judges().calls().fast_reads() as u64;
     world.cut_all_power();
-    world.clients().ask(true);
+    world.ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);
     settle(world, "after a power cut of all")?;
-    let learned = world.learned();
-    world.judges().finish(&learned);
+    world.finish();
     Some(())
 }
 
@@ -119,7 +118,7 @@ fn suffer(plan: &Plan, world: &mut World) {
 }
 
 fn settle(world: &mut World, when: &str) -> Option<()> {
-    world.clients().ask(false);
+    world.ask(false);
     let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
     if !is_settled && !world.is_alive() {
         world.note_dead();

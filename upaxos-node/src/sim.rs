@@ -81,6 +81,7 @@ const SHARES: [Share; 23] = [
     ("divergence of scripts found", |seen| seen.diverged > 0),
     ("node with wrong scripts ended, and mended", |seen| seen.mended > 0),
     ("change by force asked for", |seen| seen.forced > 0),
+    ("wires of two groups joined", |seen| seen.joined_wires > 0),
     ("node that came back 200 instances behind", |seen| seen.behind >= 200),
 ];
 

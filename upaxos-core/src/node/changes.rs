@@ -101,7 +101,7 @@ impl Node {
             out.event(Event::Warning(format!(
                 "ballots near their end (forged ones, perhaps: {ballot}): a new epoch begins, with the same members"
             )));
-            self.propose_group(None, self.listed(), now, out);
+            self.propose_group(None, self.listed(now), now, out);
         }
     }
 
@@ -170,7 +170,7 @@ impl Node {
         let new = match change.act {
             Act::Leave(id) => {
                 is_member(id)?;
-                let mut new = self.listed();
+                let mut new = self.listed(now);
                 new.members.remove(&id);
                 if new.members.is_empty() {
                     return Err(format!("node {id} is the only member; to end the group, stop it"));
@@ -232,18 +232,24 @@ impl Node {
         }
     }
 
-    /// The group in force, with the incarnations that are certain.
-    fn listed(&self) -> NewGroup {
+    /// The group in force, with the incarnations that are certain: those of members that vote. No other can vote
+    /// under their ids, and who comes later knows them from the log.
+    fn listed(&self, now: Micros) -> NewGroup {
         let mut members = self.history.membership().members();
         if let Some(own) = members.get_mut(&self.id) {
             *own = Some(self.identity.boot().incarnation);
+        }
+        for (id, incarnation) in &mut members {
+            if incarnation.is_none() && self.election.is_voter(*id, now) {
+                *incarnation = self.known_incarnation(*id);
+            }
         }
         NewGroup { base: self.history.membership().group().epoch, members }
     }
 
     fn with(&self, id: NodeId, replaces: Option<NodeId>, now: Micros) -> Result<NewGroup, String> {
         let boot = self.election.boot_of(id, now).ok_or_else(|| format!("node {id} has fallen silent"))?;
-        let mut new = self.listed();
+        let mut new = self.listed(now);
         new.members.insert(id, Some(boot.incarnation));
         replaces.map(|old| new.members.remove(&old));
         self.history.membership().objection(&new).map_or(Ok(new), Err)

@@ -12,7 +12,7 @@ use crate::mutant::{self, Mutant};
 use crate::named::NamedWrite;
 use crate::node::outbox::{Detail, Event, Outbox};
 use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
-use crate::wire::{Beat, Boot, Message};
+use crate::wire::{Beat, Boot, Message, Stance};
 
 /// The ballot a message proposes or votes under, and whether only its owner may send it.
 pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
@@ -104,7 +104,9 @@ impl Node {
         out: &mut Outbox,
     ) -> bool {
         match message {
-            Message::Beat(Beat { n, boot, .. }) => self.admit(from, *n, *boot, now, out),
+            Message::Beat(Beat { n, boot, stance, .. }) => {
+                self.admit(from, (*n, *boot, *stance != Stance::Learns), now, out);
+            }
             Message::Register { n, .. } if *n != self.n() => self.mark_foreign(from, *n, out),
             _ => {}
         }
@@ -173,7 +175,7 @@ impl Node {
     }
 
     /// Takes a member's lines or not, by what its beat says of itself.
-    fn admit(&mut self, from: NodeId, n: u16, boot: Boot, now: Micros, out: &mut Outbox) {
+    fn admit(&mut self, from: NodeId, (n, boot, is_voter): (u16, Boot, bool), now: Micros, out: &mut Outbox) {
         if n != self.n() {
             self.mark_foreign(from, n, out);
         } else if !self.is_genuine(from, boot) {
@@ -195,7 +197,8 @@ impl Node {
             }
         } else {
             self.foreign.remove(&from);
-            if self.history.membership().incarnation(from).is_none() {
+            // Under an id that is registered, one life alone can vote.
+            if self.history.membership().incarnation(from).is_none() && is_voter {
                 self.identity.introduce(from, boot, out);
             }
             self.object_to_older(from, boot, now, out);
@@ -314,12 +317,14 @@ impl Node {
         }
     }
 
-    /// `Register`: only the incarnation that the log names, if it names one, is remembered.
+    /// `Register`: only the incarnation that the log names, if it names one, is remembered. Who joined is none of
+    /// those that a founder needs, and cannot tell one that lost its disk: it remembers whom it has seen vote.
     fn on_register(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         match self.history.membership().incarnation(from) {
             Some(listed) if listed != boot.incarnation => {
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation: listed, start: 0 });
             }
+            None if self.joins.is_some() && self.identity.remembered(from).is_none() => {}
             _ => self.identity.on_register(from, boot, out),
         }
     }

@@ -25,6 +25,8 @@ pub enum Stream {
     Bounds,
     /// Who is away for long, and what operators want.
     Operators,
+    /// What another group does on the wire.
+    Others,
 }
 
 /// One stream.

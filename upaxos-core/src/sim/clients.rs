@@ -10,7 +10,7 @@ use std::rc::Rc;
 use super::chance::Chance;
 use super::judges::Judges;
 use super::network::Datagram;
-use crate::client::{Ask, Client, Settled, Ticket};
+use crate::client::{Ask, Client, Scope, Settled, Ticket};
 use crate::types::{Change, Instance, Micros, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Request};
 
@@ -52,20 +52,29 @@ pub struct Clients {
     /// How many requests a client has open at once.
     most: usize,
     dialect: Dialect,
+    /// Which group they all talk to.
+    scope: Scope,
 }
 
 impl Clients {
-    /// Clients that think for up to `think` between two requests.
-    pub fn new(chance: Chance, think: Micros, most: usize, dialect: Dialect) -> Clients {
-        let caller =
-            |name| Caller { client: Client::new(name, dialect), open: BTreeMap::new(), ask_at: Micros(0) };
+    /// Clients that think for up to `think` between two requests, and talk to the group of that scope.
+    pub fn new(chance: Chance, think: Micros, most: usize, dialect: Dialect, scope: Scope) -> Clients {
+        let caller = |name| {
+            let client = Client::new(name, dialect).within(scope.clone());
+            Caller { client, open: BTreeMap::new(), ask_at: Micros(0) }
+        };
         let callers = NAMES.map(caller).into();
-        Clients { chance, callers, count: 0, asks: true, think, most, dialect }
+        Clients { chance, callers, count: 0, asks: true, think, most, dialect, scope }
     }
 
     /// From now on they ask something new, or not.
     pub fn ask(&mut self, asks: bool) {
         self.asks = asks;
+    }
+
+    /// Whether they know which group they talk to.
+    pub fn know_group(&self) -> bool {
+        self.scope.group().is_some() || self.dialect == Dialect::Classic
     }
 
     /// Whether nobody waits for an answer.
@@ -113,7 +122,12 @@ impl Clients {
 
     /// What nodes said reaches the clients.
     pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) {
-        for line in &datagram.lines {
+        let before = self.scope.group();
+        let is_ours = self.scope.hear(&datagram.bytes, now).is_some();
+        if self.scope.group() != before {
+            self.callers.iter_mut().for_each(|caller| caller.client.move_to(self.scope.clone()));
+        }
+        for line in datagram.lines.iter().filter(|_| is_ours) {
             let Line::Node(_, message) = line else { continue };
             judges.on_told(message);
             for caller in &mut self.callers {
@@ -126,6 +140,9 @@ impl Clients {
     /// What is due to be sent; some of it twice, and in other words.
     fn tick(&mut self, at: usize, now: Micros, judges: &mut Judges) -> Vec<Line> {
         let turn = self.callers[at].client.tick(now);
+        if self.callers[at].client.scope().has_begun() {
+            self.scope.begin();
+        }
         self.callers[at].settle(turn.settled, judges);
         let mut lines = Vec::new();
         for line in turn.send {
@@ -191,7 +208,7 @@ impl Clients {
 
     /// Somebody types a line by hand. Without beats, who missed the last instance learns of it from the next.
     fn type_line(&mut self, lines: &mut Vec<Line>) -> Micros {
-        if self.asks || self.dialect == Dialect::Classic {
+        if (self.asks && self.scope.group().is_some()) || self.dialect == Dialect::Classic {
             let request = match self.chance.below(10) {
                 0..=1 => Request::Read,
                 2..=4 => Request::History(Instance(1 + self.chance.below(self.count + 2))),

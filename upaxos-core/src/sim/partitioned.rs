@@ -15,7 +15,7 @@ const TIMEOUTS: (u64, u64) = (4, 5);
 
 /// Runs the part of the plan that other runs spend in chaos.
 pub fn hold_out(plan: &Plan, world: &mut World) -> Option<()> {
-    if !world.run_until(world.now() + PATIENCE, World::is_led) {
+    if !world.run_until(world.now() + PATIENCE, |world| world.is_led() && world.is_known()) {
         return give_up(world, Rule::Progress, "nobody leads, though nothing is wrong");
     }
     world.run_until(world.now() + plan.peace, |_| false);

@@ -50,6 +50,8 @@ pub struct Setting {
     pub timing: Timing,
     /// The bounds of all nodes.
     pub limits: Limits,
+    /// Where the incarnations of its directories begin: not where another group's do.
+    pub incarnations: u64,
 }
 
 /// What a director has to see to.
@@ -83,12 +85,15 @@ pub struct Stage<C> {
     /// Of what nodes said to their logs: what may end them.
     pub(super) news: Vec<(u16, Event)>,
     pub(super) watch: Option<Watch>,
+    /// Whether another group hears what is said here, and what that was since it was asked for.
+    pub(super) is_joined: bool,
+    said: Vec<Rc<Datagram>>,
 }
 
 impl<C> Stage<C> {
     /// A stage on which nothing has happened yet.
     pub fn new(setting: Setting) -> Stage<C> {
-        let Setting { seed, n, spares, dialect, limits, .. } = setting;
+        let Setting { seed, n, spares, dialect, limits, incarnations, .. } = setting;
         let chance = |stream| Chance::new(seed, stream);
         let all = n + spares;
         Stage {
@@ -96,7 +101,7 @@ impl<C> Stage<C> {
             now: Micros(0),
             ahead: BinaryHeap::new(),
             count: 0,
-            machines: (0..all).map(|id| Machine::new(incarnation(id, 0))).collect(),
+            machines: (0..all).map(|id| Machine::new(incarnations + incarnation(id, 0))).collect(),
             network: Network::new(all, dialect, chance(Stream::Network)),
             judges: Judges::new(n, spares, dialect, limits),
             trace: Trace::default(),
@@ -108,6 +113,8 @@ impl<C> Stage<C> {
             tail: VecDeque::new(),
             news: Vec::new(),
             watch: None,
+            is_joined: false,
+            said: Vec::new(),
         }
     }
 
@@ -173,7 +180,25 @@ impl<C> Stage<C> {
         self.send(CLIENTS, datagram);
     }
 
+    /// When the next thing happens.
+    pub(super) fn next_at(&self) -> Option<Micros> {
+        self.ahead.peek().map(|Reverse(next)| next.0)
+    }
+
+    /// What was said since this was asked last, for the group that hears it.
+    pub(super) fn take_said(&mut self) -> Vec<Rc<Datagram>> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// Something that another group says reaches one node, or the clients, at that moment.
+    pub(super) fn overhear(&mut self, to: u16, at: Micros, datagram: Rc<Datagram>) {
+        self.at(at, Next::Deliver(to, datagram));
+    }
+
     fn send(&mut self, from: u16, datagram: Rc<Datagram>) {
+        if self.is_joined {
+            self.said.push(Rc::clone(&datagram));
+        }
         let mut deliveries = std::mem::take(&mut self.deliveries);
         self.network.send(from, &datagram, self.now, &mut deliveries);
         for (to, at, datagram) in deliveries.drain(..) {

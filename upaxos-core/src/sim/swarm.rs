@@ -8,11 +8,13 @@ mod bounds;
 mod draw;
 mod fault;
 mod operators;
+mod other;
 mod topology;
 
 use std::fmt;
 
 pub use fault::{Fault, LEADER};
+pub use other::Other;
 pub use topology::Topology;
 
 use crate::node::Limits;
@@ -42,11 +44,12 @@ pub enum Class {
     Bounds,
     Absence,
     Operator,
+    Other,
 }
 
 impl Class {
     /// All of them, with the names that the command line uses.
-    pub const ALL: [(Class, &'static str); 19] = [
+    pub const ALL: [(Class, &'static str); 20] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
         (Class::Replay, "replay"),
@@ -66,6 +69,7 @@ impl Class {
         (Class::Bounds, "bounds"),
         (Class::Absence, "absence"),
         (Class::Operator, "operator"),
+        (Class::Other, "other-group"),
     ];
 
     /// Those of which a seed has any set; the others are drawn from streams of their own.
@@ -161,6 +165,8 @@ pub struct Plan {
     pub stray: Option<(u16, Instance)>,
     /// What happens when.
     pub faults: Vec<Planned>,
+    /// Another group on the wire.
+    pub other: Option<Box<Other>>,
 }
 
 impl Plan {
@@ -179,6 +185,7 @@ impl Plan {
             Class::Delay => self.rates.delay > 0,
             Class::Skew => self.skew.iter().any(|skew| *skew != 0),
             Class::Bounds => self.limits != Limits::USUAL,
+            Class::Other => self.other.is_some(),
             class => self.faults.iter().any(|planned| planned.fault.class() == *class),
         };
         Class::ALL.map(|(class, _)| class).into_iter().filter(is_on).collect()
@@ -194,6 +201,7 @@ impl Plan {
             Class::Delay => self.rates.delay = 0,
             Class::Skew => self.skew.fill(0),
             Class::Bounds => self.limits = Limits::USUAL,
+            Class::Other => self.other = None,
             class => self.faults.retain(|planned| planned.fault.class() != class),
         }
         self
@@ -253,6 +261,21 @@ impl fmt::Display for Plan {
         }
         for Planned { number, at, fault } in &self.faults {
             writeln!(f, "  fault {number} at {} ms: {fault:?}", at.0 / 1000)?;
+        }
+        if let Some(other) = &self.other {
+            let age = other.age.map_or("begun there".into(), |age| format!("{} ms older", age.0 / 1000));
+            let joined: Vec<_> = other
+                .joined
+                .iter()
+                .map(|(from, to)| format!("{} to {} ms", from.0 / 1000, to.0 / 1000))
+                .collect();
+            let stays = if other.stays { ", and in the end" } else { "" };
+            write!(
+                f,
+                "  another group, {age}, on the wire from {}{stays}: {}",
+                joined.join(", "),
+                other.plan
+            )?;
         }
         Ok(())
     }

@@ -53,6 +53,8 @@ pub struct Seen {
     pub diverged: u64,
     pub mended: u64,
     pub forced: u64,
+    /// How often the wires of two groups met.
+    pub joined_wires: u64,
     /// By how many instances a node was behind at most when it came back.
     pub behind: u64,
     /// Which bounds of its nodes were reached.
@@ -93,6 +95,7 @@ impl AddAssign for Seen {
         self.diverged += more.diverged;
         self.mended += more.mended;
         self.forced += more.forced;
+        self.joined_wires += more.joined_wires;
         self.behind = self.behind.max(more.behind);
         self.reached |= more.reached;
     }

@@ -4,9 +4,12 @@
 //! [`Stage`]. Called by the phases of a run.
 
 mod faults;
+mod joined;
 mod leaders;
 
 use std::rc::Rc;
+
+use joined::Beside;
 
 use super::chance::{Chance, Stream};
 use super::clients::{self, Clients};
@@ -16,6 +19,7 @@ use super::machine::Role;
 use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
+use crate::client::Scope;
 use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 
@@ -29,6 +33,8 @@ enum Cue {
     /// The end of the cut of that number.
     Join(u64),
     Isolate(u16, bool),
+    /// The wires of two groups meet, or part.
+    Wires(bool),
     /// A node that has left ends, if it is still in that life.
     Retire(u16, u64),
 }
@@ -43,11 +49,19 @@ pub struct World {
     cut: u64,
     /// Which links are cut, if any.
     topology: Option<Topology>,
+    /// Another group, whose wire meets this one's now and then.
+    beside: Option<Box<Beside>>,
 }
 
 impl World {
     /// A world in which nothing has happened yet.
     pub fn new(plan: Plan) -> World {
+        let beside = plan.other.as_deref().map(|other| Box::new(Beside::new(other, plan.seed)));
+        World { beside, ..World::at(plan, 0) }
+    }
+
+    /// The same without another group, with incarnations from there on.
+    fn at(plan: Plan, incarnations: u64) -> World {
         let setting = Setting {
             seed: plan.seed,
             n: plan.n,
@@ -55,6 +69,7 @@ impl World {
             dialect: plan.dialect(),
             timing: Timing { beat: plan.beat },
             limits: plan.limits,
+            incarnations,
         };
         let mut stage = Stage::new(setting);
         for (id, machine) in stage.machines.iter_mut().enumerate() {
@@ -72,12 +87,12 @@ impl World {
             stage.start_at(id, at);
         }
         (0..clients::COUNT).for_each(|client| stage.cue(Micros(1_000), Cue::Client(client)));
-        let clients =
-            Clients::new(Chance::new(plan.seed, Stream::Workload), plan.think, plan.open, plan.dialect());
+        let (workload, scope) = (Chance::new(plan.seed, Stream::Workload), Scope::new(plan.dialect(), None));
+        let clients = Clients::new(workload, plan.think, plan.open, plan.dialect(), scope);
         if plan.limits != Limits::USUAL {
             stage.judges.calls().may_be_refused();
         }
-        World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None }
+        World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None, beside: None }
     }
 
     /// The judges.
@@ -102,25 +117,52 @@ impl World {
 
     /// Lets things happen until a moment, or until `done`, or until a judge objects; true when `done`.
     pub fn run_until(&mut self, end: Micros, mut done: impl FnMut(&World) -> bool) -> bool {
-        while self.stage.judges.violation().is_none() {
+        while self.violation().is_none() {
             if done(self) {
                 return true;
             }
-            match self.stage.next(end) {
-                None => return false,
-                Some(Happened::Inside) => self.on_news(),
-                Some(Happened::Cue(cue)) => self.on_cue(cue),
-                Some(Happened::Heard(datagram)) => {
-                    self.clients.hear(&datagram, self.stage.now, &mut self.stage.judges)
-                }
+            if !self.step(end) {
+                return false;
             }
         }
         false
     }
 
-    /// Whether all clients are content, and all nodes have settled.
+    fn step_alone(&mut self, end: Micros) -> bool {
+        match self.stage.next(end) {
+            None => return false,
+            Some(Happened::Inside) => self.on_news(),
+            Some(Happened::Cue(cue)) => self.on_cue(cue),
+            Some(Happened::Heard(datagram)) => {
+                self.clients.hear(&datagram, self.stage.now, &mut self.stage.judges)
+            }
+        }
+        true
+    }
+
+    /// Whether all clients are content, and all nodes have settled; those of the other group, too.
     pub fn is_settled(&self) -> bool {
-        self.clients.is_content() && self.stage.is_settled()
+        self.clients.is_content() && self.stage.is_settled() && self.beside_has_settled()
+    }
+
+    /// From now on clients ask something new, or not.
+    pub fn ask(&mut self, asks: bool) {
+        self.clients.ask(asks);
+        self.beside(|other| other.ask(asks));
+    }
+
+    /// Whether the clients know which group they talk to.
+    pub fn is_known(&self) -> bool {
+        self.clients.know_group()
+    }
+
+    /// All is over: what the judges can only say in the end.
+    pub fn finish(&mut self) {
+        let learned = self.learned();
+        self.stage.judges.finish(&learned);
+        if !self.is_beside_dead() {
+            self.beside(World::finish);
+        }
     }
 
     /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
@@ -147,6 +189,7 @@ impl World {
                 self.topology = None;
             }
             Cue::Join(_) => {}
+            Cue::Wires(joined) => self.join_wires(joined && self.is_chaotic),
             Cue::Retire(id, life) => self.retire(id, life),
             Cue::Isolate(id, isolated) => self.stage.network.isolate(id, isolated && self.is_chaotic),
         }

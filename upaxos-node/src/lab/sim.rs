@@ -44,7 +44,7 @@ impl Sim {
         }
         Ok(Sim {
             play: Play::new(
-                Setting { seed, n, spares, dialect, timing, limits: Limits::USUAL },
+                Setting { seed, n, spares, dialect, timing, limits: Limits::USUAL, incarnations: 0 },
                 setup.records,
             )?,
         })

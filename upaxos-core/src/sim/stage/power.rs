@@ -128,7 +128,7 @@ impl<C> Stage<C> {
         let machine = &mut self.machines[usize::from(node)];
         machine.wipes += 1;
         (machine.flipped, machine.lost_below) = (None, None);
-        machine.disk = Disk::new(incarnation(node, machine.wipes));
+        machine.disk = Disk::new(self.setting.incarnations + incarnation(node, machine.wipes));
         self.judges.on_wiped(node);
     }
 }

@@ -46,7 +46,11 @@ impl<C> Stage<C> {
     pub fn head_of(&self, id: NodeId) -> Option<Head> {
         let machine = self.machines.get(usize::from(id.0))?;
         let group = self.machines.iter().find_map(|machine| machine.node()?.head().group);
-        Some(Head { from: Some((id, incarnation(id.0, machine.wipes))), group, name: None })
+        Some(Head {
+            from: Some((id, self.setting.incarnations + incarnation(id.0, machine.wipes))),
+            group,
+            name: None,
+        })
     }
 
     /// What every node has learned that should run.

@@ -2,7 +2,7 @@
 //!
 //! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
 
-use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology, bounds, operators};
+use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology, bounds, operators, other};
 use crate::node::Limits;
 use crate::sim::chance::{Chance, Stream};
 use crate::types::{Instance, Micros};
@@ -23,7 +23,7 @@ impl Plan {
             0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
             7..12 => draw_classic(seed, n, &mut chance),
             12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),
-            _ => draw_chaos(seed, n, &mut chance),
+            _ => chaos(seed, n, &mut chance),
         };
         // Elsewhere nothing but links may fail.
         let mut bounds = Chance::new(seed, Stream::Bounds);
@@ -32,6 +32,7 @@ impl Plan {
             plan.open = [Plan::OPEN, 12, 32][bounds.below(3) as usize];
         }
         operators::draw(&mut plan);
+        other::draw(&mut plan);
         // Where nodes differ, so do their answers to untagged reads.
         let odds = [0, 500_000, 1_000_000][chance.below(3) as usize];
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
@@ -66,6 +67,7 @@ impl Plan {
             scripted: false,
             stray: None,
             faults: Vec::new(),
+            other: None,
         }
     }
 }
@@ -96,7 +98,7 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
 /// Nothing guards a classic group against lost disks, and it never changes.
 fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let never = [Class::Wipe, Class::BitFlip, Class::Join, Class::Leave];
-    let plan = never.into_iter().fold(draw_chaos(seed, n, chance), Plan::without);
+    let plan = never.into_iter().fold(chaos(seed, n, chance), Plan::without);
     Plan { kind: Kind::Classic, ..plan }
 }
 
@@ -145,7 +147,7 @@ fn numbered(faults: &mut [Planned]) {
 }
 
 /// Anything that goes wrong, together.
-fn draw_chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
+pub(super) fn chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let mut classes = draw_classes(chance);
     if n == 1 && !classes.contains(&Class::Join) {
         classes.push(Class::Join);

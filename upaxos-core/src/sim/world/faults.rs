@@ -13,21 +13,24 @@ impl World {
         for at in 0..self.plan.faults.len() {
             self.stage.cue(self.stage.now + self.plan.faults[at].at, Cue::Fault(at));
         }
+        self.plan_joining();
     }
 
     /// Ends every fault. Who is down comes back by itself.
     pub fn heal(&mut self) {
-        if self.stage.judges.violation().is_some() {
+        if self.violation().is_some() {
             return;
         }
         self.is_chaotic = false;
         self.topology = None;
         self.stage.heal();
+        self.heal_wires();
     }
 
     /// The power of all fails in one moment, and comes back.
     pub fn cut_all_power(&mut self) {
         (0..self.stage.nodes()).for_each(|id| self.stage.crash(id, Some(Micros(0))));
+        self.beside(World::cut_all_power);
     }
 
     /// Nothing more can be asked of this group.
