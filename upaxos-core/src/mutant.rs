@@ -36,6 +36,9 @@ pub enum Mutant {
     OldEpochVotes,
     Phase1InOldGroup,
     CutAnyDamage,
+    CutLastBlock,
+    NoRewriteLast,
+    NameNotSynced,
     LostIsNothing,
     StateNotSaved,
     ApplyDuplicate,
@@ -48,7 +51,7 @@ pub enum Mutant {
 impl Mutant {
     /// All of them, in words.
     #[cfg(feature = "mutants")]
-    pub const ALL: [(Mutant, &'static str); 36] = [
+    pub const ALL: [(Mutant, &'static str); 39] = [
         (Mutant::SkipSync, "skip the sync"),
         (Mutant::CountDuplicatePromises, "count duplicate promises"),
         (Mutant::IgnoreAcceptedInPromises, "ignore accepted values in promises"),
@@ -78,6 +81,9 @@ impl Mutant {
         (Mutant::OldEpochVotes, "count votes of an older epoch"),
         (Mutant::Phase1InOldGroup, "phase 1 in the old group"),
         (Mutant::CutAnyDamage, "truncate on any checksum error"),
+        (Mutant::CutLastBlock, "take a damaged last block for a torn one"),
+        (Mutant::NoRewriteLast, "no rewrite of what a failed sync may have left in memory only"),
+        (Mutant::NameNotSynced, "remove segments before the history file's name is durable"),
         (Mutant::LostIsNothing, "damaged value counted as nothing accepted"),
         (Mutant::StateNotSaved, "state of a script not in the checkpoint"),
         (Mutant::ApplyDuplicate, "apply a duplicate"),
