@@ -33,7 +33,7 @@
 //! have returned, and others may rely on what it says. No flipped bit makes one look like the other: the first byte
 //! of a block is `#` and its last a newline, which no one bit turns into zero, and a sector that holds one byte of a
 //! block holds one of these two. A flipped bit in the *length* moves the end that is looked at; there the
-//! checksum decides, with the length that is found in place of the one that is said. What lies behind the last
+//! checksum decides, with each bit of the length flipped back in turn. What lies behind the last
 //! block, and what cites another block than the one before, no torn write leaves.
 //!
 //! Two cases cannot be told apart by their bytes: the last block lost whole, and a whole sector of it that became zeros
@@ -274,10 +274,23 @@ impl<'a> Scanner<'a> {
         if !self.chain.is_followed_by(&header) || end > said_end || !self.lacks_a_part(at, said_end) {
             return true;
         }
-        let mut covered = bytes[at + COVERED_FROM..end.max(body_at)].to_vec();
-        let length = format!("{:08}", end.saturating_sub(body_at));
-        covered[LENGTH_FROM - COVERED_FROM..][..length.len()].copy_from_slice(length.as_bytes());
-        crc32c::crc32c(&covered) == header.checksum
+        self.is_hurt_in_length(&header, end)
+    }
+
+    /// Whether the checksum holds once a bit of the length is flipped back: so it was written whole up to there.
+    fn is_hurt_in_length(&self, header: &Header, end: usize) -> bool {
+        let body_at = self.at + HEADER_BYTES;
+        let mut covered = self.bytes[self.at + COVERED_FROM..end.max(body_at)].to_vec();
+        let (digits, body_from) = (LENGTH_FROM - COVERED_FROM, HEADER_BYTES - COVERED_FROM);
+        (0..8 * 8).any(|bit| {
+            let (at, mask) = (digits + bit / 8, 1 << (bit % 8));
+            covered[at] ^= mask;
+            let length = number(&covered[digits..digits + 8], 10).unwrap_or(u64::MAX) as usize;
+            let block = covered.get(..body_from.saturating_add(length));
+            let holds = block.is_some_and(|block| crc32c::crc32c(block) == header.checksum);
+            covered[at] ^= mask;
+            holds
+        })
     }
 
     /// Whether a part of what belongs in `from..to` was never written: all of it in some sector, or its end.
