@@ -29,8 +29,9 @@
 //! | `state N K V` | script N remembers the scalar V under K (in checkpoints) | |
 //! | `checkpoint-end` | the checkpoint is complete | |
 //!
-//! Values are escaped as on the wire, so that a record is one line; and `# ` in a value becomes `\# `, so
-//! that nobody can write what passes for the header of a block.
+//! Values are escaped as on the wire, so that a record is one line; `# ` in a value becomes `\# `, so
+//! that nobody can write what passes for the header of a block; and a zero byte becomes `\0`, so that zeros in a
+//! log are what was never written. (Older versions wrote it as it is; that is read, too.)
 
 pub mod block;
 mod script;
@@ -314,20 +315,18 @@ pub(crate) fn value_text(out: &mut Vec<u8>, value: &Value) {
     out.push(b' ');
     let start = out.len();
     wire::escape(out, value.as_bytes());
-    if !contains_header_mark(&out[start..]) {
+    let needs_more = |at| out[at] == 0 || out.get(at + 1) == Some(&b' ');
+    if !memchr::memchr2_iter(b'#', 0, &out[start..]).any(|at| needs_more(start + at)) {
         return;
     }
     let text = out.split_off(start);
     for (at, byte) in text.iter().enumerate() {
-        if *byte == b'#' && text.get(at + 1) == Some(&b' ') {
-            out.push(b'\\');
+        match byte {
+            0 => out.extend_from_slice(b"\\0"),
+            b'#' if text.get(at + 1) == Some(&b' ') => out.extend_from_slice(b"\\#"),
+            _ => out.push(*byte),
         }
-        out.push(*byte);
     }
-}
-
-fn contains_header_mark(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'#', text).any(|at| text.get(at + 1) == Some(&b' '))
 }
 
 fn field<'a>(rest: &mut Option<&'a [u8]>) -> &'a [u8] {
@@ -358,7 +357,8 @@ fn small(rest: &mut Option<&[u8]>) -> Result<u16, ParseError> {
 /// The value that [`value_text`] printed.
 pub(crate) fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
     let text = rest.ok_or(ParseError::NoValue("record"))?;
-    if !contains_header_mark(text) {
+    let is_own = |at: usize| matches!(text.get(at + 1), Some(b'#' | b'0'));
+    if !memchr::memchr_iter(b'\\', text).any(is_own) {
         return wire::unescape(text, Dialect::Extended);
     }
     let mut plain = Vec::with_capacity(text.len());
@@ -367,6 +367,7 @@ pub(crate) fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
         let pair = &text[at..text.len().min(at + 2)];
         match pair {
             b"\\#" => plain.push(b'#'),
+            b"\\0" => plain.push(0),
             [b'\\', _] => plain.extend_from_slice(pair),
             _ => plain.push(text[at]),
         }
@@ -394,7 +395,7 @@ mod tests {
         let value = || {
             let bytes = prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..30),
-                r"[# \\n\n]{0,9}".prop_map(String::into_bytes),
+                r"[# \\n\n0\x00]{0,9}".prop_map(String::into_bytes),
             ];
             bytes.prop_map(Value::from)
         };
@@ -455,7 +456,7 @@ mod tests {
         fn a_record_is_one_line_that_reads_back(record in any_record()) {
             let mut text = Vec::new();
             record.encode(&mut text);
-            prop_assert!(!text.contains(&b'\n') && !text.starts_with(b"#"));
+            prop_assert!(!text.contains(&b'\n') && !text.contains(&0) && !text.starts_with(b"#"));
             let has_mark = text.windows(3).any(|three| three[0] != b'\\' && three[1..] == *b"# ");
             prop_assert!(!has_mark, "{:?} could pass for the header of a block", Value::from(text));
             prop_assert_eq!(Record::parse(&text), Ok(record));

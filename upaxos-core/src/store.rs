@@ -225,12 +225,12 @@ impl<F: Files> Store<F> {
     /// written before [`Store::commit`].
     ///
     /// # Panics
-    /// When that contains a newline or begins with `#`: no record does.
+    /// When that contains a newline or a zero byte, or begins with `#`: no record does.
     pub fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.batch.len();
         write(&mut self.batch);
         let line = &self.batch[start..];
-        assert!(memchr::memchr(b'\n', line).is_none(), "a record is one line");
+        assert!(memchr::memchr2(b'\n', 0, line).is_none(), "a record is one line, without zero bytes");
         assert!(!line.starts_with(b"#"), "# is for headers");
         self.batch.push(b'\n');
     }

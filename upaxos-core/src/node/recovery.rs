@@ -257,3 +257,78 @@ pub(super) fn stop_if_fatal(instance: Instance, failed: &[Failed]) -> Result<(),
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::{Applied, Script};
+    use crate::state::State;
+    use crate::types::{Ballot, NodeId};
+
+    /// A script that cannot go on from `fatal`, and raises an error at `bad`.
+    #[derive(Debug)]
+    struct Brittle([Script; 1]);
+
+    impl Hooks for Brittle {
+        fn scripts(&self) -> &[Script] {
+            &self.0
+        }
+
+        fn apply(&self, _: usize, _: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+            match applied.value.as_bytes() {
+                b"fatal" => Err(Fault::Fatal("no memory".into())),
+                b"bad" => Err(Fault::Raised("bad".into())),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn config() -> Config {
+        Config::member(NodeId(0), 3)
+    }
+
+    fn learn(instance: u64, value: &str) -> Record {
+        Record::Learn { instance: Instance(instance), value: value.into() }
+    }
+
+    fn take(mut recovery: Recovery, records: &[Record]) -> Result<Instance, RecoverError> {
+        records.iter().try_for_each(|record| recovery.take(record))?;
+        Ok(recovery.learned)
+    }
+
+    #[test]
+    fn a_record_out_of_order_stops_the_start() {
+        let ballot = Ballot::first_epoch(3);
+        let chosen = |first, last| Record::Chosen { first: Instance(first), last: Instance(last), ballot };
+        let accept = |instance| Record::Accept { instance: Instance(instance), ballot, value: "v".into() };
+        let in_order = [learn(1, "a"), accept(2), accept(3), chosen(2, 3), learn(4, "b")];
+        assert_eq!(take(Recovery::new(config()), &in_order).ok(), Some(Instance(4)));
+        let wrong = [
+            vec![learn(2, "a")],
+            vec![learn(1, "a"), learn(3, "a")],
+            vec![learn(1, "a"), learn(1, "b")],
+            vec![accept(1), chosen(1, 2)],
+            vec![chosen(1, 1)],
+            vec![accept(2), chosen(2, 2)],
+        ];
+        for records in wrong {
+            let taken = take(Recovery::new(config()), &records);
+            assert!(matches!(taken, Err(RecoverError::OutOfOrder { .. })), "{records:?}: {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_that_cannot_go_on_stops_the_start_and_an_error_it_raises_does_not() {
+        let recovery = || {
+            let script = Script { name: "brittle".into(), source: 1 };
+            Recovery::with_hooks(config(), Rc::new(Brittle([script])))
+        };
+        assert_eq!(take(recovery(), &[learn(1, "a"), learn(2, "bad")]).ok(), Some(Instance(2)));
+        match take(recovery(), &[learn(1, "a"), learn(2, "fatal"), learn(3, "b")]) {
+            Err(RecoverError::Script { script, instance, reason }) => {
+                assert_eq!((&*script, instance, &*reason), ("brittle", Instance(2), "no memory"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -20,21 +20,33 @@
 //!
 //! *One block, one write, one sync, before the next block is begun.* That is what lets a torn
 //! write be told from damage: a power cut can only hurt the last block, in whatever order its
-//! sectors landed. So bytes that are no valid block are a torn tail exactly when nothing valid
-//! follows them, and may be cut; followed by a valid block they were once whole and synced, and
+//! sectors landed. So bytes that are no valid block, followed by a valid one, were once whole and synced, and
 //! cutting them would take back what this node has said. A valid block in the wrong place
 //! (its checksum holds, its previous or sequence does not) is a write that was lost, repeated
 //! or misdirected: damage too. Assumed of the device is what SQLite calls powersafe overwrite:
 //! a torn write leaves the bytes outside its own range alone.
 //!
+//! Of the last block the bytes themselves tell. Blocks are written over zeros, and hold no zero byte (records
+//! escape those). A device writes a sector of 512 bytes whole or not at all; a process that is killed amid its write
+//! leaves a beginning of it. So a torn block lacks a part: all of its bytes in some sector are zero, or
+//! its last one is. A block that lacks no such part was written whole. If it is hurt, it is damaged: its sync may
+//! have returned, and others may rely on what it says. No flipped bit makes one look like the other: the first byte
+//! of a block is `#` and its last a newline, which no one bit turns into zero, and a sector that holds one byte of a
+//! block holds one of these two. A flipped bit in the *length* moves the end that is looked at; there the
+//! checksum decides, with each bit of the length flipped back in turn. What lies behind the last
+//! block, and what cites another block than the one before, no torn write leaves.
+//!
+//! Two cases cannot be told apart by their bytes: the last block lost whole, and a whole sector of it that became zeros
+//! after the sync. Both pass for a torn write and are cut. The other choice, to keep as lost what may be
+//! torn, would be safe, but when the power of a whole group fails, the same request is torn everywhere, and
+//! a value that all have lost nobody can ever choose again; and where words are hurt there is nothing to keep.
+//! The same holds for a block that an older version wrote, with zero bytes in its values, if it is the last.
+//!
 //! A block whose checksum fails while its skeleton holds is hurt inside values, and nowhere else: what its
 //! records say besides is as it was written, the lengths of the values too, and so is the checksum that the
-//! next block cites. It can be had without its values ([`Scanner::skip_hurt`]), but only when a whole block
-//! follows: the last one may have been torn. Where in a line a value begins, the owner of the lines says
+//! next block cites. It can be had without its values ([`Scanner::skip_hurt`]), when a whole block
+//! follows or when it was written whole. Where in a line a value begins, the owner of the lines says
 //! ([`ValueAt`]); a value that lost its newline, or got one, breaks the skeleton.
-//!
-//! Undetectable here: the last block of all, lost whole or hurt after its sync. The owner of
-//! the bytes adds what evidence it has, as a later segment in use.
 //!
 //! Record lines never contain a raw newline and never begin with `#`, so no body can hold what
 //! passes for a header. This module is pure; the disk of `upaxos-node` and the simulated disk
@@ -54,6 +66,9 @@ const SKELETON_FROM: usize = 11;
 /// Where the checksum stops and what it covers begins.
 const COVERED_FROM: usize = 20;
 
+/// Where the length of the body stands.
+const LENGTH_FROM: usize = 29;
+
 /// Says where in a line, which comes without its newline, a value begins that goes to its end: the line's
 /// length where there is none.
 pub type ValueAt = fn(&[u8]) -> usize;
@@ -61,7 +76,8 @@ pub type ValueAt = fn(&[u8]) -> usize;
 /// For lines whose values are not to be told from the rest.
 pub const NO_VALUES: ValueAt = |line| line.len();
 
-/// A header may begin here whatever stands before it: one damaged sector ends where the next begins.
+/// What a device writes whole or not at all. A header may begin where a sector does, whatever stands before it: one
+/// damaged sector ends where the next begins.
 const SECTOR_BYTES: usize = 512;
 
 /// The end of a log as the next block must cite it.
@@ -162,19 +178,20 @@ pub enum End {
         /// Where the blocks end.
         at: usize,
     },
-    /// Something that is no block, and no block after it: a write that a crash cut short.
+    /// A part of a block, and no block after it: a write that a crash cut short.
     Torn {
         /// Where the blocks end.
         at: usize,
         /// How many bytes to zero, from `at`.
         bytes: usize,
     },
-    /// What stood at `at` was synced, and is hurt or lost: a valid block follows.
+    /// What stood at `at` was synced, or may have been, and is hurt or lost.
     Damaged {
         /// Where the blocks end.
         at: usize,
-        /// The first valid block after; equal to `at` when it is whole but belongs elsewhere.
-        next_valid_at: usize,
+        /// The first valid block after; equal to `at` when it is whole but belongs elsewhere. `None` when there is
+        /// none: the last block, which was written whole.
+        next_valid_at: Option<usize>,
     },
 }
 
@@ -203,11 +220,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes past a block that is hurt inside values only, and hands it out. `None` when the next one is not
-    /// of that kind, or when no whole block follows: then it may have been torn, and nothing but that block
-    /// after it would show at the next start that it was not.
+    /// of that kind, or when it may have been torn: it lacks a part, and no whole block follows.
     pub fn skip_hurt(&mut self) -> Option<Block<'a>> {
         let (block, chain) = self.hurt(self.at, self.chain)?;
-        self.next_valid_at().filter(|at| *at >= block.end())?;
+        let is_followed = self.next_valid_at().is_some_and(|at| at >= block.end());
+        if !is_followed && self.lacks_a_part(block.at, block.end()) {
+            return None;
+        }
         (self.at, self.chain) = (block.end(), chain);
         Some(block)
     }
@@ -235,16 +254,51 @@ impl<'a> Scanner<'a> {
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else {
             return End::Clean { at };
         };
-        match self.next_valid_at() {
-            Some(next_valid_at) => End::Damaged { at, next_valid_at },
-            // Two hurt blocks at the end: the second may be torn, but only after the first was synced.
-            None => match self.hurt(at, self.chain) {
-                Some((block, chain)) if self.hurt(block.end(), chain).is_some() => {
-                    End::Damaged { at, next_valid_at: block.end() }
-                }
-                _ => End::Torn { at, bytes: last + 1 },
-            },
+        let next_valid_at = self.next_valid_at();
+        match next_valid_at.is_some() || self.is_written_whole(at + last + 1) {
+            true => End::Damaged { at, next_valid_at },
+            false => End::Torn { at, bytes: last + 1 },
         }
+    }
+
+    /// Whether what begins at `self.at`, no valid block, is more than a torn write leaves. Behind `end` there are zeros only.
+    fn is_written_whole(&self, end: usize) -> bool {
+        let (bytes, at) = (self.bytes, self.at);
+        let body_at = at + HEADER_BYTES;
+        if body_at <= bytes.len() && self.lacks_a_part(at, body_at) {
+            return false;
+        }
+        // All of the header is there.
+        let Some((header, block)) = Header::find(bytes, at) else { return true };
+        let said_end = at + block.len();
+        if !self.chain.is_followed_by(&header) || end > said_end || !self.lacks_a_part(at, said_end) {
+            return true;
+        }
+        self.is_hurt_in_length(&header, end)
+    }
+
+    /// Whether the checksum holds once a bit of the length is flipped back: so it was written whole up to there.
+    fn is_hurt_in_length(&self, header: &Header, end: usize) -> bool {
+        let body_at = self.at + HEADER_BYTES;
+        let mut covered = self.bytes[self.at + COVERED_FROM..end.max(body_at)].to_vec();
+        let (digits, body_from) = (LENGTH_FROM - COVERED_FROM, HEADER_BYTES - COVERED_FROM);
+        (0..8 * 8).any(|bit| {
+            let (at, mask) = (digits + bit / 8, 1 << (bit % 8));
+            covered[at] ^= mask;
+            let length = number(&covered[digits..digits + 8], 10).unwrap_or(u64::MAX) as usize;
+            let block = covered.get(..body_from.saturating_add(length));
+            let holds = block.is_some_and(|block| crc32c::crc32c(block) == header.checksum);
+            covered[at] ^= mask;
+            holds
+        })
+    }
+
+    /// Whether a part of what belongs in `from..to` was never written: all of it in some sector, or its end.
+    fn lacks_a_part(&self, from: usize, to: usize) -> bool {
+        let is_zero = |at: usize| self.bytes[at] == 0;
+        let sectors = (from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES)).map(|sector| sector * SECTOR_BYTES);
+        let mut parts = sectors.map(|at| at.max(from)..(at + SECTOR_BYTES).min(to));
+        is_zero(from) || is_zero(to - 1) || parts.any(|mut part| part.all(is_zero))
     }
 
     fn next_valid_at(&self) -> Option<usize> {

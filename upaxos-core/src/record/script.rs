@@ -7,8 +7,8 @@
 //! state kv done true
 //! ```
 //!
-//! Owns their grammar. In a key, a blank travels as `\s` and `#` as `\h`, beside what is escaped everywhere, so
-//! that it is one field. Numbers read back to the last bit.
+//! Owns their grammar. In a key, a blank travels as `\s`, `#` as `\h` and a zero byte as `\0`, beside what is escaped
+//! everywhere, so that it is one field. Numbers read back to the last bit.
 
 use std::sync::Arc;
 
@@ -85,6 +85,7 @@ fn print_key(out: &mut Vec<u8>, key: &[u8]) {
         match byte {
             b' ' => out.extend_from_slice(b"\\s"),
             b'#' => out.extend_from_slice(b"\\h"),
+            0 => out.extend_from_slice(b"\\0"),
             byte => wire::escape(out, &[*byte]),
         }
     }
@@ -97,6 +98,7 @@ fn parse_key(text: &[u8]) -> Result<Value, ParseError> {
         let (taken, behind) = match (first, behind) {
             (b'\\', [b's', behind @ ..]) => (&b" "[..], behind),
             (b'\\', [b'h', behind @ ..]) => (&b"#"[..], behind),
+            (b'\\', [b'0', behind @ ..]) => (&b"\0"[..], behind),
             (b'\\', [_, behind @ ..]) => (&rest[..2], behind),
             _ => (&rest[..1], behind),
         };

@@ -1,8 +1,8 @@
 //! The disk of one simulated machine: the real [`Store`], on a model of a directory.
 //!
 //! A commit is done in memory when it begins; when its sync ends, the world relies on it. A crash between
-//! strikes between any two of its file operations, and a failed sync is the same: what the kernel did with
-//! the pages is not known. Tasks of the store take their steps at random moments.
+//! strikes between any two of its file operations. A sync that fails ends the process; the machine may go on, and what
+//! was not synced reads back until the power fails. Tasks of the store take their steps at random moments, and may fail, too.
 
 use std::io;
 
@@ -49,8 +49,10 @@ pub struct Opened {
 /// Where a bit was flipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flip {
-    /// Inside a value of the log, with a whole block after it in its file: the node must come up without it.
+    /// Inside a value of the log: the node must come up without it.
     Value,
+    /// In the checkpoint that ends the log: the node may come up from the segment before, or refuse to start.
+    Spare,
     /// Elsewhere: the node must refuse to start.
     Else,
 }
@@ -60,7 +62,9 @@ struct Place {
     name: String,
     from: usize,
     to: usize,
-    /// Whether the values in it are in the hands of the peers, too, and a whole block follows in the file.
+    /// Whether it is a block of a checkpoint.
+    is_checkpoint: bool,
+    /// Whether the values in it are in the hands of the peers, too.
     may_lose_values: bool,
 }
 
@@ -123,13 +127,24 @@ impl Disk {
         std::mem::take(&mut self.batch)
     }
 
-    /// Takes a step of some task, if there is one. Says how far old values need not be held any more.
+    /// Takes a step of some task, if there is one. Says how far old values need not be held any more. A task that
+    /// fails fails the next commit.
     pub fn work(&mut self, chance: &mut Chance) -> Option<Instance> {
         let at = chance.below(self.tasks.len() as u64) as usize;
-        let is_done = self.tasks.get_mut(at)?.step(&self.files).expect("the model refuses nothing");
-        if is_done {
-            let task = self.tasks.swap_remove(at);
-            self.store().finish(task);
+        let task = self.tasks.get_mut(at)?;
+        self.files.refuse(self.fails);
+        let step = task.step(&self.files);
+        self.fails = self.files.refuse(None);
+        match step {
+            Ok(false) => {}
+            Ok(true) => {
+                let task = self.tasks.swap_remove(at);
+                self.store().finish(task);
+            }
+            Err(failure) => {
+                self.tasks.swap_remove(at);
+                self.store().fail(&failure);
+            }
         }
         Some(self.store().compacted())
     }
@@ -140,19 +155,18 @@ impl Disk {
         self.files.cut_power(chance);
     }
 
-    /// Flips one bit: of a block of the log that is not the last, or of the history. `None` when there is
-    /// neither.
+    /// Flips one bit: of a block of the log, or of the history. `None` when there is neither.
     pub fn flip_bit(&mut self, chance: &mut Chance) -> Option<Flip> {
         let names = store::Files::list(&self.files).expect("the model refuses nothing");
         let (logs, values): (Vec<String>, Vec<String>) =
             names.into_iter().filter(|name| !name.ends_with(".tmp")).partition(|name| name.ends_with(".log"));
         let mut places: Vec<Place> = logs.into_iter().flat_map(|name| self.blocks(name)).collect();
-        // A last block that is hurt after its sync cannot be told from one that was never whole.
-        places.pop();
+        let spare =
+            places.last().filter(|place| place.is_checkpoint).map(|place| (place.name.clone(), place.from));
         if places.is_empty() || chance.hits(250_000) {
             let whole = |name: String| {
                 let to = self.files.bytes(&name).len();
-                Place { name, from: 0, to, may_lose_values: false }
+                Place { name, from: 0, to, is_checkpoint: false, may_lose_values: false }
             };
             places.extend(values.into_iter().map(whole));
         }
@@ -169,6 +183,9 @@ impl Disk {
         let mask = 1 << chance.below(8);
         let is_newline = self.files.bytes(&name)[at] ^ mask == b'\n';
         self.files.damage(&name, |bytes| bytes[at] ^= mask);
+        if spare.is_some_and(|(last, from)| last == name && at >= from) {
+            return Some(Flip::Spare);
+        }
         let is_value = !is_newline && values.contains(&(name, at));
         Some(if is_value { Flip::Value } else { Flip::Else })
     }
@@ -196,17 +213,14 @@ impl Disk {
         let (mut found, mut in_checkpoint) = (Vec::new(), head.number > 1);
         loop {
             for block in blocks.by_ref() {
-                let place =
-                    Place { name: name.clone(), from: block.at, to: block.end(), may_lose_values: true };
-                found.push(Place { may_lose_values: !in_checkpoint, ..place });
+                let (is_checkpoint, may_lose_values) = (in_checkpoint, !in_checkpoint);
+                let (name, from, to) = (name.clone(), block.at, block.end());
+                found.push(Place { name, from, to, is_checkpoint, may_lose_values });
                 in_checkpoint &= !block.body.ends_with(b"checkpoint-end\n");
             }
             if blocks.skip_hurt().is_none() {
                 break;
             }
-        }
-        if let Some(last) = found.last_mut() {
-            last.may_lose_values = false;
         }
         found
     }

@@ -2,7 +2,10 @@
 //!
 //! Every operation is written down in order. A power cut strikes between any two of those since the moment
 //! up to which the outside world relies on them ([`Files::rely`]). What was synced before it is there. Of
-//! bytes that were not, any sectors are; of names that were not, any prefix in order.
+//! bytes that were not, any sectors are; of names that were not, any, in whatever order they were changed.
+//!
+//! A failed sync is the end of what was to be synced: as a kernel may, the model takes the pages for clean from then on.
+//! They read back until the power fails, no later sync writes them, and then they are gone.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -41,6 +44,8 @@ struct Model {
     journal: Vec<Op>,
     /// What is refused next.
     refuses: Option<Refusal>,
+    /// After so many more operations, of whatever kind, one fails.
+    fails_after: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +59,8 @@ struct Content {
 #[derive(Clone, Debug)]
 enum NameOp {
     Link(String, usize),
-    Rename(String, String),
+    /// What had the first name has the second: the content, too, since the first may not have lasted.
+    Rename(String, String, usize),
     Unlink(String),
 }
 
@@ -62,6 +68,8 @@ enum NameOp {
 enum Op {
     Write(usize, usize, Vec<u8>),
     Sync(usize),
+    /// What was written and not synced before is not going to be.
+    SyncFails(usize),
     Name(NameOp),
     SyncNames,
 }
@@ -70,10 +78,9 @@ impl NameOp {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             NameOp::Link(name, content) => drop(names.insert(name.clone(), *content)),
-            NameOp::Rename(from, to) => {
-                if let Some(content) = names.remove(from) {
-                    names.insert(to.clone(), content);
-                }
+            NameOp::Rename(from, to, content) => {
+                names.remove(from);
+                names.insert(to.clone(), *content);
             }
             NameOp::Unlink(name) => drop(names.remove(name)),
         }
@@ -98,6 +105,7 @@ impl Model {
                     overwrite(&mut content.durable, at, &bytes);
                 }
             }
+            Op::SyncFails(content) => self.contents[content].writes.clear(),
             Op::Name(op) => self.renames.push(op),
             Op::SyncNames => self.renames.drain(..).for_each(|op| op.apply(&mut self.durable)),
         }
@@ -108,8 +116,20 @@ impl Model {
         self.journal.push(Op::Name(op));
     }
 
+    /// Fails if one more operation of any kind is one too many.
+    fn must_go_on(&mut self) -> io::Result<()> {
+        match self.fails_after.take() {
+            Some(0) => Err(io::Error::from_raw_os_error(libc::EIO)),
+            after => {
+                self.fails_after = after.map(|after| after - 1);
+                Ok(())
+            }
+        }
+    }
+
     /// Fails if this is what is to be refused, in the words of an operating system.
     fn must_allow(&mut self, what: Refusal) -> io::Result<()> {
+        self.must_go_on()?;
         match self.refuses.take_if(|refused| *refused == what) {
             None => Ok(()),
             Some(Refusal::Full) => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
@@ -145,6 +165,11 @@ impl Files {
         std::mem::replace(&mut self.0.borrow_mut().refuses, refusal)
     }
 
+    /// One operation that changes anything fails, after so many more; hands out how many were still to come.
+    pub fn fail_after(&self, operations: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut self.0.borrow_mut().fails_after, operations)
+    }
+
     /// The outside world relies on all that was done so far.
     pub fn rely(&self) {
         let model = &mut *self.0.borrow_mut();
@@ -168,8 +193,8 @@ impl Files {
         }
         let keeps = [0, 1, 1, 2][chance.below(4) as usize];
         model.contents.iter_mut().for_each(|content| content.lose(keeps, chance));
-        let names = chance.below(model.renames.len() as u64 + 1) as usize;
-        let kept: Vec<NameOp> = model.renames.drain(..).take(names).collect();
+        let names = [0, 500_000, 500_000, 1_000_000][chance.below(4) as usize];
+        let kept: Vec<NameOp> = model.renames.drain(..).filter(|_| chance.hits(names)).collect();
         kept.iter().for_each(|op| op.apply(&mut model.durable));
         model.live = model.durable.clone();
     }
@@ -204,6 +229,7 @@ impl store::Files for Files {
 
     fn create(&self, name: &str) -> io::Result<usize> {
         let model = &mut *self.0.borrow_mut();
+        model.must_go_on()?;
         model.contents.push(Content::default());
         let content = model.contents.len() - 1;
         model.name(NameOp::Link(name.into(), content));
@@ -236,27 +262,31 @@ impl store::Files for Files {
 
     fn sync_data(&self, file: &usize) -> io::Result<()> {
         let model = &mut *self.0.borrow_mut();
-        model.must_allow(Refusal::Sync)?;
-        model.journal.push(Op::Sync(*file));
-        Ok(())
+        let allowed = model.must_allow(Refusal::Sync);
+        model.journal.push(if allowed.is_ok() { Op::Sync(*file) } else { Op::SyncFails(*file) });
+        allowed
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let model = &mut *self.0.borrow_mut();
-        model.content(from)?;
-        model.name(NameOp::Rename(from.into(), to.into()));
+        model.must_go_on()?;
+        let content = model.content(from)?;
+        model.name(NameOp::Rename(from.into(), to.into(), content));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let model = &mut *self.0.borrow_mut();
+        model.must_go_on()?;
         model.content(name)?;
         model.name(NameOp::Unlink(name.into()));
         Ok(())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.0.borrow_mut().journal.push(Op::SyncNames);
+        let model = &mut *self.0.borrow_mut();
+        model.must_go_on()?;
+        model.journal.push(Op::SyncNames);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use super::files::{Files, cannot_in};
 use super::segment::{self, Segment};
 use super::walk::Tail;
+use crate::mutant::{self, Mutant};
 
 /// Cuts what a crash cut short, makes sure of the last block, and opens the log where it ends.
 pub(super) fn mend<F: Files>(files: &F, tail: &Tail, warnings: &mut Vec<String>) -> io::Result<Segment<F>> {
@@ -31,13 +32,15 @@ pub(super) fn mend<F: Files>(files: &F, tail: &Tail, warnings: &mut Vec<String>)
     Ok(segment)
 }
 
-/// Removes the segments from `number` on, the last first: what is left has no gaps.
+/// Removes the segments from `number` on, the last first and each durably: what is left has no gaps, in
+/// whatever order a power cut lets names go.
 fn remove_from<F: Files>(files: &F, number: u64) -> io::Result<()> {
     for later in segment::numbers(files)?.into_iter().rev().filter(|later| *later >= number) {
         let name = segment::name(later);
         files.remove(&name).map_err(cannot_in(files, "remove", &name))?;
+        files.sync_dir()?;
     }
-    files.sync_dir()
+    Ok(())
 }
 
 /// The last run may have ended because a sync failed. The kernel then keeps the pages, marked
@@ -45,7 +48,7 @@ fn remove_from<F: Files>(files: &F, number: u64) -> io::Result<()> {
 /// write it (fsync(2), "errors"). Only the last block can be in that state: nothing is written
 /// after a failed sync. So write it again before anything is built on it.
 fn rewrite_last<F: Files>(files: &F, tail: &Tail) -> io::Result<()> {
-    match tail.last {
+    match tail.last.filter(|_| !mutant::is(Mutant::NoRewriteLast)) {
         Some((number, at, length)) => Segment::open(files, number, at)?.rewrite(files, at, length),
         None => Ok(()),
     }

@@ -1,6 +1,8 @@
 //! Claims about the store, on the simulated directory: a power cut anywhere loses nothing that was relied
 //! on, and old values are found at any age.
 
+mod failures;
+
 use super::*;
 use crate::sim::chance::{Chance, Stream};
 use crate::sim::files::Files as Model;

@@ -227,17 +227,20 @@ impl<F: Files> Walk<'_, F> {
             let End::Damaged { at: hurt, next_valid_at } = end else {
                 return Ok((end, state == Checkpoint::Whole));
             };
-            if mutant::is(Mutant::CutAnyDamage) {
+            let is_last = next_valid_at.is_none();
+            if mutant::is(Mutant::CutAnyDamage) || is_last && mutant::is(Mutant::CutLastBlock) {
                 return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, true));
             }
             if seen_hurt == Some(hurt) {
-                if state != Checkpoint::Whole {
-                    return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)));
+                if state != Checkpoint::Whole && is_last {
+                    // As if it had been cut short: the segment before says all that this one does.
+                    return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, false));
                 }
-                at = match self.hurt_block(number, hurt, on_record)? {
-                    Some(end) => end,
-                    None => return Err(self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at))),
+                let had = match state {
+                    Checkpoint::Whole => self.hurt_block(number, hurt, on_record)?,
+                    Checkpoint::Expected | Checkpoint::Inside => None,
                 };
+                at = had.ok_or_else(|| self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)))?;
                 continue;
             }
             // A node at work may have written blocks between two parts of one read: look again.
@@ -330,13 +333,15 @@ fn step(state: &mut Checkpoint, number: u64, line: &[u8]) -> Result<Option<Insta
     }
 }
 
-fn what_is_hurt(at: usize, next_valid_at: usize) -> String {
-    if at == next_valid_at {
-        "the block there is whole but does not follow the one before \
-         (a write was lost, repeated or misdirected)"
-            .into()
-    } else {
-        format!("no valid block, though one follows at byte {next_valid_at}")
+fn what_is_hurt(at: usize, next_valid_at: Option<usize>) -> String {
+    match next_valid_at {
+        Some(next) if next == at => "the block there is whole but does not follow the one before \
+             (a write was lost, repeated or misdirected)"
+            .into(),
+        Some(next) => format!("no valid block, though one follows at byte {next}"),
+        None => "the last block is damaged: no part of it is missing, so it is no write that a crash cut short, and \
+             this node may have sent votes that only it holds"
+            .into(),
     }
 }
 

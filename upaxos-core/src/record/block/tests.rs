@@ -10,10 +10,10 @@ fn value_at(line: &[u8]) -> usize {
     line.iter().position(|byte| *byte == b' ').map_or(line.len(), |blank| blank + 1)
 }
 
-/// Lines as records are: any bytes but a newline, never `#` first.
+/// Lines as records are: any bytes but a newline and zero, never `#` first.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::collection::vec(any::<u8>(), 0..300).prop_map(|mut line| {
-        line.retain(|byte| *byte != b'\n');
+        line.retain(|byte| !matches!(byte, b'\n' | 0));
         line.insert(0, b'a');
         line.push(b'\n');
         line
@@ -61,8 +61,9 @@ proptest! {
         let (mut bytes, starts) = log(&bodies);
         let (start, end) = (starts[bodies.len() - 1], starts[bodies.len()]);
         let cut = start + cut.index(end - start);
+        // The file was made with its full length.
         bytes.truncate(cut);
-        bytes.resize(cut + zeros, 0);
+        bytes.resize(end + zeros, 0);
         let (found, end) = scan(&bytes);
         prop_assert_eq!(&found, &bodies[..bodies.len() - 1]);
         if cut == start {
@@ -84,20 +85,22 @@ proptest! {
         bytes[starts[block] + byte.index(length)] ^= 1 << bit;
         let (found, end) = scan(&bytes);
         prop_assert_eq!(&found, &bodies[..block]);
-        prop_assert_eq!(end, End::Damaged { at: starts[block], next_valid_at: starts[block + 1] });
+        prop_assert_eq!(end, End::Damaged { at: starts[block], next_valid_at: Some(starts[block + 1]) });
     }
 
     #[test]
-    fn one_flipped_bit_in_the_last_block_never_yields_it(
-        bodies in bodies(1..4), byte in any::<prop::sample::Index>(), bit in 0u8..8,
+    fn one_flipped_bit_in_the_last_block_is_damage_and_never_torn(
+        bodies in bodies(1..4), byte in any::<prop::sample::Index>(), bit in 0u8..8, in_length in any::<bool>(),
+        zeros in 0usize..2000,
     ) {
         let (mut bytes, starts) = log(&bodies);
         let (start, end) = (starts[bodies.len() - 1], starts[bodies.len()]);
-        bytes[start + byte.index(end - start)] ^= 1 << bit;
+        bytes.resize(end + zeros, 0);
+        let at = if in_length { start + 29 + byte.index(8) } else { start + byte.index(end - start) };
+        bytes[at] ^= 1 << bit;
         let (found, end) = scan(&bytes);
         prop_assert_eq!(&found, &bodies[..bodies.len() - 1]);
-        let is_torn = matches!(end, End::Torn { at, .. } if at == start);
-        prop_assert!(is_torn, "{:?}", end);
+        prop_assert_eq!(end, End::Damaged { at: start, next_valid_at: None });
     }
 
     #[test]
@@ -164,34 +167,66 @@ proptest! {
         let is_value = is_in_body && at >= line_at + "accept ".len() && !was_newline && bytes[at] != b'\n';
         let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
         prop_assert_eq!(scanner.by_ref().count(), 1);
-        prop_assert_eq!(scanner.clone().end(), End::Damaged { at: starts[1], next_valid_at: starts[2] });
+        prop_assert_eq!(scanner.clone().end(), End::Damaged { at: starts[1], next_valid_at: Some(starts[2]) });
         prop_assert_eq!(scanner.skip_hurt().map(|block| block.end()), is_value.then_some(starts[2]));
         prop_assert_eq!(scanner.count(), usize::from(is_value));
     }
 }
 
 #[test]
-fn a_last_block_hurt_in_a_value_may_be_torn_and_is_not_had() {
+fn a_last_block_hurt_in_a_value_was_written_whole_and_is_had_without_it() {
     let (mut bytes, starts) = log(&[b"one\n".to_vec(), b"accept value\n".to_vec()]);
     bytes[starts[2] - 2] ^= 1;
+    bytes.resize(starts[2] + 1000, 0);
     let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
     scanner.next();
-    assert_eq!(scanner.skip_hurt(), None);
-    assert!(matches!(scanner.end(), End::Torn { at, .. } if at == starts[1]));
+    assert_eq!(scanner.clone().end(), End::Damaged { at: starts[1], next_valid_at: None });
+    assert_eq!(scanner.skip_hurt().map(|block| block.end()), Some(starts[2]));
+    assert_eq!(scanner.end(), End::Clean { at: starts[2] });
 }
 
 #[test]
-fn two_hurt_blocks_at_the_end_are_damage() {
+fn a_last_block_torn_inside_a_value_is_torn_though_its_skeleton_holds() {
+    let value = "v".repeat(2000);
+    let (mut bytes, starts) = log(&[b"one\n".to_vec(), format!("accept {value}\n").into_bytes()]);
+    bytes[512..1024].fill(0);
+    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
+    scanner.next();
+    assert_eq!(scanner.skip_hurt(), None);
+    assert_eq!(scanner.end(), End::Torn { at: starts[1], bytes: starts[2] - starts[1] });
+}
+
+#[test]
+fn two_hurt_blocks_at_the_end_are_damage_and_both_are_had() {
     let (mut bytes, starts) = log(&[b"accept one\n".to_vec(), b"accept two\n".to_vec()]);
     bytes[starts[1] - 2] ^= 1;
     bytes[starts[2] - 2] ^= 1;
     let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
-    assert_eq!(
-        scanner.skip_hurt(),
-        None,
-        "what follows may be cut, and then nothing shows that this was synced"
-    );
-    assert_eq!(scanner.end(), End::Damaged { at: starts[0], next_valid_at: starts[1] });
+    assert_eq!(scanner.clone().end(), End::Damaged { at: starts[0], next_valid_at: None });
+    assert!(scanner.skip_hurt().is_some() && scanner.skip_hurt().is_some());
+    assert_eq!(scanner.end(), End::Clean { at: starts[2] });
+}
+
+#[test]
+fn a_hurt_block_with_a_torn_one_behind_it_is_had_and_the_torn_one_is_not() {
+    let (mut bytes, starts) = log(&[b"accept one\n".to_vec(), b"accept two\n".to_vec()]);
+    bytes[starts[1] - 2] ^= 1;
+    bytes[starts[2] - 5..].fill(0);
+    let mut scanner = Scanner::new(&bytes, 0, Chain::new(SEED), value_at);
+    assert!(scanner.skip_hurt().is_some());
+    assert!(matches!(scanner.end(), End::Torn { at, .. } if at == starts[1]));
+}
+
+#[test]
+fn a_flipped_bit_in_the_zeros_behind_the_log_stops_nothing() {
+    let (whole, starts) = log(&[b"one\n".to_vec()]);
+    for at in starts[1]..starts[1] + 1500 {
+        let mut bytes = whole.clone();
+        bytes.resize(starts[1] + 2000, 0);
+        bytes[at] ^= 1 << (at % 8);
+        let is_torn = matches!(scan(&bytes).1, End::Torn { at, .. } if at == starts[1]);
+        assert!(is_torn, "{at}: {:?}", scan(&bytes).1);
+    }
 }
 
 /// Three blocks of equal length, so that one can stand in another's place.
@@ -214,7 +249,7 @@ fn a_block_repeated_over_the_next_is_damage() {
     let (mut bytes, starts) = three();
     bytes.copy_within(starts[0]..starts[1], starts[1]);
     let at = starts[1];
-    assert_eq!(scan(&bytes).1, End::Damaged { at, next_valid_at: at });
+    assert_eq!(scan(&bytes).1, End::Damaged { at, next_valid_at: Some(at) });
 }
 
 #[test]
@@ -242,7 +277,7 @@ fn a_log_with_another_seed_is_damage_from_its_start() {
 fn a_hole_between_zeros_and_a_block_is_a_lost_write() {
     let (mut bytes, starts) = three();
     bytes[starts[1]..starts[2]].fill(0);
-    let (at, next_valid_at) = (starts[1], starts[2]);
+    let (at, next_valid_at) = (starts[1], Some(starts[2]));
     assert_eq!(scan(&bytes).1, End::Damaged { at, next_valid_at });
 }
 
@@ -250,7 +285,7 @@ fn a_hole_between_zeros_and_a_block_is_a_lost_write() {
 fn a_length_that_points_past_the_end_is_no_block() {
     let (mut bytes, starts) = three();
     bytes[starts[2] + 29..starts[2] + 37].copy_from_slice(b"99999999");
-    assert!(matches!(scan(&bytes).1, End::Torn { at, .. } if at == starts[2]));
+    assert!(is_damaged_at(scan(&bytes).1, starts[2]));
     bytes[starts[0] + 29..starts[0] + 37].copy_from_slice(b"99999999");
     assert!(is_damaged_at(scan(&bytes).1, 0));
 }
@@ -262,7 +297,7 @@ fn header_text_inside_a_value_is_no_evidence_of_a_block() {
     let body = [b"accept 1 ".as_slice(), &fake].concat();
     let (mut bytes, _) = log(&[body]);
     bytes[0] ^= 1;
-    assert!(matches!(scan(&bytes).1, End::Torn { at: 0, .. }));
+    assert_eq!(scan(&bytes).1, End::Damaged { at: 0, next_valid_at: None });
 }
 
 #[test]

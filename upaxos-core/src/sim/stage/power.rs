@@ -11,11 +11,17 @@ use crate::types::Micros;
 impl<C> Stage<C> {
     /// Ends a node at once. Of what was not synced, the disk keeps a part.
     pub(in crate::sim) fn crash(&mut self, id: u16, down: Down) {
+        self.machines[usize::from(id)].disk.cut_power(&mut self.disk_chance);
+        self.kill(id, down);
+    }
+
+    /// Ends a process at once. Its machine goes on, with all that it has written.
+    fn kill(&mut self, id: u16, down: Down) {
         let machine = &mut self.machines[usize::from(id)];
         self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(_)));
         self.seen.crashes += 1;
         machine.end_life();
-        machine.disk.cut_power(&mut self.disk_chance);
+        machine.disk.close();
         let life = machine.life;
         self.trace.note(self.now, id, b"crash");
         self.note_change(id, "is killed");
@@ -67,9 +73,14 @@ impl<C> Stage<C> {
         self.note_change(id, "ends");
     }
 
-    /// The node ends at once, since its disk refuses: nobody knows what is durable.
+    /// The node ends at once, since its disk refuses: nobody knows what is durable. The power may fail with it, or later.
     pub(super) fn break_off(&mut self, id: u16, error: &dyn std::fmt::Display) {
-        self.crash(id, None);
+        let fails = self.machines[usize::from(id)].sync_fails.take();
+        self.seen.failed_syncs += u64::from(fails.is_some());
+        match self.disk_chance.hits(500_000) {
+            true => self.crash(id, fails.flatten()),
+            false => self.kill(id, fails.flatten()),
+        }
         let machine = &mut self.machines[usize::from(id)];
         machine.ends = None;
         machine.ended = Some((1, error.to_string()));

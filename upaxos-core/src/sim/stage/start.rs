@@ -1,6 +1,5 @@
 //! A life begins: the disk is opened, the log taken up again, and what it says compared with what was
-//! durable. A start may be refused only for a disk that was damaged on purpose,
-//! elsewhere than inside values.
+//! durable. A start may be refused only for a disk that was damaged on purpose, elsewhere than inside values.
 
 use std::rc::Rc;
 
@@ -97,6 +96,7 @@ impl<C> Stage<C> {
         if machine.flipped == Some(Flip::Value) && !lost.is_empty() {
             (machine.flipped, machine.lost_below) = (None, Some(self.judges.learned(id)));
         }
+        machine.flipped.take_if(|flipped| *flipped == Flip::Spare);
         self.judges.on_recovered(id, &node.checkpoint(), lost);
     }
 
@@ -122,7 +122,7 @@ impl<C> Stage<C> {
     /// A node may refuse to start only when its disk was damaged behind its back. Then it is lost.
     fn refuse_start(&mut self, id: u16, error: &StoreError) {
         let machine = &mut self.machines[usize::from(id)];
-        if machine.flipped != Some(Flip::Else) {
+        if !matches!(machine.flipped, Some(Flip::Else | Flip::Spare)) {
             return self.judges.fail(Rule::RecoversWhole, format!("{id} cannot start: {error}"));
         }
         self.seen.damaged += 1;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::{DATAGRAM, Next, Stage};
 use crate::mutant::{self, Mutant};
 use crate::node::{Event, Node, Outbox};
+use crate::sim::disk::Refusal;
 use crate::sim::judges::Rule;
 use crate::sim::machine::{State, Step, Work};
 use crate::sim::network::Datagram;
@@ -34,6 +35,10 @@ impl<C> Stage<C> {
             return self.end(id, &node);
         }
         self.seen.events += 1;
+        if machine.sync_fails.is_some() && self.disk_chance.hits(250_000) {
+            // Of a task, or of the next commit; else that is found out only when the sync is over.
+            machine.disk.fail(Some(Refusal::Sync));
+        }
         while self.disk_chance.hits(600_000)
             && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
         {

@@ -74,7 +74,7 @@ fn a_last_block_torn_anywhere_is_cut_once_with_a_warning() {
 #[test]
 fn the_log_goes_on_where_a_torn_tail_was_cut() {
     let (_parent, dir, records, starts) = one_segment();
-    change(&dir, 1, |bytes| bytes[starts[3] + 1] ^= 1);
+    change(&dir, 1, |bytes| bytes[starts[4] - 1] = 0);
     let (mut opened, _) = try_open(&dir).expect("opens");
     append(&mut opened.disk, b"x");
     opened.disk.commit(&Whole).expect("commits");
@@ -93,9 +93,9 @@ fn a_file_cut_short_stops_the_start() {
 }
 
 #[test]
-fn any_flipped_bit_before_the_last_block_stops_the_start_or_takes_a_value() {
+fn any_flipped_bit_stops_the_start_or_takes_a_value_in_the_last_block_too() {
     let (_parent, dir, records, starts) = one_segment();
-    for at in 0..starts[3] {
+    for at in 0..starts[4] {
         change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
         let number = starts.iter().rposition(|start| *start <= at);
         let block = number.map_or(0, |number| starts[number]);
@@ -107,6 +107,12 @@ fn any_flipped_bit_before_the_last_block_stops_the_start_or_takes_a_value() {
             let lost = &records[number.unwrap_or_default()][.."accept 0 1".len()];
             assert!(warning.is_some_and(|warning| warning.contains(lost)), "{at}: {:?}", opened.warnings);
             assert_eq!(found.len(), records.len(), "{at}: nothing is cut");
+            drop(opened);
+            assert_eq!(
+                try_open(&dir).expect("opens again").1.len(),
+                records.len(),
+                "{at}: nor at the next start"
+            );
         } else {
             let refusal = refusal(&dir);
             assert!(refusal.contains(&format!("00000001.log at byte {block}:")), "{at}: {refusal}");
@@ -115,6 +121,32 @@ fn any_flipped_bit_before_the_last_block_stops_the_start_or_takes_a_value() {
         change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
     }
     open(&dir);
+}
+
+#[test]
+fn a_log_goes_on_behind_a_last_block_that_lost_a_value() {
+    let (_parent, dir, records, starts) = one_segment();
+    change(&dir, 1, |bytes| bytes[starts[4] - 2] ^= 1);
+    let (mut opened, _) = try_open(&dir).expect("opens without the value");
+    append(&mut opened.disk, b"promise 2");
+    opened.disk.commit(&Whole).expect("commits");
+    drop(opened);
+    let (opened, found) = try_open(&dir).expect("opens");
+    assert_eq!(found[..3], records[..3]);
+    assert_eq!(found[4], "promise 2");
+    assert!(opened.warnings.iter().any(|warning| warning.contains("damaged inside values")));
+}
+
+#[test]
+fn a_damaged_vote_in_the_last_block_stops_the_start_and_says_what_to_do() {
+    let (_parent, dir, _, starts) = one_segment();
+    for at in [1, 30, HEADER_BYTES, HEADER_BYTES + 8] {
+        change(&dir, 1, |bytes| bytes[starts[3] + at] ^= 1);
+        let refusal = refusal(&dir);
+        assert!(refusal.contains(&format!("00000001.log at byte {}", starts[3])), "{refusal}");
+        assert!(refusal.contains("no part of it is missing") && refusal.contains("--join"), "{refusal}");
+        change(&dir, 1, |bytes| bytes[starts[3] + at] ^= 1);
+    }
 }
 
 #[test]
@@ -130,14 +162,33 @@ fn an_emptied_or_zeroed_segment_stops_the_start() {
 }
 
 #[test]
-fn a_hurt_end_of_a_segment_is_damage_once_the_next_is_in_use() {
+fn a_torn_end_of_a_segment_is_damage_once_the_next_is_in_use() {
     let (_parent, dir) = fresh();
     fill(&dir, 3);
     change(&dir, 2, |bytes| {
         let end = bytes.iter().rposition(|byte| *byte != 0).expect("in use");
-        bytes[end - 2] ^= 1;
+        bytes[end] = 0;
     });
     assert!(refusal(&dir).contains("a later segment is in use"));
+}
+
+#[test]
+fn a_segment_whose_last_block_is_hurt_inside_a_value_is_read_without_it_and_the_next_one_follows() {
+    let (_parent, dir) = fresh();
+    let mut disk = open(&dir).0;
+    while disk.store.segment() < 3 {
+        append(&mut disk, b"accept 1 1 value");
+        disk.commit(&Whole).expect("commits");
+    }
+    drop(disk);
+    let whole = open(&dir).1;
+    change(&dir, 2, |bytes| {
+        let end = bytes.iter().rposition(|byte| *byte != 0).expect("in use");
+        bytes[end - 2] ^= 1;
+    });
+    let (opened, found) = try_open(&dir).expect("opens without the value");
+    assert_eq!(found.len(), whole.len());
+    assert!(opened.warnings.iter().any(|warning| warning.contains("00000002.log: the block at byte")));
 }
 
 #[test]
@@ -147,7 +198,7 @@ fn garbage_in_a_later_segment_is_evidence_too() {
     let (_, at) = Head::parse(&contents(&dir)[2]).expect("has a head");
     change(&dir, 2, |bytes| {
         let end = bytes.iter().rposition(|byte| *byte != 0).expect("in use");
-        bytes[end - 2] ^= 1;
+        bytes[end] = 0;
     });
     change(&dir, 3, |bytes| bytes[at] ^= 1);
     assert!(refusal(&dir).contains("00000002.log"));
