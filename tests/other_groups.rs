@@ -73,9 +73,13 @@ struct Joined {
 impl Joined {
     /// Two groups of three on wires of their own.
     fn apart() -> Joined {
+        Joined::of(3)
+    }
+
+    fn of(n: u16) -> Joined {
         let said: [Rc<RefCell<Vec<Vec<u8>>>>; 2] = Default::default();
         let groups = [0, 1].map(|which: usize| {
-            let mut group = Group::new(3);
+            let mut group = Group::new(n);
             for member in &mut group.members {
                 member.incarnation += 10_000 * which as u64;
             }
@@ -87,7 +91,7 @@ impl Joined {
     }
 
     fn start(&mut self, which: usize) {
-        (0..3).for_each(|id| self.groups[which].start(id));
+        self.groups[which].ids().for_each(|id| self.groups[which].start(id));
     }
 
     fn run_for(&mut self, ms: u64) {
@@ -98,7 +102,10 @@ impl Joined {
                 if !self.are_joined {
                     continue;
                 }
-                for (id, datagram) in (0..3).flat_map(|id| said.iter().map(move |datagram| (id, datagram))) {
+                for (id, datagram) in self.groups[1 - which]
+                    .ids()
+                    .flat_map(|id| said.iter().map(move |datagram| (id, datagram)))
+                {
                     if self.groups[1 - which].members[usize::from(id)].node.is_some() {
                         self.groups[1 - which].hear(id, datagram);
                     }
@@ -160,6 +167,19 @@ fn a_group_that_begins_on_the_wire_of_another_one_does_not_vote_and_says_why() {
         let refusals: Vec<_> = events.filter(|event| event.contains("refuses to vote")).collect();
         assert!(refusals.iter().any(|text| text.contains("--group")), "{refusals:?}");
     }
+}
+
+#[test]
+fn the_only_member_of_a_first_group_votes_in_no_group_that_another_disk_founded() {
+    let mut joined = Joined::of(1);
+    joined.start(0);
+    joined.run_for(1_500);
+    joined.are_joined = true;
+    joined.start(1);
+    joined.groups[0].say("Request 0 kept");
+    joined.run_for(3_000);
+    assert!(!joined.groups[1].node(0).is_voter(), "{}", joined.groups[1].view());
+    assert_eq!(joined.groups[1].reads(0), ["kept"], "it learns, and answers");
 }
 
 #[test]

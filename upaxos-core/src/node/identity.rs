@@ -151,10 +151,9 @@ impl Identity {
     /// Node 0 hears a group while its own is nothing yet: nobody has remembered it. What made it found one was an old
     /// datagram; it is of that group, and has lost its disk.
     pub fn reconsider(&mut self, group: GroupId, out: &mut Outbox) {
-        let is_its_own = self.group == Some(GroupId(self.boot.incarnation));
         if self.me == NodeId(0)
             && self.n > 1
-            && is_its_own
+            && self.is_root()
             && !self.is_member
             && self.registered_by.is_empty()
         {
@@ -162,10 +161,23 @@ impl Identity {
         }
     }
 
+    /// Whether the group was founded by this very directory.
+    fn is_root(&self) -> bool {
+        self.group == Some(GroupId(self.boot.incarnation))
+    }
+
     /// This node belongs to that group, for ever.
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
         (self.group, self.is_written, self.met) = (Some(group), true, None);
         out.persist(Record::Founded { group });
+        if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
+            let what = format!(
+                "its disk is not the one that founded the group on this wire ({group}). Its directory may be new \
+                 because it was started from another working directory, or as a member of another group, which needs a \
+                 name of its own here (--group NAME)"
+            );
+            self.bar_for_its_disk(&what, out);
+        }
     }
 
     /// The group that a node which is about to join has heard, and since when.
@@ -433,12 +445,11 @@ impl Identity {
             let others = usize::from(self.n.saturating_sub(1));
             let is_known = |id: u16| self.is_registered_by(NodeId(id), membership);
             let first = (0..self.n).filter(|id| is_known(*id)).count();
-            let root_knows = self.me == NodeId(0) || is_known(0);
-            return self.group.is_some()
-                && self.me.0 < self.n
-                && root_knows
-                && first >= enough_peers(others)
-                && has_waited;
+            let root_knows = match self.me {
+                NodeId(0) => self.is_root(),
+                _ => self.group.is_some() && is_known(0),
+            };
+            return self.me.0 < self.n && root_knows && first >= enough_peers(others) && has_waited;
         }
         // A member that comes back: a quorum with itself is enough.
         let (known_by, group) = (self.known_by(membership) + 1, membership.group());
