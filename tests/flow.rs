@@ -99,3 +99,19 @@ fn a_leader_takes_up_less_where_others_lack_what_it_names_and_more_again_later()
     (0..2_000).for_each(|_| drop(node.run_for(1)));
     assert!(!node.node.is_full());
 }
+
+/// What a node has accepted does not fit into one answer to a question of phase 1. No node hears its own question, so
+/// where a bare quorum lives, a candidate has to ask itself for the rest as it asks the others.
+#[test]
+fn a_candidate_that_has_accepted_more_than_one_answer_tells_leads_with_a_bare_quorum() {
+    let mut lone = Lone::member(3, 0);
+    let long = "x".repeat(60_000);
+    for instance in 1..=40 {
+        lone.hear(&format!("1 Write {instance} 65537 {long}"));
+    }
+    let ballot = lone.run();
+    lone.hear(&format!("2 PromiseNone 1 * {ballot} 0"));
+    assert!(!lone.node.is_leading(), "its own acceptor has told a part only");
+    lone.run_for(3_000);
+    assert!(lone.node.is_leading() && lone.wrote(1) == [long.clone()] && lone.wrote(40) == [long]);
+}

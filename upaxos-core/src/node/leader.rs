@@ -345,6 +345,14 @@ impl Leader {
         Some(flight)
     }
 
+    /// What this node's own acceptor has yet to tell, when phase 1 is due to ask again: from where on, in which
+    /// ballot.
+    pub fn asks_itself(&self, me: NodeId, now: Micros) -> Option<(Instance, Ballot)> {
+        let Phase::Preparing(preparing) = &self.phase else { return None };
+        let first = preparing.owed_by(me).filter(|_| now >= preparing.retry_at)?;
+        Some((first, self.ballot?))
+    }
+
     /// Sends again what lacks a quorum.
     pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
         let Some(ballot) = self.ballot else { return };

@@ -87,6 +87,11 @@ impl Preparing {
         (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
     }
 
+    /// The first instance that an acceptor which has answered has not told of yet.
+    pub(super) fn owed_by(&self, acceptor: NodeId) -> Option<Instance> {
+        self.acceptors.get(&acceptor)?.first_uncovered(self.base.next())
+    }
+
     /// Where asking again must begin, so that every acceptor is asked for what it still owes; those
     /// that have said nothing at all owe everything.
     pub(super) fn first_uncovered(&self) -> Instance {
