@@ -154,9 +154,13 @@ impl World {
 
     fn on_news(&mut self) {
         for (id, event) in std::mem::take(&mut self.stage.news) {
-            if let Event::Left { .. } = event {
-                let life = self.stage.machines[usize::from(id)].life;
-                self.stage.cue(self.stage.now, Cue::Retire(id, life));
+            match event {
+                Event::Left { .. } => {
+                    let life = self.stage.machines[usize::from(id)].life;
+                    self.stage.cue(self.stage.now, Cue::Retire(id, life));
+                }
+                Event::MayNotVote(_) => self.turned_away(id),
+                _ => {}
             }
         }
     }

@@ -104,6 +104,8 @@ impl World {
         let Some(id) = self.stage.machines.iter().position(|machine| machine.role == Role::Spare) else {
             return;
         };
+        // Its own place: it would wait for an operator to name it.
+        let replaces = replaces.filter(|old| usize::from(*old) != id);
         self.stage.seen.joins += 1;
         self.stage.machines[id].role = Role::Joins(replaces);
         self.stage.judges.on_entered(id as u16, replaces);
@@ -115,6 +117,15 @@ impl World {
         if self.stage.machines[usize::from(id)].life == life {
             self.stage.seen.leaves += 1;
             self.stage.crash(id, Some(Micros(0)));
+            self.stage.machines[usize::from(id)].role = Role::Gone;
+        }
+    }
+
+    /// A node may not vote. One that only came to be a member, and never was one, has nothing to stay for.
+    pub(super) fn turned_away(&mut self, id: u16) {
+        let machine = &self.stage.machines[usize::from(id)];
+        if matches!(machine.role, Role::Joins(_)) && !self.stage.judges.was_member(id) {
+            self.stage.crash(id, None);
             self.stage.machines[usize::from(id)].role = Role::Gone;
         }
     }
