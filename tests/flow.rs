@@ -115,3 +115,38 @@ fn a_candidate_that_has_accepted_more_than_one_answer_tells_leads_with_a_bare_qu
     lone.run_for(3_000);
     assert!(lone.node.is_leading() && lone.wrote(1) == [long.clone()] && lone.wrote(40) == [long]);
 }
+
+/// One acceptor has told a part of its promise and fallen silent. The others are asked for the rest of theirs all the
+/// same, and as long as they tell more, the candidate goes on.
+#[test]
+fn an_acceptor_that_falls_silent_amid_its_promise_does_not_keep_the_others_from_telling_theirs() {
+    let mut lone = Lone::member(5, 0);
+    let ballot = lone.run();
+    lone.hear(&format!("1 Promise 1 {ballot} 4 x"));
+    lone.hear(&format!("2 Promise 1 {ballot} 4 x\n3 Promise 1 {ballot} 4 x"));
+    let mut last = 1;
+    for _ in 0..400 {
+        let asked = lone
+            .run_for(10)
+            .iter()
+            .filter_map(|line| {
+                let first = line.strip_prefix("0 ProposeAll ")?.split(' ').next()?;
+                first.parse::<u64>().ok()
+            })
+            .last();
+        // Each answer tells of one instance more; there are forty.
+        if let Some(first) = asked.filter(|first| *first == last + 1) {
+            last = first;
+            for peer in [2, 3] {
+                lone.hear(&match last {
+                    40 => format!("{peer} PromiseNone 40 * {ballot} 0"),
+                    _ => format!("{peer} Promise {last} {ballot} 4 x"),
+                });
+            }
+        }
+        if last == 40 {
+            break;
+        }
+    }
+    assert!(lone.node.is_leading(), "it has asked up to {last}");
+}
