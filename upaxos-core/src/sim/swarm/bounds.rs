@@ -44,7 +44,8 @@ pub fn draw(chance: &mut Chance) -> Limits {
         named: size(usual.named, 1, 6),
         named_bytes: size(usual.named_bytes, 600, 2_000),
         naming: size(usual.naming, 1, 2),
-        strangers: size(usual.strangers, 1, 3),
+        // As many as may join: those who know nothing else have to hear all of them.
+        strangers: size(usual.strangers, 3, 5),
         candidates: size(usual.candidates, 1, 2),
         repair_instances: small(usual.repair_instances, 2, 16),
         window: small(usual.window, 8, 64),
