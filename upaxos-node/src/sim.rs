@@ -58,7 +58,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 23] = [
+const SHARES: [Share; 29] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -82,6 +82,12 @@ const SHARES: [Share; 23] = [
     ("node with wrong scripts ended, and mended", |seen| seen.mended > 0),
     ("change by force asked for", |seen| seen.forced > 0),
     ("node that came back 200 instances behind", |seen| seen.behind >= 200),
+    ("node that came back 2000 instances behind", |seen| seen.behind >= 2_000),
+    ("disk rolled back", |seen| seen.rolled_back > 0),
+    ("node barred since its disk was rolled back", |seen| seen.barred > 0),
+    ("split log that nodes told of", |seen| seen.splits > 0),
+    ("node that ended since a quorum has another log", |seen| seen.stopped > 0),
+    ("forgotten promise broken, and no two logs differ", |seen| seen.untold > 0),
 ];
 
 /// Runs the seeds; prints what was seen, or how the first one fails.

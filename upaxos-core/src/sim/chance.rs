@@ -25,6 +25,8 @@ pub enum Stream {
     Bounds,
     /// Who is away for long, and what operators want.
     Operators,
+    /// Whose disk is rolled back.
+    Rollbacks,
 }
 
 /// One stream.

@@ -127,7 +127,7 @@ impl<C> Stage<C> {
         self.seen.wipes += 1;
         let machine = &mut self.machines[usize::from(node)];
         machine.wipes += 1;
-        (machine.flipped, machine.lost_below) = (None, None);
+        (machine.flipped, machine.lost_below, machine.copy) = (None, None, None);
         machine.disk = Disk::new(incarnation(node, machine.wipes));
         self.judges.on_wiped(node);
     }

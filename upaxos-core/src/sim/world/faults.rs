@@ -84,6 +84,8 @@ impl World {
             }
             Fault::BitFlip { node, down } => self.flip_bit(node, down),
             Fault::Absence { node, down } => self.take_down(node, down),
+            Fault::CopyDisk { node } => self.stage.copy_disk(node),
+            Fault::RollBack { node, down } => self.roll_back(node, down),
             Fault::Operate { change: None, .. } => self.enter(None),
             Fault::Operate { change: Some(change), .. } => {
                 self.stage.seen.forced += u64::from(change.is_forced);
@@ -170,6 +172,13 @@ impl World {
         if self.may_lose_disk(node) {
             self.take_down(node, down);
             self.stage.lose_disk(node);
+        }
+    }
+
+    fn roll_back(&mut self, node: u16, down: Micros) {
+        if self.may_lose_disk(node) {
+            self.take_down(node, down);
+            self.stage.roll_back(node);
         }
     }
 
