@@ -131,6 +131,11 @@ fn settle(world: &mut World, when: &str) -> Option<()> {
     } else if !is_settled && !world.is_alive() {
         world.note_dead();
         return None;
+    } else if !is_settled
+        && world.is_settled()
+        && let Some(what) = world.not_found()
+    {
+        return give_up(world, Rule::RollbackIsFound, format!("{when}: {what}"));
     } else if !is_settled {
         let got = format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000);
         return give_up(world, Rule::Progress, got);
