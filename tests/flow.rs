@@ -99,3 +99,54 @@ fn a_leader_takes_up_less_where_others_lack_what_it_names_and_more_again_later()
     (0..2_000).for_each(|_| drop(node.run_for(1)));
     assert!(!node.node.is_full());
 }
+
+/// What a node has accepted does not fit into one answer to a question of phase 1. No node hears its own question, so
+/// where a bare quorum lives, a candidate has to ask itself for the rest as it asks the others.
+#[test]
+fn a_candidate_that_has_accepted_more_than_one_answer_tells_leads_with_a_bare_quorum() {
+    let mut lone = Lone::member(3, 0);
+    let long = "x".repeat(60_000);
+    for instance in 1..=40 {
+        lone.hear(&format!("1 Write {instance} 65537 {long}"));
+    }
+    let ballot = lone.run();
+    lone.hear(&format!("2 PromiseNone 1 * {ballot} 0"));
+    assert!(!lone.node.is_leading(), "its own acceptor has told a part only");
+    lone.run_for(3_000);
+    assert!(lone.node.is_leading() && lone.wrote(1) == [long.clone()] && lone.wrote(40) == [long]);
+}
+
+/// One acceptor has told a part of its promise and fallen silent. The others are asked for the rest of theirs all the
+/// same, and as long as they tell more, the candidate goes on.
+#[test]
+fn an_acceptor_that_falls_silent_amid_its_promise_does_not_keep_the_others_from_telling_theirs() {
+    let mut lone = Lone::member(5, 0);
+    let ballot = lone.run();
+    lone.hear(&format!("1 Promise 1 {ballot} 4 x"));
+    lone.hear(&format!("2 Promise 1 {ballot} 4 x\n3 Promise 1 {ballot} 4 x"));
+    let mut last = 1;
+    for _ in 0..400 {
+        let asked = lone
+            .run_for(10)
+            .iter()
+            .filter_map(|line| {
+                let first = line.strip_prefix("0 ProposeAll ")?.split(' ').next()?;
+                first.parse::<u64>().ok()
+            })
+            .last();
+        // Each answer tells of one instance more; there are forty.
+        if let Some(first) = asked.filter(|first| *first == last + 1) {
+            last = first;
+            for peer in [2, 3] {
+                lone.hear(&match last {
+                    40 => format!("{peer} PromiseNone 40 * {ballot} 0"),
+                    _ => format!("{peer} Promise {last} {ballot} 4 x"),
+                });
+            }
+        }
+        if last == 40 {
+            break;
+        }
+    }
+    assert!(lone.node.is_leading(), "it has asked up to {last}");
+}

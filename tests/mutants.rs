@@ -110,3 +110,13 @@ fn no_mutant_survives_its_budget_of_seeds() {
     }
     assert!(survivors.is_empty(), "survived {BUDGET} seeds: {survivors:?}");
 }
+
+/// Those that a rolled back disk needs are caught by chance, too, and by the rule that is meant.
+#[test]
+fn seeds_with_rolled_back_disks_catch_who_does_not_object_or_compare() {
+    for mutant in [Mutant::LateProofIgnored, Mutant::ChainNotCompared] {
+        let (seed, rule) = caught_by_seed(mutant).expect("it is caught within the budget");
+        println!("{mutant:?}: seed {seed}");
+        assert_eq!(rule, Rule::RollbackIsFound, "{mutant:?}, seed {seed}");
+    }
+}

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::process::Command;
 
+use upaxos_core::node::Limits;
 use upaxos_core::sim::swarm::{Fault, LEADER, Planned, Rates};
 use upaxos_core::sim::{self, Kind, Plan};
 use upaxos_core::types::Micros;
@@ -67,7 +68,6 @@ fn a_seed_happens_the_same_way_in_every_process() {
 /// are lost: the judges find nothing lost, nothing doubled, and everybody who joined reads the same history.
 #[test]
 fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
-    let at = |ms, fault| Planned { number: 0, at: Micros::from_millis(ms), fault };
     let enter = || Fault::Enter { replaces: None };
     let faults = vec![
         at(50, enter()),
@@ -104,4 +104,68 @@ fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
     // A leader that dies of its own leave, or a leave that is refused while another change is under way, may
     // leave four.
     assert!(joined > 20, "of 30 runs, {joined} ended with three members");
+}
+
+/// A plan of three nodes in which nothing goes wrong but these faults.
+fn plan_with(seed: u64, joiners: u16, faults: Vec<Planned>) -> Plan {
+    let all = usize::from(3 + joiners);
+    Plan {
+        kind: Kind::Chaos,
+        joiners,
+        peace: Micros::from_millis(300),
+        chaos: Micros::from_millis(2_500),
+        events: 20_000,
+        beat: Micros::from_millis(30),
+        think: Micros::from_millis(60),
+        open: Plan::OPEN,
+        limits: Limits::USUAL,
+        rates: Rates::default(),
+        skew: vec![0; all],
+        fast_read: vec![false; all],
+        scripted: false,
+        stray: None,
+        faults,
+        ..Plan::draw(seed, Some(3))
+    }
+}
+
+fn at(ms: u64, fault: Fault) -> Planned {
+    Planned { number: 0, at: Micros::from_millis(ms), fault }
+}
+
+/// Who asks for a place that never was is turned away; its own place is none that it could ask for.
+#[test]
+fn who_joins_in_a_place_that_never_was_ends_and_the_group_goes_on() {
+    for seed in 0..4 {
+        let faults = [3, 5].map(|old| at(50, Fault::Enter { replaces: Some(old) }));
+        let outcome = sim::run(&plan_with(seed, 3, faults.to_vec()));
+        assert!(outcome.failure.is_none(), "seed {seed}: {:?}", outcome.failure);
+        assert_eq!((outcome.seen.joins, outcome.seen.refusals), (2, 1), "seed {seed}");
+    }
+}
+
+/// The disk of node 0 is put back as it was, while a peer that was away since is all that it meets.
+fn rolled_back(seed: u64, has_lived_between: bool) -> Plan {
+    let away = |node, ms| Fault::Absence { node, down: Micros::from_millis(ms) };
+    let mut faults = vec![at(100, Fault::CopyDisk { node: 0 }), at(100, away(2, 900))];
+    if has_lived_between {
+        faults.push(at(300, away(0, 5)));
+    }
+    faults.push(at(1_000, Fault::RollBack { node: 0, down: Micros::from_millis(5) }));
+    faults.push(at(1_000, away(1, 1_000)));
+    plan_with(seed, 0, faults)
+}
+
+#[test]
+fn a_disk_that_was_rolled_back_is_barred_or_the_split_that_it_makes_is_found() {
+    let (mut barred, mut splits, mut stopped) = (0, 0, 0);
+    for seed in 0..24 {
+        let outcome = sim::run(&rolled_back(seed, seed % 2 == 0));
+        assert!(outcome.failure.is_none(), "seed {seed}: {:?}", outcome.failure);
+        assert_eq!(outcome.seen.rolled_back, 1, "seed {seed}");
+        barred += outcome.seen.barred;
+        splits += outcome.seen.splits;
+        stopped += outcome.seen.stopped;
+    }
+    assert!(barred > 6 && splits > 6 && stopped > 6, "{barred} barred, {splits} splits, {stopped} ended");
 }

@@ -194,7 +194,7 @@ impl Node {
             // and nobody may see it before it is durable.
             self.lead_on(now, out);
             self.run_if_leaderless(now, out);
-            self.leader.tick(now, out);
+            self.say_again(now, out);
             self.renew_ballots(now, out);
             self.take_in(now, out);
             self.mend(now, out);

@@ -49,6 +49,9 @@ use crate::types::Micros;
 /// How long a healed group may take to answer everything and learn alike.
 const PATIENCE: Micros = Micros::from_millis(15_000);
 
+/// How long members have at least to find that their logs differ: longer than they take to learn alike.
+const SEARCH: Micros = Micros::from_millis(3_000);
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -72,13 +75,13 @@ pub struct Failure {
 /// Runs a plan to its end, or to the first violation.
 pub fn run(plan: &Plan) -> Outcome {
     let mut world = World::new(plan.clone());
-    let mut seen = Seen::default();
+    let mut seen = None;
     let ended = catch_unwind(AssertUnwindSafe(|| phases(plan, &mut world, &mut seen)));
     if let Err(panic) = ended {
         world.judges().fail(Rule::NoPanic, panic_text(&*panic));
     }
     let (all, trace) = world.seen();
-    seen.events = all.events;
+    let seen = Seen { events: all.events, ..seen.unwrap_or(all) };
     let violation = world.violation();
     let failure = violation.map(|violation| Failure { violation, view: world.view() });
     Outcome { trace: trace.hash(), seen, failure }
@@ -91,16 +94,17 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Ends with the first violation: what comes after would hide where everybody stood.
-fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
+fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()> {
     match plan.kind {
         Kind::Chaos | Kind::Classic => suffer(plan, world),
         Kind::Partitioned => partitioned::hold_out(plan, world)?,
     }
     world.heal();
     settle(world, "after healing")?;
+    world.note_found();
     world.count_fetched();
-    *seen = world.seen().0;
-    seen.fast_reads = world.judges().calls().fast_reads() as u64;
+    let fast_reads = world.judges().calls().fast_reads() as u64;
+    *seen = Some(Seen { fast_reads, ..world.seen().0 });
     world.cut_all_power();
     world.ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);
@@ -119,15 +123,34 @@ fn suffer(plan: &Plan, world: &mut World) {
 
 fn settle(world: &mut World, when: &str) -> Option<()> {
     world.ask(false);
-    let is_settled = world.run_until(world.now() + PATIENCE, World::is_settled);
-    if !is_settled && !world.is_alive() {
+    let is_settled = |world: &World| world.is_settled() && world.not_found().is_none();
+    let is_settled = world.run_until(world.now() + PATIENCE, |world| world.is_split() || is_settled(world));
+    if world.is_split() {
+        return find_split(world, when);
+    } else if !is_settled && !world.is_alive() {
         world.note_dead();
         return None;
+    } else if !is_settled
+        && world.is_settled()
+        && let Some(what) = world.not_found()
+    {
+        return give_up(world, Rule::RollbackIsFound, format!("{when}: {what}"));
     } else if !is_settled {
         let got = format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000);
         return give_up(world, Rule::Progress, got);
     }
     Some(())
+}
+
+/// A rolled back disk has broken what it can break, and nothing more is asked of this group but to find that out.
+fn find_split(world: &mut World, when: &str) -> Option<()> {
+    world.run_until(world.now() + SEARCH, |_| false);
+    let is_found = world.run_until(world.now() + PATIENCE, |world| world.not_found().is_none());
+    if !is_found && let Some(what) = world.not_found() {
+        return give_up(world, Rule::RollbackIsFound, format!("{when}: {what}"));
+    }
+    world.note_found();
+    None
 }
 
 fn give_up(world: &mut World, rule: Rule, got: impl Into<String>) -> Option<()> {

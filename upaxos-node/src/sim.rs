@@ -83,6 +83,12 @@ const SHARES: &[Share] = &[
     ("change by force asked for", |seen| seen.forced > 0),
     ("wires of two groups joined", |seen| seen.joined_wires > 0),
     ("node that came back 200 instances behind", |seen| seen.behind >= 200),
+    ("node that came back 2000 instances behind", |seen| seen.behind >= 2_000),
+    ("disk rolled back", |seen| seen.rolled_back > 0),
+    ("node barred since its disk was rolled back", |seen| seen.barred > 0),
+    ("split log that nodes told of", |seen| seen.splits > 0),
+    ("node that ended since a quorum has another log", |seen| seen.stopped > 0),
+    ("forgotten promise broken, and no two logs differ", |seen| seen.untold > 0),
 ];
 
 /// Runs the seeds; prints what was seen, or how the first one fails.

@@ -7,7 +7,7 @@
 mod phase_1;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use phase_1::{Preparing, add_range};
 use window::Window;
@@ -130,6 +130,8 @@ impl Leader {
             acceptors: BTreeMap::new(),
             retry_at: now + retry_after,
             retry_after,
+            asked: Instance(0),
+            owed: BTreeSet::new(),
             learned,
             stuck_since: now,
             change,
@@ -345,15 +347,22 @@ impl Leader {
         Some(flight)
     }
 
+    /// What this node's own acceptor has yet to tell, when phase 1 is due to ask again: from where on, in which
+    /// ballot.
+    pub fn asks_itself(&self, me: NodeId, now: Micros) -> Option<(Instance, Ballot)> {
+        let Phase::Preparing(preparing) = &self.phase else { return None };
+        let first = preparing.owed_by(me).filter(|_| now >= preparing.retry_at)?;
+        Some((first, self.ballot?))
+    }
+
     /// Sends again what lacks a quorum.
     pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
         let Some(ballot) = self.ballot else { return };
+        let soon = self.retry_after();
         match &mut self.phase {
             Phase::Idle => {}
             Phase::Preparing(preparing) if now >= preparing.retry_at => {
-                let first = preparing.first_uncovered();
-                preparing.retry_after = (preparing.retry_after * 2).min(RETRY_MAX);
-                preparing.retry_at = now + preparing.retry_after;
+                let first = preparing.ask_again(soon, now);
                 tell_change(preparing.change.as_ref(), out);
                 out.send(Message::ProposeAll { first, ballot });
             }

@@ -50,6 +50,15 @@ impl Node {
         self.acceptor.on_propose_all(first, ballot, self.durable, out);
     }
 
+    /// Asks again in phase 1, or writes again in phase 2. No node hears its own question: where one answer does not
+    /// tell all that its own acceptor has, it is asked here.
+    pub(super) fn say_again(&mut self, now: Micros, out: &mut Outbox) {
+        if let Some((first, ballot)) = self.leader.asks_itself(self.id, now) {
+            self.acceptor.on_propose_all(first, ballot, self.durable, out);
+        }
+        self.leader.tick(now, out);
+    }
+
     /// Raises a ballot unless one runs, whoever leads and whatever the clock says: a wrong guess of the
     /// election may cost time, never agreement. A door for model checks, which have no clock.
     #[doc(hidden)]

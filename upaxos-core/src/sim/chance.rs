@@ -27,6 +27,8 @@ pub enum Stream {
     Operators,
     /// What another group does on the wire.
     Others,
+    /// Whose disk is rolled back.
+    Rollbacks,
 }
 
 /// One stream.

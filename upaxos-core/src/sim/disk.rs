@@ -149,6 +149,12 @@ impl Disk {
         Some(self.store().compacted())
     }
 
+    /// A copy of it, with what is not synced yet.
+    pub fn copy(&self) -> Disk {
+        let (files, seed, relied) = (self.files.copy(), self.seed, self.relied);
+        Disk { files, seed, store: None, tasks: Vec::new(), batch: Vec::new(), relied, fails: None }
+    }
+
     /// The power fails.
     pub fn cut_power(&mut self, chance: &mut Chance) {
         self.close();

@@ -209,6 +209,19 @@ impl Files {
         }
     }
 
+    /// A copy of all that is in it, as one disk is copied to another: nothing of it is on its way any more.
+    pub fn copy(&self) -> Files {
+        let model = self.0.borrow();
+        let copy = |content: &Content| Content {
+            live: content.live.clone(),
+            durable: content.live.clone(),
+            writes: Vec::new(),
+        };
+        let (live, durable) = (model.live.clone(), model.live.clone());
+        let contents = model.contents.iter().map(copy).collect();
+        Files(Rc::new(RefCell::new(Model { live, durable, contents, ..Model::default() })))
+    }
+
     /// What is in a file.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         let model = self.0.borrow();

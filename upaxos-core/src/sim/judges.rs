@@ -10,6 +10,7 @@ mod clients;
 mod disks;
 mod groups;
 mod overheard;
+mod rollback;
 mod rule;
 mod scripts;
 mod wire;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use calls::Calls;
 use disks::Disk;
 use groups::Groups;
+use rollback::Rollback;
 pub use rule::{Rule, Violation};
 
 use crate::entry::Entry;
@@ -49,6 +51,7 @@ pub struct Judges {
     calls: Calls,
     /// What scripts have to have computed; made when the first one is judged.
     scripts: Option<scripts::Reference>,
+    rollback: Rollback,
     violation: Option<Violation>,
 }
 
@@ -73,6 +76,7 @@ impl Judges {
             forged: BTreeSet::new(),
             calls: Calls::default(),
             scripts: None,
+            rollback: Rollback::default(),
             violation: None,
         }
     }
@@ -82,9 +86,14 @@ impl Judges {
         self.violation.as_ref()
     }
 
-    /// Takes note of a violation, unless there was one before.
+    /// Takes note of a violation, unless there was one before. What a rolled back disk may break is another matter:
+    /// that must be found.
     pub fn fail(&mut self, rule: Rule, got: impl Into<String>) {
-        self.violation.get_or_insert_with(|| Violation { rule, got: got.into() });
+        let violation = Violation { rule, got: got.into() };
+        match self.rollback.excuses(rule) {
+            true => self.rollback.broken.get_or_insert(violation),
+            false => self.violation.get_or_insert(violation),
+        };
     }
 
     /// What clients asked and were told.

@@ -128,6 +128,10 @@ pub struct Machine {
     pub flipped: Option<Flip>,
     /// How far it had learned when it lost a value that it has not got again yet.
     pub lost_below: Option<Instance>,
+    /// An earlier copy of its disk, to be put back.
+    pub copy: Option<Disk>,
+    /// An earlier copy of its disk was put back, and lacks something.
+    pub is_rolled_back: bool,
     /// When its node runs next, unless something comes in before.
     pub wake_at: Micros,
     /// It stands still until then.
@@ -172,6 +176,8 @@ impl Machine {
             ended: None,
             flipped: None,
             lost_below: None,
+            copy: None,
+            is_rolled_back: false,
             wake_at: Micros(u64::MAX),
             paused_until: Micros(0),
             is_stopped: false,
@@ -207,9 +213,9 @@ impl Machine {
         self.wake_at = Micros(u64::MAX);
     }
 
-    /// Whether its disk was lost, or is hurt.
+    /// Whether its disk was lost, or rolled back, or is hurt.
     pub fn is_lost(&self) -> bool {
-        self.wipes > 0 || self.flipped.is_some()
+        self.wipes > 0 || self.is_rolled_back || self.flipped.is_some()
     }
 
     /// Whether what it had learned when a flipped bit took a value is learned again.

@@ -7,6 +7,7 @@
 
 mod agenda;
 mod power;
+mod rollback;
 mod scripts;
 mod start;
 mod turn;

@@ -1,7 +1,8 @@
 //! What happens to a group in one run: drawn from the seed, written down before it begins.
 //!
 //! Half of the seeds have two fault classes at most: most bugs need little, and too much hides them. Small bounds,
-//! long absences and operators come beside them, from streams of their own.
+//! long absences, operators and disks
+//! that are rolled back come beside them, from streams of their own.
 //! A [`Plan`] can be made smaller, a class or a single fault at a time, without disturbing what is left.
 
 mod bounds;
@@ -9,6 +10,7 @@ mod draw;
 mod fault;
 mod operators;
 mod other;
+mod rollbacks;
 mod topology;
 
 use std::fmt;
@@ -45,11 +47,12 @@ pub enum Class {
     Absence,
     Operator,
     Other,
+    Rollback,
 }
 
 impl Class {
     /// All of them, with the names that the command line uses.
-    pub const ALL: [(Class, &'static str); 20] = [
+    pub const ALL: [(Class, &'static str); 21] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
         (Class::Replay, "replay"),
@@ -70,6 +73,7 @@ impl Class {
         (Class::Absence, "absence"),
         (Class::Operator, "operator"),
         (Class::Other, "other-group"),
+        (Class::Rollback, "rollback"),
     ];
 
     /// Those of which a seed has any set; the others are drawn from streams of their own.

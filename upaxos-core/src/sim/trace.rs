@@ -55,6 +55,15 @@ pub struct Seen {
     pub forced: u64,
     /// How often the wires of two groups met.
     pub joined_wires: u64,
+    pub rolled_back: u64,
+    /// Of nodes whose disks were rolled back: those that may not vote in the end.
+    pub barred: u64,
+    /// Nodes that ended since a quorum has another log.
+    pub stopped: u64,
+    /// Runs in which the log was split, and nodes said so.
+    pub splits: u64,
+    /// Runs in which a promise that a rolled back disk forgot was broken, and no two logs differ.
+    pub untold: u64,
     /// By how many instances a node was behind at most when it came back.
     pub behind: u64,
     /// Which bounds of its nodes were reached.
@@ -96,6 +105,11 @@ impl AddAssign for Seen {
         self.mended += more.mended;
         self.forced += more.forced;
         self.joined_wires += more.joined_wires;
+        self.rolled_back += more.rolled_back;
+        self.barred += more.barred;
+        self.stopped += more.stopped;
+        self.splits += more.splits;
+        self.untold += more.untold;
         self.behind = self.behind.max(more.behind);
         self.reached |= more.reached;
     }

@@ -165,6 +165,24 @@ impl World {
         }
     }
 
+    /// Whether two values stand in one place of the log, since a disk was rolled back.
+    pub fn is_split(&self) -> bool {
+        self.stage.judges.is_split()
+    }
+
+    /// What is not as it must be where a disk was rolled back; `None` when all is.
+    pub fn not_found(&self) -> Option<String> {
+        self.stage.not_found()
+    }
+
+    /// Takes note of how a rolled back disk, and a split log if it came to that, was found.
+    pub fn note_found(&mut self) {
+        self.stage.count_barred();
+        let is_told = self.stage.judges.is_told() || self.stage.seen.stopped > 0;
+        self.stage.seen.splits += u64::from(self.is_split() && is_told);
+        self.stage.seen.untold += u64::from(self.is_split() && !is_told);
+    }
+
     /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
     pub fn is_alive(&self) -> bool {
         self.stage.is_alive()
@@ -197,21 +215,12 @@ impl World {
 
     fn on_news(&mut self) {
         for (id, event) in std::mem::take(&mut self.stage.news) {
-            let machine = &mut self.stage.machines[usize::from(id)];
             match event {
                 Event::Left { .. } => {
-                    let life = machine.life;
+                    let life = self.stage.machines[usize::from(id)].life;
                     self.stage.cue(self.stage.now, Cue::Retire(id, life));
                 }
-                // Who is refused before it was a member has nothing to stay for.
-                Event::MayNotVote(_)
-                    if matches!(machine.role, Role::Joins(_))
-                        && machine.wipes == 0
-                        && !self.stage.judges.was_member(id) =>
-                {
-                    machine.role = Role::Gone;
-                    self.stage.crash(id, Some(Micros(0)));
-                }
+                Event::MayNotVote(_) => self.turned_away(id),
                 _ => {}
             }
         }

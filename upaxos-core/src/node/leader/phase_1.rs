@@ -3,8 +3,9 @@
 //! Owns the rule that makes Paxos safe: of every instance, the value of the highest accepted ballot among a
 //! quorum of promises that cover it ("Paxos Made Simple" 2.2, P2c).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::RETRY_MAX;
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
@@ -19,6 +20,9 @@ pub(super) struct Preparing {
     pub(super) acceptors: BTreeMap<NodeId, Coverage>,
     pub(super) retry_at: Micros,
     pub(super) retry_after: Micros,
+    /// From where on it asked last, and from where on acceptors owed something then.
+    pub(super) asked: Instance,
+    pub(super) owed: BTreeSet<Instance>,
     /// How far this node had learned, and since when it has not got further.
     pub(super) learned: Instance,
     pub(super) stuck_since: Micros,
@@ -87,12 +91,29 @@ impl Preparing {
         (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
     }
 
-    /// Where asking again must begin, so that every acceptor is asked for what it still owes; those
-    /// that have said nothing at all owe everything.
-    pub(super) fn first_uncovered(&self) -> Instance {
+    /// The first instance that an acceptor which has answered has not told of yet.
+    pub(super) fn owed_by(&self, acceptor: NodeId) -> Option<Instance> {
+        self.acceptors.get(&acceptor)?.first_uncovered(self.base.next())
+    }
+
+    /// Where asking again begins. One answer tells a part only, from there on: so of the places from which acceptors
+    /// still owe something, the next one after that of the last question, in turn. One that has fallen silent does
+    /// not keep the others from telling the rest. Those that have said nothing at all owe everything.
+    ///
+    /// While answers come, the next question follows after `soon`, and this node is not stuck.
+    pub(super) fn ask_again(&mut self, soon: Micros, now: Micros) -> Instance {
         let from = self.base.next().max(self.first);
         let owed = self.acceptors.values().filter_map(|coverage| coverage.first_uncovered(from));
-        owed.min().unwrap_or(from)
+        let owed: BTreeSet<Instance> = owed.collect();
+        let next = owed.range(self.asked.next()..).next().or_else(|| owed.first()).copied().unwrap_or(from);
+        if owed == self.owed {
+            self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
+        } else {
+            (self.retry_after, self.stuck_since) = (soon, now);
+        }
+        self.retry_at = now + self.retry_after;
+        (self.asked, self.owed) = (next, owed);
+        next
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Disk {
     pub learned: Instance,
     /// How far it had learned before a value was lost: all that may count again as soon as that value is back.
     pub once_learned: Instance,
+    /// What it has learned.
+    pub log: BTreeMap<Instance, Value>,
     /// The highest ballot that it voted in, as the others see it.
     pub voted: BTreeMap<Instance, Ballot>,
 }
@@ -108,8 +110,15 @@ impl Judges {
                 voters.insert(id);
                 self.on_accepted(*instance, *ballot, value);
             }
-            Record::Chosen { last, .. } => disk.learned = *last,
-            Record::Learn { instance, .. } => disk.learned = *instance,
+            Record::Chosen { first, last, ballot } => {
+                disk.learned = *last;
+                let value = |at: Instance| Some((at, disk.accepted.get(&(at, *ballot))?.clone()));
+                disk.log.extend((first.0..=last.0).map(Instance).filter_map(value));
+            }
+            Record::Learn { instance, value } => {
+                disk.learned = *instance;
+                disk.log.insert(*instance, value.clone());
+            }
             _ => {}
         }
     }
@@ -202,6 +211,7 @@ impl Judges {
 
     /// A node lost its disk, with all that it had promised, if it ever could.
     pub fn on_wiped(&mut self, id: u16) {
+        self.rollback.copies.remove(&id);
         let Disk { is_lost, is_member, promised, voted, .. } = &self.disks[usize::from(id)];
         let is_lost = *is_lost || *is_member || !promised.is_empty() || !voted.is_empty();
         self.disks[usize::from(id)] = Disk { is_lost, ..Disk::default() };

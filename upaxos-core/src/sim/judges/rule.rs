@@ -30,6 +30,7 @@ pub enum Rule {
     RecoversWhole,
     SameState,
     DivergenceIsFound,
+    RollbackIsFound,
     Progress,
     LeaderSoon,
     NoDuels,
@@ -79,6 +80,9 @@ impl Rule {
             }
             Rule::DivergenceIsFound => {
                 "where scripts compute something else, that is found, and the first instance named"
+            }
+            Rule::RollbackIsFound => {
+                "a disk that was rolled back votes no more where a peer remembers better, and logs that differ are told"
             }
             Rule::Progress => "a healed group answers every request and learns alike",
             Rule::LeaderSoon => {

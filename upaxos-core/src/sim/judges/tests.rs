@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::client::{Ask, Outcome};
+use crate::node::Event;
 use crate::record::Record;
-use crate::types::Tag;
-use crate::wire::{self, Dialect, Line};
+use crate::types::{NodeId, Tag};
+use crate::wire::{self, Boot, Dialect, Line};
 
 /// Judges of three nodes, to whom clients 7 and an untagged one have said what they want.
 struct Court(Judges);
@@ -409,4 +410,49 @@ fn what_a_client_takes_for_its_answer_is_its_own_and_in_the_log() {
 fn an_answer_that_contradicts_the_log_is_noticed() {
     court().chosen(1, "a").reads(1, "a").says("0 OK 1 b").breaks(Rule::Agreement);
     court().shown(1, "a").shown(1, "b").breaks(Rule::Agreement);
+}
+
+/// Node 0 has learned "a", and its disk is put back as it was before; then it chooses "b" with node 2.
+fn split() -> Court {
+    let mut court = court();
+    court.0.on_copied(0);
+    let mut court = court.chosen(1, "a").disk(1, "learn 1 a").disk(0, "learn 1 a");
+    assert!(court.0.on_rolled_back(0) && court.0.not_told(&[0, 1, 2]).is_none());
+    court.disk(0, "accept 1 1 b").disk(2, "accept 1 1 b").disk(0, "learn 1 b").disk(2, "learn 1 b")
+}
+
+#[test]
+fn what_a_rolled_back_disk_breaks_is_excused_and_must_be_told() {
+    let mut court = split();
+    assert!(court.0.violation().is_none() && court.0.is_split());
+    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "0 and 1 part at 1, and neither says so");
+    assert_eq!(court.0.not_told(&[0, 2]), None, "these two agree");
+    let said = |peer| Event::LogDiverged { peer: NodeId(peer), after: Instance(0), first: Instance(1) };
+    court.0.on_log_diverged(1, 0, &said(0));
+    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "1 and 2 part at 1, and neither says so");
+    court.0.on_log_diverged(2, 1, &said(1));
+    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "1 goes on, though [0, 2] have another log");
+    assert_eq!(court.0.not_told(&[0, 2]), None, "it has ended");
+    court.0.fail(Rule::NoPanic, "a panic");
+    assert_eq!(court.0.violation().unwrap().rule, Rule::NoPanic, "nothing excuses that");
+}
+
+#[test]
+fn nothing_is_excused_where_no_disk_was_rolled_back() {
+    let court = court().chosen(1, "a").disk(0, "learn 1 a").disk(0, "accept 1 1 b").disk(2, "accept 1 1 b");
+    assert_eq!(court.0.violation().unwrap().rule, Rule::Agreement);
+    let mut court = self::court();
+    court.0.on_copied(0);
+    assert!(!court.0.on_rolled_back(0), "the copy lacks nothing");
+    let said = Event::LogDiverged { peer: NodeId(1), after: Instance(0), first: Instance(1) };
+    court.0.on_log_diverged(0, 1, &said);
+    assert_eq!(court.0.violation().unwrap().rule, Rule::RollbackIsFound, "a false alarm");
+}
+
+#[test]
+fn who_remembers_a_later_life_or_another_one_of_the_same_start_knows_better() {
+    let court = court().disk(1, "registered 0 1000 3 77");
+    let knows = |start, boot| court.0.knows_better(1, 0, Boot { incarnation: 1000, start, boot });
+    assert!(knows(2, 76) && knows(3, 78));
+    assert!(!knows(3, 77) && !knows(4, 79));
 }

@@ -138,7 +138,7 @@ impl<C> Stage<C> {
         self.seen.wipes += 1;
         let machine = &mut self.machines[usize::from(node)];
         machine.wipes += 1;
-        (machine.flipped, machine.lost_below) = (None, None);
+        (machine.flipped, machine.lost_below, machine.copy) = (None, None, None);
         machine.disk = Disk::new(self.setting.incarnations + incarnation(node, machine.wipes));
         self.judges.on_wiped(node);
     }

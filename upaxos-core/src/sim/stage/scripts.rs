@@ -70,8 +70,19 @@ impl<C> Stage<C> {
         }
     }
 
+    /// A node must end: a quorum has another log, or its scripts cannot go on.
+    pub(super) fn end_for_cause(&mut self, id: u16, node: &Node, events: &[Event]) {
+        match events.iter().find(|event| matches!(event, Event::MustEnd(_))) {
+            Some(reason) if self.judges.is_split() => self.end_for_its_log(id, reason),
+            Some(reason) if node.log_differs_from().is_some() => {
+                self.judges.fail(Rule::Agreement, format!("{id} says: {reason}"));
+            }
+            _ => self.end_for_scripts(id, events),
+        }
+    }
+
     /// A node ends because its scripts cannot go on.
-    pub(super) fn end_for_scripts(&mut self, id: u16, events: &[Event]) {
+    fn end_for_scripts(&mut self, id: u16, events: &[Event]) {
         match events.iter().find(|event| matches!(event, Event::MustEnd(_))) {
             Some(reason) if self.machines[usize::from(id)].is_directed() => self.break_off(id, reason),
             _ => self.mend_scripts(id),

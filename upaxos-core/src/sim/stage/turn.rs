@@ -68,7 +68,7 @@ impl<C> Stage<C> {
         self.note(id, &out.events);
         self.compare(id, &node, &out.events);
         if out.ends() {
-            return self.end_for_scripts(id, &out.events);
+            return self.end_for_cause(id, &node, &out.events);
         }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
         let said = packed(&out.early, node.head(), self.setting.dialect);
@@ -247,7 +247,7 @@ impl<C> Stage<C> {
                 Event::Diverged { peer, after, first, .. } => {
                     self.note_divergence(id, peer.0, (*after, *first), event);
                 }
-                Event::LogDiverged { .. } => self.judges.fail(Rule::Agreement, format!("{id} says: {event}")),
+                Event::LogDiverged { peer, .. } => self.judges.on_log_diverged(id, peer.0, event),
                 Event::ApplyFailed { .. } => self.seen.failed_applies += 1,
                 Event::MayNotVote(_) => {
                     self.seen.refusals += 1;

@@ -37,7 +37,7 @@ impl<C> Stage<C> {
     }
 
     /// The nodes that should run.
-    fn running(&self) -> impl Iterator<Item = (u16, &Machine)> {
+    pub(super) fn running(&self) -> impl Iterator<Item = (u16, &Machine)> {
         let runs = |machine: &Machine| !matches!(machine.role, Role::Spare | Role::Gone);
         (0..).zip(&self.machines).filter(move |(_, machine)| runs(machine))
     }

@@ -2,7 +2,9 @@
 //!
 //! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
 
-use super::{Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology, bounds, operators, other};
+use super::{
+    Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology, bounds, operators, other, rollbacks,
+};
 use crate::node::Limits;
 use crate::sim::chance::{Chance, Stream};
 use crate::types::{Instance, Micros};
@@ -33,6 +35,7 @@ impl Plan {
         }
         operators::draw(&mut plan);
         other::draw(&mut plan);
+        rollbacks::draw(&mut plan);
         // Where nodes differ, so do their answers to untagged reads.
         let odds = [0, 500_000, 1_000_000][chance.below(3) as usize];
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
@@ -43,6 +46,8 @@ impl Plan {
         let leaves = plan.faults.iter().filter(|planned| planned.fault.class() == Class::Leave).count();
         let is_outvoted = plan.n > 2 && leaves + 1 < usize::from(plan.n);
         let may_stray = plan.scripted && is_outvoted && plan.kind == Kind::Chaos;
+        // Where logs part, so do scripts.
+        let may_stray = may_stray && !plan.classes().contains(&Class::Rollback);
         plan.stray = Some(stray).filter(|_| chance.hits(150_000) && may_stray);
         plan
     }

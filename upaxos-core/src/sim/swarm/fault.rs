@@ -89,6 +89,18 @@ pub enum Fault {
         /// In whose place, if in anybody's.
         replaces: Option<u16>,
     },
+    /// The node's whole disk is copied, while it runs, so that the copy can be put back.
+    CopyDisk {
+        /// Whose.
+        node: u16,
+    },
+    /// The copy of the node's disk that was made before is put back: what it said since is forgotten there.
+    RollBack {
+        /// Whose.
+        node: u16,
+        /// For how long it is down.
+        down: Micros,
+    },
     /// A node is away for long, from this moment on.
     Absence {
         /// Who.
@@ -129,6 +141,8 @@ impl Fault {
             | Fault::BitFlip { node, .. }
             | Fault::Wipe { node, .. }
             | Fault::Absence { node, .. }
+            | Fault::CopyDisk { node }
+            | Fault::RollBack { node, .. }
             | Fault::Leave { node }
             | Fault::Enter { replaces: Some(node) } => aim(node),
             Fault::Cut { topology, .. } => match topology {
@@ -168,6 +182,7 @@ impl Fault {
             Fault::BitFlip { .. } => Class::BitFlip,
             Fault::Absence { .. } => Class::Absence,
             Fault::Operate { .. } => Class::Operator,
+            Fault::CopyDisk { .. } | Fault::RollBack { .. } => Class::Rollback,
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::types::{Act, Change, Micros, NodeId};
 /// How many events the chaos of a run has at most in which much is learned while somebody is away.
 const EVENTS: u64 = 6_000;
 
+/// The same where thousands of instances are.
+const MANY_EVENTS: u64 = 60_000;
+
 /// Adds what a seed has of it.
 pub(super) fn draw(plan: &mut Plan) {
     let mut chance = Chance::new(plan.seed, Stream::Operators);
@@ -24,6 +27,10 @@ pub(super) fn draw(plan: &mut Plan) {
     }
     if operates {
         draw_operator(plan, &mut chance, &mut faults);
+    }
+    if is_absent && plan.events == EVENTS && chance.hits(150_000) {
+        // Thousands of instances, through one compaction after another.
+        (plan.think, plan.events) = (Micros::from_millis(3), MANY_EVENTS);
     }
     let first = plan.faults.len();
     faults.sort_by_key(|(at, _)| *at);

@@ -87,6 +87,8 @@ impl World {
             }
             Fault::BitFlip { node, down } => self.flip_bit(node, down),
             Fault::Absence { node, down } => self.take_down(node, down),
+            Fault::CopyDisk { node } => self.stage.copy_disk(node),
+            Fault::RollBack { node, down } => self.roll_back(node, down),
             Fault::Operate { change: None, .. } => self.enter(None),
             Fault::Operate { change: Some(change), .. } => {
                 self.stage.seen.forced += u64::from(change.is_forced);
@@ -120,6 +122,15 @@ impl World {
         if self.stage.machines[usize::from(id)].life == life {
             self.stage.seen.leaves += 1;
             self.stage.crash(id, Some(Micros(0)));
+            self.stage.machines[usize::from(id)].role = Role::Gone;
+        }
+    }
+
+    /// A node may not vote. One that only came to be a member, and never was one, has nothing to stay for.
+    pub(super) fn turned_away(&mut self, id: u16) {
+        let machine = &self.stage.machines[usize::from(id)];
+        if matches!(machine.role, Role::Joins(_)) && !self.stage.judges.was_member(id) {
+            self.stage.crash(id, None);
             self.stage.machines[usize::from(id)].role = Role::Gone;
         }
     }
@@ -164,6 +175,13 @@ impl World {
         if self.may_lose_disk(node) {
             self.take_down(node, down);
             self.stage.lose_disk(node);
+        }
+    }
+
+    fn roll_back(&mut self, node: u16, down: Micros) {
+        if self.may_lose_disk(node) {
+            self.take_down(node, down);
+            self.stage.roll_back(node);
         }
     }
 

@@ -1,0 +1,63 @@
+//! Disks that are rolled back, drawn beside the other faults, from a stream of its own.
+//!
+//! Owns the odds. A copy of one machine's disk is made at some moment, and put back later: at most one machine of a
+//! run. Its node may have had a life between, which its peers remember. Often other peers are away from the one moment
+//! to the other, and come back when the rest goes: then what was decided between is known to none of those who go on,
+//! and who remembers the life between is perhaps not there.
+
+use super::{Fault, Kind, Plan, Planned};
+use crate::sim::chance::{Chance, Stream};
+use crate::types::Micros;
+
+/// How many events the chaos of such a run has at least.
+const EVENTS: u64 = 4_000;
+
+/// Adds what a seed has of it.
+pub(super) fn draw(plan: &mut Plan) {
+    let mut chance = Chance::new(plan.seed, Stream::Rollbacks);
+    if !chance.hits(220_000) || plan.kind != Kind::Chaos || plan.n == 1 {
+        return;
+    }
+    plan.events = plan.events.max(EVENTS);
+    let chaos = plan.chaos.0;
+    let node = chance.below(u64::from(plan.n)) as u16;
+    let copied = Micros(chance.below(chaos / 3));
+    let back = Micros(chance.between(copied.0 + chaos / 10, chaos / 4 * 3));
+    let mut faults = vec![(copied, Fault::CopyDisk { node })];
+    if chance.hits(500_000) {
+        let down = Micros::from_millis(chance.below(20));
+        faults.push((Micros(chance.between(copied.0, back.0)), Fault::Absence { node, down }));
+    }
+    let down = Micros::from_millis(chance.below(50));
+    faults.push((back, Fault::RollBack { node, down }));
+    if chance.hits(600_000) {
+        swap_peers(plan, node, (copied, back), &mut chance, &mut faults);
+    }
+    let first = plan.faults.len();
+    faults.sort_by_key(|(at, _)| *at);
+    let numbered = faults.into_iter().zip(first..);
+    plan.faults.extend(numbered.map(|((at, fault), number)| Planned { number, at, fault }));
+}
+
+/// As many peers as a quorum can spare are away from the copy on until it is put back; then others go, so that a
+/// bare quorum goes on.
+fn swap_peers(
+    plan: &Plan,
+    node: u16,
+    (copied, back): (Micros, Micros),
+    chance: &mut Chance,
+    faults: &mut Vec<(Micros, Fault)>,
+) {
+    let mut peers: Vec<u16> = (0..plan.n).filter(|peer| *peer != node).collect();
+    chance.shuffle(&mut peers);
+    let (first, then) = peers.split_at(peers.len() / 2);
+    for peer in first {
+        let until = Micros(chance.between(back.0.saturating_sub(20_000), back.0 + 50_000));
+        faults.push((copied, Fault::Absence { node: *peer, down: until.since(copied) }));
+    }
+    let spare = usize::from(plan.n - 1) / 2;
+    for peer in then.iter().take(spare) {
+        let down = Micros::from_millis(chance.between(400, 1_500));
+        faults.push((back, Fault::Absence { node: *peer, down }));
+    }
+}
