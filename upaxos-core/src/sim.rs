@@ -100,6 +100,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Seen) -> Option<()> {
     settle(world, "after healing")?;
     world.count_fetched();
     *seen = world.seen().0;
+    world.clients().count(seen);
     seen.fast_reads = world.judges().calls().fast_reads() as u64;
     world.cut_all_power();
     world.clients().ask(true);

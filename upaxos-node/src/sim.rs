@@ -58,7 +58,7 @@ struct Sweep {
 /// Words for something that a seed may have seen, and whether it has.
 type Share = (&'static str, fn(&Seen) -> bool);
 
-const SHARES: [Share; 23] = [
+const SHARES: [Share; 28] = [
     ("leader change", Seen::has_leader_change),
     ("crash during sync", |seen| seen.crashes_in_sync > 0),
     ("partition", |seen| seen.partitions > 0),
@@ -81,6 +81,11 @@ const SHARES: [Share; 23] = [
     ("divergence of scripts found", |seen| seen.diverged > 0),
     ("node with wrong scripts ended, and mended", |seen| seen.mended > 0),
     ("change by force asked for", |seen| seen.forced > 0),
+    ("client told to ask again later", |seen| seen.busy > 0),
+    ("request refused by the log", |seen| seen.refused > 0),
+    ("client told that nobody knows", |seen| seen.told_unknown > 0),
+    ("client told that it is forgotten", |seen| seen.told_forgotten > 0),
+    ("request that ended so", |seen| seen.forgotten > 0),
     ("node that came back 200 instances behind", |seen| seen.behind >= 200),
 ];
 

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use super::chance::Chance;
 use super::judges::Judges;
 use super::network::Datagram;
-use crate::client::{Ask, Client, Settled, Ticket};
+use super::trace::Seen;
+use crate::client::{Ask, Client, Outcome, Settled, Ticket};
 use crate::types::{Change, Instance, Micros, Tag, Tagged, Value};
-use crate::wire::{Dialect, Line, Request};
+use crate::wire::{Dialect, Line, Message, Request};
 
 /// The clients' names, the operator's last, and the place of those lines that are typed by hand.
 const NAMES: [u64; 4] = [7, 8, 9, OPERATOR];
@@ -52,6 +53,17 @@ pub struct Clients {
     /// How many requests a client has open at once.
     most: usize,
     dialect: Dialect,
+    told: Told,
+}
+
+/// What clients heard that answers nothing, counted; and how many requests ended as forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    busy: u64,
+    refused: u64,
+    unknown: u64,
+    forgotten: u64,
+    ended_forgotten: u64,
 }
 
 impl Clients {
@@ -60,12 +72,19 @@ impl Clients {
         let caller =
             |name| Caller { client: Client::new(name, dialect), open: BTreeMap::new(), ask_at: Micros(0) };
         let callers = NAMES.map(caller).into();
-        Clients { chance, callers, count: 0, asks: true, think, most, dialect }
+        Clients { chance, callers, count: 0, asks: true, think, most, dialect, told: Told::default() }
     }
 
     /// From now on they ask something new, or not.
     pub fn ask(&mut self, asks: bool) {
         self.asks = asks;
+    }
+
+    /// Adds what they were told.
+    pub fn count(&self, seen: &mut Seen) {
+        let Told { busy, refused, unknown, forgotten, ended_forgotten } = self.told;
+        (seen.busy, seen.refused, seen.told_unknown) = (busy, refused, unknown);
+        (seen.told_forgotten, seen.forgotten) = (forgotten, ended_forgotten);
     }
 
     /// Whether nobody waits for an answer.
@@ -116,8 +135,17 @@ impl Clients {
         for line in &datagram.lines {
             let Line::Node(_, message) = line else { continue };
             judges.on_told(message);
+            match message {
+                Message::Busy { .. } => self.told.busy += 1,
+                Message::Refused { .. } => self.told.refused += 1,
+                Message::Unknown { .. } => self.told.unknown += 1,
+                Message::Forgotten { .. } => self.told.forgotten += 1,
+                _ => {}
+            }
             for caller in &mut self.callers {
                 let settled = caller.client.on_message(message, now);
+                let is_forgotten = |settled: &&Settled| settled.outcome == Outcome::Forgotten;
+                self.told.ended_forgotten += settled.iter().filter(is_forgotten).count() as u64;
                 caller.settle(settled, judges);
             }
         }

@@ -53,6 +53,12 @@ pub struct Seen {
     pub diverged: u64,
     pub mended: u64,
     pub forced: u64,
+    /// How often clients heard each, and how many of their requests ended as forgotten.
+    pub busy: u64,
+    pub refused: u64,
+    pub told_unknown: u64,
+    pub told_forgotten: u64,
+    pub forgotten: u64,
     /// By how many instances a node was behind at most when it came back.
     pub behind: u64,
     /// Which bounds of its nodes were reached.
@@ -93,6 +99,11 @@ impl AddAssign for Seen {
         self.diverged += more.diverged;
         self.mended += more.mended;
         self.forced += more.forced;
+        self.busy += more.busy;
+        self.refused += more.refused;
+        self.told_unknown += more.told_unknown;
+        self.told_forgotten += more.told_forgotten;
+        self.forgotten += more.forgotten;
         self.behind = self.behind.max(more.behind);
         self.reached |= more.reached;
     }

@@ -16,7 +16,7 @@ use super::machine::Role;
 use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
-use crate::node::{Event, Limits, Timing};
+use crate::node::{Event, Timing};
 use crate::types::{Instance, Micros};
 
 /// What the plan has in store.
@@ -74,7 +74,8 @@ impl World {
         (0..clients::COUNT).for_each(|client| stage.cue(Micros(1_000), Cue::Client(client)));
         let clients =
             Clients::new(Chance::new(plan.seed, Stream::Workload), plan.think, plan.open, plan.dialect());
-        if plan.limits != Limits::USUAL {
+        if plan.scripted {
+            // A script refuses what it likes; and nothing else does.
             stage.judges.calls().may_be_refused();
         }
         World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None }
