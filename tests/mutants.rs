@@ -34,6 +34,7 @@ const DIRECTED: &[(Mutant, fn() -> bool)] = &[
     (Mutant::LateProofIgnored, directed::a_late_objection_with_proof_ends_the_vote),
     (Mutant::ChainNotCompared, directed::a_log_that_a_quorum_disagrees_with_ends_its_node),
     (Mutant::FloorOfRequest, directed::nothing_below_a_session_made_anew_is_done_again),
+    (Mutant::RefusedByWord, directed::what_the_log_does_not_refuse_is_not_told_as_refused),
     (Mutant::RefusedForBusy, directed::what_is_refused_for_want_of_room_is_never_done),
     (Mutant::AnswerWhatWasFound, directed::a_classic_node_answers_nobody_with_what_it_found),
     (Mutant::LostKeepsOlder, directed::a_lost_value_leaves_nothing_older_in_its_place),

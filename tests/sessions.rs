@@ -42,6 +42,48 @@ fn whoever_is_told_that_it_is_refused_is_not_served_by_a_copy_later() {
 }
 
 #[test]
+fn what_a_leader_refuses_is_told_when_it_stands_in_the_log() {
+    assert!(directed::what_the_log_does_not_refuse_is_not_told_as_refused());
+}
+
+#[test]
+fn a_refusal_is_the_same_from_every_node_in_every_life_and_for_every_copy() {
+    let mut lone = alone();
+    lone.hear("Change 7 1 1 leave 0");
+    let refusal =
+        lone.take().into_iter().find(|said| said.contains(" Refused ")).expect("it is the only member");
+    assert!(refusal.starts_with("0 Refused 7 1 cannot leave 0: node 0 is the only member"), "{refusal}");
+    // The same tag, as a copy and for something else that could be done.
+    for again in ["Change 7 1 1 leave 0", "Submit 7 1 1 v"] {
+        lone.hear(again);
+        assert_eq!(lone.take(), [refusal.as_str()], "{again}");
+    }
+    lone.restart();
+    lone.run_for(2_000);
+    lone.take();
+    lone.hear("Submit 7 1 1 v");
+    assert_eq!(lone.take(), [refusal.as_str()], "after a restart");
+    assert_eq!(lone.learned().len(), 1, "its tag is used up: nothing else was written");
+    // Who only learns it, answers the same.
+    let mut other = Lone::member(3, 1);
+    other.hear("0 Written 1 @refused 7 1 1 no");
+    other.take();
+    other.hear("Submit 7 1 1 v");
+    assert!(other.run_for(100).iter().any(|said| said == "1 Refused 7 1 no"));
+}
+
+#[test]
+fn what_no_node_takes_up_is_an_error_and_no_refusal_of_its_tag() {
+    let mut lone = alone();
+    lone.hear("Submit 7 1 9 v");
+    assert_eq!(lone.take(), ["0 Error request 7 1: its floor is above its own number"]);
+    lone.hear(&format!("Submit 7 1 1 {}", "x".repeat(60_001)));
+    assert_eq!(lone.take(), ["0 Error request 7 1: the value is over the limit of 60000 bytes"]);
+    lone.hear("Submit 7 1 1 v");
+    assert!(lone.has_said("Done 1 1 7 1"), "in other words it may be carried out");
+}
+
+#[test]
 fn what_was_carried_out_long_ago_is_told_as_unknown_and_never_as_refused() {
     let mut lone = alone();
     let lines: Vec<_> = (2..=4_200).map(|seq| format!("Submit 9 {seq} 1 v{seq}")).collect();

@@ -484,3 +484,20 @@ pub fn what_is_refused_for_want_of_room_is_never_done() -> bool {
     assert!(is_done, "the copy is taken up");
     !lone.has_said(&format!("Refused 7 {seq} "))
 }
+
+/// A leader cannot make a change, and dies before the log says so; another leader, which sees it otherwise, makes it.
+/// Its client must not have been told before that the change is refused.
+pub fn what_the_log_does_not_refuse_is_not_told_as_refused() -> bool {
+    let mut lone = Lone::member(3, 2);
+    let ballot = lone.lead();
+    lone.take();
+    lone.hear("Change 7 1 1 replace 1 9");
+    let wrote = lone.wrote(1);
+    let is_told = lone.has_said("Refused 7 1");
+    if wrote.is_empty() {
+        return !is_told;
+    }
+    assert!(wrote[0].starts_with("@refused 7 1 1 cannot replace 1 9"), "{wrote:?}");
+    lone.hear(&format!("0 Accepts 1 1 {ballot}"));
+    !is_told && lone.has_said("Refused 7 1 cannot replace 1 9")
+}

@@ -11,6 +11,7 @@
 //! | `@for W V` | V, in the place of an untagged write whose words have the fingerprint W: a script changed them |
 //! | `@read I V` | a safe read proposed for instance I, which reads V; void elsewhere |
 //! | `@tread I C Q F V` | the same, tagged |
+//! | `@refused C Q F TEXT` | the tagged request C Q is never carried out, and why |
 //! | `@group E M` | from the next instance on the members M govern; based on epoch E, void unless that is in force |
 //! | `@tgroup C Q F E M` | the same, tagged |
 //! | `@@…` | a user's value that begins with one `@` less |
@@ -23,6 +24,9 @@ use std::collections::BTreeMap;
 
 use crate::types::{Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 use crate::wire::{self, Dialect};
+
+/// How many bytes of a reason stand in the log at most.
+pub const MAX_REASON: usize = 1_024;
 
 /// What the answer to a safe read begins with.
 pub const SAFE_READ: &str = "safe read ";
@@ -95,9 +99,16 @@ pub enum Entry {
     },
     /// A change of the group.
     Group(Option<Tagged>, NewGroup),
+    /// A tagged request that is never carried out, and why: its tag is used up, without effect.
+    Refused(Tagged, Value),
 }
 
 impl Entry {
+    /// That a tagged request is refused, for this reason; what is too long of it is left out.
+    pub fn refused(tagged: Tagged, reason: &str) -> Entry {
+        Entry::Refused(tagged, Value::from(&reason[..reason.floor_char_boundary(MAX_REASON)]))
+    }
+
     /// The bytes that stand in the log.
     pub fn encode(&self, dialect: Dialect) -> Value {
         match (dialect, self) {
@@ -107,6 +118,7 @@ impl Entry {
             // Of a read of nothing, classic nodes see no blank at the end.
             (Dialect::Classic, Entry::Read { value, .. }) => Value::from(value.as_bytes().trim_ascii_end()),
             (_, Entry::Noop) => Value::from("@noop"),
+            (_, Entry::Refused(tagged, reason)) => mark(format!("@refused {}", tag_text(tagged)), reason),
             (_, Entry::Group(None, group)) => Value::from(format!("@group {}", group.text()).as_str()),
             (_, Entry::Group(Some(tagged), group)) => {
                 Value::from(format!("@tgroup {}{}", tag_text(tagged), group.text()).as_str())
@@ -146,7 +158,7 @@ impl Entry {
     pub fn written(&self) -> Option<&Value> {
         match self {
             Entry::Write(value) | Entry::Changed(_, value) | Entry::Tagged(_, value) => Some(value),
-            Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
+            Entry::Noop | Entry::Read { .. } | Entry::Group(..) | Entry::Refused(..) => None,
         }
     }
 
@@ -159,6 +171,7 @@ impl Entry {
             | Entry::Tagged(_, value)
             | Entry::Read { value, .. } => value.clone(),
             Entry::Group(_, group) => group.reads(),
+            Entry::Refused(_, reason) => mark("refused: ".into(), reason),
         }
     }
 
@@ -172,7 +185,8 @@ impl Entry {
         match self {
             Entry::Tagged(tagged, _)
             | Entry::Read { tagged: Some(tagged), .. }
-            | Entry::Group(Some(tagged), _) => Some(*tagged),
+            | Entry::Group(Some(tagged), _)
+            | Entry::Refused(tagged, _) => Some(*tagged),
             _ => None,
         }
     }
@@ -234,6 +248,7 @@ fn marked(stored: &Value) -> Option<Entry> {
             let tagged = Some(tagged(&mut rest)?);
             Some(Entry::Read { instance, tagged, value: value(rest) })
         }
+        b"@refused" => Some(Entry::Refused(tagged(&mut rest)?, value(rest))),
         b"@group" => Some(Entry::Group(None, NewGroup::parse(rest)?)),
         b"@tgroup" => Some(Entry::Group(Some(tagged(&mut rest)?), NewGroup::parse(rest)?)),
         _ => None,
@@ -267,7 +282,7 @@ mod tests {
         let value = || {
             let bytes = prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..20),
-                "@{0,3}(noop|tag|for|read|tread|t?group)?( [0-9]{1,3}){0,5} ?[x:,7]{0,2}"
+                "@{0,3}(noop|tag|for|read|tread|refused|t?group)?( [0-9]{1,3}){0,5} ?[x:,7]{0,2}"
                     .prop_map(String::into_bytes),
             ];
             bytes.prop_map(Value::from)
@@ -286,6 +301,7 @@ mod tests {
             value().prop_map(Entry::Write),
             (0..=MAX_NUMBER, value()).prop_map(|(words, value)| Entry::Changed(words, value)),
             (tagged(), value()).prop_map(|(tagged, value)| Entry::Tagged(tagged, value)),
+            (tagged(), value()).prop_map(|(tagged, reason)| Entry::Refused(tagged, reason)),
             (1..99u64, prop::option::of(tagged()), value()).prop_map(|(i, tagged, value)| Entry::Read {
                 instance: Instance(i),
                 tagged,
@@ -300,6 +316,18 @@ mod tests {
             let stored = entry.encode(Dialect::Extended);
             prop_assert_eq!(Entry::decode(Instance(1), &stored, Dialect::Extended), entry);
         }
+    }
+
+    #[test]
+    fn of_a_reason_that_is_too_long_the_beginning_stands_in_the_log() {
+        let tagged = Tagged { tag: Tag { client: 7, seq: 1 }, floor: 1 };
+        let Entry::Refused(_, reason) = Entry::refused(tagged, &"ä".repeat(MAX_REASON)) else { panic!() };
+        assert_eq!(reason, Value::from("ä".repeat(MAX_REASON / 2).as_str()));
+        let Entry::Refused(_, reason) = Entry::refused(tagged, &format!("a{}", "ä".repeat(MAX_REASON)))
+        else {
+            panic!()
+        };
+        assert_eq!(reason.as_bytes().len(), MAX_REASON - 1, "no half of a character");
     }
 
     #[test]

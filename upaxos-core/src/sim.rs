@@ -104,7 +104,9 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()>
     world.note_found();
     world.count_fetched();
     let fast_reads = world.judges().calls().fast_reads() as u64;
-    *seen = Some(Seen { fast_reads, ..world.seen().0 });
+    let mut all = Seen { fast_reads, ..world.seen().0 };
+    world.clients().count(&mut all);
+    *seen = Some(all);
     world.cut_all_power();
     world.ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);

@@ -49,7 +49,8 @@ pub struct Args {
 struct Sweep {
     seeds: u64,
     seen: Seen,
-    shares: [u64; SHARES.len()],
+    /// Of how many seeds each of [`SHARES`] was seen.
+    shares: Vec<u64>,
     /// Of how many seeds each bound was reached.
     bounds: [u64; Bound::ALL.len()],
     failed: Option<u64>,
@@ -82,6 +83,11 @@ const SHARES: &[Share] = &[
     ("node with wrong scripts ended, and mended", |seen| seen.mended > 0),
     ("change by force asked for", |seen| seen.forced > 0),
     ("wires of two groups joined", |seen| seen.joined_wires > 0),
+    ("client told to ask again later", |seen| seen.busy > 0),
+    ("request refused by the log", |seen| seen.refused > 0),
+    ("client told that nobody knows", |seen| seen.told_unknown > 0),
+    ("client told that it is forgotten", |seen| seen.told_forgotten > 0),
+    ("request that ended so", |seen| seen.forgotten > 0),
     ("node that came back 200 instances behind", |seen| seen.behind >= 200),
     ("node that came back 2000 instances behind", |seen| seen.behind >= 2_000),
     ("disk rolled back", |seen| seen.rolled_back > 0),
@@ -191,6 +197,7 @@ impl Sweep {
     fn add(&mut self, seen: &Seen) {
         self.seeds += 1;
         self.seen += *seen;
+        self.shares.resize(SHARES.len(), 0);
         for (share, (_, is_in)) in self.shares.iter_mut().zip(SHARES) {
             *share += u64::from(is_in(seen));
         }

@@ -114,6 +114,7 @@ impl Node {
     ) -> Message {
         match Entry::decode(instance, stored, self.dialect) {
             Entry::Read { value, .. } => Message::Answer { instance, client, seq, value },
+            Entry::Refused(_, reason) => Message::Refused { client, seq, reason },
             Entry::Group(..) if is_void => Message::Refused { client, seq, reason: Node::STALE.into() },
             _ => Message::Done { first: instance, last: instance, client, seq },
         }

@@ -50,8 +50,8 @@ impl Node {
 
     /// Takes up a request that ends in a value of the log, unless it has been carried out.
     pub(super) fn want(&mut self, wanted: Wanted, now: Micros, out: &mut Outbox) {
-        if let Some(reason) = wanted.refusal() {
-            return self.refuse(Some(&wanted), reason, now, out);
+        if self.is_malformed(&wanted, now, out) {
+            return;
         }
         let is_tagged = wanted.tagged().is_some();
         if is_tagged && (self.answer_if_done(&wanted, now, out) || self.leader.is_under_way(&wanted)) {
@@ -66,6 +66,17 @@ impl Node {
         {
             self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
         }
+    }
+
+    /// What no node takes up. It is no refusal of what its tag stands for: that may come in other words.
+    pub(super) fn is_malformed(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
+        let Some(reason) = wanted.refusal() else { return false };
+        let reason = match wanted.tagged() {
+            Some(Tagged { tag, .. }) => format!("request {} {}: {reason}", tag.client, tag.seq),
+            None => reason.into(),
+        };
+        self.refuse(None, &reason, now, out);
+        true
     }
 
     fn on_history(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {

@@ -4,7 +4,7 @@
 //! change governs from the instance after its own on, and begins an epoch, is `membership`'s; that nothing
 //! is begun above it before it is learned, is the leader's fence. It never votes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::Node;
 use super::limits::Bound;
@@ -12,19 +12,14 @@ use super::outbox::{Event, Outbox};
 use super::requests::{About, Wanted};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
-use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged};
+use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId};
 use crate::wire::{Boot, Dialect, Message};
-
-/// How many refusals are remembered.
-const REFUSED: usize = 64;
 
 /// Who wants to join, as far as this node has heard; and whether this node has said that it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Changes {
     candidates: BTreeMap<NodeId, Candidate>,
     has_left: bool,
-    /// The operator's requests that this leader refused lately, and why.
-    refused: VecDeque<(Tag, String)>,
     /// The group changed, and this node, which led, should lead on with its next tick.
     leads_on: bool,
 }
@@ -158,10 +153,14 @@ impl Node {
         })
     }
 
-    /// An operator's change, in the words of the log.
+    /// An operator's change, which has come to its turn, in the words of the log.
     ///
     /// # Errors
     /// Why it cannot be done.
+    pub(super) fn change_in_words(&self, change: Change, now: Micros) -> Result<NewGroup, String> {
+        self.in_words(change, now).map_err(|reason| format!("cannot {change}: {reason}"))
+    }
+
     fn in_words(&self, change: Change, now: Micros) -> Result<NewGroup, String> {
         let is_member = |id: NodeId| match self.group.members.contains(&id) {
             true => Ok(()),
@@ -273,36 +272,14 @@ impl Node {
         ))
     }
 
-    /// A change that a client asked for has come to its turn, and there is a free instance.
-    pub(super) fn propose_change(
+    /// Writes a change in the next free instance, and begins nothing above it.
+    pub(super) fn propose_group(
         &mut self,
-        (wanted, change): (Wanted, Change),
+        wanted: Option<Wanted>,
+        new: NewGroup,
         now: Micros,
         out: &mut Outbox,
     ) {
-        match self.in_words(change, now) {
-            Ok(new) => self.propose_group(Some(wanted), new, now, out),
-            Err(reason) => self.refuse_change(&wanted, &format!("cannot {change}: {reason}"), now, out),
-        }
-    }
-
-    /// What was refused once stays refused, whatever of it is still on its way.
-    fn refuse_change(&mut self, wanted: &Wanted, reason: &str, now: Micros, out: &mut Outbox) {
-        if !self.election.has_quorum(&self.group, now) {
-            // Somebody else may lead by now, and see it otherwise.
-            return;
-        }
-        if let Some(tagged) = wanted.tagged() {
-            if self.changes.refused.len() >= REFUSED {
-                self.changes.refused.pop_front();
-            }
-            self.changes.refused.push_back((tagged.tag, reason.into()));
-        }
-        self.refuse(Some(wanted), reason, now, out);
-    }
-
-    /// Writes a change in the next free instance, and begins nothing above it.
-    fn propose_group(&mut self, wanted: Option<Wanted>, new: NewGroup, now: Micros, out: &mut Outbox) {
         let tagged = wanted.as_ref().and_then(Wanted::tagged);
         let size = new.members.len();
         if size.is_multiple_of(2) {
@@ -407,11 +384,6 @@ impl Node {
             self.refuse(Some(wanted), "a classic group never changes", now, out);
             return false;
         }
-        let known = |tagged: Tagged| self.changes.refused.iter().find(|(tag, _)| *tag == tagged.tag);
-        if let Some((_, reason)) = wanted.tagged().and_then(known).cloned() {
-            self.refuse(Some(wanted), &reason, now, out);
-            return false;
-        }
         if let Some((fence, by)) = self.leader.fence() {
             if by.is_some() && by == wanted.tagged().map(|tagged| tagged.tag) {
                 return false;
@@ -422,7 +394,9 @@ impl Node {
                 return false;
             }
             let reason = format!("another change of the group is under way, at instance {fence}; try again");
-            self.refuse_change(wanted, &reason, now, out);
+            if self.election.has_quorum(&self.group, now) {
+                self.refuse(Some(wanted), &reason, now, out);
+            }
             return false;
         }
         self.leader.is_leading()

@@ -163,7 +163,8 @@ impl Leader {
         let Limits { window, .. } = *self.bounds;
         let promised_bytes = self.bounds.promised_bytes();
         let Some(preparing) = self.preparing(ballot) else { return };
-        if instance.0 > preparing.base.0 + 2 * window {
+        // What lies below is learned before phase 2; no honest acceptor has anything far above.
+        if instance <= preparing.base || instance.0 > preparing.base.0.saturating_add(2 * window) {
             return;
         }
         let coverage = preparing.acceptors.entry(from).or_default();
@@ -194,7 +195,7 @@ impl Leader {
     ) {
         let Limits { window, .. } = *self.bounds;
         let Some(preparing) = self.preparing(ballot) else { return };
-        preparing.base = preparing.base.max(learned);
+        preparing.rise_to(learned);
         let coverage = preparing.acceptors.entry(from).or_default();
         coverage.repeats += usize::from(last.is_none());
         add_range(&mut coverage.empty, first, last, window);

@@ -47,12 +47,20 @@ impl Tally {
     }
 
     /// Somebody who has learned all below it says what is chosen. That outweighs votes counted here: they are
-    /// none if it turns out that another group governs.
-    fn tell(&mut self, value: Value) {
-        if !self.is_told {
-            self.is_told = true;
-            self.chosen = Some(value);
+    /// none if it turns out that another group governs. Says by how many bytes that made it longer.
+    fn tell(&mut self, value: Value) -> isize {
+        if self.is_told {
+            return 0;
         }
+        self.is_told = true;
+        self.told_bytes = value.as_bytes().len();
+        self.chosen = Some(value);
+        self.told_bytes as isize
+    }
+
+    /// How many bytes of values it holds.
+    fn bytes(&self) -> usize {
+        self.told_bytes + self.ballots.iter().map(|(_, count)| count.bytes()).sum::<usize>()
     }
 
     /// Whether a quorum accepted in this ballot; then its value, if that is known, is chosen.
@@ -97,6 +105,8 @@ struct Tally {
     chosen: Option<Value>,
     /// Whether it is chosen by the word of somebody who has learned all below it, not by votes counted here.
     is_told: bool,
+    /// How many bytes that has.
+    told_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -182,8 +192,8 @@ impl Learner {
     pub fn on_chosen(&mut self, instance: Instance, ballot: Ballot) -> bool {
         let Some(tally) = self.tallies.get_mut(instance.0) else { return false };
         let Some(value) = tally.find(ballot).and_then(|count| count.value.clone()) else { return false };
-        tally.tell(value);
-        self.evidence = self.evidence.max(instance);
+        let grown = tally.tell(value);
+        self.note(instance, grown, true);
         true
     }
 
@@ -194,15 +204,19 @@ impl Learner {
         }
         self.bytes = 0;
         self.tallies.retain(|tally| tally.is_told);
-        self.tallies.iter_mut().for_each(|(_, tally)| tally.ballots.clear());
+        for (_, tally) in self.tallies.iter_mut() {
+            tally.ballots.clear();
+            tally.told_bytes = tally.chosen.as_ref().map_or(0, |value| value.as_bytes().len());
+            self.bytes += tally.told_bytes;
+        }
         self.evidence = self.tallies.last().map_or(Instance(0), |(instance, _)| Instance(instance));
     }
 
-    /// A value is known to be chosen.
+    /// A value is known to be chosen. Without room for it, it is asked for again; the next one always has room.
     pub fn on_written(&mut self, instance: Instance, value: Value) {
-        if self.is_open(instance) {
-            self.tallies.get_or_default(instance.0).tell(value);
-            self.evidence = self.evidence.max(instance);
+        if self.is_open(instance) && (instance == self.learned.next() || self.has_room()) {
+            let grown = self.tallies.get_or_default(instance.0).tell(value);
+            self.note(instance, grown, true);
         }
     }
 
@@ -222,7 +236,7 @@ impl Learner {
         let next = self.learned.next();
         self.tallies.get(next.0)?.chosen.as_ref()?;
         let tally = self.tallies.remove(next.0)?;
-        self.bytes -= tally.ballots.iter().map(|(_, count)| count.bytes()).sum::<usize>();
+        self.bytes -= tally.bytes();
         let value = tally.chosen?;
         self.learned = next;
         if self.evidence <= next {
@@ -242,5 +256,78 @@ impl Learner {
         if is_evident {
             self.evidence = self.evidence.max(instance);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Epoch;
+
+    const LIMITS: Limits = Limits { window: 8, ballots: 4, open_bytes: 1_000, ..Limits::USUAL };
+
+    fn group() -> Group {
+        Group { epoch: Epoch(0), members: [0, 1, 2].map(NodeId).into() }
+    }
+
+    fn held(learner: &Learner) -> usize {
+        learner.tallies.iter().map(|(_, tally)| tally.bytes()).sum()
+    }
+
+    #[test]
+    fn a_flood_of_votes_keeps_the_highest_ballots_of_the_window_and_no_more_bytes_than_are_allowed() {
+        let mut learner = Learner::new(LIMITS);
+        let value = Value::from("x".repeat(300).as_str());
+        for round in 0..100 {
+            for instance in (0..50).map(Instance) {
+                let ballot = Ballot::first_epoch(round * 65_536);
+                learner.on_write(&group(), instance, ballot, &value);
+                learner.on_accept(&group(), NodeId(0), instance, ballot, None);
+                // Who is no member has no vote, and takes no room.
+                learner.on_accept(
+                    &group(),
+                    NodeId(9),
+                    instance,
+                    Ballot::first_epoch((round + 1) * 65_536),
+                    None,
+                );
+                assert!(learner.bytes == held(&learner) && learner.bytes <= LIMITS.open_bytes + 300);
+            }
+        }
+        assert_eq!(learner.tallies.iter().count() as u64, LIMITS.window);
+        assert!(learner.tallies.iter().all(|(_, tally)| tally.ballots.len() <= LIMITS.ballots));
+        let live = Ballot::first_epoch(99 * 65_536);
+        assert!(learner.tallies.iter().all(|(_, tally)| tally.find(live).is_some()));
+    }
+
+    #[test]
+    fn a_flood_of_values_said_to_be_chosen_is_bounded_and_the_next_one_always_has_room() {
+        let mut learner = Learner::new(LIMITS);
+        let value = |instance: Instance| Value::from(format!("{instance}{}", "x".repeat(600)).as_str());
+        for instance in (2..50).map(Instance) {
+            learner.on_written(instance, value(instance));
+            assert!(learner.bytes == held(&learner) && learner.bytes <= LIMITS.open_bytes + 602);
+        }
+        // What had no room is told again, and learned one after the other.
+        for instance in (1..50).map(Instance) {
+            learner.on_written(instance, value(instance));
+            assert_eq!(learner.next_learned(), Some((instance, value(instance))));
+            assert_eq!(learner.bytes, held(&learner));
+        }
+        assert_eq!(learner.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_held_of_the_next_epoch_still_counts() {
+        let mut learner = Learner::new(LIMITS);
+        let ballot = Ballot::first_epoch(0);
+        learner.on_write(&group(), Instance(1), ballot, &"abc".into());
+        learner.on_chosen(Instance(1), ballot);
+        learner.on_written(Instance(2), "defg".into());
+        assert_eq!(learner.bytes, 3 + 7, "what was written may be lost again, and what was told stays");
+        learner.begin_epoch();
+        assert_eq!(learner.bytes, 7);
+        assert!(learner.next_learned().is_some() && learner.next_learned().is_some());
+        assert_eq!(learner.bytes, 0);
     }
 }

@@ -301,8 +301,8 @@ impl Node {
     pub(super) fn on_fast_read(&mut self, asked: Asked, now: Micros, out: &mut Outbox) {
         let wanted = asked.clone().wanted();
         if asked.tagged.is_some() {
-            if let Some(reason) = wanted.refusal() {
-                return self.refuse(Some(&wanted), reason, now, out);
+            if self.is_malformed(&wanted, now, out) {
+                return;
             }
             let is_done = self.answer_if_done(&wanted, now, out);
             if is_done || self.leader.is_under_way(&wanted) || self.requests.is_waiting(&wanted) {

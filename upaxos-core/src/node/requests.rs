@@ -132,7 +132,7 @@ impl Wanted {
     pub fn of_lost(entry: Entry) -> Option<Wanted> {
         match entry {
             Entry::Write(_) | Entry::Changed(..) | Entry::Tagged(..) => Some(Wanted::Again(entry)),
-            Entry::Noop | Entry::Read { .. } | Entry::Group(..) => None,
+            Entry::Noop | Entry::Read { .. } | Entry::Group(..) | Entry::Refused(..) => None,
         }
     }
 }

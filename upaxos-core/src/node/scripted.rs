@@ -11,6 +11,7 @@ use super::requests::Wanted;
 use super::scripts::Failed;
 use crate::entry::{Entry, SAFE_READ};
 use crate::hooks::{At, Fault, Hooks, fingerprint};
+use crate::mutant::{self, Mutant};
 use crate::state::State;
 use crate::store::Past;
 use crate::types::{Instance, Micros, Value};
@@ -44,6 +45,31 @@ impl Node {
             Some(tagged) => Entry::Tagged(tagged, changed),
             None => Entry::Changed(fingerprint(value.as_bytes()), changed),
         })
+    }
+
+    /// What is written at `instance` for a request that cannot be carried out. Of what has a tag and would have an
+    /// effect, the log says so: else the next leader, or this one when a copy of it comes, might see it otherwise.
+    /// What stands there is answered when it is learned. All else is answered now, and nothing is written.
+    pub(super) fn refusal_of(
+        &mut self,
+        wanted: &Wanted,
+        reason: &str,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Option<Entry> {
+        if matches!(wanted, Wanted::Change(..)) && !self.election.has_quorum(&self.group, now) {
+            // Another node may lead by now, and see it otherwise.
+            return None;
+        }
+        match wanted.tagged() {
+            Some(tagged) if !wanted.is_read() && !mutant::is(Mutant::RefusedByWord) => {
+                Some(Entry::refused(tagged, reason))
+            }
+            _ => {
+                self.reject(wanted, reason, now, out);
+                None
+            }
+        }
     }
 
     /// Tells the client, and those who would pass its request on.

@@ -6,6 +6,7 @@
 //! table does not know may have had such a number carried out, and none above. So nothing up to there is
 //! ever carried out again for a client that is not in the table: a new session begins above, with its floor
 //! above. That bound rises only when a session is forgotten that went beyond it: not with every new client.
+//! Where there are too many requests, nobody is forgotten: those who have most of them lose their oldest.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -211,12 +212,40 @@ impl Sessions {
             session.floor = seq + 1;
         }
         self.tags = self.tags + session.done.len() - before;
+        if self.bounds.is_over(Bound::Tags, self.tags > self.bounds.tags) {
+            self.raise_floors();
+        }
         while self.bounds.is_over(Bound::Sessions, self.clients.len() > self.bounds.sessions)
-            || self.bounds.is_over(Bound::Tags, self.tags > self.bounds.tags)
+            || self.tags > self.bounds.tags
         {
             self.forget_one();
         }
         verdict
+    }
+
+    /// Makes room for requests: those clients pay for it that have most of them, each with its oldest. What is
+    /// left to each is the same number for all, the highest that leaves an eighth free: then the whole table is
+    /// looked at seldom. Nobody loses its last one.
+    fn raise_floors(&mut self) {
+        let room = self.bounds.tags - self.bounds.tags / 8;
+        let mut by_size: Vec<usize> = self.clients.values().map(|session| session.done.len()).collect();
+        by_size.sort_unstable();
+        let (mut left, mut share) = (room, 1);
+        for (at, size) in by_size.iter().enumerate() {
+            share = (left / (by_size.len() - at)).max(1);
+            if *size > share {
+                break;
+            }
+            left = left.saturating_sub(*size);
+        }
+        for session in self.clients.values_mut() {
+            while session.done.len() > share
+                && let Some((seq, _)) = session.done.pop_through(u64::MAX)
+            {
+                session.floor = session.floor.max(seq + 1);
+                self.tags -= 1;
+            }
+        }
     }
 
     fn forget_one(&mut self) {
@@ -333,6 +362,39 @@ mod tests {
         assert_eq!(sessions.tags, MAX_TAGS_OF_ONE);
         assert_eq!(sessions.verdict(tagged(7, 5).tag), Verdict::Settled);
         assert_eq!(sessions.verdict(tagged(7, 6).tag), Verdict::DoneAt(Instance(6)));
+    }
+
+    #[test]
+    fn who_has_many_requests_makes_nobody_with_few_forgotten() {
+        let mut sessions = Sessions::default();
+        let honest = tagged(7, 1);
+        sessions.settle(honest, Instance(1));
+        let most = MAX_TAGS_OF_ONE as u64;
+        let mut at = (2..).map(Instance);
+        for seq in 1..=3 * most {
+            (100..116).for_each(|client| {
+                sessions.settle(tagged(client, seq), at.next().expect("no end"));
+            });
+            assert!(sessions.tags <= MAX_TAGS);
+        }
+        assert_eq!(sessions.verdict(honest.tag), Verdict::DoneAt(Instance(1)));
+        assert_eq!(sessions.clients.len(), 17, "nobody was forgotten");
+        assert_eq!(sessions.verdict(tagged(100, 1).tag), Verdict::Settled, "who has most, loses its oldest");
+        assert!(matches!(sessions.verdict(tagged(100, 3 * most).tag), Verdict::DoneAt(_)));
+        let shares: Vec<_> = (100..116).map(|client| sessions.clients[&client].done.len()).collect();
+        assert!(shares.iter().all(|share| *share >= MAX_TAGS / 16 * 3 / 4), "{shares:?}");
+    }
+
+    #[test]
+    fn where_all_have_as_few_requests_as_can_be_the_least_recent_is_forgotten() {
+        let limits = Limits { sessions: 8, tags: 4, tags_of_one: 4, ..Limits::USUAL };
+        let mut sessions = Sessions::new(limits);
+        for client in 1..=6 {
+            sessions.settle(tagged(client, client), Instance(client));
+            assert!(sessions.tags <= 4);
+        }
+        assert_eq!(sessions.verdict(tagged(2, 2).tag), Verdict::Forgotten(2));
+        assert_eq!(sessions.verdict(tagged(3, 3).tag), Verdict::DoneAt(Instance(3)));
     }
 
     #[test]

@@ -142,20 +142,27 @@ impl Node {
             {
                 continue;
             }
-            if let Wanted::Change(_, change) = wanted {
-                self.propose_change((wanted, change), now, out);
-                continue;
-            }
-            match self.entry_of(&wanted, instance, out) {
-                Ok(entry) => {
-                    // Only what stands there in the client's own words can be named by its tag.
-                    let is_unchanged = wanted.unseen().is_some() && entry.written() == wanted.unseen();
-                    let tag = wanted.tagged().filter(|_| is_unchanged && is_kept).map(|tagged| tagged.tag);
-                    let value = entry.encode(self.dialect);
-                    self.begin_write(value.clone(), Some(wanted), now, out);
-                    written.push((instance, value, tag));
-                }
-                Err(reason) => self.reject(&wanted, &reason, now, out),
+            let found = match wanted {
+                Wanted::Change(_, change) => match self.change_in_words(change, now) {
+                    Ok(new) => {
+                        self.propose_group(Some(wanted), new, now, out);
+                        continue;
+                    }
+                    Err(reason) => Err(reason),
+                },
+                _ => self.entry_of(&wanted, instance, out),
+            };
+            let entry = match found {
+                Ok(entry) => Some(entry),
+                Err(reason) => self.refusal_of(&wanted, &reason, now, out),
+            };
+            if let Some(entry) = entry {
+                // Only what stands there in the client's own words can be named by its tag.
+                let is_unchanged = wanted.unseen().is_some() && entry.written() == wanted.unseen();
+                let tag = wanted.tagged().filter(|_| is_unchanged && is_kept).map(|tagged| tagged.tag);
+                let value = entry.encode(self.dialect);
+                self.begin_write(value.clone(), Some(wanted), now, out);
+                written.push((instance, value, tag));
             }
         }
     }

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use super::chance::Chance;
 use super::judges::Judges;
 use super::network::Datagram;
-use crate::client::{Ask, Client, Scope, Settled, Ticket};
+use super::trace::Seen;
+use crate::client::{Ask, Client, Outcome, Scope, Settled, Ticket};
 use crate::types::{Change, Instance, Micros, Tag, Tagged, Value};
-use crate::wire::{Dialect, Line, Request};
+use crate::wire::{Dialect, Line, Message, Request};
 
 /// The clients' names, the operator's last, and the place of those lines that are typed by hand.
 const NAMES: [u64; 4] = [7, 8, 9, OPERATOR];
@@ -54,6 +55,17 @@ pub struct Clients {
     dialect: Dialect,
     /// Which group they all talk to.
     scope: Scope,
+    told: Told,
+}
+
+/// What clients heard that answers nothing, counted; and how many requests ended as forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    busy: u64,
+    refused: u64,
+    unknown: u64,
+    forgotten: u64,
+    ended_forgotten: u64,
 }
 
 impl Clients {
@@ -64,7 +76,8 @@ impl Clients {
             Caller { client, open: BTreeMap::new(), ask_at: Micros(0) }
         };
         let callers = NAMES.map(caller).into();
-        Clients { chance, callers, count: 0, asks: true, think, most, dialect, scope }
+        let told = Told::default();
+        Clients { chance, callers, count: 0, asks: true, think, most, dialect, scope, told }
     }
 
     /// From now on they ask something new, or not.
@@ -75,6 +88,13 @@ impl Clients {
     /// Whether they know which group they talk to.
     pub fn know_group(&self) -> bool {
         self.scope.group().is_some() || self.dialect == Dialect::Classic
+    }
+
+    /// Adds what they were told.
+    pub fn count(&self, seen: &mut Seen) {
+        let Told { busy, refused, unknown, forgotten, ended_forgotten } = self.told;
+        (seen.busy, seen.refused, seen.told_unknown) = (busy, refused, unknown);
+        (seen.told_forgotten, seen.forgotten) = (forgotten, ended_forgotten);
     }
 
     /// Whether nobody waits for an answer.
@@ -130,8 +150,17 @@ impl Clients {
         for line in datagram.lines.iter().filter(|_| is_ours) {
             let Line::Node(_, message) = line else { continue };
             judges.on_told(message);
+            match message {
+                Message::Busy { .. } => self.told.busy += 1,
+                Message::Refused { .. } => self.told.refused += 1,
+                Message::Unknown { .. } => self.told.unknown += 1,
+                Message::Forgotten { .. } => self.told.forgotten += 1,
+                _ => {}
+            }
             for caller in &mut self.callers {
                 let settled = caller.client.on_message(message, now);
+                let is_forgotten = |settled: &&Settled| settled.outcome == Outcome::Forgotten;
+                self.told.ended_forgotten += settled.iter().filter(is_forgotten).count() as u64;
                 caller.settle(settled, judges);
             }
         }

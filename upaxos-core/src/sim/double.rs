@@ -2,13 +2,14 @@
 //! under every fault.
 //!
 //! It remembers a little of everything, forgets some of it, fails for one value in seven after it has changed
-//! something, and has no time now and then. One that strays computes something else from one instance on.
+//! something, and has no time now and then. It refuses a write for no better reason than how often it was asked
+//! before, so that another leader sees it otherwise. One that strays computes something else from one instance on.
 
 use std::cell::Cell;
 
 use crate::hooks::{Applied, At, Fault, Hooks, Script, fingerprint};
 use crate::state::{Number, Scalar, State};
-use crate::types::{Instance, Value};
+use crate::types::{Instance, Tag, Value};
 
 /// How many keys the values share.
 const KEYS: u64 = 13;
@@ -19,13 +20,14 @@ pub struct Double {
     scripts: [Script; 1],
     strays_from: Option<Instance>,
     asked: Cell<u64>,
+    requests: Cell<u64>,
 }
 
 impl Double {
     /// One that computes as all others do; or something else from an instance on.
     pub fn new(strays_from: Option<Instance>) -> Double {
         let script = Script { name: "double".into(), source: 7 };
-        Double { scripts: [script], strays_from, asked: Cell::new(0) }
+        Double { scripts: [script], strays_from, asked: Cell::new(0), requests: Cell::new(0) }
     }
 }
 
@@ -37,6 +39,11 @@ impl Hooks for Double {
     fn has_time(&self) -> bool {
         self.asked.set(self.asked.get() + 1);
         !self.asked.get().is_multiple_of(16)
+    }
+
+    fn request(&self, _: &Value, _: Option<Tag>) -> Result<Option<Value>, String> {
+        self.requests.set(self.requests.get() + 1);
+        if self.requests.get().is_multiple_of(23) { Err("not this one".into()) } else { Ok(None) }
     }
 
     fn apply(&self, _: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {

@@ -64,6 +64,12 @@ pub struct Seen {
     pub splits: u64,
     /// Runs in which a promise that a rolled back disk forgot was broken, and no two logs differ.
     pub untold: u64,
+    /// How often clients heard each, and how many of their requests ended as forgotten.
+    pub busy: u64,
+    pub refused: u64,
+    pub told_unknown: u64,
+    pub told_forgotten: u64,
+    pub forgotten: u64,
     /// By how many instances a node was behind at most when it came back.
     pub behind: u64,
     /// Which bounds of its nodes were reached.
@@ -110,6 +116,11 @@ impl AddAssign for Seen {
         self.stopped += more.stopped;
         self.splits += more.splits;
         self.untold += more.untold;
+        self.busy += more.busy;
+        self.refused += more.refused;
+        self.told_unknown += more.told_unknown;
+        self.told_forgotten += more.told_forgotten;
+        self.forgotten += more.forgotten;
         self.behind = self.behind.max(more.behind);
         self.reached |= more.reached;
     }

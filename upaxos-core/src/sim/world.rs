@@ -20,7 +20,7 @@ use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
 use crate::client::Scope;
-use crate::node::{Event, Limits, Timing};
+use crate::node::{Event, Timing};
 use crate::types::{Instance, Micros};
 
 /// What the plan has in store.
@@ -89,7 +89,8 @@ impl World {
         (0..clients::COUNT).for_each(|client| stage.cue(Micros(1_000), Cue::Client(client)));
         let (workload, scope) = (Chance::new(plan.seed, Stream::Workload), Scope::new(plan.dialect(), None));
         let clients = Clients::new(workload, plan.think, plan.open, plan.dialect(), scope);
-        if plan.limits != Limits::USUAL {
+        if plan.scripted {
+            // A script refuses what it likes; and nothing else does.
             stage.judges.calls().may_be_refused();
         }
         World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None, beside: None }

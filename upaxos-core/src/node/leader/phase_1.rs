@@ -60,6 +60,19 @@ impl Coverage {
 }
 
 impl Preparing {
+    /// All up to `base` is to be learned first: what acceptors say of it is of no use.
+    pub(super) fn rise_to(&mut self, base: Instance) {
+        if base <= self.base {
+            return;
+        }
+        self.base = base;
+        for coverage in self.acceptors.values_mut() {
+            let above = coverage.accepted.split_off(&base.next());
+            let below = std::mem::replace(&mut coverage.accepted, above);
+            coverage.bytes -= below.values().map(|(_, value)| value.as_bytes().len()).sum::<usize>();
+        }
+    }
+
     fn covers(&self, coverage: &Coverage) -> bool {
         mutant::is(Mutant::LostPartIsEmpty) || coverage.first_uncovered(self.base.next()).is_none()
     }
@@ -131,4 +144,73 @@ pub(super) fn add_range(
         (Some(a), Some(b)) => Some(a.max(b)),
         _ => None,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Leader, Phase};
+    use super::*;
+    use crate::node::{Limits, Outbox};
+
+    const LIMITS: Limits = Limits { window: 8, open_bytes: 1_000, ..Limits::USUAL };
+    const FROM: NodeId = NodeId(1);
+
+    fn ballot() -> Ballot {
+        Ballot::first_epoch(65_536)
+    }
+
+    /// A node that asks for promises, from instance 1 on.
+    fn asking() -> Leader {
+        let mut leader = Leader::new(LIMITS);
+        leader.start(ballot(), Instance(0), None, Micros(0), &mut Outbox::new(NodeId(0)));
+        leader
+    }
+
+    fn promised(leader: &mut Leader, instance: u64, value: &str) {
+        let accepted = Some((Ballot::first_epoch(0), Value::from(value)));
+        leader.on_promise(FROM, Instance(instance), ballot(), accepted);
+    }
+
+    fn of_one(leader: &Leader) -> Coverage {
+        let Phase::Preparing(preparing) = &leader.phase else { panic!("it asks still") };
+        preparing.acceptors.get(&FROM).cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_flood_of_promises_is_kept_for_two_windows_at_most_however_far_ahead_it_claims_to_be() {
+        let mut leader = asking();
+        (1..500).for_each(|instance| promised(&mut leader, instance, ""));
+        assert_eq!(of_one(&leader).accepted.len(), 16);
+        // Whoever claims to have learned more and more moves the window, but makes it no longer.
+        for base in [400, 1 << 40, (1 << 62) - 1] {
+            leader.on_promise_none(FROM, (Instance(base), None), ballot(), Instance(base));
+            (base - 300..base + 300).for_each(|instance| promised(&mut leader, instance, ""));
+            assert!(of_one(&leader).accepted.len() <= 16, "{base}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_values_in_promises_is_bounded_by_what_an_acceptor_can_hold() {
+        let mut leader = asking();
+        let value = "x".repeat(700);
+        for _ in 0..10 {
+            (1..=16).for_each(|instance| promised(&mut leader, instance, &value));
+            let coverage = of_one(&leader);
+            let held: usize = coverage.accepted.values().map(|(_, value)| value.as_bytes().len()).sum();
+            assert_eq!(coverage.bytes, held);
+            assert!(held <= LIMITS.promised_bytes() + value.len());
+        }
+        leader.on_promise_none(FROM, (Instance(9), None), ballot(), Instance(8));
+        assert_eq!(of_one(&leader).bytes, 0, "what is below the prefix is of no use");
+    }
+
+    #[test]
+    fn a_flood_of_ranges_is_bounded() {
+        let mut leader = asking();
+        for instance in 1..500 {
+            let range = (Instance(instance), Some(Instance(instance)));
+            leader.on_promise_none(FROM, range, ballot(), Instance(0));
+        }
+        assert!(of_one(&leader).empty.len() <= 17);
+    }
 }

@@ -3,7 +3,7 @@
 //! Histories are judged in linear time: a request remembers the highest instance that had been
 //! acknowledged to anybody when it was first sent, and must stand above it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Rule;
 use crate::client::{Ask, Outcome};
@@ -66,6 +66,9 @@ pub struct Calls {
     rewrites: bool,
     /// How many untagged writes of these words were answered, each to a client that had asked for it.
     told: BTreeMap<Value, usize>,
+    /// What clients heard to be refused, changes of the group among it, and what the log says of such tags.
+    refused: BTreeMap<Tag, Value>,
+    used_up: BTreeSet<Tag>,
 }
 
 /// Where each tagged write took effect.
@@ -103,6 +106,9 @@ impl Calls {
     pub fn on_chosen(&mut self, instance: Instance, entry: Entry) {
         if let Some(call) = entry.tagged().and_then(|tagged| self.tagged.get_mut(&tagged.tag)) {
             call.chosen.get_or_insert(instance);
+        }
+        if let Entry::Refused(tagged, _) | Entry::Group(Some(tagged), _) = &entry {
+            self.used_up.insert(tagged.tag);
         }
         self.entries.insert(instance, entry);
     }
@@ -280,6 +286,21 @@ impl Calls {
         }
     }
 
+    /// Clients hear that a request is refused, and the log must say so, too: only that is final.
+    pub fn on_refused_in_log(&mut self, tag: Tag, reason: &Value) {
+        self.refused.entry(tag).or_insert_with(|| reason.clone());
+    }
+
+    /// What is refused, stands in the log as refused, or as a change that came too late. A read has no effect.
+    fn check_refused(&self) -> Verdict {
+        let reads = |tag: &Tag| self.tagged.get(tag).is_some_and(|call| !call.has_effect());
+        let mut open = self.refused.iter().filter(|(tag, _)| !self.used_up.contains(tag) && !reads(tag));
+        open.next().map_or(Ok(()), |(tag, reason)| {
+            let got = format!("{tag:?} was told refused, of which the log says nothing: {reason}");
+            Err((Rule::RefusedIsFinal, got))
+        })
+    }
+
     /// Whether an entry of the log is what a client asked for, or a mark of our own.
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
@@ -287,6 +308,7 @@ impl Calls {
             // The scripts of a simulated group change no words; a played one's may.
             Entry::Changed(..) => self.rewrites,
             Entry::Group(..) => false,
+            Entry::Refused(tagged, _) => self.tagged.contains_key(&tagged.tag),
             Entry::Write(value) => self.rewrites || self.untagged.contains_key(value),
             Entry::Tagged(tagged, value) => {
                 let is_asked = |call: &Call| self.rewrites || call.values.contains(value);
@@ -307,6 +329,7 @@ impl Calls {
         self.check_untagged(log)?;
         self.check_fast_reads(log)?;
         self.check_outcomes(log)?;
+        self.check_refused()?;
         let nowhere = Vec::new();
         for (tag, call) in &self.tagged {
             let found = places.get(tag).unwrap_or(&nowhere);

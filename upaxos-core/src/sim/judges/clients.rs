@@ -77,6 +77,18 @@ impl Judges {
         }
     }
 
+    /// A client takes its request for refused.
+    ///
+    /// # Errors
+    /// When it was carried out all the same, or there was no reason to refuse it.
+    pub fn refused(&mut self, tag: Tag, reason: &Value) -> Result<(), (Rule, String)> {
+        if self.is_change(tag) {
+            self.groups.on_refused(tag, reason)
+        } else {
+            self.calls.on_refused(tag, reason)
+        }
+    }
+
     fn told(&mut self, message: &Message) -> Result<(), (Rule, String)> {
         match message {
             Message::Done { first, last, client, seq } => {
@@ -102,7 +114,9 @@ impl Judges {
             }
             Message::Ok { instance, value } => self.calls.on_reads(*instance, value.clone()),
             Message::Refused { client, seq, reason } => {
-                self.calls.on_refused(Tag { client: *client, seq: *seq }, reason)
+                let tag = Tag { client: *client, seq: *seq };
+                self.calls.on_refused_in_log(tag, reason);
+                self.refused(tag, reason)
             }
             _ => Ok(()),
         }

@@ -24,6 +24,9 @@ pub(super) struct Groups {
     /// The changes that clients asked for: by tag, and untagged.
     asked: BTreeSet<Tag>,
     untagged: BTreeSet<Change>,
+    /// Those that took effect, and those of which clients were told that they never do.
+    made: BTreeMap<Tag, Instance>,
+    refused: BTreeMap<Tag, Value>,
     /// Who was told to join, and in whose place.
     entered: BTreeMap<u16, Option<u16>>,
     /// All below it is decided.
@@ -56,8 +59,8 @@ impl Groups {
     }
 
     /// The group that `new` makes, if it is one: based on the epoch in force, bringing no id back.
-    fn is_valid(&self, new: &NewGroup) -> bool {
-        let (epoch, members) = self.at(self.next);
+    fn is_valid(&self, instance: Instance, new: &NewGroup) -> bool {
+        let (epoch, members) = self.at(instance);
         let comes = |id: &u16| !members.contains(id);
         new.base == epoch
             && new.members.keys().map(|id| id.0).filter(comes).all(|id| !self.ever.contains(&id))
@@ -70,20 +73,45 @@ impl Groups {
     }
 
     /// Takes note of what is chosen at the next instance.
-    pub fn decide(&mut self, value: &Value, dialect: Dialect) {
+    ///
+    /// # Errors
+    /// When it is a change of which a client was told that it is refused.
+    pub fn decide(&mut self, value: &Value, dialect: Dialect) -> Result<(), (Rule, String)> {
+        let at = self.next;
         let entry = Entry::decode(self.next, value, dialect);
         let is_misplaced = matches!(&entry, Entry::Read { instance, .. } if *instance != self.next);
         let is_first = !is_misplaced && entry.tagged().is_none_or(|tagged| self.is_first(tagged));
-        if let Entry::Group(_, new) = entry
+        self.next = self.next.next();
+        if let Entry::Group(tagged, new) = entry
             && is_first
-            && self.is_valid(&new)
+            && self.is_valid(at, &new)
         {
             let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();
             self.ever.extend(&members);
-            self.by_epoch.insert(Epoch(self.next.0), members);
+            self.by_epoch.insert(Epoch(at.0), members);
+            if let Some(Tagged { tag, .. }) = tagged {
+                self.made.insert(tag, at);
+                return self
+                    .refused
+                    .get(&tag)
+                    .map_or(Ok(()), |reason| Err(made_though_refused(tag, at, reason)));
+            }
         }
-        self.next = self.next.next();
+        Ok(())
     }
+
+    /// A client is told that its change is never made.
+    ///
+    /// # Errors
+    /// When it was.
+    pub fn on_refused(&mut self, tag: Tag, reason: &Value) -> Result<(), (Rule, String)> {
+        self.refused.entry(tag).or_insert_with(|| reason.clone());
+        self.made.get(&tag).map_or(Ok(()), |at| Err(made_though_refused(tag, *at, reason)))
+    }
+}
+
+fn made_though_refused(tag: Tag, at: Instance, reason: &Value) -> (Rule, String) {
+    (Rule::RefusedIsFinal, format!("the change {tag:?} was made at {at}, and was told refused: {reason}"))
 }
 
 impl Judges {
@@ -146,7 +174,9 @@ impl Judges {
             let chosen = self.chosen_next();
             chosen.iter().for_each(|value| self.on_chosen(self.groups.next, value));
             let Some(value) = chosen.first() else { return };
-            self.groups.decide(value, self.dialect);
+            if let Err((rule, got)) = self.groups.decide(value, self.dialect) {
+                self.fail(rule, got);
+            }
         }
     }
 
@@ -208,6 +238,7 @@ impl Judges {
     pub(super) fn is_wanted(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Group(Some(tagged), _) => self.is_change(tagged.tag),
+            Entry::Refused(tagged, _) if self.is_change(tagged.tag) => true,
             Entry::Group(None, new) => {
                 let Some(base) = self.groups.by_epoch.get(&new.base) else { return false };
                 let members: BTreeSet<u16> = new.members.keys().map(|id| id.0).collect();

@@ -69,8 +69,10 @@ impl Judges {
                 None => {
                     self.chosen.insert(*instance, value.clone());
                     self.calls.on_chosen(*instance, Entry::decode(*instance, value, self.dialect));
-                    if *instance == self.groups.next {
-                        self.groups.decide(value, self.dialect);
+                    if *instance == self.groups.next
+                        && let Err((rule, got)) = self.groups.decide(value, self.dialect)
+                    {
+                        self.fail(rule, got);
                     }
                 }
             }

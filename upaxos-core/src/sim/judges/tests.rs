@@ -4,7 +4,7 @@ use super::*;
 use crate::client::{Ask, Outcome};
 use crate::node::Event;
 use crate::record::Record;
-use crate::types::{NodeId, Tag};
+use crate::types::{Act, Change, NodeId, Tag, Tagged};
 use crate::wire::{self, Boot, Dialect, Line};
 
 /// Judges of three nodes, to whom clients 7 and an untagged one have said what they want.
@@ -354,11 +354,36 @@ fn what_was_refused_never_takes_effect() {
         court.0.on_told(&wire::Message::Refused { client: 7, seq: 1, reason: "full".into() });
         court
     };
-    refuse(court().calls(1, Some("d"))).log(&[("a", "a")]).ends([1, 1, 1]).breaks_nothing();
+    let refused = [("@refused 7 1 1 full", "refused: full")];
+    refuse(court().calls(1, Some("d"))).log(&refused).ends([1, 1, 1]).breaks_nothing();
+    let only_said = refuse(court().calls(1, Some("d"))).log(&[("a", "a")]);
+    only_said.ends([1, 1, 1]).breaks(Rule::RefusedIsFinal);
     refuse(court().calls(1, Some("d"))).told(1, 1).breaks(Rule::RefusedIsFinal);
     refuse(court().calls(1, Some("d")).told(1, 1)).breaks(Rule::RefusedIsFinal);
     let stands = refuse(court().calls(1, Some("d"))).log(&[("@tag 7 1 1 d", "d")]);
     stands.ends([1, 1, 1]).breaks(Rule::RefusedIsFinal);
+    court().log(&refused).breaks(Rule::Validity);
+}
+
+#[test]
+fn a_change_that_was_refused_is_never_made() {
+    let asked = || {
+        let mut court = court();
+        let tagged = Tagged { tag: Tag { client: 7, seq: 1 }, floor: 1 };
+        court.0.on_change_asked(Some(tagged), Change { act: Act::Leave(NodeId(2)), is_forced: false });
+        court
+    };
+    let refuse = |mut court: Court| {
+        court.0.on_told(&wire::Message::Refused { client: 7, seq: 1, reason: "no".into() });
+        court
+    };
+    let made = [("@tgroup 7 1 1 0 0,1", "group 0,1")];
+    let refused = [("@refused 7 1 1 no", "refused: no")];
+    asked().log(&made).ends([1, 1, 1]).breaks_nothing();
+    refuse(asked()).log(&made).breaks(Rule::RefusedIsFinal);
+    refuse(asked().log(&made)).breaks(Rule::RefusedIsFinal);
+    refuse(asked()).log(&refused).ends([1, 1, 1]).breaks_nothing();
+    refuse(asked()).log(&[("a", "a")]).ends([1, 1, 1]).breaks(Rule::RefusedIsFinal);
 }
 
 #[test]

@@ -150,6 +150,9 @@ fn on_ended(
     tag: Option<Tag>,
     outcome: &Outcome,
 ) -> Result<(), (Rule, String)> {
+    if let (Outcome::Refused { reason }, Some(tag)) = (outcome, tag) {
+        return judges.refused(tag, reason);
+    }
     let calls = judges.calls();
     match (ask, outcome, tag) {
         (Ask::Write(_), Outcome::Chosen { instance, .. }, Some(tag)) => calls.on_done(tag, *instance),
@@ -172,7 +175,6 @@ fn on_ended(
             Ok(())
         }
         (_, Outcome::Chosen { instance, value }, _) => calls.on_reads(*instance, value.clone()),
-        (_, Outcome::Refused { reason }, Some(tag)) => calls.on_refused(tag, reason),
         (_, Outcome::Unknown | Outcome::Forgotten, Some(tag)) => {
             calls.on_given_up(tag);
             Ok(())
