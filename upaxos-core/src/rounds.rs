@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::hooks::fingerprint;
+use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Instance, Value};
 use crate::wire::Message;
 
@@ -36,7 +37,10 @@ impl Rounds {
             Message::Promise { instance, ballot, accepted: Some((taken, value)) } => {
                 // A proposal alone proves nothing: it may be an old one that comes again.
                 let writes = Some(fingerprint(value.as_bytes()));
-                let taken = self.0.get(&(*instance, *taken)).filter(|round| round.writes == writes);
+                let taken = self
+                    .0
+                    .get(&(*instance, *taken))
+                    .filter(|round| round.writes == writes || mutant::is(Mutant::ProposalIsEnough));
                 let taken = taken.map_or(0, |round| round.since);
                 let round = self.0.entry((*instance, *ballot)).or_default();
                 round.since = round.since.min(taken);
