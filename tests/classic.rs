@@ -810,3 +810,51 @@ fn a_node_that_comes_back_learns_what_was_chosen_without_it() {
     group.run_until("all of it", |group| group.reads(1) == ["one", "two", "three"]);
     assert!(group.said("1 OK").iter().all(|line| line == "1 OK 1 one"), "{:?}", group.said("1 OK"));
 }
+
+#[test]
+fn a_proposal_that_comes_again_makes_nothing_new_that_a_node_finds() {
+    let mut group = one_that_was_away();
+    let old = group.said("Propose 2 ").pop().expect("the read of v1 was proposed");
+    let before = group.said("OK").len();
+    group.say("Request 0");
+    group.say(&old);
+    group.run_until("a read", |group| group.reads(1).len() == 4);
+    group.run_for(500);
+    let answers = group.said("OK").split_off(before);
+    assert!(!answers.is_empty(), "{old}");
+    assert!(answers.iter().all(|line| line.ends_with("OK 4 safe read v2")), "{old}: {answers:?}");
+}
+
+#[test]
+fn quit_ends_ours_beside_nodes_that_speak_nothing_else() {
+    for word in ["quit", "exit", "bye"] {
+        let mut group = group_with(&[0, 1]);
+        let _puppet = Puppet::join_lazy(&mut group, 2);
+        group.say("Request 0 one");
+        group.run_until("one", |group| group.reads(1).len() == 1);
+        for (lines, ends) in [(&["0 quit", "quit 1"][..], 0), (&[word], 1)] {
+            for id in [0, 1] {
+                assert_eq!(answers(&mut group, id, lines), [""; 0], "nobody answers {lines:?}");
+                assert_eq!(warnings(&group, id, "asked to quit"), ends, "{lines:?} at node {id}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_classic_group_takes_nobody_in() {
+    let mut group = group_with(&[0, 1, 2]);
+    group.write("one", &[0, 1, 2]);
+    let before = group.sent.iter().filter(|(from, _)| from.is_some()).count();
+    for line in ["3 Join 0", "2 Join 1", "3 JoinFor 0 2", "7 Promise 2 3", "7 Accept 2 3 x", "8 Accept 2 3 x"]
+    {
+        group.say(line);
+    }
+    group.run_for(1_000);
+    let said = group.sent.iter().filter(|(from, _)| from.is_some()).count();
+    assert_eq!(said, before, "nobody answers, and no vote is counted: {:?}", group.said("2 3"));
+    group.write("two", &[0, 1, 2]);
+    for id in [0, 1, 2] {
+        assert_eq!(group.reads(id), ["one", "two"]);
+    }
+}

@@ -22,7 +22,7 @@ use upaxos_node::disk::{Disk, Options, Wanted};
 /// In the environment of a child: the directory that it fills until it is killed.
 const FILLS: &str = "UPAXOS_STORE_FILLS";
 
-const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended };
+const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended, name: None };
 
 /// A node that learns each value as soon as it has it.
 #[derive(Default)]

@@ -3,11 +3,12 @@
 //! Owns no decision. An untagged answer names words, and the same words may have been chosen long ago. Nodes
 //! with `--classic` and their clients ask here whether a value was put forward after a request was heard: its
 //! round began later (its `Propose` was heard later) and, if a promise told that round of a value, so did the
-//! round that the value came from. What was not heard from its beginning on counts as old.
+//! round that the value came from (which was heard to write it). What was not heard from its beginning on counts as old.
 
 use std::collections::BTreeMap;
 
 use crate::hooks::fingerprint;
+use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Instance, Value};
 use crate::wire::Message;
 
@@ -33,8 +34,14 @@ impl Rounds {
             Message::Propose { instance, ballot } => {
                 self.0.entry((*instance, *ballot)).or_insert(Round { since: heard, writes: None });
             }
-            Message::Promise { instance, ballot, accepted: Some((taken, _)) } => {
-                let taken = self.0.get(&(*instance, *taken)).map_or(0, |round| round.since);
+            Message::Promise { instance, ballot, accepted: Some((taken, value)) } => {
+                // A proposal alone proves nothing: it may be an old one that comes again.
+                let writes = Some(fingerprint(value.as_bytes()));
+                let taken = self
+                    .0
+                    .get(&(*instance, *taken))
+                    .filter(|round| round.writes == writes || mutant::is(Mutant::ProposalIsEnough));
+                let taken = taken.map_or(0, |round| round.since);
                 let round = self.0.entry((*instance, *ballot)).or_default();
                 round.since = round.since.min(taken);
             }
@@ -90,7 +97,8 @@ mod tests {
     fn a_round_that_takes_a_value_over_makes_it_no_newer() {
         let taken = [("1 Propose 1 4", 7), ("0 Promise 1 4 2 a", 7), ("1 Write 1 4 a", 7)];
         assert_eq!(since(&taken), 0, "where it came from was not heard");
-        assert_eq!(since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()), 3);
+        assert_eq!(since(&[&[("2 Propose 1 2", 3), ("0 Accept 1 2 a", 3)], &taken[..]].concat()), 3);
+        assert_eq!(since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()), 0, "nobody was heard to write it");
     }
 
     #[test]

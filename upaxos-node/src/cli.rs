@@ -260,5 +260,9 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
     }
     let needs_privilege = matches!(error.downcast_ref(), Some(OpenError::NoPrivilege { .. }));
     let has_no_ground = matches!(error.downcast_ref(), Some(HostsError::NoGround { .. }));
-    if needs_privilege || has_no_ground { 77 } else { 1 }
+    match () {
+        () if needs_privilege || has_no_ground => 77,
+        () if error.is::<NoNameInClassic>() => 2,
+        () => 1,
+    }
 }

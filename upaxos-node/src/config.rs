@@ -118,6 +118,8 @@ mod tests {
             ("", "-n 3 -i 3", "--join"),
             ("", "--join -i 7 --replace 7", "never"),
             ("", "--join -i 7 --classic", "leave out one"),
+            ("", "-n 3 -i 1 --classic --group kitchen", "leave out one"),
+            ("classic = true\n", "-n 3 -i 1 --group kitchen", "leave out one"),
             ("", "-n 3 -i 1 --standby", "add --join"),
             ("", "--join -i 7 --standby --replace 2", "leave out --standby or --replace"),
         ] {

@@ -121,13 +121,13 @@ struct Daemon {
 
 impl Daemon {
     fn open(options: &Options, socket: Socket, scripts: Option<Host>) -> Result<Daemon> {
-        let Config { id, n, classic, .. } = options.config;
+        let Config { id, n, classic, name, .. } = options.config;
         let mut recovery = match &scripts {
             Some(scripts) => scripts.recovery(options.config.clone()),
             None => Recovery::new(options.config.clone()),
         };
         let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
-        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()?, dialect };
+        let wanted = disk::Wanted { id: id.0, n, incarnation_if_new: random()?, dialect, name };
         let opened = Disk::open(&options.dir, &wanted, &disk::Options::default(), &mut |found| {
             let record = found.record().map_err(|error| error.to_string())?;
             recovery.take(&record).map_err(|error| error.to_string())

@@ -26,11 +26,11 @@ use std::path::{Path, PathBuf};
 
 use upaxos_core::store::{self, OnRecord, Past, Source, Store, StoreError, Task};
 use upaxos_core::types::Instance;
-use upaxos_core::wire::Dialect;
+use upaxos_core::wire::{Dialect, GroupName};
 
 use dir::Dir;
 pub use error::DiskError;
-pub use identity::Identity;
+pub use identity::{Identity, Named};
 pub use upaxos_core::store::{Found, Options};
 use worker::Worker;
 
@@ -45,6 +45,17 @@ pub struct Wanted {
     pub incarnation_if_new: u64,
     /// The grammar that it is to vote in.
     pub dialect: Dialect,
+    /// What its group is called, if it has a name; a classic group has none.
+    pub name: Option<GroupName>,
+}
+
+impl Wanted {
+    fn named(&self) -> Named {
+        match self.dialect {
+            Dialect::Extended => Named::from_flag(self.name),
+            Dialect::Classic => Named::Unsaid,
+        }
+    }
 }
 
 /// An open directory, and what was found in it.
@@ -87,8 +98,8 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// When another process has the directory, when it is another node's or speaks another grammar, when
-    /// something that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses a record,
+    /// When another process has the directory, when it is another node's or another group's, or speaks another grammar,
+    /// when something that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses a record,
     /// or when the file system does.
     pub fn open(
         dir: &Path,

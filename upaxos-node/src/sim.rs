@@ -31,6 +31,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
 
+    /// Classic groups only; otherwise one seed in twenty has one.
+    #[arg(long)]
+    pub classic: bool,
+
     /// Classes of faults to leave out, with commas: loss, crash, partition, …
     #[arg(long, value_name = "CLASS", value_delimiter = ',', value_parser = class)]
     pub without: Vec<Class>,
@@ -140,7 +144,8 @@ fn report(args: &Args, simulate: impl Fn(&Plan) -> Outcome + Sync, threads: usiz
 
 impl Args {
     fn plan(&self, seed: u64) -> Plan {
-        let plan = self.without.iter().fold(Plan::draw(seed, self.nodes), |plan, class| plan.without(*class));
+        let draw = if self.classic { Plan::draw_classic } else { Plan::draw };
+        let plan = self.without.iter().fold(draw(seed, self.nodes), |plan, class| plan.without(*class));
         self.skip.iter().fold(plan, |plan, number| plan.skip(*number))
     }
 
@@ -149,6 +154,9 @@ impl Args {
         let mut text = format!("upaxos-node sim --seed {}", shrunk.plan.seed);
         if let Some(nodes) = self.nodes {
             text += &format!(" --nodes {nodes}");
+        }
+        if self.classic {
+            text += " --classic";
         }
         let without: Vec<_> = self.without.iter().chain(&shrunk.without).map(Class::to_string).collect();
         if !without.is_empty() {
@@ -303,8 +311,14 @@ mod tests {
 
     #[test]
     fn the_command_of_a_shrunk_failure_makes_the_same_plan() {
-        let args = parsed(&["--seed", "11", "--nodes", "5", "--without", "loss"]).unwrap();
+        shrink_and_parse(&["--seed", "11", "--nodes", "5", "--without", "loss"]);
+        shrink_and_parse(&["--seed", "11", "--classic"]);
+    }
+
+    fn shrink_and_parse(args: &[&str]) {
+        let args = parsed(args).unwrap();
         let plan = args.plan(11);
+        assert_eq!(plan.kind == sim::Kind::Classic, args.classic, "{plan}");
         let class = *plan.classes().last().unwrap();
         let violation = sim::Violation { rule: sim::Rule::Progress, got: String::new() };
         let failure = Failure { violation, view: String::new() };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{self, OpenError};
+use upaxos_core::net::{self, NoNameInClassic, OpenError};
 use upaxos_core::wire::Dialect;
 
 mod command;
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         eprintln!("upaxos-repl: {error:#}");
         match error.downcast_ref() {
             Some(OpenError::NoPrivilege { .. }) => Status::NoPrivilege,
+            _ if error.is::<NoNameInClassic>() => Status::Usage,
             _ => Status::Fault,
         }
     });

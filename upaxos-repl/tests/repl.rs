@@ -150,3 +150,12 @@ fn json_is_one_object_per_line() {
     assert!(error["error"].as_str().is_some_and(|error| error.contains("nonsense")));
     assert_eq!(status(&output), 2);
 }
+
+#[test]
+fn a_classic_group_has_no_name() {
+    let node = FakeNode::start(Manners::default());
+    let output = run(&node, &["--classic", "--group", "kitchen", "-e", "Request 0 one"], "");
+    assert_eq!(status(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("a classic group has no name; leave out one"), "{}", stderr(&output));
+    assert!(node.requests().is_empty());
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{self, OpenError, Socket};
+use upaxos_core::net::{self, NoNameInClassic, OpenError, Socket};
 use upaxos_core::wire::{Dialect, Head};
 
 mod ask;
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         eprintln!("upaxos-send: {error:#}");
         match error.downcast_ref() {
             Some(OpenError::NoPrivilege { .. }) => Status::NoPrivilege,
+            _ if error.is::<NoNameInClassic>() => Status::Usage,
             _ => Status::Fault,
         }
     });
@@ -83,6 +84,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Status> {
+    let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
+    let scope = args.net.scope(dialect)?;
     let mut socket = Socket::open(&args.net.options())?;
     let lines = match message(&args.message) {
         Some(message) => Lines::Message(Some(message)),
@@ -91,8 +94,7 @@ fn run(args: &Args) -> Result<Status> {
     let complain = Complain { json: args.json };
     if args.wait {
         let client = getrandom::u64().context("cannot draw a random client id from the system")?;
-        let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
-        let client = Client::new(client, dialect).within(args.net.scope(dialect)?);
+        let client = Client::new(client, dialect).within(scope);
         Asker::new(socket, client, args.timeout, args.fast, args.json).ask_all(lines, &complain)
     } else {
         let head = Head { name: args.net.group, ..Head::default() };

@@ -183,3 +183,12 @@ fn what_cannot_be_used_is_refused_before_anything_is_sent() {
     assert_eq!(status(&run(&node, &["--timeout", "1s", "x"], b"")), 2, "a timeout needs --wait");
     assert!(node.requests().is_empty());
 }
+
+#[test]
+fn a_classic_group_has_no_name() {
+    let node = FakeNode::start(Manners::default());
+    let output = run(&node, &["--wait", "--classic", "--group", "kitchen", "Request", "0", "one"], b"");
+    assert_eq!(status(&output), 2, "{}", stderr(&output));
+    assert!(stderr(&output).contains("a classic group has no name; leave out one"), "{}", stderr(&output));
+    assert!(node.requests().is_empty());
+}

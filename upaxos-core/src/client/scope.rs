@@ -148,11 +148,12 @@ impl Scope {
     fn refuse(&mut self, one: GroupId, other: GroupId) {
         self.refusal = Some(match self.name {
             Some(name) => format!(
-                "two groups with the name {name} are on this wire ({one} and {other}): give one of them another name"
+                "two groups with the name {name} are on this wire ({one} and {other}): give one of them a \
+                 wire of its own (-p, -a); a name is given at the first start of a node only"
             ),
             None => format!(
-                "two groups without names are on this wire ({one} and {other}): give each a name (--group NAME for \
-                 its nodes), and say here which one is meant"
+                "two groups without names are on this wire ({one} and {other}): give one of them a wire of its own \
+                 (-p, -a), or, before the first start of its nodes, a name (--group NAME for these and here)"
             ),
         });
     }

@@ -255,6 +255,28 @@ fn a_classic_group_is_asked_once_and_answers_in_words() {
 }
 
 #[test]
+fn a_bare_ok_to_a_classic_write_is_no_answer() {
+    let mut client = Client::new(7, Dialect::Classic);
+    ask(&mut client, write("a"), at(0), PATIENCE);
+    sent(&mut client, 0);
+    for line in ["2 Propose 1 2", "2 Write 1 2 a", "OK", "2 OK", "2 OK 1", "OK 1 a"] {
+        assert_eq!(says(&mut client, line), [], "{line}: it does not say who answers what");
+    }
+    assert_eq!(says(&mut client, "2 OK 1 a")[0].outcome, chosen(1, "a"));
+}
+
+#[test]
+fn a_proposal_with_text_behind_its_ballot_begins_a_round_for_a_client_too() {
+    let mut client = Client::new(7, Dialect::Classic);
+    ask(&mut client, write("a"), at(0), PATIENCE);
+    sent(&mut client, 0);
+    for line in ["2 Propose 1 2 another value", "0 Promise 1 2", "2 Write 1 2 a"] {
+        assert_eq!(says(&mut client, line), []);
+    }
+    assert_eq!(says(&mut client, "2 OK 1 a")[0].outcome, chosen(1, "a"));
+}
+
+#[test]
 fn only_requests_can_be_asked() {
     assert_eq!(Ask::parse(b"Request 0 a\n\xff\\"), Ok(Ask::Write(b"a\n\xff\\"[..].into())));
     assert_eq!(Ask::parse(b"Request 0"), Ok(Ask::Read));

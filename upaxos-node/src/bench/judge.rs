@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn log(dir: &Path, entries: &[Entry]) -> PathBuf {
-        let wanted = Wanted { id: 0, n: 3, incarnation_if_new: 9, dialect: Dialect::Extended };
+        let wanted = Wanted { id: 0, n: 3, incarnation_if_new: 9, dialect: Dialect::Extended, name: None };
         let mut disk = Disk::open(dir, &wanted, &Options::default(), &mut |_| Ok(())).unwrap().disk;
         let ballot = Ballot::first_epoch(65_538);
         for (at, entry) in entries.iter().enumerate() {

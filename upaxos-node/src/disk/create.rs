@@ -10,7 +10,7 @@ use upaxos_core::store::segment::{self, Head};
 use upaxos_core::store::{self, Options};
 
 use super::dir::Dir;
-use super::{DiskError, Identity, Wanted, damaged, dialect, identity, lock};
+use super::{DiskError, Identity, Named, Wanted, damaged, dialect, identity, lock};
 
 /// The identity of the directory, and whether this call gave it one.
 pub(super) fn identify(
@@ -24,7 +24,14 @@ pub(super) fn identify(
             return Err(DiskError::OtherRole { dir: dir.into(), found });
         }
         check(dir, "-n", wanted.n, found.n)?;
-        return Ok((dialect::settle(dir, wanted.dialect, found)?, false));
+        dialect::check(dir, wanted.dialect, &found)?;
+        let identity =
+            Identity { dialect: Some(wanted.dialect), group: named(dir, wanted, &found)?, ..found };
+        if identity != found {
+            identity.draft(dir)?;
+            Identity::publish(dir)?;
+        }
+        return Ok((identity, false));
     }
     clear_unfinished(dir)?;
     Ok((create(dir, wanted, options)?, true))
@@ -37,11 +44,20 @@ fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<
     Err(DiskError::Mismatch { dir: dir.into(), option, expected, found })
 }
 
+/// The name of the group, which is the one that was written down, if it was.
+fn named(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<Named, DiskError> {
+    match (found.group, wanted.named()) {
+        (Named::Unsaid, asked) => Ok(asked),
+        (known, asked) if known == asked => Ok(known),
+        (found, expected) => Err(DiskError::OtherGroup { dir: dir.into(), expected, found }),
+    }
+}
+
 /// The identity gets its name last: a directory that has one is complete, so a missing segment
 /// is a loss and never a crash half way through making it.
 fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity> {
-    let Wanted { id, n, incarnation_if_new: incarnation, dialect } = *wanted;
-    let identity = Identity { id, n, incarnation, dialect: Some(dialect) };
+    let Wanted { id, n, incarnation_if_new: incarnation, dialect, .. } = *wanted;
+    let identity = Identity { id, n, incarnation, dialect: Some(dialect), group: wanted.named() };
     identity.draft(dir)?;
     store::create(&Dir::new(dir), identity.incarnation, options)?;
     Identity::publish(dir)?;

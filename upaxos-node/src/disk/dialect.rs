@@ -13,8 +13,8 @@ use upaxos_core::wire::Dialect;
 use super::dir::Dir;
 use super::{DiskError, Identity};
 
-/// The identity with its dialect, which is `wanted`; written down where it was not yet.
-pub(super) fn settle(dir: &Path, wanted: Dialect, found: Identity) -> Result<Identity, DiskError> {
+/// That the node of `dir` votes in the grammar `wanted`, or has not voted yet.
+pub(super) fn check(dir: &Path, wanted: Dialect, found: &Identity) -> Result<(), DiskError> {
     let spoken = match found.dialect {
         Some(dialect) => Some(dialect),
         None => spoken(dir, found.incarnation)?,
@@ -22,12 +22,7 @@ pub(super) fn settle(dir: &Path, wanted: Dialect, found: Identity) -> Result<Ide
     if spoken.is_some_and(|spoken| spoken != wanted) {
         return Err(DiskError::OtherDialect { dir: dir.into(), is_classic: wanted == Dialect::Extended });
     }
-    let identity = Identity { dialect: Some(wanted), ..found };
-    if found.dialect.is_none() {
-        identity.draft(dir)?;
-        Identity::publish(dir)?;
-    }
-    Ok(identity)
+    Ok(())
 }
 
 /// What the records tell; `None` where they tell nothing, so that either will do.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use upaxos_core::store::StoreError;
 use upaxos_core::wire::Dialect;
 
-use super::Identity;
+use super::{Identity, Named};
 
 /// Why a log cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,24 @@ pub enum DiskError {
         is_classic: bool,
     },
 
+    /// A node belongs to the group of one name for ever: under another one it would hear nothing of its own.
+    #[error(
+        "cannot open {}: its node was started {}, and this one is started {}; start it {}, or in another directory \
+         (--dir)",
+        dir.display(),
+        with_group(found),
+        with_group(expected),
+        with_group(found)
+    )]
+    OtherGroup {
+        /// The directory.
+        dir: PathBuf,
+        /// What this start asks for.
+        expected: Named,
+        /// What the directory says.
+        found: Named,
+    },
+
     /// The log of a classic node is hurt: there is no other id to come back under, and no peer to believe.
     #[error(
         "cannot trust {} at byte {at}: {what}; bring back the file as it was at this node's last sync (an older copy \
@@ -107,6 +125,13 @@ pub enum DiskError {
     /// The log or the history is hurt, means nothing, or cannot be made.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn with_group(named: &Named) -> String {
+    match named {
+        Named::As(name) => format!("with --group {name}"),
+        Named::Nameless | Named::Unsaid => "without --group".to_owned(),
+    }
 }
 
 impl DiskError {

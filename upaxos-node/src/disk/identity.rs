@@ -6,11 +6,13 @@
 //! n 3
 //! incarnation 1f3a5c7e9b2d4f60
 //! dialect extended
+//! group kitchen
 //! checksum f309412e
 //! ```
 //!
 //! Directories made by the first version have no `dialect`: their records tell it ([`super::dialect`]), and it is
-//! written down.
+//! written down. Where there is no `group`, the first start says what the group is called (`-`: nothing). A classic
+//! group has no name.
 
 use super::{DiskError, damaged, lock};
 use std::fmt;
@@ -19,7 +21,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use upaxos_core::store::files::cannot;
-use upaxos_core::wire::Dialect;
+use upaxos_core::wire::{Dialect, GroupName};
 
 const FORMAT: &str = "format 1";
 const DIALECTS: [Dialect; 2] = [Dialect::Extended, Dialect::Classic];
@@ -43,14 +45,47 @@ pub struct Identity {
     pub incarnation: u64,
     /// The grammar in which its votes were given; absent in a directory of the first version.
     pub dialect: Option<Dialect>,
+    /// What its group is called.
+    pub group: Named,
+}
+
+/// What a directory knows of the name of its node's group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Named {
+    /// Nothing: it was made before that was written down, or by a classic node.
+    #[default]
+    Unsaid,
+    /// The group has no name.
+    Nameless,
+    /// The group has this name.
+    As(GroupName),
+}
+
+impl Named {
+    /// What a node was started with: `--group NAME`, or without it.
+    pub(super) fn from_flag(name: Option<GroupName>) -> Named {
+        name.map_or(Named::Nameless, Named::As)
+    }
+
+    fn parse(text: &str) -> Option<Named> {
+        match text {
+            "-" => Some(Named::Nameless),
+            name => name.parse().ok().map(Named::As),
+        }
+    }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity { id, n, incarnation, dialect } = self;
+        let Identity { id, n, incarnation, dialect, group } = self;
         let mut text = format!("{FORMAT}\nid {id}\nn {n}\nincarnation {incarnation:016x}\n");
         if let Some(dialect) = dialect {
             text += &format!("dialect {}\n", word(*dialect));
+        }
+        match group {
+            Named::Unsaid => {}
+            Named::Nameless => text += "group -\n",
+            Named::As(name) => text += &format!("group {name}\n"),
         }
         let checksum = crc32c::crc32c(text.as_bytes());
         writeln!(out, "{text}checksum {checksum:08x}")
@@ -68,7 +103,9 @@ impl Identity {
         let mut optional = lines.map_while(|line| line.split_once(' ')).peekable();
         let dialect = optional.next_if(|(name, _)| *name == "dialect").map(|(_, text)| text);
         let dialect = DIALECTS.into_iter().find(|known| dialect == Some(word(*known)));
-        let identity = Identity { id, n, incarnation, dialect };
+        let group = optional.next_if(|(name, _)| *name == "group").map(|(_, text)| text);
+        let group = group.and_then(Named::parse).unwrap_or_default();
+        let identity = Identity { id, n, incarnation, dialect, group };
         // Also settles the checksum, and that there is one spelling only.
         (identity.to_string() == text).then_some(identity)
     }

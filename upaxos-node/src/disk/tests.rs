@@ -10,9 +10,10 @@ use upaxos_core::store::segment::{self, Head};
 
 mod damage;
 mod dialect;
+mod group;
 mod space;
 
-const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended };
+const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended, name: None };
 const SMALL: Options = Options { segment_bytes: 4096 };
 
 /// A node that keeps its log whole; for whoever writes a log in a test.

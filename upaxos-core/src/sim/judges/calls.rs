@@ -206,7 +206,13 @@ impl Calls {
                 tag.into_iter().for_each(|tag| self.on_given_up(tag));
             }
             (Ask::Write(_) | Ask::Read | Ask::FastRead, Outcome::Chosen { instance, .. })
-                if *instance <= after && tag.is_some() =>
+                if tag.is_none() =>
+            {
+                let wrote = if let Ask::Write(value) = &ask { Some(value) } else { None };
+                self.on_untagged_done(after, *instance, wrote)?;
+            }
+            (Ask::Write(_) | Ask::Read | Ask::FastRead, Outcome::Chosen { instance, .. })
+                if *instance <= after =>
             {
                 let got = format!("{ask:?} was settled by {instance}, asked when {after} was answered");
                 return Err((Rule::RealTimeOrder, got));

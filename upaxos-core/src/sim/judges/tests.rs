@@ -432,6 +432,24 @@ fn what_a_client_takes_for_its_answer_is_its_own_and_in_the_log() {
 }
 
 #[test]
+fn what_clients_without_tags_take_for_answers_is_judged_question_by_question() {
+    let settled = |ask: &Ask, instances: &[u64], after| {
+        let mut court = court().chosen(1, "a").reads(1, "a").chosen(2, "a").reads(2, "a");
+        for instance in instances {
+            let outcome = Outcome::Chosen { instance: Instance(*instance), value: "a".into() };
+            court.0.on_outcome(None, ask.clone(), outcome, Instance(after));
+        }
+        court.ends([2, 2, 2])
+    };
+    let write = Ask::Write("a".into());
+    settled(&write, &[1], 0).breaks_nothing();
+    settled(&write, &[1, 2], 0).breaks_nothing();
+    settled(&write, &[1, 2, 2], 0).breaks(Rule::Durability);
+    settled(&write, &[1], 1).breaks(Rule::RealTimeOrder);
+    settled(&Ask::Read, &[1], 1).breaks(Rule::ReadsAreFresh);
+}
+
+#[test]
 fn an_answer_that_contradicts_the_log_is_noticed() {
     court().chosen(1, "a").reads(1, "a").says("0 OK 1 b").breaks(Rule::Agreement);
     court().shown(1, "a").shown(1, "b").breaks(Rule::Agreement);

@@ -18,10 +18,20 @@ impl Plan {
 
     /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
     pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
+        Plan::draw_kind(seed, nodes, None)
+    }
+
+    /// The same for a classic group, whatever the seed stands for otherwise.
+    pub fn draw_classic(seed: u64, nodes: Option<u16>) -> Plan {
+        Plan::draw_kind(seed, nodes, Some(Kind::Classic))
+    }
+
+    fn draw_kind(seed: u64, nodes: Option<u16>, kind: Option<Kind>) -> Plan {
         let mut chance = Chance::new(seed, Stream::Plan);
         let drawn = [3, 3, 3, 3, 3, 3, 5, 5, 5, 4, 4, 6, 6, 7, 2, 1][chance.below(16) as usize];
         let n = nodes.unwrap_or(drawn);
         let mut plan = match chance.below(100) {
+            _ if kind == Some(Kind::Classic) => draw_classic(seed, n, &mut chance),
             0..7 if n > 2 => draw_partitioned(seed, n, &mut chance),
             7..12 => draw_classic(seed, n, &mut chance),
             12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),

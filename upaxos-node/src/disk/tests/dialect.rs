@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn opened_as(dir: &Path, dialect: Dialect) -> Result<Opened, DiskError> {
+pub(super) fn opened_as(dir: &Path, dialect: Dialect) -> Result<Opened, DiskError> {
     Disk::open(dir, &Wanted { dialect, ..WANTED }, &SMALL, &mut |_| Ok(()))
 }
 
@@ -11,7 +11,7 @@ fn old(dir: &Path, records: &[&str]) {
     let mut opened = opened_as(dir, Dialect::Extended).expect("opens");
     records.iter().for_each(|record| append(&mut opened.disk, record.as_bytes()));
     opened.disk.commit(&Whole).expect("commits");
-    let old = Identity { dialect: None, ..opened.identity };
+    let old = Identity { dialect: None, group: Named::Unsaid, ..opened.identity };
     fs::write(identity::path(dir), old.to_string()).expect("the identity can be written");
 }
 

@@ -1,0 +1,59 @@
+//! Claims about the name of the group that a directory belongs to.
+
+use super::*;
+
+fn opened_with(dir: &Path, name: Option<&str>) -> Result<Opened, DiskError> {
+    let name = name.map(|name| name.parse().expect("a name"));
+    Disk::open(dir, &Wanted { name, ..WANTED }, &SMALL, &mut |_| Ok(()))
+}
+
+#[test]
+fn a_directory_is_refused_under_another_name_or_none_and_says_how_to_start() {
+    for (first, then, way_out) in [
+        (Some("kitchen"), Some("cellar"), "start it with --group kitchen,"),
+        (Some("kitchen"), None, "start it with --group kitchen,"),
+        (None, Some("kitchen"), "start it without --group,"),
+    ] {
+        let (_parent, dir) = fresh();
+        drop(opened_with(&dir, first).expect("opens"));
+        let refusal = opened_with(&dir, then).expect_err("another name").to_string();
+        assert!(refusal.contains(way_out), "{refusal}");
+        assert!(opened_with(&dir, first).is_ok(), "nothing was changed");
+    }
+}
+
+#[test]
+fn a_directory_that_does_not_know_the_name_of_its_group_is_told_by_its_first_start() {
+    for (first, then) in [(Some("kitchen"), None), (None, Some("kitchen"))] {
+        let (_parent, dir) = fresh();
+        let identity = opened_with(&dir, None).expect("opens").identity;
+        let old = Identity { group: Named::Unsaid, ..identity };
+        fs::write(identity::path(&dir), old.to_string()).expect("the identity can be written");
+        assert_eq!(super::identity(&dir).expect("an identity"), old);
+        drop(opened_with(&dir, first).expect("opens under any name"));
+        assert!(opened_with(&dir, then).is_err(), "it is written down");
+        assert!(opened_with(&dir, first).is_ok());
+    }
+}
+
+#[test]
+fn a_classic_directory_knows_no_name() {
+    let (_parent, dir) = fresh();
+    let opened = dialect::opened_as(&dir, Dialect::Classic).expect("opens");
+    assert_eq!(opened.identity.group, Named::Unsaid);
+    let text = fs::read_to_string(identity::path(&dir)).expect("an identity");
+    assert!(!text.contains("group"), "{text}");
+}
+
+#[test]
+fn an_identity_is_read_as_it_was_written_whatever_its_group_is_called() {
+    for group in [Named::Unsaid, Named::Nameless, Named::As("a.b-c_9".parse().expect("a name"))] {
+        for dialect in [None, Some(Dialect::Extended)] {
+            let (_parent, dir) = fresh();
+            let identity = opened_with(&dir, None).expect("opens").identity;
+            let identity = Identity { group, dialect, ..identity };
+            fs::write(identity::path(&dir), identity.to_string()).expect("the identity can be written");
+            assert_eq!(super::identity(&dir).expect("an identity"), identity);
+        }
+    }
+}
