@@ -337,6 +337,11 @@ impl Client {
         self.scope = scope;
     }
 
+    /// What to tell somebody whose request was not answered: what was heard says about why.
+    pub fn explain_silence(&self, view: &View, now: Micros) -> String {
+        self.scope.explain_silence().unwrap_or_else(|| view.explain_silence(now))
+    }
+
     /// Which group it talks to.
     pub fn scope(&self) -> &Scope {
         &self.scope

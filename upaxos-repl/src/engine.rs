@@ -284,7 +284,7 @@ impl Engine {
 
     fn tell_news(&mut self, now: Micros) -> Result<()> {
         if !std::mem::replace(&mut self.told_silence, true) && self.view.leader(now).is_none() {
-            self.output.news(&self.view.explain_silence(now))?;
+            self.output.news(&self.client.explain_silence(&self.view, now))?;
         }
         if let Some(news) = self.watch.on_view(&self.view, now) {
             self.output.news(&news)?;
@@ -299,7 +299,7 @@ impl Engine {
                 self.watch.is_new(instance);
             }
             let now = self.now();
-            let why = self.view.explain_silence(now);
+            let why = self.client.explain_silence(&self.view, now);
             self.output.settled(&job.text, &settled, &why).context("cannot print an answer")?;
             let _ = job.done.send(Status::after(&settled.outcome, &self.view, now));
         }

@@ -117,7 +117,7 @@ impl Asker {
                 number,
                 &format!(
                     "no answer in time, the outcome is unknown: {}",
-                    self.view.explain_silence(self.clock.now())
+                    self.client.explain_silence(&self.view, self.clock.now())
                 ),
             ),
             Outcome::Forgotten => complain.line(number, &format!("the outcome is unknown: {FORGOTTEN}")),

@@ -32,6 +32,8 @@ pub struct Scope {
     /// Whether anything was asked: then it is known which group is meant.
     has_begun: bool,
     others: BTreeSet<GroupId>,
+    /// What groups that are none of this client's were called; `None`: without a name.
+    names: BTreeSet<Option<GroupName>>,
     refusal: Option<String>,
     ask_at: Micros,
 }
@@ -52,6 +54,7 @@ impl Scope {
             since: None,
             has_begun: false,
             others: BTreeSet::new(),
+            names: BTreeSet::new(),
             refusal: None,
             ask_at: Micros(0),
         }
@@ -125,6 +128,9 @@ impl Scope {
         }
         // A node that belongs to no group yet has nothing to say to clients.
         let (Some(_), Some(group), true) = (head.from, head.group, head.name == self.name) else {
+            if head.from.is_some() && head.name != self.name && self.names.len() < OTHERS {
+                self.names.insert(head.name);
+            }
             return false;
         };
         match self.group {
@@ -145,15 +151,27 @@ impl Scope {
         }
     }
 
+    /// Why no node of this client's group answers, if others were heard in its place.
+    pub fn explain_silence(&self) -> Option<String> {
+        if self.group.is_some() || self.names.is_empty() {
+            return None;
+        }
+        let heard = self.names.iter().map(|name| match name {
+            Some(name) => format!("the group {name} (--group {name})"),
+            None => "a group without a name (no --group)".into(),
+        });
+        Some(format!("only other groups were heard: {}", heard.collect::<Vec<_>>().join(", ")))
+    }
+
     fn refuse(&mut self, one: GroupId, other: GroupId) {
         self.refusal = Some(match self.name {
             Some(name) => format!(
                 "two groups with the name {name} are on this wire ({one} and {other}): give one of them a \
-                 wire of its own (-p, -a); a name is given at the first start of a node only"
+                 wire of its own (-p, -a)"
             ),
             None => format!(
-                "two groups without names are on this wire ({one} and {other}): give one of them a wire of its own \
-                 (-p, -a), or, before the first start of its nodes, a name (--group NAME for these and here)"
+                "two groups without names are on this wire ({one} and {other}): stop one of them, start all of its \
+                 nodes with a name (--group NAME), and say here which one is meant; or give it a wire of its own (-p, -a)"
             ),
         });
     }

@@ -44,10 +44,11 @@ fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<
     Err(DiskError::Mismatch { dir: dir.into(), option, expected, found })
 }
 
-/// The name of the group, which is the one that was written down, if it was.
+/// The name of the group, which is the one that was written down, if it was. A group without a name may be given one,
+/// when all of it is stopped; none gets rid of it.
 fn named(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<Named, DiskError> {
     match (found.group, wanted.named()) {
-        (Named::Unsaid, asked) => Ok(asked),
+        (Named::Unsaid | Named::Nameless, asked) => Ok(asked),
         (known, asked) if known == asked => Ok(known),
         (found, expected) => Err(DiskError::OtherGroup { dir: dir.into(), expected, found }),
     }

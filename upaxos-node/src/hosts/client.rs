@@ -55,10 +55,23 @@ impl Client {
     /// # Errors
     /// [`HostsError::Tool`] or [`HostsError::Io`] if it cannot be started.
     pub fn start(hosts: &Hosts, program: impl AsRef<OsStr>, args: &[&str]) -> Result<Client, HostsError> {
+        Client::start_on(hosts, Host::Client, program, args)
+    }
+
+    /// The same on any host, beside the node there.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn start_on(
+        hosts: &Hosts,
+        host: impl Into<Host>,
+        program: impl AsRef<OsStr>,
+        args: &[&str],
+    ) -> Result<Client, HostsError> {
         let complaints = hosts.dir().join("client.log");
         let act = format!("write {}", complaints.display());
         let log = File::options().create(true).append(true).open(&complaints).map_err(HostsError::io(act))?;
-        let mut command = hosts.command(Host::Client, program);
+        let mut command = hosts.command(host, program);
         command.arg("client").args(hosts.args()).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().map_err(HostsError::tool("nsenter"))?;

@@ -12,7 +12,6 @@ fn a_directory_is_refused_under_another_name_or_none_and_says_how_to_start() {
     for (first, then, way_out) in [
         (Some("kitchen"), Some("cellar"), "start it with --group kitchen,"),
         (Some("kitchen"), None, "start it with --group kitchen,"),
-        (None, Some("kitchen"), "start it without --group,"),
     ] {
         let (_parent, dir) = fresh();
         drop(opened_with(&dir, first).expect("opens"));
@@ -23,8 +22,17 @@ fn a_directory_is_refused_under_another_name_or_none_and_says_how_to_start() {
 }
 
 #[test]
+fn a_group_without_a_name_may_be_given_one_and_keeps_it() {
+    let (_parent, dir) = fresh();
+    drop(opened_with(&dir, None).expect("opens"));
+    drop(opened_with(&dir, Some("kitchen")).expect("it is given a name"));
+    assert!(opened_with(&dir, None).is_err(), "it keeps that");
+    assert!(opened_with(&dir, Some("kitchen")).is_ok());
+}
+
+#[test]
 fn a_directory_that_does_not_know_the_name_of_its_group_is_told_by_its_first_start() {
-    for (first, then) in [(Some("kitchen"), None), (None, Some("kitchen"))] {
+    for (first, then) in [(Some("kitchen"), None), (Some("kitchen"), Some("cellar"))] {
         let (_parent, dir) = fresh();
         let identity = opened_with(&dir, None).expect("opens").identity;
         let old = Identity { group: Named::Unsaid, ..identity };
