@@ -512,6 +512,7 @@ pub fn what_the_log_does_not_refuse_is_not_told_as_refused() -> bool {
     let ballot = lone.lead();
     lone.take();
     lone.hear("Change 7 1 1 replace 1 9");
+    lone.run_for(50);
     let wrote = lone.wrote(1);
     let is_told = lone.has_said("Refused 7 1");
     if wrote.is_empty() {
@@ -519,5 +520,6 @@ pub fn what_the_log_does_not_refuse_is_not_told_as_refused() -> bool {
     }
     assert!(wrote[0].starts_with("@refused 7 1 1 cannot replace 1 9"), "{wrote:?}");
     lone.hear(&format!("0 Accepts 1 1 {ballot}"));
+    lone.run_for(50);
     !is_told && lone.has_said("Refused 7 1 cannot replace 1 9")
 }
