@@ -12,7 +12,7 @@
 --   upaxos-send --wait query count                             how many keys there are
 --
 -- A key has no blanks. `cas` compares one word with one word; a `cas` that does not match changes nothing, and the
--- query afterwards tells. Whatever is no command is refused before it gets into the log.
+-- query afterwards tells. Whatever is no command is refused: the log has the refusal, and no `apply` sees it.
 
 local MOST_LISTED = 100
 

@@ -12,7 +12,7 @@ lab.test("a replicated table", { nodes = 3, hooks = { "../hooks/kv.lua" } }, fun
   expect(g:query("get color").value):contains("red")
   expect(g:fast_query("get visits").value):equals("5")
 
-  -- What is no command is refused before it gets into the log.
+  -- What is no command is refused: the log has the refusal, and no `apply` sees it.
   local outcome = g:write("paint it black")
   expect(outcome):refused()
   expect(outcome.reason):contains("set KEY VALUE")
