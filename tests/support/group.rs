@@ -19,6 +19,9 @@ use upaxos_core::wire::{self, Dialect, Head, Line, Packer};
 /// Whether a line from one node (or a client: `None`) reaches another.
 pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
 
+/// Sees datagrams go by.
+pub type Tap = Box<dyn Fn(&[u8])>;
+
 /// A member that is not one of ours: hears every datagram, and says some.
 pub trait Guest {
     fn hear(&mut self, datagram: &[u8]) -> Vec<Vec<u8>>;
@@ -37,7 +40,7 @@ pub struct Group {
     /// Which of so many datagrams under way comes next.
     pub next: Box<dyn FnMut(usize) -> usize>,
     /// Sees every datagram of our nodes.
-    pub tap: Box<dyn Fn(&[u8])>,
+    pub tap: Tap,
     classic: bool,
     /// Whether `Request 0` is a fast read.
     pub fast_read: bool,
