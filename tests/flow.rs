@@ -133,7 +133,7 @@ fn an_acceptor_that_falls_silent_amid_its_promise_does_not_keep_the_others_from_
                 let first = line.strip_prefix("0 ProposeAll ")?.split(' ').next()?;
                 first.parse::<u64>().ok()
             })
-            .last();
+            .next_back();
         // Each answer tells of one instance more; there are forty.
         if let Some(first) = asked.filter(|first| *first == last + 1) {
             last = first;

@@ -126,7 +126,14 @@ fn suffer(plan: &Plan, world: &mut World) {
 fn settle(world: &mut World, when: &str) -> Option<()> {
     world.ask(false);
     let is_settled = |world: &World| world.is_settled() && world.not_found().is_none();
-    let is_settled = world.run_until(world.now() + PATIENCE, |world| world.is_split() || is_settled(world));
+    let wait = |world: &mut World| {
+        world.run_until(world.now() + PATIENCE, |world| world.is_split() || is_settled(world))
+    };
+    let (mut open, mut is_settled) = (world.clients().open(), wait(world));
+    // Where a few answers at a time are all that is owed, many requests take longer: as long as they become fewer.
+    while !is_settled && world.has_small_bounds() && world.clients().open() < open {
+        (open, is_settled) = (world.clients().open(), wait(world));
+    }
     if world.is_split() {
         return find_split(world, when);
     } else if !is_settled && !world.is_alive() {

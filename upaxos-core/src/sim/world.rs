@@ -166,6 +166,11 @@ impl World {
         }
     }
 
+    /// Whether its nodes have bounds that are drawn small.
+    pub fn has_small_bounds(&self) -> bool {
+        self.plan.limits != Limits::USUAL
+    }
+
     /// Whether two values stand in one place of the log, since a disk was rolled back.
     pub fn is_split(&self) -> bool {
         self.stage.judges.is_split()

@@ -41,8 +41,8 @@ const NEVER_EXCUSED: [Rule; 3] = [Rule::NoPanic, Rule::RollbackIsFound, Rule::Pr
 pub(super) struct Rollback {
     /// What each member had durably said when its disk was copied.
     pub copies: BTreeMap<u16, Disk>,
-    /// Some disk lacks what it had.
-    has_happened: bool,
+    /// Whose disks lack what they had.
+    ids: BTreeSet<u16>,
     /// What that broke first.
     pub broken: Option<Violation>,
     /// Which two members part, as one of them said.
@@ -54,7 +54,7 @@ impl Rollback {
     pub fn excuses(&self, rule: Rule) -> bool {
         match self.broken {
             Some(_) => !NEVER_EXCUSED.contains(&rule),
-            None => self.has_happened && BREAKABLE.contains(&rule),
+            None => !self.ids.is_empty() && BREAKABLE.contains(&rule),
         }
     }
 }
@@ -76,13 +76,18 @@ impl Judges {
         self.proposed
             .retain(|(_, ballot), _| numbering.owner(*ballot) != NodeId(id) || Some(*ballot) <= promised);
         *disk = copy;
-        self.rollback.has_happened |= lacks;
+        self.rollback.ids.extend(lacks.then_some(id));
         lacks
     }
 
     /// Whether a disk has been rolled back, and lacks something.
     pub fn has_rolled_back(&self) -> bool {
-        self.rollback.has_happened
+        !self.rollback.ids.is_empty()
+    }
+
+    /// Whether the disk of a member was rolled back, and lacks something.
+    pub(super) fn is_rolled_back(&self, id: u16) -> bool {
+        self.rollback.ids.contains(&id)
     }
 
     /// Whether a rolled back disk has broken anything.

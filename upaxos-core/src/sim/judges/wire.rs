@@ -185,11 +185,11 @@ impl Judges {
         }
     }
 
-    /// Nobody sees a ballot before it is durable. Who has lost its disk may hear of one that it once owned, as of
-    /// anybody's; and so may everybody of one that somebody made up.
+    /// Nobody sees a ballot before it is durable. Who has lost its disk, or an earlier copy of it, may hear of one that
+    /// it once owned, as of anybody's; and so may everybody of one that somebody made up.
     fn must_not_show_early(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
         let is_own = self.numbering.owner(ballot) == NodeId(id) && !self.forged.contains(&ballot);
-        if is_own && !self.is_lost(id) {
+        if is_own && !self.is_lost(id) && !self.is_rolled_back(id) {
             self.must_own_durably(id, instance, ballot, line);
         }
     }

@@ -21,8 +21,9 @@ pub(super) fn draw(plan: &mut Plan) {
     plan.events = plan.events.max(EVENTS);
     let chaos = plan.chaos.0;
     let node = chance.below(u64::from(plan.n)) as u16;
-    let copied = Micros(chance.below(chaos / 3));
-    let back = Micros(chance.between(copied.0 + chaos / 10, chaos / 4 * 3));
+    // Before all remember each other, no disk may be lost.
+    let copied = Micros(chance.between(chaos / 5, chaos / 2));
+    let back = Micros(chance.between(copied.0 + chaos / 10, chaos / 5 * 4));
     let mut faults = vec![(copied, Fault::CopyDisk { node })];
     if chance.hits(500_000) {
         let down = Micros::from_millis(chance.below(20));
