@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use upaxos_core::hooks::Hooks;
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Micros, NodeId};
@@ -41,6 +41,8 @@ pub struct Group {
     classic: bool,
     /// Whether `Request 0` is a fast read.
     pub fast_read: bool,
+    /// At which interval a node beats, from its next start on, where that is not the usual one.
+    pub beats: BTreeMap<u16, Micros>,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
     boots: u64,
 }
@@ -94,6 +96,7 @@ impl Group {
             tap: Box::new(|_| ()),
             classic,
             fast_read: false,
+            beats: BTreeMap::new(),
             queue: VecDeque::new(),
             boots: 0,
         }
@@ -154,6 +157,8 @@ impl Group {
             },
             Some(replaces) => Config::joining(NodeId(id), replaces),
         };
+        let timing = self.beats.get(&id).map_or_else(Timing::default, |beat| Timing { beat: *beat });
+        let config = Config { timing, ..config };
         member.volatile.clear();
         let mut recovery = match &member.hooks {
             Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks)),

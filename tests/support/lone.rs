@@ -177,7 +177,8 @@ impl Lone {
         let new = self.said[self.seen..].iter();
         let is_told = |line: &&Line| {
             let Line::Node(_, message) = line else { return true };
-            !matches!(message, Message::Beat(_) | Message::Register { .. } | Message::Chain { .. })
+            let is_beat = matches!(message, Message::Beat(_) | Message::Pace(_));
+            !is_beat && !matches!(message, Message::Register { .. } | Message::Chain { .. })
         };
         let told = new.filter(is_told).map(ToString::to_string).collect();
         self.seen = self.said.len();

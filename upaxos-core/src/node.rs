@@ -121,6 +121,8 @@ pub struct Node {
     tell_lost_at: Micros,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
+    /// Whose interval between beats was reported as another one.
+    warned_of_pace: BTreeSet<NodeId>,
     /// Whose lost disk was reported.
     warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,

@@ -70,7 +70,7 @@ impl Node {
             out.send(Message::Barred { node: from, boot, incarnation: 0, start: 0 });
         } else if !self.group.members.contains(&from) {
             let (goal, candidates) = (self.learner.learned(), &mut self.changes.candidates);
-            candidates.retain(|_, known| now.since(known.at) < self.timing.timeout());
+            candidates.retain(|id, known| now.since(known.at) < self.election.timeout_for(*id));
             let is_full = candidates.len() >= self.bounds.candidates;
             if candidates.contains_key(&from) || !self.bounds.is_over(Bound::Candidates, is_full) {
                 let new = Candidate { since: now, goal, at: now, learned, replaces, is_told: false };
@@ -149,7 +149,7 @@ impl Node {
     fn is_near_enough(&self, id: NodeId, now: Micros) -> bool {
         let known = self.changes.candidates.get(&id);
         known.is_some_and(|known| {
-            let timeout = self.timing.timeout();
+            let timeout = self.election.timeout_for(id);
             // An old datagram that comes up again is nobody who stands ready.
             let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
             // So far behind, it can still learn from what is under way.

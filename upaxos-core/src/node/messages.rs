@@ -165,7 +165,7 @@ impl Node {
         }
         let half = self.numbering.round(Ballot { number: MAX_NUMBER, ..ballot }) / 2;
         if let Some(by) = by.filter(|_| self.numbering.round(ballot) <= half) {
-            self.jumps.claim(by, ballot, self.timing.timeout(), now);
+            self.jumps.claim(by, ballot, self.election.timeout_for(from), now);
         }
         let is_taken = is_beat || self.is_within_reach(ballot);
         self.dropped.absurd += u64::from(!is_taken);
@@ -285,6 +285,7 @@ impl Node {
             Message::Beat(beat) => {
                 self.election.on_beat(from, beat, now);
             }
+            Message::Pace(pace) => self.on_pace(from, pace, out),
             Message::Register { boot, .. } => self.on_register(from, boot, out),
             // Counted where its sender's incarnation is known.
             Message::Registered { .. } => {}

@@ -116,7 +116,7 @@ impl Node {
     pub(super) fn join_met(&mut self, now: Micros, out: &mut Outbox) {
         if let (None, Some((group, since))) = (self.identity.group(), self.identity.met())
             && !self.identity.is_barred()
-            && now.since(since) >= self.timing.timeout()
+            && now.since(since) >= self.election.longest_timeout()
         {
             self.identity.belong(group, out);
             self.beat_at = now;
@@ -187,6 +187,9 @@ impl Node {
             && self.n() > 0
         {
             self.mark_foreign(from, *n, out);
+        }
+        if let Message::Pace(pace) = message {
+            self.on_pace(from, *pace, out);
         }
         if matches!(message, Message::Beat(_))
             && from != self.id
