@@ -4,6 +4,7 @@
 //! decision to raise one. It never touches promises or values: a wrong guess here costs time, never
 //! agreement. The rules are those of the README, "Who leads".
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Timing;
@@ -240,7 +241,15 @@ impl Election {
         is_due && !self.gives_way(learned, group, now)
     }
 
-    /// When this node would run, if nothing changes.
+    /// When this node would run, if nothing changes. First come those that have learned most of all; of these,
+    /// those that began to vote last, as told by the ballot that was in force then; of these, those that follow
+    /// the old leader by id.
+    ///
+    /// Whoever restarts all nodes one after the other restarts a leader no sooner again than all others: so the next
+    /// leader is one that has been restarted, and the leader changes twice at most, whatever the order. (It changes
+    /// first when the first one that leads is restarted, maybe to one whose turn has not come. When that turn comes,
+    /// the old leader at least began to vote in its ballot, and all whose turn is still to come before.) A ballot is
+    /// the same number to all, and never changes in one life; a time would be neither.
     pub fn run_at(&self, learned: Instance, group: &Group, now: Micros) -> Option<Micros> {
         let since = self.missing_since?;
         let best = self.best(learned, group, now);
@@ -248,7 +257,10 @@ impl Election {
             true => self.is_far(learned, best),
             false => self.is_behind(id, best, now),
         };
-        let rank = |id: NodeId| (is_behind(id), group.rank_after(id, self.leader()));
+        let rank = |id: NodeId| {
+            let is_leader = self.leader() == Some(id);
+            (is_behind(id), is_leader, Reverse(self.since_of(id, now)), group.rank_after(id, self.leader()))
+        };
         let own = rank(self.me);
         let is_ahead = |id: &&NodeId| rank(**id) < own && self.may_run(**id, group, now);
         let ahead = group.members.iter().filter(is_ahead).count() as u64;
@@ -294,6 +306,14 @@ impl Election {
                 }
         };
         group.members.iter().filter(linked).count() >= group.quorum()
+    }
+
+    /// The ballot in force when `id` began to vote, as far as it lately said.
+    fn since_of(&self, id: NodeId, now: Micros) -> Option<Ballot> {
+        match id == self.me {
+            true => self.since.flatten(),
+            false => self.fresh_beat(id, now).and_then(|_| self.peers.get(&id)?.since),
+        }
     }
 
     /// Whether `id` might raise a ballot. Who says itself that it does not vote, or hears too few for a quorum,

@@ -13,6 +13,7 @@
 //! can ever be the group's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Timing;
 use super::membership::Membership;
@@ -219,8 +220,8 @@ impl Identity {
     /// A beat of a peer that none is remembered of: remembered from now on, as if it had asked for it. Who lost its
     /// disk, or joins, is asked by nobody, and has to know whom to believe.
     pub fn introduce(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
-        if !self.remembers.contains_key(&from) {
-            self.remembers.insert(from, boot);
+        if let Entry::Vacant(vacant) = self.remembers.entry(from) {
+            vacant.insert(boot);
             out.persist(Record::Registered { node: from, boot });
         }
     }
