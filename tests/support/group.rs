@@ -14,10 +14,13 @@ use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Head, Line, Packer};
+use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message, Packer};
 
 /// Whether a line from one node (or a client: `None`) reaches another.
 pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
+
+/// Sees a datagram.
+pub type Tap = Box<dyn Fn(&[u8])>;
 
 /// A member that is not one of ours: hears every datagram, and says some.
 pub trait Guest {
@@ -37,7 +40,7 @@ pub struct Group {
     /// Which of so many datagrams under way comes next.
     pub next: Box<dyn FnMut(usize) -> usize>,
     /// Sees every datagram of our nodes.
-    pub tap: Box<dyn Fn(&[u8])>,
+    pub tap: Tap,
     classic: bool,
     /// Whether `Request 0` is a fast read.
     pub fast_read: bool,
@@ -234,11 +237,15 @@ impl Group {
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    /// A line reaches one node, now, whoever it claims to be from: with the head of that node's present life.
+    /// A line reaches one node, now, whoever it claims to be from: with the head of that node's present life, or of the
+    /// one that a beat names.
     pub fn tell(&mut self, id: u16, line: &str) {
         let read = wire::parse_line(line.as_bytes(), self.dialect());
         let read = read.unwrap_or_else(|_| panic!("not a line of the wire: {line}"));
         let head = match &read {
+            Line::Node(from, Message::Beat(Beat { boot, .. })) => {
+                Head { from: Some((*from, boot.incarnation)), ..self.head_of(from.0) }
+            }
             Line::Node(from, _) => self.head_of(from.0),
             Line::Client(_) => Head::default(),
         };

@@ -80,6 +80,12 @@ impl Node {
         }
     }
 
+    /// Whether a member of the first group that was never up hears that the group has changed. That is no proof, so
+    /// it does not end the node; but while it hears that, it does not begin. The change itself, learned, is proof.
+    pub(super) fn hears_of_change(&self, now: Micros) -> bool {
+        self.identity.is_new_founder() && self.election.hears_later_epoch(now)
+    }
+
     /// Says with every beat that this node wants to join, while it does.
     pub(super) fn ask_to_join(&self, out: &mut Outbox) {
         let Some(replaces) = self.joins.filter(|_| !self.history.membership().was_member(self.id)) else {

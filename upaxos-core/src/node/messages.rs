@@ -196,7 +196,8 @@ impl Node {
         } else {
             self.foreign.remove(&from);
             if self.history.membership().incarnation(from).is_none() {
-                self.identity.introduce(from, boot, out);
+                let is_said_again = self.election.last_boot(from) == Some(boot);
+                self.identity.introduce(from, boot, is_said_again, out);
             }
             self.object_to_older(from, boot, now, out);
         }
@@ -321,7 +322,10 @@ impl Node {
             Some(listed) if listed != boot.incarnation => {
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation: listed, start: 0 });
             }
-            _ => self.identity.on_register(from, boot, out),
+            _ => {
+                let beats = self.election.last_boot(from) == Some(boot);
+                self.identity.on_register(from, boot, beats, out);
+            }
         }
     }
 

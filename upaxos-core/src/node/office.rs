@@ -151,6 +151,7 @@ impl Node {
         out.send(Message::Pace(self.election.pace()));
         if self.group.members.contains(&self.id)
             && self.identity.wants_registration(self.history.membership())
+            && !self.hears_of_change(now)
         {
             out.send(Message::Register { n: self.n(), boot: self.identity.boot() });
         }

@@ -11,7 +11,7 @@ use super::Node;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::types::{GroupId, Micros, NodeId};
-use crate::wire::{GroupName, Head, Line, Message};
+use crate::wire::{Beat, GroupName, Head, Line, Message};
 
 /// How many other groups, and nodes without heads, are named in the log before this node keeps silent about more.
 const NAMED: usize = 16;
@@ -134,6 +134,8 @@ impl Node {
             Kind::Node { id, incarnation, is_ours: true } if id == from => {
                 let is_known = self.is_registered_life(id, incarnation);
                 let is_heard = is_known || introduces(message) || asks_only(message) || is_exempt(message);
+                // A line that names another directory than its datagram does is damaged, or forged.
+                let is_heard = is_heard && incarnation_in(message).is_none_or(|named| named == incarnation);
                 self.dropped.other_lives += u64::from(!is_heard);
                 is_heard
             }
@@ -204,6 +206,14 @@ impl Node {
     pub fn head(&self) -> Head {
         let incarnation = self.identity.boot().incarnation;
         Head { from: Some((self.id, incarnation)), group: self.identity.group(), name: self.name }
+    }
+}
+
+/// The incarnation that a line names as its sender's.
+fn incarnation_in(message: &Message) -> Option<u64> {
+    match message {
+        Message::Beat(Beat { boot, .. }) | Message::Register { boot, .. } => Some(boot.incarnation),
+        _ => None,
     }
 }
 
