@@ -71,6 +71,8 @@ impl Acceptor {
                 self.highest = self.highest.max(self.promised);
             }
             Record::Promise { instance, ballot } => self.raise(*instance, *ballot),
+            Record::Accept { instance, .. }
+                if mutant::is(Mutant::FarVoteForgotten) && instance.0 > self.bounds.window => {}
             Record::Accept { instance, ballot, value } => {
                 self.raise(*instance, *ballot);
                 self.store(*instance, *ballot, value);
