@@ -1,5 +1,9 @@
 //! Members that are far behind when the leader dies: they hold nobody up, and vote all the same.
 
+#[path = "support/directed.rs"]
+mod directed;
+#[path = "support/lone.rs"]
+mod lone;
 #[path = "support/group.rs"]
 mod support;
 
@@ -114,4 +118,10 @@ fn what_a_member_far_behind_has_accepted_survives_its_restart() {
     group.filter = Box::new(|_, _, _| true);
     group.write("next", &[1, 2]);
     assert!(group.reads(1).iter().any(|read| read == "after"), "{}", group.view());
+}
+
+#[test]
+fn a_vote_far_above_what_is_learned_is_like_any_other() {
+    assert!(directed::a_vote_far_above_is_remembered_across_a_restart());
+    assert!(directed::a_vote_far_above_is_in_the_epoch_in_force_alone());
 }

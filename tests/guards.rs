@@ -398,3 +398,20 @@ fn who_asks_for_more_is_told_though_somebody_asks_for_less_from_the_same_instanc
 fn the_second_choice_of_a_request_leaves_the_states_of_scripts_alone() {
     assert!(directed::a_duplicate_is_not_applied());
 }
+
+#[test]
+fn values_that_nobody_completes_leave_room_for_the_next_instance() {
+    let mut lone = Lone::member(3, 0);
+    let filler = "x".repeat(60_000);
+    for instance in 2..1_200 {
+        lone.hear(&format!("1 Write {instance} 65537 {filler}"));
+    }
+    let is_full = lone.take().len() < 1_190;
+    assert!(is_full, "its room is bounded");
+    for instance in 1..5 {
+        // The old leader is gone; another one writes its own.
+        lone.hear(&format!("2 Write {instance} 131074 v{instance}"));
+        lone.hear(&format!("2 Accepts {instance} {instance} 131074"));
+    }
+    assert_eq!(lone.learned(), ["v1", "v2", "v3", "v4"]);
+}

@@ -5,7 +5,7 @@ mod directed;
 #[path = "support/lone.rs"]
 mod lone;
 
-use lone::Lone;
+use lone::{Life, Lone};
 use upaxos_core::node::Event;
 
 /// Member 0 of so many in its second life, of which its peers have said nothing yet.
@@ -134,4 +134,69 @@ fn a_late_objection_does_not_silence_a_member_that_votes() {
     lone.hear("1 Registered 0 2\n2 Registered 0 2");
     lone.hear("1 Barred 0 2 77 1");
     assert!(lone.node.is_voter() && !is_barred(&lone));
+}
+
+/// What it has objected to, and what it has remembered.
+fn answers(lone: &mut Lone) -> Vec<String> {
+    let said = lone.take().into_iter();
+    said.filter(|line| line.contains(" Barred ") || line.contains(" Registered ")).collect()
+}
+
+#[test]
+fn one_damaged_number_in_a_register_bars_no_later_life() {
+    let mut lone = Lone::member(3, 0);
+    answers(&mut lone);
+    // A digit of the start is damaged, once; or of the boot.
+    lone.hear("1 Beat 3 1001 1 501 - 0 waits 0\n1 Register 3 1001 9000000 501\n1 Register 3 1001 2 501");
+    assert!(answers(&mut lone).is_empty());
+    lone.hear("1 Beat 3 1001 2 77 - 0 waits 0\n1 Register 3 1001 2 77");
+    assert_eq!(answers(&mut lone), ["0 Registered 1 77"]);
+}
+
+#[test]
+fn one_damaged_number_in_the_first_beat_of_a_peer_bars_none_of_its_lives() {
+    for damaged in ["1001 9000000 501", "1001 1 7"] {
+        let mut lone = Lone::new(3, 0);
+        lone.hear(&format!("1 Beat 3 {damaged} - 0 waits 0"));
+        answers(&mut lone);
+        lone.hear("1 Beat 3 1001 1 501 - 0 waits 0\n1 Register 3 1001 1 501");
+        assert_eq!(answers(&mut lone), ["0 Registered 1 501"], "{damaged}");
+    }
+}
+
+#[test]
+fn a_beat_that_names_another_directory_than_its_datagram_introduces_nobody() {
+    let mut lone = Lone::new(3, 0);
+    let said = "1 Beat 3 1001 1 501 - 0 waits 0\n1 Beat 3 1001 1 501 - 0 waits 0\n1 Register 3 1001 1 501";
+    lone.hear_from(Life::AnotherDisk, said);
+    assert_eq!(lone.node.dropped().other_lives, 3);
+    assert!(answers(&mut lone).is_empty());
+    lone.hear("1 Beat 3 1001 1 501 - 0 waits 0\n1 Register 3 1001 1 501");
+    assert_eq!(answers(&mut lone), ["0 Registered 1 501"]);
+}
+
+#[test]
+fn a_life_that_was_only_heard_in_beats_is_remembered_when_it_is_said_again() {
+    let mut lone = Lone::new(3, 0);
+    lone.hear("1 Beat 3 1001 4 504 - 0 waits 0");
+    lone.hear("1 Beat 3 1001 4 504 - 0 waits 0");
+    lone.hear("1 Beat 3 1001 3 503 - 0 waits 0");
+    assert_eq!(answers(&mut lone), ["0 Barred 1 503 1001 4"]);
+}
+
+#[test]
+fn one_forged_beat_of_a_later_epoch_does_not_bar_a_founder_but_it_waits_while_it_hears_that() {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    lone.hear("1 Registered 0 1\n2 Registered 0 1");
+    for _ in 0..8 {
+        lone.hear("1 Beat 3 1001 1 501 5:65537 0 leads 0");
+        lone.run_for(100);
+    }
+    assert!(!lone.node.is_voter() && !is_barred(&lone));
+    lone.hear("1 Beat 3 1001 1 501 - 0 waits 0");
+    lone.run_for(5);
+    lone.wait_for_objections();
+    lone.run_for(100);
+    assert!(lone.node.is_voter());
 }

@@ -17,8 +17,11 @@ use upaxos_core::sim::{self, Plan, Rule};
 /// How many seeds a mutant may survive.
 const BUDGET: u64 = 20_000;
 
+/// A mistake, and the schedule whose claim it breaks.
+type Schedule = (Mutant, fn() -> bool);
+
 /// What chance does not find, or not soon: a schedule of its own must.
-const DIRECTED: &[(Mutant, fn() -> bool)] = &[
+const DIRECTED: &[Schedule] = &[
     (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
     (Mutant::LowestBallotWins, directed::the_higher_of_two_ballots_that_promises_tell_of_wins),
     (Mutant::WriteRaisesNothing, directed::a_write_raises_the_promise_above_a_late_lower_write),
@@ -48,6 +51,8 @@ const DIRECTED: &[(Mutant, fn() -> bool)] = &[
     (Mutant::SkipsCatchUp, directed::a_candidate_learns_what_promises_tell_of_before_it_writes),
     (Mutant::FenceNotRecovered, directed::nothing_is_written_above_a_change_that_phase_1_found),
     (Mutant::LeavesEarly, directed::who_leaves_goes_on_until_a_quorum_has_the_change),
+    (Mutant::FarVoteForgotten, directed::a_vote_far_above_is_remembered_across_a_restart),
+    (Mutant::FarOfAnyEpoch, directed::a_vote_far_above_is_in_the_epoch_in_force_alone),
     (Mutant::ForgetsForgotten, directed::what_a_forgotten_client_had_done_is_never_done_again),
 ];
 

@@ -89,7 +89,7 @@ fn objections(lone: &mut Lone) -> Vec<String> {
 #[test]
 fn a_beat_of_a_life_before_the_one_remembered_is_answered_with_an_objection_to_that_life() {
     let mut lone = Lone::member(3, 0);
-    lone.hear("1 Register 3 1001 2 77");
+    lone.hear("1 Beat 3 1001 2 77 - 0 waits 0\n1 Register 3 1001 2 77");
     objections(&mut lone);
     lone.hear("1 Beat 3 1001 2 77 - 0 waits 0");
     assert!(objections(&mut lone).is_empty(), "the present life is as remembered");

@@ -30,6 +30,7 @@ local f = {
   boot = ProtoField.uint64("upaxos.boot", "Boot"),
   stance = ProtoField.string("upaxos.stance", "Stance"),
   heard = ProtoField.string("upaxos.heard", "Hears"),
+  every = ProtoField.uint64("upaxos.every", "Milliseconds between two beats"),
   words = ProtoField.uint64("upaxos.words", "Fingerprint of a request's words"),
   digest = ProtoField.uint64("upaxos.digest", "Digest of what a script computed"),
   chain = ProtoField.string("upaxos.chain", "Digest of what was learned"),
@@ -97,6 +98,7 @@ local node_forms = {
   Chain = { "instance", "chain" },
   Differs = { "instance", "node" },
   Beat = { "n", "incarnation", "start", "boot", "ballot", "learned", "stance", "heard" },
+  Pace = { "every", "ballot" },
   Register = { "n", "incarnation", "start", "boot" },
   Registered = { "node", "boot" },
   Barred = { "node", "boot", "incarnation", "start" },
@@ -105,7 +107,7 @@ local node_forms = {
 local numeric = {
   instance = true, learned = true, client = true, seq = true, floor = true, begin = true,
   epoch = true, nonce = true, mark = true, node = true, n = true, incarnation = true, start = true, boot = true,
-  words = true, digest = true, source = true,
+  every = true, words = true, digest = true, source = true,
 }
 
 -- One field: where it begins in the line, from 1, and its text; the rest of the line for a value.

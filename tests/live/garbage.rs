@@ -3,7 +3,7 @@
 use upaxos_core::wire::{self, Dialect, Line, Request};
 
 /// Real lines, of every kind, to start from.
-const LINES: [&str; 27] = [
+const LINES: [&str; 28] = [
     "Request 0 one",
     "Request 0",
     "Request 2",
@@ -26,6 +26,7 @@ const LINES: [&str; 27] = [
     "0 NotYet 9 4",
     "1 Relay one",
     "1 Beat 3 77 2 9 65538 4 follows 0,2",
+    "1 Pace 100 65537",
     "1 Register 3 77 2 9",
     "0 Barred 1 9 77 5",
     "0 AskChain 4",

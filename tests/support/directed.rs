@@ -293,6 +293,8 @@ pub fn a_mark_for_an_earlier_life_answers_nothing() -> bool {
     lone.restart();
     lone.forget_wire();
     lone.hear("FastRead 7 2 2");
+    // It seeks to lead by now, and so leaves reads to the others for a while.
+    lone.run_for(80);
     assert!(lone.has_said(" AskMark "), "it asks anew");
     lone.hear(&mark);
     !lone.has_said(" Value ")
@@ -391,7 +393,7 @@ pub fn a_duplicate_is_not_applied() -> bool {
     let mut out = Outbox::with_hooks(NodeId(2), hooks);
     let mut states = Vec::new();
     let head = Head { from: Some((NodeId(1), 1001)), group: Some(GroupId(1000)), name: None };
-    let introduction = "1 Register 3 1001 1 501";
+    let introduction = "1 Beat 3 1001 1 501 - 0 waits 2";
     for line in [introduction, "1 Written 1 @tag 7 1 1 one", "1 Written 2 @tag 7 1 1 one"] {
         let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
         let speaker = node.hear(&head, Micros(0), &mut out);
@@ -430,6 +432,41 @@ pub fn lone_without_its_value() -> Lone {
     lone.restart();
     lone.take();
     lone
+}
+
+/// Node 2 of three, which has learned nothing, while node 1 says that it has learned 20,000 instances.
+fn lone_far_behind() -> Lone {
+    let mut lone = Lone::member(3, 2);
+    lone.hear("1 Beat 3 1001 1 501 - 20000 waits -");
+    lone.hear("1 Beat 3 1001 1 501 - 20000 waits -");
+    lone.take();
+    lone
+}
+
+/// A member that is far behind votes for what is written there, and its next life knows: it may be what was chosen.
+pub fn a_vote_far_above_is_remembered_across_a_restart() -> bool {
+    let mut lone = lone_far_behind();
+    lone.hear("1 Write 20001 65537 x");
+    assert_eq!(lone.take(), ["2 Accepts 20001 20001 65537"]);
+    lone.restart();
+    lone.take();
+    lone.hear("1 ProposeAll 1 131073");
+    let expected = [
+        "2 PromiseNone 1 20000 131073 0",
+        "2 Promise 20001 131073 65537 x",
+        "2 PromiseNone 20002 * 131073 0",
+    ];
+    lone.take() == expected
+}
+
+/// A member that is far behind does not vote in an epoch whose beginning it has not learned: it may be none of its
+/// members, and it would vote for a group that it does not know.
+pub fn a_vote_far_above_is_in_the_epoch_in_force_alone() -> bool {
+    let mut lone = lone_far_behind();
+    lone.hear("1 Write 20001 15000:65537 x");
+    let votes = !lone.take().is_empty();
+    lone.hear("1 Write 20001 65537 y");
+    !votes && lone.take() == ["2 Accepts 20001 20001 65537"]
 }
 
 /// A peer that remembers a later start of this very disk, or another boot of the same start, is proof that the disk

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use upaxos_core::hooks::Hooks;
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Head, Line, Packer};
+use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message, Packer};
 
 /// Whether a line from one node (or a client: `None`) reaches another.
 pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
@@ -44,6 +44,8 @@ pub struct Group {
     classic: bool,
     /// Whether `Request 0` is a fast read.
     pub fast_read: bool,
+    /// At which interval a node beats, from its next start on, where that is not the usual one.
+    pub beats: BTreeMap<u16, Micros>,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
     boots: u64,
 }
@@ -97,6 +99,7 @@ impl Group {
             tap: Box::new(|_| ()),
             classic,
             fast_read: false,
+            beats: BTreeMap::new(),
             queue: VecDeque::new(),
             boots: 0,
         }
@@ -157,6 +160,8 @@ impl Group {
             },
             Some(replaces) => Config::joining(NodeId(id), replaces),
         };
+        let timing = self.beats.get(&id).map_or_else(Timing::default, |beat| Timing { beat: *beat });
+        let config = Config { timing, ..config };
         member.volatile.clear();
         let mut recovery = match &member.hooks {
             Some(hooks) => Recovery::with_hooks(config, Rc::clone(hooks)),
@@ -232,11 +237,15 @@ impl Group {
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    /// A line reaches one node, now, whoever it claims to be from: with the head of that node's present life.
+    /// A line reaches one node, now, whoever it claims to be from: with the head of that node's present life, or of the
+    /// one that a beat names.
     pub fn tell(&mut self, id: u16, line: &str) {
         let read = wire::parse_line(line.as_bytes(), self.dialect());
         let read = read.unwrap_or_else(|_| panic!("not a line of the wire: {line}"));
         let head = match &read {
+            Line::Node(from, Message::Beat(Beat { boot, .. })) => {
+                Head { from: Some((*from, boot.incarnation)), ..self.head_of(from.0) }
+            }
             Line::Node(from, _) => self.head_of(from.0),
             Line::Client(_) => Head::default(),
         };

@@ -3,7 +3,7 @@
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
-use upaxos_core::wire::{self, Dialect, Head, Line, Message};
+use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
 #[allow(dead_code, reason = "each test file uses a part")]
 pub struct Lone {
@@ -131,13 +131,18 @@ impl Lone {
         out
     }
 
-    /// What a datagram with this line begins with: each peer has one incarnation, and the group of the node.
+    /// What a datagram with this line begins with: each peer has one incarnation, unless the line names another, and
+    /// the group of the node.
     fn head_for(&self, line: &Line) -> Head {
         match line {
             Line::Client(_) => Head::default(),
             Line::Node(NodeId(id), _) if *id == self.id => self.node.head(),
-            Line::Node(id, _) => {
-                Head { from: Some((*id, incarnation(id.0))), group: Some(GROUP), name: None }
+            Line::Node(id, message) => {
+                let incarnation = match message {
+                    Message::Beat(Beat { boot, .. }) | Message::Register { boot, .. } => boot.incarnation,
+                    _ => incarnation(id.0),
+                };
+                Head { from: Some((*id, incarnation)), group: Some(GROUP), name: None }
             }
         }
     }
@@ -177,7 +182,8 @@ impl Lone {
         let new = self.said[self.seen..].iter();
         let is_told = |line: &&Line| {
             let Line::Node(_, message) = line else { return true };
-            !matches!(message, Message::Beat(_) | Message::Register { .. } | Message::Chain { .. })
+            let is_beat = matches!(message, Message::Beat(_) | Message::Pace(_));
+            !is_beat && !matches!(message, Message::Register { .. } | Message::Chain { .. })
         };
         let told = new.filter(is_told).map(ToString::to_string).collect();
         self.seen = self.said.len();
@@ -278,7 +284,8 @@ impl Lone {
     pub fn meet(&mut self) {
         let n = self.n;
         for peer in self.peers().collect::<Vec<_>>() {
-            self.hear(&format!("{peer} Register {n} {} 1 {}", incarnation(peer), 500 + peer));
+            let register = format!("{peer} Register {n} {} 1 {}", incarnation(peer), 500 + peer);
+            self.hear(&format!("{}\n{register}", self.beat(peer)));
         }
     }
 

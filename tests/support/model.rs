@@ -100,6 +100,7 @@ impl Member {
         let (id, boot) = (self.id, self.node.boot().boot);
         for peer in (0..N).filter(|peer| *peer != id) {
             let (incarnation, peer_boot) = (1_000 + peer, 500 + peer);
+            self.hear(&format!("{peer} Beat {N} {incarnation} 1 {peer_boot} - 0 waits -"), &mut out);
             self.hear(&format!("{peer} Register {N} {incarnation} 1 {peer_boot}"), &mut out);
             self.hear(&format!("{peer} Registered {id} {boot}"), &mut out);
         }

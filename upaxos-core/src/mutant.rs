@@ -69,6 +69,8 @@ pub enum Mutant {
     LeavesEarly,
     CopyAnyBallot,
     LostKeepsOlder,
+    FarVoteForgotten,
+    FarOfAnyEpoch,
 }
 
 impl Mutant {
@@ -137,6 +139,8 @@ impl Mutant {
         (Mutant::LeavesEarly, "leave before a quorum has the change"),
         (Mutant::CopyAnyBallot, "take a copy of any ballot for what is lost"),
         (Mutant::LostKeepsOlder, "a lost value falls back to an older one"),
+        (Mutant::FarVoteForgotten, "forget a vote far above at a restart"),
+        (Mutant::FarOfAnyEpoch, "accept far above in an epoch that is not known"),
     ];
 }
 

@@ -121,6 +121,8 @@ pub struct Node {
     tell_lost_at: Micros,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
+    /// Whose interval between beats was reported as another one.
+    warned_of_pace: BTreeSet<NodeId>,
     /// Whose lost disk was reported.
     warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,
@@ -179,11 +181,12 @@ impl Node {
             classic.tick(wants, &mut self.acceptor, now, out);
         } else {
             if self.group.members.contains(&self.id) {
-                let is_late = || self.group.epoch > Epoch(0) || self.election.hears_later_epoch(now);
-                if !self.identity.may_vote() && is_late() {
+                if !self.identity.may_vote() && self.group.epoch > Epoch(0) {
                     self.identity.on_late(out);
                 }
-                self.identity.tick(self.history.membership(), now, out);
+                if !self.hears_of_change(now) {
+                    self.identity.tick(self.history.membership(), now, out);
+                }
             }
             self.join_met(now, out);
             self.check_place(now, out);

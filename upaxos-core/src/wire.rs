@@ -71,6 +71,7 @@
 //! | `S Differs I T` | S and T hold different values at I, the first such instance that S knows of | `1 Differs 3 0` |
 //! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
 //! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
+//! | `S Pace M P` | S beats every M milliseconds; P was the highest ballot it knew when it began to vote in this life (`-`: none, or it does not vote) | `1 Pace 100 65537` |
 //! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
 //! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that | `0 Barred 1 9 77 5` |
@@ -188,6 +189,7 @@ pub enum Message {
     Chain { instance: Instance, digest: u128 },
     Differs { instance: Instance, node: NodeId },
     Beat(Beat),
+    Pace(Pace),
     Register { n: u16, boot: Boot },
     Registered { node: NodeId, boot: u64 },
     Barred { node: NodeId, boot: u64, incarnation: u64, start: u64 },
@@ -220,6 +222,18 @@ pub struct Beat {
     /// H: whom S has heard lately, comma-separated; `-` for nobody.
     pub heard: Vec<NodeId>,
 }
+
+/// `S Pace M P`: said with every beat, as a line of its own, so that whoever knows beats only still reads those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pace {
+    /// M: the interval between two beats of S, in milliseconds; at most [`MAX_PACE_MS`].
+    pub every_ms: u64,
+    /// P: the highest ballot that S knew when it began to vote in this life; `-` for none, or while it does not vote.
+    pub since: Option<Ballot>,
+}
+
+/// The longest interval between two beats, in milliseconds.
+pub const MAX_PACE_MS: u64 = 10_000;
 
 /// What a node does about the highest ballot it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

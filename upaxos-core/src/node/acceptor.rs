@@ -42,6 +42,9 @@ pub struct Acceptor {
     accepted: Slots<(Ballot, Value)>,
     /// Accepted last in that ballot; what, is lost. None of these is in `accepted`.
     lost: BTreeMap<Instance, Ballot>,
+    /// Up to here everything is durably learned, and forgotten. What comes next there is always room for: else values
+    /// that nobody completes could fill it for ever.
+    forgotten: Instance,
     /// Of the values in `accepted`.
     bytes: usize,
     /// The latest epoch in which anything was accepted, and the highest instance of these. What is
@@ -68,6 +71,8 @@ impl Acceptor {
                 self.highest = self.highest.max(self.promised);
             }
             Record::Promise { instance, ballot } => self.raise(*instance, *ballot),
+            Record::Accept { instance, .. }
+                if mutant::is(Mutant::FarVoteForgotten) && instance.0 > self.bounds.window => {}
             Record::Accept { instance, ballot, value } => {
                 self.raise(*instance, *ballot);
                 self.store(*instance, *ballot, value);
@@ -228,7 +233,10 @@ impl Acceptor {
                 return false;
             }
             Some((accepted_in, _)) if *accepted_in == ballot => {}
-            _ if self.bytes > self.bounds.open_bytes && !self.classic => {
+            _ if self.bytes > self.bounds.open_bytes
+                && !self.classic
+                && instance != self.forgotten.next() =>
+            {
                 self.bounds.reach(Bound::OpenBytes);
                 return false;
             }
@@ -271,6 +279,7 @@ impl Acceptor {
 
     /// Forgets what was accepted up to `learned`, which must be durably learned.
     pub fn forget_through(&mut self, learned: Instance) {
+        self.forgotten = learned;
         while !self.classic
             && let Some((_, (_, value))) = self.accepted.pop_through(learned.0)
         {

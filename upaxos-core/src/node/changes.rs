@@ -65,7 +65,7 @@ impl Node {
             out.send(Message::Barred { node: from, boot, incarnation: 0, start: 0 });
         } else if !self.group.members.contains(&from) {
             let (goal, candidates) = (self.learner.learned(), &mut self.changes.candidates);
-            candidates.retain(|_, known| now.since(known.at) < self.timing.timeout());
+            candidates.retain(|id, known| now.since(known.at) < self.election.timeout_for(*id));
             let is_full = candidates.len() >= self.bounds.candidates;
             if candidates.contains_key(&from) || !self.bounds.is_over(Bound::Candidates, is_full) {
                 let new = Candidate { since: now, goal, at: now, learned, replaces, is_told: false };
@@ -73,6 +73,12 @@ impl Node {
                 (candidate.at, candidate.learned, candidate.replaces) = (now, learned, replaces);
             }
         }
+    }
+
+    /// Whether a member of the first group that was never up hears that the group has changed. That is no proof, so
+    /// it does not end the node; but while it hears that, it does not begin. The change itself, learned, is proof.
+    pub(super) fn hears_of_change(&self, now: Micros) -> bool {
+        self.identity.is_new_founder() && self.election.hears_later_epoch(now)
     }
 
     /// Says with every beat that this node wants to join, while it does.
@@ -144,7 +150,7 @@ impl Node {
     fn is_near_enough(&self, id: NodeId, now: Micros) -> bool {
         let known = self.changes.candidates.get(&id);
         known.is_some_and(|known| {
-            let timeout = self.timing.timeout();
+            let timeout = self.election.timeout_for(id);
             // An old datagram that comes up again is nobody who stands ready.
             let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
             // So far behind, it can still learn from what is under way.

@@ -2,7 +2,7 @@
 
 use super::Limits;
 use crate::types::{Micros, NodeId};
-use crate::wire::GroupName;
+use crate::wire::{GroupName, MAX_PACE_MS};
 
 /// The one pace that all others follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,16 @@ impl Timing {
     /// that at 30 % loss fewer than one in a hundred is missed by chance.
     pub fn timeout(self) -> Micros {
         self.beat * 4
+    }
+
+    /// The pace of a link with a node that beats at this interval: the slower one of the two.
+    pub(super) fn with(self, interval: Micros) -> Timing {
+        Timing { beat: self.beat.max(interval) }
+    }
+
+    /// The interval in milliseconds, rounded up.
+    pub(super) fn beat_ms(self) -> u64 {
+        self.beat.0.div_ceil(1_000).min(MAX_PACE_MS)
     }
 
     /// How long each rank waits for the one before it to run: more than two beats and a sync.

@@ -4,12 +4,13 @@
 //! decision to raise one. It never touches promises or values: a wrong guess here costs time, never
 //! agreement. The rules are those of the README, "Who leads".
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::Timing;
 use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering};
-use crate::wire::{Beat, Boot, Stance};
+use crate::wire::{Beat, Boot, MAX_PACE_MS, Pace, Stance};
 
 /// What this node knows of ballots and links.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,8 @@ pub struct Election {
     peers: BTreeMap<NodeId, Peer>,
     /// Since when the leader has been missing while this node had a quorum.
     missing_since: Option<Micros>,
+    /// The highest ballot that this node knew when it began to vote, if it has begun.
+    since: Option<Option<Ballot>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -32,6 +35,18 @@ struct Peer {
     beat: Option<Beat>,
     /// The prefix that the beat before that one claimed.
     learned_before: Instance,
+    /// The interval between its beats that it is believed to have, in milliseconds, and the one it said last.
+    every_ms: Option<u64>,
+    said_ms: u64,
+    /// The ballot in force when it began to vote.
+    since: Option<Ballot>,
+}
+
+impl Peer {
+    /// The interval between its beats; zero where it has not told it: then this node's own counts.
+    fn beat_interval(&self) -> Micros {
+        Micros::from_millis(self.every_ms.unwrap_or(0))
+    }
 }
 
 impl Election {
@@ -46,6 +61,7 @@ impl Election {
             ballot_since: Micros(0),
             peers: BTreeMap::new(),
             missing_since: None,
+            since: None,
         }
     }
 
@@ -87,9 +103,10 @@ impl Election {
         if self.peers.contains_key(&from) {
             return true;
         }
-        let timeout = self.timing.timeout();
+        let timing = self.timing;
         self.peers.retain(|id, peer| {
-            group.members.contains(id) || peer.heard_at.is_some_and(|at| now.since(at) < timeout)
+            let is_fresh = |at| now.since(at) < timing.with(peer.beat_interval()).timeout();
+            group.members.contains(id) || peer.heard_at.is_some_and(is_fresh)
         });
         let strangers = self.peers.keys().filter(|id| !group.members.contains(id)).count();
         !self.bounds.is_over(Bound::Strangers, strangers >= self.bounds.strangers)
@@ -132,8 +149,50 @@ impl Election {
     pub fn on_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
         let peer = self.peers.entry(from).or_default();
         peer.learned_before = peer.beat.as_ref().map_or(Instance(0), |before| before.learned);
+        if peer.beat.as_ref().is_some_and(|before| before.boot != beat.boot) {
+            // Another life may have another pace.
+            (peer.every_ms, peer.since) = (None, None);
+        }
         peer.beat_at = Some(now);
         peer.beat = Some(beat);
+    }
+
+    /// Takes note of the pace of a node; true when it is new, and another one than this node's. What a life says
+    /// first is believed; what differs from that, when it is said twice: one damaged number must not make a peer that
+    /// dies seem to live for long.
+    pub fn on_pace(&mut self, from: NodeId, pace: Pace) -> bool {
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        peer.since = pace.since;
+        let said = pace.every_ms.min(MAX_PACE_MS);
+        let is_believed = peer.every_ms.is_none() || peer.said_ms == said;
+        let is_new = is_believed && peer.every_ms != Some(said);
+        peer.said_ms = said;
+        if is_believed {
+            peer.every_ms = Some(said);
+        }
+        is_new && said != self.timing.beat_ms()
+    }
+
+    /// What this node says of its own pace.
+    pub fn pace(&self) -> Pace {
+        Pace { every_ms: self.timing.beat_ms(), since: self.since.flatten() }
+    }
+
+    /// This node votes; whatever ballot is the highest that it knows, was so when it began.
+    pub fn vote(&mut self) {
+        self.since.get_or_insert(self.ballot);
+    }
+
+    /// How long a node may be silent before it counts as gone: by the slower pace of the two ends of the link.
+    pub fn timeout_for(&self, id: NodeId) -> Micros {
+        let interval = self.peers.get(&id).map_or(Micros(0), Peer::beat_interval);
+        self.timing.with(interval).timeout()
+    }
+
+    /// The longest such time, of all that this node has heard of.
+    pub fn longest_timeout(&self) -> Micros {
+        let intervals = self.peers.values().map(Peer::beat_interval);
+        self.timing.with(intervals.max().unwrap_or_default()).timeout()
     }
 
     /// Whom this node has heard lately.
@@ -182,7 +241,15 @@ impl Election {
         is_due && !self.gives_way(learned, group, now)
     }
 
-    /// When this node would run, if nothing changes.
+    /// When this node would run, if nothing changes. First come those that have learned most of all; of these,
+    /// those that began to vote last, as told by the ballot that was in force then; of these, those that follow
+    /// the old leader by id.
+    ///
+    /// Whoever restarts all nodes one after the other restarts a leader no sooner again than all others: so the next
+    /// leader is one that has been restarted, and the leader changes twice at most, whatever the order. (It changes
+    /// first when the first one that leads is restarted, maybe to one whose turn has not come. When that turn comes,
+    /// the old leader at least began to vote in its ballot, and all whose turn is still to come before.) A ballot is
+    /// the same number to all, and never changes in one life; a time would be neither.
     pub fn run_at(&self, learned: Instance, group: &Group, now: Micros) -> Option<Micros> {
         let since = self.missing_since?;
         let best = self.best(learned, group, now);
@@ -190,7 +257,10 @@ impl Election {
             true => self.is_far(learned, best),
             false => self.is_behind(id, best, now),
         };
-        let rank = |id: NodeId| (is_behind(id), group.rank_after(id, self.leader()));
+        let rank = |id: NodeId| {
+            let is_leader = self.leader() == Some(id);
+            (is_behind(id), is_leader, Reverse(self.since_of(id, now)), group.rank_after(id, self.leader()))
+        };
         let own = rank(self.me);
         let is_ahead = |id: &&NodeId| rank(**id) < own && self.may_run(**id, group, now);
         let ahead = group.members.iter().filter(is_ahead).count() as u64;
@@ -238,30 +308,41 @@ impl Election {
         group.members.iter().filter(linked).count() >= group.quorum()
     }
 
-    /// Whether `id` might raise a ballot. Who says itself that it hears too few for a quorum cannot; to wait
-    /// for it would only cost a step. Before the first ballot links are just coming up, and that says little.
+    /// The ballot in force when `id` began to vote, as far as it lately said.
+    fn since_of(&self, id: NodeId, now: Micros) -> Option<Ballot> {
+        match id == self.me {
+            true => self.since.flatten(),
+            false => self.fresh_beat(id, now).and_then(|_| self.peers.get(&id)?.since),
+        }
+    }
+
+    /// Whether `id` might raise a ballot. Who says itself that it does not vote, or hears too few for a quorum,
+    /// cannot; to wait for it would only cost a step. Before the first ballot links are just coming up, and that says little.
     fn may_run(&self, id: NodeId, group: &Group, now: Micros) -> bool {
         let hears_quorum = |beat: &Beat| {
             let heard = group.members.iter().filter(|member| **member == id || beat.heard.contains(member));
-            heard.count() >= group.quorum()
+            beat.stance != Stance::Learns && heard.count() >= group.quorum()
         };
         self.ballot.is_none() || self.fresh_beat(id, now).is_none_or(hears_quorum)
     }
 
     /// The next moment at which a link may go stale.
     pub fn next_expiry(&self, now: Micros) -> Option<Micros> {
-        let times = self.peers.values().flat_map(|peer| [peer.heard_at, peer.beat_at]).flatten();
-        times.map(|at| at + self.timing.timeout()).filter(|at| *at > now).min()
+        let times = self.peers.values().flat_map(|peer| {
+            let timeout = self.timing.with(peer.beat_interval()).timeout();
+            [peer.heard_at, peer.beat_at].into_iter().flatten().map(move |at| at + timeout)
+        });
+        times.filter(|at| *at > now).min()
     }
 
     fn hears(&self, id: NodeId, now: Micros) -> bool {
         let heard_at = self.peers.get(&id).and_then(|peer| peer.heard_at);
-        heard_at.is_some_and(|at| now.since(at) < self.timing.timeout())
+        heard_at.is_some_and(|at| now.since(at) < self.timeout_for(id))
     }
 
     fn fresh_beat(&self, id: NodeId, now: Micros) -> Option<&Beat> {
         let peer = self.peers.get(&id)?;
-        peer.beat.as_ref().filter(|_| peer.beat_at.is_some_and(|at| now.since(at) < self.timing.timeout()))
+        peer.beat.as_ref().filter(|_| peer.beat_at.is_some_and(|at| now.since(at) < self.timeout_for(id)))
     }
 
     /// A fresh two-way link with the ballot's leader, who leads, or is about to, with its quorum.
@@ -283,7 +364,8 @@ impl Election {
             return false;
         }
         // A ballot heard of just now has not had the time to show that its leader lives.
-        let is_new = now.since(self.ballot_since) < self.timing.timeout();
+        let timeout = self.leader().map_or(self.timing.timeout(), |leader| self.timeout_for(leader));
+        let is_new = now.since(self.ballot_since) < timeout;
         // First hand, never relayed: else two nodes could keep a dead leader alive for each other.
         let follows = |id: &NodeId| {
             self.is_two_way(*id, now)

@@ -13,7 +13,6 @@
 //! can ever be the group's.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use super::Timing;
 use super::membership::Membership;
@@ -229,17 +228,25 @@ impl Identity {
         self.remembers.get(&id).copied()
     }
 
-    /// A beat of a peer that none is remembered of: remembered from now on, as if it had asked for it. Who lost its
-    /// disk, or joins, is asked by nobody, and has to know whom to believe.
-    pub fn introduce(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
-        if let Entry::Vacant(place) = self.remembers.entry(from) {
-            place.insert(boot);
-            out.persist(Record::Registered { node: from, boot });
-        }
+    /// A beat of a peer that none is remembered of: its incarnation is remembered from now on. Who lost its disk, or
+    /// joins, is asked by nobody, and has to know whom to believe. Which start it is, counts when the peer says that
+    /// in two beats: one damaged number must not outbid all its later lives.
+    pub fn introduce(&mut self, from: NodeId, boot: Boot, is_said_again: bool, out: &mut Outbox) {
+        let known = self.remembers.get(&from);
+        let boot = match known {
+            None => Boot { start: 0, boot: 0, ..boot },
+            Some(Boot { incarnation, start: 0, .. }) if is_said_again && *incarnation == boot.incarnation => {
+                boot
+            }
+            Some(_) => return,
+        };
+        self.remembers.insert(from, boot);
+        out.persist(Record::Registered { node: from, boot });
     }
 
-    /// `Register`: remember a peer's life, or say what is remembered instead.
-    pub fn on_register(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+    /// `Register`: remember a peer's life, or say what is remembered instead. A new one is remembered if the peer's
+    /// last beat named it, too.
+    pub fn on_register(&mut self, from: NodeId, boot: Boot, beats: bool, out: &mut Outbox) {
         let known = self.remembers.get(&from);
         let accepts = |known: &Boot| is_successor(*known, boot) || mutant::is(Mutant::SecondIncarnation);
         if let Some(known) = known.filter(|known| !accepts(known)) {
@@ -248,6 +255,9 @@ impl Identity {
             return;
         }
         if known != Some(&boot) {
+            if !beats {
+                return;
+            }
             self.remembers.insert(from, boot);
             out.persist(Record::Registered { node: from, boot });
         }
@@ -347,10 +357,16 @@ impl Identity {
         }
     }
 
+    /// Whether this is a founder that was never in its group. (Who joined is listed, and its n is 0: each of the two
+    /// alone would tell.)
+    pub fn is_new_founder(&self) -> bool {
+        self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0
+    }
+
     /// The group has changed since it was made: who was never in it cannot begin any more, since those who
-    /// would remember it may be gone. (Who joined is listed, and its n is 0: each of the two alone would tell.)
+    /// would remember it may be gone.
     pub fn on_late(&mut self, out: &mut Outbox) {
-        if self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0 {
+        if self.is_new_founder() {
             self.bar_for_its_disk(
                 "the group has changed since it was made, and this disk was never in it",
                 out,
@@ -484,7 +500,7 @@ mod tests {
         identity.belong(GroupId(100), &mut out);
         for peer in peers {
             let incarnation = 100 + u64::from(*peer);
-            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, &mut out);
+            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, false, &mut out);
             identity.on_registered(NodeId(*peer), incarnation, me, 0);
         }
         identity.tick(&group, Micros(0), &mut out);

@@ -33,6 +33,8 @@ pub struct Jumps {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Claim {
     lowest: Ballot,
+    /// The timeout of its sender.
+    timeout: Micros,
     since: Micros,
     at: Micros,
     lines: u32,
@@ -54,11 +56,11 @@ impl Jumps {
     /// A line names a ballot out of reach. The lowest that this member has named, once it has done so for
     /// one `timeout`, and without a pause of four.
     pub fn claim(&mut self, by: Claimant, ballot: Ballot, timeout: Micros, now: Micros) -> Option<Ballot> {
-        self.claims.retain(|_, claim| now.since(claim.at) < timeout * 4);
+        self.claims.retain(|_, claim| now.since(claim.at) < claim.timeout * 4);
         if self.claims.len() >= CLAIMS && !self.claims.contains_key(&by) {
             return None;
         }
-        let new = Claim { lowest: ballot, since: now, at: now, lines: 0 };
+        let new = Claim { lowest: ballot, timeout, since: now, at: now, lines: 0 };
         let claim = self.claims.entry(by).or_insert(new);
         (claim.lowest, claim.at, claim.lines) = (claim.lowest.min(ballot), now, claim.lines + 1);
         let lowest = claim.lowest;

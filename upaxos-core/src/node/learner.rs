@@ -148,7 +148,8 @@ impl Learner {
         if !self.is_open(instance) {
             return;
         }
-        let has_room = self.has_room();
+        // For what is to be learned next there is room.
+        let has_room = self.has_room() || instance == self.learned.next();
         let tally = self.tallies.get_or_default(instance.0);
         let grown = if has_room { tally.keep(ballot, value, &self.bounds) } else { 0 };
         let is_evident = tally.choose(group, ballot);

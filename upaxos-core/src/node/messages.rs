@@ -138,7 +138,9 @@ impl Node {
             self.on_other_epoch(ballot.epoch, strangers::asks(message), now);
             let is_vote_question =
                 matches!(message, Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags(_));
-            let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly);
+            let is_far = matches!(message, Message::Write { instance, .. } if !self.is_near(*instance));
+            let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly)
+                || is_far && mutant::is(Mutant::FarOfAnyEpoch);
             // A beat says more than its ballot.
             return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
         }
@@ -167,7 +169,7 @@ impl Node {
         }
         let half = self.numbering.round(Ballot { number: MAX_NUMBER, ..ballot }) / 2;
         if let Some(by) = by.filter(|_| self.numbering.round(ballot) <= half) {
-            self.jumps.claim(by, ballot, self.timing.timeout(), now);
+            self.jumps.claim(by, ballot, self.election.timeout_for(from), now);
         }
         let is_taken = is_beat || self.is_within_reach(ballot);
         self.dropped.absurd += u64::from(!is_taken);
@@ -199,7 +201,8 @@ impl Node {
             self.foreign.remove(&from);
             // Under an id that is registered, one life alone can vote.
             if self.history.membership().incarnation(from).is_none() && is_voter {
-                self.identity.introduce(from, boot, out);
+                let is_said_again = self.election.last_boot(from) == Some(boot);
+                self.identity.introduce(from, boot, is_said_again, out);
             }
             self.object_to_older(from, boot, now, out);
         }
@@ -288,6 +291,7 @@ impl Node {
             Message::Beat(beat) => {
                 self.election.on_beat(from, beat, now);
             }
+            Message::Pace(pace) => self.on_pace(from, pace, out),
             Message::Register { boot, .. } => self.on_register(from, boot, out),
             // Counted where its sender's incarnation is known.
             Message::Registered { .. } => {}
@@ -325,7 +329,10 @@ impl Node {
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation: listed, start: 0 });
             }
             None if self.joins.is_some() && self.identity.remembered(from).is_none() => {}
-            _ => self.identity.on_register(from, boot, out),
+            _ => {
+                let beats = self.election.last_boot(from) == Some(boot);
+                self.identity.on_register(from, boot, beats, out);
+            }
         }
     }
 
@@ -480,8 +487,22 @@ impl Node {
     }
 
     /// Whether a value is to be accepted at an instance. Also far above what is learned here, if members say that
-    /// they have learned up to there: who catches up may be needed for a quorum. It votes in the epoch that it
-    /// knows, so nothing that it has not learned can forbid that.
+    /// they have learned up to there: who catches up may be needed for a quorum.
+    ///
+    /// How far above makes no difference to safety (rules of the README, "What is promised"):
+    ///
+    /// - The ballot is of the epoch in force here, which this node has durably learned with everything below (rule 9;
+    ///   `is_plausible` drops all others). If a change that it has not learned lies between, the instance belongs to a
+    ///   later epoch, and there a vote of this one counts for nothing: learners ask the group and the epoch of the
+    ///   instance. Nor did its leader write above such a change: it had learned all below, or was fenced by it.
+    /// - The vote itself is like any other: one value per ballot and instance (2), not below the promise, which holds
+    ///   for all instances and rises with it (4), durable before it is sent (5).
+    /// - It is remembered as long as any: until the instance is durably learned here (7), across restarts and
+    ///   checkpoints, which keep all that is accepted above the learned prefix. A promise tells of it however far it
+    ///   is, and says "nothing" only of what lies between (3).
+    ///
+    /// What others say of how far they have learned decides about room alone, so a false word costs memory, which
+    /// `has_room_far` bounds.
     pub(super) fn may_accept(&self, instance: Instance, now: Micros) -> bool {
         let best = || self.election.best(self.learner.learned(), &self.group, now);
         let is_far = || self.classic.is_none() && instance.0 <= best().0 + self.bounds.window;

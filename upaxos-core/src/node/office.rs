@@ -6,8 +6,11 @@
 use super::Node;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
-use crate::types::{Ballot, Instance, Micros};
-use crate::wire::{Beat, Message, Stance};
+use crate::types::{Ballot, Instance, Micros, NodeId};
+use crate::wire::{Beat, Message, Pace, Stance};
+
+/// How many peers with another interval are named in the log, in one life.
+const NAMED: usize = 16;
 
 impl Node {
     /// The place in the queue of those who answer: the leader first.
@@ -23,6 +26,9 @@ impl Node {
 
     pub(super) fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
         let runs = self.leader.ballot().is_some();
+        if self.is_voter() {
+            self.election.vote();
+        }
         if self.is_voter() && self.election.should_run(runs, self.durable, &self.group, now) {
             self.run(now, out);
         }
@@ -89,6 +95,19 @@ impl Node {
         }
     }
 
+    /// `Pace`: a link is judged by the slower of its ends. Unequal intervals make it slow to notice what happened, so
+    /// they are named.
+    pub(super) fn on_pace(&mut self, from: NodeId, pace: Pace, out: &mut Outbox) {
+        let is_unequal = self.election.on_pace(from, pace);
+        if is_unequal && self.warned_of_pace.len() < NAMED && self.warned_of_pace.insert(from) {
+            let (theirs, own) = (pace.every_ms, self.election.pace().every_ms);
+            out.event(Event::Warning(format!(
+                "node {from} beats every {theirs} ms, this node every {own} ms: start all with the same --beat; until \
+                 then the slower of two counts"
+            )));
+        }
+    }
+
     pub(super) fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {
         let wanted = self.leader.step_down();
         self.requests.put_back(wanted, now);
@@ -137,8 +156,11 @@ impl Node {
         } else {
             out.send(beat);
         }
+        // Of the ballots that it names, none was begun in this step.
+        out.send(Message::Pace(self.election.pace()));
         if self.group.members.contains(&self.id)
             && self.identity.wants_registration(self.history.membership())
+            && !self.hears_of_change(now)
         {
             out.send(Message::Register { n: self.n(), boot: self.identity.boot() });
         }

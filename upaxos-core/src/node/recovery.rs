@@ -209,6 +209,7 @@ impl Recovery {
             beat_at: Micros(0),
             stance: Stance::Waits,
             warned_of_twin: false,
+            warned_of_pace: BTreeSet::new(),
             warned_of_lost: BTreeSet::new(),
             dropped: Dropped::default(),
         }

@@ -11,7 +11,7 @@ use super::Node;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::types::{GroupId, Micros, NodeId};
-use crate::wire::{GroupName, Head, Line, Message};
+use crate::wire::{Beat, GroupName, Head, Line, Message};
 
 /// How many other groups, and nodes without heads, are named in the log before this node keeps silent about more.
 const NAMED: usize = 16;
@@ -116,7 +116,7 @@ impl Node {
     pub(super) fn join_met(&mut self, now: Micros, out: &mut Outbox) {
         if let (None, Some((group, since))) = (self.identity.group(), self.identity.met())
             && !self.identity.is_barred()
-            && now.since(since) >= self.timing.timeout()
+            && now.since(since) >= self.election.longest_timeout()
         {
             self.identity.belong(group, out);
             self.beat_at = now;
@@ -134,6 +134,8 @@ impl Node {
             Kind::Node { id, incarnation, is_ours: true } if id == from => {
                 let is_known = self.is_registered_life(id, incarnation);
                 let is_heard = is_known || introduces(message) || asks_only(message) || is_exempt(message);
+                // A line that names another directory than its datagram does is damaged, or forged.
+                let is_heard = is_heard && incarnation_in(message).is_none_or(|named| named == incarnation);
                 self.dropped.other_lives += u64::from(!is_heard);
                 is_heard
             }
@@ -188,6 +190,9 @@ impl Node {
         {
             self.mark_foreign(from, *n, out);
         }
+        if let Message::Pace(pace) = message {
+            self.on_pace(from, *pace, out);
+        }
         if matches!(message, Message::Beat(_))
             && from != self.id
             && (self.group.members.contains(&from) || self.election.has_room_for(from, &self.group, now))
@@ -201,6 +206,14 @@ impl Node {
     pub fn head(&self) -> Head {
         let incarnation = self.identity.boot().incarnation;
         Head { from: Some((self.id, incarnation)), group: self.identity.group(), name: self.name }
+    }
+}
+
+/// The incarnation that a line names as its sender's.
+fn incarnation_in(message: &Message) -> Option<u64> {
+    match message {
+        Message::Beat(Beat { boot, .. }) | Message::Register { boot, .. } => Some(boot.incarnation),
+        _ => None,
     }
 }
 

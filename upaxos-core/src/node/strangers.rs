@@ -24,6 +24,7 @@ impl Node {
             Message::JoinFor { learned, replaces } => self.on_join(from, learned, Some(replaces), now, out),
             Message::Gap { .. } => self.on_message(from, message, now, out),
             Message::AskMark { .. }
+            | Message::Pace(_)
             | Message::Written { .. }
             | Message::AskDigest { .. }
             | Message::AskChain { .. }

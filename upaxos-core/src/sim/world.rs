@@ -20,7 +20,7 @@ use super::stage::{Happened, Setting, Stage};
 use super::swarm::{Plan, Topology};
 use super::trace::{Seen, Trace};
 use crate::client::Scope;
-use crate::node::{Event, Timing};
+use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 
 /// What the plan has in store.

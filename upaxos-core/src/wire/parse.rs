@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::head::is_head;
-use super::{Beat, Boot, Dialect, Line, Message, Request, Stance};
+use super::{Beat, Boot, Dialect, Line, MAX_PACE_MS, Message, Pace, Request, Stance};
 use crate::hooks::{MAX_NAME, Script};
 use crate::named::{Digest, NamedWrite, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
@@ -361,6 +361,10 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
         }
         b"Differs" => Message::Differs { instance: f.instance()?, node: f.id("node")? },
         b"Beat" => Message::Beat(beat(f)?),
+        b"Pace" => Message::Pace(Pace {
+            every_ms: f.number("milliseconds", MAX_PACE_MS)?,
+            since: f.ballot_or_none()?,
+        }),
         b"Register" => Message::Register { n: f.id("group size")?.0, boot: f.boot()? },
         b"Registered" => Message::Registered { node: f.id("node")?, boot: f.number("boot", MAX_NUMBER)? },
         b"Barred" => Message::Barred {
@@ -435,10 +439,7 @@ fn script_digest(f: &mut Fields) -> Result<Message, ParseError> {
 fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
     let n = f.id("group size")?.0;
     let boot = f.boot()?;
-    let ballot = match f.next() {
-        b"-" => None,
-        text => Some(ballot(text)?),
-    };
+    let ballot = f.ballot_or_none()?;
     let learned = f.prefix()?;
     let word = f.next();
     let stance = Stance::ALL.iter().find(|(_, known)| known.as_bytes() == word);
@@ -511,6 +512,13 @@ impl<'a> Fields<'a> {
     }
 
     /// Comma-separated ids; `-` for none.
+    fn ballot_or_none(&mut self) -> Result<Option<Ballot>, ParseError> {
+        match self.next() {
+            b"-" => Ok(None),
+            text => ballot(text).map(Some),
+        }
+    }
+
     fn ids(&mut self) -> Result<Vec<NodeId>, ParseError> {
         ids(self.next())
     }

@@ -176,12 +176,10 @@ impl Print<'_> {
             }
             M::Beat(beat) => {
                 self.verb("Beat").number(u64::from(beat.n)).boot(&beat.boot);
-                match beat.ballot {
-                    Some(ballot) => self.ballot(ballot),
-                    None => self.text("-"),
-                };
-                self.instance(beat.learned).text(beat.stance.word()).ids(&beat.heard);
+                self.ballot_or_none(beat.ballot).instance(beat.learned).text(beat.stance.word());
+                self.ids(&beat.heard);
             }
+            M::Pace(pace) => self.verb("Pace").number(pace.every_ms).ballot_or_none(pace.since).done(),
             M::Register { n, boot } => self.verb("Register").number(u64::from(*n)).boot(boot).done(),
             M::Registered { node, boot } => {
                 self.verb("Registered").number(u64::from(node.0)).number(*boot).done()
@@ -234,6 +232,13 @@ impl Print<'_> {
 
     fn boot(&mut self, boot: &super::Boot) -> &mut Self {
         self.number(boot.incarnation).number(boot.start).number(boot.boot)
+    }
+
+    fn ballot_or_none(&mut self, ballot: Option<Ballot>) -> &mut Self {
+        match ballot {
+            Some(ballot) => self.ballot(ballot),
+            None => self.text("-"),
+        }
     }
 
     fn ids(&mut self, list: &[NodeId]) {

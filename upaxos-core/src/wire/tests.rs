@@ -245,6 +245,8 @@ fn any_answer() -> impl Strategy<Value = Message> {
         any_value().prop_map(|reason| M::Error { reason }),
         prop::option::of(any_value()).prop_map(|value| M::Relay { value }),
         any_beat().prop_map(M::Beat),
+        (0..=MAX_PACE_MS, prop::option::of(any_ballot()))
+            .prop_map(|(every_ms, since)| M::Pace(Pace { every_ms, since })),
         any_instance().prop_map(|instance| M::AskChain { instance }),
         (any_instance(), any::<u128>()).prop_map(|(instance, digest)| M::Chain { instance, digest }),
         (any_instance(), id()).prop_map(|(instance, node)| M::Differs { instance, node }),
