@@ -71,6 +71,18 @@ fn a_member_that_a_quorum_remembers_waits_for_the_others_to_object() {
 }
 
 #[test]
+fn an_objection_of_another_life_of_a_peer_bars_nobody() {
+    let mut lone = returned(3);
+    let boot = lone.node.boot().boot;
+    for life in Life::ALL {
+        lone.hear_from(life, &format!("1 Barred 0 {boot} 7777 1\n2 Barred 0 {boot} 7777 1"));
+    }
+    assert!(!is_barred(&lone));
+    lone.hear(&format!("1 Registered 0 {boot}\n2 Registered 0 {boot}"));
+    assert!(lone.node.is_voter());
+}
+
+#[test]
 fn a_member_that_all_others_remember_waits_for_nobody() {
     let mut lone = returned(3);
     lone.hear("1 Registered 0 2");

@@ -47,7 +47,8 @@ pub struct Group {
     /// At which interval a node beats, from its next start on, where that is not the usual one.
     pub beats: BTreeMap<u16, Micros>,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
-    boots: u64,
+    /// The last of the numbers that tell lives apart; a real one is drawn at random.
+    pub boots: u64,
 }
 
 pub struct Member {

@@ -497,10 +497,12 @@ mod tests {
     fn remembered_by(me: u16, n: u16, peers: &[u16]) -> Identity {
         let (me, group, timing) = (NodeId(me), Membership::new(n), Timing::default());
         let (mut identity, mut out) = (Identity::new(me, n, timing, true), Outbox::new(me));
+        // As node 0 of it would have founded it.
+        identity.begin(Boot { incarnation: 100 + u64::from(me.0), start: 1, boot: 0 });
         identity.belong(GroupId(100), &mut out);
         for peer in peers {
             let incarnation = 100 + u64::from(*peer);
-            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, false, &mut out);
+            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, true, &mut out);
             identity.on_registered(NodeId(*peer), incarnation, me, 0);
         }
         identity.tick(&group, Micros(0), &mut out);

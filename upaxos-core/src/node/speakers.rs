@@ -133,7 +133,8 @@ impl Node {
         match speaker.0 {
             Kind::Node { id, incarnation, is_ours: true } if id == from => {
                 let is_known = self.is_registered_life(id, incarnation);
-                let is_heard = is_known || introduces(message) || asks_only(message) || is_exempt(message);
+                let may_introduce = introduces(message) && !self.objects_falsely(id, message);
+                let is_heard = is_known || may_introduce || asks_only(message) || is_exempt(message);
                 // A line that names another directory than its datagram does is damaged, or forged.
                 let is_heard = is_heard && incarnation_in(message).is_none_or(|named| named == incarnation);
                 self.dropped.other_lives += u64::from(!is_heard);
@@ -167,6 +168,12 @@ impl Node {
             || !self.group.members.contains(&id) && self.beats_as(id, incarnation),
             |known| known == incarnation,
         )
+    }
+
+    /// Whether an objection comes from a life of a peer that is not the registered one: nodes that were begun anew under
+    /// the members' ids remember each other, and would bar every member that comes back.
+    fn objects_falsely(&self, from: NodeId, message: &Message) -> bool {
+        matches!(message, Message::Barred { .. }) && self.known_incarnation(from).is_some()
     }
 
     /// The incarnation that is registered for an id: in the log, or with this node.
