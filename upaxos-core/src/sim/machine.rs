@@ -148,6 +148,8 @@ pub struct Machine {
     pub tears: Option<Down>,
     /// The next sync fails: the node is down for so long.
     pub sync_fails: Option<Down>,
+    /// The same of a failure that the disk has been told of, and that its store may have met already.
+    pub disk_fails: Option<Down>,
     /// How long each sync takes, until when.
     pub slow_sync: (Micros, Micros),
     started_at: Micros,
@@ -186,6 +188,7 @@ impl Machine {
             halt_after: None,
             tears: None,
             sync_fails: None,
+            disk_fails: None,
             slow_sync: (Micros(0), Micros(0)),
             started_at: Micros(0),
             rate: 1_000_000,
@@ -206,6 +209,10 @@ impl Machine {
 
     /// Its node is gone, with what it had not read yet.
     pub fn end_life(&mut self) {
+        // One failure, and one life that it ends.
+        if self.disk_fails.take().is_some() {
+            self.disk.fail(None);
+        }
         self.state = State::Down;
         self.queue.clear();
         (self.crash_after, self.halt_after) = (None, None);

@@ -75,7 +75,8 @@ impl<C> Stage<C> {
 
     /// The node ends at once, since its disk refuses: nobody knows what is durable. The power may fail with it, or later.
     pub(super) fn break_off(&mut self, id: u16, error: &dyn std::fmt::Display) {
-        let fails = self.machines[usize::from(id)].sync_fails.take();
+        let machine = &mut self.machines[usize::from(id)];
+        let fails = machine.sync_fails.take().or(machine.disk_fails);
         self.seen.failed_syncs += u64::from(fails.is_some());
         match self.disk_chance.hits(500_000) {
             true => self.crash(id, fails.flatten()),

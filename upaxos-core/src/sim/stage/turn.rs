@@ -38,6 +38,7 @@ impl<C> Stage<C> {
         if machine.sync_fails.is_some() && self.disk_chance.hits(250_000) {
             // Of a task, or of the next commit; else that is found out only when the sync is over.
             machine.disk.fail(Some(Refusal::Sync));
+            machine.disk_fails = machine.sync_fails;
         }
         while self.disk_chance.hits(600_000)
             && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
