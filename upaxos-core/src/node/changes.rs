@@ -237,15 +237,16 @@ impl Node {
         }
     }
 
-    /// The group in force, with the incarnations that are certain: those of members that vote. No other can vote
-    /// under their ids, and who comes later knows them from the log.
+    /// The group in force, with the incarnations that are certain: those of members that vote, and all that node 0
+    /// remembers if it is this node, without which none of the first group begins to vote. No other can vote under
+    /// their ids, and who comes later knows them from the log.
     fn listed(&self, now: Micros) -> NewGroup {
         let mut members = self.history.membership().members();
         if let Some(own) = members.get_mut(&self.id) {
             *own = Some(self.identity.boot().incarnation);
         }
         for (id, incarnation) in &mut members {
-            if incarnation.is_none() && self.election.is_voter(*id, now) {
+            if incarnation.is_none() && (self.election.is_voter(*id, now) || self.identity.is_root()) {
                 *incarnation = self.known_incarnation(*id);
             }
         }

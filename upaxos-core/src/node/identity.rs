@@ -162,7 +162,7 @@ impl Identity {
     }
 
     /// Whether the group was founded by this very directory.
-    fn is_root(&self) -> bool {
+    pub fn is_root(&self) -> bool {
         self.group == Some(GroupId(self.boot.incarnation))
     }
 

@@ -86,7 +86,9 @@ pub struct Stage<C> {
     /// Of what nodes said to their logs: what may end them.
     pub(super) news: Vec<(u16, Event)>,
     pub(super) watch: Option<Watch>,
-    /// Whether another group hears what is said here, and what that was since it was asked for.
+    /// Whether the wire of another group meets this one now and then; whether it does now, and what was said since
+    /// that was asked for.
+    pub(super) has_neighbors: bool,
     pub(super) is_joined: bool,
     said: Vec<Rc<Datagram>>,
 }
@@ -114,6 +116,7 @@ impl<C> Stage<C> {
             tail: VecDeque::new(),
             news: Vec::new(),
             watch: None,
+            has_neighbors: false,
             is_joined: false,
             said: Vec::new(),
         }

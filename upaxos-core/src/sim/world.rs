@@ -57,7 +57,9 @@ impl World {
     /// A world in which nothing has happened yet.
     pub fn new(plan: Plan) -> World {
         let beside = plan.other.as_deref().map(|other| Box::new(Beside::new(other, plan.seed)));
-        World { beside, ..World::at(plan, 0) }
+        let mut world = World { beside, ..World::at(plan, 0) };
+        world.stage.has_neighbors = world.beside.is_some();
+        world
     }
 
     /// The same without another group, with incarnations from there on.

@@ -4,14 +4,14 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{DATAGRAM, Next, Stage};
+use super::{DATAGRAM, Next, Stage, incarnation};
 use crate::mutant::{self, Mutant};
 use crate::node::{Event, Node, Outbox};
 use crate::sim::disk::Refusal;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{State, Step, Work};
+use crate::sim::machine::{Role, State, Step, Work};
 use crate::sim::network::Datagram;
-use crate::types::Micros;
+use crate::types::{GroupId, Micros};
 use crate::wire::{Dialect, Head, Line, Message, Packer};
 
 impl<C> Stage<C> {
@@ -62,8 +62,19 @@ impl<C> Stage<C> {
         out
     }
 
+    /// Whether a node has come to belong to another group: one with an empty disk, or that came to join, and heard
+    /// nothing but the other group for a while. It is none of this group's any more.
+    fn has_strayed(&self, node: &Node) -> bool {
+        let own = GroupId(self.setting.incarnations + incarnation(0, 0));
+        self.has_neighbors && node.head().group.is_some_and(|group| group != own)
+    }
+
     /// Takes up what a node wants done.
     pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
+        if self.has_strayed(&node) {
+            self.machines[usize::from(id)].role = Role::Gone;
+            return self.crash(id, None);
+        }
         self.look_up(id, &mut node, &mut out);
         self.seen.reached |= node.reached() | out.reached();
         self.note(id, &out.events);

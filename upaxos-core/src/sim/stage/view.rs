@@ -4,7 +4,7 @@ use super::{Stage, incarnation};
 use crate::node::Node;
 use crate::sim::machine::{Machine, Role, State};
 use crate::sim::network::CLIENTS;
-use crate::types::{Instance, NodeId};
+use crate::types::{Epoch, Instance, NodeId};
 use crate::wire::Head;
 
 impl<C> Stage<C> {
@@ -27,9 +27,13 @@ impl<C> Stage<C> {
 
     /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
     pub fn is_alive(&self) -> bool {
-        let (_, members) = self.judges.members();
+        let (epoch, members) = self.judges.members();
         let whole = members.iter().filter(|id| {
             let machine = &self.machines[usize::from(**id)];
+            // Who never was up before the group changed cannot begin any more.
+            if epoch > Epoch(0) && **id < self.setting.n && !self.judges.is_member(**id) {
+                return false;
+            }
             let runs = !matches!(machine.role, Role::Gone | Role::Spare);
             !machine.is_lost() && machine.lost_below.is_none() && runs
         });

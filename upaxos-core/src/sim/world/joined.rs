@@ -33,6 +33,7 @@ impl Beside {
     pub fn new(plan: &Other, seed: u64) -> Beside {
         let mut world = World::at(plan.plan.clone(), INCARNATIONS);
         if let Some(age) = plan.age {
+            world.stage.has_neighbors = true;
             world.run_until(age, |_| false);
         } else {
             world.clients.ask(false);
