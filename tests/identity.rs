@@ -70,6 +70,22 @@ fn a_member_that_a_quorum_remembers_waits_for_the_others_to_object() {
     assert!(lone.node.is_voter());
 }
 
+/// Directories that were made anew for all ids remember each other; only the one that the group is named after can
+/// make voters of them.
+#[test]
+fn a_founder_votes_first_when_the_very_node_0_that_founded_the_group_remembers_it() {
+    let mut lone = Lone::new(3, 1);
+    lone.meet();
+    lone.hear("2 Registered 1 1");
+    for line in ["0 Beat 3 8000 1 500 - 0 waits 1", "0 Register 3 8000 1 500", "0 Registered 1 1"] {
+        lone.hear_from(Life::AnotherDisk, line);
+    }
+    lone.wait_for_objections();
+    assert!(!lone.node.is_voter(), "that node 0 is another one");
+    lone.hear("0 Registered 1 1");
+    assert!(lone.node.is_voter());
+}
+
 #[test]
 fn an_objection_of_another_life_of_a_peer_bars_nobody() {
     let mut lone = returned(3);

@@ -166,7 +166,11 @@ fn a_group_that_begins_on_the_wire_of_another_one_does_not_vote_and_says_why() {
         assert!(!joined.groups[1].node(id).is_voter());
         let events = joined.groups[1].members[usize::from(id)].events.iter().map(ToString::to_string);
         let refusals: Vec<_> = events.filter(|event| event.contains("refuses to vote")).collect();
-        assert!(refusals.iter().any(|text| text.contains("--group")), "{refusals:?}");
+        assert!(
+            refusals.iter().any(|text| text.contains("--group")),
+            "node {id}: {refusals:?}\n{}",
+            joined.groups[1].view()
+        );
     }
 }
 

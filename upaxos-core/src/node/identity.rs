@@ -218,8 +218,16 @@ impl Identity {
         self.standing == Standing::Votes
     }
 
+    /// The incarnation of node 0, which the group's identity tells to whoever belongs to it.
+    pub fn root(&self, id: NodeId) -> Option<u64> {
+        self.group.filter(|_| id == NodeId(0)).map(|group| group.0)
+    }
+
     /// Whether `boot` may speak for `id`: its incarnation is the one remembered, if one is.
     pub fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
+        if let Some(root) = self.root(id) {
+            return boot.incarnation == root;
+        }
         self.remembers.get(&id).is_none_or(|known| known.incarnation == boot.incarnation)
     }
 
@@ -247,6 +255,9 @@ impl Identity {
     /// `Register`: remember a peer's life, or say what is remembered instead. A new one is remembered if the peer's
     /// last beat named it, too.
     pub fn on_register(&mut self, from: NodeId, boot: Boot, beats: bool, out: &mut Outbox) {
+        if let Some(root) = self.root(from).filter(|root| *root != boot.incarnation) {
+            return out.send(Message::Barred { node: from, boot: boot.boot, incarnation: root, start: 0 });
+        }
         let known = self.remembers.get(&from);
         let accepts = |known: &Boot| is_successor(*known, boot) || mutant::is(Mutant::SecondIncarnation);
         if let Some(known) = known.filter(|known| !accepts(known)) {
@@ -442,6 +453,9 @@ impl Identity {
     /// Whether a peer remembers this life: the one that is registered for its id, not another one.
     fn is_registered_by(&self, id: NodeId, membership: &Membership) -> bool {
         let registered = || {
+            if let Some(root) = self.root(id) {
+                return Some(root);
+            }
             let remembered = || Some(self.remembers.get(&id)?.incarnation);
             membership.incarnation(id).or_else(remembered)
         };

@@ -104,8 +104,11 @@ impl Node {
         out: &mut Outbox,
     ) -> bool {
         match message {
-            Message::Beat(Beat { n, boot, stance, .. }) => {
-                self.admit(from, (*n, *boot, *stance != Stance::Learns), now, out);
+            Message::Beat(Beat { n, boot, stance, .. })
+                if !self.admit(from, (*n, *boot, *stance != Stance::Learns), now, out) =>
+            {
+                self.dropped.foreign += 1;
+                return false;
             }
             Message::Register { n, .. } if *n != self.n() => self.mark_foreign(from, *n, out),
             _ => {}
@@ -176,15 +179,23 @@ impl Node {
         is_taken
     }
 
-    /// Takes a member's lines or not, by what its beat says of itself.
-    fn admit(&mut self, from: NodeId, (n, boot, is_voter): (u16, Boot, bool), now: Micros, out: &mut Outbox) {
+    /// Whether a member's beat is of the life that is registered for its id, and of a group of this size.
+    fn admit(
+        &mut self,
+        from: NodeId,
+        (n, boot, is_voter): (u16, Boot, bool),
+        now: Micros,
+        out: &mut Outbox,
+    ) -> bool {
         if n != self.n() {
             self.mark_foreign(from, n, out);
-        } else if !self.is_genuine(from, boot) {
-            self.foreign.insert(from);
+            return false;
+        }
+        if !self.is_genuine(from, boot) {
             let listed = self.history.membership().incarnation(from).map(|incarnation| (incarnation, 0));
             let remembered = || self.identity.remembered(from).map(|known| (known.incarnation, known.start));
-            let (incarnation, start) = listed.or_else(remembered).unwrap_or_default();
+            let root = || self.identity.root(from).map(|root| (root, 0));
+            let (incarnation, start) = listed.or_else(remembered).or_else(root).unwrap_or_default();
             if now >= self.tell_lost_at {
                 self.tell_lost_at = now + self.timing.timeout();
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
@@ -197,15 +208,16 @@ impl Node {
                     boot.incarnation
                 )));
             }
-        } else {
-            self.foreign.remove(&from);
-            // Under an id that is registered, one life alone can vote.
-            if self.history.membership().incarnation(from).is_none() && is_voter {
-                let is_said_again = self.election.last_boot(from) == Some(boot);
-                self.identity.introduce(from, boot, is_said_again, out);
-            }
-            self.object_to_older(from, boot, now, out);
+            return false;
         }
+        self.foreign.remove(&from);
+        // Under an id that is registered, one life alone can vote.
+        if self.history.membership().incarnation(from).is_none() && is_voter {
+            let is_said_again = self.election.last_boot(from) == Some(boot);
+            self.identity.introduce(from, boot, is_said_again, out);
+        }
+        self.object_to_older(from, boot, now, out);
+        true
     }
 
     /// Tells a member that a later life of it is remembered, if one is: it may vote since others knew no better. A

@@ -178,6 +178,9 @@ impl Node {
 
     /// The incarnation that is registered for an id: in the log, or with this node.
     pub(super) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
+        if let Some(root) = self.identity.root(id) {
+            return Some(root);
+        }
         self.history
             .membership()
             .incarnation(id)

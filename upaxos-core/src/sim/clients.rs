@@ -85,9 +85,9 @@ impl Clients {
         self.asks = asks;
     }
 
-    /// Whether they know which group they talk to.
-    pub fn know_group(&self) -> bool {
-        self.scope.group().is_some() || self.dialect == Dialect::Classic
+    /// Whether they know which group they talk to, and may ask.
+    pub fn know_group(&self, now: Micros) -> bool {
+        self.scope.is_open(now)
     }
 
     /// Adds what they were told.

@@ -156,7 +156,7 @@ impl World {
 
     /// Whether the clients know which group they talk to.
     pub fn is_known(&self) -> bool {
-        self.clients.know_group()
+        self.clients.know_group(self.stage.now)
     }
 
     /// All is over: what the judges can only say in the end.

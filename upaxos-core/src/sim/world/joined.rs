@@ -65,8 +65,8 @@ impl World {
             let beside = self.beside.as_deref()?;
             let found = beside.world.violation()?;
             let counts = beside.is_whole() || found.rule == Rule::NoPanic;
-            let got = format!("in the other group: {}\n{}", found.got, beside.world.view());
-            counts.then_some(Violation { rule: found.rule, got })
+            let got = || format!("in the other group: {}\n{}", found.got, beside.world.view());
+            counts.then(|| Violation { rule: found.rule, got: got() })
         })
     }
 
