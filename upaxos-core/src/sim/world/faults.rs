@@ -189,6 +189,8 @@ impl World {
         if self.may_lose_disk(node) {
             self.take_down(node, down);
             let machine = &mut self.stage.machines[usize::from(node)];
+            // What is only in memory still, since its sync failed, would hide what the disk has become.
+            machine.disk.cut_power(&mut self.stage.disk_chance);
             machine.flipped = machine.disk.flip_bit(&mut self.stage.disk_chance);
         }
     }
