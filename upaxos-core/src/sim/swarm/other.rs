@@ -40,6 +40,8 @@ pub(super) fn draw(plan: &mut Plan) {
     }
     other.peace = founded;
     other.events = EVENTS;
+    // Nodes that are begun on this group's wire learn its log, and must judge sessions as it does.
+    other.limits = plan.limits;
     other.fast_read = vec![false; usize::from(other.n + other.joiners)];
     let age = chance.hits(750_000).then(|| founded + Micros::from_millis(chance.below(1_500)));
     let mut joined = Vec::new();
