@@ -191,6 +191,9 @@ impl Node {
             self.mark_foreign(from, n, out);
             return false;
         }
+        if is_voter && !self.is_genuine(from, boot) && self.known_by_log(from).is_none() {
+            self.identity.correct(from, boot, out);
+        }
         if !self.is_genuine(from, boot) {
             let listed = self.history.membership().incarnation(from).map(|incarnation| (incarnation, 0));
             let remembered = || self.identity.remembered(from).map(|known| (known.incarnation, known.start));
