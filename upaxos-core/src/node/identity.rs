@@ -252,6 +252,16 @@ impl Identity {
         out.persist(Record::Registered { node: from, boot });
     }
 
+    /// A peer votes in another life than the one that this node remembers, which has lost its disk itself and was never
+    /// a member since: whom it took for that peer before it was told so, was another one that began anew.
+    pub fn correct(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+        if self.standing == Standing::Barred && !self.is_member && !self.is_listed {
+            let boot = Boot { start: 0, boot: 0, ..boot };
+            self.remembers.insert(from, boot);
+            out.persist(Record::Registered { node: from, boot });
+        }
+    }
+
     /// `Register`: remember a peer's life, or say what is remembered instead. A new one is remembered if the peer's
     /// last beat named it, too.
     pub fn on_register(&mut self, from: NodeId, boot: Boot, beats: bool, out: &mut Outbox) {

@@ -178,13 +178,12 @@ impl Node {
 
     /// The incarnation that is registered for an id: in the log, or with this node.
     pub(super) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
-        if let Some(root) = self.identity.root(id) {
-            return Some(root);
-        }
-        self.history
-            .membership()
-            .incarnation(id)
-            .or_else(|| self.identity.remembered(id).map(|b| b.incarnation))
+        self.known_by_log(id).or_else(|| self.identity.remembered(id).map(|boot| boot.incarnation))
+    }
+
+    /// The same, if the log tells it, or the identity of the group.
+    pub(super) fn known_by_log(&self, id: NodeId) -> Option<u64> {
+        self.identity.root(id).or_else(|| self.history.membership().incarnation(id))
     }
 
     fn beats_as(&self, id: NodeId, incarnation: u64) -> bool {
