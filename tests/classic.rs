@@ -515,6 +515,23 @@ fn a_classic_node_names_nothing_and_takes_nothing_by_its_name() {
     assert!(group.said(" WriteTags ").is_empty() && group.said(" Fetch ").is_empty());
 }
 
+/// Their ids and ballots are the same: only the head tells them apart.
+#[test]
+fn a_classic_node_takes_nothing_of_another_group() {
+    let mut group = group_with(&[0]);
+    let before = records(&group, 0);
+    for datagram in [
+        "2 From 77 5f3a9c01d2b4e6f8\n2 Write 9 2 stranger",
+        "2 From 77 5f3a9c01d2b4e6f8 other\n2 Write 10 2 named stranger",
+        "2 From x y\n2 Write 12 2 damaged head",
+        "2 From 77 5f3a9c01d2b4e6f8\n2 Propose 13 200",
+        "For 5f3a9c01d2b4e6f8\nRequest 0 for others",
+    ] {
+        assert!(answers(&mut group, 0, &[datagram]).is_empty(), "{datagram}");
+    }
+    assert_eq!(records(&group, 0), before);
+}
+
 #[test]
 fn runs_of_blanks_in_a_value_are_one_blank_for_all() {
     let mut group = group_with(&[0, 1]);

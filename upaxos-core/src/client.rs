@@ -339,7 +339,7 @@ impl Client {
 
     /// What to tell somebody whose request was not answered: what was heard says about why.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
-        self.scope.explain_silence().unwrap_or_else(|| view.explain_silence(now))
+        self.scope.explain_silence(view, now)
     }
 
     /// Which group it talks to.
@@ -397,9 +397,17 @@ impl Client {
     /// Does what is due at `now`: sends what is new or unanswered, gives up what took too long.
     pub fn tick(&mut self, now: Micros) -> Turn {
         let refusal = self.scope.refusal().map(Value::from);
-        let late = self.settle(now, |open| match &refusal {
-            Some(reason) if open.pace.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
-            _ => (now >= open.give_up_at).then_some(Outcome::Unknown),
+        let others = self.scope.hears_only_others();
+        let silence =
+            others.then(|| Value::from(&*self.scope.explain_silence(&View::new(self.dialect), now)));
+        let late = self.settle(now, |open| {
+            let is_late = now >= open.give_up_at;
+            // What was never sent was not carried out.
+            let reason = if is_late { refusal.as_ref().or(silence.as_ref()) } else { refusal.as_ref() };
+            match reason {
+                Some(reason) if open.pace.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
+                _ => is_late.then_some(Outcome::Unknown),
+            }
         });
         let mut turn = Turn { settled: late, send: Vec::new() };
         if !self.scope.is_open(now) {
@@ -447,6 +455,8 @@ impl Client {
                 self.on_busy(seq, pause, now);
                 Vec::new()
             }
+            // Nothing was sent yet: two groups may be there, and say who their members are.
+            _ if !self.scope.is_open(now) => Vec::new(),
             _ => self.settle(now, |open| open.question.answered_by(client, message)),
         }
     }

@@ -41,7 +41,7 @@ mod speakers;
 mod strangers;
 mod twin;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use acceptor::Acceptor;
@@ -117,8 +117,8 @@ pub struct Node {
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),
-    /// When somebody may be told again that its disk is not the one remembered.
-    tell_lost_at: Micros,
+    /// Who was told that its disk is not the one remembered, and when it may be told again.
+    tell_lost_at: BTreeMap<NodeId, Micros>,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
     /// Whose interval between beats was reported as another one.

@@ -274,17 +274,17 @@ impl Dialogue {
                 _ => out.write_all(&outcome.to_line())?,
             }
             if outcome == Outcome::Unknown {
-                write!(out, " {}", self.view.explain_silence(now))?;
+                write!(out, " {}", self.scope.explain_silence(&self.view, now))?;
             }
             writeln!(out)?;
         }
-        let (view, patience) = (&self.view, self.patience);
+        let (view, scope, patience) = (&self.view, &self.scope, self.patience);
         for wish in &self.wishes {
-            if let Some(text) = wish.text(view, now, patience) {
+            if let Some(text) = wish.text(view, scope, now, patience) {
                 writeln!(out, "{} {} {text}", wish.number, now.since(wish.asked).0)?;
             }
         }
-        self.wishes.retain(|wish| wish.text(view, now, patience).is_none());
+        self.wishes.retain(|wish| wish.text(view, scope, now, patience).is_none());
         if let Some(watched) = &mut self.watched {
             report(view, now, watched, &mut out)?;
         }
@@ -315,10 +315,10 @@ fn report(
 
 impl Wish {
     /// The answer, if there is one by now.
-    fn text(&self, view: &View, now: Micros, patience: Micros) -> Option<String> {
+    fn text(&self, view: &View, scope: &Scope, now: Micros, patience: Micros) -> Option<String> {
         self.state.holds(view, now).or_else(|| {
             let is_late = now.since(self.asked) >= patience;
-            is_late.then(|| format!("Unknown {}", view.explain_silence(now)))
+            is_late.then(|| format!("Unknown {}", scope.explain_silence(view, now)))
         })
     }
 }

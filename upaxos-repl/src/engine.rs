@@ -272,6 +272,11 @@ impl Engine {
     fn show(&mut self, now: Micros) -> Result<()> {
         while self.shows.front().is_some_and(|(asked, _)| self.is_whole(*asked, now)) {
             let Some((_, job)) = self.shows.pop_front() else { break };
+            if let Some(why) = self.client.scope().refusal() {
+                self.output.complain(why)?;
+                let _ = job.done.send(Status::Refused);
+                continue;
+            }
             if self.output.is_json() {
                 self.output.object(&table::json(&self.view, self.client.scope(), now))?;
             } else {
@@ -286,7 +291,7 @@ impl Engine {
         if !std::mem::replace(&mut self.told_silence, true) && self.view.leader(now).is_none() {
             self.output.news(&self.client.explain_silence(&self.view, now))?;
         }
-        if let Some(news) = self.watch.on_view(&self.view, now) {
+        if let Some(news) = self.watch.on_view(&self.view, self.client.scope(), now) {
             self.output.news(&news)?;
         }
         Ok(())

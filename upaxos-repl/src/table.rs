@@ -16,7 +16,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
     let mut rows: BTreeMap<NodeId, Row> =
         view.nodes(now).map(|(id, beat)| (id, row(view, id, beat))).collect();
     if rows.is_empty() {
-        return view.explain_silence(now);
+        return scope.explain_silence(view, now);
     }
     for id in silent(view, now) {
         let silence = ["yes", "is silent", "-", "-", "-"].map(String::from);
@@ -32,7 +32,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    text + &split(view, now) + &verdict(view, now) + &group(scope)
+    text + &split(view, now) + &verdict(view, scope, now) + &group(scope)
 }
 
 /// Whose logs differ, if any do.
@@ -43,10 +43,10 @@ fn split(view: &View, now: Micros) -> String {
     lines.collect()
 }
 
-fn verdict(view: &View, now: Micros) -> String {
+fn verdict(view: &View, scope: &Scope, now: Micros) -> String {
     match view.leader(now) {
         Some(leader) => format!("node {leader} leads"),
-        None => view.explain_silence(now),
+        None => scope.explain_silence(view, now),
     }
 }
 

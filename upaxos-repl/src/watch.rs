@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use upaxos_core::client::View;
+use upaxos_core::client::{Scope, View};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::Message;
 
@@ -41,7 +41,7 @@ impl Watch {
     }
 
     /// News about who leads, if that has changed.
-    pub fn on_view(&mut self, view: &View, now: Micros) -> Option<String> {
+    pub fn on_view(&mut self, view: &View, scope: &Scope, now: Micros) -> Option<String> {
         let leader = view.leader(now);
         if leader == self.leader {
             return None;
@@ -49,7 +49,7 @@ impl Watch {
         self.leader = leader;
         Some(match leader {
             Some(leader) => format!("node {leader} leads"),
-            None => view.explain_silence(now),
+            None => scope.explain_silence(view, now),
         })
     }
 }

@@ -1,16 +1,18 @@
 //! Which group a client talks to, where several are on the wire.
 //!
 //! Owns what a client hears and what its datagrams begin with. A client that was given the name of its group names
-//! it, and hears only nodes that do. One without a name first asks who is there, listens for a moment, and then
-//! speaks to the one group that it has heard: nothing that it asks is carried out by two. If it hears two before it
-//! has asked anything, it asks neither. A classic group has no identity: its clients hear everything.
+//! it, and hears only nodes that do; one without a name hears only nodes without. Either first asks who is there,
+//! listens for a moment, and then speaks to the one group that it has heard: nothing that it asks is carried out by
+//! two. If it hears two before it has asked anything, it asks neither. A classic group has no identity: its clients
+//! hear everything.
 
 use std::collections::BTreeSet;
 
+use super::View;
 use crate::types::{GroupId, Micros};
 use crate::wire::{self, Dialect, GroupName, Head, Lines};
 
-/// How long a client without a name listens, once it has heard a group, for another one: many round trips, and
+/// How long a client listens, once it has heard a group, for another one: many round trips, and
 /// nothing that people notice.
 const LISTEN: Micros = Micros::from_millis(5);
 
@@ -63,7 +65,7 @@ impl Scope {
     /// Whether requests may be sent.
     pub fn is_open(&self, now: Micros) -> bool {
         let has_listened = || self.since.is_some_and(|since| now.since(since) >= LISTEN);
-        self.is_any || (self.refusal.is_none() && (self.name.is_some() || has_listened()))
+        self.is_any || (self.refusal.is_none() && has_listened())
     }
 
     /// Whether to ask now who is there (`members`), before anything else.
@@ -151,16 +153,27 @@ impl Scope {
         }
     }
 
-    /// Why no node of this client's group answers, if others were heard in its place.
-    pub fn explain_silence(&self) -> Option<String> {
-        if self.group.is_some() || self.names.is_empty() {
-            return None;
-        }
-        let heard = self.names.iter().map(|name| match name {
+    /// Whether nodes of other groups were heard, and none of this client's.
+    pub fn hears_only_others(&self) -> bool {
+        self.group.is_none() && !self.names.is_empty()
+    }
+
+    /// What to tell somebody whose request was not answered: who was heard in the place of this client's group, or
+    /// else what the beats say about why.
+    pub fn explain_silence(&self, view: &View, now: Micros) -> String {
+        let names = self.names.iter().map(|name| match name {
             Some(name) => format!("the group {name} (--group {name})"),
             None => "a group without a name (no --group)".into(),
         });
-        Some(format!("only other groups were heard: {}", heard.collect::<Vec<_>>().join(", ")))
+        let others = names.chain(self.others.iter().map(|group| format!("the group {group}")));
+        let others = others.collect::<Vec<_>>().join(", ");
+        if others.is_empty() || view.nodes(now).next().is_some() {
+            return view.explain_silence(now);
+        }
+        match self.group {
+            None => format!("only other groups were heard: {others}"),
+            Some(own) => format!("the group {own} is silent; others were heard: {others}"),
+        }
     }
 
     fn refuse(&mut self, one: GroupId, other: GroupId) {
@@ -209,13 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_hears_two_groups_of_its_name_before_it_asks_refuses() {
+        let mut scope = Scope::new(Dialect::Extended, Some("lab".parse().expect("a name")));
+        assert!(scope.asks(NOW) && !scope.is_open(NOW));
+        scope.hear(&beat(1, " lab"), NOW);
+        scope.hear(&beat(2, " lab"), NOW);
+        assert!(!scope.is_open(NOW + LISTEN));
+        assert!(scope.refusal().is_some_and(|why| why.contains("two groups with the name lab")));
+    }
+
+    #[test]
     fn a_client_with_a_name_hears_what_names_it_and_nothing_else() {
         let name: GroupName = "lab".parse().expect("a name");
         let mut scope = Scope::new(Dialect::Extended, Some(name));
-        assert!(scope.is_open(NOW), "it needs to ask nobody");
         assert!(scope.hear(&beat(1, ""), NOW).is_none());
         assert!(scope.hear(&beat(2, " other"), NOW).is_none());
+        assert!(!scope.is_open(NOW + LISTEN) && scope.hears_only_others());
         assert!(scope.hear(&beat(3, " lab"), NOW).is_some());
+        assert!(!scope.is_open(NOW) && scope.is_open(NOW + LISTEN));
         assert_eq!(scope.head(), Head { from: None, group: Some(GroupId(3)), name: Some(name) });
     }
 }

@@ -199,14 +199,15 @@ impl Node {
             let remembered = || self.identity.remembered(from).map(|known| (known.incarnation, known.start));
             let root = || self.identity.root(from).map(|root| (root, 0));
             let (incarnation, start) = listed.or_else(remembered).or_else(root).unwrap_or_default();
-            if now >= self.tell_lost_at {
-                self.tell_lost_at = now + self.timing.timeout();
+            if self.tell_lost_at.get(&from).is_none_or(|at| now >= *at) {
+                self.tell_lost_at.insert(from, now + self.timing.timeout());
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
             }
             if self.warned_of_lost.insert(from) {
                 out.event(Event::Warning(format!(
-                    "node {from} has lost the disk that this node remembers (incarnation {} now): its \
-                     votes do not count; it has to come back under a new id (upaxos-node --join -i NEW_ID \
+                    "a node {from} is here whose disk is not the one that this node remembers (incarnation {} now): \
+                     its votes do not count; if the member {from} still runs, stop the newcomer, whose id is taken; \
+                     if not, its disk is lost, and it has to come back under a new id (upaxos-node --join -i NEW_ID \
                      --replace {from})",
                     boot.incarnation
                 )));

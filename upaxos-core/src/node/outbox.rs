@@ -404,6 +404,9 @@ impl fmt::Display for Event {
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
+            Event::WaitsFor(nodes) if nodes.is_empty() => {
+                write!(f, "may not vote yet: listening for what the others remember of this node")
+            }
             Event::WaitsFor(nodes) => {
                 let nodes: Vec<_> = nodes.iter().map(NodeId::to_string).collect();
                 write!(

@@ -9,7 +9,7 @@
 //! one), so every quorum that was formed with it still has its word. What a later life learns anew stands in
 //! the log a second time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::acceptor::Acceptor;
@@ -201,7 +201,7 @@ impl Recovery {
             durable: learned,
             claimed: (learned, Micros(0)),
             told_older: (id, 0, Micros(0)),
-            tell_lost_at: Micros(0),
+            tell_lost_at: BTreeMap::new(),
             is_deferred: false,
             foreign: BTreeSet::new(),
             name,

@@ -2,7 +2,7 @@
 //!
 //! Owns what ties the lines of a datagram to one data directory and one group. It never decides whether they are
 //! believed: that is for the node ([`crate::node::Node::hear`]) and for the client
-//! ([`Scope`](crate::client::Scope)). Classic nodes know no heads: to them, and from them, there are none.
+//! ([`Scope`](crate::client::Scope)). Classic nodes say none, and drop what has one: it is meant for another group.
 
 use std::fmt;
 use std::str::FromStr;
@@ -103,14 +103,18 @@ impl Head {
         out.push(b'\n');
     }
 
-    /// Reads the fields after `S From` or `For`.
-    fn parse(from: Option<NodeId>, fields: &[u8]) -> Result<Head, ParseError> {
+    /// Reads S, if a node speaks, and the fields after `S From` or `For`.
+    fn parse(from: Option<&[u8]>, fields: &[u8]) -> Result<Head, ParseError> {
         let mut fields = fields.split(|byte| *byte == b' ');
         let mut next = || fields.next().unwrap_or_default();
         let from = match from {
             Some(id) => {
+                let id = decimal(id, u64::from(u16::MAX)).ok_or_else(|| bad_number("node", id))?;
                 let text = next();
-                Some((id, decimal(text, MAX_NUMBER).ok_or_else(|| bad_number("incarnation", text))?))
+                Some((
+                    NodeId(id as u16),
+                    decimal(text, MAX_NUMBER).ok_or_else(|| bad_number("incarnation", text))?,
+                ))
             }
             None => None,
         };
@@ -129,14 +133,14 @@ impl Head {
     }
 }
 
-/// Splits `line` at its verb if it is a head's: the sender, if it is a node, and the fields.
-fn split(line: &[u8]) -> Option<(Option<NodeId>, &[u8])> {
+/// Splits `line` at its verb if it is a head's: the digits of the sender, if it is a node, and the fields.
+fn split(line: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if let Some(fields) = line.strip_prefix(b"For ") {
         return Some((None, fields));
     }
-    let digits = line.iter().take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let fields = line[digits..].strip_prefix(b" From ")?;
-    Some((Some(NodeId(decimal(&line[..digits], u64::from(u16::MAX))? as u16)), fields))
+    Some((Some(&line[..digits]), fields))
 }
 
 /// Whether a line is a head, which may stand at the beginning of a datagram only.
@@ -148,14 +152,15 @@ pub(super) fn is_head(line: &[u8]) -> bool {
 ///
 /// # Errors
 /// When its first line is a head that does not parse: then nobody can tell for whom the rest is meant, and the
-/// datagram is to be dropped whole.
+/// datagram is to be dropped whole. In a classic group a datagram with any head is another group's.
 pub fn open(datagram: &[u8], dialect: Dialect) -> Result<(Head, Lines<'_>), ParseError> {
     let end = memchr::memchr(b'\n', datagram).unwrap_or(datagram.len());
     match split(&datagram[..end]) {
-        Some((from, fields)) if dialect == Dialect::Extended => {
+        Some(_) if dialect == Dialect::Classic => Err(ParseError::HeadInClassic),
+        Some((from, fields)) => {
             let rest = &datagram[(end + 1).min(datagram.len())..];
             Ok((Head::parse(from, fields)?, lines(rest, dialect)))
         }
-        _ => Ok((Head::default(), lines(datagram, dialect))),
+        None => Ok((Head::default(), lines(datagram, dialect))),
     }
 }

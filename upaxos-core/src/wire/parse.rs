@@ -41,6 +41,9 @@ pub enum ParseError {
     /// A head that is not the first line of its datagram.
     #[error("a head that does not come first")]
     MisplacedHead,
+    /// A head, where the group is a classic one: what follows is meant for another group.
+    #[error("a head, which classic datagrams do not have")]
+    HeadInClassic,
 }
 
 /// Reads the lines of a datagram that has no head, or of what follows it ([`open`](super::open)); empty ones are

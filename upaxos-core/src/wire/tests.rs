@@ -336,9 +336,19 @@ fn a_head_ties_the_lines_after_it_to_a_life_and_a_group() {
     assert_eq!(opened("For - lab-1\nRequest 0 one"), Ok((Head { name, ..Head::default() }, 1)));
     assert_eq!(opened("Request 0 For - lab-1"), Ok((Head::default(), 1)), "a value is a value");
     assert_eq!(opened("2 NACK 1 2\n2 From 77 5f3a9c01d2b4e6f8\n2 NACK 1 3"), Ok((Head::default(), 2)));
-    let classic = open(b"2 From 77 -\n2 NACK 1 2", Dialect::Classic)
-        .map(|(head, lines)| (head, lines.flatten().count()));
-    assert_eq!(classic, Ok((Head::default(), 1)), "classic nodes know no heads");
+}
+
+#[test]
+fn a_classic_node_takes_nothing_from_a_datagram_with_a_head() {
+    for head in
+        ["2 From 77 5f3a9c01d2b4e6f8", "2 From 77 - other", "For - lab", "2 From x y", "99999999 From 1 -"]
+    {
+        let datagram = format!("{head}\n2 Write 1 2 one");
+        let opened = open(datagram.as_bytes(), Dialect::Classic).map(|(_, lines)| lines.count());
+        assert_eq!(opened, Err(ParseError::HeadInClassic), "{head}");
+    }
+    let plain = open(b"2 Write 1 2 2 From 77 -", Dialect::Classic);
+    assert_eq!(plain.map(|(_, lines)| lines.flatten().count()), Ok(1), "a value is a value");
 }
 
 #[test]
@@ -354,6 +364,7 @@ fn a_head_that_does_not_parse_makes_its_datagram_void() {
         "For -  ",
         "For - a_name_that_is_longer_than_it_may_be",
         "For - a\u{e9}",
+        "70000 From 77 -",
     ] {
         assert!(opened(&format!("{head}\n2 NACK 1 2\nRequest 0 one")).is_err(), "{head}");
     }

@@ -62,7 +62,7 @@ fn ask_again(cell: &Cell, args: &Args, load: &Summary, acks: &[Run]) -> Result<u
     let mut expected = load::filling(load.size as usize);
     while !client.is_idle() {
         let turn = client.tick(start.elapsed().into());
-        ensure!(turn.settled.is_empty(), "{}", view.explain_silence(start.elapsed().into()));
+        ensure!(turn.settled.is_empty(), "{}", client.explain_silence(&view, start.elapsed().into()));
         socket.send(&client.pack(&turn.send, socket.max_payload())).context("cannot send questions")?;
         let mut settled = Vec::new();
         let each = &mut |datagram: &[u8], _| {

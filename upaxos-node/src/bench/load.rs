@@ -226,7 +226,7 @@ impl Load<'_> {
                 self.phase = Phase::Wake;
             }
             Phase::Fill(_) | Phase::Filled | Phase::Wake if now > self.last_ok + PATIENCE => {
-                bail!("cannot load the group: {}", self.view.explain_silence(micros(now)));
+                bail!("cannot load the group: {}", self.scope.explain_silence(&self.view, micros(now)));
             }
             Phase::WarmUp(until) if now >= until => {
                 self.tally = Some(Tally::new(now));
