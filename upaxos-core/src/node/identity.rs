@@ -148,15 +148,14 @@ impl Identity {
         }
     }
 
-    /// Node 0 hears a group while its own is nothing yet: nobody has remembered it. What made it found one was an old
-    /// datagram; it is of that group, and has lost its disk.
-    pub fn reconsider(&mut self, group: GroupId, out: &mut Outbox) {
-        if self.me == NodeId(0)
-            && self.n > 1
-            && self.is_root()
-            && !self.is_member
-            && self.registered_by.is_empty()
-        {
+    /// A node hears another group while its own is nothing yet. Node 0, whom no quorum has remembered: what made it
+    /// found one was an old datagram, or somebody whose disk is lost as well; it is of that group, and has lost its
+    /// disk. Any other, that never voted: whom it took for the founder of its group says itself that it is of that one.
+    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, out: &mut Outbox) {
+        let is_founder_gone = from.0 == NodeId(0) && self.group == Some(GroupId(from.1));
+        let is_too_few = self.registered_by.len() < usize::from(self.n / 2);
+        let is_alone = self.me == NodeId(0) && self.is_root() && is_too_few;
+        if !self.is_member && (is_alone || is_founder_gone) {
             self.belong(group, out);
         }
     }
