@@ -417,7 +417,7 @@ impl Identity {
         let me = self.me;
         let text = format!(
             "{what}. What a lost disk promised is not known here, so a vote could undo an agreement. If another \
-             node {me} still runs, this id is taken: choose another (upaxos-node --join -i NEW_ID). If not, bring \
+             node {me} still runs, this id is taken: choose another one. If not, bring \
              the old directory back, or come back under a new id in the place of {me}, with the network flags as \
              here: upaxos-node --join -i NEW_ID --replace {me}"
         );
