@@ -22,7 +22,7 @@ const ASK_AGAIN: Micros = Micros::from_millis(100);
 /// How many other groups are remembered.
 const OTHERS: usize = 16;
 
-/// Which group a client talks to. See the [module](self).
+/// Which group a client talks to, where several are on the wire.
 #[derive(Clone, Debug)]
 pub struct Scope {
     dialect: Dialect,
