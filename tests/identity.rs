@@ -27,6 +27,11 @@ fn a_founder_votes_first_when_enough_peers_remember_it() {
 }
 
 #[test]
+fn a_second_incarnation_is_not_registered() {
+    assert!(directed::a_second_incarnation_is_not_registered());
+}
+
+#[test]
 fn a_founder_that_enough_peers_remember_waits_for_the_others_to_object() {
     let mut lone = Lone::new(3, 0);
     lone.meet();

@@ -44,6 +44,7 @@ const DIRECTED: &[Schedule] = &[
     (Mutant::LostKeepsOlder, directed::a_lost_value_leaves_nothing_older_in_its_place),
     (Mutant::CopyAnyBallot, directed::a_vote_where_a_value_was_lost_raises_the_promise),
     (Mutant::StandsVotesAll, directed::a_vote_for_what_is_named_is_for_all_of_it),
+    (Mutant::SecondIncarnation, directed::a_second_incarnation_is_not_registered),
     (Mutant::FewPeers, directed::a_founder_votes_first_when_enough_peers_remember_it),
     (Mutant::NonceRestarts, directed::a_mark_for_an_earlier_life_answers_nothing),
     (Mutant::ReadAcrossEpochs, directed::marks_of_an_older_epoch_answer_no_read),
@@ -75,13 +76,18 @@ fn caught(mutant: Mutant) -> Option<String> {
     Some(format!("{} | {rule:?} |", seed + 1))
 }
 
-/// The first seed that catches the mutant, and the rule it broke.
+/// The first seed that catches the mutant, and the rule it broke: a seed that holds without the mistake.
 fn caught_by_seed(mutant: Mutant) -> Option<(u64, Rule)> {
-    mutant::activate(Some(mutant));
-    let broken = |seed| Some((seed, sim::run(&Plan::draw(seed, None)).failure?.violation.rule));
-    let caught = (0..BUDGET).find_map(broken);
-    mutant::activate(None);
-    caught
+    let broken = |seed, mutant| {
+        mutant::activate(mutant);
+        let failure = sim::run(&Plan::draw(seed, None)).failure;
+        mutant::activate(None);
+        Some(failure?.violation.rule)
+    };
+    (0..BUDGET).find_map(|seed| {
+        let rule = broken(seed, Some(mutant))?;
+        broken(seed, None).is_none().then_some((seed, rule))
+    })
 }
 
 #[test]

@@ -283,6 +283,15 @@ pub fn a_founder_votes_first_when_enough_peers_remember_it() -> bool {
     lone.node.is_voter()
 }
 
+/// A member's id that comes with another directory is registered by nobody who remembers the first.
+pub fn a_second_incarnation_is_not_registered() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.take();
+    lone.hear("1 Beat 3 8001 1 9 - 0 waits 0\n1 Register 3 8001 1 9");
+    assert!(lone.has_said(" Barred 1 9 1001 ") || lone.has_said(" Registered 1 9"), "it is answered");
+    !lone.has_said(" Registered 1 9")
+}
+
 /// A mark that answered a round of an earlier life says nothing about what was written since.
 pub fn a_mark_for_an_earlier_life_answers_nothing() -> bool {
     let mut lone = Lone::member(3, 0);
