@@ -396,17 +396,16 @@ impl Client {
 
     /// Does what is due at `now`: sends what is new or unanswered, gives up what took too long.
     pub fn tick(&mut self, now: Micros) -> Turn {
+        let is_late = |open: &Open| now >= open.give_up_at;
         let refusal = self.scope.refusal().map(Value::from);
-        let others = self.scope.hears_only_others();
-        let silence =
-            others.then(|| Value::from(&*self.scope.explain_silence(&View::new(self.dialect), now)));
+        let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent()).flatten();
+        let silence = silence.map(|why| Value::from(why.as_str()));
         let late = self.settle(now, |open| {
-            let is_late = now >= open.give_up_at;
             // What was never sent was not carried out.
-            let reason = if is_late { refusal.as_ref().or(silence.as_ref()) } else { refusal.as_ref() };
+            let reason = refusal.as_ref().or(silence.as_ref().filter(|_| is_late(open)));
             match reason {
                 Some(reason) if open.pace.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
-                _ => is_late.then_some(Outcome::Unknown),
+                _ => is_late(open).then_some(Outcome::Unknown),
             }
         });
         let mut turn = Turn { settled: late, send: Vec::new() };

@@ -153,27 +153,31 @@ impl Scope {
         }
     }
 
-    /// Whether nodes of other groups were heard, and none of this client's.
-    pub fn hears_only_others(&self) -> bool {
-        self.group.is_none() && !self.names.is_empty()
-    }
-
     /// What to tell somebody whose request was not answered: who was heard in the place of this client's group, or
     /// else what the beats say about why.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
+        let is_silent = view.nodes(now).next().is_none();
+        let others = is_silent.then(|| self.explain_others()).flatten();
+        others.unwrap_or_else(|| view.explain_silence(now))
+    }
+
+    /// Why nothing was ever sent, if that is because nodes of other groups were heard, and none of this client's.
+    pub fn explain_unsent(&self) -> Option<String> {
+        self.group.is_none().then(|| self.explain_others()).flatten()
+    }
+
+    /// Which other groups were heard, if any were.
+    fn explain_others(&self) -> Option<String> {
         let names = self.names.iter().map(|name| match name {
             Some(name) => format!("the group {name} (--group {name})"),
             None => "a group without a name (no --group)".into(),
         });
         let others = names.chain(self.others.iter().map(|group| format!("the group {group}")));
         let others = others.collect::<Vec<_>>().join(", ");
-        if others.is_empty() || view.nodes(now).next().is_some() {
-            return view.explain_silence(now);
-        }
-        match self.group {
+        (!others.is_empty()).then(|| match self.group {
             None => format!("only other groups were heard: {others}"),
             Some(own) => format!("the group {own} is silent; others were heard: {others}"),
-        }
+        })
     }
 
     fn refuse(&mut self, one: GroupId, other: GroupId) {
@@ -237,7 +241,7 @@ mod tests {
         let mut scope = Scope::new(Dialect::Extended, Some(name));
         assert!(scope.hear(&beat(1, ""), NOW).is_none());
         assert!(scope.hear(&beat(2, " other"), NOW).is_none());
-        assert!(!scope.is_open(NOW + LISTEN) && scope.hears_only_others());
+        assert!(!scope.is_open(NOW + LISTEN) && scope.explain_unsent().is_some());
         assert!(scope.hear(&beat(3, " lab"), NOW).is_some());
         assert!(!scope.is_open(NOW) && scope.is_open(NOW + LISTEN));
         assert_eq!(scope.head(), Head { from: None, group: Some(GroupId(3)), name: Some(name) });

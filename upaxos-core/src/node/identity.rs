@@ -247,6 +247,10 @@ impl Identity {
             }
             Some(_) => return,
         };
+        self.remember(from, boot, out);
+    }
+
+    fn remember(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         self.remembers.insert(from, boot);
         out.persist(Record::Registered { node: from, boot });
     }
@@ -255,9 +259,7 @@ impl Identity {
     /// a member since: whom it took for that peer before it was told so, was another one that began anew.
     pub fn correct(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         if self.standing == Standing::Barred && !self.is_member && !self.is_listed {
-            let boot = Boot { start: 0, boot: 0, ..boot };
-            self.remembers.insert(from, boot);
-            out.persist(Record::Registered { node: from, boot });
+            self.remember(from, Boot { start: 0, boot: 0, ..boot }, out);
         }
     }
 
@@ -279,8 +281,7 @@ impl Identity {
             if !beats && !mutant::is(Mutant::SecondIncarnation) {
                 return;
             }
-            self.remembers.insert(from, boot);
-            out.persist(Record::Registered { node: from, boot });
+            self.remember(from, boot, out);
         }
         out.after_sync(Message::Registered { node: from, boot: boot.boot });
     }
