@@ -117,14 +117,12 @@ pub struct Node {
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),
-    /// Who was told that its disk is not the one remembered, and when it may be told again.
+    /// Who was told, and reported, that its disk is not the one remembered, and when it may be told again.
     tell_lost_at: BTreeMap<NodeId, Micros>,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
     /// Whose interval between beats was reported as another one.
     warned_of_pace: BTreeSet<NodeId>,
-    /// Whose lost disk was reported.
-    warned_of_lost: BTreeSet<NodeId>,
     dropped: Dropped,
 }
 

@@ -199,11 +199,12 @@ impl Node {
             let remembered = || self.identity.remembered(from).map(|known| (known.incarnation, known.start));
             let root = || self.identity.root(from).map(|root| (root, 0));
             let (incarnation, start) = listed.or_else(remembered).or_else(root).unwrap_or_default();
-            if self.tell_lost_at.get(&from).is_none_or(|at| now >= *at) {
+            let told = self.tell_lost_at.get(&from).copied();
+            if told.is_none_or(|at| now >= at) {
                 self.tell_lost_at.insert(from, now + self.timing.timeout());
                 out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
             }
-            if self.warned_of_lost.insert(from) {
+            if told.is_none() {
                 out.event(Event::Warning(format!(
                     "a node {from} is here whose disk is not the one that this node remembers (incarnation {} now): \
                      its votes do not count; if the member {from} still runs, stop the newcomer, whose id is taken; \
@@ -435,9 +436,10 @@ impl Node {
         now: Micros,
         out: &mut Outbox,
     ) {
+        let is_near = self.is_near(instance);
         if let Some(classic) = &mut self.classic {
             classic.observe(from, instance, ballot, now, out);
-            if instance.0 <= self.learner.learned().0 + self.bounds.window {
+            if is_near {
                 classic.rounds.observe(&Message::Propose { instance, ballot }, self.requests.heard());
             }
             // Who proposes there has learned what is before.

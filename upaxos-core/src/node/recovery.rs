@@ -210,7 +210,6 @@ impl Recovery {
             stance: Stance::Waits,
             warned_of_twin: false,
             warned_of_pace: BTreeSet::new(),
-            warned_of_lost: BTreeSet::new(),
             dropped: Dropped::default(),
         }
     }
