@@ -209,6 +209,6 @@ fn groups_with_names_share_a_wire_and_a_client_that_names_none_is_told_so() {
     let output = run(command);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("--group blue") && said.contains("--group red"), "{said}");
-    assert_eq!(output.status.code(), Some(3), "nobody knows what became of it: {said}");
+    assert_eq!(output.status.code(), Some(4), "it was sent to nobody: {said}");
     drop(groups);
 }

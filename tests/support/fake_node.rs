@@ -14,6 +14,8 @@ use upaxos_core::wire::{self, Beat, Boot, Dialect, Head, Line, Message, Request,
 /// How the node behaves.
 #[derive(Clone, Debug)]
 pub struct Manners {
+    /// Says no head, as a classic node.
+    pub is_classic: bool,
     /// Requests to overhear before it answers any.
     pub deaf_to: usize,
     /// Why it refuses every write, if it does.
@@ -26,7 +28,7 @@ pub struct Manners {
 
 impl Default for Manners {
     fn default() -> Self {
-        Manners { deaf_to: 0, refuses: None, stance: Some(Stance::Leads), answers: true }
+        Manners { is_classic: false, deaf_to: 0, refuses: None, stance: Some(Stance::Leads), answers: true }
     }
 }
 
@@ -204,7 +206,9 @@ impl Life {
 
     fn say(&mut self, message: Message) {
         let mut datagram = Vec::new();
-        Head { from: Some((NodeId(0), 1)), group: Some(GroupId(1)), name: None }.encode(&mut datagram);
+        if !self.manners.is_classic {
+            Head { from: Some((NodeId(0), 1)), group: Some(GroupId(1)), name: None }.encode(&mut datagram);
+        }
         Line::Node(NodeId(0), message).encode(Dialect::Extended, &mut datagram);
         self.socket.send(&[datagram]).expect("send");
     }

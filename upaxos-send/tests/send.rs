@@ -150,7 +150,7 @@ fn only_requests_can_be_waited_for() {
 
 #[test]
 fn a_classic_group_is_asked_without_tags() {
-    let node = FakeNode::start(Manners::default());
+    let node = FakeNode::start(Manners { is_classic: true, ..Manners::default() });
     let output = run(&node, &["--wait", "--classic"], b"Request 0 one\nRequest 1\n");
     assert_eq!(stdout(&output), "OK 1 one\nOK 1 one\n", "{}", stderr(&output));
     assert_eq!(node.requests(), [b"Request 0 one".to_vec(), b"Request 1".to_vec()]);
