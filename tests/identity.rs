@@ -209,12 +209,15 @@ fn a_beat_that_names_another_directory_than_its_datagram_introduces_nobody() {
 }
 
 #[test]
-fn a_life_that_was_only_heard_in_beats_is_remembered_when_it_is_said_again() {
-    let mut lone = Lone::new(3, 0);
-    lone.hear("1 Beat 3 1001 4 504 - 0 waits 0");
-    lone.hear("1 Beat 3 1001 4 504 - 0 waits 0");
-    lone.hear("1 Beat 3 1001 3 503 - 0 waits 0");
-    assert_eq!(answers(&mut lone), ["0 Barred 1 503 1001 4"]);
+fn a_damaged_beat_that_is_said_again_and_again_bars_no_life() {
+    for damaged in ["1001 4 504", "1001 1 501"] {
+        let mut lone = Lone::new(3, 0);
+        for _ in 0..5 {
+            lone.hear(&format!("1 Beat 3 {damaged} - 0 waits 0"));
+        }
+        lone.hear("1 Beat 3 1001 1 77 - 0 waits 0\n1 Register 3 1001 1 77");
+        assert_eq!(answers(&mut lone), ["0 Registered 1 77"], "{damaged}");
+    }
 }
 
 #[test]

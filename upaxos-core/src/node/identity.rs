@@ -236,18 +236,12 @@ impl Identity {
     }
 
     /// A beat of a peer that none is remembered of: its incarnation is remembered from now on. Who lost its disk, or
-    /// joins, is asked by nobody, and has to know whom to believe. Which start it is, counts when the peer says that
-    /// in two beats: one damaged number must not outbid all its later lives.
-    pub fn introduce(&mut self, from: NodeId, boot: Boot, is_said_again: bool, out: &mut Outbox) {
-        let known = self.remembers.get(&from);
-        let boot = match known {
-            None => Boot { start: 0, boot: 0, ..boot },
-            Some(Boot { incarnation, start: 0, .. }) if is_said_again && *incarnation == boot.incarnation => {
-                boot
-            }
-            Some(_) => return,
-        };
-        self.remember(from, boot, out);
+    /// joins, is asked by nobody, and has to know whom to believe. Which start it is, only its `Register` tells: the
+    /// network may say a damaged beat again and again, and its number must not outbid all later lives.
+    pub fn introduce(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+        if !self.remembers.contains_key(&from) {
+            self.remember(from, Boot { start: 0, boot: 0, ..boot }, out);
+        }
     }
 
     fn remember(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
@@ -528,7 +522,7 @@ mod tests {
         identity.belong(GroupId(100), &mut out);
         for peer in peers {
             let incarnation = 100 + u64::from(*peer);
-            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, true, &mut out);
+            identity.introduce(NodeId(*peer), Boot { incarnation, start: 1, boot: 1 }, &mut out);
             identity.on_registered(NodeId(*peer), incarnation, me, 0);
         }
         identity.tick(&group, Micros(0), &mut out);

@@ -218,8 +218,7 @@ impl Node {
         self.foreign.remove(&from);
         // Under an id that is registered, one life alone can vote.
         if self.history.membership().incarnation(from).is_none() && is_voter {
-            let is_said_again = self.election.last_boot(from) == Some(boot);
-            self.identity.introduce(from, boot, is_said_again, out);
+            self.identity.introduce(from, boot, out);
         }
         self.object_to_older(from, boot, now, out);
         true
