@@ -65,8 +65,10 @@ impl<C> Stage<C> {
             }
         }
         self.count += 1;
+        // No two lives on one wire have the same number: it would be random.
+        let boot = (self.setting.incarnations << 32) + self.count;
         let machine = &mut self.machines[usize::from(id)];
-        let mut node = recovery.finish(machine.disk.seed(), self.count);
+        let mut node = recovery.finish(machine.disk.seed(), boot);
         node.compacted(machine.disk.compacted());
         let behind = self.judges.acknowledged().0.saturating_sub(node.learned().0);
         self.seen.behind = self.seen.behind.max(behind);
