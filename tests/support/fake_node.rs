@@ -65,7 +65,8 @@ impl FakeNode {
     pub fn requests(&self) -> Vec<Vec<u8>> {
         let start = Instant::now();
         let next = || self.heard.recv_timeout(Duration::from_millis(200)).ok();
-        let requests: Vec<_> = std::iter::from_fn(next).take_while(|_| start.elapsed() < LONGEST_TEST).collect();
+        let requests: Vec<_> =
+            std::iter::from_fn(next).take_while(|_| start.elapsed() < LONGEST_TEST).collect();
         assert!(start.elapsed() < LONGEST_TEST, "clients go on for ever: {} datagrams", requests.len());
         requests
     }

@@ -126,10 +126,12 @@ impl World {
         }
     }
 
-    /// A node may not vote. One that only came to be a member, and never was one, has nothing to stay for.
+    /// A node may not vote. One that only came to be a member, and never was one, has nothing to stay for; nor has one
+    /// whose disk is lost and that hears two groups, which its operator ends.
     pub(super) fn turned_away(&mut self, id: u16) {
         let machine = &self.stage.machines[usize::from(id)];
-        if matches!(machine.role, Role::Joins(_)) && !self.stage.judges.was_member(id) {
+        let is_of_none = || machine.node().is_some_and(|node| node.head().group.is_none());
+        if matches!(machine.role, Role::Joins(_)) && (!self.stage.judges.was_member(id) || is_of_none()) {
             self.stage.crash(id, None);
             self.stage.machines[usize::from(id)].role = Role::Gone;
         }
