@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use upaxos_core::record::Record;
 use upaxos_core::store::files::{Files, cannot};
 use upaxos_core::store::segment::{self, Head};
 use upaxos_core::store::{self, Options};
@@ -45,13 +46,25 @@ fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<
 }
 
 /// The name of the group, which is the one that was written down, if it was. A group without a name may be given one,
-/// when all of it is stopped; none gets rid of it.
+/// when all of it is stopped; none gets rid of it. A node that has met nobody under a name may have been told a wrong
+/// one.
 fn named(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<Named, DiskError> {
     match (found.group, wanted.named()) {
         (Named::Unsaid | Named::Nameless, asked) => Ok(asked),
         (known, asked) if known == asked => Ok(known),
+        (_, asked) if has_met_nobody(dir, found.incarnation)? => Ok(asked),
         (found, expected) => Err(DiskError::OtherGroup { dir: dir.into(), expected, found }),
     }
+}
+
+/// Whether the log says no more than how often its node was started.
+fn has_met_nobody(dir: &Path, incarnation: u64) -> Result<bool, DiskError> {
+    let mut is_alone = true;
+    store::read(&Dir::new(dir), incarnation, &mut |_| Ok(()), &mut |found| {
+        is_alone &= matches!(found.record(), Ok(Record::Start { .. }));
+        Ok(())
+    })?;
+    Ok(is_alone)
 }
 
 /// The identity gets its name last: a directory that has one is complete, so a missing segment

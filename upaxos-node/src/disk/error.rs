@@ -83,8 +83,8 @@ pub enum DiskError {
 
     /// A node belongs to the group of one name for ever: under another one it would hear nothing of its own.
     #[error(
-        "cannot open {}: its node was started {}, and this one is started {}; start it {}, or in another directory \
-         (--dir)",
+        "cannot open {}: its node belongs to a group {}, and this one is started {}; start it {}, or in another \
+         directory (--dir)",
         dir.display(),
         with_group(found),
         with_group(expected),

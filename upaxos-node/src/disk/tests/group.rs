@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// A node of that name starts for the first time, and hears a peer.
+fn meets(dir: &Path, name: Option<&str>) {
+    let mut disk = opened_with(dir, name).expect("opens").disk;
+    append(&mut disk, b"start 1 77");
+    append(&mut disk, b"registered 1 1001 0 0");
+    disk.commit(&Whole).expect("commits");
+}
+
 fn opened_with(dir: &Path, name: Option<&str>) -> Result<Opened, DiskError> {
     let name = name.map(|name| name.parse().expect("a name"));
     Disk::open(dir, &Wanted { name, ..WANTED }, &SMALL, &mut |_| Ok(()))
@@ -14,7 +22,7 @@ fn a_directory_is_refused_under_another_name_or_none_and_says_how_to_start() {
         (Some("kitchen"), None, "start it with --group kitchen,"),
     ] {
         let (_parent, dir) = fresh();
-        drop(opened_with(&dir, first).expect("opens"));
+        meets(&dir, first);
         let refusal = opened_with(&dir, then).expect_err("another name").to_string();
         assert!(refusal.contains(way_out), "{refusal}");
         assert!(opened_with(&dir, first).is_ok(), "nothing was changed");
@@ -24,10 +32,21 @@ fn a_directory_is_refused_under_another_name_or_none_and_says_how_to_start() {
 #[test]
 fn a_group_without_a_name_may_be_given_one_and_keeps_it() {
     let (_parent, dir) = fresh();
-    drop(opened_with(&dir, None).expect("opens"));
+    meets(&dir, None);
     drop(opened_with(&dir, Some("kitchen")).expect("it is given a name"));
     assert!(opened_with(&dir, None).is_err(), "it keeps that");
     assert!(opened_with(&dir, Some("kitchen")).is_ok());
+}
+
+#[test]
+fn a_node_that_has_met_nobody_under_a_mistyped_name_is_told_the_right_one() {
+    let (_parent, dir) = fresh();
+    let mut disk = opened_with(&dir, Some("kitchne")).expect("opens").disk;
+    append(&mut disk, b"start 1 77");
+    disk.commit(&Whole).expect("commits");
+    drop(disk);
+    meets(&dir, Some("kitchen"));
+    assert!(opened_with(&dir, Some("kitchne")).is_err(), "now it is one of the kitchen's");
 }
 
 #[test]
@@ -38,7 +57,7 @@ fn a_directory_that_does_not_know_the_name_of_its_group_is_told_by_its_first_sta
         let old = Identity { group: Named::Unsaid, ..identity };
         fs::write(identity::path(&dir), old.to_string()).expect("the identity can be written");
         assert_eq!(super::identity(&dir).expect("an identity"), old);
-        drop(opened_with(&dir, first).expect("opens under any name"));
+        meets(&dir, first);
         assert!(opened_with(&dir, then).is_err(), "it is written down");
         assert!(opened_with(&dir, first).is_ok());
     }
