@@ -207,6 +207,22 @@ fn who_asks_for_the_place_of_a_node_that_never_was_a_member_is_told_so_and_does_
 }
 
 #[test]
+fn who_asks_for_the_place_of_a_node_that_is_gone_is_told_so_and_does_not_join() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    group.crash(1);
+    assert_eq!(group.join(Some(1)), 3);
+    group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
+    let late = group.join(Some(1));
+    group.run_until("it is told", |group| {
+        let told = |event: &Event| matches!(event, Event::MayNotVote(why) if why.contains("no member of the group any more"));
+        group.members[usize::from(late)].events.iter().any(told)
+    });
+    group.run_for(3_000);
+    assert_eq!(group.members_of(0), [0, 2, 3], "nobody joins twice in one place");
+}
+
+#[test]
 fn force_makes_no_group_of_which_half_was_never_up() {
     let mut group = Group::new(5);
     (0..4).for_each(|id| group.start(id));

@@ -119,16 +119,12 @@ impl Node {
             if !self.is_near_enough(id, now) || replaces == Some(id) {
                 continue;
             }
-            if let Some(old) = replaces.filter(|old| !self.history.membership().was_member(*old)) {
-                self.tell_why_not(
-                    id,
-                    &format!("node {old}, whose place it asks for, was never a member"),
-                    out,
-                );
+            if let Some(old) = replaces.filter(|old| !self.group.members.contains(old)) {
+                let is_known = self.history.membership().was_member(old);
+                let what = if is_known { "is no member any more" } else { "was never a member" };
+                self.tell_why_not(id, &format!("node {old}, whose place it asks for, {what}"), out);
                 continue;
             }
-            // Whom it should replace may be gone already: then it simply joins.
-            let replaces = replaces.filter(|old| self.group.members.contains(old));
             match self.with(id, replaces, now).and_then(|new| self.must_live(new, now)) {
                 Ok(new) => {
                     self.changes.candidates.remove(&id);
@@ -223,17 +219,15 @@ impl Node {
         ))
     }
 
-    /// A node that asks to join in a place that never was, ends when it has caught up and so knows that.
+    /// A node that asks to join in a place that nobody has, ends when it has caught up and so knows that.
     pub(super) fn check_place(&mut self, now: Micros, out: &mut Outbox) {
         let membership = self.history.membership();
-        let Some(old) = self.joins.flatten().filter(|old| *old != self.id && !membership.was_member(*old))
-        else {
-            return;
-        };
+        let is_free = |old: &NodeId| *old != self.id && !self.group.members.contains(old);
+        let Some(old) = self.joins.flatten().filter(is_free) else { return };
         let heard = self.group.members.iter().filter(|id| self.election.learned_by(**id, now).is_some());
         let knows = heard.count() >= self.group.quorum() && self.learned() >= self.claimed(now);
         if self.n() > 0 && !membership.was_member(self.id) && knows {
-            self.identity.on_no_place(old, out);
+            self.identity.on_no_place(old, membership.was_member(old), out);
         }
     }
 

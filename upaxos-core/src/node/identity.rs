@@ -360,13 +360,17 @@ impl Identity {
         }
     }
 
-    /// This node asks to join in the place of a node that was never a member.
-    pub fn on_no_place(&mut self, old: NodeId, out: &mut Outbox) {
+    /// This node asks to join in the place of a node that is no member, or never was.
+    pub fn on_no_place(&mut self, old: NodeId, was_member: bool, out: &mut Outbox) {
         if self.standing == Standing::Waiting {
+            let what = match was_member {
+                true => "is no member of the group any more: it left, or another node took its place",
+                false => "was never a member of the group",
+            };
             self.bar(
                 format!(
-                    "node {old}, whose place it asks for, was never a member of the group: start it without \
-                     --replace, or name a member (`members` lists them)"
+                    "node {old}, whose place it asks for, {what}. Name a member (`members` lists them), or start it \
+                     without --replace, as one node more"
                 ),
                 out,
             );
