@@ -3,7 +3,7 @@
 //! Called with each record when it is made and when it is durable, in every life. What was said about it
 //! on the wire is judged next door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Judges, Rule};
 use crate::record::Record;
@@ -23,6 +23,8 @@ pub(super) struct Disk {
     /// By the slot of each promise.
     pub promised: BTreeMap<Instance, Ballot>,
     pub accepted: BTreeMap<(Instance, Ballot), Value>,
+    /// What it accepted in a block that was damaged before it was synced. A checkpoint may hold a copy.
+    pub unread: BTreeSet<(Instance, Ballot)>,
     pub learned: Instance,
     /// How far it had learned before a value was lost: all that may count again as soon as that value is back.
     pub once_learned: Instance,
@@ -110,6 +112,9 @@ impl Judges {
                 voters.insert(id);
                 self.on_accepted(*instance, *ballot, value);
             }
+            Record::Lost { instance, ballot: Some(ballot) } => {
+                disk.unread.insert((*instance, *ballot));
+            }
             Record::Chosen { first, last, ballot } => {
                 disk.learned = *last;
                 let value = |at: Instance| Some((at, disk.accepted.get(&(at, *ballot))?.clone()));
@@ -142,6 +147,14 @@ impl Judges {
     /// nothing else. Only the values that are `lost` may be missing: none of them is held for anything else, and
     /// what was learned ends before the first that had been, until that is learned anew.
     pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>), lost: &[Record]) {
+        for record in records {
+            if let Record::Accept { instance, ballot, value } = record
+                && self.disks[usize::from(id)].unread.remove(&(*instance, *ballot))
+            {
+                self.disks[usize::from(id)].accepted.insert((*instance, *ballot), value.clone());
+                self.on_value(*instance, *ballot, value);
+            }
+        }
         let disk = &mut self.disks[usize::from(id)];
         let is_cut =
             |record: &Record| matches!(record, Record::Lost { instance, .. } if *instance == learned.next());

@@ -416,6 +416,20 @@ fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
     recovers(0).breaks(Rule::RecoversWhole);
 }
 
+/// What node 0 accepted was damaged before it was synced; a checkpoint that was begun then holds a copy.
+#[test]
+fn a_copy_of_what_was_damaged_before_it_was_synced_counts_as_accepted() {
+    let recovers = |before: &str| {
+        let mut court = court().disk(0, "promise 0").disk(0, before);
+        let log = ["promise 0", "accept 1 0 a"].map(|record| Record::parse(record.as_bytes()).expect("a record"));
+        let log = [Record::Start { start: 1, boot: 1 }].into_iter().chain(log).collect();
+        court.0.on_recovered(0, &(Instance(0), log), &[]);
+        court
+    };
+    recovers("lost 1 0").breaks_nothing();
+    recovers("lost 2 0").breaks(Rule::RecoversWhole);
+}
+
 #[test]
 fn what_a_client_takes_for_its_answer_is_its_own_and_in_the_log() {
     let settled = |tag: Option<u64>, instance, value: &str, after| {
