@@ -27,11 +27,20 @@ pub struct Manners {
     pub stance: Option<Stance>,
     /// Whether it answers at all.
     pub answers: bool,
+    /// How often it has to be asked for the members before it hears that; until then it does not beat.
+    pub is_slow: usize,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Manners { is_classic: false, deaf_to: 0, refuses: None, stance: Some(Stance::Leads), answers: true }
+        Manners {
+            is_classic: false,
+            deaf_to: 0,
+            refuses: None,
+            stance: Some(Stance::Leads),
+            answers: true,
+            is_slow: 0,
+        }
     }
 }
 
@@ -65,7 +74,8 @@ impl FakeNode {
     pub fn requests(&self) -> Vec<Vec<u8>> {
         let start = Instant::now();
         let next = || self.heard.recv_timeout(Duration::from_millis(200)).ok();
-        let requests: Vec<_> = std::iter::from_fn(next).take_while(|_| start.elapsed() < LONGEST_TEST).collect();
+        let requests: Vec<_> =
+            std::iter::from_fn(next).take_while(|_| start.elapsed() < LONGEST_TEST).collect();
         assert!(start.elapsed() < LONGEST_TEST, "clients go on for ever: {} datagrams", requests.len());
         requests
     }
@@ -109,7 +119,7 @@ impl Life {
     }
 
     fn beat(&mut self) {
-        let Some(stance) = self.manners.stance else { return };
+        let Some(stance) = self.manners.stance.filter(|_| self.manners.is_slow == 0) else { return };
         self.say(Message::Beat(Beat {
             n: 3,
             boot: Boot { incarnation: 1, start: 1, boot: 1 },
@@ -132,6 +142,10 @@ impl Life {
         // The tests look at what was asked, not at whom.
         if !is_introduction {
             let _ = self.tell.send(asked.to_vec());
+        }
+        if is_introduction && self.manners.is_slow > 0 {
+            self.manners.is_slow -= 1;
+            return;
         }
         if self.manners.deaf_to > 0 && !is_introduction {
             self.manners.deaf_to -= 1;

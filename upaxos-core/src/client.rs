@@ -514,14 +514,12 @@ impl Client {
         said.collect()
     }
 
-    /// Hears a datagram of the group: its beats go to the view; hands out the questions it settles.
+    /// Hears a datagram of the group, as the view does; hands out the questions it settles.
     pub fn on_datagram(&mut self, datagram: &[u8], view: &mut View, now: Micros) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (from, message) in self.hear(datagram, now) {
-            match message {
-                Message::Beat(beat) => view.on_beat(from, &beat, now),
-                message => settled.extend(self.on_message(&message, now)),
-            }
+            view.on_message(from, &message, now);
+            settled.extend(self.on_message(&message, now));
         }
         settled
     }

@@ -30,7 +30,7 @@
 //! | `FastRead C Q F` | a client: the last value written, without an instance if that can be had | `FastRead 7 3 2` |
 //! | `Query C Q F V` | a client: what a script answers to the question V, as a safe read, exactly once | `Query 7 4 3 get color` |
 //! | `FastQuery C Q F V` | the same, without an instance if that can be had | `FastQuery 7 5 3 get color` |
-//! | `members` | a client: who governs the group | `members` |
+//! | `members` | a client: who governs the group; every node beats within 100 ms | `members` |
 //! | `leave T [force]` | an operator: T is to leave the group | `leave 2` |
 //! | `replace T U [force]` | an operator: U, ready to join, is to take the place of T | `replace 2 7` |
 //! | `Change C Q F V` | the same two, exactly once | `Change 7 3 3 leave 2` |

@@ -18,7 +18,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
     if rows.is_empty() {
         return scope.explain_silence(view, now);
     }
-    for id in silent(view, now) {
+    for id in view.silent(now) {
         let silence = ["yes", "is silent", "-", "-", "-"].map(String::from);
         let [member, does, ballot, learned, hears] = silence;
         rows.insert(id, [id.to_string(), member, does, ballot, learned, hears]);
@@ -57,13 +57,6 @@ fn group(scope: &Scope) -> String {
     let others: Vec<_> =
         scope.others().map(|other| format!("\nanother group is on this wire: {other}")).collect();
     format!("\ngroup{name} {group}{}", others.concat())
-}
-
-/// Members that no beat was heard of.
-fn silent(view: &View, now: Micros) -> Vec<NodeId> {
-    let heard: Vec<NodeId> = view.nodes(now).map(|(id, _)| id).collect();
-    let members = view.members().map_or(&[][..], |(_, members)| members);
-    members.iter().copied().filter(|id| !heard.contains(id)).collect()
 }
 
 fn row(view: &View, id: NodeId, beat: &Beat) -> Row {
