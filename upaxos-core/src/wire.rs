@@ -74,7 +74,7 @@
 //! | `S Pace M P` | S beats every M milliseconds; P was the highest ballot it knew when it began to vote in this life (`-`: none, or it does not vote) | `1 Pace 100 65537` |
 //! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
-//! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that | `0 Barred 1 9 77 5` |
+//! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that (where T is S: S is barred, and says so with its beats) | `0 Barred 1 9 77 5` |
 //! | `& V` | the line before it again, with the next number and this value | `& two` |
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),

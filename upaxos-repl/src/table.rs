@@ -71,7 +71,7 @@ fn row(view: &View, id: NodeId, beat: &Beat) -> Row {
         None => "?",
     };
     let learned = beat.learned.to_string();
-    [id.to_string(), member.into(), beat.stance.word().into(), ballot, learned, heard]
+    [id.to_string(), member.into(), view.does(id, beat).into(), ballot, learned, heard]
 }
 
 fn is_member(view: &View, id: NodeId) -> Option<bool> {
@@ -86,7 +86,7 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
         json!({
             "node": id.0,
             "member": is_member(view, id),
-            "does": beat.stance.word(),
+            "does": view.does(id, beat),
             "ballot": beat.ballot.map(|ballot| ballot.to_string()),
             "learned": beat.learned.0,
             "hears": beat.heard.iter().map(|id| id.0).collect::<Vec<_>>(),

@@ -348,6 +348,24 @@ fn a_node_is_there_for_four_of_its_beats_however_slow_they_are() {
     assert!(is_there(&view, 41_999) && !is_there(&view, 42_000), "no node beats more slowly than every 10 s");
 }
 
+#[test]
+fn a_node_is_barred_that_says_so_of_its_own_life() {
+    let mut view = view();
+    let barred = |node, boot| Message::Barred { node: NodeId(node), boot, incarnation: 1, start: 1 };
+    let learns = beat(Stance::Learns, 65_536);
+    view.on_message(NodeId(0), &Message::Beat(learns.clone()), at(0));
+    view.on_message(NodeId(1), &barred(0, 1), at(0));
+    view.on_message(NodeId(0), &barred(1, 1), at(0));
+    view.on_message(NodeId(0), &barred(0, 9), at(0));
+    assert_eq!(view.does(NodeId(0), &learns), "learns", "of others it is an objection, or of another life");
+    view.on_message(NodeId(0), &barred(0, 1), at(0));
+    view.on_message(NodeId(0), &Message::Beat(learns.clone()), at(100));
+    assert_eq!(view.does(NodeId(0), &learns), "barred");
+    let boot = Boot { incarnation: 1, start: 2, boot: 2 };
+    view.on_message(NodeId(0), &Message::Beat(Beat { boot, ..learns.clone() }), at(200));
+    assert_eq!(view.does(NodeId(0), &learns), "learns", "its next life has to be told first");
+}
+
 fn forgotten(seq: u64, begin: u64) -> Message {
     Message::Forgotten { client: 7, seq, begin }
 }
@@ -555,6 +573,13 @@ fn nodes_that_only_learn_are_no_quorum_and_the_latest_epoch_tells_who_governs() 
     let mut view = view();
     view.on_message(NodeId(7), &Message::Beat(beat(Stance::Learns, 65_536)), at(0));
     assert_eq!(view.has_quorum(at(1)), Some(false));
+    assert_eq!(view.explain_silence(at(1)), "no quorum: node 7 is there and may not vote: see its log");
+    view.on_message(NodeId(8), &Message::Beat(beat(Stance::Learns, 65_536)), at(0));
+    let all = "no quorum: nodes 7, 8 are there and none of them may vote: see their logs";
+    assert_eq!(view.explain_silence(at(1)), all);
+    view.on_message(NodeId(9), &Message::Beat(beat(Stance::Waits, 65_536)), at(0));
+    let some = "no quorum: heard only of nodes 7, 8, 9, of which 7, 8 may not vote: see the logs";
+    assert_eq!(view.explain_silence(at(1)), some);
     let members =
         |epoch, id| Message::Members { epoch: Epoch(epoch), learned: Instance(9), members: vec![NodeId(id)] };
     view.on_message(NodeId(0), &members(5, 0), at(0));

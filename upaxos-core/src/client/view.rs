@@ -32,6 +32,8 @@ struct Heard {
     at: Micros,
     /// The interval between its beats; zero where it has not told it.
     every: Micros,
+    /// Its disk was lost or rolled back, as it says: it votes no more.
+    is_barred: bool,
 }
 
 impl Heard {
@@ -55,6 +57,10 @@ impl View {
                     heard.every = Micros::from_millis(pace.every_ms.min(MAX_PACE_MS));
                 }
             }
+            Message::Barred { node, boot, .. } if *node == from => {
+                let heard = self.nodes.get_mut(&from).filter(|heard| heard.beat.boot.boot == *boot);
+                heard.into_iter().for_each(|heard| heard.is_barred = true);
+            }
             Message::Members { epoch, members, .. } => self.on_members(*epoch, members),
             Message::Differs { instance, node } => self.on_differs(from, *node, *instance, now),
             _ => {}
@@ -64,8 +70,10 @@ impl View {
     /// Remembers a beat and forgets the nodes that have fallen silent.
     fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
         self.nodes.retain(|_, heard| heard.is_fresh(now));
-        let every = self.nodes.get(&from).map_or(Micros(0), |heard| heard.every);
-        self.nodes.insert(from, Heard { beat: beat.clone(), at: now, every });
+        // Another life may have another pace, and another disk.
+        let before = self.nodes.get(&from).filter(|heard| heard.beat.boot == beat.boot);
+        let (every, is_barred) = before.map_or_else(Default::default, |heard| (heard.every, heard.is_barred));
+        self.nodes.insert(from, Heard { beat: beat.clone(), at: now, every, is_barred });
     }
 
     /// A node said that its log and a peer's differ from `first` on.
@@ -108,6 +116,12 @@ impl View {
         fresh.map(|(id, heard)| (*id, &heard.beat))
     }
 
+    /// What a node does, in a word: that of its beat, or `barred`, if it says that it may never vote again.
+    pub fn does(&self, id: NodeId, beat: &Beat) -> &'static str {
+        let is_barred = self.nodes.get(&id).is_some_and(|heard| heard.is_barred);
+        if is_barred { "barred" } else { beat.stance.word() }
+    }
+
     /// Members that are not there at `now`, as far as anybody said who governs.
     pub fn silent(&self, now: Micros) -> impl Iterator<Item = NodeId> {
         let members = self.members.iter().flat_map(|(_, members)| members).copied();
@@ -129,15 +143,31 @@ impl View {
 
     /// What to tell somebody whose request was not answered: what the beats say about why.
     pub fn explain_silence(&self, now: Micros) -> String {
-        let ids: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
+        let heard: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
             (None, _) if self.dialect == Dialect::Classic => "a classic group gives no sign of life".into(),
             (None, _) => "no node was heard: is one running with this address, protocol and transport? (a \
                           classic group has to be asked with --classic)"
                 .into(),
-            (Some(false), _) => format!("no quorum: heard only of {}", list("node", &ids)),
-            (Some(true), None) => format!("no leader yet among {}", list("node", &ids)),
+            (Some(false), _) => format!("no quorum: {}", self.explain_no_quorum(&heard, now)),
+            (Some(true), None) => format!("no leader yet among {}", list("node", &heard)),
             (Some(true), Some(leader)) => format!("node {leader} leads; it may have been busy: ask again"),
+        }
+    }
+
+    fn explain_no_quorum(&self, heard: &[String], now: Micros) -> String {
+        let learners = self.nodes(now).filter(|(_, beat)| beat.stance == Stance::Learns);
+        let learners: Vec<String> = learners.map(|(id, _)| id.to_string()).collect();
+        let nodes = list("node", heard);
+        match learners.len() {
+            0 => format!("heard only of {nodes}"),
+            1 if heard.len() == 1 => format!("{nodes} is there and may not vote: see its log"),
+            count if count == heard.len() => {
+                format!("{nodes} are there and none of them may vote: see their logs")
+            }
+            _ => {
+                format!("heard only of {nodes}, of which {} may not vote: see the logs", learners.join(", "))
+            }
         }
     }
 }
