@@ -27,7 +27,7 @@ use question::Question;
 pub use report::{FORGOTTEN, request_json};
 pub use scope::Scope;
 pub use status::Status;
-pub use view::View;
+pub use view::{CLASSIC, View};
 
 /// How far above what a node says a new session begins: that bound may rise before the request is chosen.
 const BEGIN_ABOVE: u64 = 1 << 10;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::client::{Client, Outcome, Settled, Status, Ticket, View};
+use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
 use upaxos_core::net::{OpenError, Options, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
@@ -144,7 +144,7 @@ impl Engine {
 
     /// Ends when the group can no longer be reached, or nobody can be told anything.
     fn run(mut self, queue: &Receiver<Event>) {
-        if self.output.is_prompt() {
+        if self.output.is_prompt() && self.client.dialect() == Dialect::Extended {
             // So that slow beats are no news.
             let _ = self.ask_members();
         }
@@ -226,6 +226,10 @@ impl Engine {
                     let _ = job.done.send(Status::Usage);
                 }
             },
+            Work::Status if self.client.dialect() == Dialect::Classic => {
+                self.output.complain(CLASSIC)?;
+                let _ = job.done.send(Status::Usage);
+            }
             Work::Status => {
                 self.shows.push_back((self.now(), job));
                 self.ask_members()?;
@@ -239,16 +243,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks who is there: beats do not say who is a member, and come at once then. Where nobody can be asked, the table
-    /// does without.
+    /// Asks who is there: beats do not say who is a member, and come at once then.
     fn ask_members(&mut self) -> Result<()> {
         self.members_asked = self.now();
-        match self.client.dialect() {
-            Dialect::Classic => Ok(()),
-            Dialect::Extended => {
-                self.say(Request::Members).context("cannot ask the group who its members are")
-            }
-        }
+        self.say(Request::Members).context("cannot ask the group who its members are")
     }
 
     fn say(&mut self, request: Request) -> std::io::Result<()> {
@@ -265,7 +263,9 @@ impl Engine {
                 .context("cannot send to the group")?;
         }
         self.show(now)?;
-        if now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
+        // That nobody leads is no news of a classic group.
+        let has_leaders = self.client.dialect() == Dialect::Extended;
+        if has_leaders && now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
     }
 
     /// How long a picture of the group is worked at.

@@ -32,9 +32,9 @@ use session::Session;
 /// Writes and safe reads are sent until answered and happen exactly once. Answers are printed as
 /// `OK I VALUE`, with newline, carriage return and backslash in the value as \n, \r and \\.
 ///
-/// Exit status, the worst of what happened: 0 done; 1 something failed; 2 usage, or an unknown command;
-/// 3 not answered in time (the outcome is unknown), or not chosen yet; 4 refused; 5 no quorum; 77 no
-/// privilege for a raw socket.
+/// Exit status, the worst of what happened: 0 done; 1 something failed; 2 usage, or a command that is unknown or
+/// not for a classic group (`status`, `members`, …); 3 not answered in time (the outcome is unknown), or not
+/// chosen yet; 4 refused; 5 no quorum; 77 no privilege for a raw socket.
 ///
 /// The prompt's history is kept in $XDG_STATE_HOME/upaxos/history (by default under ~/.local/state).
 #[derive(Debug, Parser)]

@@ -144,6 +144,16 @@ fn status_asks_again_until_somebody_is_heard() {
 }
 
 #[test]
+fn a_classic_group_has_no_status() {
+    let node = FakeNode::start(Manners { is_classic: true, stance: None, ..Manners::default() });
+    let output = run(&node, &["--classic", "-e", "status", "-e", "Request 0 one"], "");
+    let said = "upaxos-repl: a classic group tells nothing of its state: read it (`Request 0`), or look into the nodes' \
+                logs\n";
+    assert_eq!((stderr(&output).as_str(), status(&output)), (said, 2));
+    assert_eq!(stdout(&output), "OK 1 one\n", "the rest is carried out");
+}
+
+#[test]
 fn json_is_one_object_per_line() {
     let node = FakeNode::start(Manners::default());
     let output = run(&node, &["--json", "-e", "Request 0 \"\\xff\"", "-e", "status", "-e", "nonsense"], "");

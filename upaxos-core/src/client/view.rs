@@ -11,6 +11,10 @@ const FRESH: Micros = Micros::from_millis(1_000);
 /// After how many of its beats, where those come more slowly: as nodes judge each other.
 const MISSED: u64 = 4;
 
+/// What there is to know of a classic group.
+pub const CLASSIC: &str =
+    "a classic group tells nothing of its state: read it (`Request 0`), or look into the nodes' logs";
+
 /// How many pairs of nodes are remembered whose logs differ.
 const MAX_PAIRS: usize = 64;
 
@@ -145,7 +149,7 @@ impl View {
     pub fn explain_silence(&self, now: Micros) -> String {
         let heard: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
-            (None, _) if self.dialect == Dialect::Classic => "a classic group gives no sign of life".into(),
+            (None, _) if self.dialect == Dialect::Classic => CLASSIC.into(),
             (None, _) => "no node was heard: is one running with this address, protocol and transport? (a \
                           classic group has to be asked with --classic)"
                 .into(),
