@@ -27,6 +27,8 @@ pub struct Manners {
     pub stance: Option<Stance>,
     /// Whether it answers at all.
     pub answers: bool,
+    /// The name of a second group, which it beats for, too.
+    pub other: Option<&'static str>,
     /// How often it has to be asked for the members before it hears that; until then it does not beat.
     pub is_slow: usize,
 }
@@ -39,6 +41,7 @@ impl Default for Manners {
             refuses: None,
             stance: Some(Stance::Leads),
             answers: true,
+            other: None,
             is_slow: 0,
         }
     }
@@ -120,14 +123,19 @@ impl Life {
 
     fn beat(&mut self) {
         let Some(stance) = self.manners.stance.filter(|_| self.manners.is_slow == 0) else { return };
-        self.say(Message::Beat(Beat {
+        let beat = Message::Beat(Beat {
             n: 3,
             boot: Boot { incarnation: 1, start: 1, boot: 1 },
             ballot: Some(Ballot::first_epoch(65_536)),
             learned: Instance(self.log.len() as u64),
             stance,
             heard: vec![NodeId(1), NodeId(2)],
-        }));
+        });
+        if let Some(name) = self.manners.other {
+            let name = Some(name.parse().expect("a name"));
+            self.say_as(Head { from: Some((NodeId(0), 9)), group: Some(GroupId(2)), name }, beat.clone());
+        }
+        self.say(beat);
     }
 
     fn on_datagram(&mut self, datagram: &[u8]) {
@@ -228,10 +236,13 @@ impl Life {
     }
 
     fn say(&mut self, message: Message) {
+        let head = Head { from: Some((NodeId(0), 1)), group: Some(GroupId(1)), name: None };
+        self.say_as(if self.manners.is_classic { Head::default() } else { head }, message);
+    }
+
+    fn say_as(&mut self, head: Head, message: Message) {
         let mut datagram = Vec::new();
-        if !self.manners.is_classic {
-            Head { from: Some((NodeId(0), 1)), group: Some(GroupId(1)), name: None }.encode(&mut datagram);
-        }
+        head.encode(&mut datagram);
         Line::Node(NodeId(0), message).encode(Dialect::Extended, &mut datagram);
         self.socket.send(&[datagram]).expect("send");
     }

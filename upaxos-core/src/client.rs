@@ -398,7 +398,7 @@ impl Client {
     pub fn tick(&mut self, now: Micros) -> Turn {
         let is_late = |open: &Open| now >= open.give_up_at;
         let refusal = self.scope.refusal().map(Value::from);
-        let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent()).flatten();
+        let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent(now)).flatten();
         let silence = silence.map(|why| Value::from(why.as_str()));
         let late = self.settle(now, |open| {
             // What was never sent was not carried out.

@@ -118,7 +118,7 @@ struct Engine {
     members_at: Option<Micros>,
     members_asked: Micros,
     told_silence: bool,
-    /// Other groups of which this was said.
+    /// Other groups of which it was said that they are on the wire.
     others: BTreeSet<GroupId>,
 }
 
@@ -192,14 +192,14 @@ impl Engine {
         self.tell_others()
     }
 
-    /// Says once for each that another group is on the wire.
+    /// Says for each that another group is on the wire: once, while it is heard.
     fn tell_others(&mut self) -> Result<()> {
-        let new: Vec<_> = self.client.scope().others().filter(|group| !self.others.contains(group)).collect();
-        for group in new {
-            self.others.insert(group);
+        let others: BTreeSet<_> = self.client.scope().namesakes(self.now()).collect();
+        for group in others.difference(&self.others) {
             let text = format!("another group is on this wire: {group}; its answers are ignored");
             self.output.news(&text).context("cannot print the news")?;
         }
+        self.others = others;
         Ok(())
     }
 

@@ -57,7 +57,7 @@ struct Args {
 
     /// Print answers as JSON, one object per line: request, outcome, instance, value (value_hex where
     /// it is not UTF-8), learned, epoch, members, reason, ms; for status: differs, nodes, leader, quorum,
-    /// epoch, members; or error
+    /// epoch, members, group, name, others; or error
     #[arg(long)]
     json: bool,
 

@@ -155,7 +155,7 @@ fn a_classic_group_has_no_status() {
 
 #[test]
 fn json_is_one_object_per_line() {
-    let node = FakeNode::start(Manners::default());
+    let node = FakeNode::start(Manners { other: Some("kitchen"), ..Manners::default() });
     let output = run(&node, &["--json", "-e", "Request 0 \"\\xff\"", "-e", "status", "-e", "nonsense"], "");
     let text = stdout(&output);
     let objects: Vec<serde_json::Value> =
@@ -164,6 +164,8 @@ fn json_is_one_object_per_line() {
     assert_eq!(objects[1]["leader"], 0);
     assert_eq!(objects[1]["nodes"][0]["learned"], 1);
     assert_eq!(objects[1]["members"], serde_json::json!([0, 1, 2]));
+    let others = serde_json::json!([{ "group": "0000000000000002", "name": "kitchen" }]);
+    assert_eq!(objects[1]["others"], others);
     let error: serde_json::Value = serde_json::from_str(&stderr(&output)).expect("an object");
     assert!(error["error"].as_str().is_some_and(|error| error.contains("nonsense")));
     assert_eq!(status(&output), 2);
