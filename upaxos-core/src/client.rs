@@ -62,8 +62,8 @@ pub enum Ask {
 pub enum AskError {
     /// The line is not a request at all.
     #[error(
-        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `query TEXT`, `members`, `leave ID` or \
-         `replace ID NEW`, not {0:?}"
+        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `query TEXT`, `members`, \
+         `leave ID [force]` or `replace ID NEW [force]`, not {0:?}"
     )]
     NotARequest(String),
     /// The request names an instance and a value.

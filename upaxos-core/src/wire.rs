@@ -272,8 +272,8 @@ pub const CLIENT_FORMS: [(&str, &str); 7] = [
     ("Request 0", "safe read: the last value written, through an instance of its own"),
     ("Request I", "history: what was chosen at instance I"),
     ("members", "who governs the group, and since which instance"),
-    ("leave ID", "take node ID out of the group; `force` after it: even if too few stay alive"),
-    ("replace ID NEW", "put NEW, which runs with --join, in the place of ID, in one change"),
+    ("leave ID [force]", "take node ID out of the group; `force`: even if too few stay alive"),
+    ("replace ID NEW [force]", "put NEW, which runs with --join, in the place of ID, in one change"),
     ("quit", "end every node that honours it (exit and bye mean the same on the wire)"),
 ];
 
