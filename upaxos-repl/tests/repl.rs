@@ -137,7 +137,7 @@ fn status_shows_who_leads_and_how_far_they_have_learned() {
 
 #[test]
 fn status_asks_again_until_somebody_is_heard() {
-    let node = FakeNode::start(Manners { is_slow: 1, ..Manners::default() });
+    let node = FakeNode::start(Manners { is_slow: 2, ..Manners::default() });
     let output = run(&node, &["-e", "status"], "");
     assert!(stdout(&output).contains("node 0 leads"), "{}", stdout(&output));
     assert_eq!(status(&output), 0);
