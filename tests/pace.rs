@@ -120,3 +120,18 @@ fn one_damaged_interval_does_not_keep_a_dead_leader_alive() {
     group.write("two", &others);
     assert!(group.now.since(began) <= Micros::from_millis(1_650), "{:?}", group.now.since(began));
 }
+
+#[test]
+fn who_asks_for_the_members_hears_from_every_node_at_once_however_slow_the_beats_are() {
+    let mut group = paced(&[2_000; 3]);
+    group.run_until("a leader", |group| group.leader().is_some());
+    for wait in [0, 150, 1_000] {
+        group.run_for(wait);
+        let since = group.sent.len();
+        (0..20).for_each(|_| group.say("members"));
+        group.run_for(110);
+        let beats = |line: &Line| matches!(line, Line::Node(_, Message::Beat(_)));
+        let beats = group.sent[since..].iter().filter(|(_, line)| beats(line)).count();
+        assert_eq!(beats, 3, "one of each, however often it is asked");
+    }
+}

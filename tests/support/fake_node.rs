@@ -27,11 +27,23 @@ pub struct Manners {
     pub stance: Option<Stance>,
     /// Whether it answers at all.
     pub answers: bool,
+    /// The name of a second group, which it beats for, too.
+    pub other: Option<&'static str>,
+    /// How often it has to be asked for the members before it hears that; until then it does not beat.
+    pub is_slow: usize,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Manners { is_classic: false, deaf_to: 0, refuses: None, stance: Some(Stance::Leads), answers: true }
+        Manners {
+            is_classic: false,
+            deaf_to: 0,
+            refuses: None,
+            stance: Some(Stance::Leads),
+            answers: true,
+            other: None,
+            is_slow: 0,
+        }
     }
 }
 
@@ -110,15 +122,20 @@ impl Life {
     }
 
     fn beat(&mut self) {
-        let Some(stance) = self.manners.stance else { return };
-        self.say(Message::Beat(Beat {
+        let Some(stance) = self.manners.stance.filter(|_| self.manners.is_slow == 0) else { return };
+        let beat = Message::Beat(Beat {
             n: 3,
             boot: Boot { incarnation: 1, start: 1, boot: 1 },
             ballot: Some(Ballot::first_epoch(65_536)),
             learned: Instance(self.log.len() as u64),
             stance,
             heard: vec![NodeId(1), NodeId(2)],
-        }));
+        });
+        if let Some(name) = self.manners.other {
+            let name = Some(name.parse().expect("a name"));
+            self.say_as(Head { from: Some((NodeId(0), 9)), group: Some(GroupId(2)), name }, beat.clone());
+        }
+        self.say(beat);
     }
 
     fn on_datagram(&mut self, datagram: &[u8]) {
@@ -133,6 +150,10 @@ impl Life {
         // The tests look at what was asked, not at whom.
         if !is_introduction {
             let _ = self.tell.send(asked.to_vec());
+        }
+        if is_introduction && self.manners.is_slow > 0 {
+            self.manners.is_slow -= 1;
+            return;
         }
         if self.manners.deaf_to > 0 && !is_introduction {
             self.manners.deaf_to -= 1;
@@ -215,10 +236,13 @@ impl Life {
     }
 
     fn say(&mut self, message: Message) {
+        let head = Head { from: Some((NodeId(0), 1)), group: Some(GroupId(1)), name: None };
+        self.say_as(if self.manners.is_classic { Head::default() } else { head }, message);
+    }
+
+    fn say_as(&mut self, head: Head, message: Message) {
         let mut datagram = Vec::new();
-        if !self.manners.is_classic {
-            Head { from: Some((NodeId(0), 1)), group: Some(GroupId(1)), name: None }.encode(&mut datagram);
-        }
+        head.encode(&mut datagram);
         Line::Node(NodeId(0), message).encode(Dialect::Extended, &mut datagram);
         self.socket.send(&[datagram]).expect("send");
     }

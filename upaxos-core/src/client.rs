@@ -27,7 +27,7 @@ use question::Question;
 pub use report::{FORGOTTEN, request_json};
 pub use scope::Scope;
 pub use status::Status;
-pub use view::View;
+pub use view::{CLASSIC, View};
 
 /// How far above what a node says a new session begins: that bound may rise before the request is chosen.
 const BEGIN_ABOVE: u64 = 1 << 10;
@@ -62,8 +62,8 @@ pub enum Ask {
 pub enum AskError {
     /// The line is not a request at all.
     #[error(
-        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `query TEXT`, `members`, `leave ID` or \
-         `replace ID NEW`, not {0:?}"
+        "expected `Request 0 VALUE`, `Request 0`, `Request I`, `query TEXT`, `members`, \
+         `leave ID [force]` or `replace ID NEW [force]`, not {0:?}"
     )]
     NotARequest(String),
     /// The request names an instance and a value.
@@ -398,7 +398,7 @@ impl Client {
     pub fn tick(&mut self, now: Micros) -> Turn {
         let is_late = |open: &Open| now >= open.give_up_at;
         let refusal = self.scope.refusal().map(Value::from);
-        let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent()).flatten();
+        let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent(now)).flatten();
         let silence = silence.map(|why| Value::from(why.as_str()));
         let late = self.settle(now, |open| {
             // What was never sent was not carried out.
@@ -514,14 +514,12 @@ impl Client {
         said.collect()
     }
 
-    /// Hears a datagram of the group: its beats go to the view; hands out the questions it settles.
+    /// Hears a datagram of the group, as the view does; hands out the questions it settles.
     pub fn on_datagram(&mut self, datagram: &[u8], view: &mut View, now: Micros) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (from, message) in self.hear(datagram, now) {
-            match message {
-                Message::Beat(beat) => view.on_beat(from, &beat, now),
-                message => settled.extend(self.on_message(&message, now)),
-            }
+            view.on_message(from, &message, now);
+            settled.extend(self.on_message(&message, now));
         }
         settled
     }

@@ -30,7 +30,7 @@
 //! | `FastRead C Q F` | a client: the last value written, without an instance if that can be had | `FastRead 7 3 2` |
 //! | `Query C Q F V` | a client: what a script answers to the question V, as a safe read, exactly once | `Query 7 4 3 get color` |
 //! | `FastQuery C Q F V` | the same, without an instance if that can be had | `FastQuery 7 5 3 get color` |
-//! | `members` | a client: who governs the group | `members` |
+//! | `members` | a client: who governs the group; every node beats within 100 ms | `members` |
 //! | `leave T [force]` | an operator: T is to leave the group | `leave 2` |
 //! | `replace T U [force]` | an operator: U, ready to join, is to take the place of T | `replace 2 7` |
 //! | `Change C Q F V` | the same two, exactly once | `Change 7 3 3 leave 2` |
@@ -74,7 +74,7 @@
 //! | `S Pace M P` | S beats every M milliseconds; P was the highest ballot it knew when it began to vote in this life (`-`: none, or it does not vote) | `1 Pace 100 65537` |
 //! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
-//! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that | `0 Barred 1 9 77 5` |
+//! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that (where T is S: S is barred, and says so with its beats) | `0 Barred 1 9 77 5` |
 //! | `& V` | the line before it again, with the next number and this value | `& two` |
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),
@@ -272,8 +272,8 @@ pub const CLIENT_FORMS: [(&str, &str); 7] = [
     ("Request 0", "safe read: the last value written, through an instance of its own"),
     ("Request I", "history: what was chosen at instance I"),
     ("members", "who governs the group, and since which instance"),
-    ("leave ID", "take node ID out of the group; `force` after it: even if too few stay alive"),
-    ("replace ID NEW", "put NEW, which runs with --join, in the place of ID, in one change"),
+    ("leave ID [force]", "take node ID out of the group; `force`: even if too few stay alive"),
+    ("replace ID NEW [force]", "put NEW, which runs with --join, in the place of ID, in one change"),
     ("quit", "end every node that honours it (exit and bye mean the same on the wire)"),
 ];
 

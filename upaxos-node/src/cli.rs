@@ -239,18 +239,16 @@ impl DaemonArgs {
 }
 
 fn script_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let is_fit = (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&time);
-    is_fit.then_some(time).ok_or_else(|| "must be between 1ms and 1s".into())
+    let is_fit = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(1)).contains(time);
+    let time = humantime::parse_duration(text).ok().filter(is_fit);
+    time.ok_or_else(|| "must be a time from 1ms to 1s, such as 5ms".into())
 }
 
 /// The interval of a beat, as it is written on a command line.
 pub(crate) fn beat(text: &str) -> Result<Micros, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    match time.as_micros() {
-        micros @ 1_000..=10_000_000 => Ok(Micros(micros as u64)),
-        _ => Err("must be between 1ms and 10s".into()),
-    }
+    let is_fit = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(time);
+    let time = humantime::parse_duration(text).ok().filter(is_fit);
+    time.map(Micros::from).ok_or_else(|| "must be a time from 1ms to 10s, such as 100ms".into())
 }
 
 /// The exit status that the contract gives to a failure.
@@ -264,5 +262,23 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         () if needs_privilege || has_no_ground => 77,
         () if error.is::<NoNameInClassic>() => 2,
         () => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_time_is_answered_with_what_would_be_one() {
+        assert_eq!(beat("100ms"), Ok(Micros::from_millis(100)));
+        for text in ["abc", "", "100", "999us", "20s"] {
+            assert_eq!(beat(text), Err("must be a time from 1ms to 10s, such as 100ms".into()), "{text:?}");
+            assert_eq!(
+                script_time(text),
+                Err("must be a time from 1ms to 1s, such as 5ms".into()),
+                "{text:?}"
+            );
+        }
     }
 }

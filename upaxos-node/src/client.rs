@@ -242,8 +242,8 @@ impl Dialogue {
             }
             for line in lines.into_iter().flatten().flatten() {
                 match line {
-                    Line::Node(from, Message::Beat(beat)) => view.on_beat(from, &beat, now),
-                    Line::Node(_, message) => {
+                    Line::Node(from, message) => {
+                        view.on_message(from, &message, now);
                         for (number, session) in &mut *sessions {
                             let ended = session.client.on_message(&message, now);
                             settled.extend(ended.into_iter().map(|ended| (*number, ended)));

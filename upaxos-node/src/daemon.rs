@@ -15,7 +15,7 @@ use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, Socket};
-use upaxos_core::node::{Config, Detail, Event, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 
@@ -360,12 +360,7 @@ impl Daemon {
     /// Ends in good order: what was appended lazily becomes durable.
     fn close(mut self) -> Result<Status> {
         self.disk.commit(&self.node)?;
-        info!(
-            "ends; learned {}, dropped {} malformed lines, and {}",
-            self.node.learned(),
-            self.malformed,
-            self.node.dropped()
-        );
+        info!("ends; learned {}{}", self.node.learned(), dropped(self.malformed, self.node.dropped()));
         for (script, through, digest) in self.node.digests() {
             info!("script {script} has computed up to {through}: digest {digest}");
         }
@@ -382,6 +377,14 @@ impl Daemon {
     }
 }
 
+/// What was dropped, if anything was, to stand behind something else.
+fn dropped(malformed: u64, others: Dropped) -> String {
+    let malformed = (malformed > 0).then(|| format!("{malformed} malformed lines"));
+    let others = (others != Dropped::default()).then(|| others.to_string());
+    let all: Vec<_> = malformed.into_iter().chain(others).collect();
+    if all.is_empty() { String::new() } else { format!("; dropped {}", all.join(", ")) }
+}
+
 fn pack(packer: &mut Packer, line: &Line) {
     trace!("-> {line}");
     packer.push(line);
@@ -389,4 +392,21 @@ fn pack(packer: &mut Packer, line: &Line) {
 
 fn random() -> Result<u64> {
     getrandom::u64().context("cannot get random numbers from the system")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_dropped_is_not_told() {
+        let some = Dropped { strangers: 2, absurd: 1, ..Dropped::default() };
+        assert_eq!(dropped(0, Dropped::default()), "");
+        assert_eq!(dropped(3, Dropped::default()), "; dropped 3 malformed lines");
+        assert_eq!(dropped(0, some), "; dropped 2 from strangers, 1 with an absurd ballot");
+        assert_eq!(
+            dropped(3, some),
+            "; dropped 3 malformed lines, 2 from strangers, 1 with an absurd ballot"
+        );
+    }
 }

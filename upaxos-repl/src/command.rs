@@ -80,10 +80,10 @@ fn asks(ask: Ask) -> Command {
 pub fn help() -> String {
     let mut text = String::new();
     for (form, meaning) in CLIENT_FORMS.iter().filter(|(form, _)| *form != "quit").chain(&OWN_FORMS) {
-        text.push_str(&format!("  {form:<16} {meaning}\n"));
+        text.push_str(&format!("  {form:<22} {meaning}\n"));
     }
     text.push_str(
-        "  quit             end every node of the group that honours it; you stay here\n\n\
+        "  quit                   end every node of the group that honours it; you stay here\n\n\
          Writes, reads, leave and replace are sent until answered, and happen exactly once.\n\
          A VALUE is taken as it stands. In double quotes, from its first byte to its last, it may\n\
          contain \\n, \\r, \\t, \\\\, \\\" and \\xNN.\n\
@@ -236,7 +236,8 @@ mod tests {
             ("Request 3 x", "`Request 3`"),
             ("Request", "`Request 0 VALUE`"),
             ("leav 2", "`leave 2`"),
-            ("leave two", "`leave ID`"),
+            ("leave two", "`leave ID [force]`"),
+            ("replace 1", "`replace ID NEW [force]`"),
         ] {
             let error = write_of(typed).expect_err(typed);
             assert!(error.contains(meant), "{typed}: {error}");

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::client::{Client, Outcome, Settled, Status, Ticket, View};
+use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
 use upaxos_core::net::{OpenError, Options, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
@@ -18,10 +18,13 @@ use crate::output::Output;
 use crate::table;
 use crate::watch::Watch;
 
-/// How long to listen at least before a picture of the group counts as complete: somewhat more than a beat.
-const LISTEN: Micros = Micros::from_millis(120);
-/// How long to listen at most for somebody to be heard, and to say who the members are.
+/// How long to listen at least before a picture of the group counts as complete: somewhat more than a node takes to beat
+/// that is asked who governs, however slow its beats are.
+const LISTEN: Micros = Micros::from_millis(150);
+/// How long to listen at most for all members to be heard, and for somebody to say who they are.
 const LONGEST_LISTEN: Micros = Micros::from_millis(1_000);
+/// How long until that is asked again.
+const ASK_AGAIN: Micros = Micros::from_millis(250);
 /// How long to listen before it is news that nobody leads.
 const SETTLE_IN: Micros = Micros::from_millis(300);
 
@@ -111,10 +114,11 @@ struct Engine {
     asked: BTreeMap<Ticket, Job>,
     /// When each picture of the group was asked for.
     shows: VecDeque<(Micros, Job)>,
-    /// When somebody said last who the members are.
+    /// When somebody said last who the members are, and when that was asked last.
     members_at: Option<Micros>,
+    members_asked: Micros,
     told_silence: bool,
-    /// Other groups of which this was said.
+    /// Other groups of which it was said that they are on the wire.
     others: BTreeSet<GroupId>,
 }
 
@@ -132,6 +136,7 @@ impl Engine {
             asked: BTreeMap::new(),
             shows: VecDeque::new(),
             members_at: None,
+            members_asked: Micros(0),
             told_silence: false,
             others: BTreeSet::new(),
         }
@@ -139,6 +144,10 @@ impl Engine {
 
     /// Ends when the group can no longer be reached, or nobody can be told anything.
     fn run(mut self, queue: &Receiver<Event>) {
+        if self.output.is_prompt() && self.client.dialect() == Dialect::Extended {
+            // So that slow beats are no news.
+            let _ = self.ask_members();
+        }
         loop {
             let event = queue.recv_timeout(self.wait());
             let outcome = match event {
@@ -159,9 +168,9 @@ impl Engine {
 
     fn wait(&self) -> Duration {
         let now = self.now();
-        let show = self.shows.front().map(|(asked, _)| match *asked + LISTEN {
-            least if now < least => least,
-            _ => *asked + LONGEST_LISTEN,
+        let show = self.shows.front().map(|(asked, _)| {
+            let times = [*asked + LISTEN, self.members_asked + ASK_AGAIN, *asked + self.longest_listen()];
+            times.into_iter().filter(|at| *at > now).min().unwrap_or(now)
         });
         let news = (now < SETTLE_IN).then_some(SETTLE_IN);
         let next = [self.client.next_deadline(now), show, news].into_iter().flatten().min();
@@ -183,37 +192,28 @@ impl Engine {
         self.tell_others()
     }
 
-    /// Says once for each that another group is on the wire.
+    /// Says for each that another group is on the wire: once, while it is heard.
     fn tell_others(&mut self) -> Result<()> {
-        let new: Vec<_> = self.client.scope().others().filter(|group| !self.others.contains(group)).collect();
-        for group in new {
-            self.others.insert(group);
+        let others: BTreeSet<_> = self.client.scope().namesakes(self.now()).collect();
+        for group in others.difference(&self.others) {
             let text = format!("another group is on this wire: {group}; its answers are ignored");
             self.output.news(&text).context("cannot print the news")?;
         }
+        self.others = others;
         Ok(())
     }
 
     fn on_message(&mut self, from: NodeId, message: &Message) -> Result<()> {
         let now = self.now();
-        let news = if let Message::Beat(beat) = message {
-            self.view.on_beat(from, beat, now);
-            None
-        } else {
-            if let Message::Members { epoch, members, .. } = message {
-                self.view.on_members(*epoch, members);
-                self.members_at = Some(now);
-            }
-            if let Message::Differs { instance, node } = message {
-                self.view.on_differs(from, *node, *instance, now);
-            }
-            let settled = self.client.on_message(message, now);
-            if settled.is_empty() {
-                self.watch.on_message(from, message)
-            } else {
-                return self.settle(settled);
-            }
-        };
+        self.view.on_message(from, message, now);
+        if let Message::Members { .. } = message {
+            self.members_at = Some(now);
+        }
+        let settled = self.client.on_message(message, now);
+        if !settled.is_empty() {
+            return self.settle(settled);
+        }
+        let news = self.watch.on_message(from, message);
         news.map_or(Ok(()), |news| self.output.news(&news).context("cannot print the news"))
     }
 
@@ -226,12 +226,13 @@ impl Engine {
                     let _ = job.done.send(Status::Usage);
                 }
             },
+            Work::Status if self.client.dialect() == Dialect::Classic => {
+                self.output.complain(CLASSIC)?;
+                let _ = job.done.send(Status::Usage);
+            }
             Work::Status => {
-                // Beats do not say who is a member; where nobody can be asked, the table does without.
-                if self.client.dialect() == Dialect::Extended {
-                    self.say(Request::Members).context("cannot ask the group who its members are")?;
-                }
                 self.shows.push_back((self.now(), job));
+                self.ask_members()?;
             }
             Work::Quit => {
                 self.say(Request::Quit).context("cannot send quit to the group")?;
@@ -240,6 +241,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Asks who is there: beats do not say who is a member, and come at once then.
+    fn ask_members(&mut self) -> Result<()> {
+        self.members_asked = self.now();
+        self.say(Request::Members).context("cannot ask the group who its members are")
     }
 
     fn say(&mut self, request: Request) -> std::io::Result<()> {
@@ -256,16 +263,21 @@ impl Engine {
                 .context("cannot send to the group")?;
         }
         self.show(now)?;
-        if now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
+        // That nobody leads is no news of a classic group.
+        let has_leaders = self.client.dialect() == Dialect::Extended;
+        if has_leaders && now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
     }
 
-    /// Whether everybody has had time for a beat since `asked`, somebody was heard, and the members are known; who
-    /// does not hear that in time has to do without.
+    /// How long a picture of the group is worked at.
+    fn longest_listen(&self) -> Micros {
+        LONGEST_LISTEN.min(self.patience)
+    }
+
+    /// Whether everybody has had time for a beat since `asked`, the members are known, and all were heard; who does not
+    /// hear that in time has to do without.
     fn is_whole(&self, asked: Micros, now: Micros) -> bool {
-        let knows_members =
-            self.client.dialect() == Dialect::Classic || self.members_at.is_some_and(|at| at >= asked);
-        let is_told = knows_members && self.view.nodes(now).next().is_some();
-        now >= asked + LONGEST_LISTEN || is_told && now >= asked + LISTEN
+        let is_told = self.members_at.is_some_and(|at| at >= asked) && self.view.silent(now).next().is_none();
+        now >= asked + self.longest_listen() || is_told && now >= asked + LISTEN
     }
 
     /// The tables that are due.
@@ -284,7 +296,11 @@ impl Engine {
             }
             let _ = job.done.send(table::status(&self.view, now));
         }
-        Ok(())
+        if !self.shows.is_empty() && now >= self.members_asked + ASK_AGAIN {
+            self.ask_members()
+        } else {
+            Ok(())
+        }
     }
 
     fn tell_news(&mut self, now: Micros) -> Result<()> {

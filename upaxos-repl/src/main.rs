@@ -26,15 +26,17 @@ use session::Session;
 ///
 /// At a terminal it prompts (type help); otherwise it reads commands from -e, FILE or standard input,
 /// one a line, and asks one after the other. Commands are `Request 0 VALUE` (write), `Request 0`
-/// (safe read), `Request I` (what was chosen at instance I), `members`, `leave ID`, `replace ID NEW` (who
-/// governs, and how to change that), `status`, `quit` (ends the nodes), `help` and `exit` (leaves this program). Lines that begin with # are comments.
+/// (safe read), `Request I` (what was chosen at instance I), `query TEXT` (what the nodes' script
+/// answers), `fast` and `fast query TEXT` (both without an instance), `members`, `leave ID [force]`,
+/// `replace ID NEW [force]` (who governs, and how to change that), `status`, `quit` (ends the nodes),
+/// `help` and `exit` (leaves this program). Lines that begin with # are comments.
 ///
 /// Writes and safe reads are sent until answered and happen exactly once. Answers are printed as
 /// `OK I VALUE`, with newline, carriage return and backslash in the value as \n, \r and \\.
 ///
-/// Exit status, the worst of what happened: 0 done; 1 something failed; 2 usage, or an unknown command;
-/// 3 not answered in time (the outcome is unknown), or not chosen yet; 4 refused; 5 no quorum; 77 no
-/// privilege for a raw socket.
+/// Exit status, the worst of what happened: 0 done; 1 something failed; 2 usage, or a command that is
+/// unknown or not for a classic group (`status`, `members`, …); 3 not answered in time (the outcome is
+/// unknown), or not chosen yet; 4 refused; 5 no quorum; 77 no privilege for a raw socket.
 ///
 /// The prompt's history is kept in $XDG_STATE_HOME/upaxos/history (by default under ~/.local/state).
 #[derive(Debug, Parser)]
@@ -44,7 +46,7 @@ struct Args {
     net: net::Args,
 
     /// How long to wait for each answer, such as 500ms, 5s or 1m
-    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = time)]
     timeout: Duration,
 
     /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
@@ -57,7 +59,7 @@ struct Args {
 
     /// Print answers as JSON, one object per line: request, outcome, instance, value (value_hex where
     /// it is not UTF-8), learned, epoch, members, reason, ms; for status: differs, nodes, leader, quorum,
-    /// epoch, members; or error
+    /// epoch, members, group, name, others; or error
     #[arg(long)]
     json: bool,
 
@@ -97,4 +99,9 @@ fn run(args: Args) -> Result<Status> {
         return session::at_prompt(settings, args.json);
     }
     Session::piped(settings, args.json)?.run("line", BufReader::new(io::stdin()).split(b'\n'))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "must be a number with a unit, such as 500ms, 5s or 1m".into())
 }

@@ -81,6 +81,11 @@ impl Output {
         }
     }
 
+    /// Whether somebody sits at a prompt.
+    pub fn is_prompt(&self) -> bool {
+        self.prompt.is_some()
+    }
+
     /// Whether answers are JSON.
     pub fn is_json(&self) -> bool {
         self.json

@@ -18,7 +18,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
     if rows.is_empty() {
         return scope.explain_silence(view, now);
     }
-    for id in silent(view, now) {
+    for id in view.silent(now) {
         let silence = ["yes", "is silent", "-", "-", "-"].map(String::from);
         let [member, does, ballot, learned, hears] = silence;
         rows.insert(id, [id.to_string(), member, does, ballot, learned, hears]);
@@ -32,7 +32,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    text + &split(view, now) + &verdict(view, scope, now) + &group(scope)
+    text + &split(view, now) + &verdict(view, scope, now) + &group(scope, now)
 }
 
 /// Whose logs differ, if any do.
@@ -51,19 +51,12 @@ fn verdict(view: &View, scope: &Scope, now: Micros) -> String {
 }
 
 /// Which group that is, and which others are on the wire.
-fn group(scope: &Scope) -> String {
+fn group(scope: &Scope, now: Micros) -> String {
     let Some(group) = scope.group() else { return String::new() };
     let name = scope.name().map_or_else(String::new, |name| format!(" {name}"));
     let others: Vec<_> =
-        scope.others().map(|other| format!("\nanother group is on this wire: {other}")).collect();
+        scope.namesakes(now).map(|other| format!("\nanother group is on this wire: {other}")).collect();
     format!("\ngroup{name} {group}{}", others.concat())
-}
-
-/// Members that no beat was heard of.
-fn silent(view: &View, now: Micros) -> Vec<NodeId> {
-    let heard: Vec<NodeId> = view.nodes(now).map(|(id, _)| id).collect();
-    let members = view.members().map_or(&[][..], |(_, members)| members);
-    members.iter().copied().filter(|id| !heard.contains(id)).collect()
 }
 
 fn row(view: &View, id: NodeId, beat: &Beat) -> Row {
@@ -78,7 +71,7 @@ fn row(view: &View, id: NodeId, beat: &Beat) -> Row {
         None => "?",
     };
     let learned = beat.learned.to_string();
-    [id.to_string(), member.into(), beat.stance.word().into(), ballot, learned, heard]
+    [id.to_string(), member.into(), view.does(id, beat).into(), ballot, learned, heard]
 }
 
 fn is_member(view: &View, id: NodeId) -> Option<bool> {
@@ -87,13 +80,14 @@ fn is_member(view: &View, id: NodeId) -> Option<bool> {
 
 /// The same as one object: `nodes` (those heard, each with `node`, `member`, `does`, `ballot`, `learned`,
 /// `hears`), `differs` (pairs of `nodes` whose logs differ, from the instance `first` on), `leader`, `quorum`,
-/// `members` and their `epoch`, `group` and its `name`, where null means that nothing is known.
+/// `members` and their `epoch`, `group` and its `name`, where null means that nothing is known, and `others` (each
+/// other group that was heard lately, with `group` and `name`).
 pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     let node = |(id, beat): (NodeId, &Beat)| {
         json!({
             "node": id.0,
             "member": is_member(view, id),
-            "does": beat.stance.word(),
+            "does": view.does(id, beat),
             "ballot": beat.ballot.map(|ballot| ballot.to_string()),
             "learned": beat.learned.0,
             "hears": beat.heard.iter().map(|id| id.0).collect::<Vec<_>>(),
@@ -101,6 +95,9 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     };
     let ids = |members: &[NodeId]| members.iter().map(|id| id.0).collect::<Vec<_>>();
     let differs = view.differs(now).map(|(a, b, first)| json!({ "nodes": [a.0, b.0], "first": first.0 }));
+    let others = scope.others(now).map(|(name, group)| {
+        json!({ "group": group.map(|group| group.to_string()), "name": name.map(|name| name.to_string()) })
+    });
     json!({
         "differs": differs.collect::<Vec<_>>(),
         "nodes": view.nodes(now).map(node).collect::<Vec<_>>(),
@@ -110,6 +107,7 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
         "epoch": view.members().map(|(epoch, _)| epoch.0),
         "group": scope.group().map(|group| group.to_string()),
         "name": scope.name().map(|name| name.to_string()),
+        "others": others.collect::<Vec<_>>(),
     })
 }
 

@@ -136,8 +136,26 @@ fn status_shows_who_leads_and_how_far_they_have_learned() {
 }
 
 #[test]
+fn status_asks_again_until_somebody_is_heard() {
+    let node = FakeNode::start(Manners { is_slow: 2, ..Manners::default() });
+    let output = run(&node, &["-e", "status"], "");
+    assert!(stdout(&output).contains("node 0 leads"), "{}", stdout(&output));
+    assert_eq!(status(&output), 0);
+}
+
+#[test]
+fn a_classic_group_has_no_status() {
+    let node = FakeNode::start(Manners { is_classic: true, stance: None, ..Manners::default() });
+    let output = run(&node, &["--classic", "-e", "status", "-e", "Request 0 one"], "");
+    let said = "upaxos-repl: a classic group tells nothing of its state: read it (`Request 0`), or look into the nodes' \
+                logs\n";
+    assert_eq!((stderr(&output).as_str(), status(&output)), (said, 2));
+    assert_eq!(stdout(&output), "OK 1 one\n", "the rest is carried out");
+}
+
+#[test]
 fn json_is_one_object_per_line() {
-    let node = FakeNode::start(Manners::default());
+    let node = FakeNode::start(Manners { other: Some("kitchen"), ..Manners::default() });
     let output = run(&node, &["--json", "-e", "Request 0 \"\\xff\"", "-e", "status", "-e", "nonsense"], "");
     let text = stdout(&output);
     let objects: Vec<serde_json::Value> =
@@ -146,6 +164,8 @@ fn json_is_one_object_per_line() {
     assert_eq!(objects[1]["leader"], 0);
     assert_eq!(objects[1]["nodes"][0]["learned"], 1);
     assert_eq!(objects[1]["members"], serde_json::json!([0, 1, 2]));
+    let others = serde_json::json!([{ "group": "0000000000000002", "name": "kitchen" }]);
+    assert_eq!(objects[1]["others"], others);
     let error: serde_json::Value = serde_json::from_str(&stderr(&output)).expect("an object");
     assert!(error["error"].as_str().is_some_and(|error| error.contains("nonsense")));
     assert_eq!(status(&output), 2);

@@ -26,14 +26,15 @@ use pipe::{Complain, Lines};
 /// exit status is 1.
 ///
 /// With --wait, every line must be `Request 0 VALUE` (write), `Request 0` (safe read), `Request I` (what
-/// was chosen at instance I), `query TEXT` (what the nodes' script answers), `members` (who governs; answered `Members I L H`: since instance I the nodes
-/// H, by one that has learned up to L), `leave ID` (take a node out of the group) or `replace ID NEW` (put
-/// NEW, which runs with --join, in its place; `force` after either: even if too few stay alive). Each is
-/// asked in turn, exactly once however often it has to be sent, and its answer printed: `OK I VALUE`, with
-/// newline, carriage return and backslash in the value as \n, \r and \\. A value with newlines is given as
-/// MESSAGE. With --fast, `Request 0` and `query` take no
-/// instance where that is possible, and are answered `Value I L VALUE` (as of L, VALUE was written last, at I)
-/// and `Reply L TEXT` (as of L, the script answers TEXT).
+/// was chosen at instance I), `query TEXT` (what the nodes' script answers), `members` (who governs),
+/// `leave ID [force]` (take a node out of the group) or `replace ID NEW [force]` (put NEW, which runs with
+/// --join, in its place; `force`: even if too few stay alive). Each is asked in turn, exactly once however
+/// often it has to be sent, and its answer printed: `OK I VALUE`, with newline, carriage return and
+/// backslash in the value as \n, \r and \\. `members` is answered `Members I L H`: the nodes H govern from
+/// the instance after I on, as told by one that has learned up to L. A value with newlines is given as
+/// MESSAGE. With --fast, `Request 0` and `query` take no instance where that is possible, and are answered
+/// `Value I L VALUE` (as of L, VALUE was written last, at I) and `Reply L TEXT` (as of L, the script
+/// answers TEXT).
 ///
 /// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
 /// unknown), or not chosen yet; 4 refused; 5 not answered, and no quorum to be heard; 77 no privilege
@@ -49,7 +50,7 @@ struct Args {
     wait: bool,
 
     /// How long to wait for each answer, such as 500ms, 2s or 1m
-    #[arg(long, requires = "wait", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, requires = "wait", default_value = "2s", value_parser = time)]
     timeout: Duration,
 
     /// Read fast: `Request 0` and `query` ask without taking an instance
@@ -100,6 +101,11 @@ fn run(args: &Args) -> Result<Status> {
         let head = Head { name: args.net.group, ..Head::default() };
         pipe::send_all(&mut socket, lines, &head, &complain)
     }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "must be a number with a unit, such as 500ms, 2s or 1m".into())
 }
 
 fn message(words: &[OsString]) -> Option<Vec<u8>> {

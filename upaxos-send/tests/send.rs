@@ -181,6 +181,9 @@ fn what_cannot_be_used_is_refused_before_anything_is_sent() {
         stderr(&output)
     );
     assert_eq!(status(&run(&node, &["--timeout", "1s", "x"], b"")), 2, "a timeout needs --wait");
+    let output = run(&node, &["--wait", "--timeout", "5", "members"], b"");
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("a number with a unit, such as 500ms"), "{}", stderr(&output));
     assert!(node.requests().is_empty());
 }
 

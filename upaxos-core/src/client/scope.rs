@@ -6,11 +6,11 @@
 //! two. If it hears two before it has asked anything, it asks neither. A classic group has no identity: its clients
 //! hear everything.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::View;
 use crate::types::{GroupId, Micros};
-use crate::wire::{self, Dialect, GroupName, Head, Lines};
+use crate::wire::{self, Dialect, GroupName, Head, Lines, MAX_PACE_MS};
 
 /// How long a client listens, once it has heard a group, for another one: many round trips, and
 /// nothing that people notice.
@@ -21,6 +21,12 @@ const ASK_AGAIN: Micros = Micros::from_millis(100);
 
 /// How many other groups are remembered.
 const OTHERS: usize = 16;
+
+/// For how long after they were heard: no node beats more slowly.
+const REMEMBERED: Micros = Micros::from_millis(MAX_PACE_MS);
+
+/// What nodes call a group: its name, if it has one, and its id, if they belong to it yet.
+type Other = (Option<GroupName>, Option<GroupId>);
 
 /// Which group a client talks to, where several are on the wire.
 #[derive(Clone, Debug)]
@@ -33,9 +39,8 @@ pub struct Scope {
     since: Option<Micros>,
     /// Whether anything was asked: then it is known which group is meant.
     has_begun: bool,
-    others: BTreeSet<GroupId>,
-    /// What groups that are none of this client's were called; `None`: without a name.
-    names: BTreeSet<Option<GroupName>>,
+    /// Groups that are none of this client's, and when each was heard last.
+    others: BTreeMap<Other, Micros>,
     refusal: Option<String>,
     ask_at: Micros,
 }
@@ -55,8 +60,7 @@ impl Scope {
             group: None,
             since: None,
             has_begun: false,
-            others: BTreeSet::new(),
-            names: BTreeSet::new(),
+            others: BTreeMap::new(),
             refusal: None,
             ask_at: Micros(0),
         }
@@ -113,9 +117,22 @@ impl Scope {
         self.name
     }
 
-    /// Other groups without a name, or of the same name, that were heard.
-    pub fn others(&self) -> impl Iterator<Item = GroupId> {
-        self.others.iter().copied()
+    /// Other groups that were heard in the last seconds, by name and id.
+    pub fn others(&self, now: Micros) -> impl Iterator<Item = (Option<GroupName>, Option<GroupId>)> {
+        let fresh = self.others.iter().filter(move |(_, at)| now.since(**at) < REMEMBERED);
+        fresh.map(|(other, _)| *other)
+    }
+
+    /// Those of them that cannot be told from this client's by name: without one, or of the same.
+    pub fn namesakes(&self, now: Micros) -> impl Iterator<Item = GroupId> {
+        self.others(now).filter(|(name, _)| *name == self.name).filter_map(|(_, group)| group)
+    }
+
+    fn remember(&mut self, other: Other, now: Micros) {
+        self.others.retain(|_, at| now.since(*at) < REMEMBERED);
+        if self.others.len() < OTHERS || self.others.contains_key(&other) {
+            self.others.insert(other, now);
+        }
     }
 
     /// The lines of a datagram, if it is of this group.
@@ -130,8 +147,8 @@ impl Scope {
         }
         // A node that belongs to no group yet has nothing to say to clients.
         let (Some(_), Some(group), true) = (head.from, head.group, head.name == self.name) else {
-            if head.from.is_some() && head.name != self.name && self.names.len() < OTHERS {
-                self.names.insert(head.name);
+            if head.from.is_some() && head.name != self.name {
+                self.remember((head.name, head.group), now);
             }
             return false;
         };
@@ -141,9 +158,7 @@ impl Scope {
                 if !self.has_begun {
                     self.refuse(own, group);
                 }
-                if self.others.len() < OTHERS {
-                    self.others.insert(group);
-                }
+                self.remember((head.name, head.group), now);
                 false
             }
             None => {
@@ -157,22 +172,25 @@ impl Scope {
     /// else what the beats say about why.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
         let is_silent = view.nodes(now).next().is_none();
-        let others = is_silent.then(|| self.explain_others()).flatten();
+        let others = is_silent.then(|| self.explain_others(now)).flatten();
         others.unwrap_or_else(|| view.explain_silence(now))
     }
 
     /// Why nothing was ever sent, if that is because nodes of other groups were heard, and none of this client's.
-    pub fn explain_unsent(&self) -> Option<String> {
-        self.group.is_none().then(|| self.explain_others()).flatten()
+    pub fn explain_unsent(&self, now: Micros) -> Option<String> {
+        self.group.is_none().then(|| self.explain_others(now)).flatten()
     }
 
     /// Which other groups were heard, if any were.
-    fn explain_others(&self) -> Option<String> {
-        let names = self.names.iter().map(|name| match name {
+    fn explain_others(&self, now: Micros) -> Option<String> {
+        let mut names: Vec<_> =
+            self.others(now).map(|(name, _)| name).filter(|name| *name != self.name).collect();
+        names.dedup();
+        let names = names.into_iter().map(|name| match name {
             Some(name) => format!("the group {name} (--group {name})"),
             None => "a group without a name (no --group)".into(),
         });
-        let others = names.chain(self.others.iter().map(|group| format!("the group {group}")));
+        let others = names.chain(self.namesakes(now).map(|group| format!("the group {group}")));
         let others = others.collect::<Vec<_>>().join(", ");
         (!others.is_empty()).then(|| match self.group {
             None => format!("only other groups were heard: {others}"),
@@ -236,12 +254,42 @@ mod tests {
     }
 
     #[test]
+    fn another_group_is_forgotten_when_it_has_been_silent_for_a_while() {
+        let mut scope = Scope::new(Dialect::Extended, None);
+        scope.hear(&beat(1, ""), NOW);
+        scope.begin();
+        scope.hear(&beat(2, ""), NOW);
+        scope.hear(&beat(3, " lab"), NOW);
+        let later = NOW + REMEMBERED;
+        let ids = |scope: &Scope, now| scope.namesakes(now).collect::<Vec<_>>();
+        assert_eq!(ids(&scope, NOW), [GroupId(2)], "of the other one its name tells");
+        assert_eq!(scope.others(NOW).count(), 2);
+        scope.hear(&beat(2, ""), NOW + LISTEN);
+        assert_eq!(scope.others(later).collect::<Vec<_>>(), [(None, Some(GroupId(2)))]);
+        assert!(scope.explain_others(later).is_some() && ids(&scope, later + LISTEN).is_empty());
+        assert!(scope.explain_others(later + LISTEN).is_none());
+    }
+
+    #[test]
+    fn only_so_many_other_groups_are_remembered() {
+        let mut scope = Scope::new(Dialect::Extended, None);
+        (0..100).for_each(|group| drop(scope.hear(&beat(group, " lab"), NOW)));
+        assert_eq!(scope.others(NOW).count(), OTHERS);
+        scope.hear(&beat(0, " lab"), NOW + LISTEN);
+        assert_eq!(
+            scope.others(NOW + REMEMBERED).count(),
+            1,
+            "those that are remembered stay so while they are heard"
+        );
+    }
+
+    #[test]
     fn a_client_with_a_name_hears_what_names_it_and_nothing_else() {
         let name: GroupName = "lab".parse().expect("a name");
         let mut scope = Scope::new(Dialect::Extended, Some(name));
         assert!(scope.hear(&beat(1, ""), NOW).is_none());
         assert!(scope.hear(&beat(2, " other"), NOW).is_none());
-        assert!(!scope.is_open(NOW + LISTEN) && scope.explain_unsent().is_some());
+        assert!(!scope.is_open(NOW + LISTEN) && scope.explain_unsent(NOW).is_some());
         assert!(scope.hear(&beat(3, " lab"), NOW).is_some());
         assert!(!scope.is_open(NOW) && scope.is_open(NOW + LISTEN));
         assert_eq!(scope.head(), Head { from: None, group: Some(GroupId(3)), name: Some(name) });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::{Act, Ballot, NodeId};
-use crate::wire::{Beat, Boot, Stance};
+use crate::wire::{Beat, Boot, Pace, Stance};
 
 const PATIENCE: Micros = Micros::from_millis(2_000);
 
@@ -318,9 +318,9 @@ fn beat(stance: Stance, ballot: u64) -> Beat {
 fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
     let mut view = View::new(Dialect::Extended);
     assert_eq!(view.has_quorum(at(0)), None);
-    view.on_beat(NodeId(0), &beat(Stance::Leads, 65_536), at(0));
-    view.on_beat(NodeId(1), &beat(Stance::Leads, 131_073), at(500));
-    view.on_beat(NodeId(2), &beat(Stance::Waits, 131_073), at(600));
+    view.on_message(NodeId(0), &Message::Beat(beat(Stance::Leads, 65_536)), at(0));
+    view.on_message(NodeId(1), &Message::Beat(beat(Stance::Leads, 131_073)), at(500));
+    view.on_message(NodeId(2), &Message::Beat(beat(Stance::Waits, 131_073)), at(600));
     assert_eq!(view.leader(at(700)), Some(NodeId(1)));
     assert_eq!(view.has_quorum(at(700)), Some(true));
     assert_eq!(view.has_quorum(at(1_550)), Some(false), "only node 2 is left, and it waits");
@@ -328,6 +328,42 @@ fn the_leader_is_the_highest_that_says_so_and_silent_nodes_are_forgotten() {
     assert_eq!(Status::after(&Outcome::Unknown, &view, at(1_550)), Status::NoQuorum);
     assert_eq!(Status::after(&Outcome::Unknown, &view, at(700)), Status::Unknown);
     assert_eq!(view.has_quorum(at(2_000)), None);
+}
+
+#[test]
+fn a_node_is_there_for_four_of_its_beats_however_slow_they_are() {
+    let mut view = view();
+    let pace = |every_ms| Message::Pace(Pace { every_ms, since: None });
+    let is_there = |view: &View, ms| view.nodes(at(ms)).count() == 1;
+    view.on_message(NodeId(0), &pace(2_000), at(0));
+    view.on_message(NodeId(0), &Message::Beat(beat(Stance::Leads, 65_536)), at(0));
+    assert!(!is_there(&view, 1_000), "what was said before the first beat is no pace of anybody");
+    view.on_message(NodeId(0), &pace(2_000), at(0));
+    view.on_message(NodeId(0), &Message::Differs { instance: Instance(7), node: NodeId(1) }, at(0));
+    assert!(is_there(&view, 7_999) && view.differs(at(7_999)).count() == 1);
+    assert!(!is_there(&view, 8_000) && view.differs(at(8_000)).count() == 0);
+    view.on_message(NodeId(0), &Message::Beat(beat(Stance::Leads, 65_536)), at(2_000));
+    assert!(is_there(&view, 9_999), "it keeps its pace from beat to beat");
+    view.on_message(NodeId(0), &pace(u64::MAX), at(2_000));
+    assert!(is_there(&view, 41_999) && !is_there(&view, 42_000), "no node beats more slowly than every 10 s");
+}
+
+#[test]
+fn a_node_is_barred_that_says_so_of_its_own_life() {
+    let mut view = view();
+    let barred = |node, boot| Message::Barred { node: NodeId(node), boot, incarnation: 1, start: 1 };
+    let learns = beat(Stance::Learns, 65_536);
+    view.on_message(NodeId(0), &Message::Beat(learns.clone()), at(0));
+    view.on_message(NodeId(1), &barred(0, 1), at(0));
+    view.on_message(NodeId(0), &barred(1, 1), at(0));
+    view.on_message(NodeId(0), &barred(0, 9), at(0));
+    assert_eq!(view.does(NodeId(0), &learns), "learns", "of others it is an objection, or of another life");
+    view.on_message(NodeId(0), &barred(0, 1), at(0));
+    view.on_message(NodeId(0), &Message::Beat(learns.clone()), at(100));
+    assert_eq!(view.does(NodeId(0), &learns), "barred");
+    let boot = Boot { incarnation: 1, start: 2, boot: 2 };
+    view.on_message(NodeId(0), &Message::Beat(Beat { boot, ..learns.clone() }), at(200));
+    assert_eq!(view.does(NodeId(0), &learns), "learns", "its next life has to be told first");
 }
 
 fn forgotten(seq: u64, begin: u64) -> Message {
@@ -535,10 +571,19 @@ fn view() -> View {
 #[test]
 fn nodes_that_only_learn_are_no_quorum_and_the_latest_epoch_tells_who_governs() {
     let mut view = view();
-    view.on_beat(NodeId(7), &beat(Stance::Learns, 65_536), at(0));
+    view.on_message(NodeId(7), &Message::Beat(beat(Stance::Learns, 65_536)), at(0));
     assert_eq!(view.has_quorum(at(1)), Some(false));
-    view.on_members(Epoch(5), &[NodeId(0)]);
-    view.on_members(Epoch(3), &[NodeId(1)]);
+    assert_eq!(view.explain_silence(at(1)), "no quorum: node 7 is there and may not vote: see its log");
+    view.on_message(NodeId(8), &Message::Beat(beat(Stance::Learns, 65_536)), at(0));
+    let all = "no quorum: nodes 7, 8 are there and none of them may vote: see their logs";
+    assert_eq!(view.explain_silence(at(1)), all);
+    view.on_message(NodeId(9), &Message::Beat(beat(Stance::Waits, 65_536)), at(0));
+    let some = "no quorum: heard only of nodes 7, 8, 9, of which 7, 8 may not vote: see the logs";
+    assert_eq!(view.explain_silence(at(1)), some);
+    let members =
+        |epoch, id| Message::Members { epoch: Epoch(epoch), learned: Instance(9), members: vec![NodeId(id)] };
+    view.on_message(NodeId(0), &members(5, 0), at(0));
+    view.on_message(NodeId(0), &members(3, 1), at(0));
     assert_eq!(view.members(), Some((Epoch(5), [NodeId(0)].as_slice())));
 }
 
@@ -573,8 +618,9 @@ fn a_question_is_read_as_it_was_written() {
 #[test]
 fn a_split_log_is_known_as_long_as_a_node_says_so() {
     let mut view = View::new(Dialect::Extended);
-    view.on_differs(NodeId(2), NodeId(1), Instance(7), at(0));
-    view.on_differs(NodeId(1), NodeId(2), Instance(7), at(500));
+    let differs = |node| Message::Differs { instance: Instance(7), node: NodeId(node) };
+    view.on_message(NodeId(2), &differs(1), at(0));
+    view.on_message(NodeId(1), &differs(2), at(500));
     let differs = |now| view.differs(at(now)).collect::<Vec<_>>();
     assert_eq!(differs(1_400), [(NodeId(1), NodeId(2), Instance(7))]);
     assert!(differs(1_600).is_empty());

@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::types::{Epoch, Instance, Micros, NodeId};
-use crate::wire::{Beat, Dialect, Stance};
+use crate::wire::{Beat, Dialect, MAX_PACE_MS, Message, Stance};
 
-/// After how long without a beat a node counts as gone: several beats.
-pub const FRESH: Micros = Micros::from_millis(1_000);
+/// After how long without a beat a node counts as gone, at least.
+const FRESH: Micros = Micros::from_millis(1_000);
+
+/// After how many of its beats, where those come more slowly: as nodes judge each other.
+const MISSED: u64 = 4;
+
+/// What there is to know of a classic group.
+pub const CLASSIC: &str =
+    "a classic group tells nothing of its state: read it (`Request 0`), or look into the nodes' logs";
 
 /// How many pairs of nodes are remembered whose logs differ.
 const MAX_PAIRS: usize = 64;
@@ -16,10 +23,27 @@ const MAX_PAIRS: usize = 64;
 #[derive(Debug)]
 pub struct View {
     dialect: Dialect,
-    nodes: BTreeMap<NodeId, (Beat, Micros)>,
+    nodes: BTreeMap<NodeId, Heard>,
     members: Option<(Epoch, Vec<NodeId>)>,
     /// Which two nodes hold different values, and from which instance on, as one of them lately said.
     differs: BTreeMap<(NodeId, NodeId), (Instance, Micros)>,
+}
+
+/// What a node said of itself.
+#[derive(Debug)]
+struct Heard {
+    beat: Beat,
+    at: Micros,
+    /// The interval between its beats; zero where it has not told it.
+    every: Micros,
+    /// Its disk was lost or rolled back, as it says: it votes no more.
+    is_barred: bool,
+}
+
+impl Heard {
+    fn is_fresh(&self, now: Micros) -> bool {
+        now.since(self.at) < FRESH.max(self.every * MISSED)
+    }
 }
 
 impl View {
@@ -28,28 +52,58 @@ impl View {
         View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new() }
     }
 
+    /// Remembers what a node says of itself and of the group.
+    pub fn on_message(&mut self, from: NodeId, message: &Message, now: Micros) {
+        match message {
+            Message::Beat(beat) => self.on_beat(from, beat, now),
+            Message::Pace(pace) => {
+                if let Some(heard) = self.nodes.get_mut(&from) {
+                    heard.every = Micros::from_millis(pace.every_ms.min(MAX_PACE_MS));
+                }
+            }
+            Message::Barred { node, boot, .. } if *node == from => {
+                let heard = self.nodes.get_mut(&from).filter(|heard| heard.beat.boot.boot == *boot);
+                heard.into_iter().for_each(|heard| heard.is_barred = true);
+            }
+            Message::Members { epoch, members, .. } => self.on_members(*epoch, members),
+            Message::Differs { instance, node } => self.on_differs(from, *node, *instance, now),
+            _ => {}
+        }
+    }
+
     /// Remembers a beat and forgets the nodes that have fallen silent.
-    pub fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
-        self.nodes.retain(|_, (_, at)| now.since(*at) < FRESH);
-        self.nodes.insert(from, (beat.clone(), now));
+    fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
+        self.nodes.retain(|_, heard| heard.is_fresh(now));
+        // Another life may have another pace, and another disk.
+        let before = self.nodes.get(&from).filter(|heard| heard.beat.boot == beat.boot);
+        let (every, is_barred) = before.map_or_else(Default::default, |heard| (heard.every, heard.is_barred));
+        self.nodes.insert(from, Heard { beat: beat.clone(), at: now, every, is_barred });
     }
 
     /// A node said that its log and a peer's differ from `first` on.
-    pub fn on_differs(&mut self, from: NodeId, peer: NodeId, first: Instance, now: Micros) {
-        self.differs.retain(|_, (_, at)| now.since(*at) < FRESH);
+    fn on_differs(&mut self, from: NodeId, peer: NodeId, first: Instance, now: Micros) {
+        let longest = self.longest();
+        self.differs.retain(|_, (_, at)| now.since(*at) < longest);
         if self.differs.len() < MAX_PAIRS {
             self.differs.insert((from.min(peer), from.max(peer)), (first, now));
         }
     }
 
+    /// How long what comes with beats counts: by the slowest node.
+    fn longest(&self) -> Micros {
+        let slowest = self.nodes.values().map(|heard| heard.every).max().unwrap_or_default();
+        FRESH.max(slowest * MISSED)
+    }
+
     /// The nodes that hold different values, and from which instance on: then the log is split.
     pub fn differs(&self, now: Micros) -> impl Iterator<Item = (NodeId, NodeId, Instance)> {
-        let fresh = self.differs.iter().filter(move |(_, (_, at))| now.since(*at) < FRESH);
+        let longest = self.longest();
+        let fresh = self.differs.iter().filter(move |(_, (_, at))| now.since(*at) < longest);
         fresh.map(|((a, b), (first, _))| (*a, *b, *first))
     }
 
     /// Somebody said who governs since `epoch`; the latest epoch counts.
-    pub fn on_members(&mut self, epoch: Epoch, members: &[NodeId]) {
+    fn on_members(&mut self, epoch: Epoch, members: &[NodeId]) {
         if self.members.as_ref().is_none_or(|(known, _)| epoch >= *known) {
             self.members = Some((epoch, members.to_vec()));
         }
@@ -62,8 +116,20 @@ impl View {
 
     /// The nodes that are there at `now`, by id, with their last beats.
     pub fn nodes(&self, now: Micros) -> impl Iterator<Item = (NodeId, &Beat)> {
-        let fresh = self.nodes.iter().filter(move |(_, (_, at))| now.since(*at) < FRESH);
-        fresh.map(|(id, (beat, _))| (*id, beat))
+        let fresh = self.nodes.iter().filter(move |(_, heard)| heard.is_fresh(now));
+        fresh.map(|(id, heard)| (*id, &heard.beat))
+    }
+
+    /// What a node does, in a word: that of its beat, or `barred`, if it says that it may never vote again.
+    pub fn does(&self, id: NodeId, beat: &Beat) -> &'static str {
+        let is_barred = self.nodes.get(&id).is_some_and(|heard| heard.is_barred);
+        if is_barred { "barred" } else { beat.stance.word() }
+    }
+
+    /// Members that are not there at `now`, as far as anybody said who governs.
+    pub fn silent(&self, now: Micros) -> impl Iterator<Item = NodeId> {
+        let members = self.members.iter().flat_map(|(_, members)| members).copied();
+        members.filter(move |id| !self.nodes.get(id).is_some_and(|heard| heard.is_fresh(now)))
     }
 
     /// Who leads: of those that say so, the one with the highest ballot.
@@ -81,15 +147,31 @@ impl View {
 
     /// What to tell somebody whose request was not answered: what the beats say about why.
     pub fn explain_silence(&self, now: Micros) -> String {
-        let ids: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
+        let heard: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
-            (None, _) if self.dialect == Dialect::Classic => "a classic group gives no sign of life".into(),
+            (None, _) if self.dialect == Dialect::Classic => CLASSIC.into(),
             (None, _) => "no node was heard: is one running with this address, protocol and transport? (a \
                           classic group has to be asked with --classic)"
                 .into(),
-            (Some(false), _) => format!("no quorum: heard only of {}", list("node", &ids)),
-            (Some(true), None) => format!("no leader yet among {}", list("node", &ids)),
+            (Some(false), _) => format!("no quorum: {}", self.explain_no_quorum(&heard, now)),
+            (Some(true), None) => format!("no leader yet among {}", list("node", &heard)),
             (Some(true), Some(leader)) => format!("node {leader} leads; it may have been busy: ask again"),
+        }
+    }
+
+    fn explain_no_quorum(&self, heard: &[String], now: Micros) -> String {
+        let learners = self.nodes(now).filter(|(_, beat)| beat.stance == Stance::Learns);
+        let learners: Vec<String> = learners.map(|(id, _)| id.to_string()).collect();
+        let nodes = list("node", heard);
+        match learners.len() {
+            0 => format!("heard only of {nodes}"),
+            1 if heard.len() == 1 => format!("{nodes} is there and may not vote: see its log"),
+            count if count == heard.len() => {
+                format!("{nodes} are there and none of them may vote: see their logs")
+            }
+            _ => {
+                format!("heard only of {nodes}, of which {} may not vote: see the logs", learners.join(", "))
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::mutant::{self, Mutant};
 use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId};
 use crate::wire::{Boot, Dialect, Message};
 
+/// How soon a node beats when somebody asks who governs.
+const SOON: Micros = Micros::from_millis(100);
+
 /// Who wants to join, as far as this node has heard; and whether this node has said that it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Changes {
@@ -363,8 +366,9 @@ impl Node {
         }
     }
 
-    /// `members`: who governs.
+    /// `members`: who governs. Who asks that looks at the group, and need not wait for beats that are slow.
     pub(super) fn on_members(&mut self, now: Micros) {
+        self.beat_at = self.beat_at.min(now + SOON);
         if self.n() == 0 {
             // Who joins, and has not heard of the group, is no source.
             return;

@@ -350,8 +350,8 @@ impl Load<'_> {
         }
         let Load { crowd, view, boots, has_returned, tally, phase, args, due_since, last_ok, .. } = self;
         answers::each(datagram, |from, message| {
+            view.on_message(from, &message, micros(now));
             if let Message::Beat(beat) = &message {
-                view.on_beat(from, beat, micros(now));
                 let before = boots.insert(from, beat.boot.boot);
                 let is_new = before.is_some_and(|before| before != beat.boot.boot);
                 *has_returned |= is_new && matches!(phase, Phase::Return(_));
