@@ -46,6 +46,28 @@ fn what_another_life_tells_of_the_past_is_not_learned() {
 }
 
 #[test]
+fn a_request_that_a_node_of_no_group_passes_on_is_not_taken() {
+    let mut group = Group::ready(1);
+    group.hear(0, b"7 From 9 -\nRequest 0 x");
+    group.run_for(100);
+    assert_eq!(group.reads(0), [""; 0]);
+    group.hear(0, b"Request 0 y");
+    group.run_until("the other one", |group| group.reads(0) == ["y"]);
+}
+
+#[test]
+fn a_request_behind_a_damaged_head_is_not_taken() {
+    let mut group = Group::ready(1);
+    for head in ["jor 00000000000000ff", "For 000000000000z0ff", "7 Fro\u{7f} 9 -"] {
+        group.hear(0, format!("{head}\nRequest 0 x").as_bytes());
+    }
+    group.run_for(100);
+    assert_eq!(group.reads(0), [""; 0]);
+    group.hear(0, b"Request 0 y\nnothing that parses");
+    group.run_until("the other one", |group| group.reads(0) == ["y"]);
+}
+
+#[test]
 fn another_group_is_named_once_in_the_log_with_the_way_out() {
     let mut group = Group::ready(3);
     for _ in 0..10 {

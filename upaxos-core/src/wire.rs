@@ -17,7 +17,8 @@
 //! `F` the client's floor, `E` an epoch, `V` a value, `N` a script's name. `*` as a last instance means: without end.
 //! Every datagram of a node begins with its head, `From`: that ties its lines to one data directory and one group
 //! (16 hexadecimal digits; see [`GroupId`](crate::types::GroupId)). A client's may begin with `For`. A head that
-//! does not parse makes the whole datagram void; one that does not come first is dropped.
+//! does not parse makes the whole datagram void, and so does a first line of several that is nothing at all; a head
+//! that does not come first is dropped.
 //!
 //! | line | says | example |
 //! | --- | --- | --- |

@@ -130,7 +130,8 @@ impl Node {
     /// Whether a line of `speaker` may be acted on; if not, it is dropped here, and counted.
     pub(super) fn heeds(&mut self, speaker: Speaker, line: &Line, now: Micros, out: &mut Outbox) -> bool {
         let (from, message) = match (line, speaker.0) {
-            (Line::Client(_), Kind::Other) => return false,
+            // Who belongs to no group yet cannot know for which one a request is that it passes on.
+            (Line::Client(_), Kind::Other | Kind::Node { is_ours: false, .. }) => return false,
             (Line::Client(_), _) | (Line::Node(..), Kind::Classic) => return true,
             (Line::Node(from, message), _) => (*from, message),
         };

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::parse::{Lines, ParseError, bad_number, excerpt};
+use super::parse::{Lines, ParseError, bad_number, excerpt, parse_line};
 use super::print::decimal as print_decimal;
 use super::{Dialect, decimal, lines};
 use crate::types::{GroupId, MAX_NUMBER, NodeId};
@@ -151,8 +151,9 @@ pub(super) fn is_head(line: &[u8]) -> bool {
 /// Opens a datagram: its head, and the lines after it.
 ///
 /// # Errors
-/// When its first line is a head that does not parse: then nobody can tell for whom the rest is meant, and the
-/// datagram is to be dropped whole. In a classic group a datagram with any head is another group's.
+/// When its first line is a head that does not parse, or one of several and nothing that parses, which may be a head
+/// that was damaged: then nobody can tell for whom the rest is meant, and the datagram is to be dropped whole. In a
+/// classic group a datagram with any head is another group's.
 pub fn open(datagram: &[u8], dialect: Dialect) -> Result<(Head, Lines<'_>), ParseError> {
     let end = memchr::memchr(b'\n', datagram).unwrap_or(datagram.len());
     match split(&datagram[..end]) {
@@ -161,6 +162,12 @@ pub fn open(datagram: &[u8], dialect: Dialect) -> Result<(Head, Lines<'_>), Pars
             let rest = &datagram[(end + 1).min(datagram.len())..];
             Ok((Head::parse(from, fields)?, lines(rest, dialect)))
         }
-        None => Ok((Head::default(), lines(datagram, dialect))),
+        None => {
+            let is_one_of_several = dialect == Dialect::Extended && (1..datagram.len()).contains(&end);
+            if is_one_of_several {
+                parse_line(&datagram[..end], dialect)?;
+            }
+            Ok((Head::default(), lines(datagram, dialect)))
+        }
     }
 }

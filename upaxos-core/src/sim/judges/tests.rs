@@ -421,7 +421,8 @@ fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
 fn a_copy_of_what_was_damaged_before_it_was_synced_counts_as_accepted() {
     let recovers = |before: &str| {
         let mut court = court().disk(0, "promise 0").disk(0, before);
-        let log = ["promise 0", "accept 1 0 a"].map(|record| Record::parse(record.as_bytes()).expect("a record"));
+        let log =
+            ["promise 0", "accept 1 0 a"].map(|record| Record::parse(record.as_bytes()).expect("a record"));
         let log = [Record::Start { start: 1, boot: 1 }].into_iter().chain(log).collect();
         court.0.on_recovered(0, &(Instance(0), log), &[]);
         court
