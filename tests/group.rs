@@ -4,6 +4,7 @@
 mod group;
 
 use group::Group;
+use upaxos_core::node::Event;
 use upaxos_core::types::NodeId;
 use upaxos_core::wire::{Line, Message};
 
@@ -337,4 +338,30 @@ fn every_take_over_under_load_keeps_every_acknowledged_value() {
         }
     }
     group.assert_agreement();
+}
+
+#[test]
+fn a_node_says_once_that_it_hears_no_quorum_any_more() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    let told = |group: &Group| {
+        let events = group.members.iter().flat_map(|member| &member.events);
+        events
+            .filter(|event| matches!(event, Event::LostQuorum { .. }))
+            .map(Event::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&group), [""; 0]);
+    group.crash(2);
+    group.run_for(3_000);
+    assert_eq!(told(&group), [""; 0], "two of three go on");
+    group.crash(1);
+    group.run_for(3_000);
+    let lost = "hears no quorum any more: of the members 0,1,2, no other; nothing is decided until more of them are back";
+    assert_eq!(told(&group), [lost]);
+    group.start(1);
+    group.write("two", &[0, 1]);
+    group.crash(1);
+    group.run_for(3_000);
+    assert_eq!(told(&group).len(), 2, "and again when it was there meanwhile");
 }

@@ -114,6 +114,8 @@ pub struct Node {
     others: Others,
     beat_at: Micros,
     stance: Stance,
+    /// Whether it votes, and heard a quorum at its last beat.
+    has_quorum: bool,
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),

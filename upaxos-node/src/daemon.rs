@@ -167,10 +167,12 @@ impl Daemon {
             None => format!("of {n}"),
             Some(_) if self.node.group().members.contains(&id) => "which joined before,".to_owned(),
             Some(None) => "to join".to_owned(),
+            Some(Some(old)) if old == id => "to stand by".to_owned(),
             Some(Some(old)) => format!("to join in the place of {old}"),
         };
+        let group = self.node.head().group.map_or(String::new(), |group| format!(" group {group},"));
         info!(
-            "starting {id} {role} on {address} protocol {protocol} ({transport}), directory {}, start {}, learned {}",
+            "starting {id} {role} on {address} protocol {protocol} ({transport}),{group} directory {}, start {}, learned {}",
             options.dir.display(),
             self.node.boot().start,
             self.node.learned()
@@ -294,7 +296,10 @@ impl Daemon {
                 Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
                 Event::MustEnd(_) => bail!("{event}"),
                 Event::Diverged { .. } | Event::LogDiverged { .. } => log::error!("{event}"),
-                Event::Warning(_) | Event::WaitsFor(_) | Event::ApplyFailed { .. } => warn!("{event}"),
+                Event::Warning(_)
+                | Event::WaitsFor(_)
+                | Event::LostQuorum { .. }
+                | Event::ApplyFailed { .. } => warn!("{event}"),
                 Event::MayNotVote(_) => {
                     log::error!("{event}");
                     // A member still learns and answers; who only came to be one has nothing to stay for.

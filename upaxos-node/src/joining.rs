@@ -73,7 +73,7 @@ impl Progress {
             ),
             (true, false) => format!(
                 "has caught up ({learned} instances) and waits to be taken in (with --standby, for `replace OLD \
-                 ID`); why it takes so long stands in the leader's log"
+                 ID`): a leader does that (`status` shows who leads), and says in its log if it cannot"
             ),
         })
     }

@@ -169,6 +169,7 @@ impl Identity {
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
         (self.group, self.is_written, self.met) = (Some(group), true, None);
         out.persist(Record::Founded { group });
+        out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
             let what = format!(
                 "its disk is not the one that founded the group on this wire ({group}). Its directory may be new \

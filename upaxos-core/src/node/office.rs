@@ -108,6 +108,17 @@ impl Node {
         }
     }
 
+    /// Whether a quorum is heard is worth a line when it is so no more.
+    fn note_quorum(&mut self, now: Micros, out: &mut Outbox) {
+        let has_quorum = self.is_voter() && self.election.has_quorum(&self.group, now);
+        if self.has_quorum && !has_quorum && self.is_voter() {
+            let members: Vec<NodeId> = self.group.members.iter().copied().collect();
+            let heard = self.election.heard(now).into_iter().filter(|id| self.group.members.contains(id));
+            out.event(Event::LostQuorum { heard: heard.collect(), members });
+        }
+        self.has_quorum = has_quorum;
+    }
+
     pub(super) fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {
         let wanted = self.leader.step_down();
         self.requests.put_back(wanted, now);
@@ -138,6 +149,7 @@ impl Node {
             return;
         }
         self.beat_at = now + self.timing.beat;
+        self.note_quorum(now, out);
         self.ask_to_join(out);
         self.tell_digests(out);
         let beat = Message::Beat(Beat {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::hooks::{Hooks, Script};
 use crate::record::Record;
-use crate::types::{Ballot, Instance, NodeId, Tag, Value};
+use crate::types::{Ballot, GroupId, Instance, NodeId, Tag, Value};
 use crate::wire::{Line, Message};
 
 /// Old values that the node wants: they stand in the history files, and are no longer held in memory.
@@ -316,6 +316,15 @@ pub enum Event {
         /// Its ballot.
         ballot: Ballot,
     },
+    /// This node hears no quorum of the group any more.
+    LostQuorum {
+        /// The group.
+        members: Vec<NodeId>,
+        /// The others of it that are still heard.
+        heard: Vec<NodeId>,
+    },
+    /// This node knows which group it belongs to, for ever.
+    Belongs(GroupId),
     /// This node may not vote until these nodes have remembered its identity.
     WaitsFor(Vec<NodeId>),
     /// Enough peers remember this node, or the log names it: it votes.
@@ -364,6 +373,8 @@ pub enum Event {
         /// The first at which they have not: the one after it, unless the peer has not said so much.
         first: Instance,
     },
+    /// Something an operator may want to know.
+    Notice(String),
     /// Something an operator should look at.
     Warning(String),
     /// This node must end, with a fault; why, and what to do. Nothing of this step may be done any more.
@@ -389,7 +400,7 @@ impl fmt::Display for Event {
             }
             Event::Refused(reason) => write!(f, "refused a request: {reason}"),
             Event::Busy(tag) => {
-                write!(f, "is too busy for request {} of client {}: it is to ask again", tag.seq, tag.client)
+                write!(f, "cannot take request {} of client {} now: it is to ask again", tag.seq, tag.client)
             }
             Event::Says(message) => say(message, f),
             Event::Refuses { instance, refused, promised } if refused == promised => {
@@ -404,6 +415,13 @@ impl fmt::Display for Event {
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
+            Event::LostQuorum { members, heard } => write!(
+                f,
+                "hears no quorum any more: of the members {}, {}; nothing is decided until more of them are back",
+                list(members),
+                if heard.is_empty() { "no other".into() } else { format!("only {}", list(heard)) }
+            ),
+            Event::Belongs(group) => write!(f, "belongs to the group {group}"),
             Event::WaitsFor(nodes) if nodes.is_empty() => {
                 write!(f, "may not vote yet: listening for what the others remember of this node")
             }
@@ -418,8 +436,7 @@ impl fmt::Display for Event {
             Event::MayVote => write!(f, "may vote: the group knows this node's identity"),
             Event::MayNotVote(reason) => write!(f, "refuses to vote: {reason}"),
             Event::Governs { since, members } => {
-                let members: Vec<_> = members.iter().map(NodeId::to_string).collect();
-                write!(f, "group {} governs from instance {} on", members.join(","), since.next())
+                write!(f, "group {} governs from instance {} on", list(members), since.next())
             }
             Event::Left { since } => write!(
                 f,
@@ -452,11 +469,15 @@ impl fmt::Display for Event {
                     ),
                 }
             }
-            Event::Warning(text) => f.write_str(text),
+            Event::Notice(text) | Event::Warning(text) => f.write_str(text),
             Event::MustEnd(reason) => write!(f, "cannot go on: {reason}"),
             Event::Quit => write!(f, "asked to quit"),
         }
     }
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// What a classic node says, in the words of its log.

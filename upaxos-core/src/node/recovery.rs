@@ -208,6 +208,7 @@ impl Recovery {
             others: Others::default(),
             beat_at: Micros(0),
             stance: Stance::Waits,
+            has_quorum: false,
             warned_of_twin: false,
             warned_of_pace: BTreeSet::new(),
             dropped: Dropped::default(),

@@ -88,16 +88,24 @@ impl Node {
             && self.others.groups.len() < NAMED
             && self.others.groups.insert((group, name))
         {
-            out.event(Event::Warning(if group.is_some() && group == self.identity.group() {
-                let flag = |name: Option<_>| name.map_or("without --group".into(), |name| format!("with --group {name}"));
+            let flag = |name: Option<_>| {
+                name.map_or("without --group".into(), |name| format!("with --group {name}"))
+            };
+            let which = describe(group, name);
+            out.event(if group.is_some() && group == self.identity.group() {
                 let (its, own) = (flag(name), flag(self.name));
-                format!("node {id} of this group was started {its}, and this one {own}: its lines are ignored; start all alike")
+                Event::Warning(format!(
+                    "node {id} of this group was started {its}, and this one {own}: its lines are ignored; start all \
+                     alike"
+                ))
+            } else if name == self.name {
+                Event::Warning(format!(
+                    "another group is on this wire ({which}; heard its node {id}): its lines are ignored; give each \
+                     group a name of its own: --group NAME"
+                ))
             } else {
-                let which = describe(group, name);
-                let is_twin = name == self.name;
-                let advice = if is_twin { "; give each group a name of its own: --group NAME" } else { "" };
-                format!("another group is on this wire ({which}; heard its node {id}): its lines are ignored{advice}")
-            }));
+                Event::Notice(format!("another group is on this wire ({which}; heard its node {id})"))
+            });
         }
         Speaker(Kind::Other)
     }
