@@ -249,6 +249,8 @@ impl fmt::Display for Record {
 #[derive(Debug, Default)]
 pub struct Reader {
     accepted: BTreeMap<Instance, Value>,
+    /// What was learned there is lost; what is learned above counts when that is known again.
+    lost: Option<Instance>,
 }
 
 impl Reader {
@@ -262,19 +264,36 @@ impl Reader {
             }
             Record::Chosen { first, last, .. } => {
                 let learned = (first.0..=last.0).map(Instance);
-                learned.map(|instance| (instance, self.accepted.remove(&instance))).collect()
+                learned.filter_map(|instance| self.learn(instance)).collect()
             }
             Record::Learn { instance, value } => {
-                self.accepted.remove(instance);
-                vec![(*instance, Some(value.clone()))]
+                self.accepted.insert(*instance, value.clone());
+                self.learn(*instance).into_iter().collect()
             }
             Record::Lost { instance, ballot: Some(_) } => {
                 self.accepted.remove(instance);
                 Vec::new()
             }
-            Record::Lost { instance, ballot: None } => vec![(*instance, None)],
+            Record::Lost { instance, ballot: None } => {
+                self.accepted.remove(instance);
+                self.learn(*instance).into_iter().collect()
+            }
+            Record::Checkpoint { learned, .. } => {
+                self.lost.take_if(|lost| *lost <= *learned);
+                Vec::new()
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn learn(&mut self, instance: Instance) -> Option<(Instance, Option<Value>)> {
+        if self.lost.is_some_and(|lost| lost < instance) {
+            return None;
+        }
+        let value = self.accepted.remove(&instance);
+        let is_told = self.lost == Some(instance) && value.is_none();
+        self.lost = value.is_none().then_some(instance);
+        (!is_told).then_some((instance, value))
     }
 }
 
@@ -501,5 +520,25 @@ mod tests {
             Record::Accept { instance: Instance(1), ballot: Ballot::first_epoch(2), value: "one".into() };
         assert_eq!(accept.to_string(), "accept 1 2 one");
         assert_eq!(Record::PromiseAll { ballot: Ballot::first_epoch(2) }.to_string(), "promise 2");
+    }
+
+    #[test]
+    fn what_is_learned_above_a_lost_value_is_told_when_that_is_back() {
+        let mut reader = Reader::default();
+        let mut told = |records: &[&str]| {
+            let records = records.iter().map(|record| Record::parse(record.as_bytes()).expect("a record"));
+            let told = records.flat_map(|record| reader.take(&record)).collect::<Vec<_>>();
+            let text = |(instance, value): (Instance, Option<Value>)| match value {
+                Some(value) => format!("{instance} {value}"),
+                None => format!("{instance} lost"),
+            };
+            told.into_iter().map(text).collect::<Vec<_>>()
+        };
+        let hurt = ["accept 1 0 a", "accept 2 0 b", "lost 2 0", "accept 3 0 c", "chosen 1 3 0"];
+        assert_eq!(told(&hurt), ["1 a", "2 lost"]);
+        assert_eq!(told(&["accept 4 0 d", "chosen 2 2 0"]), [""; 0], "it is still lost");
+        assert_eq!(told(&["learn 2 b", "chosen 3 4 0"]), ["2 b", "3 c", "4 d"]);
+        assert_eq!(told(&["lost 5", "accept 6 0 f", "chosen 6 6 0"]), ["5 lost"]);
+        assert_eq!(told(&["checkpoint 7 5", "accept 6 0 f", "chosen 6 6 0"]), ["6 f"]);
     }
 }
