@@ -7,6 +7,7 @@ mod lone;
 #[path = "support/group.rs"]
 mod support;
 
+use lone::Lone;
 use support::Group;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Instance, Micros, Value};
@@ -124,4 +125,22 @@ fn what_a_member_far_behind_has_accepted_survives_its_restart() {
 fn a_vote_far_above_what_is_learned_is_like_any_other() {
     assert!(directed::a_vote_far_above_is_remembered_across_a_restart());
     assert!(directed::a_vote_far_above_is_in_the_epoch_in_force_alone());
+}
+
+/// A leader that is far behind completes more than it keeps tallies of at a time: what lies beyond gets its own vote
+/// when it comes near, as it gets those of its peers.
+#[test]
+fn a_leader_completes_what_was_accepted_farther_than_it_counts_votes() {
+    let mut lone = Lone::member(3, 0);
+    let last = lone.node.limits().window + 1;
+    let ballot = lone.run();
+    let accepted = (1..=last).map(|instance| format!("1 Promise {instance} {ballot} 65537 v{instance}"));
+    let promises: Vec<_> = accepted.chain([format!("1 PromiseNone {} * {ballot} 0", last + 1)]).collect();
+    lone.hear(&promises.join("\n"));
+    assert!(lone.node.is_leading());
+    lone.hear(&format!("1 Accepts 1 {} {ballot}", last - 1));
+    assert_eq!(lone.node.learned().0, last - 1);
+    lone.run_for(1_000);
+    lone.hear(&format!("1 Accepts {last} {last} {ballot}"));
+    assert_eq!(lone.node.learned().0, last);
 }

@@ -356,8 +356,13 @@ impl Leader {
         Some((first, self.ballot?))
     }
 
-    /// Sends again what lacks a quorum.
-    pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
+    /// Sends again what lacks a quorum, and hands it to `again`: this node may have had no room for it, either.
+    pub fn tick(
+        &mut self,
+        now: Micros,
+        again: &mut dyn FnMut(Instance, Ballot, &Value, &mut Outbox),
+        out: &mut Outbox,
+    ) {
         let Some(ballot) = self.ballot else { return };
         let soon = self.retry_after();
         match &mut self.phase {
@@ -379,6 +384,7 @@ impl Leader {
                     flight.retry_after = (flight.retry_after * 2).min(RETRY_MAX);
                     flight.retry_at = now + flight.retry_after;
                     let (instance, value) = (Instance(instance), flight.value.clone());
+                    again(instance, ballot, &value, out);
                     out.send(Message::Write { instance, ballot, value });
                 }
                 leading.retry_at = leading.flights.iter().map(|(_, flight)| flight.retry_at).min();

@@ -62,7 +62,12 @@ impl Node {
         if let Some((first, ballot)) = self.leader.asks_itself(self.id, now) {
             self.acceptor.on_propose_all(first, ballot, self.durable, out);
         }
-        self.leader.tick(now, out);
+        let Node { leader, learner, acceptor, group, .. } = self;
+        let mut again = |instance, ballot, value: &_, out: &mut _| {
+            learner.on_write(group, instance, ballot, value);
+            acceptor.on_write(instance, ballot, value, out);
+        };
+        leader.tick(now, &mut again, out);
     }
 
     /// Raises a ballot unless one runs, whoever leads and whatever the clock says: a wrong guess of the

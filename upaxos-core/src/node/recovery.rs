@@ -264,6 +264,7 @@ mod tests {
     use super::*;
     use crate::hooks::{Applied, Script};
     use crate::state::State;
+    use crate::store::Past;
     use crate::types::{Ballot, NodeId};
 
     /// A script that cannot go on from `fatal`, and raises an error at `bad`.
@@ -331,5 +332,23 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Where a value in the log is lost, the history may hold more than the learned prefix.
+    #[test]
+    fn scripts_that_compute_anew_end_where_the_learned_prefix_ends() {
+        let script = Script { name: "brittle".into(), source: 1 };
+        let hooks: Rc<dyn Hooks> = Rc::new(Brittle([script]));
+        let mut recovery = Recovery::with_hooks(config(), Rc::clone(&hooks)).rebuild();
+        let checkpoint = Record::Checkpoint { segment: 2, learned: Instance(2) };
+        for record in [checkpoint, Record::Genesis { n: 3 }, Record::CheckpointEnd] {
+            recovery.take(&record).expect("it is in order");
+        }
+        let mut node = recovery.finish(7, 9);
+        let past = |at| Past { instance: Instance(at), value: "v".into(), void: None };
+        assert_eq!(node.behind(), Some(Instance(1)));
+        node.catch_up(&[past(1), past(2), past(3)], &*hooks).expect("it can go on");
+        assert_eq!(node.behind(), None);
+        assert!(node.digest_at(0, Instance(2)).is_some() && node.digest_at(0, Instance(3)).is_none());
     }
 }

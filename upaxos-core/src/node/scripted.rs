@@ -138,6 +138,9 @@ impl Node {
             _ => Vec::new(),
         };
         let past = if past.is_empty() { &held } else { past };
+        // The history may go further than what is learned, where a value in the log is lost: that comes later.
+        let known = past.partition_point(|past| past.instance <= self.learner.learned());
+        let past = &past[..known];
         assert!(!past.is_empty() || self.behind().is_none(), "a value is in memory, or in the history");
         self.history.catch_up(past, hooks).map_err(|Failed { script, fault }| {
             let (Fault::Fatal(reason) | Fault::Raised(reason)) = fault;

@@ -37,7 +37,7 @@ pub(super) struct Coverage {
     pub(super) empty: BTreeMap<Instance, Option<Instance>>,
     pub(super) accepted: BTreeMap<Instance, (Ballot, Value)>,
     pub(super) bytes: usize,
-    /// How often its end was heard; of interest to a mutant alone.
+    /// How often its end was heard. Until then there is no need to look for gaps, line by line.
     pub(super) repeats: usize,
 }
 
@@ -74,7 +74,8 @@ impl Preparing {
     }
 
     fn covers(&self, coverage: &Coverage) -> bool {
-        mutant::is(Mutant::LostPartIsEmpty) || coverage.first_uncovered(self.base.next()).is_none()
+        let is_whole = || coverage.repeats > 0 && coverage.first_uncovered(self.base.next()).is_none();
+        mutant::is(Mutant::LostPartIsEmpty) || is_whole()
     }
 
     pub(super) fn is_covered(&self, group: &Group) -> bool {
