@@ -397,3 +397,25 @@ fn a_joiner_that_is_restarted_goes_on_where_it_was() {
     let changes = group.reads(0).iter().filter(|read| read.starts_with("group")).count();
     assert_eq!(changes, 1, "it was taken in once: {:?}", group.reads(0));
 }
+
+/// Node 2 leads and has seen node 1 vote, which is down as the group changes. It is listed all the same, and comes back
+/// when node 2 is gone: those who joined know it from the log.
+#[test]
+fn a_member_that_was_down_as_the_group_changed_comes_back_among_those_who_joined() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    group.crash(0);
+    group.run_until("node 2 leads", |group| group.leader().is_some_and(|leader| leader != 0));
+    let leader = group.leader().expect("one leads");
+    let other = 3 - leader;
+    group.start(0);
+    group.write("two", &[0, 1, 2]);
+    group.run_for(1_000);
+    assert_eq!(group.leader(), Some(leader), "it goes on");
+    group.crash(other);
+    let joined = group.join(Some(0));
+    group.wait_for_members(&[leader, joined], &[1, 2, joined]);
+    group.crash(leader);
+    group.start(other);
+    group.write("three", &[other, joined]);
+}

@@ -145,7 +145,7 @@ fn an_objection_to_another_disk_bars_a_member_that_asks_to_vote() {
         lone.hear("1 Registered 0 2\n2 Registered 0 2");
         lone.wait_for_objections();
         assert!(!lone.node.is_voter() && is_barred(&lone), "{objection}");
-        assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2".into()), "it says so with its beats");
+        assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()), "it says so with its beats");
     }
 }
 

@@ -53,7 +53,7 @@ fn a_log_that_a_rolled_back_disk_has_split_is_found_with_its_first_instance() {
     let found = group.nodes[2].wait_for_line("DIVERGES", PATIENCE).expect("it is found");
     assert!(found.contains("node 1 holds another value at instance 2"), "{found}");
     let barred = group.nodes[0].wait_for_line("refuses to vote", PATIENCE).expect("node 1 remembers");
-    assert!(barred.contains("its disk is older than what node 1 remembers"), "{barred}");
+    assert!(barred.contains("its disk is an older one, put back since node 1 heard of start 2"), "{barred}");
     group.nodes[2].terminate();
     group.wait_end(2, 1, "the log differs from that of node 1 from instance 2 on");
 }

@@ -52,7 +52,11 @@ fn an_objection_that_comes_after_the_first_vote_stops_a_rolled_back_disk() {
     assert!(!refuses(&group, 0), "nobody is there who knows better");
     group.start(1);
     group.run_until("0 is barred", |group| refuses(group, 0));
-    assert!(says(&group, 0, "its disk is older than what node 1 remembers"), "{}", group.view());
+    assert!(
+        says(&group, 0, "its disk is an older one, put back since node 1 heard of start 2"),
+        "{}",
+        group.view()
+    );
     assert!(!group.node(0).is_voter() && !group.node(0).is_leading());
 }
 
@@ -81,6 +85,56 @@ fn an_objection_to_another_life_silences_nobody() {
     }
 }
 
+/// Lives that nobody heard of count, too: the number of a start alone says nothing.
+#[test]
+fn a_disk_that_was_put_back_is_known_by_its_earlier_boots_however_often_it_was_started_since() {
+    let mut lone = Lone::member(3, 0);
+    let registers = |lone: &mut Lone, life: &str| {
+        lone.take();
+        let boot = life.split(' ').take(3).collect::<Vec<_>>().join(" ");
+        lone.hear(&format!("1 Beat 3 {boot} - 0 waits 0\n1 Register 3 {life}"));
+        lone.take()
+            .into_iter()
+            .filter(|line| line.contains(" Barred ") || line.contains(" Registered "))
+            .collect()
+    };
+    let asked = |lone: &mut Lone, life: &str| -> Vec<String> { registers(lone, life) };
+    assert_eq!(asked(&mut lone, "1001 2 602 501"), ["0 Registered 1 602"]);
+    // An old copy, which was started twice since.
+    assert_eq!(asked(&mut lone, "1001 3 703 702 501"), ["0 Barred 1 703 1001 2 602"]);
+    assert_eq!(asked(&mut lone, "1001 3 603 602 501"), ["0 Registered 1 603"]);
+    // Who was away for longer than a directory remembers cannot tell.
+    assert_eq!(asked(&mut lone, "1001 9 609 608"), ["0 Registered 1 609"]);
+}
+
+#[test]
+fn a_node_that_is_shown_another_life_than_its_own_of_an_earlier_start_never_votes() {
+    for (known, is_barred) in
+        [("1000 2 2", false), ("1000 2 77", true), ("1000 2", false), ("1000 9 77", true)]
+    {
+        let mut lone = Lone::member(3, 0);
+        lone.restart();
+        lone.restart();
+        assert_eq!((lone.node.boot().start, lone.node.boot().boot), (3, 3));
+        lone.hear(&format!("1 Barred 0 3 {known}"));
+        assert_eq!(!lone.node.is_voter(), is_barred, "{known}");
+        lone.restart();
+        assert_eq!(!lone.node.is_voter(), is_barred, "{known}: for good");
+    }
+}
+
+#[test]
+fn a_group_of_one_that_may_have_grown_since_its_disk_was_copied_listens_before_it_votes() {
+    let mut lone = Lone::new(1, 0);
+    lone.run_for(2_000);
+    assert!(lone.node.is_voter());
+    lone.restart_unremembered();
+    lone.run_for(100);
+    assert!(!lone.node.is_voter(), "its disk may be an old one, of which others know more");
+    lone.run_for(2_000);
+    assert!(lone.node.is_voter());
+}
+
 /// What it has objected to since the last look.
 fn objections(lone: &mut Lone) -> Vec<String> {
     lone.take().into_iter().filter(|line| line.contains(" Barred ")).collect()
@@ -94,9 +148,13 @@ fn a_beat_of_a_life_before_the_one_remembered_is_answered_with_an_objection_to_t
     lone.hear("1 Beat 3 1001 2 77 - 0 waits 0");
     assert!(objections(&mut lone).is_empty(), "the present life is as remembered");
     lone.hear("1 Beat 3 1001 1 501 - 0 waits 0");
-    assert_eq!(objections(&mut lone), ["0 Barred 1 501 1001 2"], "an earlier one, or a late datagram of it");
+    assert_eq!(
+        objections(&mut lone),
+        ["0 Barred 1 501 1001 2 77"],
+        "an earlier one, or a late datagram of it"
+    );
     lone.hear("1 Beat 3 1001 2 78 - 0 waits 0");
-    assert_eq!(objections(&mut lone), ["0 Barred 1 78 1001 2"], "another one of the same start");
+    assert_eq!(objections(&mut lone), ["0 Barred 1 78 1001 2 77"], "another one of the same start");
     lone.hear("1 Beat 3 1001 2 78 - 0 waits 0");
     assert!(objections(&mut lone).is_empty(), "said once in a while");
     lone.hear("1 Beat 3 1001 3 79 - 0 waits 0");

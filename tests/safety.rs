@@ -281,10 +281,10 @@ fn rule_8_a_peer_registers_one_incarnation_and_no_earlier_life() {
     let mut node = Lone::member(3, 0);
     node.take();
     for (line, answer) in [
-        ("1 Register 3 777 1 9", "0 Barred 1 9 1001 1"),
-        ("1 Register 3 1001 1 8", "0 Barred 1 8 1001 1"),
+        ("1 Register 3 777 1 9", "0 Barred 1 9 1001 1 501"),
+        ("1 Register 3 1001 1 8", "0 Barred 1 8 1001 1 501"),
         ("1 Beat 3 1001 2 7 - 0 waits -\n1 Register 3 1001 2 7", "0 Registered 1 7"),
-        ("1 Register 3 1001 1 501", "0 Barred 1 501 1001 2"),
+        ("1 Register 3 1001 1 501", "0 Barred 1 501 1001 2 7"),
     ] {
         node.hear(line);
         assert_eq!(node.take(), [answer], "{line}");
@@ -292,7 +292,7 @@ fn rule_8_a_peer_registers_one_incarnation_and_no_earlier_life() {
     node.restart();
     node.take();
     node.hear("1 Register 3 777 5 9");
-    assert_eq!(node.take(), ["0 Barred 1 9 1001 2"], "also after a restart");
+    assert_eq!(node.take(), ["0 Barred 1 9 1001 2 7"], "also after a restart");
 }
 
 #[test]

@@ -73,9 +73,9 @@
 //! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
 //! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
 //! | `S Pace M P` | S beats every M milliseconds; P was the highest ballot it knew when it began to vote in this life (`-`: none, or it does not vote) | `1 Pace 100 65537` |
-//! | `S Register N C K B` | S asks that its incarnation C, start K, boot B be remembered | `1 Register 3 77 2 9` |
+//! | `S Register N C K B [B' …]` | S asks that its incarnation C, start K, boot B be remembered; the boots of its starts before that, the last one first | `1 Register 3 77 2 9 5` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
-//! | `S Barred T B C K` | S remembers T as incarnation C, start K; boot B is not that (where T is S: S is barred, and says so with its beats) | `0 Barred 1 9 77 5` |
+//! | `S Barred T B C K [B']` | S remembers T as incarnation C, start K, boot B'; boot B is not that, nor a later life of it (where T is S: S is barred, and says so with its beats) | `0 Barred 1 9 77 5` |
 //! | `& V` | the line before it again, with the next number and this value | `& two` |
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),
@@ -191,13 +191,13 @@ pub enum Message {
     Differs { instance: Instance, node: NodeId },
     Beat(Beat),
     Pace(Pace),
-    Register { n: u16, boot: Boot },
+    Register { n: u16, boot: Boot, earlier: Vec<u64> },
     Registered { node: NodeId, boot: u64 },
-    Barred { node: NodeId, boot: u64, incarnation: u64, start: u64 },
+    Barred { node: NodeId, boot: u64, known: Boot },
 }
 
 /// Which life of which data directory is speaking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Boot {
     /// The random number that the directory was made with.
     pub incarnation: u64,

@@ -23,6 +23,7 @@ pub fn log(dir: &Path) -> Result<()> {
     let printer = RefCell::new(Printer {
         id,
         membership: Membership::new(n),
+        start: 0,
         out: io::BufWriter::new(io::stdout().lock()),
         written: Ok(()),
     });
@@ -57,6 +58,8 @@ pub fn log(dir: &Path) -> Result<()> {
 struct Printer<W> {
     id: u16,
     membership: Membership,
+    /// The last start that was printed: a checkpoint names the last ones again.
+    start: u64,
     out: W,
     /// After the first failure nothing more is printed.
     written: io::Result<()>,
@@ -72,7 +75,11 @@ impl<W: Write> Printer<W> {
     fn record(&mut self, record: &Record, learned: &[(Instance, Option<Value>)]) {
         self.membership.recover(record);
         match record {
-            Record::Start { start, .. } => self.say(&format!("starting {} (start {start})", self.id)),
+            Record::Start { start, .. } if *start <= self.start => {}
+            Record::Start { start, .. } => {
+                self.start = *start;
+                self.say(&format!("starting {} (start {start})", self.id));
+            }
             Record::Chosen { .. } | Record::Learn { .. } => {}
             Record::Accept { instance, ballot, value } => match decoded(*instance, value) {
                 Entry::Group(_, new) => self.say(&format!("accept {instance} {ballot} {}", new.reads())),
@@ -140,7 +147,7 @@ mod tests {
     type Step = (Record, Vec<(Instance, Option<Value>)>);
 
     fn printed(membership: Membership, log: &[Step]) -> String {
-        let mut printer = Printer { id: 7, membership, out: Vec::new(), written: Ok(()) };
+        let mut printer = Printer { id: 7, membership, start: 0, out: Vec::new(), written: Ok(()) };
         for (record, learned) in log {
             printer.record(record, learned);
         }

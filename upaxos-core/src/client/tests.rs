@@ -351,7 +351,8 @@ fn a_node_is_there_for_four_of_its_beats_however_slow_they_are() {
 #[test]
 fn a_node_is_barred_that_says_so_of_its_own_life() {
     let mut view = view();
-    let barred = |node, boot| Message::Barred { node: NodeId(node), boot, incarnation: 1, start: 1 };
+    let known = Boot { incarnation: 1, start: 1, boot: 1 };
+    let barred = |node, boot| Message::Barred { node: NodeId(node), boot, known };
     let learns = beat(Stance::Learns, 65_536);
     view.on_message(NodeId(0), &Message::Beat(learns.clone()), at(0));
     view.on_message(NodeId(1), &barred(0, 1), at(0));

@@ -65,7 +65,7 @@ impl Node {
         let Some(Boot { boot, .. }) = self.election.boot_of(from, now) else { return };
         let membership = self.history.membership();
         if membership.was_member(from) && !self.group.members.contains(&from) {
-            out.send(Message::Barred { node: from, boot, incarnation: 0, start: 0 });
+            out.send(Message::Barred { node: from, boot, known: Boot::default() });
         } else if !self.group.members.contains(&from) {
             let (goal, candidates) = (self.learner.learned(), &mut self.changes.candidates);
             candidates.retain(|id, known| now.since(known.at) < self.election.timeout_for(*id));
@@ -105,7 +105,7 @@ impl Node {
             out.event(Event::Warning(format!(
                 "ballots near their end (forged ones, perhaps: {ballot}): a new epoch begins, with the same members"
             )));
-            self.propose_group(None, self.listed(now), now, out);
+            self.propose_group(None, self.listed(), now, out);
         }
     }
 
@@ -174,7 +174,7 @@ impl Node {
         let new = match change.act {
             Act::Leave(id) => {
                 is_member(id)?;
-                let mut new = self.listed(now);
+                let mut new = self.listed();
                 new.members.remove(&id);
                 if new.members.is_empty() {
                     return Err(format!("node {id} is the only member; to end the group, stop it"));
@@ -196,20 +196,19 @@ impl Node {
                 self.with(id, Some(old), now)?
             }
         };
-        let new = self.must_be_able_to_live(new, now)?;
+        let new = self.must_be_able_to_live(new)?;
         if change.is_forced { Ok(new) } else { self.must_live(new, now) }
     }
 
     /// Refuses a group that could never decide anything again, which nothing could undo: members of the first
     /// group that were never up cannot begin once it has changed.
-    fn must_be_able_to_live(&self, new: NewGroup, now: Micros) -> Result<NewGroup, String> {
+    fn must_be_able_to_live(&self, new: NewGroup) -> Result<NewGroup, String> {
         let was_never_up = |id: &&NodeId| {
             **id != self.id
-                && self.joins.is_none()
                 && id.0 < self.n()
                 && self.history.membership().incarnation(**id).is_none()
                 && self.identity.remembered(**id).is_none()
-                && !self.election.is_voter(**id, now)
+                && !self.has_voted(**id)
         };
         let (never, all) = (new.members.keys().filter(was_never_up).count(), new.members.len());
         if all - never > all / 2 {
@@ -234,16 +233,21 @@ impl Node {
         }
     }
 
-    /// The group in force, with the incarnations that are certain: those of members that vote, and all that node 0
+    /// Whether a member was seen to vote in this node's present life, as the incarnation that is known of it.
+    fn has_voted(&self, id: NodeId) -> bool {
+        self.election.voted_as(id).is_some_and(|voted| self.known_incarnation(id) == Some(voted))
+    }
+
+    /// The group in force, with the incarnations that are certain: those of members that voted, and all that node 0
     /// remembers if it is this node, without which none of the first group begins to vote. No other can vote under
     /// their ids, and who comes later knows them from the log.
-    fn listed(&self, now: Micros) -> NewGroup {
+    fn listed(&self) -> NewGroup {
         let mut members = self.history.membership().members();
         if let Some(own) = members.get_mut(&self.id) {
             *own = Some(self.identity.boot().incarnation);
         }
         for (id, incarnation) in &mut members {
-            if incarnation.is_none() && (self.election.is_voter(*id, now) || self.identity.is_root()) {
+            if incarnation.is_none() && (self.has_voted(*id) || self.identity.is_root()) {
                 *incarnation = self.known_incarnation(*id);
             }
         }
@@ -252,7 +256,7 @@ impl Node {
 
     fn with(&self, id: NodeId, replaces: Option<NodeId>, now: Micros) -> Result<NewGroup, String> {
         let boot = self.election.boot_of(id, now).ok_or_else(|| format!("node {id} has fallen silent"))?;
-        let mut new = self.listed(now);
+        let mut new = self.listed();
         new.members.insert(id, Some(boot.incarnation));
         replaces.map(|old| new.members.remove(&old));
         self.history.membership().objection(&new).map_or(Ok(new), Err)

@@ -40,6 +40,8 @@ struct Peer {
     said_ms: u64,
     /// The ballot in force when it began to vote.
     since: Option<Ballot>,
+    /// The incarnation that it last voted as.
+    voted_as: Option<u64>,
 }
 
 impl Peer {
@@ -138,6 +140,11 @@ impl Election {
         self.is_two_way(id, now) && self.fresh_beat(id, now).is_some_and(|beat| beat.stance != Stance::Learns)
     }
 
+    /// Which incarnation a node was last heard to vote as, however long ago.
+    pub fn voted_as(&self, id: NodeId) -> Option<u64> {
+        self.peers.get(&id)?.voted_as
+    }
+
     /// Takes note of a line from `from`; true when the link was not fresh before.
     pub fn on_heard(&mut self, from: NodeId, now: Micros) -> bool {
         let fresh = self.hears(from, now);
@@ -152,6 +159,9 @@ impl Election {
         if peer.beat.as_ref().is_some_and(|before| before.boot != beat.boot) {
             // Another life may have another pace.
             (peer.every_ms, peer.since) = (None, None);
+        }
+        if beat.stance != Stance::Learns {
+            peer.voted_as = Some(beat.boot.incarnation);
         }
         peer.beat_at = Some(now);
         peer.beat = Some(beat);

@@ -22,11 +22,16 @@ use crate::record::Record;
 use crate::types::{GroupId, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
+/// How many of its last starts a directory remembers: who was away for more of them cannot tell.
+const LIVES: usize = 32;
+
 /// This node's identity, and what it remembers of its peers'.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     me: NodeId,
     boot: Boot,
+    /// The boots of its last starts, this one included, by their numbers.
+    lives: BTreeMap<u64, u64>,
     timing: Timing,
     /// The size of the first group; 0 for a node that joins.
     n: u16,
@@ -66,7 +71,8 @@ impl Identity {
         let standing = if guarded { Standing::Waiting } else { Standing::Votes };
         Identity {
             me,
-            boot: Boot { incarnation: 0, start: 0, boot: 0 },
+            boot: Boot::default(),
+            lives: BTreeMap::new(),
             timing,
             n,
             is_member: false,
@@ -86,6 +92,7 @@ impl Identity {
     /// Takes up what an earlier life has written down.
     pub fn recover(&mut self, record: &Record) {
         match record {
+            Record::Start { start, boot } => self.live(*start, *boot),
             Record::Member => self.is_member = true,
             Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
             Record::Founded { group } => (self.group, self.is_written) = (Some(*group), true),
@@ -96,18 +103,31 @@ impl Identity {
 
     /// What rebuilds this.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
-        let Boot { start, boot, .. } = self.boot;
+        let lives = self.lives.iter().map(|(start, boot)| Record::Start { start: *start, boot: *boot });
         let member = self.is_member.then_some(Record::Member);
         let founded = self.group.map(|group| Record::Founded { group });
         let barred = self.is_proven.then_some(Record::Barred);
         let registered = |(node, boot): (&NodeId, &Boot)| Record::Registered { node: *node, boot: *boot };
-        let own = [Record::Start { start, boot }].into_iter().chain(founded).chain(member).chain(barred);
-        own.chain(self.remembers.iter().map(registered))
+        lives.chain(founded).chain(member).chain(barred).chain(self.remembers.iter().map(registered))
+    }
+
+    fn live(&mut self, start: u64, boot: u64) {
+        self.lives.insert(start, boot);
+        if self.lives.len() > LIVES {
+            self.lives.pop_first();
+        }
+    }
+
+    /// The boots of the starts before this one, the last one first.
+    pub fn earlier(&self) -> Vec<u64> {
+        let before = |back| self.lives.get(&self.boot.start.checked_sub(back)?).copied();
+        (1..).map_while(before).collect()
     }
 
     /// Begins a life.
     pub fn begin(&mut self, boot: Boot) {
         self.boot = boot;
+        self.live(boot.start, boot.boot);
         // A classic group has no identity.
         if self.standing == Standing::Votes {
             return;
@@ -259,17 +279,24 @@ impl Identity {
     }
 
     /// `Register`: remember a peer's life, or say what is remembered instead. A new one is remembered if the peer's
-    /// last beat named it, too.
-    pub fn on_register(&mut self, from: NodeId, boot: Boot, beats: bool, out: &mut Outbox) {
+    /// last beat named it, too. It names the boots of its `earlier` starts: if the one remembered is not among them, the
+    /// disk was rolled back, however often it was started since.
+    pub fn on_register(
+        &mut self,
+        from: NodeId,
+        (boot, earlier): (Boot, &[u64]),
+        beats: bool,
+        out: &mut Outbox,
+    ) {
         if let Some(root) = self.root(from).filter(|root| *root != boot.incarnation) {
-            return out.send(Message::Barred { node: from, boot: boot.boot, incarnation: root, start: 0 });
+            let known = Boot { incarnation: root, start: 0, boot: 0 };
+            return out.send(Message::Barred { node: from, boot: boot.boot, known });
         }
         let known = self.remembers.get(&from);
-        let accepts = |known: &Boot| is_successor(*known, boot) || mutant::is(Mutant::SecondIncarnation);
+        let accepts =
+            |known: &Boot| is_successor(*known, boot, earlier) || mutant::is(Mutant::SecondIncarnation);
         if let Some(known) = known.filter(|known| !accepts(known)) {
-            let Boot { incarnation, start, .. } = *known;
-            out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
-            return;
+            return out.send(Message::Barred { node: from, boot: boot.boot, known: *known });
         }
         if known != Some(&boot) {
             // Beats of a second incarnation are not heard: the mistake has to be made here, too.
@@ -292,21 +319,24 @@ impl Identity {
     /// What is remembered of a peer instead of this life of it: a later life of the same directory, or another one
     /// of the same start. Two lives with one number: the disk between them was rolled back, or copied.
     pub fn later_life(&self, id: NodeId, boot: Boot) -> Option<Boot> {
-        let is_later = |known: &&Boot| known.incarnation == boot.incarnation && !is_successor(**known, boot);
+        let is_later =
+            |known: &&Boot| known.incarnation == boot.incarnation && !is_successor(**known, boot, &[]);
         self.remembers.get(&id).filter(is_later).copied()
     }
 
     /// `Barred`: a peer remembers this id otherwise. While this node asks to vote, it believes any objection. Once
     /// it votes, it believes proof alone, so that a stray packet cannot silence a healthy member: a peer that
     /// names this very boot, a random number that no earlier life had, and remembers a later start of the same
-    /// directory, or another boot of the same start.
-    pub fn on_barred(&mut self, from: NodeId, node: NodeId, boot: u64, known: (u64, u64), out: &mut Outbox) {
+    /// directory, or another boot of one of its starts.
+    pub fn on_barred(&mut self, from: NodeId, node: NodeId, boot: u64, known: Boot, out: &mut Outbox) {
         if node != self.me || boot != self.boot.boot || self.standing == Standing::Barred {
             return;
         }
-        let (incarnation, start) = known;
+        let Boot { incarnation, start, .. } = known;
         let is_same_disk = incarnation == self.boot.incarnation;
-        let is_proof = is_same_disk && start >= self.boot.start;
+        let lived = self.lives.get(&start).filter(|_| known.boot > 0);
+        let is_other_life = || lived.is_some_and(|boot| *boot != known.boot);
+        let is_proof = is_same_disk && (start >= self.boot.start || is_other_life());
         let is_late = self.standing != Standing::Waiting;
         if (is_same_disk && !is_proof) || (is_late && (!is_proof || mutant::is(Mutant::LateProofIgnored))) {
             return;
@@ -328,8 +358,12 @@ impl Identity {
             out.flush();
         }
         let what = match is_same_disk {
-            true => format!(
+            true if start > self.boot.start => format!(
                 "its disk is older than what node {from} remembers of it (start {start}, here {})",
+                self.boot.start
+            ),
+            true => format!(
+                "its disk is an older one, put back since node {from} heard of start {start}, or a copy (start {} now)",
                 self.boot.start
             ),
             false => format!(
@@ -495,7 +529,9 @@ impl Identity {
         }
         // A member that comes back: a quorum with itself is enough.
         let (known_by, group) = (self.known_by(membership) + 1, membership.group());
-        known_by >= group.members.len() || (known_by >= group.quorum() && has_waited)
+        // Who is alone by what it knows may be an old disk of a group that has grown.
+        let is_known_to_all = known_by >= group.members.len() && known_by > 1;
+        is_known_to_all || (known_by >= group.quorum() && has_waited)
     }
 }
 
@@ -508,10 +544,16 @@ fn enough_peers(others: usize) -> usize {
     (others + minority).div_ceil(2) - too_few
 }
 
-/// Whether `boot` can be the life that `known` was, or a later one of the same directory.
-fn is_successor(known: Boot, boot: Boot) -> bool {
-    let same_life = boot.start == known.start && boot.boot == known.boot;
-    boot.incarnation == known.incarnation && (boot.start > known.start || same_life)
+/// Whether `boot` can be the life that `known` was, or a later one of the same directory, whose `earlier` boots are
+/// these, the last one first. Of how it was before that, or was never known by its start, nothing can be said.
+fn is_successor(known: Boot, boot: Boot, earlier: &[u64]) -> bool {
+    let since = boot.start.checked_sub(known.start);
+    let is_same_life = match since {
+        None => false,
+        Some(0) => boot.boot == known.boot,
+        Some(since) => earlier.get(since as usize - 1).is_none_or(|before| *before == known.boot),
+    };
+    boot.incarnation == known.incarnation && (known.start == 0 || is_same_life)
 }
 
 #[cfg(test)]

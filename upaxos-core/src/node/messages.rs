@@ -195,14 +195,14 @@ impl Node {
             self.identity.correct(from, boot, out);
         }
         if !self.is_genuine(from, boot) {
-            let listed = self.history.membership().incarnation(from).map(|incarnation| (incarnation, 0));
-            let remembered = || self.identity.remembered(from).map(|known| (known.incarnation, known.start));
-            let root = || self.identity.root(from).map(|root| (root, 0));
-            let (incarnation, start) = listed.or_else(remembered).or_else(root).unwrap_or_default();
+            let some_life = |incarnation| Boot { incarnation, start: 0, boot: 0 };
+            let listed = self.history.membership().incarnation(from).map(some_life);
+            let root = || self.identity.root(from).map(some_life);
+            let known = listed.or_else(|| self.identity.remembered(from)).or_else(root).unwrap_or_default();
             let told = self.tell_lost_at.get(&from).copied();
             if told.is_none_or(|at| now >= at) {
                 self.tell_lost_at.insert(from, now + self.timing.timeout());
-                out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
+                out.send(Message::Barred { node: from, boot: boot.boot, known });
             }
             if told.is_none() {
                 out.event(Event::Warning(format!(
@@ -228,16 +228,16 @@ impl Node {
     /// beat that the network kept from its earlier life has the same answer, which names that life, and so nothing
     /// to the present one.
     fn object_to_older(&mut self, from: NodeId, boot: Boot, now: Micros, out: &mut Outbox) {
-        let Some(Boot { incarnation, start, .. }) = self.identity.later_life(from, boot) else { return };
+        let Some(known) = self.identity.later_life(from, boot) else { return };
         let (node, told, until) = self.told_older;
         if (node, told) != (from, boot.boot) || now >= until {
             self.told_older = (from, boot.boot, now + self.timing.timeout());
-            out.send(Message::Barred { node: from, boot: boot.boot, incarnation, start });
+            out.send(Message::Barred { node: from, boot: boot.boot, known });
         }
     }
 
     /// `Barred`: what this node leads it gives up with its vote. A rolled-back disk does not know its own ballots.
-    fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, (u64, u64)), now: Micros, out: &mut Outbox) {
+    fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, Boot), now: Micros, out: &mut Outbox) {
         let (node, boot, known) = message;
         self.identity.on_barred(from, node, boot, known, out);
         if let Some(own) = self.leader.ballot().filter(|_| !self.identity.may_vote()) {
@@ -308,12 +308,10 @@ impl Node {
                 self.election.on_beat(from, beat, now);
             }
             Message::Pace(pace) => self.on_pace(from, pace, out),
-            Message::Register { boot, .. } => self.on_register(from, boot, out),
+            Message::Register { boot, earlier, .. } => self.on_register(from, boot, &earlier, out),
             // Counted where its sender's incarnation is known.
             Message::Registered { .. } => {}
-            Message::Barred { node, boot, incarnation, start } => {
-                self.on_barred(from, (node, boot, (incarnation, start)), now, out);
-            }
+            Message::Barred { node, boot, known } => self.on_barred(from, (node, boot, known), now, out),
             Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),
             Message::Mark { epoch, nonce, mark } => {
                 self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
@@ -339,15 +337,16 @@ impl Node {
 
     /// `Register`: only the incarnation that the log names, if it names one, is remembered. Who joined is none of
     /// those that a founder needs, and cannot tell one that lost its disk: it remembers whom it has seen vote.
-    fn on_register(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
+    fn on_register(&mut self, from: NodeId, boot: Boot, earlier: &[u64], out: &mut Outbox) {
         match self.history.membership().incarnation(from) {
             Some(listed) if listed != boot.incarnation => {
-                out.send(Message::Barred { node: from, boot: boot.boot, incarnation: listed, start: 0 });
+                let known = Boot { incarnation: listed, start: 0, boot: 0 };
+                out.send(Message::Barred { node: from, boot: boot.boot, known });
             }
             None if self.joins.is_some() && self.identity.remembered(from).is_none() => {}
             _ => {
                 let beats = self.election.last_boot(from) == Some(boot);
-                self.identity.on_register(from, boot, beats, out);
+                self.identity.on_register(from, (boot, earlier), beats, out);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::Node;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Instance, Micros, NodeId};
-use crate::wire::{Beat, Boot, Message, Pace, Stance};
+use crate::wire::{Beat, Message, Pace, Stance};
 
 /// How many peers with another interval are named in the log, in one life.
 const NAMED: usize = 16;
@@ -177,14 +177,15 @@ impl Node {
         out.send(Message::Pace(self.election.pace()));
         if self.identity.is_barred() {
             // To its peers it is one that learns; for people there is something to do.
-            let Boot { incarnation, start, boot } = self.identity.boot();
-            out.send(Message::Barred { node: self.id, boot, incarnation, start });
+            let known = self.identity.boot();
+            out.send(Message::Barred { node: self.id, boot: known.boot, known });
         }
         if self.group.members.contains(&self.id)
             && self.identity.wants_registration(self.history.membership())
             && !self.hears_of_change(now)
         {
-            out.send(Message::Register { n: self.n(), boot: self.identity.boot() });
+            let (n, boot, earlier) = (self.n(), self.identity.boot(), self.identity.earlier());
+            out.send(Message::Register { n, boot, earlier });
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Node;
 use super::outbox::Outbox;
 use crate::record::Record;
 use crate::types::{Epoch, Instance, Micros, NodeId};
-use crate::wire::{Beat, Message};
+use crate::wire::{Beat, Boot, Message};
 
 impl Node {
     /// A line from a node that is no member: one that wants to join, or knows of a later group, or was put
@@ -32,8 +32,10 @@ impl Node {
             {
                 self.on_message(from, message, now, out);
             }
-            Message::Register { n, boot } if n == self.n() && self.history.membership().was_member(from) => {
-                out.send(Message::Barred { node: from, boot: boot.boot, incarnation: 0, start: 0 });
+            Message::Register { n, boot, .. }
+                if n == self.n() && self.history.membership().was_member(from) =>
+            {
+                out.send(Message::Barred { node: from, boot: boot.boot, known: Boot::default() });
             }
             Message::Barred { .. } => self.on_message(from, message, now, out),
             Message::Ok { .. }

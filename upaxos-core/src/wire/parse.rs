@@ -368,13 +368,23 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
             every_ms: f.number("milliseconds", MAX_PACE_MS)?,
             since: f.ballot_or_none()?,
         }),
-        b"Register" => Message::Register { n: f.id("group size")?.0, boot: f.boot()? },
+        b"Register" => {
+            let (n, boot) = (f.id("group size")?.0, f.boot()?);
+            let mut earlier = Vec::new();
+            while f.rest.is_some() {
+                earlier.push(f.number("boot", MAX_NUMBER)?);
+            }
+            Message::Register { n, boot, earlier }
+        }
         b"Registered" => Message::Registered { node: f.id("node")?, boot: f.number("boot", MAX_NUMBER)? },
         b"Barred" => Message::Barred {
             node: f.id("node")?,
             boot: f.number("boot", MAX_NUMBER)?,
-            incarnation: f.number("incarnation", MAX_NUMBER)?,
-            start: f.number("start", MAX_NUMBER)?,
+            known: Boot {
+                incarnation: f.number("incarnation", MAX_NUMBER)?,
+                start: f.number("start", MAX_NUMBER)?,
+                boot: if f.rest.is_some() { f.number("boot", MAX_NUMBER)? } else { 0 },
+            },
         },
         unknown => return Err(ParseError::UnknownVerb(excerpt(unknown))),
     };

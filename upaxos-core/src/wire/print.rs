@@ -180,13 +180,17 @@ impl Print<'_> {
                 self.ids(&beat.heard);
             }
             M::Pace(pace) => self.verb("Pace").number(pace.every_ms).ballot_or_none(pace.since).done(),
-            M::Register { n, boot } => self.verb("Register").number(u64::from(*n)).boot(boot).done(),
+            M::Register { n, boot, earlier } => {
+                let line = self.verb("Register").number(u64::from(*n)).boot(boot);
+                earlier.iter().fold(line, |line, boot| line.number(*boot)).done();
+            }
             M::Registered { node, boot } => {
                 self.verb("Registered").number(u64::from(node.0)).number(*boot).done()
             }
-            M::Barred { node, boot, incarnation, start } => {
-                let node = u64::from(node.0);
-                self.verb("Barred").number(node).number(*boot).number(*incarnation).number(*start).done()
+            M::Barred { node, boot, known } => {
+                let line = self.verb("Barred").number(u64::from(node.0)).number(*boot);
+                let line = line.number(known.incarnation).number(known.start);
+                if known.boot == 0 { line.done() } else { line.number(known.boot).done() }
             }
             _ => unreachable!("message() prints the rest"),
         }

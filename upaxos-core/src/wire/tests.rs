@@ -250,11 +250,10 @@ fn any_answer() -> impl Strategy<Value = Message> {
         any_instance().prop_map(|instance| M::AskChain { instance }),
         (any_instance(), any::<u128>()).prop_map(|(instance, digest)| M::Chain { instance, digest }),
         (any_instance(), id()).prop_map(|(instance, node)| M::Differs { instance, node }),
-        (any::<u16>(), any_boot()).prop_map(|(n, boot)| M::Register { n, boot }),
+        (any::<u16>(), any_boot(), prop::collection::vec(0..=MAX_NUMBER, 0..4))
+            .prop_map(|(n, boot, earlier)| M::Register { n, boot, earlier }),
         (id(), 0..=MAX_NUMBER).prop_map(|(node, boot)| M::Registered { node, boot }),
-        (id(), any_boot()).prop_map(|(node, Boot { incarnation, start, boot })| {
-            M::Barred { node, boot, incarnation, start }
-        }),
+        (id(), 0..=MAX_NUMBER, any_boot()).prop_map(|(node, boot, known)| M::Barred { node, boot, known }),
     ]
 }
 

@@ -15,6 +15,8 @@ use crate::wire::Boot;
 pub(super) struct Disk {
     pub records: usize,
     pub starts: u64,
+    /// The boot of each start.
+    pub lives: BTreeMap<u64, u64>,
     pub is_member: bool,
     pub group: Option<GroupId>,
     pub is_barred: bool,
@@ -100,7 +102,10 @@ impl Judges {
             *promised = ballot.max(*promised);
         }
         match record {
-            Record::Start { start, .. } => disk.starts = *start,
+            Record::Start { start, boot } => {
+                disk.starts = *start;
+                disk.lives.insert(*start, *boot);
+            }
             Record::Member => disk.is_member = true,
             Record::Founded { group } => disk.group = Some(*group),
             Record::Barred => disk.is_barred = true,
@@ -190,7 +195,7 @@ impl Judges {
             Record::Start { start, .. } => Some(*start),
             _ => None,
         };
-        let starts = records.iter().find_map(start).unwrap_or(0);
+        let starts = records.iter().filter_map(start).max().unwrap_or(0);
         let epoch = |record: &Record| match record {
             Record::Group { epoch, .. } => Some(*epoch),
             _ => None,

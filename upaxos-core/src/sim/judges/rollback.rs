@@ -5,6 +5,7 @@
 //! can prevent that; but of two members that have learned different values, one must say so, and who disagrees with
 //! a quorum must end. (What only the rolled back disk had learned, nobody knows any more: no two logs differ.)
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::disks::Disk;
@@ -111,9 +112,13 @@ impl Judges {
     /// Whether a member remembers a life of another one that this life cannot follow.
     pub fn knows_better(&self, id: u16, of: u16, boot: Boot) -> bool {
         let known = self.disks[usize::from(id)].registered.get(&NodeId(of));
-        known.is_some_and(|known| {
-            let is_same = known.start == boot.start && known.boot == boot.boot;
-            known.incarnation == boot.incarnation && known.start >= boot.start && !is_same
+        let lives = &self.disks[usize::from(of)].lives;
+        known.filter(|known| known.incarnation == boot.incarnation).is_some_and(|known| {
+            match known.start.cmp(&boot.start) {
+                Ordering::Greater => true,
+                Ordering::Equal => known.boot != boot.boot,
+                Ordering::Less => lives.get(&known.start).is_some_and(|boot| *boot != known.boot),
+            }
         })
     }
 

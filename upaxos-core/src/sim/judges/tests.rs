@@ -509,8 +509,11 @@ fn nothing_is_excused_where_no_disk_was_rolled_back() {
 
 #[test]
 fn who_remembers_a_later_life_or_another_one_of_the_same_start_knows_better() {
-    let court = court().disk(1, "registered 0 1000 3 77");
-    let knows = |start, boot| court.0.knows_better(1, 0, Boot { incarnation: 1000, start, boot });
-    assert!(knows(2, 76) && knows(3, 78));
-    assert!(!knows(3, 77) && !knows(4, 79));
+    let mut court = court().disk(1, "registered 0 1000 3 77").disk(0, "start 3 77");
+    let knows =
+        |court: &Court, start, boot| court.0.knows_better(1, 0, Boot { incarnation: 1000, start, boot });
+    assert!(knows(&court, 2, 76) && knows(&court, 3, 78));
+    assert!(!knows(&court, 3, 77) && !knows(&court, 4, 79));
+    court = court.disk(0, "start 3 78");
+    assert!(knows(&court, 4, 79), "it has gone on from another life of that start");
 }

@@ -34,6 +34,13 @@ pub(super) fn draw(plan: &mut Plan) {
     if chance.hits(600_000) {
         swap_peers(plan, node, (copied, back), &mut chance, &mut faults);
     }
+    if chance.hits(400_000) {
+        // Starts that count, and that perhaps nobody hears of.
+        for again in 1..=chance.between(1, 3) {
+            let at = back + Micros::from_millis(60 * again);
+            faults.push((at, Fault::Crash { node, after: 0, down: Micros::from_millis(5) }));
+        }
+    }
     let first = plan.faults.len();
     faults.sort_by_key(|(at, _)| *at);
     let numbered = faults.into_iter().zip(first..);
