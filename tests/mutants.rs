@@ -34,6 +34,7 @@ const DIRECTED: &[Schedule] = &[
     (Mutant::VoteOfAnyLife, directed::a_vote_of_another_life_counts_for_nothing),
     (Mutant::MarkOfAnyLife, directed::a_mark_of_another_life_answers_nothing),
     (Mutant::ChosenOfAnyLife, directed::chosen_of_another_life_is_not_believed),
+    (Mutant::EarlierBootsIgnored, directed::an_old_disk_is_known_by_its_earlier_boots),
     (Mutant::LateProofIgnored, directed::a_late_objection_with_proof_ends_the_vote),
     (Mutant::ChainNotCompared, directed::a_log_that_a_quorum_disagrees_with_ends_its_node),
     (Mutant::FloorOfRequest, directed::nothing_below_a_session_made_anew_is_done_again),

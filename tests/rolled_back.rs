@@ -85,26 +85,14 @@ fn an_objection_to_another_life_silences_nobody() {
     }
 }
 
-/// Lives that nobody heard of count, too: the number of a start alone says nothing.
 #[test]
 fn a_disk_that_was_put_back_is_known_by_its_earlier_boots_however_often_it_was_started_since() {
+    assert!(directed::an_old_disk_is_known_by_its_earlier_boots());
     let mut lone = Lone::member(3, 0);
-    let registers = |lone: &mut Lone, life: &str| {
-        lone.take();
-        let boot = life.split(' ').take(3).collect::<Vec<_>>().join(" ");
-        lone.hear(&format!("1 Beat 3 {boot} - 0 waits 0\n1 Register 3 {life}"));
-        lone.take()
-            .into_iter()
-            .filter(|line| line.contains(" Barred ") || line.contains(" Registered "))
-            .collect()
-    };
-    let asked = |lone: &mut Lone, life: &str| -> Vec<String> { registers(lone, life) };
-    assert_eq!(asked(&mut lone, "1001 2 602 501"), ["0 Registered 1 602"]);
-    // An old copy, which was started twice since.
-    assert_eq!(asked(&mut lone, "1001 3 703 702 501"), ["0 Barred 1 703 1001 2 602"]);
-    assert_eq!(asked(&mut lone, "1001 3 603 602 501"), ["0 Registered 1 603"]);
+    assert_eq!(directed::registers(&mut lone, "1001 2 602 501"), ["0 Registered 1 602"]);
+    assert_eq!(directed::registers(&mut lone, "1001 3 603 602 501"), ["0 Registered 1 603"]);
     // Who was away for longer than a directory remembers cannot tell.
-    assert_eq!(asked(&mut lone, "1001 9 609 608"), ["0 Registered 1 609"]);
+    assert_eq!(directed::registers(&mut lone, "1001 9 609 608"), ["0 Registered 1 609"]);
 }
 
 #[test]

@@ -478,6 +478,23 @@ pub fn a_vote_far_above_is_in_the_epoch_in_force_alone() -> bool {
     !votes && lone.take() == ["2 Accepts 20001 20001 65537"]
 }
 
+/// Peer 1 asks node 0 to remember a life of it, with the boots of its earlier starts; the answers.
+pub fn registers(lone: &mut Lone, life: &str) -> Vec<String> {
+    lone.take();
+    let boot = life.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    lone.hear(&format!("1 Beat 3 {boot} - 0 waits 0\n1 Register 3 {life}"));
+    let is_answer = |line: &String| line.contains(" Barred ") || line.contains(" Registered ");
+    lone.take().into_iter().filter(is_answer).collect()
+}
+
+/// An old copy of a disk that was started often enough since, unheard, has a higher number than its peers remember; its
+/// earlier boots show what it is.
+pub fn an_old_disk_is_known_by_its_earlier_boots() -> bool {
+    let mut lone = Lone::member(3, 0);
+    registers(&mut lone, "1001 2 602 501");
+    registers(&mut lone, "1001 3 703 702 501") == ["0 Barred 1 703 1001 2 602"]
+}
+
 /// A peer that remembers a later start of this very disk, or another boot of the same start, is proof that the disk
 /// was rolled back, also after the first vote: then its votes end, in this life and later ones.
 pub fn a_late_objection_with_proof_ends_the_vote() -> bool {

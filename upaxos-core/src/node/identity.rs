@@ -551,6 +551,7 @@ fn is_successor(known: Boot, boot: Boot, earlier: &[u64]) -> bool {
     let is_same_life = match since {
         None => false,
         Some(0) => boot.boot == known.boot,
+        Some(_) if mutant::is(Mutant::EarlierBootsIgnored) => true,
         Some(since) => earlier.get(since as usize - 1).is_none_or(|before| *before == known.boot),
     };
     boot.incarnation == known.incarnation && (known.start == 0 || is_same_life)
