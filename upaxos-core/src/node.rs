@@ -112,6 +112,8 @@ pub struct Node {
     /// What the group is called, if it has a name.
     name: Option<GroupName>,
     others: Others,
+    /// Whether another node of this group was heard, under its name.
+    has_heard_own: bool,
     beat_at: Micros,
     stance: Stance,
     /// Whether it votes, and heard a quorum at its last beat.

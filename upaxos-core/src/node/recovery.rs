@@ -206,6 +206,7 @@ impl Recovery {
             foreign: BTreeSet::new(),
             name,
             others: Others::default(),
+            has_heard_own: false,
             beat_at: Micros(0),
             stance: Stance::Waits,
             has_quorum: false,
