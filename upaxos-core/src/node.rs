@@ -61,6 +61,7 @@ pub use limits::{Bound, Limits, Reached};
 pub use membership::Membership;
 pub(crate) use messages::ballot_of;
 use naming::Naming;
+use office::Quorum;
 pub use outbox::{Detail, Event, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
@@ -116,8 +117,7 @@ pub struct Node {
     has_heard_own: bool,
     beat_at: Micros,
     stance: Stance,
-    /// Whether it votes, and heard a quorum at its last beat.
-    has_quorum: bool,
+    quorum: Quorum,
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),
