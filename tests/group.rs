@@ -5,7 +5,7 @@ mod group;
 
 use group::Group;
 use upaxos_core::node::Event;
-use upaxos_core::types::NodeId;
+use upaxos_core::types::{Ballot, Epoch, NodeId};
 use upaxos_core::wire::{Line, Message};
 
 #[test]
@@ -401,4 +401,12 @@ fn of_a_quorum_that_is_missed_the_two_way_links_are_told() {
         assert!(told(id)[0].starts_with(&lost("1 votes and has a two-way")), "{:?}", told(id));
     }
     assert_eq!(told(1), [""; 0]);
+}
+
+#[test]
+fn who_gives_its_ballot_up_names_another_only_if_it_gives_way_to_one() {
+    let [own, higher] = [7, 8].map(|number| Ballot { epoch: Epoch(1), number });
+    let told = |to| Event::SteppedDown { ballot: own, to }.to_string();
+    assert_eq!(told(higher), "steps down from ballot 1:7 for 1:8");
+    assert_eq!(told(own), "steps down from ballot 1:7");
 }

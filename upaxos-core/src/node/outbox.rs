@@ -302,11 +302,11 @@ pub enum Event {
     /// This node leads.
     Leads(Ballot),
     /// This node no longer runs its ballot, because it heard of a higher one, or that another value
-    /// stands in its own.
+    /// stands in its own, or because it got nowhere.
     SteppedDown {
         /// The ballot given up, for ever.
         ballot: Ballot,
-        /// What it gave way to.
+        /// What it gave way to; the same where that is no higher one.
         to: Ballot,
     },
     /// This node follows a new leader.
@@ -413,6 +413,7 @@ impl fmt::Display for Event {
                 write!(f, "gives way in instance {instance}: ballot {ballot} to {to}")
             }
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
+            Event::SteppedDown { ballot, to } if ballot == to => write!(f, "steps down from ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
             Event::LostQuorum { members, linked } => write!(
