@@ -5,7 +5,7 @@ mod group;
 
 use group::Group;
 use upaxos_core::node::Event;
-use upaxos_core::types::NodeId;
+use upaxos_core::types::{Ballot, Epoch, NodeId};
 use upaxos_core::wire::{Line, Message};
 
 #[test]
@@ -340,28 +340,73 @@ fn every_take_over_under_load_keeps_every_acknowledged_value() {
     group.assert_agreement();
 }
 
+/// What nodes told of quorums that are gone, and that are back.
+fn told_of_quorums(group: &Group) -> Vec<String> {
+    let events = group.members.iter().flat_map(|member| &member.events).map(Event::to_string);
+    events.filter(|text| text.starts_with("hears no quorum") || text.starts_with("hears a quorum")).collect()
+}
+
 #[test]
-fn a_node_says_once_that_it_hears_no_quorum_any_more() {
+fn a_node_says_once_that_it_hears_no_quorum_any_more_and_once_that_it_does_again() {
     let mut group = Group::ready(3);
     group.write("one", &[0, 1, 2]);
-    let told = |group: &Group| {
-        let events = group.members.iter().flat_map(|member| &member.events);
-        events
-            .filter(|event| matches!(event, Event::LostQuorum { .. }))
-            .map(Event::to_string)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(told(&group), [""; 0]);
+    assert_eq!(told_of_quorums(&group), [""; 0]);
     group.crash(2);
     group.run_for(3_000);
-    assert_eq!(told(&group), [""; 0], "two of three go on");
+    assert_eq!(told_of_quorums(&group), [""; 0], "two of three go on");
     group.crash(1);
     group.run_for(3_000);
-    let lost = "hears no quorum any more: of the members 0,1,2, no other; nothing is decided until more of them are back";
-    assert_eq!(told(&group), [lost]);
+    let lost = "hears no quorum any more: of the members 0,1,2, no other votes and has a two-way link with this node; \
+                nothing is decided until more of them are back";
+    assert_eq!(told_of_quorums(&group), [lost]);
     group.start(1);
     group.write("two", &[0, 1]);
+    group.run_for(3_000);
+    let back = "hears a quorum again";
+    assert_eq!(told_of_quorums(&group), [lost, back]);
     group.crash(1);
     group.run_for(3_000);
-    assert_eq!(told(&group).len(), 2, "and again when it was there meanwhile");
+    assert_eq!(told_of_quorums(&group), [lost, back, lost], "and again when it was there meanwhile");
+}
+
+#[test]
+fn a_quorum_that_waits_for_a_new_member_to_begin_to_vote_is_not_told_as_lost() {
+    let mut group = Group::ready(3);
+    group.crash(2);
+    group.run_for(3_000);
+    group.join(None);
+    group.wait_for_members(&[0, 1, 3], &[0, 1, 2, 3]);
+    group.write("one", &[0, 1, 3]);
+    group.run_for(3_000);
+    assert_eq!(told_of_quorums(&group), [""; 0], "the new member is needed, and soon votes");
+}
+
+#[test]
+fn of_a_quorum_that_is_missed_the_two_way_links_are_told() {
+    let mut group = Group::ready(5);
+    group.crash(4);
+    group.crash(3);
+    group.run_for(3_000);
+    group.filter = Box::new(|from, to, _| (from, to) != (Some(0), 2));
+    group.run_for(3_000);
+    let lost =
+        |linked: &str| format!("hears no quorum any more: of the members 0,1,2,3,4, only {linked} link");
+    let told = |id: usize| {
+        let events =
+            group.members[id].events.iter().map(|event| event.to_string().replace(" with this node", ""));
+        events.filter(|text| text.starts_with("hears no quorum")).collect::<Vec<_>>()
+    };
+    for id in [0, 2] {
+        assert_eq!(told(id).len(), 1, "{:?}", told(id));
+        assert!(told(id)[0].starts_with(&lost("1 votes and has a two-way")), "{:?}", told(id));
+    }
+    assert_eq!(told(1), [""; 0]);
+}
+
+#[test]
+fn who_gives_its_ballot_up_names_another_only_if_it_gives_way_to_one() {
+    let [own, higher] = [7, 8].map(|number| Ballot { epoch: Epoch(1), number });
+    let told = |to| Event::SteppedDown { ballot: own, to }.to_string();
+    assert_eq!(told(higher), "steps down from ballot 1:7 for 1:8");
+    assert_eq!(told(own), "steps down from ballot 1:7");
 }

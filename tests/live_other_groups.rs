@@ -212,3 +212,30 @@ fn groups_with_names_share_a_wire_and_a_client_that_names_none_is_told_so() {
     assert_eq!(output.status.code(), Some(4), "it was sent to nobody: {said}");
     drop(groups);
 }
+
+#[test]
+fn a_node_started_once_under_a_mistyped_name_comes_back_to_its_group_and_a_confirmed_name_stays() {
+    let Some(hosts) = any_hosts() else { return };
+    let start = |id: usize, more: &[&str]| {
+        let id_flag = id.to_string();
+        let flags = [["-n", "3", "-i", &id_flag].as_slice(), more].concat();
+        plan_with(&hosts, id, &flags).start().expect("a node starts")
+    };
+    let votes = |node: &Node| drop(node.wait_for_line("may vote: ", PATIENCE).expect("it votes"));
+    let mut nodes: Vec<Node> = (0..3).map(|id| start(id, &[])).collect();
+    nodes.iter().for_each(votes);
+    nodes[2].kill9();
+    let mut mistyped = start(2, &["--group", "kitchne"]);
+    mistyped.wait_for_line("this one with --group kitchne", PATIENCE).expect("it hears the others");
+    mistyped.kill9();
+    nodes[2].start().expect("it starts again");
+    votes(&nodes[2]);
+
+    nodes.iter_mut().for_each(Node::kill9);
+    let mut named: Vec<Node> = (0..3).map(|id| start(id, &["--group", "kitchen"])).collect();
+    named.iter().for_each(votes);
+    named[2].kill9();
+    let mut refused = start(2, &["--group", "kitchne"]);
+    refused.wait_for_line("start it with --group kitchen,", PATIENCE).expect("it says how");
+    assert_eq!(refused.wait_exit(PATIENCE).expect("it ends by itself").code(), Some(1));
+}

@@ -239,3 +239,32 @@ fn two_groups_that_begin_at_once_on_one_wire_never_mix() {
         }
     }
 }
+
+#[test]
+fn the_name_of_a_group_is_confirmed_by_another_of_its_nodes_that_is_heard_under_it() {
+    let mut group = Group::ready(3);
+    assert!(group.ids().all(|id| group.node(id).has_company()));
+    (0..3).for_each(|id| group.crash(id));
+    group.start(2);
+    group.run_for(3_000);
+    assert!(!group.node(2).has_company(), "it hears itself alone");
+    let its = group.head_of(2).group.expect("it belongs to a group");
+    group.hear(2, format!("0 From 1000 {its} another-name\n0 Members 0 0 0,1,2").as_bytes());
+    group.hear(2, b"0 From 1000 00000000000000ff\n0 Members 0 0 0,1,2");
+    group.hear(2, b"1 From 1001 -\n1 Members 0 0 0,1,2");
+    assert!(
+        !group.node(2).has_company(),
+        "one of its group under another name, one of another group, one of none"
+    );
+    group.start(1);
+    group.run_for(1_000);
+    assert!(group.node(2).has_company());
+}
+
+#[test]
+fn the_name_of_a_group_of_one_is_confirmed_when_its_node_votes() {
+    let mut group = Group::new(1);
+    group.start(0);
+    group.run_until("it votes", |group| group.node(0).is_voter());
+    assert!(group.node(0).has_company());
+}

@@ -61,6 +61,7 @@ pub use limits::{Bound, Limits, Reached};
 pub use membership::Membership;
 pub(crate) use messages::ballot_of;
 use naming::Naming;
+use office::Quorum;
 pub use outbox::{Detail, Event, Lookup, Outbox, Why};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
@@ -112,10 +113,11 @@ pub struct Node {
     /// What the group is called, if it has a name.
     name: Option<GroupName>,
     others: Others,
+    /// Whether another node of this group was heard, under its name.
+    has_heard_own: bool,
     beat_at: Micros,
     stance: Stance,
-    /// Whether it votes, and heard a quorum at its last beat.
-    has_quorum: bool,
+    quorum: Quorum,
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),

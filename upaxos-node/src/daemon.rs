@@ -211,6 +211,9 @@ impl Daemon {
         self.node.tick(now, &mut self.out);
         self.report_drops();
         self.drain()?;
+        if self.node.has_company() {
+            self.disk.confirm_name()?;
+        }
         self.report_progress();
         self.is_telling = self.scripts.as_ref().is_some_and(Host::tell);
         Ok(())

@@ -86,6 +86,11 @@ pub struct Contents {
 #[derive(Debug)]
 pub struct Disk {
     store: Store<Dir>,
+    dir: PathBuf,
+    /// What its file says.
+    identity: Identity,
+    /// What this start says that the group is called.
+    asked: Named,
     // Before the lock, so that it is dropped first: its threads work in the directory.
     worker: Worker,
     _lock: lock::Lock,
@@ -125,7 +130,14 @@ impl Disk {
         let opened = Store::open(files.clone(), identity.incarnation, options, on_record)?;
         let mut warnings = opened.warnings;
         create::warn_of_open_doors(dir, &mut warnings)?;
-        let disk = Disk { store: opened.store, worker: Worker::new(files), _lock: lock };
+        let disk = Disk {
+            store: opened.store,
+            dir: dir.into(),
+            identity,
+            asked: wanted.named(),
+            worker: Worker::new(files),
+            _lock: lock,
+        };
         Ok(Opened { disk, identity, is_new, warnings })
     }
 
@@ -164,6 +176,21 @@ impl Disk {
     fn finish(&mut self, done: io::Result<Task<Dir>>) -> io::Result<()> {
         let done = done.inspect_err(|failure| self.store.fail(failure))?;
         self.store.finish(done);
+        Ok(())
+    }
+
+    /// Writes down what the group is called, as this start said: that is confirmed. Does nothing where the directory
+    /// says so already.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub fn confirm_name(&mut self) -> io::Result<()> {
+        let confirmed = Identity { group: self.asked, ..self.identity };
+        if confirmed != self.identity {
+            confirmed.replace(&self.dir)?;
+            self.identity = confirmed;
+        }
         Ok(())
     }
 

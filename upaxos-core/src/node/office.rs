@@ -12,6 +12,24 @@ use crate::wire::{Beat, Message, Pace, Stance};
 /// How many peers with another interval are named in the log, in one life.
 const NAMED: usize = 16;
 
+/// For how many timeouts a quorum may be missed until that is told. A node that was just taken in, or comes back, gives
+/// its peers one to object before it votes.
+const MISSED: u64 = 2;
+
+/// Whether a node that votes has a quorum of its group at hand, as far as it is worth a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quorum {
+    /// It never had one, or does not vote.
+    #[default]
+    Never,
+    /// It has.
+    Has,
+    /// It has had none since then, which may pass.
+    MissedSince(Micros),
+    /// It has none, and said so.
+    Lost,
+}
+
 impl Node {
     /// The place in the queue of those who answer: the leader first.
     pub(super) fn rank(&self) -> usize {
@@ -113,15 +131,26 @@ impl Node {
         }
     }
 
-    /// Whether a quorum is heard is worth a line when it is so no more.
+    /// A quorum that was there is missed: that is worth a line when it lasts, and another when it is over.
     fn note_quorum(&mut self, now: Micros, out: &mut Outbox) {
-        let has_quorum = self.is_voter() && self.election.has_quorum(&self.group, now);
-        if self.has_quorum && !has_quorum && self.is_voter() {
-            let members: Vec<NodeId> = self.group.members.iter().copied().collect();
-            let heard = self.election.heard(now).into_iter().filter(|id| self.group.members.contains(id));
-            out.event(Event::LostQuorum { heard: heard.collect(), members });
-        }
-        self.has_quorum = has_quorum;
+        self.quorum = match (self.election.has_quorum(&self.group, now), self.quorum) {
+            _ if !self.is_voter() => Quorum::Never,
+            (true, Quorum::Lost) => {
+                out.event(Event::Notice("hears a quorum again".into()));
+                Quorum::Has
+            }
+            (true, _) => Quorum::Has,
+            (false, Quorum::Has) => Quorum::MissedSince(now),
+            (false, Quorum::MissedSince(since))
+                if now.since(since) >= self.election.longest_timeout() * MISSED =>
+            {
+                let members = self.group.members.iter().copied();
+                let linked = members.clone().filter(|id| self.election.is_voter(*id, now)).collect();
+                out.event(Event::LostQuorum { linked, members: members.collect() });
+                Quorum::Lost
+            }
+            (false, as_before) => as_before,
+        };
     }
 
     pub(super) fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {

@@ -302,11 +302,11 @@ pub enum Event {
     /// This node leads.
     Leads(Ballot),
     /// This node no longer runs its ballot, because it heard of a higher one, or that another value
-    /// stands in its own.
+    /// stands in its own, or because it got nowhere.
     SteppedDown {
         /// The ballot given up, for ever.
         ballot: Ballot,
-        /// What it gave way to.
+        /// What it gave way to; the same where that is no higher one.
         to: Ballot,
     },
     /// This node follows a new leader.
@@ -316,12 +316,12 @@ pub enum Event {
         /// Its ballot.
         ballot: Ballot,
     },
-    /// This node hears no quorum of the group any more.
+    /// This node has had no quorum of the group at hand for two timeouts on end.
     LostQuorum {
         /// The group.
         members: Vec<NodeId>,
-        /// The others of it that are still heard.
-        heard: Vec<NodeId>,
+        /// The others of it that vote and have a two-way link with this node: those that count for a quorum.
+        linked: Vec<NodeId>,
     },
     /// This node knows which group it belongs to, for ever.
     Belongs(GroupId),
@@ -413,13 +413,19 @@ impl fmt::Display for Event {
                 write!(f, "gives way in instance {instance}: ballot {ballot} to {to}")
             }
             Event::Leads(ballot) => write!(f, "leads with ballot {ballot}"),
+            Event::SteppedDown { ballot, to } if ballot == to => write!(f, "steps down from ballot {ballot}"),
             Event::SteppedDown { ballot, to } => write!(f, "steps down from ballot {ballot} for {to}"),
             Event::Follows { leader, ballot } => write!(f, "follows {leader} in ballot {ballot}"),
-            Event::LostQuorum { members, heard } => write!(
+            Event::LostQuorum { members, linked } => write!(
                 f,
-                "hears no quorum any more: of the members {}, {}; nothing is decided until more of them are back",
+                "hears no quorum any more: of the members {}, {} a two-way link with this node; nothing is decided \
+                 until more of them are back",
                 list(members),
-                if heard.is_empty() { "no other".into() } else { format!("only {}", list(heard)) }
+                match linked.as_slice() {
+                    [] => "no other votes and has".into(),
+                    [one] => format!("only {one} votes and has"),
+                    _ => format!("only {} vote and have", list(linked)),
+                }
             ),
             Event::Belongs(group) => write!(f, "belongs to the group {group}"),
             Event::WaitsFor(nodes) if nodes.is_empty() => {

@@ -23,6 +23,7 @@ use super::jumps::Jumps;
 use super::leader::Leader;
 use super::learner::Learner;
 use super::naming::Naming;
+use super::office::Quorum;
 use super::reads::Reads;
 use super::repair::Repair;
 use super::requests::Requests;
@@ -206,9 +207,10 @@ impl Recovery {
             foreign: BTreeSet::new(),
             name,
             others: Others::default(),
+            has_heard_own: false,
             beat_at: Micros(0),
             stance: Stance::Waits,
-            has_quorum: false,
+            quorum: Quorum::default(),
             warned_of_twin: false,
             warned_of_pace: BTreeSet::new(),
             dropped: Dropped::default(),

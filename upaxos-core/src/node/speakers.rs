@@ -76,9 +76,16 @@ impl Node {
             (Some(group), Some(own)) if group != own => self.hear_other(head, out),
             (group, own) => {
                 let is_ours = group.is_some() && group == own;
+                self.has_heard_own |= is_ours && id != self.id;
                 Speaker(Kind::Node { id, incarnation, is_ours })
             }
         }
+    }
+
+    /// Whether the name of the group that this life was started with is confirmed: another node of this node's group was
+    /// heard under it, or there is no other, and this one votes.
+    pub fn has_company(&self) -> bool {
+        self.has_heard_own || (self.is_voter() && self.group.members.len() == 1)
     }
 
     fn hear_other(&mut self, head: &Head, out: &mut Outbox) -> Speaker {

@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use upaxos_core::record::Record;
 use upaxos_core::store::files::{Files, cannot};
 use upaxos_core::store::segment::{self, Head};
 use upaxos_core::store::{self, Options};
@@ -26,11 +25,10 @@ pub(super) fn identify(
         }
         check(dir, "-n", wanted.n, found.n)?;
         dialect::check(dir, wanted.dialect, &found)?;
-        let identity =
-            Identity { dialect: Some(wanted.dialect), group: named(dir, wanted, &found)?, ..found };
+        check_name(dir, wanted, &found)?;
+        let identity = Identity { dialect: Some(wanted.dialect), ..found };
         if identity != found {
-            identity.draft(dir)?;
-            Identity::publish(dir)?;
+            identity.replace(dir)?;
         }
         return Ok((identity, false));
     }
@@ -45,33 +43,21 @@ fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<
     Err(DiskError::Mismatch { dir: dir.into(), option, expected, found })
 }
 
-/// The name of the group, which is the one that was written down, if it was. A group without a name may be given one,
-/// when all of it is stopped; none gets rid of it. A node that has met nobody under a name may have been told a wrong
-/// one.
-fn named(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<Named, DiskError> {
+/// Refuses a start under another name than the one that was written down, if one was. A group without a name may be
+/// given one, when all of it is stopped; none gets rid of it.
+fn check_name(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<(), DiskError> {
     match (found.group, wanted.named()) {
-        (Named::Unsaid | Named::Nameless, asked) => Ok(asked),
-        (known, asked) if known == asked => Ok(known),
-        (_, asked) if has_met_nobody(dir, found.incarnation)? => Ok(asked),
+        (Named::Unsaid | Named::Nameless, _) => Ok(()),
+        (known, asked) if known == asked => Ok(()),
         (found, expected) => Err(DiskError::OtherGroup { dir: dir.into(), expected, found }),
     }
-}
-
-/// Whether the log says no more than how often its node was started.
-fn has_met_nobody(dir: &Path, incarnation: u64) -> Result<bool, DiskError> {
-    let mut is_alone = true;
-    store::read(&Dir::new(dir), incarnation, &mut |_| Ok(()), &mut |found| {
-        is_alone &= matches!(found.record(), Ok(Record::Start { .. }));
-        Ok(())
-    })?;
-    Ok(is_alone)
 }
 
 /// The identity gets its name last: a directory that has one is complete, so a missing segment
 /// is a loss and never a crash half way through making it.
 fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity> {
     let Wanted { id, n, incarnation_if_new: incarnation, dialect, .. } = *wanted;
-    let identity = Identity { id, n, incarnation, dialect: Some(dialect), group: wanted.named() };
+    let identity = Identity { id, n, incarnation, dialect: Some(dialect), group: Named::Unsaid };
     identity.draft(dir)?;
     store::create(&Dir::new(dir), identity.incarnation, options)?;
     Identity::publish(dir)?;

@@ -1,4 +1,4 @@
-//! Whose directory this is: a small text file, written once, when the directory is made.
+//! Whose directory this is: a small text file, written when the directory is made.
 //!
 //! ```text
 //! format 1
@@ -11,8 +11,9 @@
 //! ```
 //!
 //! Directories made by the first version have no `dialect`: their records tell it ([`super::dialect`]), and it is
-//! written down. Where there is no `group`, the first start says what the group is called (`-`: nothing). A classic
-//! group has no name.
+//! written down. What the group is called (`-`: nothing) is written down when that is confirmed: the node has heard
+//! another one of its group under that name, or votes in a group of one. Until then the file keeps what it said, so that
+//! a start under a mistyped name leaves no trace. A classic group has no name.
 
 use super::{DiskError, damaged, lock};
 use std::fmt;
@@ -52,7 +53,7 @@ pub struct Identity {
 /// What a directory knows of the name of its node's group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Named {
-    /// Nothing: it was made before that was written down, or by a classic node.
+    /// Nothing: none was confirmed yet, or its node is a classic one.
     #[default]
     Unsaid,
     /// The group has no name.
@@ -132,6 +133,12 @@ impl Identity {
             file.sync_all()
         })
         .map_err(cannot("write", &path))
+    }
+
+    /// Writes the identity in the place of the one that is there.
+    pub(super) fn replace(&self, dir: &Path) -> io::Result<()> {
+        self.draft(dir)?;
+        Identity::publish(dir)
     }
 
     /// Gives the draft the name that counts. From here on the directory is this node's.

@@ -2,12 +2,13 @@
 
 use super::*;
 
-/// A node of that name starts for the first time, and hears a peer.
+/// A node of that name starts, and hears another one of its group.
 fn meets(dir: &Path, name: Option<&str>) {
     let mut disk = opened_with(dir, name).expect("opens").disk;
     append(&mut disk, b"start 1 77");
     append(&mut disk, b"registered 1 1001 0 0");
     disk.commit(&Whole).expect("commits");
+    disk.confirm_name().expect("the name is written down");
 }
 
 fn opened_with(dir: &Path, name: Option<&str>) -> Result<Opened, DiskError> {
@@ -33,24 +34,38 @@ fn a_directory_is_refused_under_another_name_or_none_and_says_how_to_start() {
 fn a_group_without_a_name_may_be_given_one_and_keeps_it() {
     let (_parent, dir) = fresh();
     meets(&dir, None);
-    drop(opened_with(&dir, Some("kitchen")).expect("it is given a name"));
+    meets(&dir, Some("kitchen"));
     assert!(opened_with(&dir, None).is_err(), "it keeps that");
     assert!(opened_with(&dir, Some("kitchen")).is_ok());
 }
 
 #[test]
-fn a_node_that_has_met_nobody_under_a_mistyped_name_is_told_the_right_one() {
+fn a_name_under_which_none_of_the_group_was_heard_is_not_written_down() {
     let (_parent, dir) = fresh();
+    let known = || identity(&dir).expect("an identity").group;
     let mut disk = opened_with(&dir, Some("kitchne")).expect("opens").disk;
     append(&mut disk, b"start 1 77");
+    append(&mut disk, b"registered 1 1001 0 0");
     disk.commit(&Whole).expect("commits");
     drop(disk);
+    assert_eq!(known(), Named::Unsaid);
     meets(&dir, Some("kitchen"));
+    assert_eq!(known(), Named::As("kitchen".parse().expect("a name")));
     assert!(opened_with(&dir, Some("kitchne")).is_err(), "now it is one of the kitchen's");
 }
 
 #[test]
-fn a_directory_that_does_not_know_the_name_of_its_group_is_told_by_its_first_start() {
+fn a_nameless_directory_keeps_that_when_it_is_started_alone_under_a_mistyped_name() {
+    let (_parent, dir) = fresh();
+    meets(&dir, None);
+    drop(opened_with(&dir, Some("kitchne")).expect("opens"));
+    assert_eq!(identity(&dir).expect("an identity").group, Named::Nameless);
+    drop(opened_with(&dir, Some("kitchen")).expect("opens under the right one"));
+    assert!(opened_with(&dir, None).is_ok());
+}
+
+#[test]
+fn a_directory_that_does_not_know_the_name_of_its_group_is_told_by_the_first_that_is_confirmed() {
     for (first, then) in [(Some("kitchen"), None), (Some("kitchen"), Some("cellar"))] {
         let (_parent, dir) = fresh();
         let identity = opened_with(&dir, None).expect("opens").identity;
