@@ -246,7 +246,7 @@ fn a_node_whose_disk_went_back_in_time_refuses_to_vote() {
     group.members[2].durable = old_image;
     group.start(2);
     group.run_for(1_000);
-    let refuses = |event: &upaxos_core::node::Event| event.to_string().contains("older than what node");
+    let refuses = |event: &Event| event.to_string().contains("older than what node");
     assert!(group.members[2].events.iter().any(refuses), "{}", group.view());
 }
 

@@ -239,3 +239,65 @@ fn two_groups_that_begin_at_once_on_one_wire_never_mix() {
         }
     }
 }
+
+/// Two datagrams of that peer, which say that it is of another group.
+fn hear_twice_of_another_group(lone: &mut Lone, peer: u16) {
+    for _ in 0..2 {
+        lone.hear_from(Life::AnotherGroup, &format!("{peer} Pace 100 -"));
+    }
+}
+
+#[test]
+fn a_founder_that_has_remembered_a_peer_never_leaves_its_group() {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    let group = lone.node.head().group;
+    for _ in 0..2 {
+        hear_twice_of_another_group(&mut lone, 1);
+        assert_eq!(lone.node.head().group, group, "1 may vote on its word");
+        lone.restart_unremembered();
+    }
+    lone.register();
+    assert!(lone.node.is_voter());
+}
+
+#[test]
+fn a_founder_that_nobody_has_asked_leaves_its_group_for_one_that_is_there() {
+    let mut lone = Lone::new(3, 0);
+    lone.hear("1 Beat 3 1001 1 501 - 0 waits 0\n2 Beat 3 1002 1 502 - 0 waits 0");
+    let group = lone.node.head().group;
+    assert!(group.is_some());
+    hear_twice_of_another_group(&mut lone, 1);
+    assert_ne!(lone.node.head().group, group);
+    assert!(!lone.node.is_voter());
+}
+
+#[test]
+fn who_has_learned_anything_of_its_group_never_leaves_it() {
+    let mut lone = Lone::new(3, 1);
+    lone.meet();
+    let group = lone.node.head().group;
+    lone.hear("0 Written 1 x");
+    assert_eq!(lone.learned(), ["x"]);
+    lone.restart_unremembered();
+    hear_twice_of_another_group(&mut lone, 0);
+    assert_eq!(lone.node.head().group, group, "its log is of that group");
+}
+
+#[test]
+fn who_leaves_a_group_forgets_what_it_remembered_of_its_peers() {
+    let lines = "2 Beat 3 2002 1 7 - 0 waits 1\n2 Beat 3 2002 1 7 - 0 waits 1\n2 Register 3 2002 1 7";
+    for restarts in [false, true] {
+        let mut lone = Lone::new(3, 1);
+        lone.meet();
+        let group = lone.node.head().group;
+        hear_twice_of_another_group(&mut lone, 0);
+        assert_ne!(lone.node.head().group, group, "node 0, which founded it, is of another one");
+        if restarts {
+            lone.restart_unremembered();
+        }
+        lone.hear_from(Life::AnotherGroup, lines);
+        assert!(!lone.has_said(" Barred 2 "), "{restarts}");
+        assert!(lone.has_said("1 Registered 2 7"), "{restarts}");
+    }
+}

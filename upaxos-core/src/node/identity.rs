@@ -19,7 +19,7 @@ use super::membership::Membership;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{GroupId, Micros, NodeId};
+use crate::types::{GroupId, Instance, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
 /// This node's identity, and what it remembers of its peers'.
@@ -88,7 +88,10 @@ impl Identity {
         match record {
             Record::Member => self.is_member = true,
             Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
-            Record::Founded { group } => (self.group, self.is_written) = (Some(*group), true),
+            Record::Founded { group } => {
+                self.forget_another_group(*group);
+                (self.group, self.is_written) = (Some(*group), true);
+            }
             Record::Barred => (self.standing, self.is_proven) = (Standing::Barred, true),
             _ => {}
         }
@@ -148,14 +151,16 @@ impl Identity {
         }
     }
 
-    /// A node hears another group while its own is nothing yet. Node 0, whom no quorum has remembered: what made it
-    /// found one was an old datagram, or somebody whose disk is lost as well; it is of that group, and has lost its
-    /// disk. Any other, that never voted: whom it took for the founder of its group says itself that it is of that one.
-    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, out: &mut Outbox) {
+    /// A node hears another group while its own is nothing yet, as far as it knows. Node 0, which never remembered a
+    /// peer that asked for it, so that nobody votes on its word: what made it found one was an old datagram, or
+    /// somebody whose disk is lost as well; it is of that group, and has lost its disk. Any other: whom it took for the
+    /// founder of its group says itself that it is of that one. Who may vote, or has learned anything, stays.
+    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, learned: Instance, out: &mut Outbox) {
         let is_founder_gone = from.0 == NodeId(0) && self.group == Some(GroupId(from.1));
-        let is_too_few = self.registered_by.len() < usize::from(self.n / 2);
-        let is_alone = self.me == NodeId(0) && self.is_root() && is_too_few;
-        if !self.is_member && (is_alone || is_founder_gone) {
+        let has_given_its_word = self.remembers.values().any(|known| known.start > 0);
+        let is_alone = self.me == NodeId(0) && self.is_root() && !has_given_its_word;
+        let is_bound = self.is_member || self.is_listed || learned > Instance(0);
+        if !is_bound && (is_alone || is_founder_gone) {
             self.belong(group, out);
         }
     }
@@ -165,8 +170,17 @@ impl Identity {
         self.group == Some(GroupId(self.boot.incarnation))
     }
 
+    /// What it knows of the peers of another group than this one says nothing about those of this one.
+    fn forget_another_group(&mut self, group: GroupId) {
+        if self.group.is_some_and(|own| own != group) {
+            self.remembers.clear();
+            self.registered_by.clear();
+        }
+    }
+
     /// This node belongs to that group, for ever.
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
+        self.forget_another_group(group);
         (self.group, self.is_written, self.met) = (Some(group), true, None);
         out.persist(Record::Founded { group });
         out.event(Event::Belongs(group));

@@ -67,7 +67,8 @@ impl Node {
             (None, Some(group)) => self.meet(group, now, out),
             (None, None) if id != self.id && id.0 < self.n() => self.identity.found(out),
             (Some(own), Some(group)) if own != group && id.0 < self.n() => {
-                self.identity.reconsider((id, incarnation), group, out);
+                let learned = self.learned();
+                self.identity.reconsider((id, incarnation), group, learned, out);
             }
             _ => {}
         }
