@@ -22,6 +22,12 @@ use crate::record::Record;
 use crate::types::{GroupId, Instance, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
+/// Of how many groups it is counted how often they were heard.
+const MAX_HEARD: usize = 8;
+
+/// How many datagrams have to say the same of their group before it is believed: one may be damaged, or an old one.
+const ENOUGH: u8 = 2;
+
 /// This node's identity, and what it remembers of its peers'.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -40,6 +46,8 @@ pub struct Identity {
     group: Option<GroupId>,
     /// Whether that stands in the log.
     is_written: bool,
+    /// What datagrams said of the group of their senders while it was not this node's, and how many said so.
+    heard: Vec<(Option<GroupId>, u8)>,
     /// The group that a node which joins has heard, and since when, while it listens for others.
     met: Option<(GroupId, Micros)>,
     standing: Standing,
@@ -75,6 +83,7 @@ impl Identity {
             registered_by: BTreeMap::new(),
             group: None,
             is_written: false,
+            heard: Vec::new(),
             met: None,
             standing,
             is_proven: false,
@@ -144,8 +153,39 @@ impl Identity {
         self.group
     }
 
-    /// Node 0 of a first group hears another one that belongs to none: so there is none yet, and this node founds it.
-    pub fn found(&mut self, out: &mut Outbox) {
+    /// A datagram says that its sender belongs to that group, or to none; whether enough have said so.
+    fn hears(&mut self, group: Option<GroupId>) -> bool {
+        let known = self.heard.iter().position(|(heard, _)| *heard == group);
+        let (_, count) = known.map_or((group, 0), |at| self.heard.remove(at));
+        if self.heard.len() == MAX_HEARD {
+            self.heard.remove(0);
+        }
+        let count = ENOUGH.min(count + 1);
+        self.heard.push((group, count));
+        count == ENOUGH
+    }
+
+    /// A node that belongs to no group hears one; whether it may believe that there is one. Node 0 of a first group
+    /// that is named after its own directory is enough for the others of it, and its own name is for node 0: no
+    /// damage of one byte says that.
+    pub fn hears_group(&mut self, from: (NodeId, u64), group: GroupId) -> bool {
+        let is_whole = match self.me {
+            NodeId(0) => group == GroupId(self.boot.incarnation),
+            _ => self.n > 0 && from == (NodeId(0), group.0),
+        };
+        self.hears(Some(group)) || is_whole
+    }
+
+    /// Node 0 of a first group hears another one that belongs to none. If it does so twice, there is none yet, and this
+    /// node founds it.
+    pub fn hears_founder(&mut self, out: &mut Outbox) {
+        if self.me == NodeId(0) && self.hears(None) {
+            self.found(out);
+        }
+    }
+
+    /// Node 0 of a first group, which is not there yet, founds it.
+    fn found(&mut self, out: &mut Outbox) {
         if self.me == NodeId(0) && self.n > 0 && self.group.is_none() {
             self.belong(GroupId(self.boot.incarnation), out);
         }
@@ -154,13 +194,14 @@ impl Identity {
     /// A node hears another group while its own is nothing yet, as far as it knows. Node 0, which never remembered a
     /// peer that asked for it, so that nobody votes on its word: what made it found one was an old datagram, or
     /// somebody whose disk is lost as well; it is of that group, and has lost its disk. Any other: whom it took for the
-    /// founder of its group says itself that it is of that one. Who may vote, or has learned anything, stays.
+    /// founder of its group says itself that it is of that one. Who may vote, or has learned anything, stays; and one
+    /// datagram moves nobody.
     pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, learned: Instance, out: &mut Outbox) {
         let is_founder_gone = from.0 == NodeId(0) && self.group == Some(GroupId(from.1));
         let has_given_its_word = self.remembers.values().any(|known| known.start > 0);
         let is_alone = self.me == NodeId(0) && self.is_root() && !has_given_its_word;
         let is_bound = self.is_member || self.is_listed || learned > Instance(0);
-        if !is_bound && (is_alone || is_founder_gone) {
+        if self.hears(Some(group)) && !is_bound && (is_alone || is_founder_gone) {
             self.belong(group, out);
         }
     }
@@ -182,6 +223,7 @@ impl Identity {
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
         self.forget_another_group(group);
         (self.group, self.is_written, self.met) = (Some(group), true, None);
+        self.heard.clear();
         out.persist(Record::Founded { group });
         out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
@@ -451,8 +493,9 @@ impl Identity {
             return;
         }
         let waited = now.since(asks_since);
-        if self.n == 1 && waited >= self.timing.timeout() {
-            // Nobody else was there; others that it had would have been heard by now.
+        // Others that it had would have been heard by now, if nothing was lost. If anything was heard: again.
+        let patience = if self.heard.is_empty() { 1 } else { 10 };
+        if self.n == 1 && waited.0 >= self.timing.timeout().0 * patience {
             self.found(out);
         }
         if self.is_registered(membership, waited) {
