@@ -437,3 +437,17 @@ fn a_group_begins_at_most_one_beat_after_its_nodes_hear_each_other() {
         }
     }
 }
+
+#[test]
+fn one_damaged_size_of_the_first_group_is_not_what_a_joiner_takes() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    group.filter = Box::new(|_, to, line| to != 3 || !line.to_string().contains(" Beat "));
+    let id = group.join(None);
+    group.run_for(1_000);
+    let boot = group.node(0).boot();
+    group.tell(id, &format!("0 Beat 7 {} 1 {} 0 0 leads 1,2,3", boot.incarnation, boot.boot));
+    group.filter = Box::new(|_, _, _| true);
+    group.wait_for_members(&[0, id], &[0, 1, 2, id]);
+    group.run_until("it votes", |group| group.node(id).is_voter());
+}

@@ -50,6 +50,8 @@ pub struct Identity {
     heard: Vec<(Option<GroupId>, u8)>,
     /// The group that a node which joins has heard, and since when, while it listens for others.
     met: Option<(GroupId, Micros)>,
+    /// The size of the first group that the last beat told a node that joins; 0: none did.
+    told_n: u16,
     standing: Standing,
     /// Whether a peer has shown that this disk was rolled back: then no later life of it votes either.
     is_proven: bool,
@@ -85,6 +87,7 @@ impl Identity {
             is_written: false,
             heard: Vec::new(),
             met: None,
+            told_n: 0,
             standing,
             is_proven: false,
             asks_since: None,
@@ -223,7 +226,7 @@ impl Identity {
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
         self.forget_another_group(group);
         (self.group, self.is_written, self.met) = (Some(group), true, None);
-        self.heard.clear();
+        (self.heard, self.told_n) = (Vec::new(), 0);
         out.persist(Record::Founded { group });
         out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
@@ -244,6 +247,11 @@ impl Identity {
     /// A node that is about to join hears its first group.
     pub fn meet(&mut self, group: GroupId, now: Micros) {
         self.met = Some((group, now));
+    }
+
+    /// A beat tells a node that joins how large the first group was; whether the last one said the same.
+    pub fn is_told_twice(&mut self, n: u16) -> bool {
+        std::mem::replace(&mut self.told_n, n) == n
     }
 
     /// A node that is about to join hears two groups: which one is meant?
@@ -495,7 +503,7 @@ impl Identity {
         let waited = now.since(asks_since);
         // Others that it had would have been heard by now, if nothing was lost. If anything was heard: again.
         let patience = if self.heard.is_empty() { 1 } else { 10 };
-        if self.n == 1 && waited.0 >= self.timing.timeout().0 * patience {
+        if self.n == 1 && waited >= self.timing.timeout() * patience {
             self.found(out);
         }
         if self.is_registered(membership, waited) {
