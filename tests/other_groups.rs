@@ -210,6 +210,22 @@ fn the_only_member_of_a_first_group_votes_in_no_group_that_another_disk_founded(
 }
 
 #[test]
+fn the_only_member_of_a_first_group_that_has_heard_one_datagram_waits_for_another_one() {
+    for hears_more in [true, false] {
+        let mut group = Group::new(1);
+        group.start(0);
+        group.hear(0, OF_NO_GROUP);
+        group.run_for(1_000);
+        assert!(!group.node(0).is_voter(), "its group may have grown, and its disk be lost");
+        if hears_more {
+            group.hear(0, OF_NO_GROUP);
+        }
+        group.run_for(5_000);
+        assert_eq!(group.node(0).is_voter(), !hears_more);
+    }
+}
+
+#[test]
 fn two_groups_that_begin_at_once_on_one_wire_never_mix() {
     let mut joined = Joined::apart();
     joined.are_joined = true;
@@ -267,4 +283,200 @@ fn the_name_of_a_group_of_one_is_confirmed_when_its_node_votes() {
     group.start(0);
     group.run_until("it votes", |group| group.node(0).is_voter());
     assert!(group.node(0).has_company());
+}
+
+/// Two datagrams of that peer, which say that it is of another group.
+fn hear_twice_of_another_group(lone: &mut Lone, peer: u16) {
+    for _ in 0..2 {
+        lone.hear_from(Life::AnotherGroup, &format!("{peer} Pace 100 -"));
+    }
+}
+
+#[test]
+fn a_founder_that_has_remembered_a_peer_never_leaves_its_group() {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    let group = lone.node.head().group;
+    for _ in 0..2 {
+        hear_twice_of_another_group(&mut lone, 1);
+        assert_eq!(lone.node.head().group, group, "1 may vote on its word");
+        lone.restart_unremembered();
+    }
+    lone.register();
+    assert!(lone.node.is_voter());
+}
+
+#[test]
+fn a_founder_that_nobody_has_asked_leaves_its_group_for_one_that_is_there() {
+    let mut lone = Lone::new(3, 0);
+    lone.hear("1 Beat 3 1001 1 501 - 0 waits 0\n2 Beat 3 1002 1 502 - 0 waits 0");
+    let group = lone.node.head().group;
+    assert!(group.is_some());
+    hear_twice_of_another_group(&mut lone, 1);
+    assert_ne!(lone.node.head().group, group);
+    assert!(!lone.node.is_voter());
+}
+
+#[test]
+fn who_has_learned_anything_of_its_group_never_leaves_it() {
+    let mut lone = Lone::new(3, 1);
+    lone.meet();
+    let group = lone.node.head().group;
+    lone.hear("0 Written 1 x");
+    assert_eq!(lone.learned(), ["x"]);
+    lone.restart_unremembered();
+    hear_twice_of_another_group(&mut lone, 0);
+    assert_eq!(lone.node.head().group, group, "its log is of that group");
+}
+
+#[test]
+fn who_leaves_a_group_forgets_what_it_remembered_of_its_peers() {
+    let lines = "2 Beat 3 2002 1 7 - 0 waits 1\n2 Beat 3 2002 1 7 - 0 waits 1\n2 Register 3 2002 1 7";
+    for restarts in [false, true] {
+        let mut lone = Lone::new(3, 1);
+        lone.meet();
+        let group = lone.node.head().group;
+        hear_twice_of_another_group(&mut lone, 0);
+        assert_ne!(lone.node.head().group, group, "node 0, which founded it, is of another one");
+        if restarts {
+            lone.restart_unremembered();
+        }
+        lone.hear_from(Life::AnotherGroup, lines);
+        assert!(!lone.has_said(" Barred 2 "), "{restarts}");
+        assert!(lone.has_said("1 Registered 2 7"), "{restarts}");
+    }
+}
+
+/// The head of a node, with one digit of its group damaged, and its beat behind it.
+fn damaged(group: &Group, id: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    group.head_of(id).encode(&mut bytes);
+    let last = bytes.len() - 2;
+    bytes[last] = if bytes[last] == b'0' { b'1' } else { b'0' };
+    let boot = group.node(id).boot();
+    bytes.extend(format!("{id} Beat 3 {} 1 {} - 0 waits -\n", boot.incarnation, boot.boot).bytes());
+    bytes
+}
+
+/// A node of a group that is gone, and not its node 0.
+const OF_NO_GROUP: &[u8] = b"1 From 9 00000000000000ff\n1 Beat 3 9 1 9 - 0 waits -\n1 Pace 100 -\n";
+
+#[test]
+fn one_damaged_or_old_datagram_gives_a_founder_no_group_that_does_not_exist() {
+    for (victim, is_old) in [(0, false), (0, true), (1, false), (1, true), (2, true)] {
+        let mut group = Group::new(3);
+        group.start(victim);
+        if is_old {
+            group.hear(victim, OF_NO_GROUP);
+        } else {
+            group.filter = Box::new(move |_, to, _| to != victim);
+            (0..3).filter(|id| *id != victim).for_each(|id| group.start(id));
+            group.run_for(300);
+            let other = if victim == 0 { 1 } else { 0 };
+            let damaged = damaged(&group, other);
+            group.hear(victim, &damaged);
+            group.filter = Box::new(|_, _, _| true);
+        }
+        for id in group.ids() {
+            if group.members[usize::from(id)].node.is_none() {
+                group.start(id);
+            }
+        }
+        group.write("x", &[0, 1, 2]);
+        group.run_until("all vote", |group| (0..3).all(|id| group.node(id).is_voter()));
+    }
+}
+
+#[test]
+fn one_datagram_of_another_group_moves_no_node_out_of_its_own() {
+    let mut group = Group::new(3);
+    group.filter = Box::new(|from, _, line| from != Some(0) || !line.to_string().contains(" Registered "));
+    (0..3).for_each(|id| group.start(id));
+    group.run_until("a group", |group| (0..3).all(|id| group.node(id).head().group.is_some()));
+    for victim in [1, 2] {
+        let damaged = damaged(&group, 0);
+        group.hear(victim, &damaged);
+    }
+    group.hear(0, OF_NO_GROUP);
+    group.filter = Box::new(|_, _, _| true);
+    group.write("x", &[0, 1, 2]);
+    group.run_until("all vote", |group| (0..3).all(|id| group.node(id).is_voter()));
+}
+
+#[test]
+fn one_old_or_damaged_datagram_keeps_no_joiner_out() {
+    for datagram in [OF_NO_GROUP, b"0 From 255 00000000000000ff\n0 Pace 100 -\n", b""] {
+        // Before it hears its own group, and after.
+        for at in [0, 150] {
+            let mut group = Group::ready(3);
+            group.write("one", &[0, 1, 2]);
+            let datagram = if datagram.is_empty() { damaged(&group, 0) } else { datagram.to_vec() };
+            group.filter = Box::new(move |_, to, _| to != 3 || at > 0);
+            let id = group.join(None);
+            group.run_for(at);
+            group.hear(id, &datagram);
+            group.run_for(1_000 - at);
+            group.filter = Box::new(|_, _, _| true);
+            group.wait_for_members(&[0, id], &[0, 1, 2, id]);
+            group.run_until("it votes", |group| group.node(id).is_voter());
+        }
+    }
+}
+
+#[test]
+fn a_joiner_that_hears_two_groups_joins_neither() {
+    let mut group = Group::ready(3);
+    group.filter = Box::new(|_, to, _| to != 3);
+    let id = group.join(None);
+    group.filter = Box::new(|_, _, _| true);
+    for _ in 0..2 {
+        group.hear(id, OF_NO_GROUP);
+    }
+    group.run_for(3_000);
+    assert_eq!(group.node(id).head().group, None);
+    assert!(
+        group.members[usize::from(id)].events.iter().any(|event| event.to_string().contains("two groups"))
+    );
+}
+
+#[test]
+fn the_groups_that_are_counted_are_few_and_the_last_ones() {
+    let mut group = Group::ready(3);
+    group.filter = Box::new(|_, to, _| to != 3);
+    let id = group.join(None);
+    for other in 0..100 {
+        group.hear(id, format!("1 From 9 {other:016x}\n1 Pace 100 -").as_bytes());
+    }
+    group.filter = Box::new(|_, _, _| true);
+    group.wait_for_members(&[0, id], &[0, 1, 2, id]);
+}
+
+#[test]
+fn a_group_begins_at_most_one_beat_after_its_nodes_hear_each_other() {
+    for n in [2, 3, 5] {
+        let mut group = Group::new(n);
+        for id in (0..n).rev() {
+            group.start(id);
+            group.run_for(37);
+        }
+        // The last one has begun, and one beat has passed since.
+        group.run_for(70);
+        for id in 0..n {
+            assert!(group.node(id).head().group.is_some(), "{n}: {id}");
+        }
+    }
+}
+
+#[test]
+fn one_damaged_size_of_the_first_group_is_not_what_a_joiner_takes() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    group.filter = Box::new(|_, to, line| to != 3 || !line.to_string().contains(" Beat "));
+    let id = group.join(None);
+    group.run_for(1_000);
+    let boot = group.node(0).boot();
+    group.tell(id, &format!("0 Beat 7 {} 1 {} 0 0 leads 1,2,3", boot.incarnation, boot.boot));
+    group.filter = Box::new(|_, _, _| true);
+    group.wait_for_members(&[0, id], &[0, 1, 2, id]);
+    group.run_until("it votes", |group| group.node(id).is_voter());
 }

@@ -403,6 +403,7 @@ pub fn a_duplicate_is_not_applied() -> bool {
     let mut states = Vec::new();
     let head = Head { from: Some((NodeId(1), 1001)), group: Some(GroupId(1000)), name: None };
     let introduction = "1 Beat 3 1001 1 501 - 0 waits 2";
+    node.hear(&head, Micros(0), &mut out);
     for line in [introduction, "1 Written 1 @tag 7 1 1 one", "1 Written 2 @tag 7 1 1 one"] {
         let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
         let speaker = node.hear(&head, Micros(0), &mut out);

@@ -266,9 +266,11 @@ impl Group {
     }
 
     fn hear_lines(&mut self, id: u16, head: &Head, lines: &[Line]) {
+        let mut speaker = None;
+        self.step(id, |node, now, out| speaker = Some(node.hear(head, now, out)));
         for line in lines {
             self.step(id, |node, now, out| {
-                let speaker = node.hear(head, now, out);
+                let speaker = speaker.expect("a node that runs has heard the head");
                 node.handle(now, speaker, line.clone(), out);
             });
         }
@@ -376,10 +378,9 @@ impl Group {
         if self.members[usize::from(id)].node.is_none() {
             return;
         }
-        for line in lines {
-            if (self.filter)(from, id, line) {
-                self.hear_lines(id, head, std::slice::from_ref(line));
-            }
+        let lines: Vec<Line> = lines.iter().filter(|line| (self.filter)(from, id, line)).cloned().collect();
+        if !lines.is_empty() {
+            self.hear_lines(id, head, &lines);
         }
         self.step(id, |node, now, out| node.tick(now, out));
     }

@@ -1,6 +1,6 @@
 //! One real node whose peers are the test: it is fed lines, and what it says is looked at.
 
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Speaker, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
@@ -91,6 +91,7 @@ impl Lone {
     /// Lines of one datagram of another life of that peer reach the node, or of another group.
     pub fn hear_from(&mut self, life: Life, datagram: &str) {
         let mut out = Outbox::new(NodeId(self.id));
+        let mut heard = None;
         for line in datagram.lines() {
             let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
             let Head { from, group, .. } = self.head_for(&line);
@@ -102,7 +103,7 @@ impl Lone {
                 Life::NoGroup => Head { from, group: None, name: None },
                 Life::Unsaid => Head::default(),
             };
-            let speaker = self.node.hear(&head, self.now, &mut out);
+            let speaker = self.hear_head(&mut heard, head, &mut out);
             self.node.handle(self.now, speaker, line, &mut out);
         }
         self.node.tick(self.now, &mut out);
@@ -121,14 +122,27 @@ impl Lone {
     /// The same, up to the moment before the sync.
     pub fn step_without_sync(&mut self, lines: &[&str]) -> Outbox {
         let mut out = Outbox::new(NodeId(self.id));
+        let mut heard = None;
         for line in lines {
             let line = wire::parse_line(line.as_bytes(), Dialect::Extended).expect("a line of the wire");
             let head = self.head_for(&line);
-            let speaker = self.node.hear(&head, self.now, &mut out);
+            let speaker = self.hear_head(&mut heard, head, &mut out);
             self.node.handle(self.now, speaker, line, &mut out);
         }
         self.node.tick(self.now, &mut out);
         out
+    }
+
+    /// Lines that follow each other under one head are of one datagram.
+    fn hear_head(&mut self, heard: &mut Option<(Head, Speaker)>, head: Head, out: &mut Outbox) -> Speaker {
+        match heard {
+            Some((last, speaker)) if *last == head => *speaker,
+            _ => {
+                let speaker = self.node.hear(&head, self.now, out);
+                *heard = Some((head, speaker));
+                speaker
+            }
+        }
     }
 
     /// What a datagram with this line begins with: each peer has one incarnation, unless the line names another, and
@@ -271,7 +285,8 @@ impl Lone {
         ballot
     }
 
-    fn register(&mut self) {
+    /// Its peers ask to be remembered, have remembered the node, and object to nothing.
+    pub fn register(&mut self) {
         let (id, boot) = (self.id, self.node.boot().boot);
         self.meet();
         for peer in self.peers().collect::<Vec<_>>() {

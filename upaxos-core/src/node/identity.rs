@@ -19,11 +19,17 @@ use super::membership::Membership;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{GroupId, Micros, NodeId};
+use crate::types::{GroupId, Instance, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
 /// How many of its last starts a directory remembers: who was away for more of them cannot tell.
 const LIVES: usize = 32;
+
+/// Of how many groups it is counted how often they were heard.
+const MAX_HEARD: usize = 8;
+
+/// How many datagrams have to say the same of their group before it is believed: one may be damaged, or an old one.
+const ENOUGH: u8 = 2;
 
 /// This node's identity, and what it remembers of its peers'.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,8 +51,12 @@ pub struct Identity {
     group: Option<GroupId>,
     /// Whether that stands in the log.
     is_written: bool,
+    /// What datagrams said of the group of their senders while it was not this node's, and how many said so.
+    heard: Vec<(Option<GroupId>, u8)>,
     /// The group that a node which joins has heard, and since when, while it listens for others.
     met: Option<(GroupId, Micros)>,
+    /// The size of the first group that the last beat told a node that joins; 0: none did.
+    told_n: u16,
     standing: Standing,
     /// Whether a peer has shown that this disk was rolled back: then no later life of it votes either.
     is_proven: bool,
@@ -81,7 +91,9 @@ impl Identity {
             registered_by: BTreeMap::new(),
             group: None,
             is_written: false,
+            heard: Vec::new(),
             met: None,
+            told_n: 0,
             standing,
             is_proven: false,
             asks_since: None,
@@ -95,7 +107,10 @@ impl Identity {
             Record::Start { start, boot } => self.live(*start, *boot),
             Record::Member => self.is_member = true,
             Record::Registered { node, boot } => drop(self.remembers.insert(*node, *boot)),
-            Record::Founded { group } => (self.group, self.is_written) = (Some(*group), true),
+            Record::Founded { group } => {
+                self.forget_another_group(*group);
+                (self.group, self.is_written) = (Some(*group), true);
+            }
             Record::Barred => (self.standing, self.is_proven) = (Standing::Barred, true),
             _ => {}
         }
@@ -161,21 +176,55 @@ impl Identity {
         self.group
     }
 
-    /// Node 0 of a first group hears another one that belongs to none: so there is none yet, and this node founds it.
-    pub fn found(&mut self, out: &mut Outbox) {
+    /// A datagram says that its sender belongs to that group, or to none; whether enough have said so.
+    fn hears(&mut self, group: Option<GroupId>) -> bool {
+        let known = self.heard.iter().position(|(heard, _)| *heard == group);
+        let (_, count) = known.map_or((group, 0), |at| self.heard.remove(at));
+        if self.heard.len() == MAX_HEARD {
+            self.heard.remove(0);
+        }
+        let count = ENOUGH.min(count + 1);
+        self.heard.push((group, count));
+        count == ENOUGH
+    }
+
+    /// A node that belongs to no group hears one; whether it may believe that there is one. Node 0 of a first group
+    /// that is named after its own directory is enough for the others of it, and its own name is for node 0: no
+    /// damage of one byte says that.
+    pub fn hears_group(&mut self, from: (NodeId, u64), group: GroupId) -> bool {
+        let is_whole = match self.me {
+            NodeId(0) => group == GroupId(self.boot.incarnation),
+            _ => self.n > 0 && from == (NodeId(0), group.0),
+        };
+        self.hears(Some(group)) || is_whole
+    }
+
+    /// Node 0 of a first group hears another one that belongs to none. If it does so twice, there is none yet, and this
+    /// node founds it.
+    pub fn hears_founder(&mut self, out: &mut Outbox) {
+        if self.me == NodeId(0) && self.hears(None) {
+            self.found(out);
+        }
+    }
+
+    /// Node 0 of a first group, which is not there yet, founds it.
+    fn found(&mut self, out: &mut Outbox) {
         if self.me == NodeId(0) && self.n > 0 && self.group.is_none() {
             self.belong(GroupId(self.boot.incarnation), out);
         }
     }
 
-    /// A node hears another group while its own is nothing yet. Node 0, whom no quorum has remembered: what made it
-    /// found one was an old datagram, or somebody whose disk is lost as well; it is of that group, and has lost its
-    /// disk. Any other, that never voted: whom it took for the founder of its group says itself that it is of that one.
-    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, out: &mut Outbox) {
+    /// A node hears another group while its own is nothing yet, as far as it knows. Node 0, which never remembered a
+    /// peer that asked for it, so that nobody votes on its word: what made it found one was an old datagram, or
+    /// somebody whose disk is lost as well; it is of that group, and has lost its disk. Any other: whom it took for the
+    /// founder of its group says itself that it is of that one. Who may vote, or has learned anything, stays; and one
+    /// datagram moves nobody.
+    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, learned: Instance, out: &mut Outbox) {
         let is_founder_gone = from.0 == NodeId(0) && self.group == Some(GroupId(from.1));
-        let is_too_few = self.registered_by.len() < usize::from(self.n / 2);
-        let is_alone = self.me == NodeId(0) && self.is_root() && is_too_few;
-        if !self.is_member && (is_alone || is_founder_gone) {
+        let has_given_its_word = self.remembers.values().any(|known| known.start > 0);
+        let is_alone = self.me == NodeId(0) && self.is_root() && !has_given_its_word;
+        let is_bound = self.is_member || self.is_listed || learned > Instance(0);
+        if self.hears(Some(group)) && !is_bound && (is_alone || is_founder_gone) {
             self.belong(group, out);
         }
     }
@@ -185,9 +234,19 @@ impl Identity {
         self.group == Some(GroupId(self.boot.incarnation))
     }
 
+    /// What it knows of the peers of another group than this one says nothing about those of this one.
+    fn forget_another_group(&mut self, group: GroupId) {
+        if self.group.is_some_and(|own| own != group) {
+            self.remembers.clear();
+            self.registered_by.clear();
+        }
+    }
+
     /// This node belongs to that group, for ever.
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
+        self.forget_another_group(group);
         (self.group, self.is_written, self.met) = (Some(group), true, None);
+        (self.heard, self.told_n) = (Vec::new(), 0);
         out.persist(Record::Founded { group });
         out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
@@ -208,6 +267,11 @@ impl Identity {
     /// A node that is about to join hears its first group.
     pub fn meet(&mut self, group: GroupId, now: Micros) {
         self.met = Some((group, now));
+    }
+
+    /// A beat tells a node that joins how large the first group was; whether the last one said the same.
+    pub fn is_told_twice(&mut self, n: u16) -> bool {
+        std::mem::replace(&mut self.told_n, n) == n
     }
 
     /// A node that is about to join hears two groups: which one is meant?
@@ -471,8 +535,9 @@ impl Identity {
             return;
         }
         let waited = now.since(asks_since);
-        if self.n == 1 && waited >= self.timing.timeout() {
-            // Nobody else was there; others that it had would have been heard by now.
+        // Others that it had would have been heard by now, if nothing was lost. If anything was heard: again.
+        let patience = if self.heard.is_empty() { 1 } else { 10 };
+        if self.n == 1 && waited >= self.timing.timeout() * patience {
             self.found(out);
         }
         if self.is_registered(membership, waited) {

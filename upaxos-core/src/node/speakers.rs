@@ -64,14 +64,20 @@ impl Node {
             return if is_for_us { Speaker(Kind::Client) } else { self.hear_other(head, out) };
         };
         match (own, head.group) {
-            (None, Some(group)) => self.meet(group, now, out),
-            (None, None) if id != self.id && id.0 < self.n() => self.identity.found(out),
+            (None, Some(group)) => self.meet((id, incarnation), group, now, out),
+            (None, None) if id != self.id && id.0 < self.n() => self.identity.hears_founder(out),
             (Some(own), Some(group)) if own != group && id.0 < self.n() => {
-                self.identity.reconsider((id, incarnation), group, out);
+                let learned = self.learned();
+                self.identity.reconsider((id, incarnation), group, learned, out);
             }
             _ => {}
         }
+        let before = own;
         let own = self.identity.group();
+        if own != before {
+            // The others wait for that.
+            self.beat_at = now;
+        }
         match (head.group, own) {
             (Some(group), Some(own)) if group != own => self.hear_other(head, out),
             (group, own) => {
@@ -117,10 +123,13 @@ impl Node {
         Speaker(Kind::Other)
     }
 
-    /// A node that belongs to no group yet hears one. A member of a first group belongs to the first that it hears:
-    /// if that is not its own, it is refused there, as one that lost its disk. A node that joins listens for one
-    /// timeout; of two groups it joins neither.
-    fn meet(&mut self, group: GroupId, now: Micros, out: &mut Outbox) {
+    /// A node that belongs to no group yet hears one. A member of a first group belongs to the first of which it has
+    /// heard enough: if that is not its own, it is refused there, as one that lost its disk. A node that joins listens
+    /// for one timeout; of two groups it joins neither.
+    fn meet(&mut self, from: (NodeId, u64), group: GroupId, now: Micros, out: &mut Outbox) {
+        if !self.identity.hears_group(from, group) {
+            return;
+        }
         if self.joins.is_none() {
             return self.identity.belong(group, out);
         }

@@ -56,9 +56,10 @@ impl Node {
     }
 
     /// A node that joins hears from whoever hears it how large the first group was; it writes that down with
-    /// the first instance it learns.
+    /// the first instance it learns. One beat may be damaged: two that follow each other have to say the same.
     fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
-        if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) {
+        if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) && self.identity.is_told_twice(beat.n)
+        {
             let genesis = self.history.recover(&Record::Genesis { n: beat.n });
             genesis.expect("the size of a group says nothing about scripts");
             self.group = self.history.membership().group().clone();

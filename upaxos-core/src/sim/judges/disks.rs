@@ -107,7 +107,12 @@ impl Judges {
                 disk.lives.insert(*start, *boot);
             }
             Record::Member => disk.is_member = true,
-            Record::Founded { group } => disk.group = Some(*group),
+            Record::Founded { group } => {
+                let old = disk.group.replace(*group);
+                if old.is_some_and(|old| old != *group) {
+                    disk.registered.clear();
+                }
+            }
             Record::Barred => disk.is_barred = true,
             Record::Registered { node, boot } => drop(disk.registered.insert(*node, *boot)),
             Record::Accept { instance, ballot, value } => {
