@@ -338,8 +338,10 @@ impl Daemon {
     fn report_progress(&mut self) {
         let now = self.now();
         let Some(progress) = &mut self.progress else { return };
+        let hears_group = !self.node.group().members.is_empty();
         let standing = Standing {
-            hears_group: !self.node.group().members.is_empty(),
+            hears_group,
+            others: if hears_group { BTreeSet::new() } else { self.node.other_names() },
             votes: self.node.is_voter(),
             learned: self.node.learned(),
             heard_of: self.node.heard_of(now),
