@@ -167,6 +167,7 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
         ("leave 7", "no member"),
         ("replace 0 9", "does not ask to join"),
         ("replace 5 9", "no member"),
+        ("replace 0 0", "node 0 cannot take its own place"),
     ]
     .into_iter()
     .zip(1..)
@@ -177,6 +178,15 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     }
     group.say("members");
     group.run_until("an answer", |group| !group.said("Members 0 ").is_empty());
+}
+
+#[test]
+fn a_member_takes_nobodys_place_and_the_way_out_is_told() {
+    let mut group = Group::ready(3);
+    group.say("Change 7 1 1 replace 1 2");
+    group.run_until("a refusal", |group| !group.said("Refused 7 1").is_empty());
+    let refusal = group.said("Refused 7 1").remove(0);
+    assert!(refusal.contains("node 2 is a member already; to put node 1 out, say `leave 1`"), "{refusal}");
 }
 
 #[test]

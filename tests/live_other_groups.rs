@@ -210,6 +210,10 @@ fn groups_with_names_share_a_wire_and_a_client_that_names_none_is_told_so() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("--group blue") && said.contains("--group red"), "{said}");
     assert_eq!(output.status.code(), Some(4), "it was sent to nobody: {said}");
+    let joiner =
+        plan_with(&hosts, 0, &["--join", "-i", "7", "--group", "rde"]).start().expect("a node starts");
+    let said = joiner.wait_for_line("hears no group", PATIENCE).expect("it says so");
+    assert!(said.contains("--group blue") && said.contains("--group red"), "{said}");
     drop(groups);
 }
 

@@ -480,3 +480,16 @@ fn one_damaged_size_of_the_first_group_is_not_what_a_joiner_takes() {
     group.wait_for_members(&[0, id], &[0, 1, 2, id]);
     group.run_until("it votes", |group| group.node(id).is_voter());
 }
+
+#[test]
+fn the_names_of_the_other_groups_that_were_heard_are_known() {
+    let mut group = Group::ready(1);
+    let its = group.head_of(0).group.expect("it belongs to a group");
+    for head in ["1 From 9 00000000000000ff kitchen", "2 From 9 - kitchen", "1 From 9 00000000000000aa"] {
+        group.hear(0, format!("{head}\n1 Members 0 0 0,1,2").as_bytes());
+    }
+    group.hear(0, format!("1 From 9 {its} cellar\n1 Members 0 0 0,1,2").as_bytes());
+    let names: Vec<_> =
+        group.node(0).other_names().into_iter().flatten().map(|name| name.to_string()).collect();
+    assert_eq!(names, ["cellar", "kitchen"]);
+}

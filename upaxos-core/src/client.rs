@@ -25,7 +25,7 @@ use pace::{Chance, Pace};
 pub use pace::{FIRST_WAIT, LONGEST_WAIT};
 use question::Question;
 pub use report::{FORGOTTEN, request_json};
-pub use scope::Scope;
+pub use scope::{Scope, called};
 pub use status::Status;
 pub use view::{CLASSIC, View};
 

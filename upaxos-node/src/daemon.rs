@@ -5,6 +5,7 @@
 //! is [`Disk`]). While the disk syncs, datagrams queue in the socket and the next batch is larger:
 //! group commit without a timer.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,15 +162,9 @@ impl Daemon {
     }
 
     fn announce(&self, options: &Options) {
-        let Config { id, n, classic, joins, .. } = options.config;
+        let Config { id, classic, .. } = options.config;
         let net::Options { transport, address, protocol, .. } = &options.net;
-        let role = match joins {
-            None => format!("of {n}"),
-            Some(_) if self.node.group().members.contains(&id) => "which joined before,".to_owned(),
-            Some(None) => "to join".to_owned(),
-            Some(Some(old)) if old == id => "to stand by".to_owned(),
-            Some(Some(old)) => format!("to join in the place of {old}"),
-        };
+        let role = role(&options.config, &self.node.group().members);
         let group = self.node.head().group.map_or(String::new(), |group| format!(" group {group},"));
         info!(
             "starting {id} {role} on {address} protocol {protocol} ({transport}),{group} directory {}, start {}, learned {}",
@@ -343,8 +338,10 @@ impl Daemon {
     fn report_progress(&mut self) {
         let now = self.now();
         let Some(progress) = &mut self.progress else { return };
+        let hears_group = !self.node.group().members.is_empty();
         let standing = Standing {
-            hears_group: !self.node.group().members.is_empty(),
+            hears_group,
+            others: if hears_group { BTreeSet::new() } else { self.node.other_names() },
             votes: self.node.is_voter(),
             learned: self.node.learned(),
             heard_of: self.node.heard_of(now),
@@ -385,6 +382,21 @@ impl Daemon {
     }
 }
 
+/// As what a node starts, where these are the members as far as its log says.
+fn role(config: &Config, members: &BTreeSet<NodeId>) -> String {
+    let Config { id, n, joins, .. } = *config;
+    match joins {
+        None => format!("of {n}"),
+        Some(Some(old)) if members.contains(&id) && old != id && members.contains(&old) => format!(
+            "which joined before, so that --replace {old} does nothing (to put node {old} out, say `leave {old}`),"
+        ),
+        Some(_) if members.contains(&id) => "which joined before,".to_owned(),
+        Some(None) => "to join".to_owned(),
+        Some(Some(old)) if old == id => "to stand by".to_owned(),
+        Some(Some(old)) => format!("to join in the place of {old}"),
+    }
+}
+
 /// What was dropped, if anything was, to stand behind something else.
 fn dropped(malformed: u64, others: Dropped) -> String {
     let malformed = (malformed > 0).then(|| format!("{malformed} malformed lines"));
@@ -405,6 +417,20 @@ fn random() -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_that_is_told_to_take_a_place_says_that_it_takes_none() {
+        let told = |id: u16, old: Option<u16>, members: &[u16]| {
+            let members = members.iter().copied().map(NodeId).collect();
+            role(&Config::joining(NodeId(id), old.map(NodeId)), &members)
+        };
+        let nothing = told(3, Some(2), &[0, 1, 2, 3]);
+        assert!(nothing.contains("--replace 2 does nothing") && nothing.contains("`leave 2`"), "{nothing}");
+        assert_eq!(told(3, Some(2), &[0, 1, 3]), "which joined before,", "it took that place");
+        assert_eq!(told(3, Some(3), &[0, 1, 2, 3]), "which joined before,", "it stood by, and was called");
+        assert_eq!(told(3, None, &[0, 1, 2, 3]), "which joined before,");
+        assert_eq!(told(3, Some(2), &[0, 1, 2]), "to join in the place of 2");
+    }
 
     #[test]
     fn what_was_not_dropped_is_not_told() {

@@ -2,7 +2,11 @@
 //!
 //! Owns the pace of these lines and their words. The daemon asks it once a turn; it decides nothing.
 
+use std::collections::BTreeSet;
+
+use upaxos_core::client;
 use upaxos_core::types::{Instance, Micros};
+use upaxos_core::wire::GroupName;
 
 /// How often to say how far it has caught up.
 const PACE: Micros = Micros::from_millis(1_000);
@@ -10,10 +14,12 @@ const PACE: Micros = Micros::from_millis(1_000);
 const WAITING_PACE: Micros = Micros::from_millis(5_000);
 
 /// Where a node that joins stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Whether it has heard of the group.
     pub hears_group: bool,
+    /// What the other groups are called that it has heard.
+    pub others: BTreeSet<Option<GroupName>>,
     /// Whether it is a member whose votes count.
     pub votes: bool,
     /// What it has learned.
@@ -44,7 +50,7 @@ impl Progress {
 
     /// The line to say at `now`, if it is time for one.
     pub fn line(&mut self, standing: Standing, now: Micros) -> Option<String> {
-        let Standing { hears_group, votes, learned, heard_of } = standing;
+        let Standing { hears_group, others, votes, learned, heard_of } = standing;
         if self.is_member {
             return None;
         }
@@ -64,6 +70,14 @@ impl Progress {
         let rate = learned.0.saturating_sub(self.learned_then.0) * 1_000_000 / since.0.max(1);
         (self.said_at, self.learned_then) = (now, learned);
         Some(match (hears_group, is_behind) {
+            (false, _) if !others.is_empty() => {
+                let others: Vec<_> = others.into_iter().map(client::called).collect();
+                format!(
+                    "hears no group that it could join: only other groups were heard: {}; start this node under the \
+                     name of the group that it is to join",
+                    others.join(", ")
+                )
+            }
             (false, _) => {
                 "hears no group: is one running with this address, protocol and transport?".to_owned()
             }
@@ -85,7 +99,7 @@ mod tests {
 
     fn standing(learned: u64, heard_of: u64) -> Standing {
         let (learned, heard_of) = (Instance(learned), Instance(heard_of));
-        Standing { hears_group: heard_of.0 > 0, votes: false, learned, heard_of }
+        Standing { hears_group: heard_of.0 > 0, others: BTreeSet::new(), votes: false, learned, heard_of }
     }
 
     fn at(ms: u64) -> Micros {
@@ -112,10 +126,20 @@ mod tests {
     }
 
     #[test]
+    fn who_hears_only_other_groups_names_them() {
+        let mut progress = Progress::new(Instance(0));
+        let others = BTreeSet::from([None, Some("kitchen".parse().expect("a name"))]);
+        let line = progress.line(Standing { others, ..standing(0, 0) }, at(5_000)).unwrap();
+        let named = "only other groups were heard: a group without a name (no --group), the group kitchen (--group \
+                     kitchen)";
+        assert!(line.contains(named), "{line}");
+    }
+
+    #[test]
     fn becoming_a_member_is_told_once() {
         let mut progress = Progress::new(Instance(10));
         let member = Standing { votes: true, ..standing(1_010, 1_010) };
-        let line = progress.line(member, at(2_500)).unwrap();
+        let line = progress.line(member.clone(), at(2_500)).unwrap();
         assert_eq!(line, "is a full member: learned 1010 (1000 of them in 2.5 s), votes from here on");
         assert_eq!(progress.line(member, at(9_000)), None);
     }

@@ -186,10 +186,7 @@ impl Scope {
         let mut names: Vec<_> =
             self.others(now).map(|(name, _)| name).filter(|name| *name != self.name).collect();
         names.dedup();
-        let names = names.into_iter().map(|name| match name {
-            Some(name) => format!("the group {name} (--group {name})"),
-            None => "a group without a name (no --group)".into(),
-        });
+        let names = names.into_iter().map(called);
         let others = names.chain(self.namesakes(now).map(|group| format!("the group {group}")));
         let others = others.collect::<Vec<_>>().join(", ");
         (!others.is_empty()).then(|| match self.group {
@@ -209,6 +206,14 @@ impl Scope {
                  nodes with a name (--group NAME), and say here which one is meant; or give it a wire of its own (-p, -a)"
             ),
         });
+    }
+}
+
+/// What to tell people of a group with this name, or without one: `the group kitchen (--group kitchen)`.
+pub fn called(name: Option<GroupName>) -> String {
+    match name {
+        Some(name) => format!("the group {name} (--group {name})"),
+        None => "a group without a name (no --group)".into(),
     }
 }
 

@@ -183,6 +183,16 @@ impl Node {
             }
             Act::Replace(old, id) => {
                 is_member(old)?;
+                if id == old {
+                    return Err(format!(
+                        "node {id} cannot take its own place: start the new one under a new id"
+                    ));
+                }
+                if self.group.members.contains(&id) {
+                    return Err(format!(
+                        "node {id} is a member already; to put node {old} out, say `leave {old}`"
+                    ));
+                }
                 if !self.is_near_enough(id, now) {
                     return Err(match self.changes.candidates.get(&id) {
                         Some(known) => format!(

@@ -88,6 +88,13 @@ impl Node {
         }
     }
 
+    /// The names of other groups that this life has heard, as far as they were named in the log; `None` for those that
+    /// have none.
+    pub fn other_names(&self) -> BTreeSet<Option<GroupName>> {
+        let names = self.others.groups.iter().map(|(_, name)| *name);
+        names.filter(|name| *name != self.name).collect()
+    }
+
     /// Whether the name of the group that this life was started with is confirmed: another node of this node's group was
     /// heard under it, or there is no other, and this one votes.
     pub fn has_company(&self) -> bool {

@@ -53,7 +53,7 @@ pub enum StoreError {
 fn way_out(file: &Path) -> String {
     let dir = file.parent().unwrap_or(file).display();
     format!(
-        "wipe {dir} and rejoin the group under a new id (upaxos-node --join), or bring back the \
-         file as it was at this node's last sync (an older copy will not do)"
+        "wipe {dir} and rejoin the group under a new id, in the place of this node, ID (upaxos-node --join -i NEW_ID \
+         --replace ID), or bring back the file as it was at this node's last sync (an older copy will not do)"
     )
 }

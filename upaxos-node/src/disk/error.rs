@@ -52,8 +52,8 @@ pub enum DiskError {
         match found.n {
             0 => format!("its node joined the group later; start it with --join -i {}, without -n", found.id),
             n => format!(
-                "its node is one of the first group; start it with -n {n} -i {}, without --join; or, to join under \
-                 a new id, in another directory (--dir)",
+                "its node is one of the first group; start it with -n {n} -i {0}, without --join; or, to join under \
+                 a new id, in another directory (--dir), and with --replace {0} if that takes this node's place",
                 found.id
             ),
         }

@@ -159,7 +159,11 @@ fn a_directory_of_another_id_or_group_is_refused_with_what_it_is() {
 
 #[test]
 fn who_joined_and_who_was_there_first_are_told_how_to_start() {
-    for (made_with, asked, says) in [(0, 3, "start it with --join -i 1"), (3, 0, "start it with -n 3 -i 1")] {
+    for (made_with, asked, says) in [
+        (0, 3, "start it with --join -i 1"),
+        (3, 0, "start it with -n 3 -i 1"),
+        (3, 0, "with --replace 1 if that takes this node's place"),
+    ] {
         let (_parent, dir) = fresh();
         drop(Disk::open(&dir, &Wanted { n: made_with, ..WANTED }, &SMALL, &mut |_| Ok(())).expect("opens"));
         let refusal = Disk::open(&dir, &Wanted { n: asked, ..WANTED }, &SMALL, &mut |_| Ok(()));

@@ -172,7 +172,7 @@ fn any_flipped_bit_of_a_log_is_refused_or_takes_values_and_nothing_else() {
                 came_up += 1;
             }
             Err(error) => {
-                assert!(error.to_string().contains("--join"), "{error}");
+                assert!(error.to_string().contains("--join -i NEW_ID --replace ID"), "{error}");
                 refused += 1;
             }
         }

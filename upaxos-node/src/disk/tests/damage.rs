@@ -116,7 +116,7 @@ fn any_flipped_bit_stops_the_start_or_takes_a_value_in_the_last_block_too() {
         } else {
             let refusal = refusal(&dir);
             assert!(refusal.contains(&format!("00000001.log at byte {block}:")), "{at}: {refusal}");
-            assert!(refusal.contains("--join"), "{refusal}");
+            assert!(refusal.contains("--join -i NEW_ID --replace ID"), "{refusal}");
         }
         change(&dir, 1, |bytes| bytes[at] ^= 1 << (at % 8));
     }
@@ -144,7 +144,10 @@ fn a_damaged_vote_in_the_last_block_stops_the_start_and_says_what_to_do() {
         change(&dir, 1, |bytes| bytes[starts[3] + at] ^= 1);
         let refusal = refusal(&dir);
         assert!(refusal.contains(&format!("00000001.log at byte {}", starts[3])), "{refusal}");
-        assert!(refusal.contains("no part of it is missing") && refusal.contains("--join"), "{refusal}");
+        assert!(
+            refusal.contains("no part of it is missing") && refusal.contains("--join -i NEW_ID --replace ID"),
+            "{refusal}"
+        );
         change(&dir, 1, |bytes| bytes[starts[3] + at] ^= 1);
     }
 }
