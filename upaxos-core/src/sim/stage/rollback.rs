@@ -57,7 +57,10 @@ impl<C> Stage<C> {
         };
         let id = running.iter().find(votes)?;
         let boot = self.machines[usize::from(*id)].node()?.boot();
-        let peer = running.iter().find(|peer| self.judges.knows_better(**peer, *id, boot))?;
+        // Who has lost its own disk is not believed.
+        let is_believed = |peer: &&u16| self.machines[usize::from(**peer)].wipes == 0;
+        let mut peers = running.iter().filter(is_believed);
+        let peer = peers.find(|peer| self.judges.knows_better(**peer, *id, boot))?;
         Some(format!("{id} votes in {boot:?}, and {peer} remembers another life"))
     }
 
