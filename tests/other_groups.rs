@@ -306,6 +306,28 @@ fn a_founder_that_has_remembered_a_peer_never_leaves_its_group() {
     assert!(lone.node.is_voter());
 }
 
+/// It and another one were begun with empty directories, and found each other before they heard the group.
+#[test]
+fn a_founder_whose_word_serves_nobody_leaves_its_group_at_last() {
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    let group = lone.node.head().group;
+    for _ in 0..100 {
+        hear_twice_of_another_group(&mut lone, 1);
+        lone.run_for(100);
+        lone.hear("2 Beat 3 1002 1 502 - 0 learns 0");
+    }
+    assert_ne!(lone.node.head().group, group);
+    let mut lone = Lone::new(3, 0);
+    lone.meet();
+    for _ in 0..100 {
+        hear_twice_of_another_group(&mut lone, 1);
+        lone.run_for(100);
+        lone.hear("2 Beat 3 1002 1 502 - 0 waits 0");
+    }
+    assert_eq!(lone.node.head().group, group, "node 2 votes on its word");
+}
+
 #[test]
 fn a_founder_that_nobody_has_asked_leaves_its_group_for_one_that_is_there() {
     let mut lone = Lone::new(3, 0);

@@ -140,6 +140,12 @@ impl Election {
         self.is_two_way(id, now) && self.fresh_beat(id, now).is_some_and(|beat| beat.stance != Stance::Learns)
     }
 
+    /// Whether any other node of the group is heard that votes.
+    pub fn hears_voter(&self, now: Micros) -> bool {
+        let beats = self.peers.keys().filter_map(|id| self.fresh_beat(*id, now));
+        beats.into_iter().any(|beat| beat.stance != Stance::Learns)
+    }
+
     /// Which incarnation a node was last heard to vote as, however long ago.
     pub fn voted_as(&self, id: NodeId) -> Option<u64> {
         self.peers.get(&id)?.voted_as

@@ -19,7 +19,7 @@ use super::membership::Membership;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::types::{GroupId, Instance, Micros, NodeId};
+use crate::types::{GroupId, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
 /// How many of its last starts a directory remembers: who was away for more of them cannot tell.
@@ -27,6 +27,9 @@ const LIVES: usize = 32;
 
 /// Of how many groups it is counted how often they were heard.
 const MAX_HEARD: usize = 8;
+
+/// After how many timeouts without a sign of life nobody is waited for any more.
+const LONG: u64 = 10;
 
 /// How many datagrams have to say the same of their group before it is believed: one may be damaged, or an old one.
 const ENOUGH: u8 = 2;
@@ -53,6 +56,8 @@ pub struct Identity {
     is_written: bool,
     /// What datagrams said of the group of their senders while it was not this node's, and how many said so.
     heard: Vec<(Option<GroupId>, u8)>,
+    /// Since when it hears another group, and nobody of its own that votes.
+    left_since: Option<Micros>,
     /// The group that a node which joins has heard, and since when, while it listens for others.
     met: Option<(GroupId, Micros)>,
     /// The size of the first group that the last beat told a node that joins; 0: none did.
@@ -92,6 +97,7 @@ impl Identity {
             group: None,
             is_written: false,
             heard: Vec::new(),
+            left_since: None,
             met: None,
             told_n: 0,
             standing,
@@ -214,17 +220,24 @@ impl Identity {
         }
     }
 
-    /// A node hears another group while its own is nothing yet, as far as it knows. Node 0, which never remembered a
-    /// peer that asked for it, so that nobody votes on its word: what made it found one was an old datagram, or
-    /// somebody whose disk is lost as well; it is of that group, and has lost its disk. Any other: whom it took for the
-    /// founder of its group says itself that it is of that one. Who may vote, or has learned anything, stays; and one
-    /// datagram moves nobody.
-    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, learned: Instance, out: &mut Outbox) {
+    /// A datagram is of another group than this node's; whether enough have said so. `is_left`: nobody of its own is
+    /// heard that votes.
+    pub fn hears_other(&mut self, group: GroupId, is_left: bool, now: Micros) -> bool {
+        self.left_since = is_left.then(|| self.left_since.unwrap_or(now));
+        self.hears(Some(group))
+    }
+
+    /// A node that has learned nothing hears another group while its own is nothing yet, as far as it knows. Node 0,
+    /// which never remembered a peer that asked for it, so that nobody votes on its word, or has heard nobody who does
+    /// for a long time: what made it found one was an old datagram, or somebody whose disk is lost as well; it is of
+    /// that group, and has lost its disk. Any other: whom it took for the founder of its group says itself that it is
+    /// of that one.
+    pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, now: Micros, out: &mut Outbox) {
         let is_founder_gone = from.0 == NodeId(0) && self.group == Some(GroupId(from.1));
         let has_given_its_word = self.remembers.values().any(|known| known.start > 0);
-        let is_alone = self.me == NodeId(0) && self.is_root() && !has_given_its_word;
-        let is_bound = self.is_member || self.is_listed || learned > Instance(0);
-        if self.hears(Some(group)) && !is_bound && (is_alone || is_founder_gone) {
+        let is_left = self.left_since.is_some_and(|since| now.since(since) >= self.timing.timeout() * LONG);
+        let is_alone = self.me == NodeId(0) && self.is_root() && (!has_given_its_word || is_left);
+        if !self.is_member && !self.is_listed && (is_alone || is_founder_gone) {
             self.belong(group, out);
         }
     }
@@ -246,7 +259,7 @@ impl Identity {
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
         self.forget_another_group(group);
         (self.group, self.is_written, self.met) = (Some(group), true, None);
-        (self.heard, self.told_n) = (Vec::new(), 0);
+        (self.heard, self.left_since, self.told_n) = (Vec::new(), None, 0);
         out.persist(Record::Founded { group });
         out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
@@ -536,7 +549,7 @@ impl Identity {
         }
         let waited = now.since(asks_since);
         // Others that it had would have been heard by now, if nothing was lost. If anything was heard: again.
-        let patience = if self.heard.is_empty() { 1 } else { 10 };
+        let patience = if self.heard.is_empty() { 1 } else { LONG };
         if self.n == 1 && waited >= self.timing.timeout() * patience {
             self.found(out);
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::Node;
 use super::outbox::{Event, Outbox};
 use crate::mutant::{self, Mutant};
-use crate::types::{GroupId, Micros, NodeId};
+use crate::types::{GroupId, Instance, Micros, NodeId};
 use crate::wire::{Beat, GroupName, Head, Line, Message};
 
 /// How many other groups, and nodes without heads, are named in the log before this node keeps silent about more.
@@ -67,8 +67,11 @@ impl Node {
             (None, Some(group)) => self.meet((id, incarnation), group, now, out),
             (None, None) if id != self.id && id.0 < self.n() => self.identity.hears_founder(out),
             (Some(own), Some(group)) if own != group && id.0 < self.n() => {
-                let learned = self.learned();
-                self.identity.reconsider((id, incarnation), group, learned, out);
+                let is_left = !self.election.hears_voter(now);
+                let can_leave = self.learned() == Instance(0);
+                if self.identity.hears_other(group, is_left, now) && can_leave {
+                    self.identity.reconsider((id, incarnation), group, now, out);
+                }
             }
             _ => {}
         }

@@ -42,8 +42,9 @@ impl<C> Stage<C> {
         }
         let up = |(_, machine): &(u16, &Machine)| machine.node().is_some();
         let members = &self.judges.members().1;
-        let running: Vec<u16> =
-            self.running().filter(up).map(|(id, _)| id).filter(|id| members.contains(id)).collect();
+        // Who has lost its own disk is not believed about another's.
+        let is_believed = |(id, machine): &(u16, &Machine)| members.contains(id) && machine.wipes == 0;
+        let running: Vec<u16> = self.running().filter(up).filter(is_believed).map(|(id, _)| id).collect();
         let down = self.running().find(|machine| !up(machine));
         let down = down.map(|(id, _)| format!("{id} is down"));
         down.or_else(|| self.still_votes(&running)).or_else(|| self.judges.not_told(&running))
@@ -57,10 +58,7 @@ impl<C> Stage<C> {
         };
         let id = running.iter().find(votes)?;
         let boot = self.machines[usize::from(*id)].node()?.boot();
-        // Who has lost its own disk is not believed.
-        let is_believed = |peer: &&u16| self.machines[usize::from(**peer)].wipes == 0;
-        let mut peers = running.iter().filter(is_believed);
-        let peer = peers.find(|peer| self.judges.knows_better(**peer, *id, boot))?;
+        let peer = running.iter().find(|peer| self.judges.knows_better(**peer, *id, boot))?;
         Some(format!("{id} votes in {boot:?}, and {peer} remembers another life"))
     }
 
