@@ -21,6 +21,13 @@ const SHORT: Duration = Duration::from_secs(3);
 /// How many writes of a group are under way.
 const WINDOW: usize = 8;
 
+/// The time between two writes of a group: a load that leaves the one machine, on which both groups and their wires
+/// run, room to carry every datagram to all. What cannot be asked in time is not made up for.
+const STEP: Duration = Duration::from_millis(1);
+
+/// How late a write may be.
+const LATE: Duration = Duration::from_millis(10);
+
 /// One of the two: its nodes stand on three hosts in a row, and its client beside the first.
 struct Side {
     first: usize,
@@ -31,6 +38,7 @@ struct Side {
     answers: usize,
     unknown: usize,
     count: usize,
+    next: Instant,
 }
 
 impl Side {
@@ -42,11 +50,31 @@ impl Side {
         let nodes = (0..3).map(node).collect();
         let client = Client::start_on(hosts, first, NODE, &["--timeout", "20s"]).expect("a client starts");
         let (asked, acknowledged) = Default::default();
-        let mut side = Side { first, nodes, client, asked, acknowledged, answers: 0, unknown: 0, count: 0 };
+        let mut side = Side {
+            first,
+            nodes,
+            client,
+            asked,
+            acknowledged,
+            answers: 0,
+            unknown: 0,
+            count: 0,
+            next: Instant::now(),
+        };
         side.ask();
         side.take(PATIENCE);
         assert_eq!(side.acknowledged.len(), 1, "it begins: {}", side.logs());
         side
+    }
+
+    /// Asks what is due.
+    fn ask_in_time(&mut self) {
+        let now = Instant::now();
+        while now >= self.next && self.asked.len() < WINDOW {
+            self.next += STEP;
+            self.ask();
+        }
+        self.next = self.next.max(now.checked_sub(LATE).unwrap_or(now));
     }
 
     fn ask(&mut self) {
@@ -141,8 +169,8 @@ fn two_groups_on_joined_wires_stay_one_log_each_and_go_on_answering_while_nodes_
                 is_back = true;
             }
             for side in &mut sides {
-                (side.asked.len()..WINDOW).for_each(|_| side.ask());
-                side.take(Duration::from_millis(2));
+                side.ask_in_time();
+                side.take(Duration::from_millis(1));
             }
         }
         turns[usize::from(joined)] += 1;
