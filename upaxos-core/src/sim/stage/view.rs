@@ -13,7 +13,9 @@ impl<C> Stage<C> {
     pub fn is_settled(&self) -> bool {
         let mut learned = self.running().map(|(_, machine)| machine.node().map(Node::learned));
         let first = learned.next().flatten();
-        first >= Some(self.judges.acknowledged())
+        // What a rolled-back disk has forgotten, and its peers have not learned, comes to light with the next request.
+        let is_complete = first >= Some(self.judges.acknowledged()) || self.judges.has_rolled_back();
+        is_complete
             && learned.all(|learned| learned == first)
             && self.running().all(|(id, machine)| self.is_in_place(id, machine))
             && self.is_put_right()
