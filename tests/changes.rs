@@ -203,15 +203,19 @@ fn an_operator_replaces_a_member_by_a_node_that_stands_by() {
     group.write("two", &[0, 2, 3]);
 }
 
+fn wait_until_turned_away(group: &mut Group, id: u16, because: &str) {
+    group.run_until("it is told", |group| {
+        let told = |event: &Event| matches!(event, Event::MayNotVote(why) if why.contains(because));
+        group.members[usize::from(id)].events.iter().any(told)
+    });
+}
+
 #[test]
 fn who_asks_for_the_place_of_a_node_that_never_was_a_member_is_told_so_and_does_not_join() {
     let mut group = Group::ready(3);
     group.write("one", &[0, 1, 2]);
     let id = group.join(Some(9));
-    group.run_until("it is told", |group| {
-        let told = |event: &Event| matches!(event, Event::MayNotVote(why) if why.contains("never a member"));
-        group.members[usize::from(id)].events.iter().any(told)
-    });
+    wait_until_turned_away(&mut group, id, "never a member");
     group.run_for(3_000);
     assert_eq!(group.members_of(0), [0, 1, 2]);
 }
@@ -224,10 +228,7 @@ fn who_asks_for_the_place_of_a_node_that_is_gone_is_told_so_and_does_not_join() 
     assert_eq!(group.join(Some(1)), 3);
     group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
     let late = group.join(Some(1));
-    group.run_until("it is told", |group| {
-        let told = |event: &Event| matches!(event, Event::MayNotVote(why) if why.contains("no member of the group any more"));
-        group.members[usize::from(late)].events.iter().any(told)
-    });
+    wait_until_turned_away(&mut group, late, "no member of the group any more");
     group.run_for(3_000);
     assert_eq!(group.members_of(0), [0, 2, 3], "nobody joins twice in one place");
 }

@@ -207,6 +207,13 @@ pub struct Boot {
     pub boot: u64,
 }
 
+impl Boot {
+    /// Some life of that directory, of which nothing else is known.
+    pub fn some(incarnation: u64) -> Boot {
+        Boot { incarnation, ..Boot::default() }
+    }
+}
+
 /// `S Beat N C K B P L R H`: a small sign of life, in regular intervals.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Beat {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Node;
-use super::outbox::{Event, Outbox};
+use super::outbox::{Event, Outbox, list};
 use crate::hooks::Script;
 use crate::types::{Instance, NodeId};
 use crate::wire::Message;
@@ -244,9 +244,4 @@ impl Node {
             ))
         })
     }
-}
-
-fn list(nodes: &[NodeId]) -> String {
-    let nodes: Vec<_> = nodes.iter().map(NodeId::to_string).collect();
-    nodes.join(",")
 }

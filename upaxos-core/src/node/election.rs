@@ -126,8 +126,7 @@ impl Election {
 
     /// Whether anybody lately named a ballot of an epoch after the first.
     pub fn hears_later_epoch(&self, now: Micros) -> bool {
-        let beats = self.peers.keys().filter_map(|id| self.fresh_beat(*id, now));
-        beats.filter_map(|beat| beat.ballot).any(|ballot| ballot.epoch.0 > 0)
+        self.fresh_beats(now).filter_map(|beat| beat.ballot).any(|ballot| ballot.epoch.0 > 0)
     }
 
     /// How far a node has durably learned, by its last fresh beat.
@@ -142,8 +141,7 @@ impl Election {
 
     /// Whether any other node of the group is heard that votes.
     pub fn hears_voter(&self, now: Micros) -> bool {
-        let beats = self.peers.keys().filter_map(|id| self.fresh_beat(*id, now));
-        beats.into_iter().any(|beat| beat.stance != Stance::Learns)
+        self.fresh_beats(now).any(|beat| beat.stance != Stance::Learns)
     }
 
     /// Which incarnation a node was last heard to vote as, however long ago.
@@ -354,6 +352,10 @@ impl Election {
     fn hears(&self, id: NodeId, now: Micros) -> bool {
         let heard_at = self.peers.get(&id).and_then(|peer| peer.heard_at);
         heard_at.is_some_and(|at| now.since(at) < self.timeout_for(id))
+    }
+
+    fn fresh_beats(&self, now: Micros) -> impl Iterator<Item = &Beat> {
+        self.peers.keys().filter_map(move |id| self.fresh_beat(*id, now))
     }
 
     fn fresh_beat(&self, id: NodeId, now: Micros) -> Option<&Beat> {

@@ -338,7 +338,7 @@ impl Identity {
     /// network may say a damaged beat again and again, and its number must not outbid all later lives.
     pub fn introduce(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         if !self.remembers.contains_key(&from) {
-            self.remember(from, Boot { start: 0, boot: 0, ..boot }, out);
+            self.remember(from, Boot::some(boot.incarnation), out);
         }
     }
 
@@ -351,7 +351,7 @@ impl Identity {
     /// a member since: whom it took for that peer before it was told so, was another one that began anew.
     pub fn correct(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         if self.standing == Standing::Barred && !self.is_member && !self.is_listed {
-            self.remember(from, Boot { start: 0, boot: 0, ..boot }, out);
+            self.remember(from, Boot::some(boot.incarnation), out);
         }
     }
 
@@ -366,8 +366,7 @@ impl Identity {
         out: &mut Outbox,
     ) {
         if let Some(root) = self.root(from).filter(|root| *root != boot.incarnation) {
-            let known = Boot { incarnation: root, start: 0, boot: 0 };
-            return out.send(Message::Barred { node: from, boot: boot.boot, known });
+            return out.send(Message::Barred { node: from, boot: boot.boot, known: Boot::some(root) });
         }
         let known = self.remembers.get(&from);
         let accepts =

@@ -195,9 +195,8 @@ impl Node {
             self.identity.correct(from, boot, out);
         }
         if !self.is_genuine(from, boot) {
-            let some_life = |incarnation| Boot { incarnation, start: 0, boot: 0 };
-            let listed = self.history.membership().incarnation(from).map(some_life);
-            let root = || self.identity.root(from).map(some_life);
+            let listed = self.history.membership().incarnation(from).map(Boot::some);
+            let root = || self.identity.root(from).map(Boot::some);
             let known = listed.or_else(|| self.identity.remembered(from)).or_else(root).unwrap_or_default();
             let told = self.tell_lost_at.get(&from).copied();
             if told.is_none_or(|at| now >= at) {
@@ -340,8 +339,7 @@ impl Node {
     fn on_register(&mut self, from: NodeId, boot: Boot, earlier: &[u64], out: &mut Outbox) {
         match self.history.membership().incarnation(from) {
             Some(listed) if listed != boot.incarnation => {
-                let known = Boot { incarnation: listed, start: 0, boot: 0 };
-                out.send(Message::Barred { node: from, boot: boot.boot, known });
+                out.send(Message::Barred { node: from, boot: boot.boot, known: Boot::some(listed) });
             }
             None if self.joins.is_some() && self.identity.remembered(from).is_none() => {}
             _ => {

@@ -482,7 +482,8 @@ impl fmt::Display for Event {
     }
 }
 
-fn list(nodes: &[NodeId]) -> String {
+/// Nodes as people read them: `0,1,2`.
+pub(super) fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",")
 }
 
