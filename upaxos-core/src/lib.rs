@@ -13,6 +13,7 @@ mod mutant;
 pub mod named;
 pub mod net;
 pub mod node;
+pub mod parts;
 pub mod record;
 pub mod rounds;
 pub mod sim;

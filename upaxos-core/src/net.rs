@@ -2,9 +2,9 @@
 //! group says.
 //!
 //! Owns everything that touches the network and is the only part of this crate that does.
-//! It never looks inside a payload (that is the wire's business), never retransmits, and
-//! never decides: what could not be sent is counted and left to the protocol, which expects
-//! datagrams to be lost. The daemon's loop and the clients call it; the simulator does not.
+//! It never looks inside a payload (that is the wire's business, and that of [`Parts`](crate::parts::Parts), which
+//! it asks about each), and never decides: what could not be sent is counted and left to the protocol, which
+//! expects datagrams to be lost. The daemon's loop and the clients call it; the simulator does not.
 //!
 //! A socket serves one thread: the headers that it keeps for `recvmmsg` hold raw pointers, so
 //! it is not [`Send`]. Open it in the thread that uses it.
@@ -21,6 +21,7 @@ mod args;
 mod error;
 mod interface;
 mod mmsg;
+mod pieces;
 mod raw;
 mod setup;
 mod udp;
@@ -28,6 +29,7 @@ mod udp;
 #[cfg(feature = "cli")]
 pub use args::{Args, NoNameInClassic};
 pub use error::OpenError;
+pub use pieces::Pieces;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
 
 use crate::wire::MAX_DATAGRAM;
@@ -113,6 +115,7 @@ pub struct Socket {
     destination: SocketAddrV4,
     inbox: Inbox,
     outgoing: Outgoing,
+    pieces: Option<Pieces>,
     send_errors: u64,
     max_payload: usize,
     is_local: bool,
@@ -135,10 +138,26 @@ impl Socket {
             destination: opened.destination,
             inbox: Inbox::new(),
             outgoing: Outgoing::new(opened.destination),
+            pieces: None,
             send_errors: 0,
             max_payload: options.datagram.map_or(opened.max_payload, |most| most.min(MAX_DATAGRAM)),
             is_local: opened.is_local,
         })
+    }
+
+    /// From now on sends what is longer than a packet in pieces of one packet each, and puts those of others together.
+    /// Without them, it sends and hears datagrams as they are.
+    #[must_use]
+    pub fn with_pieces(self, pieces: Option<Pieces>) -> Socket {
+        if let Some(pieces) = &pieces {
+            pieces.limit(self.max_payload);
+        }
+        Socket { pieces, ..self }
+    }
+
+    /// How soon [`receive`](Socket::receive) has something to do by itself, for those who wait elsewhere.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.pieces.as_ref().and_then(|pieces| pieces.shorten(None))
     }
 
     /// Sends every datagram to the group, in order, in as few system calls as possible.
@@ -150,7 +169,8 @@ impl Socket {
     /// # Errors
     /// What says that the socket itself is unusable.
     pub fn send(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
-        self.send_errors += self.outgoing.send(&self.socket, datagrams)?;
+        let pieces = self.pieces.as_ref().and_then(|pieces| pieces.cut(datagrams));
+        self.send_errors += self.outgoing.send(&self.socket, pieces.as_deref().unwrap_or(datagrams))?;
         Ok(())
     }
 
@@ -158,8 +178,8 @@ impl Socket {
     /// datagrams, and says how many that were.
     ///
     /// With nothing queued it waits: up to `wait`, with `None` for ever. `Ok(0)` means that the
-    /// time is up, that a signal came, or that nothing of the batch was for this group: what
-    /// raw IP delivers for other addresses, or cut short, is skipped and not counted.
+    /// time is up, that a signal came, that pieces are missing and were asked for, or that nothing of the batch was for
+    /// this group: what raw IP delivers for other addresses, or cut short, is skipped and not counted.
     ///
     /// # Errors
     /// What says that the socket itself is unusable.
@@ -168,19 +188,29 @@ impl Socket {
         wait: Option<Duration>,
         each: &mut dyn FnMut(&[u8], Ipv4Addr),
     ) -> io::Result<usize> {
-        match self.transport {
-            Transport::Udp => self.inbox.receive(&self.socket, wait, &mut |datagram, from| {
-                each(datagram, from);
+        let Socket { inbox, socket, pieces, .. } = self;
+        let wait = pieces.as_ref().map_or(wait, |pieces| pieces.shorten(wait));
+        let mut whole = |datagram: &[u8], from| match pieces {
+            Some(pieces) => pieces.take(datagram, &mut |whole| each(whole, from)),
+            None => each(datagram, from),
+        };
+        let received = match self.transport {
+            Transport::Udp => inbox.receive(socket, wait, &mut |datagram, from| {
+                whole(datagram, from);
                 true
             }),
             Transport::Raw => {
                 let destination = *self.destination.ip();
-                self.inbox.receive(&self.socket, wait, &mut |packet, from| {
+                inbox.receive(socket, wait, &mut |packet, from| {
                     let payload = raw::payload_for(destination, packet);
-                    payload.map(|payload| each(payload, from)).is_some()
+                    payload.map(|payload| whole(payload, from)).is_some()
                 })
             }
+        }?;
+        if let Some(due) = self.pieces.as_ref().map(Pieces::due).filter(|due| !due.is_empty()) {
+            self.send_errors += self.outgoing.send(&self.socket, &due)?;
         }
+        Ok(received)
     }
 
     /// Datagrams that the network refused to take from us since the socket was opened.
@@ -200,9 +230,9 @@ impl Socket {
     }
 
     /// How many bytes of lines to pack into one datagram: as many as travel in one IP packet (the
-    /// path MTU without headers, at most [`MAX_DATAGRAM`]), or as the
-    /// [options](Options::datagram) say. Larger ones than one packet carries, up to
-    /// [`MAX_DATAGRAM`], are sent in fragments.
+    /// path MTU without headers, but off loopback at most 1,500), or as the
+    /// [options](Options::datagram) say. Larger ones, up to [`MAX_DATAGRAM`], are sent in
+    /// [pieces](Socket::with_pieces), or else in fragments.
     pub fn max_payload(&self) -> usize {
         self.max_payload
     }

@@ -85,6 +85,7 @@
 
 mod head;
 mod parse;
+pub mod part;
 mod print;
 
 pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME, open};

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use upaxos_core::client::{Ask, Client, Outcome, Scope, Settled, Ticket, View};
-use upaxos_core::net::{self, Socket};
+use upaxos_core::net::{self, Pieces, Socket};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
@@ -67,8 +67,8 @@ const IDLE: Micros = Micros::from_millis(60_000);
 /// # Errors
 /// A socket that cannot be opened or used, a line that is none of the forms.
 pub fn run(args: &Args) -> Result<()> {
-    let socket = Socket::open(&args.net.options())?;
     let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
+    let socket = Socket::open(&args.net.options())?.with_pieces(Pieces::of(random()?, dialect));
     let mut dialogue = Dialogue {
         socket,
         dialect,
@@ -112,6 +112,10 @@ struct Asked {
     says_tag: bool,
 }
 
+fn random() -> Result<u64> {
+    getrandom::u64().context("cannot draw a random number from the system")
+}
+
 /// Something about the group that somebody waits for.
 struct Wish {
     number: usize,
@@ -143,8 +147,8 @@ impl Dialogue {
         let sessions = self.sessions.values().filter_map(|session| session.client.next_deadline(now));
         let wishes = self.wishes.iter().map(|wish| wish.asked + self.patience);
         let look = self.watched.as_ref().map(|_| now + LOOK);
-        let due = sessions.chain(wishes).chain(look).min().unwrap_or(now + IDLE);
-        due.since(now).into()
+        let due = sessions.chain(wishes).chain(look).min().unwrap_or(now + IDLE).since(now).into();
+        self.socket.deadline().map_or(due, |pieces| pieces.min(due))
     }
 
     fn now(&self) -> Micros {
@@ -200,7 +204,7 @@ impl Dialogue {
         let says_tag = session.is_some();
         let (session, patience) = session.unwrap_or((0, self.patience));
         if !self.sessions.contains_key(&session) {
-            let id = getrandom::u64().context("cannot draw a random client id from the system")?;
+            let id = random()?;
             let client = Client::new(id, self.dialect).within(self.scope.clone());
             self.sessions.insert(session, Session { client, questions: BTreeMap::new() });
         }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
-use upaxos_core::net::{self, Socket};
+use upaxos_core::net::{self, Pieces, Socket};
 use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
@@ -57,7 +57,8 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Status> {
     let stop = stop_on_signals()?;
     let scripts = Host::start(&options.scripts)?;
-    let socket = Socket::open(&options.net)?;
+    let dialect = if options.config.classic { Dialect::Classic } else { Dialect::Extended };
+    let socket = Socket::open(&options.net)?.with_pieces(Pieces::of(random()?, dialect));
     drop_privileges()?;
     let mut daemon = Daemon::open(options, socket, scripts)?;
     daemon.announce(options);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
-use upaxos_core::net::{OpenError, Options, Socket};
+use upaxos_core::net::{OpenError, Options, Pieces, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
@@ -51,6 +51,8 @@ pub enum Event {
 pub struct Settings {
     /// Where the group meets.
     pub place: Options,
+    /// What is too long for a packet: said by one of the two sockets, and asked for at the other.
+    pub pieces: Option<Pieces>,
     /// Who asks.
     pub client: Client,
     /// How long a request may take.
@@ -63,7 +65,7 @@ pub struct Settings {
 /// no answer is missed.
 pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
     let (events, queue) = mpsc::channel();
-    listen(settings.place.clone(), events.clone())?;
+    listen(settings.place.clone(), settings.pieces.clone(), events.clone())?;
     let (tell, opened) = mpsc::channel();
     thread::spawn(move || {
         // Only sends: what arrives here is heard by the listener.
@@ -71,6 +73,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
         match Socket::open(&sender) {
             Ok(socket) => {
                 let _ = tell.send(Ok(()));
+                let socket = socket.with_pieces(settings.pieces.clone());
                 Engine::new(socket, settings, output).run(&queue);
             }
             Err(error) => drop(tell.send(Err(error))),
@@ -80,11 +83,12 @@ pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
     Ok(events)
 }
 
-fn listen(place: Options, events: Sender<Event>) -> Result<()> {
+fn listen(place: Options, pieces: Option<Pieces>, events: Sender<Event>) -> Result<()> {
     let (tell, opened) = mpsc::channel::<Result<(), OpenError>>();
     thread::spawn(move || match Socket::open(&place) {
-        Ok(mut socket) => {
+        Ok(socket) => {
             let _ = tell.send(Ok(()));
+            let mut socket = socket.with_pieces(pieces);
             while let Ok(()) = events.send(hear(&mut socket)) {}
         }
         Err(error) => drop(tell.send(Err(error))),

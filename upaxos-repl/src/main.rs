@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{self, NoNameInClassic, OpenError};
+use upaxos_core::net::{self, NoNameInClassic, OpenError, Pieces};
 use upaxos_core::wire::Dialect;
 
 mod command;
@@ -82,10 +82,11 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Status> {
     let place = args.net.options();
-    let client = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let id = getrandom::u64().context("cannot draw a random client id from the system")?;
     let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
-    let client = Client::new(client, dialect).within(args.net.scope(dialect)?);
-    let settings = engine::Settings { place, client, patience: args.timeout };
+    let client = Client::new(id, dialect).within(args.net.scope(dialect)?);
+    let settings =
+        engine::Settings { place, pieces: Pieces::of(id, dialect), client, patience: args.timeout };
     if !args.commands.is_empty() {
         let commands = args.commands.into_iter().map(|command| Ok(command.into_bytes()));
         return Session::piped(settings, args.json)?.run("command", commands);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{self, NoNameInClassic, OpenError, Socket};
+use upaxos_core::net::{self, NoNameInClassic, OpenError, Pieces, Socket};
 use upaxos_core::wire::{Dialect, Head};
 
 mod ask;
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Status> {
     let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
     let scope = args.net.scope(dialect)?;
-    let mut socket = Socket::open(&args.net.options())?;
+    let socket = Socket::open(&args.net.options())?;
     let lines = match message(&args.message) {
         Some(message) => Lines::Message(Some(message)),
         None => Lines::Stream(BufReader::new(io::stdin()), 0),
@@ -95,11 +95,12 @@ fn run(args: &Args) -> Result<Status> {
     let complain = Complain { json: args.json };
     if args.wait {
         let client = getrandom::u64().context("cannot draw a random client id from the system")?;
+        let socket = socket.with_pieces(Pieces::of(client, dialect));
         let client = Client::new(client, dialect).within(scope);
         Asker::new(socket, client, args.timeout, args.fast, args.json).ask_all(lines, &complain)
     } else {
         let head = Head { name: args.net.group, ..Head::default() };
-        pipe::send_all(&mut socket, lines, &head, &complain)
+        pipe::send_all(socket, lines, &head, &complain)
     }
 }
 

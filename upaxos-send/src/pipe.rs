@@ -78,7 +78,7 @@ impl Complain {
 
 /// Sends every line as a datagram of its own, which begins with `head`. Nothing is dropped in silence.
 pub fn send_all<R: Read>(
-    socket: &mut Socket,
+    mut socket: Socket,
     mut lines: Lines<R>,
     head: &Head,
     complain: &Complain,
@@ -95,10 +95,10 @@ pub fn send_all<R: Read>(
         }
         batch.push([first.as_slice(), &line].concat());
         if batch.is_full() || !lines.has_more() {
-            batch.send(socket)?;
+            batch.send(&mut socket)?;
         }
     }
-    batch.send(socket)?;
+    batch.send(&mut socket)?;
     match socket.send_errors() {
         0 => Ok(status),
         lost => {

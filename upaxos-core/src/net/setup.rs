@@ -107,13 +107,15 @@ fn send_multicast_on(socket: &socket2::Socket, interface: Option<&Interface>) ->
 }
 
 /// The largest payload for `destination` that travels unfragmented beside `headers` bytes of
-/// headers. A connected UDP socket is the way to ask the kernel for the MTU of a route
+/// headers; off loopback none is longer than Ethernet has them, whatever the interface itself could carry: a port on the
+/// way that carries less loses longer ones without a word. A connected UDP socket is the way to ask the kernel for the MTU of a route
 /// (IP_MTU in ip(7)); where it does not say, Ethernet's 1,500 is assumed.
 pub(super) fn max_payload(destination: SocketAddrV4, interface: Option<&Interface>, headers: usize) -> usize {
     const ETHERNET: usize = 1_500;
     const LARGEST_PACKET: usize = 65_535;
     let mtu = route_mtu(*destination.ip(), interface).unwrap_or(ETHERNET);
-    mtu.min(LARGEST_PACKET).saturating_sub(headers).min(MAX_DATAGRAM)
+    let most = if is_local(*destination.ip(), interface) { LARGEST_PACKET } else { ETHERNET };
+    mtu.min(most).saturating_sub(headers).min(MAX_DATAGRAM)
 }
 
 fn route_mtu(destination: Ipv4Addr, interface: Option<&Interface>) -> Option<usize> {

@@ -143,6 +143,12 @@ fn split(line: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     Some((Some(&line[..digits]), fields))
 }
 
+/// Reads a line as a head, if it is one.
+pub(super) fn head_of(line: &[u8]) -> Option<Head> {
+    let (from, fields) = split(line)?;
+    Head::parse(from, fields).ok()
+}
+
 /// Whether a line is a head, which may stand at the beginning of a datagram only.
 pub(super) fn is_head(line: &[u8]) -> bool {
     split(line).is_some()

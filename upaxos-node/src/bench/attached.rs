@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use upaxos_core::client::{Ask, Client, Outcome, View};
 use upaxos_core::entry::SAFE_READ;
-use upaxos_core::net::Socket;
+use upaxos_core::net::{Pieces, Socket};
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Dialect;
 
@@ -45,8 +45,9 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
 
 /// Asks what stands where the group said it would; says for how many.
 fn ask_again(cell: &Cell, args: &Args, load: &Summary, acks: &[Run]) -> Result<u64> {
-    let mut socket = Socket::open(&args.net.options())?;
+    let socket = Socket::open(&args.net.options())?;
     let id = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let mut socket = socket.with_pieces(Pieces::of(id, Dialect::Extended));
     let client = Client::new(id, Dialect::Extended).within(args.net.scope(Dialect::Extended)?);
     let (mut client, mut view) = (client, View::new(Dialect::Extended));
     let start = Instant::now();

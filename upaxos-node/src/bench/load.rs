@@ -32,7 +32,7 @@ use std::time::{Duration, Instant as Clock};
 
 use anyhow::{Context, Result, bail};
 use upaxos_core::client::{Scope, View};
-use upaxos_core::net::{self, Socket};
+use upaxos_core::net::{self, Pieces, Socket};
 use upaxos_core::types::{MAX_NUMBER, NodeId};
 use upaxos_core::wire::{Dialect, Message};
 
@@ -140,8 +140,8 @@ struct Load<'a> {
 /// # Errors
 /// A socket that cannot be opened or used; a group that never answers.
 pub fn run(args: &Args) -> Result<()> {
-    let mut socket = Socket::open(&args.net.options())?;
     let chance = getrandom::u64().context("cannot draw a random client id from the system")?;
+    let mut socket = Socket::open(&args.net.options())?.with_pieces(Pieces::of(chance, Dialect::Extended));
     let scope = args.net.scope(Dialect::Extended)?;
     let mut load = Load::new(args, scope, chance & (MAX_NUMBER >> 1), socket.max_payload());
     while load.phase != Phase::Done {

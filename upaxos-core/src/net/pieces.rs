@@ -1,0 +1,65 @@
+//! What is longer than a packet, at the socket: [`Parts`] with a clock, for all sockets of a process.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::parts::{Lost, Parts, Taken};
+use crate::types::Micros;
+use crate::wire::Dialect;
+
+/// Large datagrams of a process, in pieces; clones are the same. Where one socket sends and another one hears, both have
+/// to have it, since what is said here is asked for there.
+#[derive(Clone, Debug)]
+pub struct Pieces {
+    parts: Arc<Mutex<Parts>>,
+    origin: Instant,
+}
+
+impl Pieces {
+    /// Numbered from `first` on: a random number, other than that of any other process. Classic groups know none.
+    pub fn of(first: u64, dialect: Dialect) -> Option<Pieces> {
+        let parts = Parts::new(first, usize::MAX);
+        (dialect == Dialect::Extended)
+            .then(|| Pieces { parts: Arc::new(Mutex::new(parts)), origin: Instant::now() })
+    }
+
+    /// What did not come.
+    pub fn lost(&self) -> Lost {
+        self.lock().lost()
+    }
+
+    pub(super) fn limit(&self, bytes: usize) {
+        self.lock().limit(bytes);
+    }
+
+    pub(super) fn cut(&self, datagrams: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+        self.lock().cut(datagrams, self.now())
+    }
+
+    pub(super) fn take(&self, datagram: &[u8], each: &mut dyn FnMut(&[u8])) {
+        let taken = self.lock().take(datagram, self.now());
+        match taken {
+            Taken::AsItIs => each(datagram),
+            Taken::Whole(whole) => each(&whole),
+            Taken::Nothing => {}
+        }
+    }
+
+    pub(super) fn due(&self) -> Vec<Vec<u8>> {
+        self.lock().tick(self.now())
+    }
+
+    /// A wait that ends when something is due.
+    pub(super) fn shorten(&self, wait: Option<Duration>) -> Option<Duration> {
+        let due = self.lock().deadline().map(|at| Duration::from(at.since(self.now())));
+        [wait, due].into_iter().flatten().min()
+    }
+
+    fn now(&self) -> Micros {
+        self.origin.elapsed().into()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

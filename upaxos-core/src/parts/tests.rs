@@ -1,0 +1,154 @@
+use super::*;
+use crate::types::GroupId;
+
+const LIMIT: usize = 300;
+const NOW: Micros = Micros(1_000_000);
+
+fn head(id: u16, group: u64) -> Vec<u8> {
+    let mut text = Vec::new();
+    Head { from: Some((NodeId(id), 77)), group: Some(GroupId(group)), name: None }.encode(&mut text);
+    text
+}
+
+fn said(head: &[u8], length: usize) -> Vec<u8> {
+    let text = (0..length).map(|at| b'a' + (at % 26) as u8);
+    head.iter().copied().chain(*b"2 Written 1 ").chain(text).collect()
+}
+
+/// Who says something, and who hears it; both of the same group.
+fn pair() -> (Parts, Parts) {
+    let mut to = Parts::new(9_000, LIMIT);
+    assert_eq!(to.cut(&[said(&head(1, 5), 10)], NOW), None);
+    (Parts::new(1_000, LIMIT), to)
+}
+
+fn hear(to: &mut Parts, datagrams: &[Vec<u8>], now: Micros) -> Vec<Vec<u8>> {
+    let whole = datagrams.iter().filter_map(|datagram| match to.take(datagram, now) {
+        Taken::AsItIs => Some(datagram.clone()),
+        Taken::Whole(whole) => Some(whole),
+        Taken::Nothing => None,
+    });
+    whole.collect()
+}
+
+#[test]
+fn what_fits_a_packet_goes_as_it_is() {
+    let (mut from, mut to) = pair();
+    let short = said(&head(2, 5), 100);
+    assert_eq!(from.cut(std::slice::from_ref(&short), NOW), None);
+    assert_eq!(to.take(&short, NOW), Taken::AsItIs);
+}
+
+#[test]
+fn a_large_datagram_arrives_whole_in_whatever_order_its_parts_come() {
+    let (mut from, mut to) = pair();
+    let (short, large) = (said(&head(2, 5), 100), said(&head(2, 5), 60_000));
+    let parts = from.cut(&[short.clone(), large.clone()], NOW).expect("one is too long");
+    assert!(parts.iter().all(|part| part.len() <= LIMIT));
+    assert_eq!(parts[0], short);
+    let mut mixed: Vec<_> = parts.into_iter().rev().collect();
+    mixed.extend(mixed.clone());
+    assert_eq!(hear(&mut to, &mixed, NOW), [large, short.clone(), short], "once");
+    assert_eq!((to.open.len(), to.open_bytes, to.deadline()), (0, 0, None));
+}
+
+#[test]
+fn what_is_lost_is_asked_for_and_said_again_singly() {
+    let (mut from, mut to) = pair();
+    let large = said(&head(2, 5), 3_000);
+    let parts = from.cut(std::slice::from_ref(&large), NOW).expect("it is too long");
+    let lost = |at: &usize| [1, 4, 5].contains(at);
+    let arrive: Vec<_> = (0..parts.len()).filter(|at| !lost(at)).map(|at| parts[at].clone()).collect();
+    assert_eq!(hear(&mut to, &arrive, NOW), Vec::<Vec<u8>>::new());
+    assert_eq!(to.tick(NOW), Vec::<Vec<u8>>::new(), "they may still come");
+    let later = to.deadline().expect("something is missing");
+    let asked = to.tick(later);
+    assert_eq!(asked, [b"Missing 1000 2,5-6".to_vec()]);
+    assert_eq!(hear(&mut from, &asked, later), Vec::<Vec<u8>>::new());
+    assert_eq!(from.deadline(), Some(Micros(0)));
+    let again = from.tick(later);
+    assert_eq!(again, [1, 4, 5].map(|at| parts[at].clone()));
+    assert_eq!(hear(&mut to, &again, later), [large]);
+    assert_eq!((to.deadline(), to.lost()), (None, Lost::default()));
+}
+
+#[test]
+fn two_who_lack_the_same_ask_once_and_are_told_once() {
+    let (mut from, mut to) = pair();
+    let parts = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long");
+    let (_, mut other) = pair();
+    hear(&mut to, &parts[1..], NOW);
+    hear(&mut other, &parts[1..], NOW);
+    let later = to.deadline().expect("something is missing");
+    let asked = to.tick(later);
+    hear(&mut other, &asked, later);
+    assert_eq!(other.tick(later), Vec::<Vec<u8>>::new());
+    hear(&mut from, &asked, later);
+    hear(&mut from, &asked, later);
+    assert_eq!(from.tick(later), [parts[0].clone()]);
+    // Of something else that is missing there, it does not say anything.
+    let (_, mut third) = pair();
+    hear(&mut third, &parts[..2], NOW);
+    hear(&mut third, &asked, later);
+    assert_eq!(third.tick(later).len(), 1);
+}
+
+#[test]
+fn what_never_comes_is_given_up() {
+    let (mut from, mut to) = pair();
+    let parts = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long");
+    hear(&mut to, &parts[parts.len() - 1..], NOW);
+    let mut asked = 0;
+    while let Some(at) = to.deadline() {
+        asked += to.tick(at).len();
+    }
+    assert_eq!(asked, TRIES as usize);
+    assert_eq!(to.lost(), Lost { given_up: 1, too_long: 1 });
+    assert_eq!((to.open.len(), to.open_bytes), (0, 0));
+}
+
+#[test]
+fn parts_of_another_group_of_a_client_and_ones_own_are_not_put_together() {
+    let (mut from, _) = pair();
+    let parts = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long");
+    let of = |own: &[u8]| {
+        let mut to = Parts::new(1, LIMIT);
+        to.cut(&[said(own, 1)], NOW);
+        hear(&mut to, &parts, NOW).len()
+    };
+    assert_eq!(of(&head(2, 5)), 0, "its own come back");
+    assert_eq!(of(&head(1, 6)), 0);
+    assert_eq!(of(&head(1, 5)), 1);
+    assert_eq!(of(b"For 0000000000000005\n"), 1, "a client hears nodes");
+    assert_eq!(of(b"For 0000000000000005 lab\n"), 0);
+    let asked =
+        from.cut(&[[b"Submit 7 1 1 ".as_slice(), &[b'x'; 900]].concat()], NOW).expect("it is too long");
+    let mut client = Parts::new(1, LIMIT);
+    client.cut(&[b"For 0000000000000005\nmembers".to_vec()], NOW);
+    assert_eq!(hear(&mut client, &asked, NOW).len(), 0);
+    let (_, mut node) = pair();
+    assert_eq!(hear(&mut node, &asked, NOW).len(), 1);
+}
+
+#[test]
+fn no_forged_part_costs_more_than_a_bound_or_ends_the_process() {
+    let (mut from, mut to) = pair();
+    let parts = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long");
+    hear(&mut to, &parts[..1], NOW);
+    for forged in ["1000 1024 1024 x", "1000 2 3 x", "1000 1 11 y"] {
+        let forged = [&head(2, 5), b"2 Part ".as_slice(), forged.as_bytes()].concat();
+        assert_eq!(to.take(&forged, NOW), Taken::Nothing);
+    }
+    for number in 0..20_000 {
+        let part = Part { number, place: 1, count: MAX_PARTS, text: &[b'x'; 1_000] };
+        hear(&mut to, &[part.print(Some(NodeId(2)), &head(2, 5))], NOW + Micros(number));
+    }
+    assert!(to.open.len() <= OPEN && to.open_bytes <= KEPT_BYTES, "{} {}", to.open.len(), to.open_bytes);
+    for place in 1..=MAX_PARTS {
+        let part = Part { number: 77, place, count: MAX_PARTS, text: &[b'x'; 1_000] };
+        assert_eq!(hear(&mut to, &[part.print(Some(NodeId(2)), &head(2, 5))], NOW), Vec::<Vec<u8>>::new());
+    }
+    let missing = Missing { number: 1_000, places: vec![(1, MAX_PARTS)] };
+    hear(&mut from, &[missing.print()], NOW + SAID_LATELY);
+    assert_eq!(from.tick(NOW).len(), parts.len());
+}
