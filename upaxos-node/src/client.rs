@@ -245,7 +245,7 @@ impl Dialogue {
                     Line::Node(from, message) => {
                         view.on_message(from, &message, now);
                         for (number, session) in &mut *sessions {
-                            let ended = session.client.on_message(&message, now);
+                            let ended = session.client.on_message(from, &message, now);
                             settled.extend(ended.into_iter().map(|ended| (*number, ended)));
                         }
                     }

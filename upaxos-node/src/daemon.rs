@@ -305,10 +305,11 @@ impl Daemon {
                         self.ending.get_or_insert(Status::Refused);
                     }
                 }
-                Event::Left { .. } if self.never_was_member() => {
+                Event::Left { .. } if self.never_was_member() || self.node.never_took_part() => {
                     log::error!(
-                        "cannot join: id {0} was a member before, and ids are never used again. Join under a new \
+                        "cannot {}: id {} was a member before, and ids are never used again. Join under a new \
                          id: upaxos-node --join -i NEW_ID",
+                        if self.progress.is_some() { "join" } else { "take part" },
                         self.id
                     );
                     self.ending.get_or_insert(Status::Refused);

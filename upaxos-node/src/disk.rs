@@ -213,9 +213,12 @@ impl Disk {
 ///
 /// # Errors
 ///
-/// When there is none, or its identity is hurt.
+/// When there is none, or its identity is hurt, or missing.
 pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
-    Identity::load(dir)?.ok_or_else(|| DiskError::NoLog { dir: dir.into() })
+    if let Some(identity) = Identity::load(dir)? {
+        return Ok(identity);
+    }
+    Err(create::without_identity(dir)?.unwrap_or_else(|| DiskError::NoLog { dir: dir.into() }))
 }
 
 /// Walks the log in `dir` without opening it: takes no lock and changes nothing, so it may run

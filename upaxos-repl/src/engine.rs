@@ -209,7 +209,7 @@ impl Engine {
         if let Message::Members { .. } = message {
             self.members_at = Some(now);
         }
-        let settled = self.client.on_message(message, now);
+        let settled = self.client.on_message(from, message, now);
         if !settled.is_empty() {
             return self.settle(settled);
         }

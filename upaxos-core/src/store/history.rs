@@ -109,8 +109,17 @@ pub(super) fn list<F: Files>(files: &F) -> Result<Vec<Range>, StoreError> {
     let mut next = Instance(1);
     for range in &ranges {
         if range.first != next {
-            let what = format!("it begins after instance {}, which no file before it ends with", next.0 - 1);
-            return Err(StoreError::Damaged { file: files.place(&range.name()), at: 0, what });
+            let (name, what) = match Instance(range.first.0 - 1) {
+                last if last < next => (
+                    range.name(),
+                    format!("it begins at or before instance {}, where another one ends", next.0 - 1),
+                ),
+                last => {
+                    let missing = Range { first: next, last };
+                    (missing.name(), format!("it is missing, though there is {}", range.name()))
+                }
+            };
+            return Err(StoreError::Damaged { file: files.place(&name), at: 0, what });
         }
         next = range.last.next();
     }

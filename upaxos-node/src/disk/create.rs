@@ -68,18 +68,32 @@ fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity
 /// Without an identity there must be nothing, or what `create` leaves when it is cut short:
 /// the draft of the identity, and perhaps a first segment that was never written to.
 fn clear_unfinished(dir: &Path) -> Result<(), DiskError> {
+    if let Some(error) = without_identity(dir)? {
+        return Err(error);
+    }
+    let first = dir.join(segment::name(1));
+    match fs::remove_file(&first) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed.map_err(cannot("remove", &first))?),
+    }
+}
+
+/// What is wrong with a directory that has no identity: nothing, if it has no log either, or only what `create` leaves
+/// when it is cut short.
+pub(super) fn without_identity(dir: &Path) -> Result<Option<DiskError>, DiskError> {
+    if !dir.exists() {
+        return Ok(None);
+    }
     let mut names = Dir::new(dir).list()?;
     names.retain(|name| name.ends_with(".log") || name.ends_with(".values"));
     let Some(last) = names.iter().max() else {
-        return Ok(());
+        return Ok(None);
     };
     let path = dir.join(last);
-    if *last != segment::name(1) || !identity::draft_path(dir).exists() || is_written(&path)? {
-        let what = format!("it is missing, though there is {}", path.display());
-        return Err(damaged(identity::path(dir), what));
-    }
-    fs::remove_file(&path).map_err(cannot("remove", &path))?;
-    Ok(())
+    let is_unfinished =
+        *last == segment::name(1) && identity::draft_path(dir).exists() && !is_written(&path)?;
+    let what = format!("it is missing, though there is {}", path.display());
+    Ok((!is_unfinished).then(|| damaged(identity::path(dir), what)))
 }
 
 fn is_written(path: &Path) -> Result<bool, DiskError> {

@@ -116,7 +116,7 @@ pub enum DiskError {
     },
 
     /// There is no log here to read.
-    #[error("cannot read {}: there is no log in it; name the directory of a node (--dir, ./upaxos-ID)", dir.display())]
+    #[error("cannot read {}: there is no log of a node in it; name the directory of a node, such as ./upaxos-0", dir.display())]
     NoLog {
         /// The directory.
         dir: PathBuf,
