@@ -37,13 +37,8 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
 /// Where to bind: elsewhere than on a shared address, the destination may be another host or a
 /// broadcast address, which is nothing that we could be bound to.
 fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
-    let shared = is_shared(destination);
-    SocketAddrV4::new(if shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
-}
-
-/// Whether all members of a group hear exactly what is sent to this address and nothing else.
-fn is_shared(address: Ipv4Addr) -> bool {
-    address.is_loopback() || address.is_multicast()
+    let is_shared = destination.is_loopback() || destination.is_multicast();
+    SocketAddrV4::new(if is_shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
 }
 
 fn usable_protocol(protocol: u16) -> Result<Protocol, OpenError> {
@@ -64,15 +59,13 @@ fn explain(error: io::Error, protocol: u16) -> OpenError {
     OpenError::NoPrivilege { protocol, binary }
 }
 
-/// The payload of a received IP packet, or nothing when the packet is cut short or belongs to
-/// another group. Binding is not enough to keep groups apart: the kernel queues for a raw
-/// socket from the moment it exists, so what came before it was bound is from anywhere; and a
-/// socket that is bound to no address also hears the groups on loopback.
+/// The payload of a received IP packet, or nothing when the packet is cut short or was sent to another address: what is
+/// not sent to the group's address is not the group's. Binding is not enough: the kernel queues for
+/// a raw socket from the moment it exists, so what came before is from anywhere.
 pub(super) fn payload_for(destination: Ipv4Addr, packet: &[u8]) -> Option<&[u8]> {
     let (header, payload) = split(packet)?;
     let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    let is_ours = to == destination || !(is_shared(to) || is_shared(destination));
-    is_ours.then_some(payload)
+    (to == destination).then_some(payload)
 }
 
 /// Header and payload; the header is as long as its own length field says (RFC 791, 3.1).
@@ -111,12 +104,15 @@ mod tests {
     }
 
     #[test]
-    fn a_group_elsewhere_does_not_hear_the_groups_on_loopback() {
-        let subnet = Ipv4Addr::new(10, 0, 0, 255);
-        let local = packet(5, [127, 0, 0, 1], b"Request 0 one");
-        let near = packet(5, [10, 0, 0, 7], b"Request 0 one");
-        assert_eq!(payload_for(subnet, &local), None);
-        assert!(payload_for(subnet, &near).is_some());
+    fn what_is_sent_to_another_address_is_not_the_groups() {
+        let ours = [[10, 0, 0, 255], [10, 0, 0, 7], [239, 253, 0, 1], [127, 0, 0, 1]];
+        let others = [[10, 1, 0, 255], [10, 0, 0, 8], [255; 4], [239, 253, 0, 2], [127, 0, 0, 2]];
+        for own in ours {
+            for to in ours.into_iter().chain(others) {
+                let heard = payload_for(own.into(), &packet(5, to, b"Request 0 one")).is_some();
+                assert_eq!(heard, own == to, "{to:?} at {own:?}");
+            }
+        }
     }
 
     #[test]
