@@ -29,6 +29,18 @@ pub enum OpenError {
         /// What is wrong with it, and what would do.
         why: &'static str,
     },
+    /// No way leads to the address.
+    #[error("cannot reach {address}{through}: {source}; {remedy}")]
+    NoRoute {
+        /// The address that was asked for.
+        address: Ipv4Addr,
+        /// The interface that was named, with a blank and a word before it; or nothing.
+        through: String,
+        /// What the system said.
+        source: io::Error,
+        /// What would do.
+        remedy: &'static str,
+    },
     /// The number cannot serve as an IP protocol.
     #[error("cannot use IP protocol {protocol}: {why}")]
     BadProtocol {
