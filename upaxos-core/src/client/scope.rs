@@ -172,7 +172,7 @@ impl Scope {
     /// else what the beats say about why.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
         let is_silent = view.nodes(now).next().is_none();
-        let others = is_silent.then(|| self.explain_others(now)).flatten();
+        let others = (is_silent && view.trouble().is_none()).then(|| self.explain_others(now)).flatten();
         others.unwrap_or_else(|| view.explain_silence(now))
     }
 
