@@ -68,8 +68,8 @@ pub(super) struct Watch {
     taken: u64,
     /// The last refusal since then.
     refused: Option<Errno>,
-    /// The socket has not followed yet.
-    is_behind: bool,
+    /// What to tell when the socket has followed, as long as it has not.
+    behind: Option<String>,
 }
 
 impl Watch {
@@ -81,7 +81,7 @@ impl Watch {
             news: VecDeque::new(),
             taken: 0,
             refused: None,
-            is_behind: false,
+            behind: None,
         }
     }
 
@@ -116,35 +116,43 @@ impl Watch {
     fn take(&mut self, place: Place) -> Step {
         let before = std::mem::replace(&mut self.place, place);
         let is_other = self.place.index() != before.index() || !self.place.is_listened_for();
+        let is_behind = self.behind.is_some();
         let was_away = self.trouble.as_ref().is_some_and(|trouble| !trouble.is_refusal);
         let is_moved = self.place.source != before.source;
-        if !(is_other || was_away || is_moved || self.is_behind) {
+        if !(is_other || was_away || is_moved) {
             self.judge_sends();
             return Step::Stay;
         }
-        // What was refused so far speaks of the network as it was.
-        (self.taken, self.refused, self.trouble) = (0, None, None);
         let how = match () {
             () if is_moved => format!(" (before: {})", before.source),
             () if was_away => " again".to_owned(),
             () => "; the interface was made anew".to_owned(),
         };
-        self.tell(News::Back(self.place.describe() + &how));
-        if is_other || self.is_behind {
-            self.is_behind = true;
+        let how = self.behind.take().unwrap_or_else(|| self.place.describe() + &how);
+        if is_other || is_behind {
+            self.behind = Some(how);
             return Step::Follow(before.index());
         }
+        self.is_well(how);
         Step::Stay
     }
 
     /// The socket follows.
     pub fn has_followed(&mut self) {
-        self.is_behind = false;
+        if let Some(how) = self.behind.take() {
+            self.is_well(how);
+        }
     }
 
-    /// The socket could not follow.
+    /// The socket could not follow, and will try again.
     pub fn cannot_follow(&mut self, error: &OpenError) {
         self.lose(error.to_string(), false);
+    }
+
+    /// What was refused so far speaks of the network as it was.
+    fn is_well(&mut self, how: String) {
+        (self.taken, self.refused, self.trouble) = (0, None, None);
+        self.tell(News::Back(how));
     }
 
     /// The network is well: then what was sent should have been taken.
@@ -152,10 +160,7 @@ impl Watch {
         let (taken, refused) = (std::mem::take(&mut self.taken), self.refused.take());
         match (refused, &self.trouble) {
             (Some(errno), None) => self.lose(self.refusal(errno), true),
-            (None, Some(trouble)) if !trouble.is_refusal || taken > 0 => {
-                self.trouble = None;
-                self.tell(News::Back(format!("{} again", self.place.describe())));
-            }
+            (None, Some(_)) if taken > 0 => self.is_well(format!("{} again", self.place.describe())),
             _ => {}
         }
     }
@@ -209,4 +214,83 @@ fn cannot_send(to: Ipv4Addr, errno: Errno) -> String {
 fn is_about_network(errno: Errno) -> bool {
     use Errno::*;
     ![EMSGSIZE, EINTR, EAGAIN, ENOBUFS, ENOMEM].contains(&errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interface::Interface;
+    use super::super::place::Kind;
+    use super::*;
+
+    fn place(index: u32, last: u8) -> Place {
+        let (name, source) = ("eth0".to_owned(), Ipv4Addr::new(10, 0, 0, last));
+        let named = Some(Interface { name, index, address: source, is_loopback: false });
+        Place {
+            destination: Ipv4Addr::new(10, 0, 0, 255),
+            kind: Kind::Broadcast,
+            named,
+            member: None,
+            source,
+        }
+    }
+
+    fn gone() -> Result<Place, OpenError> {
+        Err(OpenError::BadDestination { address: Ipv4Addr::new(10, 0, 0, 255), why: "gone" })
+    }
+
+    fn told(watch: &mut Watch) -> Vec<String> {
+        std::iter::from_fn(|| watch.news()).map(|news| news.to_string()).collect()
+    }
+
+    #[test]
+    fn a_network_that_goes_and_comes_back_is_told_once_each() {
+        let mut watch = Watch::new(place(2, 7));
+        for _ in 0..3 {
+            assert_eq!(watch.compare(gone()), Step::Stay);
+        }
+        assert_eq!(told(&mut watch), ["has lost the network: cannot use address 10.0.0.255: gone"]);
+        assert!(watch.trouble().is_some());
+        for _ in 0..3 {
+            assert_eq!(watch.compare(Ok(place(2, 7))), Step::Stay);
+        }
+        assert_eq!(told(&mut watch), ["has the network: it sends from 10.0.0.7 on eth0 again"]);
+        assert_eq!(watch.trouble(), None);
+    }
+
+    #[test]
+    fn an_interface_with_another_number_is_followed_until_that_succeeds() {
+        let mut watch = Watch::new(place(2, 7));
+        assert_eq!(watch.compare(Ok(place(3, 8))), Step::Follow(Some(2)));
+        watch.cannot_follow(&gone().expect_err("an error"));
+        assert_eq!(watch.compare(Ok(place(3, 8))), Step::Follow(Some(3)), "once more");
+        watch.has_followed();
+        assert_eq!(watch.compare(Ok(place(3, 8))), Step::Stay);
+        let lines = told(&mut watch);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines[1], "has the network: it sends from 10.0.0.8 on eth0 (before: 10.0.0.7)");
+    }
+
+    #[test]
+    fn refusals_are_told_once_until_something_is_taken_again() {
+        let mut watch = Watch::new(place(2, 7));
+        let refused = Refused { count: 1, last: Some(Errno::EPERM) };
+        watch.note(1, refused);
+        assert!(
+            watch
+                .trouble()
+                .is_some_and(|why| why.contains("cannot send to 10.0.0.255: Operation not permitted"))
+        );
+        for _ in 0..3 {
+            watch.note(1, refused);
+            watch.compare(Ok(place(2, 7)));
+        }
+        watch.compare(Ok(place(2, 7)));
+        assert_eq!(told(&mut watch).len(), 1, "nothing was taken since");
+        watch.note(1, Refused::default());
+        watch.compare(Ok(place(2, 7)));
+        assert_eq!(told(&mut watch), ["has the network: it sends from 10.0.0.7 on eth0 again"]);
+        watch.note(2, Refused { count: 2, last: Some(Errno::EMSGSIZE) });
+        watch.compare(Ok(place(2, 7)));
+        assert_eq!(told(&mut watch), [""; 0], "that speaks of two datagrams, not of the network");
+    }
 }
