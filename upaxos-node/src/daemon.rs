@@ -367,7 +367,10 @@ impl Daemon {
     fn report_network(&mut self) {
         while let Some(news) = self.socket.news() {
             match news {
-                News::Lost(_) => warn!("{news}; {} datagrams were refused so far", self.socket.send_errors()),
+                News::Lost(_) => match self.socket.send_errors() {
+                    0 => warn!("{news}"),
+                    refused => warn!("{news}; {refused} datagrams were refused so far"),
+                },
                 News::Back(_) => info!("{news}"),
             }
         }
