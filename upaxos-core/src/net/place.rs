@@ -127,7 +127,7 @@ fn probe(destination: Ipv4Addr, interface: Option<&Interface>) -> io::Result<(Ki
     Ok((kind, source))
 }
 
-fn no_route(address: Ipv4Addr, named: Option<&Interface>, source: io::Error) -> OpenError {
+fn no_route(address: Ipv4Addr, named: Option<&Interface>, said: io::Error) -> OpenError {
     let remedy = match named {
         Some(_) => "bring the interface up and give it an address of that network (see `ip addr`)",
         None if address.is_multicast() => {
@@ -139,7 +139,7 @@ fn no_route(address: Ipv4Addr, named: Option<&Interface>, source: io::Error) -> 
         }
     };
     let through = named.map_or(String::new(), |named| format!(" through {}", named.name));
-    OpenError::NoRoute { address, through, source, remedy }
+    OpenError::NoRoute { address, through, said, remedy }
 }
 
 /// Whether the kernel's table of multicast groups (`/proc/net/igmp`) has this group at this interface. The table has a
