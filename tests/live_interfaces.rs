@@ -2,7 +2,7 @@
 
 mod live;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Output, Stdio};
 
 use live::group::{NODE, PATIENCE};
@@ -172,11 +172,16 @@ fn a_node_follows_an_interface_that_is_made_anew_under_its_name() {
     );
 }
 
-/// Opened by then, and not yet answered.
-fn has_socket(child: &Child, place: &str) -> bool {
-    let table = if place.contains("udp") { "udp" } else { "raw" };
+/// How many sockets of a group there are on the host of this process. Binding is the last step of opening: 239.253.7.1 as
+/// it lies in memory, protocol 253, or any address and port 25253.
+fn sockets(child: &Child, place: &str) -> usize {
+    let (table, bound) = if place.contains("udp") {
+        ("udp", ":62A5 ".to_owned())
+    } else {
+        ("raw", format!("{:08X}:00FD ", u32::from_ne_bytes([239, 253, 7, 1])))
+    };
     let table = std::fs::read_to_string(format!("/proc/{}/net/{table}", child.id())).unwrap_or_default();
-    table.lines().count() > 1
+    table.lines().filter(|line| line.contains(&bound)).count()
 }
 
 #[test]
@@ -186,13 +191,18 @@ fn a_prompt_follows_its_interface() {
         let nodes = three(&hosts, place);
         all_take_part(&hosts, place, &nodes);
         let args = format!("{place} --timeout 20s");
-        let mut prompt = start(&hosts, Host::Client, "upaxos-repl", &args, "");
-        eventually("the prompt has its sockets", || has_socket(&prompt, place));
+        let mut prompt = start(&hosts, Host::Client, "upaxos-repl", &args, "Request 0 one\n");
+        let mut answer = String::new();
+        let mut answers = BufReader::new(prompt.stdout.take().expect("piped"));
+        answers.read_line(&mut answer).expect("it answers");
+        assert!(answer.starts_with("OK "), "{place}: {answer}");
         ip(&hosts, Host::Client, "link del ring0");
         ring(&hosts, Host::Client, 113);
         prompt.stdin.as_mut().expect("piped").write_all(b"Request 0 two\n").expect("it reads");
-        let output = prompt.wait_with_output().expect("it ends");
-        assert!(said(&output).contains("two"), "{place}: {}", said(&output));
+        answers.read_line(&mut answer).expect("it answers");
+        assert!(answer.ends_with(" two\n"), "{place}: {answer}");
+        drop(prompt.stdin.take());
+        assert!(prompt.wait().expect("it ends").success(), "{place}");
     }
 }
 
@@ -252,17 +262,12 @@ fn a_node_speaks_and_listens_on_its_interface_only() {
 #[test]
 fn a_client_says_what_its_network_refuses() {
     for place in [BY_INTERFACE[0], BY_INTERFACE[3], BY_ROUTE[0]] {
-        for program in ["upaxos-send", "upaxos-repl"] {
+        for (program, flags, count) in [("upaxos-send", " --wait", 1), ("upaxos-repl", "", 2)] {
             let Some(hosts) = hosts() else { return };
-            let (flags, line) = if program == "upaxos-send" {
-                (" --wait", "Request 0 one\n")
-            } else {
-                ("", "Request 0 one\n")
-            };
-            let args = format!("{place} --timeout 3s{flags}");
-            let mut asker = start(&hosts, Host::Client, program, &args, line);
+            let args = format!("{place} --timeout 5s{flags}");
+            let mut asker = start(&hosts, Host::Client, program, &args, "Request 0 one\n");
             drop(asker.stdin.take());
-            eventually("it has its socket", || has_socket(&asker, place));
+            eventually("it has its sockets", || sockets(&asker, place) == count);
             ip(&hosts, Host::Client, "link set ring0 down");
             let output = asker.wait_with_output().expect("it ends");
             let said = said(&output);
@@ -311,6 +316,7 @@ fn where_no_route_leads_every_program_says_so_at_its_start() {
                 let said = said(&output);
                 assert_eq!(output.status.code(), Some(1), "{program} {args}: {said}");
                 assert!(said.contains(&format!("cannot reach {address}: ")), "{program} {args}: {said}");
+                assert_eq!(said.matches("unreachable").count(), 1, "{program} {args}: {said}");
                 assert_eq!(said.trim().lines().count(), 1, "{said}");
             }
         }
