@@ -156,7 +156,7 @@ impl DaemonArgs {
         if let (Some(name), true) = (name, self.classic) {
             return Err(NoNameInClassic(name).into());
         }
-        let net = net.options();
+        let net = net::Options { is_node: true, ..net.options() };
         let id = NodeId(self.id);
         let config = match (self.n, self.join) {
             (Some(n), false) => self.member(n)?,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use upaxos_core::client::Status;
-use upaxos_core::net::{self, Socket};
+use upaxos_core::net::{self, News, Socket};
 use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
@@ -205,6 +205,7 @@ impl Daemon {
         let now = self.now();
         self.node.tick(now, &mut self.out);
         self.report_drops();
+        self.report_network();
         self.drain()?;
         if self.node.has_company() {
             self.disk.confirm_name()?;
@@ -360,6 +361,19 @@ impl Daemon {
                 drops - self.drops
             );
             self.drops = drops;
+        }
+    }
+
+    /// Says that the network went, came back, or changed.
+    fn report_network(&mut self) {
+        while let Some(news) = self.socket.news() {
+            match news {
+                News::Lost(_) => match self.socket.send_errors() {
+                    0 => warn!("{news}"),
+                    refused => warn!("{news}; {refused} datagrams were refused so far"),
+                },
+                News::Back(_) => info!("{news}"),
+            }
         }
     }
 

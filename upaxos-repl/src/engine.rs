@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
-use upaxos_core::net::{OpenError, Options, Socket};
+use upaxos_core::net::{News, OpenError, Options, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
@@ -43,6 +43,8 @@ pub enum Event {
     Heard(Vec<Vec<u8>>),
     /// The prompt wants something.
     Do(Job),
+    /// The network is another one than before.
+    Network(News),
     /// The listener has failed.
     Deaf(std::io::Error),
 }
@@ -85,7 +87,11 @@ fn listen(place: Options, events: Sender<Event>) -> Result<()> {
     thread::spawn(move || match Socket::open(&place) {
         Ok(mut socket) => {
             let _ = tell.send(Ok(()));
-            while let Ok(()) = events.send(hear(&mut socket)) {}
+            while let Ok(()) = events.send(hear(&mut socket)) {
+                if let Some(news) = socket.news() {
+                    let _ = events.send(Event::Network(news));
+                }
+            }
         }
         Err(error) => drop(tell.send(Err(error))),
     });
@@ -181,6 +187,9 @@ impl Engine {
         match event {
             Event::Heard(datagrams) => datagrams.iter().try_for_each(|datagram| self.on_datagram(datagram)),
             Event::Do(job) => self.on_job(job),
+            Event::Network(news) => {
+                self.output.news(&format!("this host {news}")).context("cannot print the news")
+            }
             Event::Deaf(error) => Err(error).context("cannot hear the group"),
         }
     }
@@ -250,7 +259,13 @@ impl Engine {
     }
 
     fn say(&mut self, request: Request) -> std::io::Result<()> {
-        self.socket.send(&self.client.pack(&[Line::Client(request)], self.socket.max_payload()))
+        self.send(&[Line::Client(request)])
+    }
+
+    fn send(&mut self, lines: &[Line]) -> std::io::Result<()> {
+        self.socket.send(&self.client.pack(lines, self.socket.max_payload()))?;
+        self.view.set_trouble(self.socket.trouble());
+        Ok(())
     }
 
     fn on_time(&mut self) -> Result<()> {
@@ -258,9 +273,7 @@ impl Engine {
         let turn = self.client.tick(now);
         self.settle(turn.settled)?;
         if !turn.send.is_empty() {
-            self.socket
-                .send(&self.client.pack(&turn.send, self.socket.max_payload()))
-                .context("cannot send to the group")?;
+            self.send(&turn.send).context("cannot send to the group")?;
         }
         self.show(now)?;
         // That nobody leads is no news of a classic group.

@@ -77,6 +77,7 @@ impl Asker {
             self.socket
                 .send(&self.client.pack(&turn.send, self.socket.max_payload()))
                 .context("cannot send the request")?;
+            self.view.set_trouble(self.socket.trouble());
             if let Some(settled) = self.hear()? {
                 return Ok(settled);
             }

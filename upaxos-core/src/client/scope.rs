@@ -184,7 +184,7 @@ impl Scope {
             return "nodes were heard that do not speak the classic grammar: leave out --classic".into();
         }
         let is_silent = view.nodes(now).next().is_none();
-        let others = is_silent.then(|| self.explain_others(now)).flatten();
+        let others = (is_silent && view.trouble().is_none()).then(|| self.explain_others(now)).flatten();
         others.unwrap_or_else(|| view.explain_silence(now))
     }
 

@@ -27,6 +27,7 @@ pub struct View {
     members: Option<(Epoch, Vec<NodeId>)>,
     /// Which two nodes hold different values, and from which instance on, as one of them lately said.
     differs: BTreeMap<(NodeId, NodeId), (Instance, Micros)>,
+    trouble: Option<String>,
 }
 
 /// What a node said of itself.
@@ -53,7 +54,7 @@ impl Heard {
 impl View {
     /// A picture of nobody, of a group that speaks `dialect`.
     pub fn new(dialect: Dialect) -> View {
-        View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new() }
+        View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new(), trouble: None }
     }
 
     /// Remembers what a node says of itself and of the group.
@@ -183,8 +184,22 @@ impl View {
         Some(nodes.any(|(_, beat)| !matches!(beat.stance, Stance::Waits | Stance::Learns)))
     }
 
-    /// What to tell somebody whose request was not answered: what the beats say about why.
+    /// Takes note of why nothing that is sent reaches the group, if this host knows of a reason.
+    pub fn set_trouble(&mut self, trouble: Option<String>) {
+        self.trouble = trouble;
+    }
+
+    /// Why nothing that is sent reaches the group, if this host knows of a reason.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// What to tell somebody whose request was not answered: what this host knows of its network, or else what the beats
+    /// say about why.
     pub fn explain_silence(&self, now: Micros) -> String {
+        if let Some(trouble) = &self.trouble {
+            return trouble.clone();
+        }
         let heard: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
             (None, _) if self.dialect == Dialect::Classic => CLASSIC.into(),
