@@ -1,6 +1,6 @@
 //! What the daemon says, and how: lines for people, or objects for programs.
 //!
-//! Owns the form of a log line, and its way to standard error ([`queue`]): the loop never waits for the reader.
+//! Owns the form of a log line, and its way to standard error (`queue`): the loop never waits for the reader.
 //! Answers (`OK …`) are among what is always said.
 
 mod queue;
