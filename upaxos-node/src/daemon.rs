@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
+use signal_hook::consts;
 use upaxos_core::client::Status;
 use upaxos_core::net::{self, News, Socket};
 use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
@@ -55,13 +56,14 @@ pub struct Options {
 /// When the socket, the directory or the log cannot be used; and at once when a write or a sync
 /// fails, since nothing that was not durable may be claimed.
 pub fn run(options: &Options) -> Result<Status> {
-    let stop = stop_on_signals()?;
+    let signals = Signals::catch(!options.scripts.paths.is_empty())?;
     let scripts = Host::start(&options.scripts)?;
     let socket = Socket::open(&options.net)?;
-    drop_privileges()?;
+    drop_privileges();
     let mut daemon = Daemon::open(options, socket, scripts)?;
     daemon.announce(options);
-    while daemon.ending.is_none() && !stop.load(Ordering::Relaxed) {
+    while daemon.ending.is_none() && !signals.stop.load(Ordering::Relaxed) {
+        signals.explain_hangup();
         daemon.turn()?;
     }
     daemon.close()
@@ -82,21 +84,46 @@ fn outbox(id: NodeId, scripts: Option<&Host>, dialect: Dialect) -> Outbox {
     out
 }
 
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
+/// What the process was told by signals.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    /// Set by SIGHUP where no scripts hear it.
+    hangup: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// With scripts, SIGHUP is theirs ([`Host`]).
+    fn catch(has_scripts: bool) -> Result<Signals> {
+        let signals = Signals { stop: Arc::default(), hangup: Arc::default() };
+        let set = |signal, flag: &Arc<AtomicBool>| {
+            signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot handle signals")
+        };
+        set(consts::SIGTERM, &signals.stop)?;
+        set(consts::SIGINT, &signals.stop)?;
+        // Where it is caught, the write that goes beyond the limit fails with EFBIG, and says so (setrlimit(2)).
+        set(consts::SIGXFSZ, &Arc::default())?;
+        if !has_scripts {
+            set(consts::SIGHUP, &signals.hangup)?;
+        }
+        Ok(signals)
     }
-    Ok(stop)
+
+    /// Says that a SIGHUP did nothing.
+    fn explain_hangup(&self) {
+        if self.hangup.swap(false, Ordering::Relaxed) {
+            info!("ignores SIGHUP: it has no scripts to load again; SIGTERM ends it");
+        }
+    }
 }
 
 /// Gives up every capability: the socket was the last thing that needed one. Without them root, too, can
-/// only use a directory that is its own.
-fn drop_privileges() -> Result<()> {
-    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        caps::clear(None, set).with_context(|| format!("cannot drop the {set:?} capabilities"))?;
+/// only use a directory that is its own. Where the system refuses that, as a container may, the node goes on.
+fn drop_privileges() {
+    let sets = [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable];
+    let refused = sets.into_iter().find_map(|set| Some((set, caps::clear(None, set).err()?)));
+    if let Some((set, why)) = refused {
+        warn!("cannot drop the {set:?} capabilities: {why}; goes on with them");
     }
-    Ok(())
 }
 
 struct Daemon {
@@ -134,6 +161,7 @@ impl Daemon {
             recovery.take(&record).map_err(|error| error.to_string())
         })?;
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));
+        opened.notices.iter().for_each(|notice| info!("{notice}"));
         let mut daemon = Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use upaxos_core::cli::OutputError;
 use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
 use upaxos_core::net::{News, OpenError, Options, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
@@ -33,7 +34,26 @@ const SETTLE_IN: Micros = Micros::from_millis(300);
 pub struct Job {
     pub work: Work,
     pub text: Vec<u8>,
-    pub done: Sender<Status>,
+    pub done: Sender<Done>,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub struct Done {
+    pub status: Status,
+    /// Whether its answer could be printed. At a prompt the engine ends where it cannot.
+    pub printed: Result<(), OutputError>,
+}
+
+impl Job {
+    fn is_done(&self, status: Status) {
+        self.is_printed(status, Ok(()));
+    }
+
+    /// Nobody may wait for it any more.
+    fn is_printed(&self, status: Status, printed: Result<(), OutputError>) {
+        let _ = self.done.send(Done { status, printed });
+    }
 }
 
 /// What the engine reacts to.
@@ -206,7 +226,7 @@ impl Engine {
         let others: BTreeSet<_> = self.client.scope().namesakes(self.now()).collect();
         for group in others.difference(&self.others) {
             let text = format!("another group is on this wire: {group}; its answers are ignored");
-            self.output.news(&text).context("cannot print the news")?;
+            self.output.news(&text)?;
         }
         self.others = others;
         Ok(())
@@ -223,7 +243,7 @@ impl Engine {
             return self.settle(settled);
         }
         let news = self.watch.on_message(from, message);
-        news.map_or(Ok(()), |news| self.output.news(&news).context("cannot print the news"))
+        Ok(news.map_or(Ok(()), |news| self.output.news(&news))?)
     }
 
     fn on_job(&mut self, job: Job) -> Result<()> {
@@ -232,12 +252,12 @@ impl Engine {
                 Ok(ticket) => drop(self.asked.insert(ticket, job)),
                 Err(why) => {
                     self.output.complain(&why.to_string())?;
-                    let _ = job.done.send(Status::Usage);
+                    job.is_done(Status::Usage);
                 }
             },
             Work::Status if self.client.dialect() == Dialect::Classic => {
                 self.output.complain(CLASSIC)?;
-                let _ = job.done.send(Status::Usage);
+                job.is_done(Status::Usage);
             }
             Work::Status => {
                 self.shows.push_back((self.now(), job));
@@ -246,7 +266,7 @@ impl Engine {
             Work::Quit => {
                 self.say(Request::Quit).context("cannot send quit to the group")?;
                 self.output.news("quit sent; nodes that honour it end")?;
-                let _ = job.done.send(Status::Done);
+                job.is_done(Status::Done);
             }
         }
         Ok(())
@@ -299,15 +319,15 @@ impl Engine {
             let Some((_, job)) = self.shows.pop_front() else { break };
             if let Some(why) = self.client.scope().refusal() {
                 self.output.complain(why)?;
-                let _ = job.done.send(Status::Refused);
+                job.is_done(Status::Refused);
                 continue;
             }
-            if self.output.is_json() {
-                self.output.object(&table::json(&self.view, self.client.scope(), now))?;
+            let printed = if self.output.is_json() {
+                self.output.object(&table::json(&self.view, self.client.scope(), now))
             } else {
-                self.output.text(&table::text(&self.view, self.client.scope(), now))?;
-            }
-            let _ = job.done.send(table::status(&self.view, now));
+                self.output.text(&table::text(&self.view, self.client.scope(), now))
+            };
+            self.finish(&job, table::status(&self.view, now), printed)?;
         }
         if !self.shows.is_empty() && now >= self.members_asked + ASK_AGAIN {
             self.ask_members()
@@ -334,9 +354,19 @@ impl Engine {
             }
             let now = self.now();
             let why = self.client.explain_silence(&self.view, now);
-            self.output.settled(&job.text, &settled, &why).context("cannot print an answer")?;
-            let _ = job.done.send(Status::after(&settled.outcome, &self.view, now));
+            let printed = self.output.settled(&job.text, &settled, &why);
+            self.finish(&job, Status::after(&settled.outcome, &self.view, now), printed)?;
         }
+        Ok(())
+    }
+
+    /// A job is done. Where its answer cannot be printed, a session of commands ends itself; a prompt is of no use.
+    fn finish(&self, job: &Job, status: Status, printed: Result<(), OutputError>) -> Result<()> {
+        if self.output.is_prompt() {
+            job.is_done(status);
+            return Ok(printed?);
+        }
+        job.is_printed(status, printed);
         Ok(())
     }
 }

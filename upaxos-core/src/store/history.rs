@@ -20,6 +20,7 @@ use std::io;
 
 use super::StoreError;
 use super::files::{Files, cannot_in};
+use super::segment;
 use crate::record;
 use crate::record::block::{self, Chain, NO_VALUES, Scanner};
 use crate::types::{Instance, MAX_NUMBER, Value};
@@ -83,10 +84,10 @@ impl Range {
     }
 
     pub(super) fn draft_name(&self) -> String {
-        self.name() + ".tmp"
+        self.name() + segment::DRAFT
     }
 
-    fn parse(name: &str) -> Option<Range> {
+    pub(super) fn parse(name: &str) -> Option<Range> {
         let (first, last) = name.strip_suffix(".values")?.split_once('-')?;
         let number = |text: &str| text.parse().ok().map(Instance);
         let range = Range { first: number(first)?, last: number(last)? };

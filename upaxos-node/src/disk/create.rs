@@ -85,7 +85,7 @@ pub(super) fn without_identity(dir: &Path) -> Result<Option<DiskError>, DiskErro
         return Ok(None);
     }
     let mut names = Dir::new(dir).list()?;
-    names.retain(|name| name.ends_with(".log") || name.ends_with(".values"));
+    names.retain(|name| store::is_own(name) && !name.ends_with(segment::DRAFT));
     let Some(last) = names.iter().max() else {
         return Ok(None);
     };
@@ -101,6 +101,27 @@ fn is_written(path: &Path) -> Result<bool, DiskError> {
     let head = Head::parse(&bytes);
     let (_, at) = head.ok_or_else(|| damaged(path.into(), "its head is missing or damaged".into()))?;
     Ok(bytes[at..].iter().any(|byte| *byte != 0))
+}
+
+/// Names what lies in the directory and is not the node's: it is left alone.
+pub(super) fn tell_foreign(dir: &Path, notices: &mut Vec<String>) -> io::Result<()> {
+    const NAMED: usize = 5;
+    let mut foreign = Dir::new(dir).list()?;
+    foreign.retain(|name| !store::is_own(name) && !identity::is_own(name) && name != lock::NAME);
+    foreign.sort_unstable();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<_> = foreign.iter().take(NAMED).map(|name| name.escape_debug().to_string()).collect();
+    if foreign.len() > NAMED {
+        names.push(format!("and {} more", foreign.len() - NAMED));
+    }
+    notices.push(format!(
+        "{}: holds files of others, which are left alone: {}",
+        dir.display(),
+        names.join(", ")
+    ));
+    Ok(())
 }
 
 /// Says so when others may read what is in the log; the owner may want it so.
