@@ -203,6 +203,31 @@ fn an_operator_replaces_a_member_by_a_node_that_stands_by() {
     group.write("two", &[0, 2, 3]);
 }
 
+/// One line of a node that stands by, damaged or of an earlier life of it, names a healthy member: nobody's place is
+/// taken, and the directory that joins is the one that is there.
+#[test]
+fn one_line_of_a_joiner_that_is_damaged_or_old_changes_nothing_of_what_it_wants() {
+    let mut group = Group::ready(3);
+    group.write("one", &[0, 1, 2]);
+    assert_eq!(group.join(Some(3)), 3);
+    group.run_for(1_000);
+    (0..3).for_each(|id| group.tell(id, "3 JoinFor 1 1"));
+    group.run_for(1_000);
+    assert_eq!(group.members_of(0), [0, 1, 2], "it waits");
+    group.crash(1);
+    group.run_for(1_000);
+    let mut old = group.head_of(3);
+    old.from = old.from.map(|(id, incarnation)| (id, incarnation + 1));
+    let Some((_, incarnation)) = old.from else { unreachable!("a node's head names it") };
+    let mut datagram = Vec::new();
+    old.encode(&mut datagram);
+    datagram.extend(format!("3 Beat 3 {incarnation} 1 99 - 1 learns 0,2\n3 JoinFor 1 3").bytes());
+    [0, 2].into_iter().for_each(|id| group.hear(id, &datagram));
+    group.say("Change 7 1 1 replace 1 3");
+    group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
+    group.write("two", &[0, 2, 3]);
+}
+
 fn wait_until_turned_away(group: &mut Group, id: u16, because: &str) {
     group.run_until("it is told", |group| {
         let told = |event: &Event| matches!(event, Event::MayNotVote(why) if why.contains(because));

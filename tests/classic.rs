@@ -410,7 +410,11 @@ fn an_answer_that_is_not_true_does_not_keep_ours_back() {
     let mut group = group_with(&[1]);
     hear(&mut group, 1, &["Request 0 one", "2 OK 1 one", "2 OK 7 one"]);
     hear(&mut group, 1, &["2 Propose 1 2", "2 Write 1 2 other", "0 Accept 1 2 other"]);
-    hear(&mut group, 1, &["2 Propose 2 2", "2 Write 2 2 one", "0 Accept 2 2 one", "2 OK 2 other"]);
+    hear(
+        &mut group,
+        1,
+        &["2 Propose 2 2", "2 Promise 2 2", "2 Write 2 2 one", "0 Accept 2 2 one", "2 OK 2 other"],
+    );
     group.run_for(300);
     assert_eq!(group.said("OK 2"), ["1 OK 2 one"]);
     hear(&mut group, 1, &["Request 1", "2 OK 1 lie"]);
@@ -874,4 +878,34 @@ fn a_classic_group_takes_nobody_in() {
     for id in [0, 1, 2] {
         assert_eq!(group.reads(id), ["one", "two"]);
     }
+}
+
+/// Node 2 carried a read and a write out, alone with the vote of node 1, which heard no more than that; then it dies.
+/// Node 1 finds the old read, and the promise in which it says so is lost on the way to node 0.
+#[test]
+fn an_old_read_that_is_found_answers_no_read_that_was_asked_later() {
+    let mut group = group_with(&[1, 2]);
+    group.filter = Box::new(|from, to, line| {
+        let is_vote_or_answer = matches!(
+            line,
+            Line::Node(_, Message::Accept { .. } | Message::Written { .. } | Message::Ok { .. })
+        );
+        !(from == Some(2) && to == 1 && is_vote_or_answer) && (from.is_some() || to == 2)
+    });
+    group.say("Request 0");
+    group.run_until("a read of nothing", |group| !group.said("2 OK 1 safe read").is_empty());
+    group.say("Request 0 x");
+    group.run_until("a write", |group| !group.said("2 OK 2 x").is_empty());
+    group.crash(2);
+    assert_eq!(group.node(1).learned().0, 0);
+    group.start(0);
+    group.filter = Box::new(|from, to, line| {
+        let tells = matches!(line, Line::Node(_, Message::Promise { accepted: Some(_), .. }));
+        !(from == Some(1) && to == 0 && tells)
+    });
+    group.run_for(20);
+    group.say("Request 0");
+    group.run_until("a read", |group| !group.said("safe read x").is_empty());
+    group.run_for(2_000);
+    assert_eq!(group.said("0 OK 1"), [""; 0]);
 }

@@ -410,3 +410,30 @@ fn who_gives_its_ballot_up_names_another_only_if_it_gives_way_to_one() {
     assert_eq!(told(higher), "steps down from ballot 1:7 for 1:8");
     assert_eq!(told(own), "steps down from ballot 1:7");
 }
+
+/// A is answered, and all that its leader says of that is lost, but for the vote of one node; the leader dies. B wants
+/// the same words written: what is found of A's request is not B's.
+#[test]
+fn an_untagged_write_is_not_carried_out_by_an_older_one_of_the_same_words() {
+    let mut group = Group::ready(3);
+    let old = group.leader().expect("one leads");
+    let mute = (0..3).rev().find(|id| *id != old).expect("there are three");
+    group.filter = Box::new(move |from, to, line| {
+        let is_write = matches!(line, Line::Node(_, Message::Write { .. }));
+        let is_vote_question = is_write || matches!(line, Line::Node(_, Message::Accepts { .. }));
+        match from {
+            None => to == old,
+            Some(from) if from == old && to != old => is_vote_question && !(is_write && to == mute),
+            Some(_) => true,
+        }
+    });
+    group.say("Request 0 a");
+    group.run_until("A is answered", |group| !group.said("OK 1 a").is_empty());
+    group.crash(old);
+    group.run_for(100);
+    group.filter = Box::new(|_, _, _| true);
+    group.say("Request 0 a");
+    group.run_until("B is answered", |group| !group.said("OK 2 a").is_empty());
+    let alive = (0..3).find(|id| *id != old).expect("there are three");
+    group.run_until("both stand in the log", |group| group.reads(alive) == ["a", "a"]);
+}

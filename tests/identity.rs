@@ -163,6 +163,28 @@ fn an_objection_to_an_earlier_life_or_to_another_node_bars_nobody() {
 }
 
 #[test]
+fn a_member_is_not_barred_by_its_own_life_nor_by_a_stranger() {
+    // What a peer remembers is this very life; and a node that is no member names a later one.
+    for objection in ["1 Barred 0 2 1000 2 2", "1 Barred 0 2 1000 3 2", "9 Barred 0 2 1000 3 7"] {
+        let mut lone = returned(3);
+        lone.hear("1 Registered 0 2\n2 Registered 0 2");
+        lone.hear(objection);
+        assert!(lone.node.is_voter() && !is_barred(&lone), "{objection}");
+    }
+}
+
+#[test]
+fn a_damaged_start_in_a_beat_or_a_register_is_no_other_life() {
+    let mut lone = Lone::member(3, 0);
+    lone.forget_wire();
+    lone.hear("1 Beat 3 1001 0 501 - 0 waits 0");
+    lone.hear("1 Register 3 1001 0 501");
+    assert_eq!(answers(&mut lone), [""; 0]);
+    lone.hear("1 Register 3 1001 1 501");
+    assert_eq!(answers(&mut lone), ["0 Registered 1 501"]);
+}
+
+#[test]
 fn a_late_objection_does_not_silence_a_member_that_votes() {
     let mut lone = returned(3);
     lone.hear("1 Registered 0 2\n2 Registered 0 2");

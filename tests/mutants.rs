@@ -42,6 +42,8 @@ const DIRECTED: &[Schedule] = &[
     (Mutant::RefusedForBusy, directed::what_is_refused_for_want_of_room_is_never_done),
     (Mutant::AnswerWhatWasFound, directed::a_classic_node_answers_nobody_with_what_it_found),
     (Mutant::ProposalIsEnough, directed::a_proposal_that_comes_again_makes_nothing_new),
+    (Mutant::UnheardIsNone, directed::what_a_promise_that_was_not_heard_may_have_told_is_no_answer),
+    (Mutant::WordsAreEnough, directed::the_same_words_found_in_phase_1_carry_out_no_request_that_came_later),
     (Mutant::LostKeepsOlder, directed::a_lost_value_leaves_nothing_older_in_its_place),
     (Mutant::CopyAnyBallot, directed::a_vote_where_a_value_was_lost_raises_the_promise),
     (Mutant::StandsVotesAll, directed::a_vote_for_what_is_named_is_for_all_of_it),

@@ -7,7 +7,7 @@ mod lone;
 
 use lone::Lone;
 use upaxos_core::client::{Ask, Client, Outcome};
-use upaxos_core::types::Micros;
+use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Message};
 
 /// More clients than a node remembers, each with one write.
@@ -110,7 +110,7 @@ fn serve(lone: &mut Lone, clients: &mut [Client]) -> Vec<Outcome> {
             let Ok(Line::Node(_, message)) = wire::parse_line(said.as_bytes(), Dialect::Extended) else {
                 continue;
             };
-            let settled = clients.iter_mut().flat_map(|client| client.on_message(&message, now));
+            let settled = clients.iter_mut().flat_map(|client| client.on_message(NodeId(0), &message, now));
             ended.extend(settled.map(|settled| settled.outcome));
         }
     }

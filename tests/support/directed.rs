@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::lone::{Life, Lone};
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
-use upaxos_core::node::{Config, MAX_SESSIONS, Outbox, Recovery};
+use upaxos_core::node::{Config, MAX_SESSIONS, Node, Outbox, Recovery};
 use upaxos_core::sim::double::Double;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Message};
@@ -205,9 +205,48 @@ pub fn a_proposal_that_comes_again_makes_nothing_new() -> bool {
     finds_what_is_old(&[0, 1, 500_000, 500_001, 500_002, 1_500_000], &lines, "0 Write 1 3 deposit 5")
 }
 
+/// A promise that was not heard may have told the proposer of an old value. Node 1 asks for promises after `deposit 5`
+/// was heard, and writes it; of its own promise, and of node 2's, node 0 hears nothing. It answers when it has heard
+/// that a quorum knew of no value.
+pub fn what_a_promise_that_was_not_heard_may_have_told_is_no_answer() -> bool {
+    let answers = |promises: &[&str]| {
+        let before = ["Request 0 deposit 5", "1 Propose 1 4"];
+        let after = ["1 Write 1 4 deposit 5", "1 Accept 1 4 deposit 5", "quit"];
+        let lines: Vec<&str> = before.iter().chain(promises).chain(&after).copied().collect();
+        let times: Vec<u64> = (0..lines.len() as u64 - 1).chain([900_000]).collect();
+        let (node, said) = hears_classic(&times, &lines);
+        assert_eq!(node.learned(), Instance(1), "it has learned the first");
+        said.iter().any(|line| line == "0 OK 1 deposit 5")
+    };
+    !answers(&[]) && answers(&["2 Promise 1 4"])
+}
+
+/// An untagged write, and the same words that phase 1 finds: those of somebody else, perhaps, who was answered. Only if
+/// the node saw them written after it heard the request, they are known to carry it out.
+pub fn the_same_words_found_in_phase_1_carry_out_no_request_that_came_later() -> bool {
+    let wrote = |before: &str| {
+        let mut lone = Lone::member(3, 0);
+        lone.hear("2 NACK 1 2");
+        lone.hear(before);
+        let ballot = lone.run();
+        lone.hear(&format!("1 Promise 1 {ballot} 2 b\n1 PromiseNone 2 * {ballot} 0"));
+        assert!(lone.node.is_leading() && lone.wrote(1) == ["b"]);
+        lone.wrote(2)
+    };
+    wrote("Request 0 b") == ["b"] && wrote("Request 0 b\n2 Write 1 2 b") == [""; 0]
+}
+
 /// Classic node 0 hears these lines at these times, writes what it finds, and learns instance 1. Whether it then
 /// answers nobody, and still wants what it was asked for.
 fn finds_what_is_old(times: &[u64], lines: &[&str], writes: &str) -> bool {
+    let (node, said) = hears_classic(times, lines);
+    assert!(said.iter().any(|line| line == writes), "it goes on with what it found: {said:?}");
+    assert_eq!(node.learned(), Instance(1), "it has learned the first");
+    !said.iter().any(|line| line.contains(" OK ")) && said.contains(&"0 Propose 2 0".to_owned())
+}
+
+/// Classic node 0 of three hears these lines at these times; with it comes what it said.
+fn hears_classic(times: &[u64], lines: &[&str]) -> (Node, Vec<String>) {
     let config = Config { classic: true, ..Config::member(NodeId(0), 3) };
     let mut node = Recovery::new(config).finish(1000, 1);
     let mut out = Outbox::new(NodeId(0));
@@ -224,9 +263,7 @@ fn finds_what_is_old(times: &[u64], lines: &[&str], writes: &str) -> bool {
             node.synced(Micros(*now), &sent, &mut out);
         }
     }
-    assert!(said.iter().any(|line| line == writes), "it goes on with what it found: {said:?}");
-    assert_eq!(node.learned(), Instance(1), "it has learned the first");
-    !said.iter().any(|line| line.contains(" OK ")) && said.contains(&"0 Propose 2 0".to_owned())
+    (node, said)
 }
 
 /// Where the last thing that was accepted is lost, what was accepted before it does not take its place: it was

@@ -320,7 +320,7 @@ impl Client {
             next_fast: FIRST_FAST,
             chance: Chance(id),
             open: BTreeMap::new(),
-            rounds: Rounds::default(),
+            rounds: Rounds::new(None),
             sent: 0,
             told: BTreeSet::new(),
         }
@@ -441,9 +441,9 @@ impl Client {
     }
 
     /// Hears what a node said; hands out the questions that it settles.
-    pub fn on_message(&mut self, message: &Message, now: Micros) -> Vec<Settled> {
+    pub fn on_message(&mut self, from: NodeId, message: &Message, now: Micros) -> Vec<Settled> {
         if self.dialect == Dialect::Classic {
-            return self.on_classic(message, now);
+            return self.on_classic(from, message, now);
         }
         let client = self.id;
         match *message {
@@ -519,15 +519,15 @@ impl Client {
         let mut settled = Vec::new();
         for (from, message) in self.hear(datagram, now) {
             view.on_message(from, &message, now);
-            settled.extend(self.on_message(&message, now));
+            settled.extend(self.on_message(from, &message, now));
         }
         settled
     }
 
     /// An untagged answer settles one question, the oldest that it fits: of a write or a read only if the round
     /// that chose the value began after the question was sent. Chosen values never change: history may be old.
-    fn on_classic(&mut self, message: &Message, now: Micros) -> Vec<Settled> {
-        self.rounds.observe(message, self.sent);
+    fn on_classic(&mut self, from: NodeId, message: &Message, now: Micros) -> Vec<Settled> {
+        self.rounds.observe(from, message, self.sent);
         let Message::Ok { instance, value } = message else { return Vec::new() };
         let since = Ticket(self.rounds.since(*instance, value));
         let is_answered = |ticket: &Ticket, open: &Open| match open.question {

@@ -3,6 +3,11 @@
 //! This crate decides; it never reads a clock, a file, an environment variable or a random source:
 //! time, disk and chance are arguments. Sockets live in `net` alone.
 
+// They panic where the stream is closed or full: `crate::cli` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod client;
 pub mod entry;
 pub mod hooks;

@@ -22,19 +22,24 @@ mod error;
 mod interface;
 mod mmsg;
 mod pieces;
+mod place;
 mod raw;
 mod setup;
 mod udp;
+mod watch;
 
 #[cfg(feature = "cli")]
 pub use args::{Args, NoNameInClassic};
 pub use error::OpenError;
 pub use pieces::Pieces;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
+pub use watch::News;
 
 use crate::wire::MAX_DATAGRAM;
 pub use mmsg::BATCH;
 use mmsg::{Inbox, Outgoing};
+use setup::Opened;
+use watch::{Step, Watch};
 
 /// How datagrams travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,9 @@ pub struct Options {
     /// How many bytes of lines to pack into one datagram, at most
     /// [`MAX_DATAGRAM`]; without it, what one IP packet carries.
     pub datagram: Option<usize>,
+    /// Whether a node opens it: then what is sent to the address has to be heard here. A client may ask one host from
+    /// another.
+    pub is_node: bool,
     /// Bytes the kernel may queue for us, asked for; it may grant less
     /// (see [`Socket::receive_buffer`]). The same is asked for sending.
     pub receive_buffer: usize,
@@ -102,6 +110,7 @@ impl Default for Options {
             protocol: 253,
             interface: None,
             datagram: None,
+            is_node: false,
             receive_buffer: 32 << 20,
         }
     }
@@ -111,12 +120,15 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Socket {
     socket: socket2::Socket,
-    transport: Transport,
+    options: Options,
     destination: SocketAddrV4,
     inbox: Inbox,
     outgoing: Outgoing,
     pieces: Option<Pieces>,
+    watch: Watch,
     send_errors: u64,
+    /// Of sockets that this one has replaced.
+    drops_before: u64,
     max_payload: usize,
     is_local: bool,
 }
@@ -128,13 +140,12 @@ impl Socket {
     /// [`OpenError`]: no privilege, an address or a protocol that cannot serve, an interface
     /// that is not there, or a system call that failed.
     pub fn open(options: &Options) -> Result<Socket, OpenError> {
-        let opened = match options.transport {
-            Transport::Raw => raw::open(options)?,
-            Transport::Udp => udp::open(options)?,
-        };
+        let opened = open(options)?;
         Ok(Socket {
             socket: opened.socket,
-            transport: options.transport,
+            options: options.clone(),
+            watch: Watch::new(opened.place),
+            drops_before: 0,
             destination: opened.destination,
             inbox: Inbox::new(),
             outgoing: Outgoing::new(opened.destination),
@@ -169,17 +180,25 @@ impl Socket {
     /// # Errors
     /// What says that the socket itself is unusable.
     pub fn send(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
+        self.look_around();
         let pieces = self.pieces.as_ref().and_then(|pieces| pieces.cut(datagrams));
-        self.send_errors += self.outgoing.send(&self.socket, pieces.as_deref().unwrap_or(datagrams))?;
+        self.offer(pieces.as_deref().unwrap_or(datagrams))
+    }
+
+    fn offer(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
+        let refused = self.outgoing.send(&self.socket, datagrams)?;
+        self.send_errors += refused.count;
+        self.watch.note(datagrams.len(), refused);
         Ok(())
     }
 
     /// Hears one batch: hands `each` the payload and the sender's address of up to 128 queued
     /// datagrams, and says how many that were.
     ///
-    /// With nothing queued it waits: up to `wait`, with `None` for ever. `Ok(0)` means that the
-    /// time is up, that a signal came, that pieces are missing and were asked for, or that nothing of the batch was for
-    /// this group: what raw IP delivers for other addresses, or cut short, is skipped and not counted.
+    /// With nothing queued it waits: up to `wait`, and a second at most, since so often it looks whether the network is
+    /// still the one it was. `Ok(0)` means that the time is up, that a signal came, that pieces are missing and were
+    /// asked for, or that nothing of the batch was for this group: what raw IP delivers for other addresses, or cut
+    /// short, is skipped and not counted.
     ///
     /// # Errors
     /// What says that the socket itself is unusable.
@@ -188,13 +207,16 @@ impl Socket {
         wait: Option<Duration>,
         each: &mut dyn FnMut(&[u8], Ipv4Addr),
     ) -> io::Result<usize> {
+        self.look_around();
+        let until_look = self.watch.until_due();
         let Socket { inbox, socket, pieces, .. } = self;
-        let wait = pieces.as_ref().map_or(wait, |pieces| pieces.shorten(wait));
+        let wait = wait.map_or(until_look, |wait| wait.min(until_look));
+        let wait = pieces.as_ref().map_or(Some(wait), |pieces| pieces.shorten(Some(wait)));
         let mut whole = |datagram: &[u8], from| match pieces {
             Some(pieces) => pieces.take(datagram, &mut |whole| each(whole, from)),
             None => each(datagram, from),
         };
-        let received = match self.transport {
+        let received = match self.options.transport {
             Transport::Udp => inbox.receive(socket, wait, &mut |datagram, from| {
                 whole(datagram, from);
                 true
@@ -208,9 +230,56 @@ impl Socket {
             }
         }?;
         if let Some(due) = self.pieces.as_ref().map(Pieces::due).filter(|due| !due.is_empty()) {
-            self.send_errors += self.outgoing.send(&self.socket, &due)?;
+            self.offer(&due)?;
         }
         Ok(received)
+    }
+
+    /// Once a second: finds out what the network is now, and follows it.
+    ///
+    /// None of it needs privilege, so it works after a daemon has dropped its own.
+    fn look_around(&mut self) {
+        if !self.watch.until_due().is_zero() {
+            return;
+        }
+        let found = match self.options.transport {
+            Transport::Raw => raw::place(&self.options),
+            Transport::Udp => udp::place(&self.options),
+        };
+        if let Step::Follow(before) = self.watch.compare(found) {
+            match self.follow(before) {
+                Ok(()) => self.watch.has_followed(),
+                Err(error) => self.watch.cannot_follow(&error),
+            }
+        }
+    }
+
+    /// Names the interface that there is now to the socket, in place of the one that had the index `before`.
+    fn follow(&mut self, before: Option<u32>) -> Result<(), OpenError> {
+        let place = self.watch.place();
+        match self.options.transport {
+            Transport::Raw => raw::settle(&self.socket, place, before),
+            // Once bound to an interface, a socket stays so, unless privileged; another socket may be bound by anybody.
+            Transport::Udp if udp::tied_to(place).is_some() => {
+                let opened = udp::open(&self.options)?;
+                self.drops_before = self.drops();
+                self.socket = opened.socket;
+                Ok(())
+            }
+            Transport::Udp => setup::settle(&self.socket, place, before),
+        }
+    }
+
+    /// The next change of the network that was not told yet: the interface went, came back or was made anew, its
+    /// address is another one, what is sent is refused, or that is over. [`send`](Self::send) and
+    /// [`receive`](Self::receive) notice it, within a second or two.
+    pub fn news(&mut self) -> Option<News> {
+        self.watch.news()
+    }
+
+    /// Why nothing that is sent now reaches the group, as far as this host knows: act, object, and what the system said.
+    pub fn trouble(&self) -> Option<String> {
+        self.watch.trouble()
     }
 
     /// Datagrams that the network refused to take from us since the socket was opened.
@@ -221,7 +290,7 @@ impl Socket {
     /// Datagrams that the kernel dropped since the socket was opened, nearly always because
     /// the receive queue was full. 0 where the kernel does not tell.
     pub fn drops(&self) -> u64 {
-        setup::drops(&self.socket)
+        self.drops_before + setup::drops(&self.socket)
     }
 
     /// The bytes that the kernel grants the receive queue, its own bookkeeping included.
@@ -245,6 +314,13 @@ impl Socket {
     /// Whether the group stays on this host: everything goes over the loopback interface.
     pub fn is_local(&self) -> bool {
         self.is_local
+    }
+}
+
+fn open(options: &Options) -> Result<Opened, OpenError> {
+    match options.transport {
+        Transport::Raw => raw::open(options),
+        Transport::Udp => udp::open(options),
     }
 }
 

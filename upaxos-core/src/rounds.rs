@@ -3,55 +3,86 @@
 //! Owns no decision. An untagged answer names words, and the same words may have been chosen long ago. Nodes
 //! with `--classic` and their clients ask here whether a value was put forward after a request was heard: its
 //! round began later (its `Propose` was heard later) and, if a promise told that round of a value, so did the
-//! round that the value came from (which was heard to write it). What was not heard from its beginning on counts as old.
+//! round that the value came from (which was heard to write it). That no promise told it of a value is believed when a
+//! quorum was heard to promise and to tell of none: then nothing can have been chosen there before. What was not heard
+//! from its beginning on counts as old.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hooks::fingerprint;
 use crate::mutant::{self, Mutant};
-use crate::types::{Ballot, Instance, Value};
+use crate::types::{Ballot, Instance, NodeId, Value};
 use crate::wire::Message;
 
 /// How many rounds are remembered; the oldest are forgotten first, and what is forgotten counts as old.
 const MAX_ROUNDS: usize = 4_096;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// Of how many nodes it is remembered what they said: more have no classic group.
+const MAX_NODES: usize = 64;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Round {
     /// How many requests had been heard when it began, or the round whose value it took over.
     since: u64,
+    /// Whether a promise told it of a value, and who promised and told it of none.
+    is_told: bool,
+    empty: BTreeSet<NodeId>,
     /// The fingerprint of what it writes.
     writes: Option<u64>,
 }
 
 /// The rounds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rounds(BTreeMap<(Instance, Ballot), Round>);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rounds {
+    rounds: BTreeMap<(Instance, Ballot), Round>,
+    /// How many nodes the group has; a client is not told, and counts those it has heard.
+    n: Option<usize>,
+    heard: BTreeSet<NodeId>,
+}
 
 impl Rounds {
-    /// A node says this, after `heard` requests.
-    pub fn observe(&mut self, message: &Message, heard: u64) {
+    /// Of a group of `n` nodes, if that is known.
+    pub fn new(n: Option<usize>) -> Rounds {
+        Rounds { rounds: BTreeMap::new(), n, heard: BTreeSet::new() }
+    }
+
+    /// Node `from` says this, after `heard` requests.
+    pub fn observe(&mut self, from: NodeId, message: &Message, heard: u64) {
+        if self.n.is_none() && self.heard.len() < MAX_NODES {
+            self.heard.insert(from);
+        }
         match message {
             Message::Propose { instance, ballot } => {
-                self.0.entry((*instance, *ballot)).or_insert(Round { since: heard, writes: None });
+                let new = Round { since: heard, ..Round::default() };
+                self.rounds.entry((*instance, *ballot)).or_insert(new);
+            }
+            Message::Promise { instance, ballot, accepted: None } => {
+                if let Some(round) = self.rounds.get_mut(&(*instance, *ballot))
+                    && round.empty.len() < MAX_NODES
+                {
+                    round.empty.insert(from);
+                }
             }
             Message::Promise { instance, ballot, accepted: Some((taken, value)) } => {
                 // A proposal alone proves nothing: it may be an old one that comes again.
                 let writes = Some(fingerprint(value.as_bytes()));
                 let taken = self
-                    .0
+                    .rounds
                     .get(&(*instance, *taken))
                     .filter(|round| round.writes == writes || mutant::is(Mutant::ProposalIsEnough));
                 let taken = taken.map_or(0, |round| round.since);
-                let round = self.0.entry((*instance, *ballot)).or_default();
+                let round = self.rounds.entry((*instance, *ballot)).or_default();
                 round.since = round.since.min(taken);
+                round.is_told = true;
             }
             Message::Write { instance, ballot, value } | Message::Accept { instance, ballot, value } => {
-                self.0.entry((*instance, *ballot)).or_default().writes = Some(fingerprint(value.as_bytes()));
+                self.rounds.entry((*instance, *ballot)).or_default().writes =
+                    Some(fingerprint(value.as_bytes()));
             }
             _ => return,
         }
-        while self.0.len() > MAX_ROUNDS {
-            self.0.pop_first();
+        while self.rounds.len() > MAX_ROUNDS {
+            self.rounds.pop_first();
         }
     }
 
@@ -59,15 +90,20 @@ impl Rounds {
     /// these it may carry out, and none that came later.
     pub fn since(&self, instance: Instance, value: &Value) -> u64 {
         let writes = Some(fingerprint(value.as_bytes()));
-        let rounds = self.0.iter().skip_while(|((at, _), _)| *at < instance);
+        let rounds = self.rounds.iter().skip_while(|((at, _), _)| *at < instance);
         let rounds = rounds.take_while(|((at, _), _)| *at == instance).map(|(_, round)| round);
-        rounds.filter(|round| round.writes == writes).map(|round| round.since).min().unwrap_or(0)
+        let quorum = self.n.unwrap_or(self.heard.len()) / 2 + 1;
+        let since = |round: &Round| {
+            let is_known = round.is_told || round.empty.len() >= quorum || mutant::is(Mutant::UnheardIsNone);
+            if is_known { round.since } else { 0 }
+        };
+        rounds.filter(|round| round.writes == writes).map(since).min().unwrap_or(0)
     }
 
     /// Forgets the rounds up to `instance`.
     pub fn forget_through(&mut self, instance: Instance) {
-        while self.0.first_key_value().is_some_and(|((at, _), _)| *at <= instance) {
-            self.0.pop_first();
+        while self.rounds.first_key_value().is_some_and(|((at, _), _)| *at <= instance) {
+            self.rounds.pop_first();
         }
     }
 }
@@ -78,26 +114,54 @@ mod tests {
     use crate::wire::{self, Dialect, Line};
 
     fn since(lines: &[(&str, u64)]) -> u64 {
-        let mut rounds = Rounds::default();
+        let mut rounds = Rounds::new(Some(3));
         for (text, heard) in lines {
             let line = wire::parse_line(text.as_bytes(), Dialect::Classic).expect("a classic line");
-            let Line::Node(_, message) = line else { panic!("a node's line") };
-            rounds.observe(&message, *heard);
+            let Line::Node(from, message) = line else { panic!("a node's line") };
+            rounds.observe(from, &message, *heard);
         }
         rounds.since(Instance(1), &"a".into())
     }
 
     #[test]
     fn a_value_is_as_new_as_the_round_that_put_it_forward() {
-        assert_eq!(since(&[("2 Propose 1 2", 3), ("2 Write 1 2 a", 5)]), 3);
-        assert_eq!(since(&[("2 Propose 1 2", 3), ("0 Accept 1 2 a", 5), ("2 Propose 1 2", 9)]), 3);
+        let promised = [("2 Propose 1 2", 3), ("2 Promise 1 2", 3), ("0 Promise 1 2", 3)];
+        assert_eq!(since(&[&promised[..], &[("2 Write 1 2 a", 5)]].concat()), 3);
+        assert_eq!(since(&[&promised[..], &[("0 Accept 1 2 a", 5), ("2 Propose 1 2", 9)]].concat()), 3);
+    }
+
+    #[test]
+    fn a_round_that_may_have_been_told_of_a_value_makes_it_no_newer() {
+        let round = [("2 Propose 1 2", 3), ("0 Promise 1 2", 3), ("0 Promise 1 2", 3)];
+        let write = [("2 Write 1 2 a", 5)];
+        assert_eq!(since(&[&round[..], &write].concat()), 0, "what the second promise said was not heard");
+        let other = [("1 Promise 1 2", 4)];
+        assert_eq!(since(&[&round[..], &other, &write].concat()), 3);
+        assert_eq!(since(&[&other[..], &round, &write].concat()), 0, "of a round that had not begun");
+    }
+
+    #[test]
+    fn one_who_is_not_told_how_many_there_are_counts_those_that_it_hears() {
+        let promise =
+            |instance| Message::Promise { instance, ballot: Ballot::first_epoch(2), accepted: None };
+        let mut rounds = Rounds::new(None);
+        let (at, ballot) = (Instance(1), Ballot::first_epoch(2));
+        rounds.observe(NodeId(2), &Message::Propose { instance: at, ballot }, 3);
+        rounds.observe(NodeId(2), &promise(at), 3);
+        rounds.observe(NodeId(2), &Message::Write { instance: at, ballot, value: "a".into() }, 3);
+        assert_eq!(rounds.since(at, &"a".into()), 3, "it is alone");
+        rounds.observe(NodeId(1), &promise(Instance(7)), 3);
+        assert_eq!(rounds.since(at, &"a".into()), 0);
+        rounds.observe(NodeId(1), &promise(at), 3);
+        assert_eq!(rounds.since(at, &"a".into()), 3);
     }
 
     #[test]
     fn a_round_that_takes_a_value_over_makes_it_no_newer() {
         let taken = [("1 Propose 1 4", 7), ("0 Promise 1 4 2 a", 7), ("1 Write 1 4 a", 7)];
         assert_eq!(since(&taken), 0, "where it came from was not heard");
-        assert_eq!(since(&[&[("2 Propose 1 2", 3), ("0 Accept 1 2 a", 3)], &taken[..]].concat()), 3);
+        let began = [("2 Propose 1 2", 3), ("2 Promise 1 2", 3), ("1 Promise 1 2", 3), ("0 Accept 1 2 a", 3)];
+        assert_eq!(since(&[&began[..], &taken].concat()), 3);
         assert_eq!(since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()), 0, "nobody was heard to write it");
     }
 
@@ -109,11 +173,11 @@ mod tests {
 
     #[test]
     fn only_so_many_rounds_are_remembered() {
-        let mut rounds = Rounds::default();
+        let mut rounds = Rounds::new(Some(3));
         for number in 1..=MAX_ROUNDS as u64 + 9 {
-            rounds
-                .observe(&Message::Propose { instance: Instance(number), ballot: Ballot::first_epoch(1) }, 1);
+            let propose = Message::Propose { instance: Instance(number), ballot: Ballot::first_epoch(1) };
+            rounds.observe(NodeId(1), &propose, 1);
         }
-        assert_eq!(rounds.0.len(), MAX_ROUNDS);
+        assert_eq!(rounds.rounds.len(), MAX_ROUNDS);
     }
 }

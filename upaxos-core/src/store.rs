@@ -155,6 +155,16 @@ pub struct Opened<F: Files> {
     pub warnings: Vec<String>,
 }
 
+/// Whether a store makes files of this name. It touches and judges no others, however similar their names are.
+pub fn is_own(name: &str) -> bool {
+    is_name(name.strip_suffix(segment::DRAFT).unwrap_or(name))
+}
+
+/// The same, of a finished file.
+fn is_name(name: &str) -> bool {
+    segment::number(name).is_some() || Range::parse(name).is_some()
+}
+
 /// Makes an empty log: its first segment.
 ///
 /// # Errors

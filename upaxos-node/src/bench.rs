@@ -15,7 +15,6 @@ mod usage;
 mod watch;
 
 use std::env;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use upaxos_core::cli::{complain, print};
 use upaxos_core::net;
 use upaxos_core::types::Micros;
 
@@ -168,11 +168,11 @@ const MOST_UNDER_WAY: u32 = 65_536;
 pub fn run(args: &Args) -> Result<()> {
     let dir = args.dir.canonicalize().with_context(|| format!("cannot use {}", args.dir.display()))?;
     if !args.attach && group::is_in_memory(&dir) {
-        eprintln!(
+        complain(format_args!(
             "upaxos-node: {} is kept in memory: nothing here is durable, and no number means anything; \
              name a real disk with --dir",
             dir.display()
-        );
+        ));
     }
     if !args.json {
         say(report::HEADING)?;
@@ -206,7 +206,7 @@ fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) ->
 }
 
 fn say(line: &str) -> Result<()> {
-    writeln!(io::stdout(), "{line}").context("cannot print what was measured")
+    Ok(print(line)?)
 }
 
 impl Args {

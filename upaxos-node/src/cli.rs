@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use upaxos_core::cli::OutputError;
 use upaxos_core::net::{self, NoNameInClassic, OpenError};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
@@ -156,7 +157,7 @@ impl DaemonArgs {
         if let (Some(name), true) = (name, self.classic) {
             return Err(NoNameInClassic(name).into());
         }
-        let net = net.options();
+        let net = net::Options { is_node: true, ..net.options() };
         let id = NodeId(self.id);
         let config = match (self.n, self.join) {
             (Some(n), false) => self.member(n)?,
@@ -249,6 +250,11 @@ pub(crate) fn beat(text: &str) -> Result<Micros, String> {
     let is_fit = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(time);
     let time = humantime::parse_duration(text).ok().filter(is_fit);
     time.map(Micros::from).ok_or_else(|| "must be a time from 1ms to 10s, such as 100ms".into())
+}
+
+/// Whether all went well, except that the reader of standard output has gone.
+pub fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(OutputError::is_closed)
 }
 
 /// The exit status that the contract gives to a failure.

@@ -59,8 +59,9 @@ pub struct Args {
 
 /// How often to look who has fallen silent, if anybody watches: nobody says that of himself.
 const LOOK: Micros = Micros::from_millis(50);
-/// How often to look when there is nothing to wait for but lines and datagrams.
-const IDLE: Micros = Micros::from_millis(60_000);
+/// How often to look when there is nothing to wait for but lines and datagrams: as often as the socket looks at the
+/// network.
+const IDLE: Micros = Micros::from_millis(1_000);
 
 /// Answers every line of standard input, until it ends and all is answered.
 ///
@@ -175,6 +176,7 @@ impl Dialogue {
             self.socket.send(&client.pack(&turn.send, limit)).context("cannot send requests")?;
             given_up.extend(turn.settled.into_iter().map(|settled| (*number, settled)));
         }
+        self.view.set_trouble(self.socket.trouble());
         Ok(given_up)
     }
 
@@ -249,7 +251,7 @@ impl Dialogue {
                     Line::Node(from, message) => {
                         view.on_message(from, &message, now);
                         for (number, session) in &mut *sessions {
-                            let ended = session.client.on_message(&message, now);
+                            let ended = session.client.on_message(from, &message, now);
                             settled.extend(ended.into_iter().map(|ended| (*number, ended)));
                         }
                     }

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
+use signal_hook::consts;
 use upaxos_core::client::Status;
-use upaxos_core::net::{self, Pieces, Socket};
+use upaxos_core::net::{self, News, Pieces, Socket};
 use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
@@ -55,14 +56,15 @@ pub struct Options {
 /// When the socket, the directory or the log cannot be used; and at once when a write or a sync
 /// fails, since nothing that was not durable may be claimed.
 pub fn run(options: &Options) -> Result<Status> {
-    let stop = stop_on_signals()?;
+    let signals = Signals::catch(!options.scripts.paths.is_empty())?;
     let scripts = Host::start(&options.scripts)?;
     let dialect = if options.config.classic { Dialect::Classic } else { Dialect::Extended };
     let socket = Socket::open(&options.net)?.with_pieces(Pieces::of(random()?, dialect));
-    drop_privileges()?;
+    drop_privileges();
     let mut daemon = Daemon::open(options, socket, scripts)?;
     daemon.announce(options);
-    while daemon.ending.is_none() && !stop.load(Ordering::Relaxed) {
+    while daemon.ending.is_none() && !signals.stop.load(Ordering::Relaxed) {
+        signals.explain_hangup();
         daemon.turn()?;
     }
     daemon.close()
@@ -83,21 +85,46 @@ fn outbox(id: NodeId, scripts: Option<&Host>, dialect: Dialect) -> Outbox {
     out
 }
 
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
+/// What the process was told by signals.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    /// Set by SIGHUP where no scripts hear it.
+    hangup: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// With scripts, SIGHUP is theirs ([`Host`]).
+    fn catch(has_scripts: bool) -> Result<Signals> {
+        let signals = Signals { stop: Arc::default(), hangup: Arc::default() };
+        let set = |signal, flag: &Arc<AtomicBool>| {
+            signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot handle signals")
+        };
+        set(consts::SIGTERM, &signals.stop)?;
+        set(consts::SIGINT, &signals.stop)?;
+        // Where it is caught, the write that goes beyond the limit fails with EFBIG, and says so (setrlimit(2)).
+        set(consts::SIGXFSZ, &Arc::default())?;
+        if !has_scripts {
+            set(consts::SIGHUP, &signals.hangup)?;
+        }
+        Ok(signals)
     }
-    Ok(stop)
+
+    /// Says that a SIGHUP did nothing.
+    fn explain_hangup(&self) {
+        if self.hangup.swap(false, Ordering::Relaxed) {
+            info!("ignores SIGHUP: it has no scripts to load again; SIGTERM ends it");
+        }
+    }
 }
 
 /// Gives up every capability: the socket was the last thing that needed one. Without them root, too, can
-/// only use a directory that is its own.
-fn drop_privileges() -> Result<()> {
-    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        caps::clear(None, set).with_context(|| format!("cannot drop the {set:?} capabilities"))?;
+/// only use a directory that is its own. Where the system refuses that, as a container may, the node goes on.
+fn drop_privileges() {
+    let sets = [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable];
+    let refused = sets.into_iter().find_map(|set| Some((set, caps::clear(None, set).err()?)));
+    if let Some((set, why)) = refused {
+        warn!("cannot drop the {set:?} capabilities: {why}; goes on with them");
     }
-    Ok(())
 }
 
 struct Daemon {
@@ -135,6 +162,7 @@ impl Daemon {
             recovery.take(&record).map_err(|error| error.to_string())
         })?;
         opened.warnings.iter().for_each(|warning| warn!("{warning}"));
+        opened.notices.iter().for_each(|notice| info!("{notice}"));
         let mut daemon = Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
@@ -206,6 +234,7 @@ impl Daemon {
         let now = self.now();
         self.node.tick(now, &mut self.out);
         self.report_drops();
+        self.report_network();
         self.drain()?;
         if self.node.has_company() {
             self.disk.confirm_name()?;
@@ -306,10 +335,11 @@ impl Daemon {
                         self.ending.get_or_insert(Status::Refused);
                     }
                 }
-                Event::Left { .. } if self.never_was_member() => {
+                Event::Left { .. } if self.never_was_member() || self.node.never_took_part() => {
                     log::error!(
-                        "cannot join: id {0} was a member before, and ids are never used again. Join under a new \
+                        "cannot {}: id {} was a member before, and ids are never used again. Join under a new \
                          id: upaxos-node --join -i NEW_ID",
+                        if self.progress.is_some() { "join" } else { "take part" },
                         self.id
                     );
                     self.ending.get_or_insert(Status::Refused);
@@ -360,6 +390,19 @@ impl Daemon {
                 drops - self.drops
             );
             self.drops = drops;
+        }
+    }
+
+    /// Says that the network went, came back, or changed.
+    fn report_network(&mut self) {
+        while let Some(news) = self.socket.news() {
+            match news {
+                News::Lost(_) => match self.socket.send_errors() {
+                    0 => warn!("{news}"),
+                    refused => warn!("{news}; {refused} datagrams were refused so far"),
+                },
+                News::Back(_) => info!("{news}"),
+            }
         }
     }
 

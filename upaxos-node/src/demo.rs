@@ -4,12 +4,12 @@
 //! is a lab, `scripts/labs/demo.lua`, which this program carries along; nothing in it is simulated here.
 
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use upaxos_core::cli::tell;
 
 use crate::lab::play::{self, End, Order, Verdict};
 use crate::lab::report::{self, Name};
@@ -68,5 +68,5 @@ fn step(name: &str, what: &str, took: Duration) {
 
 /// Prints a line; whoever closes the pipe early still gets the exit status.
 fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+    tell(line);
 }

@@ -70,6 +70,8 @@ pub struct Opened {
     pub is_new: bool,
     /// What the owner should know, a sentence each, as a tail that was cut.
     pub warnings: Vec<String>,
+    /// What the owner may want to know, a sentence each, as files of others.
+    pub notices: Vec<String>,
 }
 
 /// What [`read`] found.
@@ -130,6 +132,8 @@ impl Disk {
         let opened = Store::open(files.clone(), identity.incarnation, options, on_record)?;
         let mut warnings = opened.warnings;
         create::warn_of_open_doors(dir, &mut warnings)?;
+        let mut notices = Vec::new();
+        create::tell_foreign(dir, &mut notices)?;
         let disk = Disk {
             store: opened.store,
             dir: dir.into(),
@@ -138,7 +142,7 @@ impl Disk {
             worker: Worker::new(files),
             _lock: lock,
         };
-        Ok(Opened { disk, identity, is_new, warnings })
+        Ok(Opened { disk, identity, is_new, warnings, notices })
     }
 
     /// Adds to the batch the record that `write` puts at the end of the buffer it is given. Nothing is
@@ -213,9 +217,12 @@ impl Disk {
 ///
 /// # Errors
 ///
-/// When there is none, or its identity is hurt.
+/// When there is none, or its identity is hurt, or missing.
 pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
-    Identity::load(dir)?.ok_or_else(|| DiskError::NoLog { dir: dir.into() })
+    if let Some(identity) = Identity::load(dir)? {
+        return Ok(identity);
+    }
+    Err(create::without_identity(dir)?.unwrap_or_else(|| DiskError::NoLog { dir: dir.into() }))
 }
 
 /// Walks the log in `dir` without opening it: takes no lock and changes nothing, so it may run

@@ -1,5 +1,8 @@
 //! The upaxos daemon, its disk and its tools. The binary is a few lines on top.
 
+// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod bench;
 pub mod cli;
 pub mod client;

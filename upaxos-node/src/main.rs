@@ -1,33 +1,45 @@
 //! The `upaxos-node` binary: flags in, exit status out.
 
+// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use upaxos_node::cli::{self, Cli, Command};
+use upaxos_core::cli::{print, say_usage, told};
+use upaxos_core::net;
+use upaxos_node::cli::{self, Cli, Command, DaemonArgs};
 use upaxos_node::script::{self, Limits};
-use upaxos_node::{bench, client, config, daemon, demo, lab, logging, print, sim, switch};
+use upaxos_node::{bench, client, config, daemon, demo, lab, logging, print as print_log, sim, switch};
+
+const PROGRAM: &str = "upaxos-node";
 
 fn main() -> ExitCode {
-    match run(parse()) {
-        Ok(status) => status,
-        Err(error) => {
-            eprintln!("upaxos-node: {error:#}");
+    let status = match parse() {
+        Ok(cli) => run(cli).and_then(|status| Ok(told().map(|()| status)?)).unwrap_or_else(|error| {
+            if cli::is_closed(&error) {
+                return ExitCode::SUCCESS;
+            }
+            logging::complain(format_args!("{PROGRAM}: {error:#}"));
             ExitCode::from(cli::exit_status(&error))
-        }
-    }
+        }),
+        Err(usage) => ExitCode::from(say_usage(PROGRAM, &usage)),
+    };
+    logging::finish();
+    status
 }
 
 /// The command line, with what a configuration file adds to it.
-fn parse() -> Cli {
+fn parse() -> Result<Cli, clap::Error> {
     let args: Vec<_> = std::env::args_os().collect();
     let command = match config::path(&args, std::env::var_os("UPAXOS_CONFIG")) {
         Some(file) => config::apply(Cli::command(), &file)
-            .unwrap_or_else(|error| Cli::command().error(ErrorKind::InvalidValue, error).exit()),
+            .map_err(|error| Cli::command().error(ErrorKind::InvalidValue, error))?,
         None => Cli::command(),
     };
-    Cli::from_arg_matches(&command.get_matches_from(args)).unwrap_or_else(|error| error.exit())
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -37,23 +49,29 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (Some(Command::Demo), _) => return demo::run(),
         (Some(Command::Client(args)), _) => client::run(&args)?,
         (Some(Command::CheckScript { files }), _) => {
-            script::check(&files, Limits::default())?.iter().for_each(|line| println!("{line}"));
+            script::check(&files, Limits::default())?.iter().try_for_each(print)?;
         }
-        (Some(Command::Log { dir }), _) => print::log(&dir)?,
+        (Some(Command::Log { dir }), _) => print_log::log(&dir)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
         (Some(Command::Lab(args)), _) => return lab::command::run(&args),
         (Some(Command::Switch(args)), _) => switch::run(&args)?,
-        (None, Some(args)) => {
-            logging::start(args.id, args.log_format, args.verbose);
-            let options = args
-                .options(&cli.net)
-                .unwrap_or_else(|error| Cli::command().error(ErrorKind::ValueValidation, error).exit());
-            return Ok(ExitCode::from(daemon::run(&options)?.code()));
-        }
+        (None, Some(args)) => return run_daemon(&args, &cli.net),
         (None, None) => {
-            Cli::command().print_help()?;
+            print(Cli::command().render_help())?;
             return Ok(ExitCode::from(2));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_daemon(args: &DaemonArgs, net: &net::Args) -> Result<ExitCode> {
+    logging::start(args.id, args.log_format, args.verbose)?;
+    match args.options(net) {
+        Ok(options) => Ok(ExitCode::from(daemon::run(&options)?.code())),
+        Err(error) => {
+            let usage = Cli::command().error(ErrorKind::ValueValidation, error);
+            logging::complain(usage.render().to_string().trim_end());
+            Ok(ExitCode::from(2))
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! `upaxos-node log DIR`: a data directory's log as the classic nodes print theirs.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use upaxos_core::cli::{self, OutputError};
 use upaxos_core::entry::Entry;
 use upaxos_core::node::Membership;
 use upaxos_core::record::{Reader, Record};
@@ -17,7 +18,7 @@ use crate::disk;
 /// keeps with it.
 ///
 /// # Errors
-/// When the directory cannot be read, or standard output cannot be written; a closed pipe is no error.
+/// When the directory cannot be read, or standard output cannot be written ([`OutputError`]).
 pub fn log(dir: &Path) -> Result<()> {
     let disk::Identity { id, n, .. } = disk::identity(dir)?;
     let printer = RefCell::new(Printer {
@@ -42,16 +43,10 @@ pub fn log(dir: &Path) -> Result<()> {
         },
     )?;
     let Printer { written, mut out, .. } = printer.into_inner();
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            return Err(error).context("cannot print the log");
-        }
-        _ => {}
-    }
     if let Some(note) = contents.note {
-        eprintln!("upaxos-node: {note}");
+        cli::complain(format_args!("upaxos-node: {note}"));
     }
-    Ok(())
+    written.and_then(|()| out.flush()).map_err(|cause| OutputError::from(cause).into())
 }
 
 /// Prints records in the order of the log, and follows who governs.

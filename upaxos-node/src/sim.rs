@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use upaxos_core::cli;
 use upaxos_core::node::Bound;
 use upaxos_core::sim::shrink::Shrunk;
 use upaxos_core::sim::{self, Class, Failure, Outcome, Plan, Seen};
@@ -101,16 +102,16 @@ const SHARES: &[Share] = &[
     ("forgotten promise broken, and no two logs differ", |seen| seen.untold > 0),
 ];
 
-/// Runs the seeds; prints what was seen, or how the first one fails.
+/// Runs the seeds; tells what was seen, or how the first one fails.
 ///
 /// # Errors
-/// When the report cannot be written.
+/// When a failure does not repeat.
 pub fn run(args: &Args) -> Result<ExitCode> {
     // What a node's panic says is part of the report.
     std::panic::set_hook(Box::new(|_| ()));
     let threads = std::thread::available_parallelism().context("cannot count the cores")?.get();
     let report = report(args, sim::run, threads)?;
-    println!("{}", report.text);
+    cli::tell(&report.text);
     Ok(ExitCode::from(report.status))
 }
 

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use upaxos_core::cli::OutputError;
 use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
-use upaxos_core::net::{OpenError, Options, Pieces, Socket};
+use upaxos_core::net::{News, OpenError, Options, Pieces, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
@@ -33,7 +34,26 @@ const SETTLE_IN: Micros = Micros::from_millis(300);
 pub struct Job {
     pub work: Work,
     pub text: Vec<u8>,
-    pub done: Sender<Status>,
+    pub done: Sender<Done>,
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub struct Done {
+    pub status: Status,
+    /// Whether its answer could be printed. At a prompt the engine ends where it cannot.
+    pub printed: Result<(), OutputError>,
+}
+
+impl Job {
+    fn is_done(&self, status: Status) {
+        self.is_printed(status, Ok(()));
+    }
+
+    /// Nobody may wait for it any more.
+    fn is_printed(&self, status: Status, printed: Result<(), OutputError>) {
+        let _ = self.done.send(Done { status, printed });
+    }
 }
 
 /// What the engine reacts to.
@@ -43,6 +63,8 @@ pub enum Event {
     Heard(Vec<Vec<u8>>),
     /// The prompt wants something.
     Do(Job),
+    /// The network is another one than before.
+    Network(News),
     /// The listener has failed.
     Deaf(std::io::Error),
 }
@@ -89,7 +111,11 @@ fn listen(place: Options, pieces: Option<Pieces>, events: Sender<Event>) -> Resu
         Ok(socket) => {
             let _ = tell.send(Ok(()));
             let mut socket = socket.with_pieces(pieces);
-            while let Ok(()) = events.send(hear(&mut socket)) {}
+            while let Ok(()) = events.send(hear(&mut socket)) {
+                if let Some(news) = socket.news() {
+                    let _ = events.send(Event::Network(news));
+                }
+            }
         }
         Err(error) => drop(tell.send(Err(error))),
     });
@@ -185,6 +211,9 @@ impl Engine {
         match event {
             Event::Heard(datagrams) => datagrams.iter().try_for_each(|datagram| self.on_datagram(datagram)),
             Event::Do(job) => self.on_job(job),
+            Event::Network(news) => {
+                self.output.news(&format!("this host {news}")).context("cannot print the news")
+            }
             Event::Deaf(error) => Err(error).context("cannot hear the group"),
         }
     }
@@ -201,7 +230,7 @@ impl Engine {
         let others: BTreeSet<_> = self.client.scope().namesakes(self.now()).collect();
         for group in others.difference(&self.others) {
             let text = format!("another group is on this wire: {group}; its answers are ignored");
-            self.output.news(&text).context("cannot print the news")?;
+            self.output.news(&text)?;
         }
         self.others = others;
         Ok(())
@@ -213,12 +242,12 @@ impl Engine {
         if let Message::Members { .. } = message {
             self.members_at = Some(now);
         }
-        let settled = self.client.on_message(message, now);
+        let settled = self.client.on_message(from, message, now);
         if !settled.is_empty() {
             return self.settle(settled);
         }
         let news = self.watch.on_message(from, message);
-        news.map_or(Ok(()), |news| self.output.news(&news).context("cannot print the news"))
+        Ok(news.map_or(Ok(()), |news| self.output.news(&news))?)
     }
 
     fn on_job(&mut self, job: Job) -> Result<()> {
@@ -227,12 +256,12 @@ impl Engine {
                 Ok(ticket) => drop(self.asked.insert(ticket, job)),
                 Err(why) => {
                     self.output.complain(&why.to_string())?;
-                    let _ = job.done.send(Status::Usage);
+                    job.is_done(Status::Usage);
                 }
             },
             Work::Status if self.client.dialect() == Dialect::Classic => {
                 self.output.complain(CLASSIC)?;
-                let _ = job.done.send(Status::Usage);
+                job.is_done(Status::Usage);
             }
             Work::Status => {
                 self.shows.push_back((self.now(), job));
@@ -241,7 +270,7 @@ impl Engine {
             Work::Quit => {
                 self.say(Request::Quit).context("cannot send quit to the group")?;
                 self.output.news("quit sent; nodes that honour it end")?;
-                let _ = job.done.send(Status::Done);
+                job.is_done(Status::Done);
             }
         }
         Ok(())
@@ -254,7 +283,13 @@ impl Engine {
     }
 
     fn say(&mut self, request: Request) -> std::io::Result<()> {
-        self.socket.send(&self.client.pack(&[Line::Client(request)], self.socket.max_payload()))
+        self.send(&[Line::Client(request)])
+    }
+
+    fn send(&mut self, lines: &[Line]) -> std::io::Result<()> {
+        self.socket.send(&self.client.pack(lines, self.socket.max_payload()))?;
+        self.view.set_trouble(self.socket.trouble());
+        Ok(())
     }
 
     fn on_time(&mut self) -> Result<()> {
@@ -262,9 +297,7 @@ impl Engine {
         let turn = self.client.tick(now);
         self.settle(turn.settled)?;
         if !turn.send.is_empty() {
-            self.socket
-                .send(&self.client.pack(&turn.send, self.socket.max_payload()))
-                .context("cannot send to the group")?;
+            self.send(&turn.send).context("cannot send to the group")?;
         }
         self.show(now)?;
         // That nobody leads is no news of a classic group.
@@ -290,15 +323,15 @@ impl Engine {
             let Some((_, job)) = self.shows.pop_front() else { break };
             if let Some(why) = self.client.scope().refusal() {
                 self.output.complain(why)?;
-                let _ = job.done.send(Status::Refused);
+                job.is_done(Status::Refused);
                 continue;
             }
-            if self.output.is_json() {
-                self.output.object(&table::json(&self.view, self.client.scope(), now))?;
+            let printed = if self.output.is_json() {
+                self.output.object(&table::json(&self.view, self.client.scope(), now))
             } else {
-                self.output.text(&table::text(&self.view, self.client.scope(), now))?;
-            }
-            let _ = job.done.send(table::status(&self.view, now));
+                self.output.text(&table::text(&self.view, self.client.scope(), now))
+            };
+            self.finish(&job, table::status(&self.view, now), printed)?;
         }
         if !self.shows.is_empty() && now >= self.members_asked + ASK_AGAIN {
             self.ask_members()
@@ -325,9 +358,19 @@ impl Engine {
             }
             let now = self.now();
             let why = self.client.explain_silence(&self.view, now);
-            self.output.settled(&job.text, &settled, &why).context("cannot print an answer")?;
-            let _ = job.done.send(Status::after(&settled.outcome, &self.view, now));
+            let printed = self.output.settled(&job.text, &settled, &why);
+            self.finish(&job, Status::after(&settled.outcome, &self.view, now), printed)?;
         }
+        Ok(())
+    }
+
+    /// A job is done. Where its answer cannot be printed, a session of commands ends itself; a prompt is of no use.
+    fn finish(&self, job: &Job, status: Status, printed: Result<(), OutputError>) -> Result<()> {
+        if self.output.is_prompt() {
+            job.is_done(status);
+            return Ok(printed?);
+        }
+        job.is_printed(status, printed);
         Ok(())
     }
 }

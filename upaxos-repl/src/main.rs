@@ -1,13 +1,17 @@
 //! The `upaxos-repl` binary: the interactive client of a upaxos group.
 
+// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, BufReader, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use upaxos_core::cli::{self, Input};
 use upaxos_core::client::{Client, Status};
 use upaxos_core::net::{self, NoNameInClassic, OpenError, Pieces};
 use upaxos_core::wire::Dialect;
@@ -68,9 +72,12 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(usage) => return ExitCode::from(cli::say_usage("upaxos-repl", &usage)),
+    };
     let status = run(args).unwrap_or_else(|error| {
-        eprintln!("upaxos-repl: {error:#}");
+        cli::complain(format_args!("upaxos-repl: {error:#}"));
         match error.downcast_ref() {
             Some(OpenError::NoPrivilege { .. }) => Status::NoPrivilege,
             _ if error.is::<NoNameInClassic>() => Status::Usage,
@@ -88,18 +95,18 @@ fn run(args: Args) -> Result<Status> {
     let settings =
         engine::Settings { place, pieces: Pieces::of(id, dialect), client, patience: args.timeout };
     if !args.commands.is_empty() {
-        let commands = args.commands.into_iter().map(|command| Ok(command.into_bytes()));
+        let commands = args.commands.into_iter().map(|command| Ok(Input::Line(command.into_bytes())));
         return Session::piped(settings, args.json)?.run("command", commands);
     }
     if let Some(path) = args.file {
         let file = File::open(&path)
             .with_context(|| format!("cannot open {}: name a file of commands", path.display()))?;
-        return Session::piped(settings, args.json)?.run("line", BufReader::new(file).split(b'\n'));
+        return Session::piped(settings, args.json)?.run("line", session::lines(BufReader::new(file)));
     }
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         return session::at_prompt(settings, args.json);
     }
-    Session::piped(settings, args.json)?.run("line", BufReader::new(io::stdin()).split(b'\n'))
+    Session::piped(settings, args.json)?.run("line", session::lines(BufReader::new(io::stdin())))
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -1,9 +1,10 @@
 //! Where answers go: above the prompt for people, to the standard streams for everything else.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use rustyline::ExternalPrinter;
 use serde_json::{Value as Json, json};
+use upaxos_core::cli::{self, OutputError};
 use upaxos_core::client::{FORGOTTEN, Outcome, Settled, request_json};
 use upaxos_core::types::{Epoch, Group, Instance, Micros, NodeId};
 
@@ -25,7 +26,7 @@ impl Output {
     }
 
     /// How a request ended; `why` explains a missing answer.
-    pub fn settled(&mut self, request: &[u8], settled: &Settled, why: &str) -> io::Result<()> {
+    pub fn settled(&mut self, request: &[u8], settled: &Settled, why: &str) -> Result<(), OutputError> {
         if self.json {
             return self.object(&request_json(request, &settled.outcome, settled.took));
         }
@@ -39,12 +40,10 @@ impl Output {
             }
             (Outcome::Refused { reason }, _) => self.complain(&format!("refused `{request}`: {reason}")),
             (outcome, None) => {
-                let mut out = io::stdout().lock();
-                if out.is_terminal() {
-                    return writeln!(out, "{outcome}");
+                if io::stdout().is_terminal() {
+                    return cli::print(outcome);
                 }
-                out.write_all(&[outcome.to_line(), b"\n".to_vec()].concat())?;
-                out.flush()
+                cli::print_bytes(&outcome.to_line())
             }
             (outcome, Some(_)) => {
                 let answer = answer(outcome, request.trim() == "fast");
@@ -54,30 +53,36 @@ impl Output {
     }
 
     /// Something that happened, told to people only.
-    pub fn news(&mut self, text: &str) -> io::Result<()> {
+    pub fn news(&mut self, text: &str) -> Result<(), OutputError> {
         if self.prompt.is_some() && !self.json { self.text(text) } else { Ok(()) }
     }
 
     /// Text that was asked for.
-    pub fn text(&mut self, text: &str) -> io::Result<()> {
+    pub fn text(&mut self, text: &str) -> Result<(), OutputError> {
         match &mut self.prompt {
-            Some(prompt) => prompt.print(format!("{text}\n")).map_err(io::Error::other),
-            None => writeln!(io::stdout(), "{text}"),
+            Some(prompt) => prompt.print(format!("{text}\n")).map_err(|why| io::Error::other(why).into()),
+            None => cli::print(text),
         }
     }
 
     /// One line of JSON.
-    pub fn object(&mut self, object: &Json) -> io::Result<()> {
+    pub fn object(&mut self, object: &Json) -> Result<(), OutputError> {
         self.text(&object.to_string())
     }
 
     /// What went wrong.
-    pub fn complain(&mut self, text: &str) -> io::Result<()> {
+    pub fn complain(&mut self, text: &str) -> Result<(), OutputError> {
         match (&self.prompt, self.json) {
             (Some(_), true) => self.object(&json!({ "error": text })),
             (Some(_), false) => self.text(text),
-            (None, true) => writeln!(io::stderr(), "{}", json!({ "error": text })),
-            (None, false) => writeln!(io::stderr(), "upaxos-repl: {text}"),
+            (None, true) => {
+                cli::complain(json!({ "error": text }));
+                Ok(())
+            }
+            (None, false) => {
+                cli::complain(format_args!("upaxos-repl: {text}"));
+                Ok(())
+            }
         }
     }
 

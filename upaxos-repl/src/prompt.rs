@@ -11,6 +11,8 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 
+use upaxos_core::cli;
+
 use crate::command;
 
 const PROMPT: &str = "upaxos> ";
@@ -54,7 +56,7 @@ impl Prompt {
                     self.remember();
                     return Ok(Some(line));
                 }
-                Err(ReadlineError::Interrupted) => println!("(exit or Ctrl-D leaves)"),
+                Err(ReadlineError::Interrupted) => cli::complain("(exit or Ctrl-D leaves)"),
                 Err(ReadlineError::Eof) => return Ok(None),
                 Err(error) => return Err(error),
             }

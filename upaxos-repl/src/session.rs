@@ -1,20 +1,25 @@
 //! From lines to jobs: one after the other from a pipe, all at once from a person.
 
-use std::io;
+use std::io::{self, BufRead};
+use std::iter;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use upaxos_core::cli::{self, Input};
 use upaxos_core::client::Status;
+use upaxos_core::wire::MAX_DATAGRAM;
 
 use crate::command::{self, Command, Work};
-use crate::engine::{self, Event, Job, Settings};
+use crate::engine::{self, Done, Event, Job, Settings};
 use crate::output::Output;
 use crate::prompt::Prompt;
 
 /// How long leaving the prompt waits before it says for what.
 const SOON: Duration = Duration::from_millis(500);
+/// The longest command that is read: as long as a datagram, with every byte of its value written as `\xNN`.
+const LONGEST: usize = 4 * MAX_DATAGRAM;
 
 /// Commands without a person: each is done before the next begins.
 pub struct Session {
@@ -27,45 +32,66 @@ impl Session {
         Ok(Session { engine: engine::start(settings, Output::streams(json))?, json })
     }
 
-    /// Carries out all commands; `noun` names one in errors. The worst outcome is the status.
-    pub fn run(&self, noun: &str, commands: impl Iterator<Item = io::Result<Vec<u8>>>) -> Result<Status> {
+    /// Carries out all commands; `noun` names one in errors. The worst outcome is the status. When the reader of the
+    /// answers has gone, no further command is carried out.
+    pub fn run(&self, noun: &str, commands: impl Iterator<Item = io::Result<Input>>) -> Result<Status> {
         let mut worst = Status::Done;
         for (index, command) in commands.enumerate() {
-            let text = command.context("cannot read commands")?;
-            let work = match Command::parse(&text) {
-                Ok(Command::Nothing) => continue,
-                Ok(Command::Exit) => break,
-                Ok(Command::Help) => {
-                    println!("{}", command::help());
-                    continue;
-                }
-                Ok(Command::Work(work)) => work,
-                Err(why) => {
-                    self.complain(&format!("{noun} {}: {why}", index + 1));
-                    worst = worst.max(Status::Usage);
-                    continue;
-                }
+            let Done { status, printed } = match command.context("cannot read commands")? {
+                Input::End => break,
+                Input::TooLong => self.refuse(&format!(
+                    "{noun} {}: more than {LONGEST} bytes are no command; skipped up to the end of the line",
+                    index + 1
+                )),
+                Input::Line(text) => match Command::parse(&text) {
+                    Ok(Command::Nothing) => continue,
+                    Ok(Command::Exit) => break,
+                    Ok(Command::Help) => Done { status: Status::Done, printed: cli::print(command::help()) },
+                    Ok(Command::Work(work)) => self.work(work, text),
+                    Err(why) => self.refuse(&format!("{noun} {}: {why}", index + 1)),
+                },
             };
-            worst = worst.max(self.work(work, text)?);
+            worst = worst.max(status);
+            match printed {
+                Err(why) if why.is_closed() => break,
+                printed => printed?,
+            }
         }
         Ok(worst)
     }
 
-    fn work(&self, work: Work, text: Vec<u8>) -> Result<Status> {
+    fn work(&self, work: Work, text: Vec<u8>) -> Done {
         let (done, ended) = mpsc::channel();
         let job = Job { work, text, done };
         // The engine says itself why it has ended.
         let _ = self.engine.send(Event::Do(job));
-        Ok(ended.recv().unwrap_or(Status::Fault))
+        ended.recv().unwrap_or(Done { status: Status::Fault, printed: Ok(()) })
+    }
+
+    fn refuse(&self, why: &str) -> Done {
+        self.complain(why);
+        Done { status: Status::Usage, printed: Ok(()) }
     }
 
     fn complain(&self, text: &str) {
         if self.json {
-            eprintln!("{}", json!({ "error": text }));
+            cli::complain(json!({ "error": text }));
         } else {
-            eprintln!("upaxos-repl: {text}");
+            cli::complain(format_args!("upaxos-repl: {text}"));
         }
     }
+}
+
+/// The commands of a stream, one a line. None takes more memory than the longest that there is.
+pub fn lines(mut stream: impl BufRead) -> impl Iterator<Item = io::Result<Input>> {
+    let mut is_within = false;
+    iter::from_fn(move || {
+        // Not before somebody was told: a line may have no end.
+        let skipped = if is_within { cli::skip_line(&mut stream) } else { Ok(()) };
+        let input = skipped.and_then(|()| cli::read_line(&mut stream, LONGEST));
+        is_within = matches!(input, Ok(Input::TooLong));
+        Some(input).filter(|input| !matches!(input, Ok(Input::End)))
+    })
 }
 
 /// Commands of a person: answers appear above the prompt as they come.
@@ -75,12 +101,12 @@ pub fn at_prompt(settings: Settings, json: bool) -> Result<Status> {
     let printer = prompt.printer().context("cannot print above the prompt; pipe commands in instead")?;
     let engine = engine::start(settings, Output::above_prompt(printer, json))?;
     if !json {
-        println!(
+        cli::print(format_args!(
             "upaxos group at {}, protocol {}, {}. Type help, or exit to leave.",
             place.address, place.protocol, place.transport
-        );
+        ))?;
     }
-    let typed = std::iter::from_fn(|| prompt.read().context("cannot read the terminal").transpose());
+    let typed = iter::from_fn(|| prompt.read().context("cannot read the terminal").transpose());
     carry_out(&engine, typed, patience)
 }
 
@@ -98,12 +124,12 @@ fn carry_out(
                 Ok(Command::Nothing) => continue,
                 Ok(Command::Exit) => break 'typing,
                 Ok(Command::Help) => {
-                    println!("{}", command::help());
+                    cli::print(command::help())?;
                     continue;
                 }
                 Ok(Command::Work(work)) => work,
                 Err(why) => {
-                    println!("{why}");
+                    cli::print(why)?;
                     continue;
                 }
             };
@@ -120,13 +146,13 @@ fn carry_out(
 }
 
 /// Waits until every job was answered or its time has run out; not for ever, if nothing can be printed any more.
-fn wait(ended: &Receiver<Status>, patience: Duration) {
+fn wait(ended: &Receiver<Done>, patience: Duration) {
     let (start, mut longest) = (Instant::now(), SOON);
     loop {
         match ended.recv_timeout(longest.saturating_sub(start.elapsed())) {
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) if longest == SOON => {
-                eprintln!("(waits for answers; Ctrl-C leaves at once)");
+                cli::complain("(waits for answers; Ctrl-C leaves at once)");
                 longest = patience.saturating_add(SOON);
             }
             Err(_) => return,

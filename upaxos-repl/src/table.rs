@@ -32,7 +32,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
-    text + &split(view, now) + &verdict(view, scope, now) + &group(scope, now)
+    text + &split(view, now) + &twins(view, now) + &verdict(view, scope, now) + &group(scope, now)
 }
 
 /// Whose logs differ, if any do.
@@ -41,6 +41,11 @@ fn split(view: &View, now: Micros) -> String {
         format!("THE LOG DIVERGES: nodes {a} and {b} hold different values from instance {first} on\n")
     });
     lines.collect()
+}
+
+/// Under which ids two processes run.
+fn twins(view: &View, now: Micros) -> String {
+    view.twins(now).map(|id| format!("two processes run as node {id}: stop one of them\n")).collect()
 }
 
 fn verdict(view: &View, scope: &Scope, now: Micros) -> String {
@@ -79,7 +84,8 @@ fn is_member(view: &View, id: NodeId) -> Option<bool> {
 }
 
 /// The same as one object: `nodes` (those heard, each with `node`, `member`, `does`, `ballot`, `learned`,
-/// `hears`), `differs` (pairs of `nodes` whose logs differ, from the instance `first` on), `leader`, `quorum`,
+/// `hears`), `differs` (pairs of `nodes` whose logs differ, from the instance `first` on), `twins` (ids under which two
+/// processes run), `leader`, `quorum`,
 /// `members` and their `epoch`, `group` and its `name`, where null means that nothing is known, and `others` (each
 /// other group that was heard lately, with `group` and `name`).
 pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
@@ -100,6 +106,7 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     });
     json!({
         "differs": differs.collect::<Vec<_>>(),
+        "twins": view.twins(now).map(|id| id.0).collect::<Vec<_>>(),
         "nodes": view.nodes(now).map(node).collect::<Vec<_>>(),
         "leader": view.leader(now).map(|id| id.0),
         "quorum": view.has_quorum(now),

@@ -35,6 +35,14 @@ fn a_file_of_commands_is_carried_out() {
 }
 
 #[test]
+fn a_line_without_an_end_in_sight_is_skipped_with_its_number_and_the_rest_is_carried_out() {
+    let node = FakeNode::start(Manners::default());
+    let output = run(&node, &[], &format!("Request 0 one\n{}\nRequest 0 two\n", "x".repeat(40 << 20)));
+    assert_eq!((stdout(&output).as_str(), status(&output)), ("OK 1 one\nOK 2 two\n", 2));
+    assert!(stderr(&output).contains("line 2: more than 262028 bytes are no command"), "{}", stderr(&output));
+}
+
+#[test]
 fn several_commands_may_be_given_and_exit_ends_them() {
     let node = FakeNode::start(Manners::default());
     let args = ["-e", "Request 0 one", "-e", "Request 0", "-e", "exit", "-e", "Request 0 two"];

@@ -1,9 +1,10 @@
 //! `--wait`: one line, one request, one answer.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use upaxos_core::cli::{self, OutputError};
 use upaxos_core::client::{Ask, AskError, Client, FORGOTTEN, Outcome, Settled, Status, View, request_json};
 use upaxos_core::net::Socket;
 use upaxos_core::types::Micros;
@@ -41,7 +42,9 @@ impl Asker {
     /// Asks every line and prints every answer; the worst outcome is the status.
     pub fn ask_all<R: Read>(&mut self, mut lines: Lines<R>, complain: &Complain) -> Result<Status> {
         let mut worst = Status::Done;
-        while let Some((number, line)) = lines.read().context("cannot read standard input")? {
+        while let Some((number, line)) =
+            lines.read(complain, &mut worst).context("cannot read standard input")?
+        {
             let asked = Ask::parse(&line).and_then(|ask| {
                 let ask = if self.fast { ask.fast() } else { ask };
                 self.client.ask(ask, self.clock.now(), self.patience)
@@ -49,9 +52,14 @@ impl Asker {
             let status = match asked {
                 Ok(_) => {
                     let settled = self.until_settled()?;
-                    self.print(&line, &settled).context("cannot print the answer")?;
+                    let status = Status::after(&settled.outcome, &self.view, self.clock.now());
+                    match self.print(&line, &settled) {
+                        // Whoever reads the answers has heard enough.
+                        Err(why) if why.is_closed() => return Ok(worst.max(status)),
+                        printed => printed?,
+                    }
                     self.explain(number, &settled.outcome, complain);
-                    Status::after(&settled.outcome, &self.view, self.clock.now())
+                    status
                 }
                 Err(why @ AskError::TooLarge(_)) => {
                     complain.line(number, &format!("{why}; not sent"));
@@ -77,6 +85,7 @@ impl Asker {
             self.socket
                 .send(&self.client.pack(&turn.send, self.socket.max_payload()))
                 .context("cannot send the request")?;
+            self.view.set_trouble(self.socket.trouble());
             if let Some(settled) = self.hear()? {
                 return Ok(settled);
             }
@@ -98,17 +107,15 @@ impl Asker {
         Ok(settled)
     }
 
-    fn print(&self, line: &[u8], settled: &Settled) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    fn print(&self, line: &[u8], settled: &Settled) -> Result<(), OutputError> {
         if self.json {
-            return writeln!(out, "{}", request_json(line, &settled.outcome, settled.took));
+            return cli::print(request_json(line, &settled.outcome, settled.took));
         }
         match &settled.outcome {
-            Outcome::Refused { .. } | Outcome::Unknown | Outcome::Forgotten => {}
-            answer if out.is_terminal() => writeln!(out, "{answer}")?,
-            answer => out.write_all(&[answer.to_line(), b"\n".to_vec()].concat())?,
+            Outcome::Refused { .. } | Outcome::Unknown | Outcome::Forgotten => Ok(()),
+            answer if io::stdout().is_terminal() => cli::print(answer),
+            answer => cli::print_bytes(&answer.to_line()),
         }
-        out.flush()
     }
 
     fn explain(&self, number: usize, outcome: &Outcome, complain: &Complain) {

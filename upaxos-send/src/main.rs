@@ -1,5 +1,8 @@
 //! The `upaxos-send` binary: one line of standard input, one datagram.
 
+// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::ffi::OsString;
 use std::io::{self, BufReader};
 use std::os::unix::ffi::OsStringExt;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use upaxos_core::cli;
 use upaxos_core::client::{Client, Status};
 use upaxos_core::net::{self, NoNameInClassic, OpenError, Pieces, Socket};
 use upaxos_core::wire::{Dialect, Head};
@@ -72,9 +76,12 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(usage) => return ExitCode::from(cli::say_usage("upaxos-send", &usage)),
+    };
     let status = run(&args).unwrap_or_else(|error| {
-        eprintln!("upaxos-send: {error:#}");
+        cli::complain(format_args!("upaxos-send: {error:#}"));
         match error.downcast_ref() {
             Some(OpenError::NoPrivilege { .. }) => Status::NoPrivilege,
             _ if error.is::<NoNameInClassic>() => Status::Usage,

@@ -1,10 +1,11 @@
 //! Lines in, datagrams out.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use upaxos_core::cli::{self, Input};
 use upaxos_core::client::Status;
 use upaxos_core::net::Socket;
 use upaxos_core::wire::{self, Dialect, Head, Line, MAX_DATAGRAM, Request};
@@ -17,6 +18,9 @@ const BATCH_BYTES: usize = 256 << 10;
 /// nothing else keeps a long file from running over the receivers' queues while nodes sync disks.
 const BREATH: Duration = Duration::from_millis(5);
 
+/// The longest line that is read whole. It does not fit a datagram by far, but its refusal can say how long it is.
+const LONGEST: usize = 1 << 20;
+
 /// Numbered lines, byte for byte, without newlines; empty ones are skipped.
 pub enum Lines<R> {
     /// The command line: one message, newlines included.
@@ -26,8 +30,9 @@ pub enum Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// The next line and its number, from 1; `None` at the end.
-    pub fn read(&mut self) -> io::Result<Option<(usize, Vec<u8>)>> {
+    /// The next line and its number, from 1; `None` at the end. Lines that no datagram could carry are refused by
+    /// `complain`, and lead to `status`; one without an end takes no more memory than others.
+    pub fn read(&mut self, complain: &Complain, status: &mut Status) -> io::Result<Option<(usize, Vec<u8>)>> {
         let (stream, number) = match self {
             Lines::Message(message) => {
                 return Ok(message.take().filter(|message| !message.is_empty()).map(|message| (1, message)));
@@ -35,14 +40,24 @@ impl<R: Read> Lines<R> {
             Lines::Stream(stream, number) => (stream, number),
         };
         loop {
-            let mut line = Vec::new();
-            if stream.read_until(b'\n', &mut line)? == 0 {
-                return Ok(None);
-            }
-            *number += 1;
-            line.pop_if(|last| *last == b'\n');
-            if !line.is_empty() {
-                return Ok(Some((*number, line)));
+            match cli::read_line(stream, LONGEST)? {
+                Input::End => return Ok(None),
+                Input::Line(line) if line.is_empty() => *number += 1,
+                Input::Line(line) => {
+                    *number += 1;
+                    return Ok(Some((*number, line)));
+                }
+                Input::TooLong => {
+                    *number += 1;
+                    complain.line(
+                        *number,
+                        &format!(
+                            "more than {LONGEST} bytes do not fit a datagram; not sent, skipped up to its end"
+                        ),
+                    );
+                    *status = (*status).max(Status::Fault);
+                    cli::skip_line(stream)?;
+                }
             }
         }
     }
@@ -61,17 +76,17 @@ pub struct Complain {
 impl Complain {
     pub fn line(&self, number: usize, why: &str) {
         if self.json {
-            eprintln!("{}", json!({ "error": why, "line": number }));
+            cli::complain(json!({ "error": why, "line": number }));
         } else {
-            eprintln!("upaxos-send: line {number}: {why}");
+            cli::complain(format_args!("upaxos-send: line {number}: {why}"));
         }
     }
 
     fn all(&self, why: &str) {
         if self.json {
-            eprintln!("{}", json!({ "error": why }));
+            cli::complain(json!({ "error": why }));
         } else {
-            eprintln!("upaxos-send: {why}");
+            cli::complain(format_args!("upaxos-send: {why}"));
         }
     }
 }
@@ -87,7 +102,9 @@ pub fn send_all<R: Read>(
     let mut batch = Batch::default();
     let mut first = Vec::new();
     head.encode(&mut first);
-    while let Some((number, line)) = lines.read().context("cannot read standard input")? {
+    while let Some((number, line)) =
+        lines.read(complain, &mut status).context("cannot read standard input")?
+    {
         if let Some(why) = refusal(&line, MAX_DATAGRAM - first.len()) {
             complain.line(number, &why);
             status = Status::Fault;

@@ -55,6 +55,21 @@ fn a_line_that_is_too_large_is_refused_with_its_number_and_the_rest_is_sent() {
 }
 
 #[test]
+fn a_line_without_an_end_in_sight_is_skipped_with_its_number_and_the_rest_is_sent() {
+    let input = [b"Request 0 one\n".as_slice(), &vec![0; 40 << 20], b"\nRequest 0 two\n"].concat();
+    for args in [&[][..], &["--wait"], &["--wait", "--json"]] {
+        let node = FakeNode::start(Manners::default());
+        let output = run(&node, args, &input);
+        assert_eq!(status(&output), 1);
+        let said = stderr(&output);
+        let why = "more than 1048576 bytes do not fit a datagram; not sent";
+        assert!(said.contains(why) && said.contains("line") && said.contains('2'), "{said}");
+        let requests = node.requests();
+        assert!(requests.len() == 2 && requests[1].ends_with(b"two"), "{requests:?}");
+    }
+}
+
+#[test]
 fn the_largest_legal_value_is_sent() {
     let node = FakeNode::start(Manners::default());
     let line = format!("Request 0 {}", "x".repeat(60_000));

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::View;
 use crate::types::{GroupId, Micros};
-use crate::wire::{self, Dialect, GroupName, Head, Lines, MAX_PACE_MS};
+use crate::wire::{self, Dialect, GroupName, Head, Lines, MAX_PACE_MS, ParseError};
 
 /// How long a client listens, once it has heard a group, for another one: many round trips, and
 /// nothing that people notice.
@@ -41,6 +41,8 @@ pub struct Scope {
     has_begun: bool,
     /// Groups that are none of this client's, and when each was heard last.
     others: BTreeMap<Other, Micros>,
+    /// When a classic client heard a node that is not.
+    heard_extended: Option<Micros>,
     refusal: Option<String>,
     ask_at: Micros,
 }
@@ -61,6 +63,7 @@ impl Scope {
             since: None,
             has_begun: false,
             others: BTreeMap::new(),
+            heard_extended: None,
             refusal: None,
             ask_at: Micros(0),
         }
@@ -137,8 +140,14 @@ impl Scope {
 
     /// The lines of a datagram, if it is of this group.
     pub fn hear<'a>(&mut self, datagram: &'a [u8], now: Micros) -> Option<Lines<'a>> {
-        let (head, lines) = wire::open(datagram, self.dialect).ok()?;
-        self.is_ours(&head, now).then_some(lines)
+        match wire::open(datagram, self.dialect) {
+            Ok((head, lines)) => self.is_ours(&head, now).then_some(lines),
+            Err(ParseError::HeadInClassic) => {
+                self.heard_extended = Some(now);
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     fn is_ours(&mut self, head: &Head, now: Micros) -> bool {
@@ -171,8 +180,11 @@ impl Scope {
     /// What to tell somebody whose request was not answered: who was heard in the place of this client's group, or
     /// else what the beats say about why.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
+        if self.heard_extended.is_some_and(|at| now.since(at) < REMEMBERED) {
+            return "nodes were heard that do not speak the classic grammar: leave out --classic".into();
+        }
         let is_silent = view.nodes(now).next().is_none();
-        let others = is_silent.then(|| self.explain_others(now)).flatten();
+        let others = (is_silent && view.trouble().is_none()).then(|| self.explain_others(now)).flatten();
         others.unwrap_or_else(|| view.explain_silence(now))
     }
 
@@ -286,6 +298,15 @@ mod tests {
             1,
             "those that are remembered stay so while they are heard"
         );
+    }
+
+    #[test]
+    fn a_classic_client_says_that_the_group_is_not_classic() {
+        let mut scope = Scope::any(Dialect::Classic);
+        let view = View::new(Dialect::Classic);
+        assert_eq!(scope.explain_silence(&view, NOW), super::super::CLASSIC);
+        assert!(scope.hear(&beat(1, ""), NOW).is_none());
+        assert!(scope.explain_silence(&view, NOW).contains("leave out --classic"));
     }
 
     #[test]

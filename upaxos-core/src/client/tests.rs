@@ -37,7 +37,7 @@ fn a_write_is_sent_again_under_the_same_tag_with_growing_waits_until_answered() 
     let times: Vec<u64> = (0..6_000).filter(|ms| !sent(&mut client, *ms).is_empty()).collect();
     assert_eq!(times, [0, 100, 300, 700, 1_500, 3_100, 4_700], "doubled up to the cap");
     assert_eq!(client.next_deadline(at(0)), Some(at(6_300)));
-    let settled = client.on_message(&done(5, 5, 7, 1), at(6_000));
+    let settled = client.on_message(NodeId(0), &done(5, 5, 7, 1), at(6_000));
     assert_eq!(settled[0].outcome, chosen(5, "one"));
     assert_eq!(settled[0].took, at(6_000));
     assert!(client.is_idle());
@@ -51,13 +51,14 @@ fn tags_count_up_and_the_floor_is_the_lowest_still_open() {
         ask(&mut client, write(value), at(0), PATIENCE);
     }
     assert_eq!(sent(&mut client, 0), ["Submit 7 1 1 a", "Submit 7 2 1 b", "Submit 7 3 1 c"]);
-    client.on_message(&done(4, 4, 7, 2), at(1));
+    client.on_message(NodeId(0), &done(4, 4, 7, 2), at(1));
     ask(&mut client, Ask::Read, at(1), PATIENCE);
     assert_eq!(sent(&mut client, 1), ["Read 7 4 1"], "1 is still open");
-    client.on_message(&done(3, 3, 7, 1), at(2));
+    client.on_message(NodeId(0), &done(3, 3, 7, 1), at(2));
     assert_eq!(sent(&mut client, 150), ["Submit 7 3 3 c", "Read 7 4 3"]);
-    client.on_message(&done(5, 5, 7, 3), at(160));
+    client.on_message(NodeId(0), &done(5, 5, 7, 3), at(160));
     client.on_message(
+        NodeId(0),
         &Message::Answer { instance: Instance(6), client: 7, seq: 4, value: "safe read c".into() },
         at(160),
     );
@@ -71,7 +72,7 @@ fn one_answer_settles_a_whole_range_of_requests() {
     for value in ["a", "b", "c"] {
         ask(&mut client, write(value), at(0), PATIENCE);
     }
-    let settled = client.on_message(&done(11, 12, 7, 2), at(1));
+    let settled = client.on_message(NodeId(0), &done(11, 12, 7, 2), at(1));
     let outcomes: Vec<Outcome> = settled.into_iter().map(|settled| settled.outcome).collect();
     assert_eq!(outcomes, [chosen(11, "b"), chosen(12, "c")]);
     assert!(!client.is_idle(), "a is still open");
@@ -96,7 +97,7 @@ fn answers_to_other_clients_and_other_kinds_of_requests_settle_nothing() {
         Message::Ok { instance: Instance(8), value: "x".into() },
         Message::NotYet { instance: Instance(8), learned: Instance(4) },
     ] {
-        assert_eq!(client.on_message(&message, at(1)), [], "{message:?}");
+        assert_eq!(client.on_message(NodeId(0), &message, at(1)), [], "{message:?}");
     }
 }
 
@@ -104,8 +105,8 @@ fn answers_to_other_clients_and_other_kinds_of_requests_settle_nothing() {
 fn an_answer_that_comes_twice_settles_once() {
     let mut client = Client::new(7, Dialect::Extended);
     ask(&mut client, write("a"), at(0), PATIENCE);
-    assert_eq!(client.on_message(&done(1, 1, 7, 1), at(1)).len(), 1);
-    assert_eq!(client.on_message(&done(1, 1, 7, 1), at(1)).len(), 0);
+    assert_eq!(client.on_message(NodeId(0), &done(1, 1, 7, 1), at(1)).len(), 1);
+    assert_eq!(client.on_message(NodeId(0), &done(1, 1, 7, 1), at(1)).len(), 0);
 }
 
 #[test]
@@ -131,9 +132,9 @@ fn history_is_answered_by_any_learner_and_not_yet_is_an_answer() {
     ask(&mut client, Ask::History(Instance(9)), at(0), PATIENCE);
     assert_eq!(sent(&mut client, 0), ["Request 2", "Request 9"]);
     let ok = Message::Ok { instance: Instance(2), value: "two".into() };
-    assert_eq!(client.on_message(&ok, at(1))[0].outcome, chosen(2, "two"));
+    assert_eq!(client.on_message(NodeId(0), &ok, at(1))[0].outcome, chosen(2, "two"));
     let (instance, learned) = (Instance(9), Instance(4));
-    let settled = client.on_message(&Message::NotYet { instance, learned }, at(1));
+    let settled = client.on_message(NodeId(0), &Message::NotYet { instance, learned }, at(1));
     assert_eq!(settled[0].outcome, Outcome::NotYet { instance, learned });
     let view = View::new(Dialect::Extended);
     assert_eq!(Status::after(&settled[0].outcome, &view, at(1)), Status::Unknown);
@@ -156,13 +157,16 @@ fn a_fast_read_is_answered_without_an_instance_or_as_the_safe_read_that_it_becam
     );
     let (instance, learned, client_id) = (Instance(5), Instance(9), 7);
     let value = |seq| Message::Value { instance, learned, client: client_id, seq, value: "a".into() };
-    let settled = client.on_message(&value(FIRST_FAST), at(1));
+    let settled = client.on_message(NodeId(0), &value(FIRST_FAST), at(1));
     assert_eq!(settled[0].outcome, Outcome::Read { instance, learned, value: "a".into() });
     assert_eq!(settled[0].outcome.to_line(), b"Value 5 9 a");
-    assert_eq!(client.on_message(&value(1), at(1)), [], "no answer to a safe read");
+    assert_eq!(client.on_message(NodeId(0), &value(1), at(1)), [], "no answer to a safe read");
     let answer =
         |seq| Message::Answer { instance: Instance(10), client: 7, seq, value: "safe read a".into() };
-    assert_eq!(client.on_message(&answer(FIRST_FAST + 1), at(1))[0].outcome, chosen(10, "safe read a"));
+    assert_eq!(
+        client.on_message(NodeId(0), &answer(FIRST_FAST + 1), at(1))[0].outcome,
+        chosen(10, "safe read a")
+    );
     let json = request_json(b"fast", &settled[0].outcome, Micros(10)).to_string();
     let expected = r#"{"request":"fast","outcome":"read","instance":5,"learned":9,"value":"a","ms":0.01}"#;
     assert_eq!(json, expected);
@@ -183,7 +187,8 @@ fn says(client: &mut Client, line: &str) -> Vec<Settled> {
 
 /// A round from its beginning on.
 fn chosen_anew(client: &mut Client, instance: u64, value: &str) -> Vec<Settled> {
-    for line in [format!("2 Propose {instance} 2"), format!("2 Write {instance} 2 {value}")] {
+    let round = ["2 Propose I 2", "0 Promise I 2", "2 Promise I 2", &format!("2 Write I 2 {value}")];
+    for line in round.map(|line| line.replacen('I', &instance.to_string(), 1)) {
         assert_eq!(says(client, &line), []);
     }
     says(client, &format!("2 OK {instance} {value}"))
@@ -259,7 +264,7 @@ fn a_bare_ok_to_a_classic_write_is_no_answer() {
     let mut client = Client::new(7, Dialect::Classic);
     ask(&mut client, write("a"), at(0), PATIENCE);
     sent(&mut client, 0);
-    for line in ["2 Propose 1 2", "2 Write 1 2 a", "OK", "2 OK", "2 OK 1", "OK 1 a"] {
+    for line in ["2 Propose 1 2", "2 Promise 1 2", "2 Write 1 2 a", "OK", "2 OK", "2 OK 1", "OK 1 a"] {
         assert_eq!(says(&mut client, line), [], "{line}: it does not say who answers what");
     }
     assert_eq!(says(&mut client, "2 OK 1 a")[0].outcome, chosen(1, "a"));
@@ -270,7 +275,7 @@ fn a_proposal_with_text_behind_its_ballot_begins_a_round_for_a_client_too() {
     let mut client = Client::new(7, Dialect::Classic);
     ask(&mut client, write("a"), at(0), PATIENCE);
     sent(&mut client, 0);
-    for line in ["2 Propose 1 2 another value", "0 Promise 1 2", "2 Write 1 2 a"] {
+    for line in ["2 Propose 1 2 another value", "0 Promise 1 2", "2 Promise 1 2", "2 Write 1 2 a"] {
         assert_eq!(says(&mut client, line), []);
     }
     assert_eq!(says(&mut client, "2 OK 1 a")[0].outcome, chosen(1, "a"));
@@ -367,6 +372,37 @@ fn a_node_is_barred_that_says_so_of_its_own_life() {
     assert_eq!(view.does(NodeId(0), &learns), "learns", "its next life has to be told first");
 }
 
+#[test]
+fn a_second_process_under_an_id_is_told_and_hides_nothing_of_the_first() {
+    let mut view = view();
+    let follows = beat(Stance::Follows, 65_536);
+    let twin = Beat { boot: Boot { incarnation: 5, start: 1, boot: 5 }, ..beat(Stance::Learns, 65_536) };
+    let known = Boot { incarnation: 1, start: 1, boot: 1 };
+    for ms in [0, 100, 200] {
+        view.on_message(NodeId(0), &Message::Beat(follows.clone()), at(ms));
+        assert_eq!(view.twins(at(ms)).count(), usize::from(ms > 0));
+        view.on_message(NodeId(0), &Message::Beat(twin.clone()), at(ms + 50));
+        view.on_message(NodeId(0), &Message::Barred { node: NodeId(0), boot: 5, known }, at(ms + 50));
+        let (_, shown) = view.nodes(at(ms + 50)).next().expect("it is there");
+        assert_eq!((shown, view.does(NodeId(0), shown)), (&follows, "follows"));
+    }
+    assert_eq!(view.twins(at(1_300)).count(), 0, "one of them was stopped");
+}
+
+#[test]
+fn a_node_that_is_started_again_is_no_twin() {
+    let mut view = view();
+    view.on_message(NodeId(0), &Message::Beat(beat(Stance::Follows, 65_536)), at(0));
+    for (ms, stance) in
+        [(300, Stance::Learns), (400, Stance::Learns), (700, Stance::Follows), (800, Stance::Leads)]
+    {
+        let boot = Boot { incarnation: 1, start: 2, boot: 2 };
+        view.on_message(NodeId(0), &Message::Beat(Beat { boot, ..beat(stance, 65_536) }), at(ms));
+        assert_eq!(view.twins(at(ms)).count(), 0);
+    }
+    assert_eq!(view.leader(at(800)), Some(NodeId(0)));
+}
+
 fn forgotten(seq: u64, begin: u64) -> Message {
     Message::Forgotten { client: 7, seq, begin }
 }
@@ -376,9 +412,13 @@ fn a_first_request_that_meets_a_group_with_a_past_begins_above_it() {
     let mut client = Client::new(7, Dialect::Extended);
     client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
     assert_eq!(sent(&mut client, 0), ["Submit 7 1 1 a"]);
-    assert_eq!(client.on_message(&forgotten(1, 900), at(5)), []);
+    assert_eq!(client.on_message(NodeId(0), &forgotten(1, 900), at(5)), []);
     assert_eq!(sent(&mut client, 5), ["Submit 7 1925 1925 a"]);
-    assert_eq!(client.on_message(&forgotten(1, 900), at(6)), [], "a late answer means nothing any more");
+    assert_eq!(
+        client.on_message(NodeId(0), &forgotten(1, 900), at(6)),
+        [],
+        "a late answer means nothing any more"
+    );
 }
 
 #[test]
@@ -386,12 +426,16 @@ fn a_client_that_was_forgotten_while_it_was_idle_begins_a_new_session_by_itself(
     let mut client = Client::new(7, Dialect::Extended);
     ask(&mut client, write("a"), at(0), PATIENCE);
     sent(&mut client, 0);
-    assert_eq!(client.on_message(&done(4, 4, 7, 1), at(1)).len(), 1);
+    assert_eq!(client.on_message(NodeId(0), &done(4, 4, 7, 1), at(1)).len(), 1);
     ask(&mut client, write("b"), at(10), PATIENCE);
     assert_eq!(sent(&mut client, 10), ["Submit 7 2 2 b"]);
-    assert_eq!(client.on_message(&forgotten(2, 900), at(15)), [], "it was sent once, and is answered now");
+    assert_eq!(
+        client.on_message(NodeId(0), &forgotten(2, 900), at(15)),
+        [],
+        "it was sent once, and is answered now"
+    );
     assert_eq!(sent(&mut client, 15), ["Submit 7 1925 1925 b"]);
-    assert_eq!(client.on_message(&done(9, 9, 7, 1_925), at(16))[0].outcome, chosen(9, "b"));
+    assert_eq!(client.on_message(NodeId(0), &done(9, 9, 7, 1_925), at(16))[0].outcome, chosen(9, "b"));
 }
 
 #[test]
@@ -401,7 +445,7 @@ fn every_request_of_a_forgotten_client_gets_a_number_of_its_own_in_the_new_sessi
         ask(&mut client, write(value), at(0), PATIENCE);
     }
     sent(&mut client, 0);
-    assert_eq!(client.on_message(&forgotten(2, 900), at(5)), []);
+    assert_eq!(client.on_message(NodeId(0), &forgotten(2, 900), at(5)), []);
     let again = ["Submit 7 1925 1925 a", "Submit 7 1926 1925 b", "Submit 7 1927 1925 c"];
     assert_eq!(sent(&mut client, 5), again);
     ask(&mut client, write("d"), at(6), PATIENCE);
@@ -415,7 +459,7 @@ fn what_may_have_been_done_before_it_was_forgotten_is_unknown_and_the_rest_is_as
     sent(&mut client, 0);
     ask(&mut client, write("b"), at(120), PATIENCE);
     assert_eq!(sent(&mut client, 120), ["Submit 7 1 1 a", "Submit 7 2 1 b"]);
-    let settled = client.on_message(&forgotten(2, 900), at(125));
+    let settled = client.on_message(NodeId(0), &forgotten(2, 900), at(125));
     let ended: Vec<_> = settled.iter().map(|settled| (settled.ticket, settled.outcome.clone())).collect();
     assert_eq!(ended, [(old, Outcome::Forgotten)]);
     assert_eq!(sent(&mut client, 125), ["Submit 7 1925 1925 b"]);
@@ -426,8 +470,8 @@ fn what_nobody_remembers_is_unknown_at_once() {
     let mut client = Client::new(7, Dialect::Extended);
     ask(&mut client, write("a"), at(0), PATIENCE);
     sent(&mut client, 0);
-    assert_eq!(client.on_message(&Message::Unknown { client: 8, seq: 1 }, at(1)), []);
-    let settled = client.on_message(&Message::Unknown { client: 7, seq: 1 }, at(1));
+    assert_eq!(client.on_message(NodeId(0), &Message::Unknown { client: 8, seq: 1 }, at(1)), []);
+    let settled = client.on_message(NodeId(0), &Message::Unknown { client: 7, seq: 1 }, at(1));
     assert_eq!(settled[0].outcome, Outcome::Forgotten);
     assert_eq!(Status::after(&settled[0].outcome, &view(), at(1)), Status::Unknown);
 }
@@ -445,8 +489,8 @@ fn sendings_while_busy(id: u64) -> Vec<u64> {
         if !sent(&mut client, ms).is_empty() {
             times.push(ms);
             let busy = Message::Busy { client: id, seq: 1, pause: 100 };
-            assert_eq!(client.on_message(&busy, at(ms)), [], "it is no end");
-            assert_eq!(client.on_message(&busy, at(ms)), [], "nor when a second node says so");
+            assert_eq!(client.on_message(NodeId(0), &busy, at(ms)), [], "it is no end");
+            assert_eq!(client.on_message(NodeId(0), &busy, at(ms)), [], "nor when a second node says so");
         }
     }
     assert_eq!(client.tick(at(20_000)).settled[0].outcome, Outcome::Unknown);
@@ -471,14 +515,14 @@ fn a_busy_request_keeps_its_tag_and_a_node_may_ask_for_a_longer_pause() {
     let mut client = Client::new(7, Dialect::Extended);
     ask(&mut client, write("a"), at(0), at(60_000));
     sent(&mut client, 0);
-    client.on_message(&busy(2, 3_000), at(1));
-    client.on_message(&busy(1, 3_000), at(1));
+    client.on_message(NodeId(0), &busy(2, 3_000), at(1));
+    client.on_message(NodeId(0), &busy(1, 3_000), at(1));
     assert_eq!(sent(&mut client, 1_500), [""; 0]);
     assert_eq!(sent(&mut client, 4_501), ["Submit 7 1 1 a"]);
-    assert_eq!(client.on_message(&done(4, 4, 7, 1), at(4_600))[0].outcome, chosen(4, "a"));
+    assert_eq!(client.on_message(NodeId(0), &done(4, 4, 7, 1), at(4_600))[0].outcome, chosen(4, "a"));
     ask(&mut client, write("b"), at(5_000), at(60_000));
     sent(&mut client, 5_000);
-    client.on_message(&busy(2, u64::MAX >> 1), at(5_000));
+    client.on_message(NodeId(0), &busy(2, u64::MAX >> 1), at(5_000));
     assert_eq!(sent(&mut client, 13_000).len(), 1, "no number makes a client wait for ever");
 }
 
@@ -491,7 +535,7 @@ fn fast_reads_use_up_no_numbers_of_what_stands_in_the_log() {
     let (first, second) = (FIRST_FAST, FIRST_FAST + 1);
     let fast = [format!("FastRead 7 {first} 1"), format!("FastQuery 7 {second} 1 q")];
     assert_eq!(sent(&mut client, 0), [&fast[0], &fast[1], "Submit 7 1 1 a"]);
-    assert_eq!(client.on_message(&done(4, 4, 7, 1), at(1)).len(), 1);
+    assert_eq!(client.on_message(NodeId(0), &done(4, 4, 7, 1), at(1)).len(), 1);
     let value = Message::Value {
         instance: Instance(4),
         learned: Instance(4),
@@ -499,7 +543,7 @@ fn fast_reads_use_up_no_numbers_of_what_stands_in_the_log() {
         seq: first,
         value: "a".into(),
     };
-    assert_eq!(client.on_message(&value, at(2)).len(), 1);
+    assert_eq!(client.on_message(NodeId(0), &value, at(2)).len(), 1);
 }
 
 #[test]
@@ -508,11 +552,11 @@ fn a_fast_read_that_cannot_be_had_becomes_a_safe_read_with_a_number_of_the_log()
     ask(&mut client, Ask::FastRead, at(0), PATIENCE);
     ask(&mut client, Ask::FastQuery("q".into()), at(0), PATIENCE);
     sent(&mut client, 0);
-    client.on_message(&busy(FIRST_FAST, 0), at(50));
-    client.on_message(&busy(FIRST_FAST + 1, 0), at(50));
+    client.on_message(NodeId(0), &busy(FIRST_FAST, 0), at(50));
+    client.on_message(NodeId(0), &busy(FIRST_FAST + 1, 0), at(50));
     assert_eq!(sent(&mut client, 50), ["Read 7 1 1", "Query 7 2 1 q"]);
     let answer = Message::Answer { instance: Instance(6), client: 7, seq: 1, value: "safe read c".into() };
-    assert_eq!(client.on_message(&answer, at(60))[0].outcome, chosen(6, "safe read c"));
+    assert_eq!(client.on_message(NodeId(0), &answer, at(60))[0].outcome, chosen(6, "safe read c"));
 }
 
 #[test]
@@ -521,7 +565,7 @@ fn a_request_that_was_sent_twice_before_it_met_oblivion_is_not_sent_as_a_new_one
     client.ask(Ask::Write("a".into()), at(0), at(5_000)).expect("asks");
     sent(&mut client, 0);
     assert_eq!(sent(&mut client, 150).len(), 1, "sent again");
-    let settled = client.on_message(&forgotten(1, 900), at(155));
+    let settled = client.on_message(NodeId(0), &forgotten(1, 900), at(155));
     assert_eq!(settled[0].outcome, Outcome::Forgotten, "the first sending may have been carried out");
 }
 
@@ -531,12 +575,12 @@ fn a_change_of_the_group_carries_a_tag_and_is_answered_by_it() {
     let change = Ask::parse(b"replace 2 7 force").expect("a change");
     ask(&mut client, change, at(0), PATIENCE);
     assert_eq!(sent(&mut client, 0), ["Change 7 1 1 replace 2 7 force"]);
-    let settled = client.on_message(&done(9, 9, 7, 1), at(5));
+    let settled = client.on_message(NodeId(0), &done(9, 9, 7, 1), at(5));
     assert_eq!(settled[0].outcome, chosen(9, "replace 2 7 force"));
     ask(&mut client, Ask::parse(b"leave 1").expect("a change"), at(5), PATIENCE);
     let refusal = Message::Refused { client: 7, seq: 2, reason: "no".into() };
     assert_eq!(
-        Status::after(&client.on_message(&refusal, at(6))[0].outcome, &view(), at(6)),
+        Status::after(&client.on_message(NodeId(0), &refusal, at(6))[0].outcome, &view(), at(6)),
         Status::Refused
     );
 }
@@ -548,7 +592,7 @@ fn members_is_asked_without_a_tag_and_anybody_may_answer() {
     assert_eq!(sent(&mut client, 0), ["members"]);
     let members = vec![NodeId(0), NodeId(7)];
     let answer = Message::Members { epoch: Epoch(5), learned: Instance(41), members };
-    let outcome = client.on_message(&answer, at(1)).remove(0).outcome;
+    let outcome = client.on_message(NodeId(0), &answer, at(1)).remove(0).outcome;
     assert_eq!(outcome.to_string(), "Members 5 41 0,7");
     let json = request_json(b"members", &outcome, Micros(1_000)).to_string();
     let expected =

@@ -27,6 +27,7 @@ pub struct View {
     members: Option<(Epoch, Vec<NodeId>)>,
     /// Which two nodes hold different values, and from which instance on, as one of them lately said.
     differs: BTreeMap<(NodeId, NodeId), (Instance, Micros)>,
+    trouble: Option<String>,
 }
 
 /// What a node said of itself.
@@ -38,6 +39,10 @@ struct Heard {
     every: Micros,
     /// Its disk was lost or rolled back, as it says: it votes no more.
     is_barred: bool,
+    /// Another life that speaks under the same id: which boot, and when it was heard last.
+    other: Option<(u64, Micros)>,
+    /// When both were heard in turns, so that two processes run.
+    twin_at: Option<Micros>,
 }
 
 impl Heard {
@@ -49,7 +54,7 @@ impl Heard {
 impl View {
     /// A picture of nobody, of a group that speaks `dialect`.
     pub fn new(dialect: Dialect) -> View {
-        View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new() }
+        View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new(), trouble: None }
     }
 
     /// Remembers what a node says of itself and of the group.
@@ -74,10 +79,44 @@ impl View {
     /// Remembers a beat and forgets the nodes that have fallen silent.
     fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
         self.nodes.retain(|_, heard| heard.is_fresh(now));
-        // Another life may have another pace, and another disk.
-        let before = self.nodes.get(&from).filter(|heard| heard.beat.boot == beat.boot);
-        let (every, is_barred) = before.map_or_else(Default::default, |heard| (heard.every, heard.is_barred));
-        self.nodes.insert(from, Heard { beat: beat.clone(), at: now, every, is_barred });
+        let new = Heard {
+            beat: beat.clone(),
+            at: now,
+            every: Micros(0),
+            is_barred: false,
+            other: None,
+            twin_at: None,
+        };
+        let Some(heard) = self.nodes.get_mut(&from) else {
+            self.nodes.insert(from, new);
+            return;
+        };
+        let boot = beat.boot.boot;
+        if heard.beat.boot.boot == boot {
+            // The other one was heard since.
+            let is_in_turns = heard.other.is_some_and(|(_, at)| at > heard.at);
+            heard.twin_at = is_in_turns.then_some(now).or(heard.twin_at);
+            (heard.beat, heard.at) = (beat.clone(), now);
+            return;
+        }
+        // This one was heard before the one that is known, and now again.
+        let is_in_turns = heard.other.is_some_and(|(other, at)| other == boot && heard.at > at);
+        let twin_at = is_in_turns.then_some(now).or(heard.twin_at);
+        if heard.beat.stance != Stance::Learns && beat.stance == Stance::Learns {
+            // A second process whose disk is not the registered one, or a later life that does not vote yet.
+            (heard.other, heard.twin_at) = (Some((boot, now)), twin_at);
+        } else {
+            // Another life may have another pace, and another disk.
+            let other = Some((heard.beat.boot.boot, heard.at));
+            *heard = Heard { other, twin_at, ..new };
+        }
+    }
+
+    /// The ids under which two processes run.
+    pub fn twins(&self, now: Micros) -> impl Iterator<Item = NodeId> {
+        let longest = self.longest();
+        let is_twin = move |heard: &Heard| heard.twin_at.is_some_and(|at| now.since(at) < longest);
+        self.nodes.iter().filter(move |(_, heard)| is_twin(heard)).map(|(id, _)| *id)
     }
 
     /// A node said that its log and a peer's differ from `first` on.
@@ -145,8 +184,22 @@ impl View {
         Some(nodes.any(|(_, beat)| !matches!(beat.stance, Stance::Waits | Stance::Learns)))
     }
 
-    /// What to tell somebody whose request was not answered: what the beats say about why.
+    /// Takes note of why nothing that is sent reaches the group, if this host knows of a reason.
+    pub fn set_trouble(&mut self, trouble: Option<String>) {
+        self.trouble = trouble;
+    }
+
+    /// Why nothing that is sent reaches the group, if this host knows of a reason.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// What to tell somebody whose request was not answered: what this host knows of its network, or else what the beats
+    /// say about why.
     pub fn explain_silence(&self, now: Micros) -> String {
+        if let Some(trouble) = &self.trouble {
+            return trouble.clone();
+        }
         let heard: Vec<String> = self.nodes(now).map(|(id, _)| id.to_string()).collect();
         match (self.has_quorum(now), self.leader(now)) {
             (None, _) if self.dialect == Dialect::Classic => CLASSIC.into(),

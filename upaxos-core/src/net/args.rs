@@ -15,7 +15,7 @@ pub struct NoNameInClassic(pub GroupName);
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Where the group meets: a host, a subnet's broadcast address, or a multicast group
+    /// Where the group meets: a broadcast address, a multicast group, or an address of this host
     #[arg(short, long, value_name = "ADDR", env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
     pub address: Ipv4Addr,
 

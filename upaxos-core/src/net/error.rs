@@ -29,6 +29,18 @@ pub enum OpenError {
         /// What is wrong with it, and what would do.
         why: &'static str,
     },
+    /// No way leads to the address.
+    #[error("cannot reach {address}{through}: {said}; {remedy}")]
+    NoRoute {
+        /// The address that was asked for.
+        address: Ipv4Addr,
+        /// The interface that was named, with a blank and a word before it; or nothing.
+        through: String,
+        /// What the system said. (Not this error's source: whoever prints the chain would print it twice.)
+        said: io::Error,
+        /// What would do.
+        remedy: &'static str,
+    },
     /// The number cannot serve as an IP protocol.
     #[error("cannot use IP protocol {protocol}: {why}")]
     BadProtocol {
@@ -48,18 +60,18 @@ pub enum OpenError {
         present: String,
     },
     /// A system call failed.
-    #[error("cannot {act}: {source}")]
+    #[error("cannot {act}: {said}")]
     Io {
         /// What was attempted, and on what.
         act: String,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. (Not this error's source: whoever prints the chain would print it twice.)
+        said: io::Error,
     },
 }
 
 impl OpenError {
     /// An [`OpenError::Io`] that says `act`, for `map_err`.
     pub(super) fn io<E: Into<io::Error>>(act: impl Into<String>) -> impl FnOnce(E) -> OpenError {
-        move |source| OpenError::Io { act: act.into(), source: source.into() }
+        move |said| OpenError::Io { act: act.into(), said: said.into() }
     }
 }

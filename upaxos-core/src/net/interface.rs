@@ -13,19 +13,22 @@ use super::OpenError;
 pub(super) struct Interface {
     pub name: String,
     pub index: u32,
+    /// Its first address.
     pub address: Ipv4Addr,
     pub is_loopback: bool,
 }
 
 impl Interface {
-    /// The interface called `name`, with its first IPv4 address.
+    /// The interface called `name`: it is up, and has an IPv4 address.
     pub fn named(name: &str) -> Result<Interface, OpenError> {
         let all = interfaces()?;
         let refuse = |why| OpenError::NoInterface { name: name.to_owned(), why, present: names(&all) };
         let index = if_nametoindex(name).map_err(|_| refuse("there is no such interface"))?;
-        let (flags, address) = all
-            .iter()
-            .filter(|entry| entry.interface_name == name)
+        let own = || all.iter().filter(|entry| entry.interface_name == name);
+        if own().any(|entry| !entry.flags.contains(InterfaceFlags::IFF_UP)) {
+            return Err(refuse("it is down; bring it up"));
+        }
+        let (flags, address) = own()
             .find_map(|entry| Some((entry.flags, ipv4(entry.address.as_ref())?)))
             .ok_or_else(|| refuse("it has no IPv4 address; bring it up and give it one"))?;
         Ok(Interface {
@@ -36,6 +39,15 @@ impl Interface {
         })
     }
 
+    /// The one interface that has `address`, if there is one, and no other.
+    pub fn with(address: Ipv4Addr) -> Result<Option<Interface>, OpenError> {
+        let all = interfaces()?;
+        let mut having = all.iter().filter(|entry| ipv4(entry.address.as_ref()) == Some(address));
+        let (Some(one), None) = (having.next(), having.next()) else { return Ok(None) };
+        // It may be gone by now.
+        Ok(Interface::named(&one.interface_name).ok())
+    }
+
     /// The loopback interface, whatever it is called.
     pub fn loopback() -> Result<Interface, OpenError> {
         let all = interfaces()?;
@@ -43,14 +55,6 @@ impl Interface {
         let name = all.iter().find(is_loopback).map(|entry| &entry.interface_name);
         Interface::named(name.map_or("lo", String::as_str))
     }
-}
-
-/// Whether `address` is a broadcast address as seen from this host.
-pub(super) fn is_broadcast(address: Ipv4Addr) -> Result<bool, OpenError> {
-    // Loopback lists no broadcast address, yet the kernel routes this one as such.
-    let always = [Ipv4Addr::BROADCAST, Ipv4Addr::new(127, 255, 255, 255)];
-    let ours = |entry: &InterfaceAddress| ipv4(entry.broadcast.as_ref()) == Some(address);
-    Ok(always.contains(&address) || interfaces()?.iter().any(ours))
 }
 
 fn interfaces() -> Result<Vec<InterfaceAddress>, OpenError> {

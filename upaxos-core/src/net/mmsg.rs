@@ -90,6 +90,15 @@ fn wait_readable(socket: &socket2::Socket, wait: Option<Duration>) -> io::Result
     }
 }
 
+/// What the kernel did not take of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// How many datagrams.
+    pub count: u64,
+    /// What it said of the last one.
+    pub last: Option<Errno>,
+}
+
 /// Sends batches to one destination.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -105,9 +114,9 @@ impl Outgoing {
         }
     }
 
-    /// Sends all in order and says how many were refused, one by one, on the way.
-    pub fn send(&mut self, socket: &socket2::Socket, datagrams: &[Vec<u8>]) -> io::Result<u64> {
-        let mut refused = 0;
+    /// Sends all in order and says what was refused, one by one, on the way.
+    pub fn send(&mut self, socket: &socket2::Socket, datagrams: &[Vec<u8>]) -> io::Result<Refused> {
+        let mut refused = Refused::default();
         let mut rest = datagrams;
         let mut flags = MsgFlags::empty();
         while !rest.is_empty() {
@@ -116,7 +125,7 @@ impl Outgoing {
                 Err(Errno::EINTR) => {}
                 // The error speaks of the first datagram only (sendmmsg(2)): go on behind it.
                 Err(errno) if is_passing(errno) => {
-                    refused += 1;
+                    refused = Refused { count: refused.count + 1, last: Some(errno) };
                     rest = &rest[1..];
                     if errno == Errno::EAGAIN {
                         // The queue has not moved for as long as we wait: once per call is enough.

@@ -3,47 +3,93 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use socket2::{Domain, Protocol, Type};
+use nix::libc;
+use socket2::{Domain, Protocol, SockFilter, Type};
 
-use super::interface::Interface;
+use super::place::{Kind, Place};
 use super::setup::{self, IP_HEADER, Opened};
 use super::{OpenError, Options};
 
 /// Opens the raw socket of a group.
 pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     let protocol = usable_protocol(options.protocol)?;
-    let destination = SocketAddrV4::new(options.address, 0);
-    let interface = options.interface.as_deref().map(Interface::named).transpose()?;
-    setup::check_destination(options.address, interface.as_ref())?;
+    let place = place(options)?;
+    let destination = SocketAddrV4::new(place.destination, 0);
 
     let socket = socket2::Socket::new(Domain::IPV4, Type::RAW, Some(protocol))
         .map_err(|error| explain(error, options.protocol))?;
+    settle(&socket, &place, None)?;
     setup::prepare(&socket, options.receive_buffer)?;
-    if let Some(interface) = &interface {
-        setup::bind_device(&socket, interface)?;
-    }
-    if options.address.is_multicast() {
-        setup::join(&socket, options.address, interface.as_ref())?;
-    }
     setup::bind(&socket, local_address(options.address))?;
     Ok(Opened {
         socket,
         destination,
-        max_payload: setup::max_payload(destination, interface.as_ref(), IP_HEADER),
-        is_local: setup::is_local(options.address, interface.as_ref()),
+        max_payload: setup::max_payload(destination, place.named.as_ref(), IP_HEADER),
+        is_local: setup::is_local(place.destination, place.named.as_ref()),
+        place,
     })
+}
+
+/// What the group's address is here and now.
+pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
+    let place = Place::find(options.address, options.interface.as_deref())?;
+    if options.is_node && place.kind == Kind::Elsewhere {
+        return Err(OpenError::BadDestination {
+            address: options.address,
+            why: "a node could not hear what is sent there: it is no address of this host, no broadcast address of its \
+                  interfaces, and no multicast group; use the broadcast address of a network that all nodes are in \
+                  (see `ip addr`), or a multicast group such as 239.253.0.1",
+        });
+    }
+    Ok(place)
+}
+
+/// Names the interface to the socket, to send on and to hear; see [`setup::settle`].
+pub(super) fn settle(socket: &socket2::Socket, place: &Place, before: Option<u32>) -> Result<(), OpenError> {
+    let index = place.named.as_ref().map(|interface| interface.index);
+    let act = "attach a filter for the group's address to the socket";
+    socket.attach_filter(&filter(place.destination, index, place.kind)).map_err(OpenError::io(act))?;
+    setup::settle(socket, place, before)
+}
+
+/// A program that keeps in the kernel what was sent to another address, or came in elsewhere than on the interface with
+/// this index (socket(7), SO_ATTACH_FILTER). Unlike SO_BINDTODEVICE it can be exchanged without privilege when the
+/// interface was made anew.
+fn filter(destination: Ipv4Addr, index: Option<u32>, kind: Kind) -> Vec<SockFilter> {
+    const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const DESTINATION: u32 = 16; // in the IP header, with which a raw socket's packet begins
+    const ARRIVED_ON: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
+    const LOOPBACK: u32 = 1; // the same in every network namespace
+    const ALL: u32 = u32::MAX;
+    let to = u32::from(destination);
+    let Some(index) = index else {
+        return vec![
+            SockFilter::new(LOAD_WORD, 0, 0, DESTINATION),
+            SockFilter::new(IF_EQUAL, 0, 1, to),
+            SockFilter::new(RETURN, 0, 0, ALL),
+            SockFilter::new(RETURN, 0, 0, 0),
+        ];
+    };
+    // What this host sends to an address of its own comes in on loopback; what it broadcasts, on the interface.
+    let or = if matches!(kind, Kind::Multicast | Kind::Broadcast) { index } else { LOOPBACK };
+    vec![
+        SockFilter::new(LOAD_WORD, 0, 0, DESTINATION),
+        SockFilter::new(IF_EQUAL, 0, 4, to),
+        SockFilter::new(LOAD_WORD, 0, 0, ARRIVED_ON),
+        SockFilter::new(IF_EQUAL, 1, 0, index),
+        SockFilter::new(IF_EQUAL, 0, 1, or),
+        SockFilter::new(RETURN, 0, 0, ALL),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
 }
 
 /// Where to bind: elsewhere than on a shared address, the destination may be another host or a
 /// broadcast address, which is nothing that we could be bound to.
 fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
-    let shared = is_shared(destination);
-    SocketAddrV4::new(if shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
-}
-
-/// Whether all members of a group hear exactly what is sent to this address and nothing else.
-fn is_shared(address: Ipv4Addr) -> bool {
-    address.is_loopback() || address.is_multicast()
+    let is_shared = destination.is_loopback() || destination.is_multicast();
+    SocketAddrV4::new(if is_shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
 }
 
 fn usable_protocol(protocol: u16) -> Result<Protocol, OpenError> {
@@ -64,15 +110,13 @@ fn explain(error: io::Error, protocol: u16) -> OpenError {
     OpenError::NoPrivilege { protocol, binary }
 }
 
-/// The payload of a received IP packet, or nothing when the packet is cut short or belongs to
-/// another group. Binding is not enough to keep groups apart: the kernel queues for a raw
-/// socket from the moment it exists, so what came before it was bound is from anywhere; and a
-/// socket that is bound to no address also hears the groups on loopback.
+/// The payload of a received IP packet, or nothing when the packet is cut short or was sent to another address: what is
+/// not sent to the group's address is not the group's. Neither binding nor the filter is enough: the kernel queues for
+/// a raw socket from the moment it exists, so what came before is from anywhere.
 pub(super) fn payload_for(destination: Ipv4Addr, packet: &[u8]) -> Option<&[u8]> {
     let (header, payload) = split(packet)?;
     let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    let is_ours = to == destination || !(is_shared(to) || is_shared(destination));
-    is_ours.then_some(payload)
+    (to == destination).then_some(payload)
 }
 
 /// Header and payload; the header is as long as its own length field says (RFC 791, 3.1).
@@ -111,12 +155,15 @@ mod tests {
     }
 
     #[test]
-    fn a_group_elsewhere_does_not_hear_the_groups_on_loopback() {
-        let subnet = Ipv4Addr::new(10, 0, 0, 255);
-        let local = packet(5, [127, 0, 0, 1], b"Request 0 one");
-        let near = packet(5, [10, 0, 0, 7], b"Request 0 one");
-        assert_eq!(payload_for(subnet, &local), None);
-        assert!(payload_for(subnet, &near).is_some());
+    fn what_is_sent_to_another_address_is_not_the_groups() {
+        let ours = [[10, 0, 0, 255], [10, 0, 0, 7], [239, 253, 0, 1], [127, 0, 0, 1]];
+        let others = [[10, 1, 0, 255], [10, 0, 0, 8], [255; 4], [239, 253, 0, 2], [127, 0, 0, 2]];
+        for own in ours {
+            for to in ours.into_iter().chain(others) {
+                let heard = payload_for(own.into(), &packet(5, to, b"Request 0 one")).is_some();
+                assert_eq!(heard, own == to, "{to:?} at {own:?}");
+            }
+        }
     }
 
     #[test]

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
-use nix::{getsockopt_impl, sockopt_impl};
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Type};
 
 use super::OpenError;
 use super::interface::Interface;
+use super::place::Place;
 use crate::wire::MAX_DATAGRAM;
 
 /// A socket that is ready to send and receive.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub socket: socket2::Socket,
+    pub place: Place,
     pub destination: SocketAddrV4,
     pub max_payload: usize,
     pub is_local: bool,
@@ -77,32 +79,66 @@ pub(super) fn bind(socket: &socket2::Socket, local: SocketAddrV4) -> Result<(), 
         .map_err(OpenError::io(format!("bind the socket to {local}")))
 }
 
-/// Joins a multicast group: hears it, loops back our own datagrams so that other processes on
-/// this host hear them, and keeps them within one hop.
-pub(super) fn join(
+/// Names the interfaces of this place to the socket, by number, in place of the one called `before`: where it hears a
+/// multicast group, and where it sends. None of this needs privilege, so a socket can follow its interface for ever.
+pub(super) fn settle(socket: &socket2::Socket, place: &Place, before: Option<u32>) -> Result<(), OpenError> {
+    if place.destination.is_multicast() {
+        join(socket, place.destination, place.member.as_ref(), before)?;
+    }
+    let act = "name the interface to send on (IP_MULTICAST_IF, IP_UNICAST_IF)";
+    send_on(socket, place.destination, place.named.as_ref()).map_err(OpenError::io(act))
+}
+
+/// Joins a multicast group: hears it, and none that another process has joined.
+fn join(
     socket: &socket2::Socket,
     group: Ipv4Addr,
     interface: Option<&Interface>,
+    before: Option<u32>,
 ) -> Result<(), OpenError> {
     let place = interface.map_or("the default interface", |interface| &interface.name);
     let remedy = if interface.is_none() { " (name one with --interface)" } else { "" };
     let act = format!("join multicast group {group} on {place}{remedy}");
+    let index = InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
+    for left in before.map(InterfaceIndexOrAddress::Index).iter().chain([&index]) {
+        // Mostly there is nothing to leave. What the kernel forgot with its interface is still in its list.
+        let _ = socket.leave_multicast_v4_n(&group, left);
+    }
     let join = || {
-        let index = InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
         // Otherwise any group that any process of this host has joined is heard too.
         socket.set_multicast_all_v4(false)?;
         socket.join_multicast_v4_n(&group, &index)
     };
-    join().map_err(OpenError::io(act))?;
-    send_multicast_on(socket, interface).map_err(OpenError::io("set IP_MULTICAST_IF"))
+    join().map_err(OpenError::io(act))
 }
 
-fn send_multicast_on(socket: &socket2::Socket, interface: Option<&Interface>) -> std::io::Result<()> {
-    socket.set_multicast_loop_v4(true)?;
-    socket.set_multicast_ttl_v4(1)?;
-    match interface {
-        Some(interface) => socket.set_multicast_if_v4(&interface.address),
-        None => Ok(()),
+sockopt_impl!(MulticastIf, SetOnly, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, libc::ip_mreqn);
+sockopt_impl!(UnicastIf, SetOnly, libc::IPPROTO_IP, libc::IP_UNICAST_IF, u32);
+
+/// Sends through this interface what goes to `destination`. It is named by number: an address named to the kernel would
+/// become the sender's, and stay it after the interface has another one. Our own multicast datagrams loop back, so that
+/// other processes on this host hear them, and stay within one hop.
+pub(super) fn send_on(
+    socket: &socket2::Socket,
+    destination: Ipv4Addr,
+    interface: Option<&Interface>,
+) -> std::io::Result<()> {
+    if destination.is_multicast() {
+        socket.set_multicast_loop_v4(true)?;
+        socket.set_multicast_ttl_v4(1)?;
+    }
+    let Some(interface) = interface else { return Ok(()) };
+    if destination.is_multicast() {
+        let any = libc::in_addr { s_addr: 0 };
+        // Of its own accord the kernel takes no address of loopback, which never changes, for multicast.
+        let own = if interface.is_loopback { u32::from(interface.address).to_be() } else { 0 };
+        let imr_address = libc::in_addr { s_addr: own };
+        let imr_ifindex = i32::try_from(interface.index).expect("the kernel counts interfaces in an int");
+        let named = libc::ip_mreqn { imr_multiaddr: any, imr_address, imr_ifindex };
+        Ok(setsockopt(socket, MulticastIf, &named)?)
+    } else {
+        // In network byte order (ip(7)). Broadcasts go by it, too.
+        Ok(setsockopt(socket, UnicastIf, &interface.index.to_be())?)
     }
 }
 
@@ -122,11 +158,7 @@ fn route_mtu(destination: Ipv4Addr, interface: Option<&Interface>) -> Option<usi
     const DISCARD_PORT: u16 = 9;
     let probe = socket2::Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
     probe.set_broadcast(true).ok()?;
-    send_multicast_on(&probe, interface).ok()?;
-    if let Some(interface) = interface {
-        // Best effort: without it the route's own interface answers, nearly always the same.
-        let _ = probe.bind_device(Some(interface.name.as_bytes()));
-    }
+    send_on(&probe, destination, interface).ok()?;
     probe.connect(&SockAddr::from(SocketAddrV4::new(destination, DISCARD_PORT))).ok()?;
     usize::try_from(getsockopt(&probe, sockopt::IpMtu).ok()?).ok()
 }

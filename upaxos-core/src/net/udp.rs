@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use socket2::{Domain, Protocol, Type};
 
-use super::interface::{self, Interface};
+use super::interface::Interface;
+use super::place::{Kind, Place};
 use super::setup::{self, IP_HEADER, Opened, UDP_HEADER};
 use super::{OpenError, Options};
 
@@ -17,43 +18,53 @@ pub const PORT_BASE: u16 = 25_000;
 
 /// Opens the UDP socket of a group.
 pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
-    let (address, interface) = place(options)?;
-    let destination = SocketAddrV4::new(address, port(options.protocol));
+    let place = place(options)?;
+    let destination = SocketAddrV4::new(place.destination, port(options.protocol));
 
     let socket = socket2::Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
         .map_err(OpenError::io("open a UDP socket"))?;
     setup::prepare(&socket, options.receive_buffer)?;
-    if address.is_multicast() {
-        // The membership names the interface; binding to it would need privilege before 5.7.
-        setup::join(&socket, address, interface.as_ref())?;
-    } else if let Some(interface) = &interface {
+    setup::settle(&socket, &place, None)?;
+    if let Some(interface) = tied_to(&place) {
         setup::bind_device(&socket, interface)?;
     }
-    // Last, so that nothing for another group on this port is ever queued.
+    // Last, so that nothing for another group on this port is ever queued. It keeps out what is sent to other
+    // addresses, too.
     setup::bind(&socket, destination)?;
     let headers = IP_HEADER + UDP_HEADER;
     Ok(Opened {
         socket,
         destination,
-        max_payload: setup::max_payload(destination, interface.as_ref(), headers),
-        is_local: setup::is_local(address, interface.as_ref()),
+        max_payload: setup::max_payload(destination, place.named.as_ref(), headers),
+        is_local: setup::is_local(place.destination, place.named.as_ref()),
+        place,
     })
+}
+
+/// The interface that the socket has to be bound to. A multicast membership names its interface already, and binding to
+/// one would need privilege before Linux 5.7.
+pub(super) fn tied_to(place: &Place) -> Option<&Interface> {
+    place.named.as_ref().filter(|_| place.kind != Kind::Multicast)
 }
 
 fn port(protocol: u16) -> u16 {
     if protocol <= 255 { PORT_BASE + protocol } else { protocol }
 }
 
-fn place(options: &Options) -> Result<(Ipv4Addr, Option<Interface>), OpenError> {
-    let named = options.interface.as_deref().map(Interface::named).transpose()?;
-    let address = options.address;
-    setup::check_destination(address, named.as_ref())?;
-    if address == Ipv4Addr::LOCALHOST {
-        let interface = named.map_or_else(Interface::loopback, Ok)?;
-        return Ok((DEFAULT_GROUP, Some(interface)));
-    }
-    if address.is_multicast() || interface::is_broadcast(address)? {
-        return Ok((address, named));
+/// What the group's address is here and now.
+pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
+    let place = match options.address {
+        Ipv4Addr::LOCALHOST => {
+            let named = options.interface.as_deref().map(Interface::named);
+            let interface = named.unwrap_or_else(Interface::loopback)?;
+            setup::check_destination(options.address, Some(&interface))?;
+            Place::through(DEFAULT_GROUP, Some(interface))?
+        }
+        address => Place::find(address, options.interface.as_deref())?,
+    };
+    let address = place.destination;
+    if matches!(place.kind, Kind::Multicast | Kind::Broadcast) {
+        return Ok(place);
     }
     Err(OpenError::BadDestination {
         address,

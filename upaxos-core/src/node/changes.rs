@@ -5,6 +5,7 @@
 //! is begun above it before it is learned, is the leader's fence. It never votes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
 
 use super::Node;
 use super::limits::Bound;
@@ -34,12 +35,28 @@ struct Candidate {
     goal: Instance,
     at: Micros,
     learned: Instance,
-    replaces: Option<NodeId>,
+    /// What its last line said, and what two in a row said: one may be damaged, or of a life of long ago.
+    said: Wish,
+    wish: Option<Wish>,
     /// The operator was told why it does not get in.
     is_told: bool,
 }
 
+/// As what a node wants to join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Wish {
+    /// Its directory.
+    incarnation: u64,
+    /// In whose place; its own: whose an operator names.
+    replaces: Option<NodeId>,
+}
+
 impl Changes {
+    /// As what a node wants to join, if it has said so twice.
+    fn wish(&self, id: NodeId) -> Option<Wish> {
+        self.candidates.get(&id).and_then(|known| known.wish)
+    }
+
     /// Whether this node led when the group changed, and has not led on.
     pub fn leads_on(&self) -> bool {
         self.leads_on
@@ -53,6 +70,11 @@ impl Node {
         is_member || (self.joins.is_some() && mutant::is(Mutant::JoinerVotesEarly))
     }
 
+    /// Whether this directory is not one that took part: it is new here, while its id is not, or it is barred.
+    pub fn never_took_part(&self) -> bool {
+        self.identity.is_barred() || self.identity.is_new_founder()
+    }
+
     /// `Join`, `JoinFor`: remember who stands ready; whoever was a member before never is again.
     pub(super) fn on_join(
         &mut self,
@@ -62,7 +84,7 @@ impl Node {
         now: Micros,
         out: &mut Outbox,
     ) {
-        let Some(Boot { boot, .. }) = self.election.boot_of(from, now) else { return };
+        let Some(Boot { incarnation, boot, .. }) = self.election.boot_of(from, now) else { return };
         let membership = self.history.membership();
         if membership.was_member(from) && !self.group.members.contains(&from) {
             out.send(Message::Barred { node: from, boot, known: Boot::default() });
@@ -71,9 +93,18 @@ impl Node {
             candidates.retain(|id, known| now.since(known.at) < self.election.timeout_for(*id));
             let is_full = candidates.len() >= self.bounds.candidates;
             if candidates.contains_key(&from) || !self.bounds.is_over(Bound::Candidates, is_full) {
-                let new = Candidate { since: now, goal, at: now, learned, replaces, is_told: false };
-                let candidate = candidates.entry(from).or_insert(new);
-                (candidate.at, candidate.learned, candidate.replaces) = (now, learned, replaces);
+                let said = Wish { incarnation, replaces };
+                match candidates.entry(from) {
+                    Place::Occupied(known) => {
+                        let candidate = known.into_mut();
+                        candidate.wish = (candidate.said == said).then_some(said).or(candidate.wish);
+                        (candidate.at, candidate.learned, candidate.said) = (now, learned, said);
+                    }
+                    Place::Vacant(new) => {
+                        let (since, wish, is_told) = (now, None, false);
+                        new.insert(Candidate { since, goal, at: now, learned, said, wish, is_told });
+                    }
+                }
             }
         }
     }
@@ -117,7 +148,7 @@ impl Node {
         }
         let ready: Vec<NodeId> = self.changes.candidates.keys().copied().collect();
         for id in ready {
-            let replaces = self.changes.candidates[&id].replaces;
+            let Some(Wish { replaces, .. }) = self.changes.wish(id) else { continue };
             // Who asks for its own place waits for an operator's word.
             if !self.is_near_enough(id, now) || replaces == Some(id) {
                 continue;
@@ -128,7 +159,7 @@ impl Node {
                 self.tell_why_not(id, &format!("node {old}, whose place it asks for, {what}"), out);
                 continue;
             }
-            match self.with(id, replaces, now).and_then(|new| self.must_live(new, now)) {
+            match self.with(id, replaces).and_then(|new| self.must_live(new, now)) {
                 Ok(new) => {
                     self.changes.candidates.remove(&id);
                     return self.propose_group(None, new, now, out);
@@ -154,7 +185,10 @@ impl Node {
             let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
             // So far behind, it can still learn from what is under way.
             let near = self.bounds.window / 2;
-            lives && known.learned >= known.goal && known.learned.0 + near >= self.learned().0
+            lives
+                && known.wish.is_some()
+                && known.learned >= known.goal
+                && known.learned.0 + near >= self.learned().0
         })
     }
 
@@ -203,7 +237,7 @@ impl Node {
                         None => format!("node {id} does not ask to join: start it with --join -i {id}"),
                     });
                 }
-                self.with(id, Some(old), now)?
+                self.with(id, Some(old))?
             }
         };
         let new = self.must_be_able_to_live(new)?;
@@ -264,10 +298,10 @@ impl Node {
         NewGroup { base: self.history.membership().group().epoch, members }
     }
 
-    fn with(&self, id: NodeId, replaces: Option<NodeId>, now: Micros) -> Result<NewGroup, String> {
-        let boot = self.election.boot_of(id, now).ok_or_else(|| format!("node {id} has fallen silent"))?;
+    fn with(&self, id: NodeId, replaces: Option<NodeId>) -> Result<NewGroup, String> {
+        let wish = self.changes.wish(id).ok_or_else(|| format!("node {id} has fallen silent"))?;
         let mut new = self.listed();
-        new.members.insert(id, Some(boot.incarnation));
+        new.members.insert(id, Some(wish.incarnation));
         replaces.map(|old| new.members.remove(&old));
         self.history.membership().objection(&new).map_or(Ok(new), Err)
     }
@@ -331,7 +365,8 @@ impl Node {
         if mutant::is(Mutant::DropEpoch) {
             self.group.epoch = Epoch(0);
         }
-        let wanted = self.leader.step_down();
+        // What was written above in the epoch that ends, is chosen nowhere.
+        let wanted = self.leader.step_down().into_iter().map(|(_, wanted)| (None, wanted)).collect();
         self.requests.put_back(wanted, now);
         self.learner.begin_epoch();
         self.election.begin_epoch(&self.group, now);

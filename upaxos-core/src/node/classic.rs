@@ -78,6 +78,7 @@ impl Classic {
         used: Instance,
         own: OwnLines,
     ) -> Classic {
+        let rounds = Rounds::new(Some(group.members.len()));
         Classic {
             me,
             group,
@@ -90,7 +91,7 @@ impl Classic {
             failures: 0,
             used,
             is_catching_up: false,
-            rounds: Rounds::default(),
+            rounds,
             own,
             warned_of_n: false,
         }
@@ -252,7 +253,7 @@ impl Classic {
             retry_after: RETRY_MIN,
         });
         let propose = Message::Propose { instance, ballot };
-        self.rounds.observe(&propose, since);
+        self.rounds.observe(self.me, &propose, since);
         out.after_sync(propose);
         acceptor.on_propose(instance, ballot, out);
     }

@@ -171,7 +171,7 @@ impl Identity {
         out.flush();
         if self.is_proven {
             self.bar_for_its_disk(
-                "its disk was rolled back: a peer showed that to an earlier start of it",
+                "its disk was rolled back, or a copy of it was started elsewhere: a peer showed that to an earlier start",
                 out,
             );
         }
@@ -261,6 +261,8 @@ impl Identity {
         (self.group, self.is_written, self.met) = (Some(group), true, None);
         (self.heard, self.left_since, self.told_n) = (Vec::new(), None, 0);
         out.persist(Record::Founded { group });
+        // Every datagram says so from now on.
+        out.flush();
         out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
             let what = format!(
@@ -372,6 +374,10 @@ impl Identity {
         let accepts =
             |known: &Boot| is_successor(*known, boot, earlier) || mutant::is(Mutant::SecondIncarnation);
         if let Some(known) = known.filter(|known| !accepts(known)) {
+            // The same life, with a number that was damaged on the way.
+            if known.boot == boot.boot {
+                return;
+            }
             return out.send(Message::Barred { node: from, boot: boot.boot, known: *known });
         }
         if known != Some(&boot) {
@@ -395,15 +401,18 @@ impl Identity {
     /// What is remembered of a peer instead of this life of it: a later life of the same directory, or another one
     /// of the same start. Two lives with one number: the disk between them was rolled back, or copied.
     pub fn later_life(&self, id: NodeId, boot: Boot) -> Option<Boot> {
-        let is_later =
-            |known: &&Boot| known.incarnation == boot.incarnation && !is_successor(**known, boot, &[]);
+        let is_later = |known: &&Boot| {
+            // The same life, with a number that was damaged on the way, is no other one.
+            let is_other = known.incarnation == boot.incarnation && known.boot != boot.boot;
+            is_other && !is_successor(**known, boot, &[])
+        };
         self.remembers.get(&id).filter(is_later).copied()
     }
 
     /// `Barred`: a peer remembers this id otherwise. While this node asks to vote, it believes any objection. Once
     /// it votes, it believes proof alone, so that a stray packet cannot silence a healthy member: a peer that
     /// names this very boot, a random number that no earlier life had, and remembers a later start of the same
-    /// directory, or another boot of one of its starts.
+    /// directory, or another boot of one of its starts; never this very life.
     pub fn on_barred(&mut self, from: NodeId, node: NodeId, boot: u64, known: Boot, out: &mut Outbox) {
         if node != self.me || boot != self.boot.boot || self.standing == Standing::Barred {
             return;
@@ -412,7 +421,8 @@ impl Identity {
         let is_same_disk = incarnation == self.boot.incarnation;
         let lived = self.lives.get(&start).filter(|_| known.boot > 0);
         let is_other_life = || lived.is_some_and(|boot| *boot != known.boot);
-        let is_proof = is_same_disk && (start >= self.boot.start || is_other_life());
+        let is_other = is_same_disk && known.boot != self.boot.boot;
+        let is_proof = is_other && (start >= self.boot.start || is_other_life());
         let is_late = self.standing != Standing::Waiting;
         if (is_same_disk && !is_proof) || (is_late && (!is_proof || mutant::is(Mutant::LateProofIgnored))) {
             return;
@@ -435,7 +445,8 @@ impl Identity {
         }
         let what = match is_same_disk {
             true if start > self.boot.start => format!(
-                "its disk is older than what node {from} remembers of it (start {start}, here {})",
+                "its disk is older than what node {from} remembers of it (start {start}, here {}), or a copy of it was \
+                 started elsewhere",
                 self.boot.start
             ),
             true => format!(

@@ -139,14 +139,17 @@ impl Leader {
     }
 
     /// Gives the ballot up, for ever. Hands back the requests that were under way.
-    pub fn step_down(&mut self) -> Vec<Wanted> {
+    pub fn step_down(&mut self) -> Vec<(Option<Instance>, Wanted)> {
         self.ballot = None;
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Leading(leading) => {
                 let held = leading.held.into_iter().filter_map(|(_, value)| {
-                    Wanted::of_lost(Entry::decode(Instance(0), &value, Dialect::Extended))
+                    Some((None, Wanted::of_lost(Entry::decode(Instance(0), &value, Dialect::Extended))?))
                 });
-                leading.flights.into_values().filter_map(|flight| flight.wanted).chain(held).collect()
+                let places: Vec<_> = leading.flights.iter().map(|(at, _)| Some(Instance(at))).collect();
+                let wanted = leading.flights.into_values().map(|flight| flight.wanted);
+                let flights = places.into_iter().zip(wanted);
+                flights.filter_map(|(at, wanted)| Some((at, wanted?))).chain(held).collect()
             }
             _ => Vec::new(),
         }

@@ -235,9 +235,14 @@ impl Node {
         }
     }
 
-    /// `Barred`: what this node leads it gives up with its vote. A rolled-back disk does not know its own ballots.
+    /// `Barred`: what this node leads it gives up with its vote. A rolled-back disk does not know its own ballots. Who
+    /// votes is stopped by members only: anybody else may be forged, or of a life that is none of this group.
     fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, Boot), now: Micros, out: &mut Outbox) {
         let (node, boot, known) = message;
+        if self.identity.may_vote() && !self.group.members.contains(&from) {
+            self.dropped.strangers += 1;
+            return;
+        }
         self.identity.on_barred(from, node, boot, known, out);
         if let Some(own) = self.leader.ballot().filter(|_| !self.identity.may_vote()) {
             self.step_down(own, own, now, out);
@@ -366,7 +371,7 @@ impl Node {
     /// A vote: of a peer as it comes in, of this node once it is durable.
     pub(super) fn on_vote(&mut self, from: NodeId, vote: Message, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
-            classic.rounds.observe(&vote, self.requests.heard());
+            classic.rounds.observe(from, &vote, self.requests.heard());
         }
         match vote {
             Message::Promise { instance, ballot, accepted } if self.classic.is_some() => {
@@ -408,7 +413,7 @@ impl Node {
         };
         if let Some(value) = classic.on_promise(from, (instance, ballot), accepted, own, now) {
             let write = Message::Write { instance, ballot, value: value.clone() };
-            classic.rounds.observe(&write, self.requests.heard());
+            classic.rounds.observe(self.id, &write, self.requests.heard());
             if out.tells(Detail::Answers) {
                 out.event(Event::Says(write.clone()));
             }
@@ -436,7 +441,7 @@ impl Node {
         if let Some(classic) = &mut self.classic {
             classic.observe(from, instance, ballot, now, out);
             if is_near {
-                classic.rounds.observe(&Message::Propose { instance, ballot }, self.requests.heard());
+                classic.rounds.observe(from, &Message::Propose { instance, ballot }, self.requests.heard());
             }
             // Who proposes there has learned what is before.
             classic.on_used(Instance(instance.0 - 1));
@@ -461,7 +466,7 @@ impl Node {
             classic.observe(from, instance, ballot, now, out);
             classic.on_used(instance);
             let write = Message::Write { instance, ballot, value: value.clone() };
-            classic.rounds.observe(&write, self.requests.heard());
+            classic.rounds.observe(from, &write, self.requests.heard());
             // A classic node that counted duplicates as promises may write against what is chosen. An honest one
             // writes so in a ballot that was overtaken: told so, it finds out what is chosen.
             if self.history.value(instance).is_some_and(|chosen| *chosen != value) {
@@ -477,7 +482,7 @@ impl Node {
         if !self.may_accept(instance, now) {
             return;
         }
-        self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), now);
+        self.requests.on_taken_up(&Entry::decode(instance, &value, self.dialect), instance, now);
         self.take_up_write(instance, ballot, &value, out);
     }
 

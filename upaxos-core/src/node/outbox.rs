@@ -340,7 +340,7 @@ pub enum Event {
     },
     /// This node is no member any more, and a quorum of the group that goes on knows it: it may end.
     Left {
-        /// The instance that chose the group without it.
+        /// The instance that chose the group in force: without it, as a group before that one may have been.
         since: Instance,
     },
     /// A script raised an error where it should have applied a value: what it had done there is undone, on every
@@ -446,7 +446,9 @@ impl fmt::Display for Event {
             }
             Event::Left { since } => write!(
                 f,
-                "is no member any more: it left, or was put out, at instance {since}, and a quorum of the group knows"
+                "is no member any more: it left, or was put out, and a quorum of the group that governs from instance {} \
+                 on knows",
+                since.next()
             ),
             Event::ApplyFailed { script, instance, error } => {
                 write!(

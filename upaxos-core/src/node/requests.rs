@@ -14,6 +14,7 @@ pub use super::owed::About;
 use super::owed::Owed;
 use crate::entry::Entry;
 use crate::hooks;
+use crate::mutant::{self, Mutant};
 use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
@@ -152,6 +153,9 @@ struct Waiting {
     is_answered: bool,
     /// How many requests had been heard before.
     heard: u64,
+    /// Where it was seen to be written since: of requests without tags, that alone tells which one an instance
+    /// carries out.
+    at: Option<Instance>,
 }
 
 /// What a request without a tag is found by: its words, or their fingerprint where a script has changed them.
@@ -310,17 +314,21 @@ impl Requests {
         may
     }
 
-    /// Puts requests back in front, in their order: their ballot was given up, or their instance lost.
-    pub fn put_back(&mut self, wanted: Vec<Wanted>, now: Micros) {
+    /// Puts requests back in front, in their order: their ballot was given up, or their instance lost. With each comes
+    /// where it was written, if it may be chosen there yet.
+    pub fn put_back(&mut self, wanted: Vec<(Option<Instance>, Wanted)>, now: Micros) {
         // A change of the group is not asked for again: it may be stale, and its client was told perhaps.
-        let wanted = wanted.into_iter().filter(|wanted| !matches!(wanted, Wanted::Change(..)));
-        for wanted in wanted.rev() {
+        let wanted = wanted.into_iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Change(..)));
+        for (at, wanted) in wanted.rev() {
             if wanted.tagged().is_some() && self.is_waiting(&wanted) {
                 continue;
             }
             let place = self.waiting.first().map_or(MIDDLE, |(first, _)| first - 1);
             let relay_at = now + self.timing.timeout();
             self.insert(place, wanted, now, relay_at);
+            if let Some(waiting) = self.waiting.get_mut(place) {
+                waiting.at = at;
+            }
         }
     }
 
@@ -358,10 +366,13 @@ impl Requests {
         }
     }
 
-    /// A leader took the request up: nobody needs to pass it on for a while.
-    pub fn on_taken_up(&mut self, entry: &Entry, now: Micros) {
-        let place = self.find(entry);
+    /// A leader took the request up, and wrote it there: nobody needs to pass it on for a while.
+    pub fn on_taken_up(&mut self, entry: &Entry, instance: Instance, now: Micros) {
+        // One that was written elsewhere before may have lost that place.
+        let seen = self.find_at(entry, Some(instance));
+        let place = seen.or_else(|| self.find_at(entry, None)).or_else(|| self.find(entry));
         if let Some(waiting) = place.and_then(|place| self.waiting.get_mut(place)) {
+            waiting.at = Some(instance);
             waiting.relay_at = now + self.timing.timeout() * 2;
         }
     }
@@ -381,11 +392,20 @@ impl Requests {
         }
     }
 
-    /// An entry is written or learned: takes the request that it carries out, if it waits here. With it
-    /// comes whether somebody answered it already.
-    pub fn take_done(&mut self, entry: &Entry) -> Option<(Wanted, bool)> {
-        let place = self.find(entry)?;
+    /// An entry is written or learned at `instance`: takes the request that it carries out, if it waits here and that
+    /// is certain. With it comes whether somebody answered it already.
+    pub fn take_done(&mut self, entry: &Entry, instance: Instance) -> Option<(Wanted, bool)> {
+        let is_certain =
+            entry.tagged().is_some() || entry.is_untagged_read() || mutant::is(Mutant::WordsAreEnough);
+        let place = if is_certain { self.find(entry) } else { self.find_at(entry, Some(instance)) }?;
         self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
+    }
+
+    /// Forgets an untagged write of the same words that was not seen to be written anywhere.
+    pub fn drop_same(&mut self, entry: &Entry) {
+        if entry.tagged().is_none() && !entry.is_untagged_read() {
+            self.find_at(entry, None).map(|place| self.remove(place));
+        }
     }
 
     /// The same for an untagged request, if it was among the first so many that were heard.
@@ -490,6 +510,17 @@ impl Requests {
         }
     }
 
+    /// The same of one that was seen to be written there, or nowhere.
+    fn find_at(&self, entry: &Entry, at: Option<Instance>) -> Option<Place> {
+        if entry.tagged().is_some() {
+            return self.find(entry);
+        }
+        let key = Key::of_entry(entry)?;
+        let mut places =
+            self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX)).map(|(_, place)| *place);
+        places.find(|place| self.waiting.get(*place).is_some_and(|waiting| waiting.at == at))
+    }
+
     fn find_untagged(&self, key: Key) -> Option<Place> {
         let mut places = self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX));
         places.next().map(|(_, place)| *place)
@@ -505,7 +536,7 @@ impl Requests {
                 self.untagged.extend(words(&wanted).map(|words| (words, place)));
             }
         }
-        let waiting = Waiting { wanted, since, relay_at, is_answered: false, heard: self.heard };
+        let waiting = Waiting { wanted, since, relay_at, is_answered: false, heard: self.heard, at: None };
         self.waiting.insert(place, waiting);
     }
 

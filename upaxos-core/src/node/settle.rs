@@ -68,10 +68,14 @@ impl Node {
                 continue;
             }
             assert_eq!(found_at, instance, "what phase 1 found has no holes");
-            // Who waits for this very request waits for this instance now: it is not proposed twice.
+            // Who waits for this very request waits for this instance now: it is not proposed twice. An untagged one
+            // that this node did not see written here is another one in the same words, perhaps.
             let entry = Entry::decode(instance, &value, self.dialect);
             let is_same = !entry.is_untagged_read();
-            let wanted = is_same.then(|| self.requests.take_done(&entry)).flatten().map(|(wanted, _)| wanted);
+            let wanted = is_same
+                .then(|| self.requests.take_done(&entry, instance))
+                .flatten()
+                .map(|(wanted, _)| wanted);
             self.propose_value(value, wanted, now, out);
             if let Entry::Group(tagged, _) = entry
                 && !mutant::is(Mutant::FenceNotRecovered)
@@ -203,7 +207,7 @@ impl Node {
             && (!is_own || verdict == Verdict::Misplaced)
         {
             // The instance went to another value: the request is still wanted.
-            self.requests.put_back(vec![wanted], now);
+            self.requests.put_back(vec![(None, wanted)], now);
         }
         if let Some(value) = words {
             self.on_classic_learned(instance, (value, entry), now, out);
@@ -216,7 +220,12 @@ impl Node {
         if verdict != Verdict::Misplaced {
             // The same words may wait a second time: only one request is done by one instance.
             let is_kept = carries || (may_be_stale && leads);
-            let waited = if is_kept { None } else { self.requests.take_done(&entry) };
+            let waited = if is_kept { None } else { self.requests.take_done(&entry, instance) };
+            if waited.is_none() && !carries && !leads {
+                // Whoever led then has the request that this was, if it waits here; another one of the same words
+                // has a leader of its own.
+                self.requests.drop_same(&entry);
+            }
             if is_own {
                 self.give_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {

@@ -148,7 +148,7 @@ impl Clients {
             self.callers.iter_mut().for_each(|caller| caller.client.move_to(self.scope.clone()));
         }
         for line in datagram.lines.iter().filter(|_| is_ours) {
-            let Line::Node(_, message) = line else { continue };
+            let Line::Node(from, message) = line else { continue };
             judges.on_told(message);
             match message {
                 Message::Busy { .. } => self.told.busy += 1,
@@ -158,7 +158,7 @@ impl Clients {
                 _ => {}
             }
             for caller in &mut self.callers {
-                let settled = caller.client.on_message(message, now);
+                let settled = caller.client.on_message(*from, message, now);
                 let is_forgotten = |settled: &&Settled| settled.outcome == Outcome::Forgotten;
                 self.told.ended_forgotten += settled.iter().filter(is_forgotten).count() as u64;
                 caller.settle(settled, judges);

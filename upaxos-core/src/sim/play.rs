@@ -23,7 +23,7 @@ use super::network::{Datagram, Link, Passed};
 use super::panic_text;
 use super::stage::{Happened, Said, Setting, Stage, Watch};
 use crate::client::{Ask, Status};
-use crate::node::Event;
+use crate::node::{Event, Node};
 use crate::types::Micros;
 use crate::wire::{Dialect, Head, Line};
 
@@ -366,9 +366,13 @@ impl Play {
             let (status, words, is_final) = match &event {
                 Event::Quit => (Status::Done, "quits, as asked on the network".to_owned(), false),
                 Event::MayNotVote(_) if came => (Status::Refused, event.to_string(), true),
-                Event::Left { .. } if came && self.uses[usize::from(id)].was_member => {
+                Event::Left { .. }
+                    if came && self.uses[usize::from(id)].was_member
+                        || machine.node().is_some_and(Node::never_took_part) =>
+                {
+                    let act = if came { "join" } else { "take part" };
                     let text =
-                        format!("cannot join: id {id} was a member before, and ids are never used again");
+                        format!("cannot {act}: id {id} was a member before, and ids are never used again");
                     (Status::Refused, text, true)
                 }
                 Event::Left { .. } => (Status::Done, event.to_string(), true),

@@ -49,11 +49,14 @@ pub enum StoreError {
     },
 }
 
-/// A backup is no way out: a node that forgot what it promised can break the group.
+/// The harmless causes come first: what this says of a healthy directory must not destroy it. A backup is no way
+/// out: a node that forgot what it promised can break the group.
 fn way_out(file: &Path) -> String {
     let dir = file.parent().unwrap_or(file).display();
     format!(
-        "wipe {dir} and rejoin the group under a new id, in the place of this node, ID (upaxos-node --join -i NEW_ID \
-         --replace ID), or bring back the file as it was at this node's last sync (an older copy will not do)"
+        "first check that this is the directory of this node (--dir, and the working directory), that this version of \
+         upaxos wrote it, and that no other program put a file there. If the disk is damaged, bring back the file as \
+         it was at this node's last sync (an older copy will not do); or move {dir} away, without deleting it, and \
+         rejoin the group under a new id, in the place of this node, ID (upaxos-node --join -i NEW_ID --replace ID)"
     )
 }

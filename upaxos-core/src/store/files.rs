@@ -86,6 +86,8 @@ pub fn cannot(act: impl Display, path: &Path) -> impl FnOnce(io::Error) -> io::E
             ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another --dir",
             ErrorKind::NotFound => "create what is missing, or choose another --dir",
             ErrorKind::NotADirectory => "choose another --dir",
+            ErrorKind::IsADirectory => "move that directory away: upaxos makes a file of this name",
+            ErrorKind::FileTooLarge => "allow longer files (ulimit -f), then start again",
             _ => "look into the kernel's log (dmesg) for the device, then start again",
         };
         let text = format!("cannot {act} {}: {cause}; {remedy}", path.display());

@@ -20,6 +20,7 @@ use std::io;
 
 use super::StoreError;
 use super::files::{Files, cannot_in};
+use super::segment;
 use crate::record;
 use crate::record::block::{self, Chain, NO_VALUES, Scanner};
 use crate::types::{Instance, MAX_NUMBER, Value};
@@ -83,10 +84,10 @@ impl Range {
     }
 
     pub(super) fn draft_name(&self) -> String {
-        self.name() + ".tmp"
+        self.name() + segment::DRAFT
     }
 
-    fn parse(name: &str) -> Option<Range> {
+    pub(super) fn parse(name: &str) -> Option<Range> {
         let (first, last) = name.strip_suffix(".values")?.split_once('-')?;
         let number = |text: &str| text.parse().ok().map(Instance);
         let range = Range { first: number(first)?, last: number(last)? };
@@ -109,8 +110,17 @@ pub(super) fn list<F: Files>(files: &F) -> Result<Vec<Range>, StoreError> {
     let mut next = Instance(1);
     for range in &ranges {
         if range.first != next {
-            let what = format!("it begins after instance {}, which no file before it ends with", next.0 - 1);
-            return Err(StoreError::Damaged { file: files.place(&range.name()), at: 0, what });
+            let (name, what) = match Instance(range.first.0 - 1) {
+                last if last < next => (
+                    range.name(),
+                    format!("it begins at or before instance {}, where another one ends", next.0 - 1),
+                ),
+                last => {
+                    let missing = Range { first: next, last };
+                    (missing.name(), format!("it is missing, though there is {}", range.name()))
+                }
+            };
+            return Err(StoreError::Damaged { file: files.place(&name), at: 0, what });
         }
         next = range.last.next();
     }

@@ -188,7 +188,7 @@ impl<F: Files> Segment<F> {
 
 /// Removes what an earlier run began to write and did not finish. It never counted.
 pub(super) fn remove_drafts<F: Files>(files: &F) -> io::Result<()> {
-    let is_draft = |name: &&String| name.ends_with(".log.tmp") || name.ends_with(".values.tmp");
+    let is_draft = |name: &&String| name.strip_suffix(DRAFT).is_some_and(super::is_name);
     for name in files.list()?.iter().filter(is_draft) {
         files.remove(name).map_err(cannot_in(files, "remove", name))?;
     }
@@ -198,8 +198,7 @@ pub(super) fn remove_drafts<F: Files>(files: &F) -> io::Result<()> {
 /// The numbers of the segments, in order.
 pub(super) fn numbers<F: Files>(files: &F) -> io::Result<Vec<u64>> {
     let names = files.list()?;
-    let stems = names.iter().filter_map(|name| name.strip_suffix(".log")).filter(|stem| stem.len() >= 8);
-    let mut numbers: Vec<u64> = stems.filter_map(|stem| stem.parse().ok()).collect();
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
@@ -209,6 +208,15 @@ pub fn name(number: u64) -> String {
     format!("{number:08}.log")
 }
 
+/// The number of the segment that is called so; `None` for every other name, however similar.
+pub(super) fn number(text: &str) -> Option<u64> {
+    let number = text.strip_suffix(".log")?.parse().ok()?;
+    (name(number) == text).then_some(number)
+}
+
+/// How names end of what is not finished.
+pub const DRAFT: &str = ".tmp";
+
 fn draft_name(number: u64) -> String {
-    format!("{number:08}.log.tmp")
+    name(number) + DRAFT
 }

@@ -68,18 +68,32 @@ fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity
 /// Without an identity there must be nothing, or what `create` leaves when it is cut short:
 /// the draft of the identity, and perhaps a first segment that was never written to.
 fn clear_unfinished(dir: &Path) -> Result<(), DiskError> {
+    if let Some(error) = without_identity(dir)? {
+        return Err(error);
+    }
+    let first = dir.join(segment::name(1));
+    match fs::remove_file(&first) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed.map_err(cannot("remove", &first))?),
+    }
+}
+
+/// What is wrong with a directory that has no identity: nothing, if it has no log either, or only what `create` leaves
+/// when it is cut short.
+pub(super) fn without_identity(dir: &Path) -> Result<Option<DiskError>, DiskError> {
+    if !dir.exists() {
+        return Ok(None);
+    }
     let mut names = Dir::new(dir).list()?;
-    names.retain(|name| name.ends_with(".log") || name.ends_with(".values"));
+    names.retain(|name| store::is_own(name) && !name.ends_with(segment::DRAFT));
     let Some(last) = names.iter().max() else {
-        return Ok(());
+        return Ok(None);
     };
     let path = dir.join(last);
-    if *last != segment::name(1) || !identity::draft_path(dir).exists() || is_written(&path)? {
-        let what = format!("it is missing, though there is {}", path.display());
-        return Err(damaged(identity::path(dir), what));
-    }
-    fs::remove_file(&path).map_err(cannot("remove", &path))?;
-    Ok(())
+    let is_unfinished =
+        *last == segment::name(1) && identity::draft_path(dir).exists() && !is_written(&path)?;
+    let what = format!("it is missing, though there is {}", path.display());
+    Ok((!is_unfinished).then(|| damaged(identity::path(dir), what)))
 }
 
 fn is_written(path: &Path) -> Result<bool, DiskError> {
@@ -87,6 +101,27 @@ fn is_written(path: &Path) -> Result<bool, DiskError> {
     let head = Head::parse(&bytes);
     let (_, at) = head.ok_or_else(|| damaged(path.into(), "its head is missing or damaged".into()))?;
     Ok(bytes[at..].iter().any(|byte| *byte != 0))
+}
+
+/// Names what lies in the directory and is not the node's: it is left alone.
+pub(super) fn tell_foreign(dir: &Path, notices: &mut Vec<String>) -> io::Result<()> {
+    const NAMED: usize = 5;
+    let mut foreign = Dir::new(dir).list()?;
+    foreign.retain(|name| !store::is_own(name) && !identity::is_own(name) && name != lock::NAME);
+    foreign.sort_unstable();
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<_> = foreign.iter().take(NAMED).map(|name| name.escape_debug().to_string()).collect();
+    if foreign.len() > NAMED {
+        names.push(format!("and {} more", foreign.len() - NAMED));
+    }
+    notices.push(format!(
+        "{}: holds files of others, which are left alone: {}",
+        dir.display(),
+        names.join(", ")
+    ));
+    Ok(())
 }
 
 /// Says so when others may read what is in the log; the owner may want it so.

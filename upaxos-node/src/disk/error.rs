@@ -27,6 +27,27 @@ pub enum DiskError {
         dir: PathBuf,
     },
 
+    /// The file system has no locks.
+    #[error(
+        "cannot lock {}: {cause}; choose a --dir on a file system with file locks, such as one on a local disk",
+        path.display()
+    )]
+    NoLocks {
+        /// The file that was to be locked.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
+
+    /// Something else has the name of the directory.
+    #[error("cannot use {} as a data directory: {what}; choose another --dir", dir.display())]
+    NoDirectory {
+        /// The path.
+        dir: PathBuf,
+        /// What is there.
+        what: String,
+    },
+
     /// The directory is another node's, or another group's.
     #[error(
         "cannot open {}: it belongs to a node started with {option} {found}, and this one is \
@@ -101,9 +122,11 @@ pub enum DiskError {
 
     /// The log of a classic node is hurt: there is no other id to come back under, and no peer to believe.
     #[error(
-        "cannot trust {} at byte {at}: {what}; bring back the file as it was at this node's last sync (an older copy \
-         will not do), or go on without this node; a classic group takes nobody in, so to have all of its nodes \
-         again start every one in an empty directory",
+        "cannot trust {} at byte {at}: {what}; first check that this is the directory of this node (--dir, and the \
+         working directory), that this version of upaxos wrote it, and that no other program put a file there. If the \
+         disk is damaged, bring back the file as it was at this node's last sync (an older copy will not do), or go on \
+         without this node. A classic group takes in no other node: to have all of its nodes again, begin a new log, \
+         with every node in a directory that does not exist yet, and keep the old ones",
         file.display()
     )]
     DamagedClassic {
@@ -116,7 +139,7 @@ pub enum DiskError {
     },
 
     /// There is no log here to read.
-    #[error("cannot read {}: there is no log in it; name the directory of a node (--dir, ./upaxos-ID)", dir.display())]
+    #[error("cannot read {}: there is no log of a node in it; name the directory of a node, such as ./upaxos-0", dir.display())]
     NoLog {
         /// The directory.
         dir: PathBuf,

@@ -149,12 +149,20 @@ impl Identity {
     }
 }
 
+const NAME: &str = "identity";
+const DRAFT_NAME: &str = "identity.tmp";
+
+/// Whether a directory's identity may be called so, finished or not.
+pub(super) fn is_own(name: &str) -> bool {
+    [NAME, DRAFT_NAME].contains(&name)
+}
+
 /// The file that says whose log it is.
 pub(super) fn path(dir: &Path) -> PathBuf {
-    dir.join("identity")
+    dir.join(NAME)
 }
 
 /// Its name until the directory is complete.
 pub(super) fn draft_path(dir: &Path) -> PathBuf {
-    dir.join("identity.tmp")
+    dir.join(DRAFT_NAME)
 }

@@ -1,7 +1,7 @@
 //! One process per directory, and what makes names in a directory durable.
 
 use super::DiskError;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -13,15 +13,18 @@ use upaxos_core::store::files::cannot;
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
 
+/// The file that is locked.
+pub(super) const NAME: &str = "lock";
+
 /// Takes the directory, or says at once that somebody has it.
 pub(super) fn lock(dir: &Path) -> Result<Lock, DiskError> {
-    let path = dir.join("lock");
+    let path = dir.join(NAME);
     let file = private().create(true).truncate(false).open(&path);
     let file = file.map_err(cannot("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(DiskError::InUse { dir: dir.into() }),
-        Err(TryLockError::Error(cause)) => Err(cannot("lock", &path)(cause).into()),
+        Err(TryLockError::Error(cause)) => Err(DiskError::NoLocks { path, cause }),
     }
 }
 
@@ -34,12 +37,24 @@ pub(super) fn private() -> OpenOptions {
 
 /// Makes the directory if it is missing. Its parent must exist: a typing error in `--dir` must
 /// not start an empty node somewhere else.
-pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn create_dir(dir: &Path) -> Result<(), DiskError> {
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(cause) if cause.kind() != ErrorKind::AlreadyExists => {
-            Err(cannot("create the directory", dir)(cause))
+        Ok(()) => Ok(()),
+        Err(cause) if cause.kind() == ErrorKind::AlreadyExists => check_dir(dir),
+        Err(cause) => Err(cannot("create the directory", dir)(cause).into()),
+    }
+}
+
+/// That what has this name is a directory, or a link to one.
+fn check_dir(dir: &Path) -> Result<(), DiskError> {
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(DiskError::NoDirectory { dir: dir.into(), what: "it is a file".into() }),
+        Err(_) if dir.is_symlink() => {
+            let what = "it is a symbolic link to something that does not exist or cannot be reached".into();
+            Err(DiskError::NoDirectory { dir: dir.into(), what })
         }
-        _ => Ok(()),
+        Err(cause) => Err(cannot("look at", dir)(cause).into()),
     }
 }
 

@@ -10,6 +10,7 @@ use upaxos_core::store::segment::{self, Head};
 
 mod damage;
 mod dialect;
+mod foreign;
 mod group;
 mod space;
 

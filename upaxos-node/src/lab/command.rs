@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use upaxos_core::cli;
 
 use super::page;
 use super::panics;
@@ -68,13 +68,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let entries = match entries(args) {
         Ok(entries) => entries,
         Err(error) => {
-            eprintln!("upaxos-node: {error:#}");
+            cli::complain(format_args!("upaxos-node: {error:#}"));
             return Ok(ExitCode::from(2));
         }
     };
     if args.list {
         for Entry { script, title, .. } in &entries {
-            println!("{title}  ({})", script.name);
+            cli::print(format_args!("{title}  ({})", script.name))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -263,7 +263,7 @@ impl<'r> Report<'r> {
 
     /// Prints lines, above the bar; whoever closes the pipe early still gets the exit status.
     fn print(&self, text: &str) {
-        self.bar.suspend(|| _ = writeln!(io::stdout(), "{text}"));
+        self.bar.suspend(|| cli::tell(text));
     }
 }
 

@@ -3,12 +3,13 @@
 //! Owns which plays there are, and when a lab is given up: the first seed that fails ends its sweep. What is
 //! printed is decided in [`super::command`].
 
-use std::io::{self, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use upaxos_core::cli;
 
 use super::panics;
 use super::play::{self, End, Open, Order, Verdict};
@@ -110,7 +111,7 @@ impl Sweep<'_> {
         let (kept, prints) = (Arc::clone(&said), self.prints);
         let say: Say = Arc::new(move |line| match prints {
             // Whoever closes the pipe early still gets the exit status.
-            true => _ = writeln!(io::stdout(), "{line}"),
+            true => cli::tell(line),
             false => kept.lock().expect("nothing panics with it").push(line.to_owned()),
         });
         let caught = || {

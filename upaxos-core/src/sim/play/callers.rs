@@ -109,16 +109,16 @@ impl Callers {
     pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<u64> {
         let mut touched = Vec::new();
         for line in &datagram.lines {
-            let Line::Node(_, message) = line else { continue };
+            let Line::Node(from, message) = line else { continue };
             // What says nothing to extended clients shows classic ones how new an answer is.
             if self.dialect == Dialect::Classic && !matches!(message, Message::Ok { .. }) {
-                self.all.values_mut().for_each(|caller| _ = caller.client.on_message(message, now));
+                self.all.values_mut().for_each(|caller| _ = caller.client.on_message(*from, message, now));
                 continue;
             }
             judges.on_told(message);
             for number in self.addressed(message) {
                 let Some(caller) = self.all.get_mut(&number) else { continue };
-                let settled = caller.client.on_message(message, now);
+                let settled = caller.client.on_message(*from, message, now);
                 self.settle(number, settled, judges);
                 touched.push(number);
             }

@@ -65,5 +65,5 @@ fn the_way_out_of_a_damaged_classic_log_is_none_that_a_classic_group_refuses() {
     bytes[at] ^= 1;
     fs::write(&segment, bytes).expect("written");
     let refusal = opened_as(&dir, Dialect::Classic).expect_err("it is damaged").to_string();
-    assert!(refusal.contains("in an empty directory") && !refusal.contains("--join"), "{refusal}");
+    assert!(refusal.contains("begin a new log") && !refusal.contains("--join"), "{refusal}");
 }

@@ -1,0 +1,156 @@
+//! What the command lines of all three programs share: where they print, and how they read lines.
+//!
+//! Owns the rule for a stream that is closed or full. Results that cannot be written are an error with a sentence
+//! of its own, except where the reader has closed the pipe: such a program ends quietly. What cannot be said on
+//! standard error is lost, and nothing panics. The programs never use `println!` and `eprintln!`, which panic.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, ErrorKind, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Standard output took not all of the results.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub struct OutputError(io::Error);
+
+impl OutputError {
+    /// Whether the reader has closed the pipe, as `head` does when it has enough: no reason to complain.
+    pub fn is_closed(&self) -> bool {
+        self.0.kind() == ErrorKind::BrokenPipe
+    }
+}
+
+impl From<io::Error> for OutputError {
+    fn from(cause: io::Error) -> OutputError {
+        OutputError(cause)
+    }
+}
+
+/// Prints one line of results.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print(line: impl Display) -> Result<(), OutputError> {
+    print_bytes(format!("{line}").as_bytes())
+}
+
+/// Prints one line of results, byte for byte.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_bytes(line: &[u8]) -> Result<(), OutputError> {
+    let mut out = io::stdout().lock();
+    out.write_all(&[line, b"\n"].concat())?;
+    Ok(out.flush()?)
+}
+
+/// Why a line that was told is missing.
+static UNTOLD: Mutex<Option<OutputError>> = Mutex::new(None);
+
+/// Prints one line of a report while work goes on that must not end because of it. [`told`] says whether all arrived.
+pub fn tell(line: impl Display) {
+    if let Err(why) = print(line) {
+        untold().get_or_insert(why);
+    }
+}
+
+/// Whether all lines of [`tell`] were written, or the reader had heard enough.
+///
+/// # Errors
+/// When standard output could not be written.
+pub fn told() -> Result<(), OutputError> {
+    untold().take().filter(|why| !why.is_closed()).map_or(Ok(()), Err)
+}
+
+fn untold() -> MutexGuard<'static, Option<OutputError>> {
+    UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says on standard error what went wrong.
+pub fn complain(line: impl Display) {
+    // One write, so that lines of several processes do not mix. There is nobody to tell that it failed.
+    let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints what the parser of the command line has to say, such as the help, and returns the exit status.
+pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
+    let printed = said.print().map_err(OutputError::from);
+    match printed {
+        _ if said.use_stderr() => 2,
+        Err(why) if !why.is_closed() => {
+            complain(format_args!("{program}: {why}"));
+            1
+        }
+        _ => 0,
+    }
+}
+
+/// What [`read_line`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A line, without its newline.
+    Line(Vec<u8>),
+    /// A line that is longer than the limit. The rest of it is skipped by [`skip_line`], or by nobody.
+    TooLong,
+    /// There is no more.
+    End,
+}
+
+/// Reads a line of at most `limit` bytes; no line takes more memory than that.
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn read_line(stream: &mut impl BufRead, limit: usize) -> io::Result<Input> {
+    let mut line = Vec::new();
+    let read = io::Read::take(&mut *stream, limit as u64 + 1).read_until(b'\n', &mut line)?;
+    if line.pop_if(|last| *last == b'\n').is_some() || read <= limit && read > 0 {
+        return Ok(Input::Line(line));
+    }
+    Ok(if read == 0 { Input::End } else { Input::TooLong })
+}
+
+/// Skips the rest of a line, its newline too.
+///
+/// # Errors
+/// When the stream cannot be read.
+pub fn skip_line(stream: &mut impl BufRead) -> io::Result<()> {
+    stream.skip_until(b'\n').map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An endless stream without a newline, that says how much was taken of it.
+    struct Endless(usize);
+
+    impl io::Read for Endless {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            bytes.fill(0);
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+    }
+
+    #[test]
+    fn lines_up_to_the_limit_are_whole_and_longer_ones_are_skipped() {
+        let mut stream = io::BufReader::with_capacity(3, &b"abcd\n\nabcdefghij\nxy\nabcde"[..]);
+        let mut read = || read_line(&mut stream, 4).expect("reads");
+        assert_eq!(read(), Input::Line(b"abcd".to_vec()));
+        assert_eq!(read(), Input::Line(Vec::new()));
+        assert_eq!(read(), Input::TooLong);
+        skip_line(&mut stream).expect("skips");
+        let mut read = || read_line(&mut stream, 4).expect("reads");
+        assert_eq!(read(), Input::Line(b"xy".to_vec()));
+        assert_eq!(read(), Input::TooLong);
+        skip_line(&mut stream).expect("skips");
+        assert_eq!(read_line(&mut stream, 4).expect("reads"), Input::End);
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_when_the_limit_is_passed() {
+        let mut stream = io::BufReader::new(Endless(0));
+        assert_eq!(read_line(&mut stream, 100_000).expect("reads"), Input::TooLong);
+        assert!(stream.get_ref().0 < 200_000, "{}", stream.get_ref().0);
+    }
+}

@@ -1,0 +1,187 @@
+//! What the group's address means on this host, at this moment.
+//!
+//! Owns the questions to the kernel: is there a route, by which interface, and of which kind is the address. An answer
+//! holds for a moment only: addresses, interfaces and routes change under a node that runs. Opens no socket of the
+//! group and changes nothing; `raw` and `udp` say which kinds of address they can serve, `watch` asks again and again.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use socket2::{Domain, SockAddr, Type};
+
+use super::interface::Interface;
+use super::{OpenError, setup};
+
+/// Nothing is ever sent there: connecting a UDP socket asks for the route and sends no packet.
+const DISCARD_PORT: u16 = 9;
+
+/// What an address is, as seen from this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A multicast group.
+    Multicast,
+    /// A broadcast address of an interface.
+    Broadcast,
+    /// An address of this host.
+    Here,
+    /// The address of another host, as far as this one can tell.
+    Elsewhere,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Multicast => "multicast group",
+            Kind::Broadcast => "broadcast address",
+            Kind::Here => "address",
+            Kind::Elsewhere => "neighbour",
+        })
+    }
+}
+
+/// The group's address, with the way that leads there.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub destination: Ipv4Addr,
+    pub kind: Kind,
+    /// The interface that was named.
+    pub named: Option<Interface>,
+    /// The interface of a multicast group: the one that was named, or that of the route.
+    pub member: Option<Interface>,
+    /// The address that datagrams carry as their sender's.
+    pub source: Ipv4Addr,
+}
+
+impl Place {
+    /// Asks the kernel what `destination` is, through the interface called `name` or by the routing table.
+    ///
+    /// # Errors
+    /// [`OpenError::NoInterface`], [`OpenError::BadDestination`] for what no transport could serve, and
+    /// [`OpenError::NoRoute`].
+    pub fn find(destination: Ipv4Addr, name: Option<&str>) -> Result<Place, OpenError> {
+        let named = name.map(Interface::named).transpose()?;
+        Place::through(destination, named)
+    }
+
+    /// The same through an interface that was just looked up.
+    pub fn through(destination: Ipv4Addr, named: Option<Interface>) -> Result<Place, OpenError> {
+        setup::check_destination(destination, named.as_ref())?;
+        let (kind, source) = probe(destination, named.as_ref())
+            .map_err(|error| no_route(destination, named.as_ref(), error))?;
+        let member = match (kind, &named) {
+            (Kind::Multicast, None) => Interface::with(source)?,
+            (Kind::Multicast, Some(named)) => Some(named.clone()),
+            _ => None,
+        };
+        Ok(Place { destination, kind, named, member, source })
+    }
+
+    /// The index of the interface that the socket's options name, if they name one.
+    pub fn index(&self) -> Option<u32> {
+        self.named.as_ref().or(self.member.as_ref()).map(|interface| interface.index)
+    }
+
+    /// Whether the kernel still listens for the multicast group on its interface. An interface that leaves the host for
+    /// a moment (to another network namespace, say) may come back with its old number and without the group.
+    pub fn is_listened_for(&self) -> bool {
+        let Some(member) = &self.member else { return true };
+        // Where the kernel does not tell, the membership is believed.
+        fs::read_to_string("/proc/net/igmp")
+            .map_or(true, |table| lists(&table, member.index, self.destination))
+    }
+
+    /// Where datagrams come from, for people.
+    pub fn describe(&self) -> String {
+        let interface = self.named.as_ref().or(self.member.as_ref());
+        let on = interface.map_or(String::new(), |interface| format!(" on {}", interface.name));
+        format!("it sends from {}{on}", self.source)
+    }
+}
+
+/// The kind of an address and the sender's address of what is sent there.
+fn probe(destination: Ipv4Addr, interface: Option<&Interface>) -> io::Result<(Kind, Ipv4Addr)> {
+    let new = || socket2::Socket::new(Domain::IPV4, Type::DGRAM, None);
+    let to = SockAddr::from(SocketAddrV4::new(destination, DISCARD_PORT));
+    let socket = new()?;
+    setup::send_on(&socket, destination, interface)?;
+    // The kernel refuses a broadcast address to a socket that has not asked for it (ip(7), SO_BROADCAST).
+    let is_broadcast = match socket.connect(&to) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            socket.set_broadcast(true)?;
+            socket.connect(&to)?;
+            true
+        }
+        other => other.map(|()| false)?,
+    };
+    let source = socket.local_addr()?.as_socket_ipv4().map_or(Ipv4Addr::UNSPECIFIED, |local| *local.ip());
+    // Only an address of this host can be bound to.
+    let is_here = || new().and_then(|socket| socket.bind(&SocketAddrV4::new(destination, 0).into())).is_ok();
+    let kind = match () {
+        () if destination.is_multicast() => Kind::Multicast,
+        () if is_broadcast => Kind::Broadcast,
+        () if is_here() => Kind::Here,
+        () => Kind::Elsewhere,
+    };
+    Ok((kind, source))
+}
+
+fn no_route(address: Ipv4Addr, named: Option<&Interface>, said: io::Error) -> OpenError {
+    let remedy = match named {
+        Some(_) => "bring the interface up and give it an address of that network (see `ip addr`)",
+        None if address.is_multicast() => {
+            "name an interface with --interface, or add a route for multicast groups"
+        }
+        None => {
+            "no interface of this host is in that network: see `ip addr`, bring the interface up, or use another \
+             address"
+        }
+    };
+    let through = named.map_or(String::new(), |named| format!(" through {}", named.name));
+    OpenError::NoRoute { address, through, said, remedy }
+}
+
+/// Whether the kernel's table of multicast groups (`/proc/net/igmp`) has this group at this interface. The table has a
+/// line for each interface, which begins with its index, and an indented one for each group there: its address as a
+/// number in hex, as it lies in memory.
+fn lists(table: &str, index: u32, group: Ipv4Addr) -> bool {
+    let group = format!("{:08X}", u32::from_ne_bytes(group.octets()));
+    let mut at = None;
+    for line in table.lines().skip(1) {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if !line.starts_with(char::is_whitespace) {
+            at = first.parse().ok();
+        } else if at == Some(index) && first == group {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_counts_at_its_own_interface_only() {
+        let group = Ipv4Addr::new(239, 253, 7, 1);
+        let hex = format!("{:08X}", u32::from_ne_bytes(group.octets()));
+        let table = format!(
+            "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
+             1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
+             7\teth0      :     2      V3\n\t\t\t\t{hex}     1 0:00000000\t\t0\n\t\t\t\t010000E0     1 0:00000000\t\t0\n"
+        );
+        assert!(lists(&table, 7, group));
+        assert!(!lists(&table, 1, group));
+        assert!(!lists(&table, 7, Ipv4Addr::new(239, 253, 7, 2)));
+    }
+
+    #[test]
+    fn loopback_has_an_address_of_this_host_and_a_broadcast_address() {
+        let kind = |address| Place::find(address, None).expect("a route").kind;
+        assert_eq!(kind(Ipv4Addr::LOCALHOST), Kind::Here);
+        assert_eq!(kind(Ipv4Addr::new(127, 3, 2, 1)), Kind::Here);
+        assert_eq!(kind(Ipv4Addr::new(127, 255, 255, 255)), Kind::Broadcast);
+    }
+}
