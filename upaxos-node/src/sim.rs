@@ -70,6 +70,7 @@ const SHARES: &[Share] = &[
     ("partition", |seen| seen.partitions > 0),
     ("pause amid a turn", |seen| seen.pauses_amid > 0),
     ("recovered gap", |seen| seen.gaps > 0),
+    ("lost part", |seen| seen.parts > 0),
     ("torn block", |seen| seen.torn > 0),
     ("failed sync", |seen| seen.failed_syncs > 0),
     ("lost disk", |seen| seen.wipes > 0),

@@ -9,9 +9,11 @@ use std::rc::Rc;
 
 use super::chance::Chance;
 use super::judges::Judges;
+use super::machine::PACKET;
 use super::network::Datagram;
 use super::trace::Seen;
 use crate::client::{Ask, Client, Outcome, Scope, Settled, Ticket};
+use crate::parts::{Parts, Taken};
 use crate::types::{Change, Instance, Micros, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Request};
 
@@ -25,9 +27,6 @@ pub const OPERATOR: u64 = 6;
 
 /// How many places there are that ask.
 pub const COUNT: usize = NAMES.len();
-
-/// The most bytes of a datagram made of several questions.
-const DATAGRAM: usize = 1_400;
 
 /// How long those wait that have patience: longer than any run.
 const PATIENCE: Micros = Micros::from_millis(600_000);
@@ -53,6 +52,8 @@ pub struct Clients {
     /// How many requests a client has open at once.
     most: usize,
     dialect: Dialect,
+    /// What they said, and hear, that is longer than a packet.
+    parts: Parts,
     /// Which group they all talk to.
     scope: Scope,
     told: Told,
@@ -76,8 +77,8 @@ impl Clients {
             Caller { client, open: BTreeMap::new(), ask_at: Micros(0) }
         };
         let callers = NAMES.map(caller).into();
-        let told = Told::default();
-        Clients { chance, callers, count: 0, asks: true, think, most, dialect, scope, told }
+        let (told, parts) = (Told::default(), Parts::new(0, PACKET));
+        Clients { chance, callers, count: 0, asks: true, think, most, dialect, parts, scope, told }
     }
 
     /// From now on they ask something new, or not.
@@ -122,9 +123,12 @@ impl Clients {
         }
         lines.extend(self.tick(at, now, judges));
         lines.iter().for_each(|line| judges.on_asked(line));
+        let mut said = self.packed(at, &lines, now);
+        said.extend(Datagram::due(&mut self.parts, now));
         let Caller { client, ask_at, .. } = &self.callers[at];
-        let next = client.next_deadline(now).map_or(*ask_at, |next| next.min(*ask_at));
-        (self.packed(at, &lines), next.max(now + Micros(50)))
+        let next = [client.next_deadline(now), self.parts.deadline()].into_iter().flatten().min();
+        let next = next.map_or(*ask_at, |next| next.min(*ask_at));
+        (said, next.max(now + Micros(50)))
     }
 
     /// The first client writes something at once: returns its tag, and what it sends.
@@ -137,11 +141,20 @@ impl Clients {
             Line::Client(Request::Submit(tagged, written)) if *written == value => Some(tagged.tag),
             _ => None,
         });
-        (tag.expect("what is asked is sent at once"), self.packed(0, &lines))
+        (tag.expect("what is asked is sent at once"), self.packed(0, &lines, now))
     }
 
-    /// What nodes said reaches the clients.
-    pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) {
+    /// What nodes said reaches the clients; hands out what they say to it at once.
+    pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<Rc<Datagram>> {
+        match self.parts.take(&datagram.bytes, now) {
+            Taken::AsItIs => self.hear_whole(datagram, now, judges),
+            Taken::Whole(whole) => self.hear_whole(&Datagram::new(whole, self.dialect), now, judges),
+            Taken::Nothing => {}
+        }
+        Datagram::due(&mut self.parts, now).collect()
+    }
+
+    fn hear_whole(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) {
         let before = self.scope.group();
         let is_ours = self.scope.hear(&datagram.bytes, now).is_some();
         if self.scope.group() != before {
@@ -252,9 +265,13 @@ impl Clients {
         Micros(1_000 + self.chance.below(self.think.0)) * 3
     }
 
-    fn packed(&self, at: usize, lines: &[Line]) -> Vec<Rc<Datagram>> {
-        let said = self.callers[at].client.pack(lines, DATAGRAM);
-        said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect()
+    fn packed(&mut self, at: usize, lines: &[Line], now: Micros) -> Vec<Rc<Datagram>> {
+        let said = self.callers[at].client.pack(lines, PACKET);
+        let said = said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect));
+        match self.dialect {
+            Dialect::Classic => said.collect(),
+            Dialect::Extended => said.flat_map(|datagram| datagram.cut(&mut self.parts, now)).collect(),
+        }
     }
 }
 

@@ -8,11 +8,15 @@ use super::disk::{Disk, Flip};
 use super::network::Datagram;
 use crate::hooks::Hooks;
 use crate::node::{Node, Outbox};
+use crate::parts::Parts;
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::Line;
 
 /// How many datagrams a node's queue holds while it is busy; what comes then is lost.
 const QUEUE: usize = 64;
+
+/// The most bytes of a packet, on which lines are packed, and datagrams cut.
+pub const PACKET: usize = 600;
 
 /// What a machine is doing.
 #[derive(Debug)]
@@ -100,6 +104,8 @@ pub struct Machine {
     pub disk: Disk,
     /// What its node has not read yet.
     pub queue: VecDeque<Rc<Datagram>>,
+    /// What its node said, and hears, that is longer than a packet.
+    pub parts: Parts,
     /// The scripts of its node, if there are any.
     pub hooks: Option<Rc<dyn Hooks>>,
     /// Scripts of somebody's own: loaded anew at every start, as a process would.
@@ -153,6 +159,7 @@ pub struct Machine {
     /// How long each sync takes, until when.
     pub slow_sync: (Micros, Micros),
     started_at: Micros,
+    seed: u64,
     /// Clock ticks per million microseconds.
     rate: u64,
 }
@@ -164,6 +171,8 @@ impl Machine {
             state: State::Down,
             disk: Disk::new(seed),
             queue: VecDeque::new(),
+            parts: Parts::new(0, PACKET),
+            seed,
             hooks: None,
             strays_from: None,
             own_scripts: None,
@@ -203,6 +212,8 @@ impl Machine {
     /// A new life begins: its clock begins at zero.
     pub fn begin_life(&mut self, now: Micros) {
         self.life += 1;
+        // A daemon draws a number at random.
+        self.parts = Parts::new((self.seed << 32) + (self.life << 20), PACKET);
         self.started_at = now;
         (self.ends, self.ended) = (None, None);
     }

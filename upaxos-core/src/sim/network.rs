@@ -6,10 +6,13 @@
 //! lines can break a group without a key, and no simulation changes that.
 
 use std::rc::Rc;
+use std::slice;
 
 use super::chance::Chance;
 use super::swarm::{Rates, Topology};
+use crate::parts::Parts;
 use crate::types::Micros;
+use crate::wire::part::Piece;
 use crate::wire::{self, Dialect, Head, Line, Message};
 
 /// How many old datagrams the network can bring up again.
@@ -26,7 +29,7 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
     /// Who says it.
     pub head: Head,
-    /// As parsed.
+    /// As parsed; of one that is cut into parts, with the last of them.
     pub lines: Vec<Line>,
     /// Whether clients want to hear it.
     pub is_answer: bool,
@@ -70,6 +73,25 @@ impl Datagram {
                 )
         });
         Rc::new(Datagram { bytes, head, lines, is_answer })
+    }
+
+    /// What is sent in the place of this datagram: itself, or its parts, if it is longer than a packet.
+    pub fn cut(self: Rc<Datagram>, parts: &mut Parts, now: Micros) -> Vec<Rc<Datagram>> {
+        let Some(cut) = parts.cut(slice::from_ref(&self.bytes), now) else { return vec![self] };
+        let last = cut.len() - 1;
+        let part = |(place, bytes)| {
+            let lines = if place == last { self.lines.clone() } else { Vec::new() };
+            Rc::new(Datagram { bytes, head: self.head, lines, is_answer: self.is_answer })
+        };
+        cut.into_iter().enumerate().map(part).collect()
+    }
+
+    /// What is due between those that hold large datagrams: parts said again, and questions for them. All hear it.
+    pub fn due(parts: &mut Parts, now: Micros) -> impl Iterator<Item = Rc<Datagram>> + use<> {
+        let due = parts.tick(now).into_iter();
+        due.map(|bytes| {
+            Rc::new(Datagram { bytes, head: Head::default(), lines: Vec::new(), is_answer: true })
+        })
     }
 }
 
@@ -297,7 +319,9 @@ impl Network {
             }
         }
         let damaged = Datagram::new(bytes, self.dialect);
-        let is_forged = (damaged.head != datagram.head && damaged.head != Head::default())
+        let piece = Piece::parse(&damaged.bytes);
+        let is_forged = (piece.is_some() && piece != Piece::parse(&datagram.bytes))
+            || (damaged.head != datagram.head && damaged.head != Head::default())
             || damaged.lines.iter().any(|line| !datagram.lines.contains(line));
         (!is_forged).then_some(damaged)
     }

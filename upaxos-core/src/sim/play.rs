@@ -139,6 +139,8 @@ impl Play {
             Some(Happened::Cue(client)) => self.call(client),
             Some(Happened::Heard(datagram)) => {
                 let touched = self.callers.hear(&datagram, self.stage.now, &mut self.stage.judges);
+                let due = self.callers.due(self.stage.now);
+                due.into_iter().for_each(|datagram| self.stage.send_from_clients(datagram));
                 touched.into_iter().for_each(|client| self.plan_call(client));
             }
         }

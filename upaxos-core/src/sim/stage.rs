@@ -30,9 +30,6 @@ use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 use crate::wire::Dialect;
 
-/// The most bytes of a datagram made of several lines.
-const DATAGRAM: usize = 600;
-
 /// How many datagrams a failure shows.
 const TAIL: usize = 40;
 

@@ -38,6 +38,8 @@ pub struct Seen {
     pub pauses: u64,
     pub pauses_amid: u64,
     pub gaps: u64,
+    /// How many parts of datagrams were asked for, or said again.
+    pub parts: u64,
     pub wipes: u64,
     pub refusals: u64,
     pub fast_reads: u64,
@@ -95,6 +97,7 @@ impl AddAssign for Seen {
         self.pauses += more.pauses;
         self.pauses_amid += more.pauses_amid;
         self.gaps += more.gaps;
+        self.parts += more.parts;
         self.wipes += more.wipes;
         self.refusals += more.refusals;
         self.fast_reads += more.fast_reads;

@@ -137,7 +137,8 @@ impl World {
             Some(Happened::Inside) => self.on_news(),
             Some(Happened::Cue(cue)) => self.on_cue(cue),
             Some(Happened::Heard(datagram)) => {
-                self.clients.hear(&datagram, self.stage.now, &mut self.stage.judges)
+                let said = self.clients.hear(&datagram, self.stage.now, &mut self.stage.judges);
+                said.into_iter().for_each(|datagram| self.stage.send_from_clients(datagram));
             }
         }
         true

@@ -8,13 +8,12 @@ use std::rc::Rc;
 
 use super::Misuse;
 use crate::client::{self, Ask, Client, Outcome};
+use crate::parts::{Parts, Taken};
 use crate::sim::judges::Judges;
+use crate::sim::machine::PACKET;
 use crate::sim::network::Datagram;
 use crate::types::{Instance, Micros};
 use crate::wire::{Dialect, Line, Message};
-
-/// The most bytes of a datagram made of several questions.
-const DATAGRAM: usize = 1_400;
 
 /// A question under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +50,8 @@ struct Caller {
 #[derive(Debug)]
 pub(super) struct Callers {
     dialect: Dialect,
+    /// What they said, and hear, that is longer than a packet.
+    parts: Parts,
     all: BTreeMap<u64, Caller>,
     /// By what each calls itself on the wire.
     names: BTreeMap<u64, u64>,
@@ -62,7 +63,8 @@ pub(super) struct Callers {
 impl Callers {
     pub fn new(dialect: Dialect) -> Callers {
         let (all, names, settled) = Default::default();
-        Callers { dialect, all, names, count: 0, settled, has_news: false }
+        let parts = Parts::new(0, PACKET);
+        Callers { dialect, parts, all, names, count: 0, settled, has_news: false }
     }
 
     /// Begins a question; its client has a turn to take.
@@ -89,15 +91,27 @@ impl Callers {
         let after = judges.calls().acknowledged();
         caller.open.values_mut().for_each(|open| _ = open.after.get_or_insert(after));
         turn.send.iter().for_each(|line| judges.on_asked(line));
-        let said = caller.client.pack(&turn.send, DATAGRAM);
+        let said = caller.client.pack(&turn.send, PACKET);
         self.settle(number, turn.settled, judges);
-        said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect)).collect()
+        let said = said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect));
+        if self.dialect == Dialect::Classic {
+            return said.collect();
+        }
+        let mut said: Vec<_> = said.flat_map(|datagram| datagram.cut(&mut self.parts, now)).collect();
+        said.extend(self.due(now));
+        said
+    }
+
+    /// What is to be said about parts of datagrams.
+    pub fn due(&mut self, now: Micros) -> Vec<Rc<Datagram>> {
+        Datagram::due(&mut self.parts, now).collect()
     }
 
     /// When a client has something to do, unless that is planned.
     pub fn next_turn(&mut self, number: u64, now: Micros) -> Option<Micros> {
         let caller = self.all.get_mut(&number)?;
-        let next = caller.client.next_deadline(now)?;
+        let parts = self.parts.deadline().filter(|_| !caller.open.is_empty());
+        let next = [caller.client.next_deadline(now), parts].into_iter().flatten().min()?;
         if caller.turn_at.is_some_and(|planned| planned <= next) {
             return None;
         }
@@ -107,6 +121,15 @@ impl Callers {
 
     /// What nodes said reaches the clients: hands out those whom it told something.
     pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<u64> {
+        match self.parts.take(&datagram.bytes, now) {
+            Taken::AsItIs => self.hear_whole(datagram, now, judges),
+            Taken::Whole(whole) => self.hear_whole(&Datagram::new(whole, self.dialect), now, judges),
+            // Who waits for something may have to ask for the rest.
+            Taken::Nothing => self.all.keys().copied().collect(),
+        }
+    }
+
+    fn hear_whole(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<u64> {
         let mut touched = Vec::new();
         for line in &datagram.lines {
             let Line::Node(from, message) = line else { continue };

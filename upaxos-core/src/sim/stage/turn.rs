@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{DATAGRAM, Next, Stage, incarnation};
+use super::{Next, Stage, incarnation};
 use crate::mutant::{self, Mutant};
 use crate::node::{Event, Node, Outbox};
+use crate::parts::Taken;
 use crate::sim::disk::Refusal;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Role, State, Step, Work};
+use crate::sim::machine::{PACKET, Role, State, Step, Work};
 use crate::sim::network::Datagram;
 use crate::types::{GroupId, Micros};
 use crate::wire::{Dialect, Head, Line, Message, Packer};
@@ -49,7 +50,11 @@ impl<C> Stage<C> {
         let mut out = self.outbox(id);
         let machine = &mut self.machines[usize::from(id)];
         for datagram in machine.queue.drain(..) {
-            machine.malformed += node.receive(clock, &datagram.bytes, &mut |_| (), &mut out);
+            machine.malformed += match machine.parts.take(&datagram.bytes, clock) {
+                Taken::AsItIs => node.receive(clock, &datagram.bytes, &mut |_| (), &mut out),
+                Taken::Whole(whole) => node.receive(clock, &whole, &mut |_| (), &mut out),
+                Taken::Nothing => 0,
+            };
         }
         node.tick(clock, &mut out);
         self.act(id, node, out);
@@ -83,7 +88,8 @@ impl<C> Stage<C> {
             return self.end_for_cause(id, &node, &out.events);
         }
         out.records.iter().for_each(|record| self.judges.on_record(id, record));
-        let said = packed(&out.early, node.head(), self.setting.dialect);
+        let mut said = self.due(id);
+        said.extend(self.packed(id, &out.early, node.head()));
         self.go_on(id, Work { node, out, said, sent: Vec::new(), step: Step::Early });
     }
 
@@ -203,7 +209,7 @@ impl<C> Stage<C> {
             work.sent.iter().partition(|line| work.node.is_to_be_sent(line));
         // A vote that is told nobody counts all the same.
         kept.iter().for_each(|line| self.judges.on_sent(id, life, line));
-        work.said = packed(told, work.node.head(), self.setting.dialect);
+        work.said = self.packed(id, told, work.node.head());
         work.step = Step::Synced;
         self.go_on(id, work);
     }
@@ -213,7 +219,9 @@ impl<C> Stage<C> {
         if machine.ends.is_some() {
             return self.end(id, &node);
         }
-        let deadline = machine.when(node.deadline(machine.clock(self.now)));
+        let deadline = node.deadline(machine.clock(self.now));
+        let parts = machine.parts.deadline().unwrap_or(deadline);
+        let deadline = machine.when(deadline.min(parts));
         let waits = !machine.queue.is_empty();
         machine.state = State::Waits(node);
         let soonest = self.now + Micros(50);
@@ -238,6 +246,35 @@ impl<C> Stage<C> {
             }
         }
         self.send(id, datagram);
+    }
+
+    /// Lines as datagrams of one packet each; of a classic node, however long they are.
+    fn packed<'a>(
+        &mut self,
+        id: u16,
+        lines: impl IntoIterator<Item = &'a Line>,
+        head: Head,
+    ) -> VecDeque<Rc<Datagram>> {
+        let dialect = self.setting.dialect;
+        let mut packer = Packer::new(dialect, PACKET);
+        packer.set_head(head);
+        lines.into_iter().for_each(|line| packer.push(line));
+        let datagrams = packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect));
+        if dialect == Dialect::Classic {
+            return datagrams.collect();
+        }
+        let machine = &mut self.machines[usize::from(id)];
+        let clock = machine.clock(self.now);
+        datagrams.flat_map(|datagram| datagram.cut(&mut machine.parts, clock)).collect()
+    }
+
+    /// What is to be said about parts of datagrams.
+    fn due(&mut self, id: u16) -> VecDeque<Rc<Datagram>> {
+        let machine = &mut self.machines[usize::from(id)];
+        let clock = machine.clock(self.now);
+        let due: VecDeque<_> = Datagram::due(&mut machine.parts, clock).collect();
+        self.seen.parts += due.len() as u64;
+        due
     }
 
     fn note(&mut self, id: u16, events: &[Event]) {
@@ -270,16 +307,4 @@ impl<C> Stage<C> {
             }
         }
     }
-}
-
-/// Lines as datagrams.
-fn packed<'a>(
-    lines: impl IntoIterator<Item = &'a Line>,
-    head: Head,
-    dialect: Dialect,
-) -> VecDeque<Rc<Datagram>> {
-    let mut packer = Packer::new(dialect, DATAGRAM);
-    packer.set_head(head);
-    lines.into_iter().for_each(|line| packer.push(line));
-    packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect)).collect()
 }
