@@ -35,11 +35,15 @@ pub use pieces::Pieces;
 pub use udp::{DEFAULT_GROUP, PORT_BASE};
 pub use watch::News;
 
+use crate::parts::Lost;
 use crate::wire::MAX_DATAGRAM;
 pub use mmsg::BATCH;
 use mmsg::{Inbox, Outgoing};
 use setup::Opened;
 use watch::{Step, Watch};
+
+/// What an IP packet holds beside the lines of a datagram, at most, in bytes.
+pub const HEADERS: usize = setup::IP_HEADER + setup::UDP_HEADER;
 
 /// How datagrams travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +284,11 @@ impl Socket {
     /// Why nothing that is sent now reaches the group, as far as this host knows: act, object, and what the system said.
     pub fn trouble(&self) -> Option<String> {
         self.watch.trouble()
+    }
+
+    /// Large datagrams of others that never became whole.
+    pub fn lost(&self) -> Lost {
+        self.pieces.as_ref().map_or_else(Lost::default, Pieces::lost)
     }
 
     /// Datagrams that the network refused to take from us since the socket was opened.

@@ -76,12 +76,13 @@
 //! | `S Register N C K B [B' …]` | S asks that its incarnation C, start K, boot B be remembered; the boots of its starts before that, the last one first | `1 Register 3 77 2 9 5` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
 //! | `S Barred T B C K [B']` | S remembers T as incarnation C, start K, boot B'; boot B is not that, nor a later life of it (where T is S: S is barred, and says so with its beats) | `0 Barred 1 9 77 5` |
+//! | `S Part X K N TEXT`, or without S | alone in its datagram: of X, a datagram that is longer than a packet, part K of N; of a client without S | `Part 9007 1 2 Submit 7 1 1 o` |
+//! | `Missing X K,K-K` | alone in its datagram: these parts of X were not heard; whoever said X says them again | `Missing 9007 2` |
 //! | `& V` | the line before it again, with the next number and this value | `& two` |
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),
 //! and never comes first in a datagram. Unknown verbs are ignored by every participant; known verbs
-//! never change their meaning. Writes that name tagged requests by digest get verbs of their own when they
-//! are built.
+//! never change their meaning. `Part` and `Missing` are read by [`part`] alone, before anything else sees them.
 
 mod head;
 mod parse;

@@ -146,6 +146,8 @@ struct Daemon {
     ending: Option<Status>,
     malformed: u64,
     drops: u64,
+    /// It was told that packets of some length do not reach this node.
+    told_too_long: bool,
 }
 
 impl Daemon {
@@ -178,6 +180,7 @@ impl Daemon {
             ending: None,
             malformed: 0,
             drops: 0,
+            told_too_long: false,
             socket,
         };
         daemon.node.compacted(daemon.disk.compacted());
@@ -390,6 +393,14 @@ impl Daemon {
                 drops - self.drops
             );
             self.drops = drops;
+        }
+        if self.socket.lost().too_long > 0 && !std::mem::replace(&mut self.told_too_long, true) {
+            warn!(
+                "long packets do not reach this node: of large datagrams only the short last part is heard, however often \
+                 the rest is asked for. Some link to here carries less than the senders think: start all nodes and \
+                 clients with a --datagram below the smallest MTU on the way, less {} bytes of headers",
+                net::HEADERS
+            );
         }
     }
 

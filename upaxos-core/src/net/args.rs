@@ -35,8 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "UPAXOS_GROUP")]
     pub group: Option<GroupName>,
 
-    /// Most bytes of lines that are packed into one datagram. As many as one packet carries, unless said: a longer
-    /// one travels in fragments, and with one of those all are lost; where nothing is lost, it costs less
+    /// Maximum bytes per datagram [default: path MTU, at most 1500 with headers]. Longer lines are cut into parts.
+    /// More than the MTU: fragments of IP; cheaper where nothing is lost, and with one fragment all are
     #[arg(long, value_name = "BYTES", env = "UPAXOS_DATAGRAM", value_parser = clap::value_parser!(u16).range(256..=65_507))]
     pub datagram: Option<u16>,
 }

@@ -21,6 +21,8 @@ const RANK_STEP: Micros = Micros::from_millis(2);
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
+/// About how many instances is asked at first, and after each question in vain; then about one.
+const AFTER_VAIN: [u64; 3] = [u64::MAX, 16, 4];
 /// How long each rank waits for the one before it to answer.
 const ANSWER_STEP: Micros = Micros::from_millis(10);
 /// One timeout: an instance is not told twice within it.
@@ -34,6 +36,8 @@ pub struct Repair {
     retry_after: Micros,
     learned: Instance,
     has_asked: bool,
+    /// How often it asked in vain.
+    in_vain: usize,
     owed: BTreeMap<Instance, (Micros, Instance)>,
     told: BTreeMap<Instance, Micros>,
 }
@@ -47,6 +51,7 @@ impl Repair {
             retry_after: RETRY_MIN,
             learned: Instance(0),
             has_asked: false,
+            in_vain: 0,
             owed: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -63,23 +68,28 @@ impl Repair {
             self.learned = learned;
             self.ask_at = None;
             self.retry_after = RETRY_MIN;
+            self.in_vain = 0;
             self.has_asked = false;
             return;
         }
         let patience = PATIENCE + RANK_STEP * rank as u64;
         if learned > self.learned {
             self.learned = learned;
+            self.in_vain = 0;
             self.retry_after = RETRY_MIN;
             self.ask_at = Some(now + if self.has_asked { ASK_ON } else { patience });
         }
         if now < *self.ask_at.get_or_insert(now + patience) {
             return;
         }
-        let last = learned.0 + self.bounds.repair_instances;
+        // Whoever gets nowhere asks for less and less: what it could not take in, comes the sooner.
+        let instances = AFTER_VAIN.get(self.in_vain).copied().unwrap_or(1).min(self.bounds.repair_instances);
+        let last = learned.0 + instances;
         self.bounds.is_over(Bound::RepairInstances, target.0 > last);
         let last = Instance(target.0.min(last));
         out.send(Message::Gap { first: learned.next(), last });
         self.has_asked = true;
+        self.in_vain += 1;
         self.ask_at = Some(now + self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
     }
