@@ -240,6 +240,30 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_begins_with_a_checkpoint_tells_the_same_of_what_was_learned() {
+        let learned = [(1, "a", None), (2, "@group 0 0,1", None), (3, "@group 0 0,1", Some(None))];
+        let learned =
+            [&learned[..], &[(4, "@tag 7 1 1 b", None), (5, "@tag 7 1 1 b", Some(Some(4)))]].concat();
+        let whole: Vec<_> = learned.iter().map(|(at, value, _)| format!("learn {at} {value}")).collect();
+        let mut whole: Vec<_> = whole.iter().map(String::as_str).collect();
+        whole.push("learn 6 @tag 7 1 1 b");
+        let expected = printed(&whole, true);
+        assert!(expected.ends_with("6 (no effect: duplicate of 4) @tag 7 1 1 b\n"), "{expected}");
+        let mut printer = Printer::new((2, 0), Dialect::Extended, true, Vec::new());
+        for (at, value, void) in learned {
+            let void = void.map(|original: Option<u64>| original.map(Instance));
+            printer.learned(&Past { instance: Instance(at), value: value.into(), void });
+        }
+        let checkpoint = ["checkpoint 2 5", "genesis 3", "group 2 @group 0 0,1", "session 7 1 5 1 4"];
+        for record in
+            [&checkpoint[..], &["checkpoint-end", "accept 6 2:0 @tag 7 1 1 b", "chosen 6 6 2:0"]].concat()
+        {
+            printer.record(&Record::parse(record.as_bytes()).expect("a record")).expect("in order");
+        }
+        assert_eq!(String::from_utf8(printer.out).expect("text"), expected);
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_printed_as_the_prompt_reads_them() {
         let mut printer = Printer::new((2, 3), Dialect::Extended, false, Vec::new());
         let values = [&b"caf\xc3\xa9 \\ \"x\" "[..], b"a\xff\n\t\x1b\\\"b", b"\"x\"", b"\xc2\x9b"];
