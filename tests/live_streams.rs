@@ -112,7 +112,7 @@ impl Lone {
     }
 }
 
-fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
+fn plain(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for name in ["UPAXOS_ADDRESS", "UPAXOS_INTERFACE", "UPAXOS_CONFIG", "UPAXOS_LOG", "RUST_BACKTRACE"] {
         command.env_remove(name);

@@ -417,6 +417,15 @@ impl Identity {
         if (is_same_disk && !is_proof) || (is_late && (!is_proof || mutant::is(Mutant::LateProofIgnored))) {
             return;
         }
+        if incarnation == 0 && (self.is_member || self.is_listed) {
+            // This very disk was a member's. It learns the change that put it out, says so, and ends in good order: no
+            // refusal, and there is nothing to do.
+            self.standing = Standing::Barred;
+            return out.event(Event::Warning(format!(
+                "node {from} says that this node was put out of the group while it was away: it votes no more, and \
+                 ends when it has learned that change"
+            )));
+        }
         if incarnation == 0 {
             return self.bar(
                 format!(
