@@ -52,7 +52,7 @@ fn the_dissector_knows_every_verb() {
     for form in forms {
         let words: Vec<_> = form.split(' ').collect();
         let verb = if words[0] == "S" { words[1] } else { words[0] };
-        let is_known = [format!("  {verb} = {{"), format!(" {verb} = {{}}"), format!("[\"{verb}\"] = {{")];
+        let is_known = [format!("\n  {verb} = \""), format!("== \"{verb}\"")];
         assert!(is_known.iter().any(|text| dissector.contains(text)), "scripts/wireshark lacks {verb}");
     }
 }
