@@ -4,6 +4,8 @@
 //! write that can be checked. Pure: the real disk and the simulated one use the same code. Recovery
 //! reads records in order and rebuilds the roles from them.
 //!
+//! The README, "Reading a log", tells the same to users.
+//!
 //! | record | says | durable before |
 //! | --- | --- | --- |
 //! | `start K B` | start number K of this directory, boot B | anything is sent |
