@@ -71,6 +71,44 @@ fn a_dead_member_is_replaced_in_one_change_and_harmless_when_it_comes_back_with_
     assert_eq!(group.leader(), leader, "it disturbed nobody");
 }
 
+fn refusals(group: &Group, id: u16) -> Vec<String> {
+    let events = group.members[usize::from(id)].events.iter();
+    events.filter(|event| matches!(event, Event::MayNotVote(_))).map(Event::to_string).collect()
+}
+
+#[test]
+fn whoever_was_replaced_while_dead_and_comes_back_with_its_disk_learns_that_it_is_out_and_is_not_refused() {
+    // A member of the first group, and one that joined; after one change, and after several.
+    for changes in [1, 3] {
+        let mut group = Group::ready(3);
+        group.write("one", &[0, 1, 2]);
+        let joined = group.join(Some(1));
+        group.wait_for_members(&[0, 2, joined], &[0, 2, joined]);
+        group.run_until("it votes", |group| group.node(joined).is_voter());
+        group.crash(1);
+        group.write("two", &[0, 2, joined]);
+        for dead in [2, joined] {
+            group.crash(dead);
+            let mut last = dead;
+            for _ in 0..changes {
+                let new = group.join(Some(last));
+                group.run_until("the change", |group| group.members_of(0).contains(&new));
+                if last != dead {
+                    group.run_until("it has left", |group| has_left(group, last));
+                    group.crash(last);
+                }
+                last = new;
+            }
+            group.members[usize::from(dead)].events.clear();
+            group.start(dead);
+            group.run_until("the old member knows that it is out", |group| has_left(group, dead));
+            assert_eq!(refusals(&group, dead), [""; 0]);
+            group.crash(dead);
+        }
+        group.write("three", &[0]);
+    }
+}
+
 #[test]
 fn a_replaced_member_that_comes_back_without_its_disk_never_votes() {
     let mut group = Group::ready(3);

@@ -138,8 +138,8 @@ fn what_peers_remember_of_an_earlier_life_or_of_another_node_says_nothing_about_
 
 #[test]
 fn an_objection_to_another_disk_bars_a_member_that_asks_to_vote() {
-    // Another incarnation, a later start, the same start in another boot (a copy of the disk), and a member put out.
-    for objection in ["1 Barred 0 2 77 1", "1 Barred 0 2 1000 3", "1 Barred 0 2 1000 2", "1 Barred 0 2 0 0"] {
+    // Another incarnation, a later start, and the same start in another boot (a copy of the disk).
+    for objection in ["1 Barred 0 2 77 1", "1 Barred 0 2 1000 3", "1 Barred 0 2 1000 2"] {
         let mut lone = returned(3);
         lone.hear(objection);
         lone.hear("1 Registered 0 2\n2 Registered 0 2");
@@ -147,6 +147,16 @@ fn an_objection_to_another_disk_bars_a_member_that_asks_to_vote() {
         assert!(!lone.node.is_voter() && is_barred(&lone), "{objection}");
         assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()), "it says so with its beats");
     }
+}
+
+#[test]
+fn a_member_that_hears_it_was_put_out_does_not_vote_and_waits_for_that_change_without_other_advice() {
+    let mut lone = returned(3);
+    lone.hear("1 Barred 0 2 0 0");
+    lone.hear("1 Registered 0 2\n2 Registered 0 2");
+    lone.wait_for_objections();
+    assert!(!lone.node.is_voter() && !is_barred(&lone), "nothing is to be done about it");
+    assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()), "it says so with its beats");
 }
 
 #[test]

@@ -120,6 +120,34 @@ fn a_dead_node_is_replaced_under_load_and_harmless_with_or_without_its_disk() {
 }
 
 #[test]
+fn a_node_that_joined_and_was_replaced_while_dead_comes_back_with_its_disk_and_ends_with_status_0() {
+    let Some(hosts) = hosts(6) else { return };
+    let mut group = Group::start(hosts);
+    let (mut client, mut operator) = (group.client(), operator(&group));
+    // A first group has to be up once, whole.
+    assert!(client.call("Request 0 one", PATIENCE).expect("an answer").chosen().is_some());
+    group.learned(&mut client, 3, 1);
+    group.nodes[2].kill9();
+    let joined = group.join(Some(2));
+    group.nodes[joined].kill9();
+    let new = group.join(Some(joined));
+    wait_for_members(&group, &mut operator, &format!("0,1,{new}"));
+    for dead in [2, joined] {
+        group.nodes[dead].start().expect("it starts again");
+        group.wait_end(dead, 0, "was put out");
+        assert!(!group.nodes[dead].log().contains("refuses to vote"), "{}", group.logs());
+    }
+    // And after another change.
+    group.nodes[new].kill9();
+    let last = group.join(Some(new));
+    wait_for_members(&group, &mut operator, &format!("0,1,{last}"));
+    for dead in [2, joined, new] {
+        group.nodes[dead].start().expect("it starts again");
+        group.wait_end(dead, 0, "was put out");
+    }
+}
+
+#[test]
 fn a_node_that_lost_its_disk_comes_back_with_the_command_that_it_names() {
     let Some(hosts) = hosts(4) else { return };
     let mut group = Group::start(hosts);

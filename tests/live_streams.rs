@@ -3,10 +3,14 @@
 
 mod live;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -108,7 +112,7 @@ impl Lone {
     }
 }
 
-fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
+fn plain(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for name in ["UPAXOS_ADDRESS", "UPAXOS_INTERFACE", "UPAXOS_CONFIG", "UPAXOS_LOG", "RUST_BACKTRACE"] {
         command.env_remove(name);
@@ -361,5 +365,93 @@ fn no_program_panics_where_its_complaints_cannot_be_written() {
             command.args(&args).stdout(Stdio::null()).stderr(stderr);
             assert_eq!(ended(command).status.code(), Some(status), "{name}: {program} {}", args.join(" "));
         }
+    }
+}
+
+/// What `upaxos-node log` prints of a directory: to a pipe, and the status.
+fn printed_log(dir: &Path, options: &[&str]) -> Output {
+    plain(NODE).arg("log").args(options).arg(dir).output().expect("the program runs")
+}
+
+#[test]
+fn the_log_of_a_running_node_is_read_by_a_user_who_may_not_write_there() {
+    let (lone, programs) = (Lone::new(), programs());
+    let _node = lone.start_logged(&[]);
+    lone.write(&programs, ["one".to_string()].into_iter());
+    // Somebody else: every file may be read, none may be written.
+    let folder = lone.dir.path();
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    mode(folder, 0o755);
+    for entry in fs::read_dir(lone.data()).expect("lists") {
+        mode(&entry.expect("lists").path(), 0o444);
+    }
+    mode(&lone.data(), 0o555);
+    let program = folder.join("upaxos-node");
+    fs::copy(NODE, &program).expect("copies");
+    let mut command = plain(&program);
+    command.arg("log").arg(lone.data()).current_dir("/");
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    let output = command.output().expect("it runs");
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && printed.contains(" one\n"), "{printed}{said}");
+    mode(&lone.data(), 0o755);
+}
+
+#[test]
+fn what_the_log_prints_of_any_bytes_the_prompt_reads_back() {
+    let (lone, programs) = (Lone::new(), programs());
+    let _node = lone.start_logged(&[]);
+    let repl = |typed: &[u8]| {
+        let mut command = plain(programs.join("upaxos-repl"));
+        command.args(lone.net()).arg("-e").arg(OsStr::from_bytes(typed));
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    repl(br#"Request 0 "a\xff\xfe\n\t\x1b[1m \\ \" caf\xc3\xa9""#);
+    repl(b"Request 0 caf\xc3\xa9 \\ \"plain\"");
+    // What was learned is written down with what follows.
+    repl(b"Request 0 end");
+    let learned = |instance: u32| {
+        let output = printed_log(&lone.data(), &[]);
+        let printed = String::from_utf8(output.stdout).expect("whatever is in it, it is printed as text");
+        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("0: learn {instance} ")));
+        line.unwrap_or_else(|| panic!("{printed}")).to_owned()
+    };
+    assert_eq!(learned(1), r#""a\xff\xfe\n\t\x1b[1m \\ \" café""#);
+    assert_eq!(learned(2), r#"café \ "plain""#);
+    (1..=2).for_each(|instance| repl(format!("Request 0 {}", learned(instance)).as_bytes()));
+    repl(b"Request 0 end");
+    (1..=2).for_each(|instance| assert_eq!(learned(instance + 3), learned(instance)));
+}
+
+#[test]
+fn of_a_damaged_log_all_before_the_damage_is_printed_and_then_the_error_with_status_1() {
+    let (lone, programs) = (Lone::new(), programs());
+    let mut node = lone.start_logged(&[]);
+    lone.write(&programs, (1..=20).map(|number| format!("value {number}")));
+    node.signal(Signal::SIGTERM);
+    node.wait();
+    let file = lone.data().join("00000001.log");
+    let bytes = fs::read(&file).expect("reads");
+    let damage = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).expect("writes");
+    };
+    let at = bytes.windows(10).position(|part| part == b"chosen 20 ").or_else(|| {
+        // Several were learned at once.
+        bytes.windows(7).rposition(|part| part == b"chosen ")
+    });
+    damage(at.expect("it learned 20"));
+    for options in [&[][..], &["--learned"]] {
+        let output = printed_log(&lone.data(), options);
+        let (printed, said) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(printed.contains(" value 1\n"), "{printed}{said}");
+        assert!(said.contains("00000001.log at byte "), "{said}");
+        assert_eq!(output.status.code(), Some(1));
     }
 }

@@ -52,8 +52,28 @@ fn the_dissector_knows_every_verb() {
     for form in forms {
         let words: Vec<_> = form.split(' ').collect();
         let verb = if words[0] == "S" { words[1] } else { words[0] };
-        let is_known = [format!("  {verb} = {{"), format!(" {verb} = {{}}"), format!("[\"{verb}\"] = {{")];
+        let is_known = [format!("\n  {verb} = \""), format!("== \"{verb}\"")];
         assert!(is_known.iter().any(|text| dissector.contains(text)), "scripts/wireshark lacks {verb}");
+    }
+}
+
+#[test]
+fn the_readme_describes_every_record_and_every_mark_that_a_log_may_hold() {
+    let readme = read("README.md");
+    let chapter = readme.split_once("### Reading a log\n").expect("it is there").1;
+    let chapter = chapter.split_once("\n### ").expect("it ends").0;
+    for (file, prefix) in [("record.rs", "//! | `"), ("entry.rs", "//! | `@")] {
+        let code = read(format!("upaxos-core/src/{file}"));
+        let rows = code.lines().filter_map(|line| line.strip_prefix(prefix));
+        let forms: Vec<_> = rows.filter_map(|row| row.split_once('`').map(|(form, _)| form)).collect();
+        assert!(forms.len() > 5, "{file}");
+        let mark = prefix.trim_start_matches("//! | `");
+        for form in forms {
+            // With a blank or a quote behind it: no other word begins so.
+            let word = format!("`{mark}{}", form.split(' ').next().unwrap_or_default());
+            let is_told = [" ", "`"].iter().any(|end| chapter.contains(&format!("{word}{end}")));
+            assert!(is_told, "README, \"Reading a log\", lacks {form}");
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! write that can be checked. Pure: the real disk and the simulated one use the same code. Recovery
 //! reads records in order and rebuilds the roles from them.
 //!
+//! The README, "Reading a log", tells the same to users.
+//!
 //! | record | says | durable before |
 //! | --- | --- | --- |
 //! | `start K B` | start number K of this directory, boot B | anything is sent |
@@ -42,7 +44,7 @@ use std::sync::Arc;
 
 use crate::hooks::Script;
 use crate::state::Scalar;
-use crate::types::{Ballot, Epoch, GroupId, Instance, MAX_NUMBER, NodeId, Value};
+use crate::types::{self, Ballot, Epoch, GroupId, Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Boot, Dialect, ParseError};
 
 /// One fact, durable once its block is synced.
@@ -237,11 +239,20 @@ pub fn value_at(line: &[u8]) -> usize {
 }
 
 impl fmt::Display for Record {
-    /// As in the log; bytes that are not text become U+FFFD.
+    /// As in the log, but a value that is its last field as [`Value`] prints it, and elsewhere `\xNN` for each byte
+    /// that cannot be printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Vec::new();
         self.encode(&mut text);
-        Value::from(text).fmt(f)
+        let head = &text[..value_at(&text)];
+        types::write_printable(f, head, |_| None)?;
+        match self {
+            Record::Group { value, .. }
+            | Record::Accept { value, .. }
+            | Record::Learn { value, .. }
+            | Record::User { value, .. } => value.fmt(f),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -249,6 +260,8 @@ impl fmt::Display for Record {
 #[derive(Debug, Default)]
 pub struct Reader {
     accepted: BTreeMap<Instance, Value>,
+    /// What was learned up to here was handed out; what a log says of it again is no news.
+    learned: Instance,
     /// What was learned there is lost; what is learned above counts when that is known again.
     lost: Option<Instance>,
 }
@@ -280,6 +293,7 @@ impl Reader {
             }
             Record::Checkpoint { learned, .. } => {
                 self.lost.take_if(|lost| *lost <= *learned);
+                self.learned = self.learned.max(*learned);
                 Vec::new()
             }
             _ => Vec::new(),
@@ -287,12 +301,13 @@ impl Reader {
     }
 
     fn learn(&mut self, instance: Instance) -> Option<(Instance, Option<Value>)> {
-        if self.lost.is_some_and(|lost| lost < instance) {
+        if instance <= self.learned || self.lost.is_some_and(|lost| lost < instance) {
             return None;
         }
         let value = self.accepted.remove(&instance);
         let is_told = self.lost == Some(instance) && value.is_none();
         self.lost = value.is_none().then_some(instance);
+        self.learned = if value.is_some() { instance } else { self.learned };
         (!is_told).then_some((instance, value))
     }
 }
@@ -538,6 +553,7 @@ mod tests {
         assert_eq!(told(&hurt), ["1 a", "2 lost"]);
         assert_eq!(told(&["accept 4 0 d", "chosen 2 2 0"]), [""; 0], "it is still lost");
         assert_eq!(told(&["learn 2 b", "chosen 3 4 0"]), ["2 b", "3 c", "4 d"]);
+        assert_eq!(told(&["chosen 1 4 0", "learn 2 b"]), [""; 0], "each once");
         assert_eq!(told(&["lost 5", "accept 6 0 f", "chosen 6 6 0"]), ["5 lost"]);
         assert_eq!(told(&["checkpoint 7 5", "accept 6 0 f", "chosen 6 6 0"]), ["6 f"]);
     }

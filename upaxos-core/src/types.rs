@@ -311,13 +311,51 @@ impl From<&str> for Value {
 }
 
 impl fmt::Display for Value {
-    /// For people: bytes that are not text become U+FFFD, control characters are escaped.
+    /// For people, without loss, and as the prompt reads a value: text as it is; what holds control characters or bytes
+    /// that are no text, in double quotes, with escapes (`"a\nb\xff"`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in String::from_utf8_lossy(self.as_bytes()).chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+        let bytes = self.as_bytes();
+        // The prompt takes the quotes around a value away.
+        let is_quoted = bytes.len() > 1 && bytes.starts_with(b"\"") && bytes.ends_with(b"\"");
+        match str::from_utf8(bytes) {
+            Ok(text) if !is_quoted && !text.contains(char::is_control) => f.write_str(text),
+            _ => {
+                f.write_str("\"")?;
+                write_printable(f, bytes, |c| match c {
+                    '\n' => Some("\\n"),
+                    '\r' => Some("\\r"),
+                    '\t' => Some("\\t"),
+                    '"' => Some("\\\""),
+                    '\\' => Some("\\\\"),
+                    _ => None,
+                })?;
+                f.write_str("\"")
+            }
         }
-        Ok(())
     }
+}
+
+/// Writes bytes as text. A character that has an escape of its own gets that; each byte of another control character,
+/// and each byte that is no text, is written as `\xNN`.
+pub(crate) fn write_printable(
+    f: &mut fmt::Formatter<'_>,
+    bytes: &[u8],
+    escape: impl Fn(char) -> Option<&'static str>,
+) -> fmt::Result {
+    let write_hex = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+        bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+    };
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match escape(c) {
+                Some(escaped) => f.write_str(escaped)?,
+                None if c.is_control() => write_hex(f, c.encode_utf8(&mut [0; 4]).as_bytes())?,
+                None => write!(f, "{c}")?,
+            }
+        }
+        write_hex(f, chunk.invalid())?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Value {

@@ -54,8 +54,19 @@ pub enum Command {
     /// What joins the hosts of a lab.
     #[command(hide = true)]
     Switch(switch::Args),
-    /// Print the log of a data directory, in the classic form; also while its node runs.
+    /// Print the log of a data directory; also while its node runs.
+    ///
+    /// Reads only: it takes no lock and needs no right to write. README describes every line.
+    #[command(after_help = "Examples:\n  \
+                            upaxos-node log ./upaxos-0\n  \
+                            diff <(upaxos-node log --learned a) <(upaxos-node log --learned b)")]
     Log {
+        /// Print only what was learned, one `INSTANCE VALUE` per line, to compare nodes.
+        ///
+        /// Values are printed as they stand in the log, with tags and other marks. Two nodes print the same lines
+        /// where their logs are the same.
+        #[arg(long)]
+        learned: bool,
         /// The data directory.
         dir: PathBuf,
     },

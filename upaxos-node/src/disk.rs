@@ -225,6 +225,15 @@ pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
     Err(create::without_identity(dir)?.unwrap_or_else(|| DiskError::NoLog { dir: dir.into() }))
 }
 
+/// The grammar of the node of `dir`, whose identity is `found`.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn dialect(dir: &Path, found: &Identity) -> Result<Dialect, DiskError> {
+    Ok(dialect::said_or_spoken(dir, found)?.unwrap_or(Dialect::Extended))
+}
+
 /// Walks the log in `dir` without opening it: takes no lock and changes nothing, so it may run
 /// beside the node, and then ends at some block near the end. Hands out the history first.
 ///
@@ -238,7 +247,7 @@ pub fn read(
     on_record: OnRecord<'_>,
 ) -> Result<Contents, DiskError> {
     let identity = identity(dir)?;
-    let contents = store::read(&Dir::new(dir), identity.incarnation, on_past, on_record)?;
+    let contents = store::read(&Dir::to_read(dir), identity.incarnation, on_past, on_record)?;
     let note = contents.torn.map(|(number, at, bytes)| {
         format!(
             "{}: stopped at byte {at}: {bytes} bytes that are no block (being written, or torn)",

@@ -51,7 +51,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         (Some(Command::CheckScript { files }), _) => {
             script::check(&files, Limits::default())?.iter().try_for_each(print)?;
         }
-        (Some(Command::Log { dir }), _) => print_log::log(&dir)?,
+        (Some(Command::Log { learned, dir }), _) => print_log::log(&dir, learned)?,
         (Some(Command::Sim(args)), _) => return sim::run(&args),
         (Some(Command::Lab(args)), _) => return lab::command::run(&args),
         (Some(Command::Switch(args)), _) => switch::run(&args)?,

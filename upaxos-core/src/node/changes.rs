@@ -70,9 +70,9 @@ impl Node {
         is_member || (self.joins.is_some() && mutant::is(Mutant::JoinerVotesEarly))
     }
 
-    /// Whether this directory is not one that took part: it is new here, while its id is not, or it is barred.
+    /// Whether this directory never took part in the group, as a founder's that is new, while its id is not.
     pub fn never_took_part(&self) -> bool {
-        self.identity.is_barred() || self.identity.is_new_founder()
+        self.identity.never_took_part()
     }
 
     /// `Join`, `JoinFor`: remember who stands ready; whoever was a member before never is again.

@@ -427,6 +427,15 @@ impl Identity {
         if (is_same_disk && !is_proof) || (is_late && (!is_proof || mutant::is(Mutant::LateProofIgnored))) {
             return;
         }
+        if incarnation == 0 && (self.is_member || self.is_listed) {
+            // This very disk was a member's. It learns the change that put it out, says so, and ends in good order: no
+            // refusal, and there is nothing to do.
+            self.standing = Standing::Barred;
+            return out.event(Event::Warning(format!(
+                "node {from} says that this node was put out of the group while it was away: it votes no more, and \
+                 ends when it has learned that change"
+            )));
+        }
         if incarnation == 0 {
             return self.bar(
                 format!(
@@ -503,6 +512,11 @@ impl Identity {
     /// alone would tell.)
     pub fn is_new_founder(&self) -> bool {
         self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0
+    }
+
+    /// Whether this directory was never a member's, and will not be: it is barred, or too late.
+    pub fn never_took_part(&self) -> bool {
+        self.is_new_founder() || (self.is_barred() && !self.is_member && !self.is_listed)
     }
 
     /// The group has changed since it was made: who was never in it cannot begin any more, since those who

@@ -34,6 +34,7 @@ use super::{Config, Dropped, Node};
 use crate::hooks::{Fault, Hooks};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
+use crate::store::Past;
 use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
 use crate::wire::{Boot, Dialect, Stance};
 
@@ -154,6 +155,23 @@ impl Recovery {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The same, for those who read a log: hands out what the record says was learned, each instance once, and what
+    /// had no effect with that. A value that is lost is handed out when it is learned anew.
+    ///
+    /// # Errors
+    /// See [`Recovery::take`].
+    pub fn tell(&mut self, record: &Record) -> Result<Vec<Past>, RecoverError> {
+        let before = self.learned;
+        self.take(record)?;
+        Ok(self.history.past(before.next(), self.learned))
+    }
+
+    /// The instance that the log says was learned while its value is lost: nothing above it counts before that is
+    /// learned anew.
+    pub fn lost(&self) -> Option<Instance> {
+        self.is_cut.then(|| self.learned.next())
     }
 
     /// The node, in a new life: `incarnation` is the random number that the data directory was made

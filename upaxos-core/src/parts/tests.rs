@@ -1,3 +1,5 @@
+//! What is cut arrives whole, whatever is lost, and nothing that is forged costs more than a bound.
+
 use super::*;
 use crate::types::GroupId;
 

@@ -28,7 +28,7 @@ pub trait Files {
     /// See [`Files::list`].
     fn create(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Opens a file to read and write.
+    /// Opens a file to read and write; a directory of a reader, to read.
     ///
     /// # Errors
     /// See [`Files::list`].

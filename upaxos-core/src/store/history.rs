@@ -105,10 +105,16 @@ impl Range {
 
 /// The history files that there are, in order, from instance 1 on.
 pub(super) fn list<F: Files>(files: &F) -> Result<Vec<Range>, StoreError> {
+    let (ranges, gap) = list_to_gap(files)?;
+    gap.map_or(Ok(ranges), Err)
+}
+
+/// The same up to a gap, and what is missing there.
+pub(super) fn list_to_gap<F: Files>(files: &F) -> Result<(Vec<Range>, Option<StoreError>), StoreError> {
     let mut ranges: Vec<Range> = files.list()?.iter().filter_map(|name| Range::parse(name)).collect();
     ranges.sort_by_key(|range| range.first);
     let mut next = Instance(1);
-    for range in &ranges {
+    for (at, range) in ranges.iter().enumerate() {
         if range.first != next {
             let (name, what) = match Instance(range.first.0 - 1) {
                 last if last < next => (
@@ -120,11 +126,13 @@ pub(super) fn list<F: Files>(files: &F) -> Result<Vec<Range>, StoreError> {
                     (missing.name(), format!("it is missing, though there is {}", range.name()))
                 }
             };
-            return Err(StoreError::Damaged { file: files.place(&name), at: 0, what });
+            let gap = StoreError::Damaged { file: files.place(&name), at: 0, what };
+            ranges.truncate(at);
+            return Ok((ranges, Some(gap)));
         }
         next = range.last.next();
     }
-    Ok(ranges)
+    Ok((ranges, None))
 }
 
 /// Prints a history file, a piece at a time, in memory.

@@ -18,7 +18,8 @@ pub struct Contents {
 }
 
 /// Walks the log without opening it: changes nothing, so it may run beside the node, and then ends at some
-/// block near the end. Hands out the history below the first record, then every record.
+/// block near the end. Hands out the history below the first record, then every record. What can be read of a damaged
+/// log is handed out, too, before the error is.
 ///
 /// # Errors
 /// As [`Store::open`](super::Store::open); but an end that is no block is not an error, only noted: it may be being written.
@@ -29,13 +30,12 @@ pub fn read<F: Files>(
     on_record: OnRecord<'_>,
 ) -> Result<Contents, StoreError> {
     let (mut is_first, mut failure) = (true, None);
-    let walked = walk::walk(files, incarnation, &mut |found: Found<'_>| {
+    let walked = walk::walk_what_there_is(files, incarnation, &mut |found: Found<'_>| {
         if mem::take(&mut is_first)
             && let Ok(Record::Checkpoint { learned, .. }) = Record::parse(found.line)
             && let Err(error) = read_history(files, incarnation, learned, on_past)
         {
             failure = Some(error);
-            return Err("the history before it cannot be read".into());
         }
         on_record(found)
     });
@@ -52,12 +52,20 @@ fn read_history<F: Files>(
     through: Instance,
     on_past: &mut dyn FnMut(Past) -> Result<(), String>,
 ) -> Result<(), StoreError> {
-    let ranges = history::list(files)?;
-    let mut next = Instance(1);
+    let (ranges, gap) = history::list_to_gap(files)?;
+    let (mut next, mut is_hurt) = (Instance(1), false);
     while next <= through {
-        let found = history::values(files, (&ranges, incarnation), (next, through), 1 << 20)?;
+        let last = if is_hurt { next } else { through };
+        let found = match history::values(files, (&ranges, incarnation), (next, last), 1 << 20) {
+            // One after another, up to the damage.
+            Err(_) if !is_hurt => {
+                is_hurt = true;
+                continue;
+            }
+            found => found?,
+        };
         let Some(last) = found.last().map(|past| past.instance) else {
-            return Err(history_ends(files, &ranges, through));
+            return Err(gap.unwrap_or_else(|| history_ends(files, &ranges, through)));
         };
         for past in found {
             on_past(past).map_err(io::Error::other)?;

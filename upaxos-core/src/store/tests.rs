@@ -193,6 +193,38 @@ fn a_log_and_its_history_read_the_same_beside_the_node() {
 }
 
 #[test]
+fn a_reader_of_a_damaged_history_is_told_all_before_the_damage_and_the_log_and_then_the_error() {
+    let damage: [fn(&Model, &str); 2] = [
+        |files, name| files.damage(name, |bytes| bytes[1_000] ^= 1),
+        |files, name| files.remove(name).expect("removes"),
+    ];
+    for hurt in damage {
+        let files = fresh();
+        let (store, learner) = fill(&files, 3_000);
+        let (first, range, base) =
+            (store.history[0], store.history[1], store.history.last().expect("some").last);
+        files.rely();
+        hurt(&files, &range.name());
+        let (mut past, mut learned) = (Vec::new(), Vec::new());
+        let on_past = &mut |found: Past| {
+            past.push(found.instance.0);
+            Ok(())
+        };
+        let error = read(&files, INCARNATION, on_past, &mut |found| {
+            if let Ok(Record::Learn { instance, .. }) = Record::parse(found.line) {
+                learned.push(instance.0);
+            }
+            Ok(())
+        })
+        .expect_err("it is damaged");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        let last = *past.last().expect("some are there");
+        assert!(past.iter().copied().eq(1..=last) && (first.last.0..range.last.0).contains(&last), "{last}");
+        assert_eq!((learned[0] <= base.0 + 1, learned.last()), (true, Some(&learner.learned.0)));
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_the_history_is_named_at_the_lookup_and_never_read() {
     let files = fresh();
     let (store, _) = fill(&files, 300);

@@ -49,6 +49,10 @@ struct Walk<'a, F: Files> {
     last: Option<(u64, u64, usize)>,
     bases: BTreeMap<u64, Instance>,
     hurt: Vec<String>,
+    /// Whether what can be read of a damaged log is wanted. Its errors come after that.
+    is_reader: bool,
+    /// That the segment read last is shorter than it was made.
+    cut: Option<StoreError>,
 }
 
 /// How far the checkpoint at the beginning of a segment has been read.
@@ -68,7 +72,47 @@ pub(super) fn walk<F: Files>(
     incarnation: u64,
     on_record: OnRecord<'_>,
 ) -> Result<Tail, StoreError> {
-    let (first, tail) = walk_all(files, incarnation, on_record)?;
+    walk_as(false, files, incarnation, on_record)
+}
+
+/// The same for a reader: also of a log that is damaged, up to the damage.
+pub(super) fn walk_what_there_is<F: Files>(
+    files: &F,
+    incarnation: u64,
+    on_record: OnRecord<'_>,
+) -> Result<Tail, StoreError> {
+    walk_as(true, files, incarnation, on_record)
+}
+
+fn walk_as<F: Files>(
+    is_reader: bool,
+    files: &F,
+    incarnation: u64,
+    on_record: OnRecord<'_>,
+) -> Result<Tail, StoreError> {
+    let (chain, bases) = (Chain::new(incarnation), BTreeMap::new());
+    let (open, bytes) = (open_all(files)?, Vec::new());
+    let mut walk = Walk {
+        files,
+        incarnation,
+        open,
+        bytes,
+        chain,
+        last: None,
+        bases,
+        hurt: vec![],
+        is_reader,
+        cut: None,
+    };
+    let used = walk.used();
+    let range = match &used {
+        Err(_) if is_reader => walk.without_gap(),
+        _ => None,
+    };
+    let (first, tail) = match (used, range) {
+        (Err(damage), Some(range)) => return Err(walk.all(range, on_record).err().unwrap_or(damage)),
+        (used, _) => walk.all(used?, on_record)?,
+    };
     if first > 1 && tail.bases.values().all(|base| base.0 == 0) {
         // Only what a checkpoint has learned makes the segments before it needless: that of the first that is
         // left or, where a power cut ended their removal halfway, of a later one.
@@ -76,57 +120,6 @@ pub(super) fn walk<F: Files>(
         return Err(damaged(files, first - 1, 0, what));
     }
     Ok(tail)
-}
-
-/// Says with which segment the log begins, too.
-fn walk_all<F: Files>(
-    files: &F,
-    incarnation: u64,
-    on_record: OnRecord<'_>,
-) -> Result<(u64, Tail), StoreError> {
-    let (chain, bases) = (Chain::new(incarnation), BTreeMap::new());
-    let open = open_all(files)?;
-    let mut walk =
-        Walk { files, incarnation, open, bytes: Vec::new(), chain, last: None, bases, hurt: vec![] };
-    let (first, last_used) = walk.used()?;
-    if first > 1 {
-        let at = walk.load(first)?;
-        let cited = Chain::cited_by(&walk.bytes[at..], record::value_at);
-        walk.chain = cited.ok_or_else(|| walk.damaged(first, at, NO_CHECKPOINT.into()))?;
-    }
-    let mut before = None;
-    for number in first..=last_used {
-        let kept = (walk.chain, walk.last);
-        let (end, is_whole) = walk.segment(number, first, on_record)?;
-        if !is_whole && number == last_used {
-            // The previous segment is still there, and nothing has been said since.
-            let Some((number_before, at)) = before else {
-                return Err(walk.damaged(number, end.at(), NO_CHECKPOINT.into()));
-            };
-            (walk.chain, walk.last) = kept;
-            walk.bases.remove(&number);
-            return Ok((first, walk.tail(number_before, at, 0, Some(number))));
-        }
-        if !is_whole {
-            return Err(walk.damaged(number, end.at(), NO_CHECKPOINT.into()));
-        }
-        match end {
-            End::Torn { at, bytes } if number == last_used => {
-                return Ok((first, walk.tail(number, at as u64, bytes as u64, None)));
-            }
-            End::Torn { at, bytes } if mutant::is(Mutant::CutAnyDamage) => {
-                return Ok((first, walk.tail(number, at as u64, bytes as u64, Some(number + 1))));
-            }
-            End::Torn { at, .. } => {
-                // The next segment is begun only when the last block of this one is durable.
-                let what = "no valid block, though a later segment is in use";
-                return Err(walk.damaged(number, at, what.into()));
-            }
-            end => before = Some((number, end.at() as u64)),
-        }
-    }
-    let (number, at) = before.expect("the first segment has been walked");
-    Ok((first, walk.tail(number, at, 0, None)))
 }
 
 const NO_CHECKPOINT: &str = "no whole checkpoint, which every segment after the first begins with";
@@ -145,6 +138,63 @@ fn open_all<F: Files>(files: &F) -> Result<Vec<(u64, F::File)>, StoreError> {
 }
 
 impl<F: Files> Walk<'_, F> {
+    /// Reads these segments; says with which one the log begins, too.
+    fn all(
+        mut self,
+        (first, last_used): (u64, u64),
+        on_record: OnRecord<'_>,
+    ) -> Result<(u64, Tail), StoreError> {
+        if first > 1 {
+            let at = self.load(first)?;
+            let cited = Chain::cited_by(&self.bytes[at..], record::value_at);
+            self.chain = cited.ok_or_else(|| self.damaged(first, at, NO_CHECKPOINT.into()))?;
+        }
+        let mut before = None;
+        for number in first..=last_used {
+            let kept = (self.chain, self.last);
+            let read = self.segment(number, first, on_record);
+            if let Some(cut) = self.cut.take() {
+                return Err(cut);
+            }
+            let (end, is_whole) = read?;
+            if !is_whole && number == last_used {
+                // The previous segment is still there, and nothing has been said since.
+                let Some((number_before, at)) = before else {
+                    return Err(self.damaged(number, end.at(), NO_CHECKPOINT.into()));
+                };
+                (self.chain, self.last) = kept;
+                self.bases.remove(&number);
+                return Ok((first, self.tail(number_before, at, 0, Some(number))));
+            }
+            if !is_whole {
+                return Err(self.damaged(number, end.at(), NO_CHECKPOINT.into()));
+            }
+            match end {
+                End::Torn { at, bytes } if number == last_used => {
+                    return Ok((first, self.tail(number, at as u64, bytes as u64, None)));
+                }
+                End::Torn { at, bytes } if mutant::is(Mutant::CutAnyDamage) => {
+                    return Ok((first, self.tail(number, at as u64, bytes as u64, Some(number + 1))));
+                }
+                End::Torn { at, .. } => {
+                    // The next segment is begun only when the last block of this one is durable.
+                    let what = "no valid block, though a later segment is in use";
+                    return Err(self.damaged(number, at, what.into()));
+                }
+                end => before = Some((number, end.at() as u64)),
+            }
+        }
+        let (number, at) = before.expect("the first segment has been walked");
+        Ok((first, self.tail(number, at, 0, None)))
+    }
+
+    /// The segments from the first one on, up to one that is missing.
+    fn without_gap(&self) -> Option<(u64, u64)> {
+        let (first, _) = self.open.first()?;
+        let without_gap = (*first..).zip(&self.open).take_while(|(number, (found, _))| number == found);
+        Some((*first, without_gap.last()?.0))
+    }
+
     fn tail(self, number: u64, at: u64, torn_bytes: u64, unfinished: Option<u64>) -> Tail {
         let Walk { chain, last, bases, hurt, .. } = self;
         Tail { number, chain, at, torn_bytes, last, bases, unfinished, hurt }
@@ -165,6 +215,8 @@ impl<F: Files> Walk<'_, F> {
         }
         for number in numbers.into_iter().rev() {
             let at = self.load(number)?;
+            // Of the segment that is read last, that is told in its turn.
+            self.cut = None;
             if self.bytes[at..].iter().any(|byte| *byte != 0) {
                 return Ok((first, number));
             }
@@ -192,7 +244,7 @@ impl<F: Files> Walk<'_, F> {
         Ok(at)
     }
 
-    fn check(&self, number: u64, head: &Head, length: u64) -> Result<(), StoreError> {
+    fn check(&mut self, number: u64, head: &Head, length: u64) -> Result<(), StoreError> {
         if head.incarnation != self.incarnation {
             let what = format!(
                 "it belongs to another directory (incarnation {:016x}, here {:016x})",
@@ -207,7 +259,11 @@ impl<F: Files> Walk<'_, F> {
         if length < head.bytes {
             // It was whole before it had its name, so no crash does this; blocks may be gone with the rest.
             let what = format!("the file ends here, and was made with {} bytes", head.bytes);
-            return Err(self.damaged(number, length as usize, what));
+            let cut = self.damaged(number, length as usize, what);
+            if !self.is_reader {
+                return Err(cut);
+            }
+            self.cut = Some(cut);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Dialect, Head, Line, Message, Request};
 use crate::named::{NamedWrite, print_runs};
-use crate::types::{Ballot, Instance, NodeId, Tagged, Value};
+use crate::types::{self, Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {
     /// Appends the line, without a newline.
@@ -28,9 +28,9 @@ impl Line {
 }
 
 impl fmt::Display for Line {
-    /// As on the wire; bytes that are not text become U+FFFD.
+    /// As on the wire, with `\xNN` for each byte that cannot be printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Value::from(self.to_bytes(Dialect::Extended)).fmt(f)
+        types::write_printable(f, &self.to_bytes(Dialect::Extended), |_| None)
     }
 }
 

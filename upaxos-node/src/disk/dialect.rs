@@ -15,20 +15,25 @@ use super::{DiskError, Identity};
 
 /// That the node of `dir` votes in the grammar `wanted`, or has not voted yet.
 pub(super) fn check(dir: &Path, wanted: Dialect, found: &Identity) -> Result<(), DiskError> {
-    let spoken = match found.dialect {
-        Some(dialect) => Some(dialect),
-        None => spoken(dir, found.incarnation)?,
-    };
+    let spoken = said_or_spoken(dir, found)?;
     if spoken.is_some_and(|spoken| spoken != wanted) {
         return Err(DiskError::OtherDialect { dir: dir.into(), is_classic: wanted == Dialect::Extended });
     }
     Ok(())
 }
 
+/// In which grammar the node of `dir` has voted, if it has.
+pub(super) fn said_or_spoken(dir: &Path, found: &Identity) -> Result<Option<Dialect>, DiskError> {
+    match found.dialect {
+        Some(dialect) => Ok(Some(dialect)),
+        None => spoken(dir, found.incarnation),
+    }
+}
+
 /// What the records tell; `None` where they tell nothing, so that either will do.
 fn spoken(dir: &Path, incarnation: u64) -> Result<Option<Dialect>, DiskError> {
     let mut spoken = None;
-    store::read(&Dir::new(dir), incarnation, &mut |_| Ok(()), &mut |found| {
+    store::read(&Dir::to_read(dir), incarnation, &mut |_| Ok(()), &mut |found| {
         // What cannot be read is reported when the log is opened.
         let said = found.record().ok().as_ref().and_then(dialect_of);
         // An accepted value stands in both; a record of one grammar alone is proof.

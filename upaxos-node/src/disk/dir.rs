@@ -12,12 +12,20 @@ use super::lock;
 
 /// A directory. Only this user may read what is made in it: values may be secrets.
 #[derive(Clone, Debug)]
-pub struct Dir(PathBuf);
+pub struct Dir {
+    path: PathBuf,
+    is_read_only: bool,
+}
 
 impl Dir {
     /// The directory at `path`, which exists.
     pub fn new(path: &Path) -> Dir {
-        Dir(path.into())
+        Dir { path: path.into(), is_read_only: false }
+    }
+
+    /// The same, for a reader that needs no right to write there.
+    pub fn to_read(path: &Path) -> Dir {
+        Dir { path: path.into(), is_read_only: true }
     }
 }
 
@@ -25,21 +33,22 @@ impl Files for Dir {
     type File = File;
 
     fn place(&self, name: &str) -> PathBuf {
-        if name.is_empty() { self.0.clone() } else { self.0.join(name) }
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-        let list = || -> io::Result<Vec<String>> { fs::read_dir(&self.0)?.map(name).collect() };
-        list().map_err(cannot("list", &self.0))
+        let list = || -> io::Result<Vec<String>> { fs::read_dir(&self.path)?.map(name).collect() };
+        list().map_err(cannot("list", &self.path))
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        lock::private().create(true).truncate(true).open(self.0.join(name))
+        lock::private().create(true).truncate(true).open(self.path.join(name))
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        lock::private().open(self.0.join(name))
+        let path = self.path.join(name);
+        if self.is_read_only { File::open(path) } else { lock::private().open(path) }
     }
 
     fn length(&self, file: &File) -> io::Result<u64> {
@@ -59,14 +68,14 @@ impl Files for Dir {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        lock::sync_dir(&self.0)
+        lock::sync_dir(&self.path)
     }
 }

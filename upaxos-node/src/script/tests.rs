@@ -507,7 +507,7 @@ fn the_shipped_table_sets_adds_compares_and_deletes() {
     assert_eq!(ask("get a"), Ok("dark red".into()));
     assert_eq!((ask("get b"), ask("get c")), (Ok("9".into()), Ok("-1.5".into())));
     assert_eq!(ask("count"), Ok("3".into()));
-    assert_eq!(ask("list "), Ok("a=dark red\\nb=9\\nc=-1.5".into()));
+    assert_eq!(ask("list "), Ok(r#""a=dark red\nb=9\nc=-1.5""#.into()));
     assert_eq!(ask("get d"), Err("script kv: no key d".into()));
     assert!(ask("drop all").unwrap_err().contains("ask get KEY"));
     assert_eq!(asked(&scripts, &state, None), Ok("three".into()));

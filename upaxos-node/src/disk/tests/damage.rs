@@ -1,5 +1,7 @@
 //! What a crash may leave is cut; what it may not leave stops the start.
 
+use upaxos_core::store::Files;
+
 use super::*;
 
 /// A log of one segment, its bytes, and where its blocks begin and the last ends.
@@ -282,4 +284,66 @@ fn a_record_that_means_nothing_is_named_with_its_place() {
     let failure = failure.expect_err("refused").to_string();
     let says = format!("at byte {}: never heard of it", starts[2] + HEADER_BYTES);
     assert!(failure.contains(&says), "{failure}");
+}
+
+/// What a reader is told of a damaged log: its records, and then the error.
+fn read_damaged(dir: &Path) -> (Vec<String>, String) {
+    let mut records = Vec::new();
+    let read = read(dir, &mut |_| Ok(()), &mut |found| {
+        records.push(String::from_utf8_lossy(found.line).into_owned());
+        Ok(())
+    });
+    (records, read.expect_err("it is damaged").to_string())
+}
+
+#[test]
+fn a_reader_of_a_file_cut_short_is_told_all_before_the_cut_and_then_the_error() {
+    let (_parent, dir, records, starts) = one_segment();
+    for (length, whole) in [(4095, 4), (starts[3] + 5, 3), (starts[2], 2), (starts[1] - 1, 0)] {
+        change(&dir, 1, |bytes| bytes.truncate(length));
+        let (read, error) = read_damaged(&dir);
+        assert_eq!(read, records[..whole], "{length}");
+        assert!(error.contains("made with 4096"), "{error}");
+    }
+}
+
+#[test]
+fn a_reader_of_a_log_with_a_segment_missing_or_hurt_is_told_all_before_it_and_then_the_error() {
+    let (_parent, dir) = fresh();
+    let records = fill(&dir, 3);
+    let kept = fs::read(path(&dir, 2)).expect("reads");
+    fs::remove_file(path(&dir, 2)).expect("removes");
+    let (read, error) = read_damaged(&dir);
+    assert!(error.contains("the segment is missing, though there is 00000003.log"), "{error}");
+    assert!(!read.is_empty() && records.starts_with(&read));
+    fs::write(path(&dir, 2), kept).expect("restores");
+    change(&dir, 3, |bytes| bytes[0] ^= 1);
+    let (more, error) = read_damaged(&dir);
+    assert!(error.contains("its head is missing or damaged"), "{error}");
+    assert!(more.len() > read.len() && records.starts_with(&more));
+}
+
+#[test]
+fn a_reader_needs_no_right_to_write() {
+    let (_parent, dir) = fresh();
+    let records = fill(&dir, 2);
+    let before = contents(&dir);
+    // Whoever is root may write all the same: what counts there is how the files are opened.
+    let files = Dir::to_read(&dir);
+    let file = files.open(&segment::name(1)).expect("opens");
+    files.write_at(&file, b"x", 0).expect_err("it is open to be read");
+    for entry in fs::read_dir(&dir).expect("lists") {
+        let may_read = fs::Permissions::from_mode(0o444);
+        fs::set_permissions(entry.expect("lists").path(), may_read).expect("it is ours");
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).expect("it is ours");
+    let mut count = 0;
+    read(&dir, &mut |_| Ok(()), &mut |_| {
+        count += 1;
+        Ok(())
+    })
+    .expect("reads");
+    assert_eq!(count, records.len());
+    assert_eq!(contents(&dir), before);
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }
