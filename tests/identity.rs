@@ -183,6 +183,18 @@ fn a_member_is_not_barred_by_its_own_life_nor_by_a_stranger() {
     }
 }
 
+/// A node of a later group knows more than those that this one takes for its group. One line may be forged.
+#[test]
+fn a_member_is_barred_by_a_node_that_goes_on_objecting() {
+    let mut lone = returned(3);
+    lone.hear("1 Registered 0 2\n2 Registered 0 2");
+    lone.hear("9 Barred 0 2 1000 3 7\n9 Barred 0 2 1000 3 7");
+    assert!(lone.node.is_voter());
+    lone.run_for(100);
+    lone.hear("9 Barred 0 2 1000 3 7");
+    assert!(!lone.node.is_voter() && is_barred(&lone));
+}
+
 #[test]
 fn a_damaged_start_in_a_beat_or_a_register_is_no_other_life() {
     let mut lone = Lone::member(3, 0);

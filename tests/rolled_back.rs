@@ -213,3 +213,34 @@ fn whoever_joins_compares_what_it_fetched() {
             && group.said(" Differs ").is_empty()
     );
 }
+
+/// What is put back knows an old group, whose members are gone, and comes up with one of them that was away all the
+/// time; those who object are members of a group that it has not heard of.
+#[test]
+fn members_of_a_later_group_stop_a_rolled_back_disk_that_has_not_heard_of_them() {
+    let mut group = Group::ready(3);
+    group.write("first", &[0, 1, 2]);
+    group.run_for(1_000);
+    let old: Vec<Record> = group.members[0].durable.clone();
+    group.crash(1);
+    assert_eq!(group.join(Some(1)), 3);
+    group.wait_for_members(&[0, 2, 3], &[0, 2, 3]);
+    group.run_for(1_000);
+    assert_eq!(group.join(Some(2)), 4);
+    group.wait_for_members(&[0, 3, 4], &[0, 3, 4]);
+    group.run_for(1_000);
+    group.crash(2);
+    group.crash(0);
+    group.start(0);
+    group.run_for(2_000);
+    [0, 3, 4].into_iter().for_each(|id| group.crash(id));
+    group.members[0].durable = old;
+    group.members[0].events.clear();
+    group.start(1);
+    group.start(0);
+    group.write("early", &[0, 1]);
+    group.start(3);
+    group.start(4);
+    group.run_until("0 is barred", |group| refuses(group, 0));
+    assert!(!group.node(0).is_voter());
+}

@@ -121,6 +121,8 @@ pub struct Node {
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),
+    /// Since when a node that is no member says that this one must not vote.
+    barred_by_stranger: Option<Micros>,
     /// Who was told, and reported, that its disk is not the one remembered, and when it may be told again.
     tell_lost_at: BTreeMap<NodeId, Micros>,
     /// Scripts had no time for all there was to do: it goes on at once.

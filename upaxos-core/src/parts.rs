@@ -28,6 +28,8 @@ const KEPT_BYTES: usize = 8 << 20;
 const OPEN: usize = 1_024;
 /// How many that became whole are remembered: what comes of them later is not looked at.
 const DONE: usize = 4_096;
+/// How many parts are said again at once, at most: a question is short, and its answer must not crowd out all else.
+const AGAIN: usize = 256;
 /// How many datagrams are asked about at once.
 const ASKS_AT_ONCE: usize = 64;
 
@@ -40,10 +42,12 @@ pub struct Parts {
     limit: usize,
     /// The head that was said last from here, and how it is printed.
     own: (Head, Vec<u8>),
-    /// Those that were cut lately, the oldest first.
-    sent: VecDeque<Sent>,
+    /// Those that were cut lately, by number.
+    sent: BTreeMap<u64, Sent>,
     sent_bytes: usize,
     open: BTreeMap<u64, Open>,
+    /// Their numbers, in the order in which they began; of some that were closed, too.
+    begun: VecDeque<u64>,
     open_bytes: usize,
     /// Those that became whole lately.
     done: BTreeSet<u64>,
@@ -92,7 +96,6 @@ struct Open {
     texts: Vec<Option<Vec<u8>>>,
     missing: usize,
     bytes: usize,
-    heard_at: Micros,
     ask_at: Micros,
     wait: Micros,
     tries: u32,
@@ -102,34 +105,29 @@ impl Open {
     fn new(head: &[u8], count: u16, now: Micros) -> Open {
         let texts = vec![None; usize::from(count)];
         let (missing, bytes) = (texts.len(), head.len());
-        Open {
-            head: head.into(),
-            texts,
-            missing,
-            bytes,
-            heard_at: now,
-            ask_at: now,
-            wait: ASK_AGAIN,
-            tries: 0,
-        }
+        Open { head: head.into(), texts, missing, bytes, ask_at: now, wait: ASK_AGAIN, tries: 0 }
     }
 
-    /// Takes a part that belongs here and is new; says whether it was.
-    fn take(&mut self, head: &[u8], part: &Part<'_>, now: Micros) -> bool {
+    /// Takes a part that belongs here and is new.
+    fn take(&mut self, head: &[u8], part: &Part<'_>, now: Micros) {
         let is_of_this = self.head == head && self.texts.len() == usize::from(part.count);
         if !is_of_this || self.bytes + part.text.len() > MAX_DATAGRAM {
-            return false;
+            return;
         }
         let text = &mut self.texts[usize::from(part.place) - 1];
         if text.is_some() {
-            return false;
+            return;
         }
         *text = Some(part.text.into());
         self.bytes += part.text.len();
         self.missing -= 1;
-        (self.heard_at, self.ask_at) = (now, now + PATIENCE);
+        self.ask_at = now + PATIENCE;
         (self.wait, self.tries) = (ASK_AGAIN, 0);
-        true
+    }
+
+    /// About what it takes in memory, in bytes; never 0.
+    fn size(&self) -> usize {
+        self.bytes + self.texts.len() * size_of::<Option<Vec<u8>>>()
     }
 
     /// Which parts are missing, as ranges of places.
@@ -172,9 +170,10 @@ impl Parts {
             next: first & MAX_NUMBER,
             limit,
             own: Default::default(),
-            sent: VecDeque::new(),
+            sent: BTreeMap::new(),
             sent_bytes: 0,
             open: BTreeMap::new(),
+            begun: VecDeque::new(),
             open_bytes: 0,
             done: BTreeSet::new(),
             done_order: VecDeque::new(),
@@ -222,9 +221,9 @@ impl Parts {
         let sent = Sent { number, datagram: datagram.to_vec(), from, head, chunk, said: vec![now; count] };
         let parts = (1..=count as u16).filter_map(|place| sent.part(place)).collect();
         self.sent_bytes += datagram.len();
-        self.sent.push_back(sent);
+        self.sent.insert(number, sent);
         while self.sent_bytes > KEPT_BYTES {
-            self.sent_bytes -= self.sent.pop_front().map_or(0, |sent| sent.datagram.len());
+            self.sent_bytes -= self.sent.pop_first().map_or(0, |(_, sent)| sent.datagram.len());
         }
         Some(parts)
     }
@@ -293,11 +292,13 @@ impl Parts {
         if part.text.is_empty() || self.done.contains(&number) {
             return None;
         }
-        let open = self.open.entry(number).or_insert_with(|| Open::new(head, part.count, now));
-        let before = open.bytes;
-        if open.take(head, part, now) {
-            self.open_bytes += open.bytes - before;
+        let before = self.open.get(&number).map_or(0, Open::size);
+        if before == 0 {
+            self.begun.push_back(number);
         }
+        let open = self.open.entry(number).or_insert_with(|| Open::new(head, part.count, now));
+        open.take(head, part, now);
+        self.open_bytes = self.open_bytes + open.size() - before;
         if open.missing > 0 {
             self.make_room();
             return None;
@@ -322,21 +323,25 @@ impl Parts {
                 open.ask_at = open.ask_at.max(now + ASK_AGAIN);
             }
         }
-        let Some(sent) = self.sent.iter_mut().rfind(|sent| sent.number == missing.number) else { return };
+        let Some(sent) = self.sent.get_mut(&missing.number) else { return };
         for place in missing.places.iter().flat_map(|(first, last)| *first..=*last) {
             let Some(said) = sent.said.get_mut(usize::from(place) - 1) else { break };
-            if now.since(*said) >= SAID_LATELY {
+            if now.since(*said) >= SAID_LATELY && self.again.len() < AGAIN {
                 *said = now;
                 self.again.extend(sent.part(place));
             }
         }
     }
 
-    /// Whoever is heard least lately has to go where there are too many, or too long ones.
+    /// What began first has to go where there are too many, or too long ones.
     fn make_room(&mut self) {
-        while self.open_bytes > KEPT_BYTES || self.open.len() > OPEN {
-            let oldest = self.open.iter().min_by_key(|(_, open)| open.heard_at).map(|(number, _)| *number);
-            oldest.into_iter().for_each(|number| self.give_up(number));
+        while (self.open_bytes > KEPT_BYTES || self.open.len() > OPEN)
+            && let Some(oldest) = self.begun.pop_front()
+        {
+            self.give_up(oldest);
+        }
+        while self.begun.front().is_some_and(|number| !self.open.contains_key(number)) {
+            self.begun.pop_front();
         }
     }
 
@@ -350,7 +355,7 @@ impl Parts {
 
     fn close(&mut self, number: u64) -> Option<Open> {
         let open = self.open.remove(&number)?;
-        self.open_bytes -= open.bytes - open.head.len();
+        self.open_bytes -= open.size();
         Some(open)
     }
 }

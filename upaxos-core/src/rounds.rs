@@ -17,6 +17,9 @@ use crate::wire::Message;
 /// How many rounds are remembered; the oldest are forgotten first, and what is forgotten counts as old.
 const MAX_ROUNDS: usize = 4_096;
 
+/// For how many instances it is remembered that a node votes.
+const LATELY: u64 = 64;
+
 /// Of how many nodes it is remembered what they said: more have no classic group.
 const MAX_NODES: usize = 64;
 
@@ -31,25 +34,38 @@ struct Round {
     writes: Option<u64>,
 }
 
+/// The instance that a line of a round is about.
+fn instance_of(message: &Message) -> Option<Instance> {
+    match message {
+        Message::Propose { instance, .. }
+        | Message::Promise { instance, .. }
+        | Message::Write { instance, .. }
+        | Message::Accept { instance, .. } => Some(*instance),
+        _ => None,
+    }
+}
+
 /// The rounds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rounds {
     rounds: BTreeMap<(Instance, Ballot), Round>,
-    /// How many nodes the group has; a client is not told, and counts those it has heard.
+    /// How many nodes the group has; a client is not told, and counts those that it heard vote lately, and where last.
     n: Option<usize>,
-    heard: BTreeSet<NodeId>,
+    voters: BTreeMap<NodeId, Instance>,
 }
 
 impl Rounds {
     /// Of a group of `n` nodes, if that is known.
     pub fn new(n: Option<usize>) -> Rounds {
-        Rounds { rounds: BTreeMap::new(), n, heard: BTreeSet::new() }
+        Rounds { rounds: BTreeMap::new(), n, voters: BTreeMap::new() }
     }
 
     /// Node `from` says this, after `heard` requests.
     pub fn observe(&mut self, from: NodeId, message: &Message, heard: u64) {
-        if self.n.is_none() && self.heard.len() < MAX_NODES {
-            self.heard.insert(from);
+        if let (None, Message::Promise { instance, .. } | Message::Accept { instance, .. }) =
+            (self.n, message)
+        {
+            self.note_voter(from, *instance);
         }
         match message {
             Message::Propose { instance, ballot } => {
@@ -82,8 +98,23 @@ impl Rounds {
             _ => return,
         }
         while self.rounds.len() > MAX_ROUNDS {
-            self.rounds.pop_first();
+            // A group that was begun anew counts from 1 again.
+            let is_lowest =
+                self.rounds.first_key_value().is_some_and(|((at, _), _)| Some(*at) == instance_of(message));
+            if is_lowest {
+                self.rounds.pop_last()
+            } else {
+                self.rounds.pop_first()
+            };
         }
+    }
+
+    /// Somebody votes there; who was not heard to vote for many instances is none of the group any more, or never was.
+    fn note_voter(&mut self, from: NodeId, instance: Instance) {
+        if self.voters.len() < MAX_NODES || self.voters.contains_key(&from) {
+            self.voters.insert(from, instance);
+        }
+        self.voters.retain(|_, last| last.0.abs_diff(instance.0) < LATELY);
     }
 
     /// How many requests had been heard when `value`, chosen at `instance`, was put forward there: one of
@@ -92,7 +123,7 @@ impl Rounds {
         let writes = Some(fingerprint(value.as_bytes()));
         let rounds = self.rounds.iter().skip_while(|((at, _), _)| *at < instance);
         let rounds = rounds.take_while(|((at, _), _)| *at == instance).map(|(_, round)| round);
-        let quorum = self.n.unwrap_or(self.heard.len()) / 2 + 1;
+        let quorum = self.n.unwrap_or(self.voters.len()) / 2 + 1;
         let since = |round: &Round| {
             let is_known = round.is_told || round.empty.len() >= quorum || mutant::is(Mutant::UnheardIsNone);
             if is_known { round.since } else { 0 }
@@ -151,6 +182,7 @@ mod tests {
         rounds.observe(NodeId(2), &Message::Write { instance: at, ballot, value: "a".into() }, 3);
         assert_eq!(rounds.since(at, &"a".into()), 3, "it is alone");
         rounds.observe(NodeId(1), &promise(Instance(7)), 3);
+        rounds.observe(NodeId(2), &promise(at), 3);
         assert_eq!(rounds.since(at, &"a".into()), 0);
         rounds.observe(NodeId(1), &promise(at), 3);
         assert_eq!(rounds.since(at, &"a".into()), 3);
@@ -169,6 +201,37 @@ mod tests {
     fn what_was_not_heard_from_its_beginning_is_old() {
         assert_eq!(since(&[("2 Write 1 2 a", 5), ("2 Propose 1 2", 6)]), 0);
         assert_eq!(since(&[("2 Propose 1 2", 3), ("2 Write 1 2 b", 5)]), 0, "other words");
+    }
+
+    #[test]
+    fn a_stray_line_is_no_voter_and_one_that_falls_silent_is_forgotten() {
+        let (first, ballot) = (Instance(1), Ballot::first_epoch(2));
+        let mut rounds = Rounds::new(None);
+        rounds.observe(NodeId(7), &Message::Nack { instance: Instance(9), ballot }, 0);
+        rounds.observe(NodeId(8), &Message::Promise { instance: first, ballot, accepted: None }, 0);
+        let mut chosen = |at: u64| {
+            let instance = Instance(at);
+            rounds.observe(NodeId(2), &Message::Propose { instance, ballot }, at);
+            rounds.observe(NodeId(2), &Message::Promise { instance, ballot, accepted: None }, at);
+            rounds.observe(NodeId(2), &Message::Write { instance, ballot, value: "a".into() }, at);
+            rounds.since(instance, &"a".into())
+        };
+        assert_eq!((chosen(2), chosen(1 + LATELY)), (0, 1 + LATELY));
+    }
+
+    #[test]
+    fn a_group_that_begins_anew_is_heard_by_who_has_heard_many_rounds() {
+        let ballot = Ballot::first_epoch(2);
+        let mut rounds = Rounds::new(Some(1));
+        let mut chosen = |at: u64, heard| {
+            let instance = Instance(at);
+            rounds.observe(NodeId(2), &Message::Propose { instance, ballot }, heard);
+            rounds.observe(NodeId(2), &Message::Promise { instance, ballot, accepted: None }, heard);
+            rounds.observe(NodeId(2), &Message::Write { instance, ballot, value: "a".into() }, heard);
+            rounds.since(instance, &"a".into())
+        };
+        (100..100 + MAX_ROUNDS as u64).for_each(|at| assert_eq!(chosen(at, 1), 1));
+        assert_eq!((chosen(1, 2), chosen(2, 3)), (2, 3));
     }
 
     #[test]

@@ -394,7 +394,11 @@ impl Daemon {
             );
             self.drops = drops;
         }
-        if self.socket.lost().too_long > 0 && !std::mem::replace(&mut self.told_too_long, true) {
+        // What its own queue loses comes in part, too.
+        if self.socket.lost().too_long > 0
+            && self.drops == 0
+            && !std::mem::replace(&mut self.told_too_long, true)
+        {
             warn!(
                 "long packets do not reach this node: of large datagrams only the short last part is heard, however often \
                  the rest is asked for. Some link to here carries less than the senders think: start all nodes and \

@@ -37,6 +37,7 @@ struct Candidate {
     learned: Instance,
     /// What its last line said, and what two in a row said: one may be damaged, or of a life of long ago.
     said: Wish,
+    said_at: Micros,
     wish: Option<Wish>,
     /// The operator was told why it does not get in.
     is_told: bool,
@@ -93,16 +94,22 @@ impl Node {
             candidates.retain(|id, known| now.since(known.at) < self.election.timeout_for(*id));
             let is_full = candidates.len() >= self.bounds.candidates;
             if candidates.contains_key(&from) || !self.bounds.is_over(Bound::Candidates, is_full) {
-                let said = Wish { incarnation, replaces };
+                let (said, apart) = (Wish { incarnation, replaces }, Micros(self.timing.beat.0 / 2));
                 match candidates.entry(from) {
                     Place::Occupied(known) => {
                         let candidate = known.into_mut();
-                        candidate.wish = (candidate.said == said).then_some(said).or(candidate.wish);
-                        (candidate.at, candidate.learned, candidate.said) = (now, learned, said);
+                        // The network may deliver one line twice.
+                        if candidate.said != said {
+                            (candidate.said, candidate.said_at) = (said, now);
+                        } else if now.since(candidate.said_at) >= apart {
+                            candidate.wish = Some(said);
+                        }
+                        (candidate.at, candidate.learned) = (now, learned);
                     }
                     Place::Vacant(new) => {
                         let (since, wish, is_told) = (now, None, false);
-                        new.insert(Candidate { since, goal, at: now, learned, said, wish, is_told });
+                        let (at, said_at) = (now, now);
+                        new.insert(Candidate { since, goal, at, learned, said, said_at, wish, is_told });
                     }
                 }
             }

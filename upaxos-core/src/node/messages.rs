@@ -236,12 +236,16 @@ impl Node {
     }
 
     /// `Barred`: what this node leads it gives up with its vote. A rolled-back disk does not know its own ballots. Who
-    /// votes is stopped by members only: anybody else may be forged, or of a life that is none of this group.
+    /// votes is stopped by a member at once; by anybody else, who may be a member of a later group, or none, only when
+    /// it goes on saying so.
     fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, Boot), now: Micros, out: &mut Outbox) {
         let (node, boot, known) = message;
         if self.identity.may_vote() && !self.group.members.contains(&from) {
-            self.dropped.strangers += 1;
-            return;
+            let since = *self.barred_by_stranger.get_or_insert(now);
+            if now.since(since) < Micros(self.timing.beat.0 / 2) {
+                self.dropped.strangers += 1;
+                return;
+            }
         }
         self.identity.on_barred(from, node, boot, known, out);
         if let Some(own) = self.leader.ballot().filter(|_| !self.identity.may_vote()) {

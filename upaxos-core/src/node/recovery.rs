@@ -220,6 +220,7 @@ impl Recovery {
             durable: learned,
             claimed: (learned, Micros(0)),
             told_older: (id, 0, Micros(0)),
+            barred_by_stranger: None,
             tell_lost_at: BTreeMap::new(),
             is_deferred: false,
             foreign: BTreeSet::new(),

@@ -37,6 +37,9 @@ pub(super) const REFUSALS: usize = 64;
 /// than anybody's patience. A write that happened minutes after it was typed would surprise.
 const PATIENCE: Micros = Micros::from_millis(10_000);
 
+/// Of how many bytes at most what waits is passed on: more would keep the leader from what it has.
+const RELAYED_BYTES: usize = 1 << 20;
+
 /// How long each rank waits for the one before it to answer.
 pub const ANSWER_STEP: Micros = Micros::from_millis(20);
 
@@ -483,8 +486,8 @@ impl Requests {
             }
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
-            // Where so many wait, the leader has too many itself.
-            let is_flood = self.waiting.len() > self.bounds.waiting / 2;
+            // Where so much waits, the leader has too much itself.
+            let is_flood = self.waiting.len() > self.bounds.waiting / 2 || self.bytes > RELAYED_BYTES;
             for (_, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
                 if !is_flood {
