@@ -43,12 +43,15 @@ const PROMPT: Duration = Duration::from_secs(3);
 const MOST_RESIDENT: u64 = 48 << 20;
 
 /// A run so far.
+#[derive(Default)]
 struct Run {
     seed: u64,
     turns: Vec<String>,
     probes: usize,
     /// How long a probe took at most.
     longest: Duration,
+    /// How long it took at most until all were there again, or changed, after a turn.
+    longest_return: Duration,
     /// What each node holds in the end, in KiB.
     resident: Vec<(usize, u64)>,
 }
@@ -84,7 +87,9 @@ impl Run {
             eprintln!("{what}, members {:?}", group.ids());
             self.turns.push(what);
             // A stream of its own, so that its length changes no turn after it.
-            turn.take(group, tale, &mut chance.split())?;
+            let took = turn.take(group, tale, &mut chance.split())?;
+            self.longest_return = self.longest_return.max(took);
+            eprintln!("  all are there again after {took:.1?}");
             sleep(SETTLE);
             let until = Instant::now() + PROBED;
             while Instant::now() < until {
@@ -177,8 +182,7 @@ fn a_group_under_churn_loses_nothing_and_answers_at_once_when_it_is_over() {
     let Some(hosts) = or_skip(Hosts::switched(HOSTS, seed)) else { return };
     eprintln!("seed {seed}");
     let mut group = Churned::start(hosts).unwrap_or_else(|error| panic!("{error}"));
-    let (turns, longest) = (Vec::new(), Duration::ZERO);
-    let (mut run, tale) = (Run { seed, turns, probes: 0, longest, resident: Vec::new() }, Tale::default());
+    let (mut run, tale) = (Run { seed, ..Run::default() }, Tale::default());
     let outcome = churn(&mut run, &mut group, &tale, seconds);
     let told = tale.told();
     let end = outcome.unwrap_or_else(|error| {
@@ -186,7 +190,7 @@ fn a_group_under_churn_loses_nothing_and_answers_at_once_when_it_is_over() {
     });
     eprintln!(
         "seed {seed}: {} turns, {end} instances, {} writes, {} acknowledged, {} reads, {} of history, {} outcomes \
-         unknown; the longest of {} probes took {:?}; resident in KiB: {:?}",
+         unknown; the longest of {} probes took {:?}, the longest change {:?} after its turn; resident in KiB: {:?}",
         run.turns.len(),
         told.asked.len(),
         told.acknowledged.len(),
@@ -195,6 +199,7 @@ fn a_group_under_churn_loses_nothing_and_answers_at_once_when_it_is_over() {
         told.unknown,
         run.probes,
         run.longest,
+        run.longest_return,
         run.resident
     );
 }

@@ -83,14 +83,16 @@ impl Turn {
         Turn { kind, percent, length: chance.millis(2_000..4_000) }
     }
 
-    /// Churns, heals everything, and returns when all nodes are there again that should be.
-    pub fn take(&self, group: &mut Churned, tale: &Tale, chance: &mut Chance) -> Outcome {
+    /// Churns, heals everything, and returns when all nodes are there again that should be; how long that took.
+    pub fn take(&self, group: &mut Churned, tale: &Tale, chance: &mut Chance) -> Outcome<Duration> {
         group.hosts.loss(self.percent).map_err(in_words)?;
         let until = Instant::now() + self.length;
         let pending = self.begin(group, tale, chance, until)?;
         sleep(until.saturating_duration_since(Instant::now()));
         group.hosts.heal().map_err(in_words)?;
-        settle(pending, group)
+        let healed = Instant::now();
+        settle(pending, group)?;
+        Ok(healed.elapsed())
     }
 
     fn begin(

@@ -20,8 +20,11 @@ pub const MOST: usize = 7;
 /// The node whose disk is of limited size; it stays a member.
 pub const CRAMPED: usize = 1;
 
-/// How long a change of the group may take.
-pub const CHANGE: Duration = Duration::from_secs(60);
+/// How long a change of the group may take; a joiner fetches all that was ever written.
+pub const CHANGE: Duration = Duration::from_secs(180);
+
+/// What nodes log of every answer.
+const ANSWER: &str = ": OK ";
 
 pub struct Member {
     pub node: Node,
@@ -79,7 +82,7 @@ impl Churned {
         let plan = Node::on(&self.hosts, host, NODE).args(self.hosts.args());
         let plan = plan.args(["--join".to_owned(), "-i".into(), id.to_string()]);
         let plan = plan.args(replaces.iter().flat_map(|old| ["--replace".to_owned(), old.to_string()]));
-        let plan = plan.args(["--dir".into(), self.hosts.node_dir(id).into_os_string()]);
+        let plan = plan.args(["--dir".into(), self.hosts.node_dir(id).into_os_string()]).ignore(ANSWER);
         self.members.insert(id, Member { node: plan.start().map_err(in_words)?, host });
         Ok(id)
     }
@@ -154,7 +157,7 @@ impl Churned {
 }
 
 fn first<'h>(hosts: &'h Hosts, id: usize) -> upaxos_node::hosts::Plan<'h> {
-    plan_with(hosts, id, &["-n", &FIRST.to_string(), "-i", &id.to_string()])
+    plan_with(hosts, id, &["-n", &FIRST.to_string(), "-i", &id.to_string()]).ignore(ANSWER)
 }
 
 fn first_of(hosts: &Hosts, id: usize) -> Result<Node, HostsError> {
@@ -165,7 +168,7 @@ fn first_of(hosts: &Hosts, id: usize) -> Result<Node, HostsError> {
 fn cramped(hosts: &Hosts, room: &Room) -> Result<Node, HostsError> {
     let plan = Node::on(hosts, CRAMPED, "nsenter").args([room.flag(), NODE]).args(hosts.args());
     let plan = plan.args(["-n", &FIRST.to_string(), "-i", &CRAMPED.to_string()]);
-    plan.args([OsString::from("--dir"), room.node_dir().into_os_string()]).start()
+    plan.args([OsString::from("--dir"), room.node_dir().into_os_string()]).ignore(ANSWER).start()
 }
 
 pub fn in_words(error: HostsError) -> String {
