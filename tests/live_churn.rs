@@ -136,7 +136,7 @@ impl Run {
         }
         for id in group.ids() {
             group.node(id).terminate();
-            group.wait_for_end(id, &[0], "")?;
+            group.wait_for_end(id, &[(0, "")])?;
         }
         group.check_words()
     }
@@ -209,7 +209,7 @@ fn judged(log: &[&str], read: &str) -> Outcome {
     let mut told = Told::default();
     told.asked.extend(["a-10", "b-10"].map(str::to_owned));
     told.acknowledged.insert(1, "a-10".into());
-    told.seen.push(churn::tale::Seen { up_to: 2, at: None, name: read.into() });
+    told.seen.push(churn::tale::Seen { up_to: 2, at: None, name: (!read.is_empty()).then(|| read.into()) });
     let whole = |name: &&str| Value::from(churn::tale::value(name).expect("a name").as_str());
     let mut common = Common::default();
     common.take(0, &(1..).map(Instance).zip(log.iter().map(whole)).collect())?;
@@ -221,6 +221,7 @@ fn the_judges_of_the_churn_notice_what_they_are_there_for() {
     assert_eq!(judged(&["a-10", "b-10"], "b-10"), Ok(()));
     assert!(judged(&["b-10", "a-10"], "a-10").is_err(), "a write that does not stand where it was told");
     assert!(judged(&["a-10", "b-10"], "a-10").is_err(), "a stale read");
+    assert!(judged(&["a-10", "b-10"], "").is_err(), "a read of nothing");
     assert!(judged(&["a-10", "a-10"], "a-10").is_err(), "a write that took effect twice");
     assert!(judged(&["a-10", "c-10"], "c-10").is_err(), "a write that was not asked for");
     let log = |last: &str| -> std::collections::BTreeMap<Instance, Value> {

@@ -17,7 +17,8 @@ pub enum Kind {
     Kill,
     Pause,
     Minority,
-    OneWay,
+    Unheard,
+    Deaf,
     Chain,
     Interface,
     Address,
@@ -28,12 +29,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Loss,
         Kind::Kill,
         Kind::Pause,
         Kind::Minority,
-        Kind::OneWay,
+        Kind::Unheard,
+        Kind::Deaf,
         Kind::Chain,
         Kind::Interface,
         Kind::Address,
@@ -107,7 +109,7 @@ impl Turn {
             Kind::Loss => {}
             Kind::Kill => kill(group, chance, until)?,
             Kind::Pause => pause(group, chance, until),
-            Kind::Minority | Kind::OneWay | Kind::Chain => cut(group, self.kind, &ids)?,
+            Kind::Minority | Kind::Unheard | Kind::Deaf | Kind::Chain => cut(group, self.kind, &ids)?,
             Kind::Interface => {
                 let down = "ip link set eth0 down".to_owned();
                 break_network(group, chance, until, |_| (down.clone(), "ip link set eth0 up".into()))?;
@@ -124,7 +126,7 @@ impl Turn {
             }
             Kind::Replace => {
                 let old = chance.pick(&group.replaceable());
-                group.node(old).kill9();
+                group.kill(old)?;
                 let new = begin_join(group, chance, Some(old))?;
                 return Ok(Pending::Replace { old, new, is_back: chance.once_in(2) });
             }
@@ -143,7 +145,7 @@ fn settle(pending: Pending, group: &mut Churned) -> Outcome {
             group.wait_for_member(new)?;
             if is_back {
                 group.restart(old)?;
-                group.wait_for_end(old, &[0, 4], "")?;
+                group.wait_for_end(old, &[(0, "was put out"), (4, "NEW_ID")])?;
             }
             group.put_out(old);
             Ok(())
@@ -157,7 +159,7 @@ fn kill(group: &mut Churned, chance: &mut Chance, until: Instant) -> Outcome {
         let count = chance.within(1..3);
         let victims = &chance.shuffled(group.ids())[..count];
         for id in victims {
-            group.node(*id).kill9();
+            group.kill(*id)?;
             sleep(chance.millis(0..200));
         }
         sleep(chance.millis(0..1_200));
@@ -188,8 +190,9 @@ fn cut(group: &Churned, kind: Kind, ids: &[usize]) -> Outcome {
     let hears = |from: usize, to: usize| match (place(from), place(to)) {
         (Some(from), Some(to)) => match kind {
             Kind::Chain => from.abs_diff(to) == 1,
-            // One that is not heard, and goes on hearing.
-            Kind::OneWay => from != 0,
+            // One that goes on hearing, or on speaking.
+            Kind::Unheard => from != 0,
+            Kind::Deaf => to != 0,
             _ => (from < minority) == (to < minority),
         },
         _ => true,
@@ -228,7 +231,7 @@ fn begin_join(group: &mut Churned, chance: &mut Chance, replaces: Option<usize>)
     let id = group.join(replaces)?;
     if chance.once_in(3) {
         sleep(chance.millis(0..1_500));
-        group.node(id).kill9();
+        group.kill(id)?;
         sleep(chance.millis(0..500));
         group.restart(id)?;
     }
@@ -247,7 +250,7 @@ fn fill_disk(group: &mut Churned, tale: &Tale, chance: &mut Chance) -> Outcome {
     for number in 0..FLOOD {
         tale.write(&mut client, format!("f{prefix}-{number}-19000"))?;
         if !group.node(CRAMPED).is_running() {
-            group.wait_for_end(CRAMPED, &[1], "No space left")?;
+            group.wait_for_end(CRAMPED, &[(1, "No space left")])?;
             sleep(chance.millis(0..1_000));
             group.room.give_room(&group.hosts)?;
             return group.restart(CRAMPED);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use upaxos_node::hosts::{Client, Hosts, HostsError, Node};
@@ -22,6 +23,9 @@ pub const CRAMPED: usize = 1;
 
 /// How long a change of the group may take; a joiner fetches all that was ever written.
 pub const CHANGE: Duration = Duration::from_secs(180);
+
+/// What every panic says.
+const PANIC: &str = "panicked at";
 
 /// What nodes log of every answer.
 const ANSWER: &str = ": OK ";
@@ -115,12 +119,19 @@ impl Churned {
         }
     }
 
-    /// Waits until a node ends with one of these statuses, for the reason that it says.
-    pub fn wait_for_end(&mut self, id: usize, statuses: &[i32], word: &str) -> Outcome {
+    /// Kills a member that must have run until then.
+    pub fn kill(&mut self, id: usize) -> Outcome {
+        let is_running = self.node(id).is_running();
+        self.node(id).kill9();
+        if is_running { Ok(()) } else { Err(format!("node {id} had ended by itself before it was killed")) }
+    }
+
+    /// Waits until a node ends with one of these statuses, having said what belongs to it.
+    pub fn wait_for_end(&mut self, id: usize, ends: &[(i32, &str)]) -> Outcome {
         let status = self.node(id).wait_exit(CHANGE).map_err(brief)?;
-        let line = self.node(id).wait_for_line(word, PATIENCE).map_err(brief)?;
-        let is_fit = status.code().is_some_and(|code| statuses.contains(&code));
-        if is_fit { Ok(()) } else { Err(format!("node {id} ended with {status}: {line}")) }
+        let end = ends.iter().find(|(code, _)| status.code() == Some(*code));
+        let (_, words) = end.ok_or_else(|| format!("node {id} ended with {status}"))?;
+        self.node(id).wait_for_line(words, PATIENCE).map(drop).map_err(brief)
     }
 
     /// From here on it is no member.
@@ -142,10 +153,11 @@ impl Churned {
     /// No log tells of a panic.
     pub fn check_words(&self) -> Outcome {
         let members = self.members.iter().map(|(id, member)| (id, &member.node));
-        match members.chain(&self.gone).find(|(_, node)| node.log().contains("panicked")) {
-            Some((id, _)) => Err(format!("node {id} panicked")),
-            None => Ok(()),
+        if let Some((id, _)) = members.chain(&self.gone).find(|(_, node)| node.log().contains(PANIC)) {
+            return Err(format!("node {id} panicked"));
         }
+        let clients = fs::read_to_string(self.hosts.dir().join("client.log")).unwrap_or_default();
+        if clients.contains(PANIC) { Err(format!("a client panicked: {clients}")) } else { Ok(()) }
     }
 
     /// Everything that all nodes have logged.

@@ -58,11 +58,11 @@ impl Common {
         }
         for seen in &told.seen {
             let last = self.writes.range(..=seen.up_to).next_back();
-            let is_fit = last
-                .is_some_and(|(at, name)| *name == seen.name && seen.at.is_none_or(|told_at| told_at == *at));
+            let is_there = seen.at.is_none_or(|told_at| told_at == last.map_or(0, |(at, _)| *at));
+            let is_fit = is_there && seen.name.as_ref() == last.map(|(_, name)| name);
             if !is_fit {
                 let (up_to, name) = (seen.up_to, &seen.name);
-                return Err(format!("a read up to {up_to} was told {name}, and the last is {last:?}"));
+                return Err(format!("a read up to {up_to} was told {name:?}, and the last is {last:?}"));
             }
         }
         Ok(())

@@ -29,12 +29,17 @@ pub fn name_of(text: &str) -> Option<&str> {
     (value(name)? == text).then_some(name)
 }
 
+/// The name of what was read; none where nothing had been written.
+fn read(text: &str) -> Option<Option<String>> {
+    if text.is_empty() { Some(None) } else { Some(Some(name_of(text)?.to_owned())) }
+}
+
 /// What a read was told: the last write up to `up_to` is that of `name`.
 pub struct Seen {
     pub up_to: u64,
-    /// Where that write stands, if that was said, too.
+    /// Where that write stands, if that was said, too; 0 where there is none.
     pub at: Option<u64>,
-    pub name: String,
+    pub name: Option<String>,
 }
 
 /// What all clients asked and were told, together.
@@ -162,10 +167,10 @@ impl Told {
             let mut words = rest.splitn(3, ' ');
             let mut number = || words.next().and_then(|word| word.parse().ok());
             let (at, up_to) = (number(), number().ok_or_else(wrong)?);
-            let name = words.next().and_then(name_of).ok_or_else(wrong)?.to_owned();
+            let name = words.next().and_then(read).ok_or_else(wrong)?;
             (up_to >= above).then_some(Seen { up_to, at, name })
         } else if let Some((instance, text)) = answer.chosen() {
-            let name = text.strip_prefix(SAFE_READ).and_then(name_of).ok_or_else(wrong)?.to_owned();
+            let name = text.strip_prefix(SAFE_READ).and_then(read).ok_or_else(wrong)?;
             self.highest = self.highest.max(instance);
             (instance > above).then_some(Seen { up_to: instance - 1, at: None, name })
         } else {
