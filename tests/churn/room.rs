@@ -3,7 +3,6 @@
 //! It is mounted where the hosts keep their names, and there alone: it ends with them, however they end. The node that
 //! uses it runs in that mount namespace.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use upaxos_node::hosts::{Host, Hosts};
@@ -13,26 +12,23 @@ use super::Outcome;
 pub struct Room {
     /// The flag of nsenter that leads there.
     flag: String,
-    root: PathBuf,
 }
+
+/// Where it is: in the `/run` of the hosts.
+const ROOT: &str = "/run/churn";
 
 impl Room {
     /// Takes one of the processes of the hosts' group, to find them by.
     pub fn new(hosts: &Hosts, pid: u32) -> Outcome<Room> {
         let holder = crate::live::stat(pid).and_then(|fields| fields.get(2).cloned());
         let holder = holder.ok_or("a node has no process group")?;
-        let room = Room { flag: format!("--mount=/proc/{holder}/ns/mnt"), root: hosts.dir().join("room") };
-        fs::create_dir(room.root()).map_err(|error| format!("make a mount point: {error}"))?;
-        room.run(hosts, "mount -t tmpfs -o size=2g upaxos-churn \"$1\"")?;
+        let room = Room { flag: format!("--mount=/proc/{holder}/ns/mnt") };
+        room.run(hosts, "mkdir \"$1\" && mount -t tmpfs -o size=2g upaxos-churn \"$1\"")?;
         Ok(room)
     }
 
-    fn root(&self) -> &Path {
-        &self.root
-    }
-
     pub fn node_dir(&self) -> PathBuf {
-        self.root.join("node")
+        Path::new(ROOT).join("node")
     }
 
     /// What leads a program into it, as words before those of the program.
@@ -58,7 +54,7 @@ impl Room {
 
     fn run(&self, hosts: &Hosts, script: &str) -> Outcome {
         let mut command = hosts.command(Host::Client, "nsenter");
-        command.args([self.flag(), "sh", "-c", script, "sh"]).arg(self.root());
+        command.args([self.flag(), "sh", "-c", script, "sh"]).arg(ROOT);
         let done = command.output().map_err(|error| format!("nsenter: {error}"))?;
         let words = String::from_utf8_lossy(&done.stderr).trim().to_owned();
         if done.status.success() { Ok(()) } else { Err(format!("{script}: {words}")) }
