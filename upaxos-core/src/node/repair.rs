@@ -201,3 +201,33 @@ impl Repair {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+    use crate::wire::Line;
+
+    #[test]
+    fn whoever_could_not_take_in_an_answer_asks_for_twice_what_came() {
+        let mut repair = Repair::new(Limits::USUAL);
+        let mut now = Micros(0);
+        let mut ask = |learned: u64, wait: Micros| {
+            let mut out = Outbox::new(NodeId(0));
+            repair.ask(Instance(learned), Instance(100_000), 0, now, &mut out);
+            now = now + wait;
+            repair.ask(Instance(learned), Instance(100_000), 0, now, &mut out);
+            let asked = out.early.iter().find_map(|line| match line {
+                Line::Node(_, Message::Gap { first, last }) => Some((first.0, last.0)),
+                _ => None,
+            });
+            asked.expect("it asks")
+        };
+        assert_eq!(ask(0, PATIENCE), (1, Limits::USUAL.repair_instances));
+        assert_eq!(ask(3, ASK_ON), (4, 9), "three came");
+        assert_eq!(ask(9, ASK_ON), (10, 21), "all came");
+        assert_eq!(ask(9, RETRY_MIN), (10, 12), "nothing came");
+        assert_eq!(ask(9, RETRY_MAX), (10, 10));
+        assert_eq!(ask(10, ASK_ON), (11, 12));
+    }
+}
