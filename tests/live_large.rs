@@ -4,6 +4,7 @@ mod live;
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
 use live::group::{NODE, PATIENCE};
 use live::or_skip;
@@ -119,4 +120,27 @@ fn a_node_says_that_long_packets_do_not_reach_it() {
     check(&ask(&hosts, place, "1", &writes(1..4, 2_000)), 1..4, &nodes);
     let told = nodes[2].wait_for_line("long packets do not reach this node", PATIENCE);
     told.unwrap_or_else(|error| panic!("{error}\n{}", logs(&nodes)));
+}
+
+/// How long a joiner may take that lost packets for its first three seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+#[ignore = "writes 30 MB, which is slow in a debug build; run it with --release -- --ignored"]
+fn a_joiner_fetches_a_long_history_of_large_values_soon_after_losses_have_ended() {
+    let (place, Some(hosts)) = (PLACES[0], or_skip(Hosts::switched(6, SEED))) else { return };
+    let node = |index: usize, flags: &str| {
+        let id = index.to_string();
+        let plan = Node::on(&hosts, index, NODE).args(place.split(' ')).args(flags.split(' '));
+        let plan = plan.args(["-i".into(), id]).ignore(": OK ");
+        plan.args(["--dir".into(), hosts.node_dir(index).into_os_string()]).start().expect("a node starts")
+    };
+    let mut nodes: Vec<Node> = (0..5).map(|index| node(index, "-n 5")).collect();
+    check(&ask(&hosts, place, "8", &writes(0..1_500, 19_000)), 0..1_500, &nodes);
+    hosts.loss(10).expect("packets can be lost here");
+    nodes.push(node(5, "--join"));
+    std::thread::sleep(Duration::from_secs(3));
+    hosts.loss(0).expect("none is lost any more");
+    let joined = nodes[5].wait_for_line("is a full member", SOON);
+    joined.unwrap_or_else(|error| panic!("{error}\n{}", logs(&nodes)));
 }

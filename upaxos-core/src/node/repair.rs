@@ -21,8 +21,8 @@ const RANK_STEP: Micros = Micros::from_millis(2);
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
-/// About how many instances is asked at first, and after each question in vain; then about one.
-const AFTER_VAIN: [u64; 3] = [u64::MAX, 16, 4];
+/// About how many instances is asked at most after a question in vain; after each further one, about a quarter.
+const AFTER_VAIN: u64 = 16;
 /// How long each rank waits for the one before it to answer.
 const ANSWER_STEP: Micros = Micros::from_millis(10);
 /// One timeout: an instance is not told twice within it.
@@ -36,8 +36,10 @@ pub struct Repair {
     retry_after: Micros,
     learned: Instance,
     has_asked: bool,
-    /// How often it asked in vain.
-    in_vain: usize,
+    /// About how many instances it asks.
+    window: u64,
+    /// What it had learned when it asked last.
+    asked_at: Instance,
     owed: BTreeMap<Instance, (Micros, Instance)>,
     told: BTreeMap<Instance, Micros>,
 }
@@ -51,7 +53,8 @@ impl Repair {
             retry_after: RETRY_MIN,
             learned: Instance(0),
             has_asked: false,
-            in_vain: 0,
+            window: u64::MAX,
+            asked_at: Instance(0),
             owed: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -68,28 +71,31 @@ impl Repair {
             self.learned = learned;
             self.ask_at = None;
             self.retry_after = RETRY_MIN;
-            self.in_vain = 0;
+            self.window = u64::MAX;
             self.has_asked = false;
             return;
         }
         let patience = PATIENCE + RANK_STEP * rank as u64;
         if learned > self.learned {
             self.learned = learned;
-            self.in_vain = 0;
             self.retry_after = RETRY_MIN;
             self.ask_at = Some(now + if self.has_asked { ASK_ON } else { patience });
         }
         if now < *self.ask_at.get_or_insert(now + patience) {
             return;
         }
-        // Whoever gets nowhere asks for less and less: what it could not take in, comes the sooner.
-        let instances = AFTER_VAIN.get(self.in_vain).copied().unwrap_or(1).min(self.bounds.repair_instances);
-        let last = learned.0 + instances;
+        // Twice what came since the last question, so that those who answer do not say again and again what a lossy or
+        // slow network cannot carry. Whoever gets nowhere asks for less and less: that comes the sooner.
+        if self.has_asked {
+            let came = learned.0 - self.asked_at.0;
+            self.window = if came > 0 { came * 2 } else { (self.window / 4).clamp(1, AFTER_VAIN) };
+        }
+        self.asked_at = learned;
+        let last = learned.0 + self.window.min(self.bounds.repair_instances);
         self.bounds.is_over(Bound::RepairInstances, target.0 > last);
         let last = Instance(target.0.min(last));
         out.send(Message::Gap { first: learned.next(), last });
         self.has_asked = true;
-        self.in_vain += 1;
         self.ask_at = Some(now + self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
     }
@@ -193,5 +199,35 @@ impl Repair {
             }
         }
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+    use crate::wire::Line;
+
+    #[test]
+    fn whoever_could_not_take_in_an_answer_asks_for_twice_what_came() {
+        let mut repair = Repair::new(Limits::USUAL);
+        let mut now = Micros(0);
+        let mut ask = |learned: u64, wait: Micros| {
+            let mut out = Outbox::new(NodeId(0));
+            repair.ask(Instance(learned), Instance(100_000), 0, now, &mut out);
+            now = now + wait;
+            repair.ask(Instance(learned), Instance(100_000), 0, now, &mut out);
+            let asked = out.early.iter().find_map(|line| match line {
+                Line::Node(_, Message::Gap { first, last }) => Some((first.0, last.0)),
+                _ => None,
+            });
+            asked.expect("it asks")
+        };
+        assert_eq!(ask(0, PATIENCE), (1, Limits::USUAL.repair_instances));
+        assert_eq!(ask(3, ASK_ON), (4, 9), "three came");
+        assert_eq!(ask(9, ASK_ON), (10, 21), "all came");
+        assert_eq!(ask(9, RETRY_MIN), (10, 12), "nothing came");
+        assert_eq!(ask(9, RETRY_MAX), (10, 10));
+        assert_eq!(ask(10, ASK_ON), (11, 12));
     }
 }

@@ -33,6 +33,7 @@ struct Log {
     state: Mutex<Lines>,
     grown: Condvar,
     listener: Option<Sender<Heard>>,
+    ignored: Option<String>,
 }
 
 /// Something about a process that somebody listens to: see [`Plan::report`].
@@ -72,9 +73,17 @@ pub struct Plan<'w> {
     environment: Vec<(OsString, OsString)>,
     wrapper: Vec<String>,
     listener: Option<Sender<Heard>>,
+    ignored: Option<String>,
 }
 
 impl Plan<'_> {
+    /// Keeps and reports no line that contains `text`: for long runs that log much of one kind.
+    #[must_use]
+    pub fn ignore(mut self, text: &str) -> Self {
+        self.ignored = Some(text.to_owned());
+        self
+    }
+
     /// Has every line that it logs, and the end of each start, reported as well.
     #[must_use]
     pub fn report(mut self, listener: Sender<Heard>) -> Self {
@@ -135,7 +144,7 @@ impl Plan<'_> {
         command.args(self.args).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(Stdio::piped());
-        let log = Arc::new(Log { listener: self.listener, ..Log::default() });
+        let log = Arc::new(Log { listener: self.listener, ignored: self.ignored, ..Log::default() });
         let mut node = Node { host: self.host, command, child: None, log };
         node.start()?;
         Ok(node)
@@ -153,6 +162,7 @@ impl Node {
             environment: Vec::new(),
             wrapper: Vec::new(),
             listener: None,
+            ignored: None,
         }
     }
 
@@ -360,10 +370,13 @@ impl Log {
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line), Ok(length) if length > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            if self.ignored.as_ref().is_some_and(|ignored| text.contains(ignored)) {
+                continue;
+            }
             self.report(host, Some(text.clone().into_bytes()));
             self.lock().all.push(text);
             self.grown.notify_all();
-            line.clear();
         }
         self.lock().writers -= 1;
         self.report(host, None);
