@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use upaxos_core::cli::{self, OutputError};
 use upaxos_core::entry::Entry;
 use upaxos_core::node::{Config, Membership, Recovery};
@@ -43,12 +43,19 @@ pub fn log(dir: &Path, only_learned: bool) -> Result<()> {
     );
     let mut printer = printer.into_inner();
     printer.end();
+    let lost = printer.recovery.lost();
     let Printer { written, mut out, .. } = printer;
     written.and_then(|()| out.flush()).map_err(OutputError::from)?;
     if let Some(note) = contents?.note {
         cli::complain(format_args!("upaxos-node: {note}"));
     }
-    Ok(())
+    lost.map_or(Ok(()), |instance| {
+        bail!(
+            "cannot print instance {instance} of {}: its value is damaged there, and what was learned above it is not shown. \
+             A node that is started with this directory fetches the value again from its peers",
+            dir.display()
+        )
+    })
 }
 
 /// Prints records in the order of the log, and follows what was learned and who governs.
@@ -138,6 +145,9 @@ impl<W: Write> Printer<W> {
     /// The end of the log, or of what can be read of it.
     fn end(&mut self) {
         if let Some(lost) = self.recovery.lost() {
+            if self.only_learned && self.written.is_ok() {
+                self.written = writeln!(self.out, "{lost} (its value is lost)");
+            }
             self.say(&format!("learn {lost}, but its value is lost"));
         }
     }

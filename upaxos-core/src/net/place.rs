@@ -130,6 +130,7 @@ fn probe(destination: Ipv4Addr, interface: Option<&Interface>) -> io::Result<(Ki
 fn no_route(address: Ipv4Addr, named: Option<&Interface>, said: io::Error) -> OpenError {
     let remedy = match named {
         Some(_) => "bring the interface up and give it an address of that network (see `ip addr`)",
+        None if address.is_broadcast() => "name an interface with --interface",
         None if address.is_multicast() => {
             "name an interface with --interface, or add a route for multicast groups"
         }

@@ -391,7 +391,7 @@ impl fmt::Display for Event {
                 write!(f, "OK {instance} {value} (answered by {by})")
             }
             Event::Answered { by, instance, value: None } => {
-                write!(f, "OK {instance} (answered by {by}; its value is not at hand)")
+                write!(f, "OK {instance} (answered by {by}; not learned here yet)")
             }
             Event::AnsweredRange { by, first, last } => write!(f, "OK {first} to {last} (answered by {by})"),
             Event::Read { by, instance, learned, value, clients } => {

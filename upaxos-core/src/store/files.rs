@@ -86,7 +86,9 @@ pub fn cannot(act: impl Display, path: &Path) -> impl FnOnce(io::Error) -> io::E
             ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another --dir",
             ErrorKind::NotFound => "create what is missing, or choose another --dir",
             ErrorKind::NotADirectory => "choose another --dir",
-            ErrorKind::IsADirectory => "move that directory away: upaxos makes a file of this name",
+            ErrorKind::IsADirectory => {
+                "a directory there has the name of a file that upaxos makes: move that one away, not all of --dir"
+            }
             ErrorKind::FileTooLarge => "allow longer files (ulimit -f), then start again",
             _ => "look into the kernel's log (dmesg) for the device, then start again",
         };

@@ -79,7 +79,7 @@ fn a_directory_under_a_name_of_the_node_is_named_with_what_to_do() {
         let _ = fs::remove_file(dir.join(name));
         fs::create_dir(dir.join(name)).expect("makes a directory");
         let refusal = try_open(&dir).map(drop).expect_err("refused").to_string();
-        assert!(refusal.contains(name) && refusal.contains("move that directory away"), "{refusal}");
+        assert!(refusal.contains(name) && refusal.contains("move that one away"), "{refusal}");
     }
 }
 
