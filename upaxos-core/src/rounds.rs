@@ -27,11 +27,23 @@ const MAX_NODES: usize = 64;
 struct Round {
     /// How many requests had been heard when it began, or the round whose value it took over.
     since: u64,
+    /// Whether it is known when it began. The network may bring a promise before the proposal.
+    has_begun: bool,
     /// Whether a promise told it of a value, and who promised and told it of none.
     is_told: bool,
     empty: BTreeSet<NodeId>,
     /// The fingerprint of what it writes.
     writes: Option<u64>,
+}
+
+impl Round {
+    /// A line of its first phase comes, after `heard` requests. What came before its proposal counts only if no request
+    /// was heard in between: else it may have begun before that.
+    fn begin_anew_since(&mut self, heard: u64) {
+        if !self.has_begun && self.since != heard {
+            *self = Round { since: heard, ..Round::default() };
+        }
+    }
 }
 
 /// The instance that a line of a round is about.
@@ -69,13 +81,14 @@ impl Rounds {
         }
         match message {
             Message::Propose { instance, ballot } => {
-                let new = Round { since: heard, ..Round::default() };
-                self.rounds.entry((*instance, *ballot)).or_insert(new);
+                let round = self.rounds.entry((*instance, *ballot)).or_default();
+                round.begin_anew_since(heard);
+                round.has_begun = true;
             }
             Message::Promise { instance, ballot, accepted: None } => {
-                if let Some(round) = self.rounds.get_mut(&(*instance, *ballot))
-                    && round.empty.len() < MAX_NODES
-                {
+                let round = self.rounds.entry((*instance, *ballot)).or_default();
+                round.begin_anew_since(heard);
+                if round.empty.len() < MAX_NODES {
                     round.empty.insert(from);
                 }
             }
@@ -88,12 +101,15 @@ impl Rounds {
                     .filter(|round| round.writes == writes || mutant::is(Mutant::ProposalIsEnough));
                 let taken = taken.map_or(0, |round| round.since);
                 let round = self.rounds.entry((*instance, *ballot)).or_default();
-                round.since = round.since.min(taken);
-                round.is_told = true;
+                round.since = if round.has_begun { round.since.min(taken) } else { 0 };
+                (round.is_told, round.has_begun) = (true, true);
             }
             Message::Write { instance, ballot, value } | Message::Accept { instance, ballot, value } => {
-                self.rounds.entry((*instance, *ballot)).or_default().writes =
-                    Some(fingerprint(value.as_bytes()));
+                let round = self.rounds.entry((*instance, *ballot)).or_default();
+                if !std::mem::replace(&mut round.has_begun, true) {
+                    round.since = 0;
+                }
+                round.writes = Some(fingerprint(value.as_bytes()));
             }
             _ => return,
         }
@@ -169,6 +185,13 @@ mod tests {
         let other = [("1 Promise 1 2", 4)];
         assert_eq!(since(&[&round[..], &other, &write].concat()), 3);
         assert_eq!(since(&[&other[..], &round, &write].concat()), 0, "of a round that had not begun");
+        let at_once = [("1 Promise 1 2", 3)];
+        assert_eq!(since(&[&at_once[..], &round, &write].concat()), 3, "the network turned them round");
+        assert_eq!(
+            since(&[&at_once[..], &[("0 Promise 1 2", 3)], &write].concat()),
+            0,
+            "no proposal was heard"
+        );
     }
 
     #[test]
