@@ -113,7 +113,7 @@ fn a_dead_node_is_replaced_under_load_and_harmless_with_or_without_its_disk() {
     group.wait_end(dead, 0, "was put out");
     fs::remove_dir_all(group.hosts.node_dir(dead)).expect("the directory is there");
     group.nodes[dead].start().expect("it starts again");
-    group.wait_end(dead, 0, "was put out");
+    group.wait_end(dead, 4, "was a member before");
     load.take(&group, &client, LOAD);
     group.check_after(&load, &mut client, &alive);
     same_history(&group, &load, &alive);
@@ -165,7 +165,7 @@ fn a_node_that_lost_its_disk_comes_back_with_the_command_that_it_names() {
     assert!(flags.contains(&"--replace"), "{line}");
     group.nodes.push(plan_with(&group.hosts, 3, &flags).start().expect("it starts"));
     group.nodes[3].wait_for_line("is a full member", PATIENCE).expect("it is taken in");
-    group.wait_end(lost, 0, "was put out");
+    group.wait_end(lost, 4, "was a member before");
     load.ask(&mut client, LOAD);
     load.take(&group, &client, LOAD);
     let alive: Vec<usize> = (0..4).filter(|index| *index != lost).collect();
