@@ -197,6 +197,7 @@ impl Life {
                 // A classic client believes only what it has seen being put forward.
                 let ballot = Ballot::first_epoch(0);
                 self.say(Message::Propose { instance, ballot });
+                self.say(Message::Promise { instance, ballot, accepted: None });
                 self.say(Message::Write { instance, ballot, value: value.clone() });
                 self.say(Message::Ok { instance, value });
             }
