@@ -52,6 +52,8 @@ pub struct Parts {
     /// Those that became whole lately.
     done: BTreeSet<u64>,
     done_order: VecDeque<u64>,
+    /// Nobody has to be asked before.
+    ask_at: Option<Micros>,
     /// Parts that are to be said again.
     again: Vec<Vec<u8>>,
     lost: Lost,
@@ -177,6 +179,7 @@ impl Parts {
             open_bytes: 0,
             done: BTreeSet::new(),
             done_order: VecDeque::new(),
+            ask_at: None,
             again: Vec::new(),
             lost: Lost::default(),
         }
@@ -244,6 +247,9 @@ impl Parts {
     /// What is to be sent at `now`: parts again that were asked for, and questions for those that are missing.
     pub fn tick(&mut self, now: Micros) -> Vec<Vec<u8>> {
         let mut due = std::mem::take(&mut self.again);
+        if self.ask_at.is_none_or(|at| now < at) {
+            return due;
+        }
         let late = self.open.iter().filter(|(_, open)| now >= open.ask_at).map(|(number, _)| *number);
         for number in late.take(ASKS_AT_ONCE).collect::<Vec<_>>() {
             let open = self.open.get_mut(&number).expect("it was found there");
@@ -256,13 +262,13 @@ impl Parts {
             open.ask_at = now + open.wait;
             open.wait = (open.wait * 2).min(ASK_AGAIN_MAX);
         }
+        self.ask_at = self.open.values().map(|open| open.ask_at).min();
         due
     }
 
     /// When [`tick`](Parts::tick) has something to do next, if nothing comes in before.
     pub fn deadline(&self) -> Option<Micros> {
-        let asks = self.open.values().map(|open| open.ask_at).min();
-        if self.again.is_empty() { asks } else { Some(Micros(0)) }
+        if self.again.is_empty() { self.ask_at } else { Some(Micros(0)) }
     }
 
     /// What did not come.
@@ -299,6 +305,8 @@ impl Parts {
         let open = self.open.entry(number).or_insert_with(|| Open::new(head, part.count, now));
         open.take(head, part, now);
         self.open_bytes = self.open_bytes + open.size() - before;
+        // What came last may be asked for later than this says: then nothing is due yet, and it is looked up anew.
+        self.ask_at = Some(self.ask_at.map_or(open.ask_at, |at| at.min(open.ask_at)));
         if open.missing > 0 {
             self.make_room();
             return None;
@@ -356,6 +364,9 @@ impl Parts {
     fn close(&mut self, number: u64) -> Option<Open> {
         let open = self.open.remove(&number)?;
         self.open_bytes -= open.size();
+        if self.open.is_empty() {
+            self.ask_at = None;
+        }
         Some(open)
     }
 }
