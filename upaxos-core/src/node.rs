@@ -59,7 +59,7 @@ use learner::Learner;
 use limits::Bounds;
 pub use limits::{Bound, Limits, Reached};
 pub use membership::Membership;
-pub(crate) use messages::ballot_of;
+pub(crate) use messages::{ballot_of, instance_of};
 use naming::Naming;
 use office::Quorum;
 pub use outbox::{Detail, Event, Lookup, Outbox, Why};

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hooks::fingerprint;
 use crate::mutant::{self, Mutant};
+use crate::node::instance_of;
 use crate::types::{Ballot, Instance, NodeId, Value};
 use crate::wire::Message;
 
@@ -43,17 +44,6 @@ impl Round {
         if !self.has_begun && self.since != heard {
             *self = Round { since: heard, ..Round::default() };
         }
-    }
-}
-
-/// The instance that a line of a round is about.
-fn instance_of(message: &Message) -> Option<Instance> {
-    match message {
-        Message::Propose { instance, .. }
-        | Message::Promise { instance, .. }
-        | Message::Write { instance, .. }
-        | Message::Accept { instance, .. } => Some(*instance),
-        _ => None,
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
 }
 
 /// The instance that a classic line is about.
-fn instance_of(message: &Message) -> Option<Instance> {
+pub(crate) fn instance_of(message: &Message) -> Option<Instance> {
     match message {
         Message::Propose { instance, .. }
         | Message::Promise { instance, .. }

@@ -466,9 +466,8 @@ impl Requests {
     /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.
     pub fn on_answered_untagged(&mut self, entry: &Entry) -> bool {
         let Some(key) = Key::of_entry(entry) else { return false };
-        let places = self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX));
         let is_open = |place: &Place| self.waiting.get(*place).is_some_and(|waiting| !waiting.is_answered);
-        let open = places.map(|(_, place)| *place).find(is_open);
+        let open = self.places(key).find(is_open);
         let waiting = open.and_then(|place| self.waiting.get_mut(place));
         waiting.map(|waiting| waiting.is_answered = true).is_some()
     }
@@ -518,15 +517,17 @@ impl Requests {
         if entry.tagged().is_some() {
             return self.find(entry);
         }
-        let key = Key::of_entry(entry)?;
-        let mut places =
-            self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX)).map(|(_, place)| *place);
+        let mut places = self.places(Key::of_entry(entry)?);
         places.find(|place| self.waiting.get(*place).is_some_and(|waiting| waiting.at == at))
     }
 
+    /// Where requests wait that are found by this, in order.
+    fn places(&self, key: Key) -> impl Iterator<Item = Place> {
+        self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX)).map(|(_, place)| *place)
+    }
+
     fn find_untagged(&self, key: Key) -> Option<Place> {
-        let mut places = self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX));
-        places.next().map(|(_, place)| *place)
+        self.places(key).next()
     }
 
     fn insert(&mut self, place: Place, wanted: Wanted, since: Micros, relay_at: Micros) {
