@@ -9,6 +9,8 @@ pub mod tale;
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::live::garbage::splitmix64;
+
 /// What went wrong, in words, where something did.
 pub type Outcome<T = ()> = Result<T, String>;
 
@@ -18,10 +20,7 @@ pub struct Chance(pub u64);
 
 impl Chance {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        splitmix64(&mut self.0)
     }
 
     /// A stream of its own, which draws on this one no more.
