@@ -17,16 +17,13 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{Bound, Bounds, Limits, Reached};
+use super::limits::{Bound, Bounds, ENTRY_BYTES, Limits, Reached};
 use super::outbox::{Detail, Event, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::slots::Slots;
 use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
-
-/// What one accepted value takes beside its bytes, at least.
-const ENTRY_BYTES: usize = 64;
 
 /// The acceptor's durable word.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

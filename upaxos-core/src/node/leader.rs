@@ -9,7 +9,7 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phase_1::{Preparing, add_range};
+use phase_1::Preparing;
 use window::Window;
 
 use super::acceptor::Acceptor;
@@ -163,11 +163,10 @@ impl Leader {
         ballot: Ballot,
         accepted: Option<(Ballot, Value)>,
     ) {
-        let Limits { window, .. } = *self.bounds;
-        let promised_bytes = self.bounds.promised_bytes();
+        let limits = *self.bounds;
         let Some(preparing) = self.preparing(ballot) else { return };
-        // What lies below is learned before phase 2; no honest acceptor has anything far above.
-        if instance <= preparing.base || instance.0 > preparing.base.0.saturating_add(2 * window) {
+        // What lies below is learned before phase 2.
+        if instance <= preparing.base || instance > preparing.furthest(limits.window) {
             return;
         }
         let coverage = preparing.acceptors.entry(from).or_default();
@@ -176,14 +175,14 @@ impl Leader {
             Some((accepted_in, value))
                 if accepted_in.epoch == ballot.epoch && !mutant::is(Mutant::IgnoreAcceptedInPromises) =>
             {
-                if coverage.bytes > promised_bytes {
+                if coverage.is_full(&limits) {
                     return;
                 }
                 coverage.bytes += value.as_bytes().len();
                 let before = coverage.accepted.insert(instance, (accepted_in, value));
                 coverage.bytes -= before.map_or(0, |(_, value)| value.as_bytes().len());
             }
-            _ => add_range(&mut coverage.empty, instance, Some(instance), window),
+            _ => coverage.add_range(instance, Some(instance), &limits),
         }
     }
 
@@ -196,12 +195,12 @@ impl Leader {
         ballot: Ballot,
         learned: Instance,
     ) {
-        let Limits { window, .. } = *self.bounds;
+        let limits = *self.bounds;
         let Some(preparing) = self.preparing(ballot) else { return };
         preparing.rise_to(learned);
         let coverage = preparing.acceptors.entry(from).or_default();
         coverage.repeats += usize::from(last.is_none());
-        add_range(&mut coverage.empty, first, last, window);
+        coverage.add_range(first, last, &limits);
     }
 
     /// What must be learned before phase 2 may begin.

@@ -71,6 +71,9 @@ pub struct Limits {
     pub candidates: usize,
 }
 
+/// What an entry takes up beside its value, about: many small ones must not cost more than few large ones.
+pub(super) const ENTRY_BYTES: usize = 64;
+
 impl Limits {
     /// The usual bounds.
     pub const USUAL: Limits = Limits {
@@ -111,6 +114,12 @@ impl Limits {
     /// How many bytes of values one acceptor may report: more than one can hold.
     pub fn promised_bytes(&self) -> usize {
         2 * self.open_bytes
+    }
+
+    /// How many instances one acceptor may report: more than one can hold. Far above what it has learned, each
+    /// counts as [`ENTRY_BYTES`] of the bytes that may be accepted.
+    pub fn promised_entries(&self) -> usize {
+        2 * (self.window as usize) + self.open_bytes / ENTRY_BYTES
     }
 }
 

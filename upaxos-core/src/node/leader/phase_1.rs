@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RETRY_MAX;
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
+use crate::node::Limits;
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
 use crate::wire::Dialect;
 
@@ -57,6 +58,22 @@ impl Coverage {
             }
         }
     }
+
+    /// Whether it holds more than any acceptor can have accepted.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.bytes > limits.promised_bytes() || self.accepted.len() > limits.promised_entries()
+    }
+
+    pub(super) fn add_range(&mut self, first: Instance, last: Option<Instance>, limits: &Limits) {
+        if self.empty.len() > limits.promised_entries() {
+            return;
+        }
+        let known = self.empty.entry(first).or_insert(last);
+        *known = match (*known, last) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            _ => None,
+        };
+    }
 }
 
 impl Preparing {
@@ -71,6 +88,17 @@ impl Preparing {
             let below = std::mem::replace(&mut coverage.accepted, above);
             coverage.bytes -= below.values().map(|(_, value)| value.as_bytes().len()).sum::<usize>();
         }
+    }
+
+    /// The furthest instance that an honest acceptor can have accepted, as far as is known now.
+    ///
+    /// Acceptors may have learned much less than the leader before, which wrote up to a window above what it had
+    /// learned, and which may be gone. But all that it had learned was chosen, so every quorum of promises tells of
+    /// each of these instances: an instance far above `base` comes with as many accepted ones below it. It is
+    /// reported again when those of the others have been heard.
+    pub(super) fn furthest(&self, window: u64) -> Instance {
+        let told: usize = self.acceptors.values().map(|coverage| coverage.accepted.len()).sum();
+        Instance(self.base.0.saturating_add(2 * window).saturating_add(told as u64))
     }
 
     fn covers(&self, coverage: &Coverage) -> bool {
@@ -131,22 +159,6 @@ impl Preparing {
     }
 }
 
-pub(super) fn add_range(
-    ranges: &mut BTreeMap<Instance, Option<Instance>>,
-    first: Instance,
-    last: Option<Instance>,
-    window: u64,
-) {
-    if ranges.len() as u64 > 2 * window {
-        return;
-    }
-    let known = ranges.entry(first).or_insert(last);
-    *known = match (*known, last) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        _ => None,
-    };
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Leader, Phase};
@@ -178,16 +190,51 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_promises_is_kept_for_two_windows_at_most_however_far_ahead_it_claims_to_be() {
+    fn a_flood_of_promises_is_kept_for_as_many_as_an_acceptor_can_hold_however_far_ahead_it_claims_to_be() {
         let mut leader = asking();
         (1..500).for_each(|instance| promised(&mut leader, instance, ""));
-        assert_eq!(of_one(&leader).accepted.len(), 16);
-        // Whoever claims to have learned more and more moves the window, but makes it no longer.
-        for base in [400, 1 << 40, (1 << 62) - 1] {
+        let most = LIMITS.promised_entries() + 1;
+        assert_eq!(of_one(&leader).accepted.len(), most);
+        // An acceptor that claims to have learned more and more moves the range, but makes it no longer.
+        for base in [700, 1 << 40, (1 << 62) - 1] {
             leader.on_promise_none(FROM, (Instance(base), None), ballot(), Instance(base));
             (base - 300..base + 300).for_each(|instance| promised(&mut leader, instance, ""));
-            assert!(of_one(&leader).accepted.len() <= 16, "{base}");
+            assert!(of_one(&leader).accepted.len() <= most, "{base}");
         }
+    }
+
+    #[test]
+    fn a_promise_far_ahead_of_all_others_is_not_kept() {
+        let mut leader = asking();
+        [17, 100, 1 << 40, u64::MAX].into_iter().for_each(|instance| promised(&mut leader, instance, "x"));
+        assert!(of_one(&leader).accepted.is_empty(), "each would be filled up with entries that do nothing");
+    }
+
+    /// The leader had learned these instances, and was lost; no `Chosen` of it reached these two.
+    #[test]
+    fn a_quorum_that_accepted_more_than_two_windows_and_learned_none_of_it_can_lead() {
+        let mut leader = asking();
+        let accepted =
+            |instance: u64| Some((Ballot::first_epoch(0), Value::from(format!("{instance}").as_str())));
+        for (first, step) in [(1, 2), (2, 2), (1, 2)] {
+            // Each has every second one only; what one tells too early is told again.
+            let from = NodeId(first as u16);
+            let mut next = 1;
+            for instance in (first..=60).step_by(step) {
+                if next < instance {
+                    let range = (Instance(next), Some(Instance(instance - 1)));
+                    leader.on_promise_none(from, range, ballot(), Instance(0));
+                }
+                leader.on_promise(from, Instance(instance), ballot(), accepted(instance));
+                next = instance + 1;
+            }
+            leader.on_promise_none(from, (Instance(next), None), ballot(), Instance(0));
+        }
+        let group = Group::first(3);
+        let values = leader.finish_phase_1(&group, Instance(0)).expect("all is covered");
+        let values: Vec<_> =
+            values.iter().map(|(instance, value)| format!("{} {value}", instance.0)).collect();
+        assert_eq!(values, (1..=60).map(|i| format!("{i} {i}")).collect::<Vec<_>>());
     }
 
     #[test]
@@ -212,6 +259,6 @@ mod tests {
             let range = (Instance(instance), Some(Instance(instance)));
             leader.on_promise_none(FROM, range, ballot(), Instance(0));
         }
-        assert!(of_one(&leader).empty.len() <= 17);
+        assert!(of_one(&leader).empty.len() <= LIMITS.promised_entries() + 1);
     }
 }
