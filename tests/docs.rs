@@ -180,8 +180,13 @@ fn every_command_of_the_pages_is_understood_by_its_program() {
             let output = Command::new(program).args(&args).arg("--help").output().expect("the program runs");
             assert!(output.status.success(), "{shown}\n{}", said(&output));
             if name == "upaxos-node" {
-                let parsed = Cli::try_parse_from([&[name], args.as_slice()].concat());
-                assert!(parsed.is_ok(), "{shown}\n{}", parsed.expect_err("it is none"));
+                let cli = Cli::try_parse_from([&[name], args.as_slice()].concat());
+                let cli = cli.unwrap_or_else(|error| panic!("{shown}\n{error}"));
+                let options = cli.daemon.map(|daemon| daemon.options(&cli.net));
+                assert!(
+                    options.is_none_or(|options| options.is_ok()),
+                    "{shown}: the flags do not go together"
+                );
             }
         }
     }
