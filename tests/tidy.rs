@@ -31,14 +31,14 @@ fn all_sources() -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_wire_table_of_the_readme_is_the_one_in_the_code() {
+fn the_wire_table_of_the_book_is_the_one_in_the_code() {
     let code = read("upaxos-core/src/wire.rs");
     let rows: Vec<_> =
         code.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|l| l.starts_with('|')).collect();
-    let readme = read("README.md");
+    let page = read("docs/protocol.md");
     assert!(rows.len() > 25);
     for row in rows {
-        assert!(readme.contains(row), "README.md lacks the row: {row}");
+        assert!(page.contains(row), "docs/protocol.md lacks the row: {row}");
     }
 }
 
@@ -58,10 +58,10 @@ fn the_dissector_knows_every_verb() {
 }
 
 #[test]
-fn the_readme_describes_every_record_and_every_mark_that_a_log_may_hold() {
-    let readme = read("README.md");
-    let chapter = readme.split_once("### Reading a log\n").expect("it is there").1;
-    let chapter = chapter.split_once("\n### ").expect("it ends").0;
+fn the_book_describes_every_record_and_every_mark_that_a_log_may_hold() {
+    let page = read("docs/storage.md");
+    let chapter = page.split_once("## Reading a log\n").expect("it is there").1;
+    let chapter = chapter.split_once("\n## ").expect("it ends").0;
     for (file, prefix) in [("record.rs", "//! | `"), ("entry.rs", "//! | `@")] {
         let code = read(format!("upaxos-core/src/{file}"));
         let rows = code.lines().filter_map(|line| line.strip_prefix(prefix));
@@ -72,7 +72,7 @@ fn the_readme_describes_every_record_and_every_mark_that_a_log_may_hold() {
             // With a blank or a quote behind it: no other word begins so.
             let word = format!("`{mark}{}", form.split(' ').next().unwrap_or_default());
             let is_told = [" ", "`"].iter().any(|end| chapter.contains(&format!("{word}{end}")));
-            assert!(is_told, "README, \"Reading a log\", lacks {form}");
+            assert!(is_told, "docs/storage.md, \"Reading a log\", lacks {form}");
         }
     }
 }

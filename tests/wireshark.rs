@@ -100,11 +100,11 @@ fn is_whole(datagram: &[u8]) -> bool {
     }
 }
 
-/// Every row of the README's table of the wire: the form of the line, and its example.
+/// Every row of the table of the wire in `docs/protocol.md`: the form of the line, and its example.
 fn rows() -> Vec<(String, String)> {
-    let readme =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("it is there");
-    let table = readme.split_once("| line | says | example |\n").expect("the table is there").1;
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md"));
+    let page = page.expect("it is there");
+    let table = page.split_once("| line | says | example |\n").expect("the table is there").1;
     let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
     let between = |text: &str| text.split('`').nth(1).expect("a form, or an example").to_owned();
     let row = |row: &str| {

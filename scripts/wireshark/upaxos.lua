@@ -5,7 +5,7 @@
 -- Filters: upaxos.verb == "Write", upaxos.instance == 7, upaxos.from == 2, upaxos.value contains "one",
 -- upaxos.malformed.
 --
--- The grammar is the table in README.md, "The wire". A line that no node would take is marked as malformed, with the
+-- The grammar is the table in docs/protocol.md, "The wire". A line that no node would take is marked as malformed, with the
 -- reason; tests compare that with the parser of the nodes, for every verb. Lines of classic groups are read by the same
 -- rules, though classic nodes are less strict about white space.
 

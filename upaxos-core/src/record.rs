@@ -4,7 +4,7 @@
 //! write that can be checked. Pure: the real disk and the simulated one use the same code. Recovery
 //! reads records in order and rebuilds the roles from them.
 //!
-//! The README, "Reading a log", tells the same to users.
+//! docs/storage.md, "Reading a log", tells the same to users.
 //!
 //! | record | says | durable before |
 //! | --- | --- | --- |

@@ -29,7 +29,7 @@
 //! | `Submit C Q F V` | a client: write V, exactly once | `Submit 7 1 1 one` |
 //! | `Read C Q F` | a client: safe read, exactly once | `Read 7 2 2` |
 //! | `FastRead C Q F` | a client: the last value written, without an instance if that can be had | `FastRead 7 3 2` |
-//! | `Query C Q F V` | a client: what a script answers to the question V, as a safe read, exactly once | `Query 7 4 3 get color` |
+//! | `Query C Q F V` | a client: the answer of a script to the question V, as a safe read, exactly once | `Query 7 4 3 get color` |
 //! | `FastQuery C Q F V` | the same, without an instance if that can be had | `FastQuery 7 5 3 get color` |
 //! | `members` | a client: who governs the group; every node beats within 100 ms | `members` |
 //! | `leave T [force]` | an operator: T is to leave the group | `leave 2` |
@@ -51,7 +51,7 @@
 //! | `S Join N` | S wants to join; N is the last instance it has learned | `3 Join 0` |
 //! | `S AskMark E X` | asks for marks in epoch E, for the round of fast reads X | `1 AskMark 0 91` |
 //! | `S Mark E X I` | nothing above I was accepted in epoch E, or learned, by S when it was asked in round X | `0 Mark 0 91 9` |
-//! | `S JoinFor N T` | the same, in the place of T (S itself: of whom an operator names) | `7 JoinFor 41 2` |
+//! | `S JoinFor N T` | the same, in the place of T (S itself: of the member that an operator names) | `7 JoinFor 41 2` |
 //! | `S Members I L H` | the group that instance I began governs, H are its members; S has learned up to L | `1 Members 5 41 0,1,7` |
 //! | `S OK I V` | the answer to a client: V is chosen at I | `0 OK 2 two` |
 //! | `S Done I J C Q` | the requests C Q, C Q+1, … are chosen at I to J | `2 Done 5 6 7 1` |
@@ -61,7 +61,7 @@
 //! | `S NotYet I L` | S has learned up to L; instance I is not among it | `0 NotYet 9 4` |
 //! | `S Refused C Q TEXT` | the request C Q is never carried out, and why | `2 Refused 7 1 no` |
 //! | `S Busy C Q T` | S cannot take up C Q now: ask again in T milliseconds or later; a fast read then as a safe read | `2 Busy 7 1 100` |
-//! | `S Unknown C Q` | nobody can tell any more whether C Q was carried out; it will not be from here on | `2 Unknown 7 1` |
+//! | `S Unknown C Q` | no node can tell any more whether C Q was carried out; it will not be from here on | `2 Unknown 7 1` |
 //! | `S Forgotten C Q M` | C Q is not carried out from here on: S does not know client C (any more); new sessions begin above M | `2 Forgotten 7 1 1` |
 //! | `S Error TEXT` | an untagged request is not carried out now, and why | `2 Error no` |
 //! | `S Dropped W` | the untagged write whose words have the fingerprint W is not carried out: a script rejects it | `2 Dropped 81985` |
@@ -70,14 +70,14 @@
 //! | `S AskChain I` | asks what was learned up to I | `0 AskChain 20` |
 //! | `S Chain I D` | all that S has learned up to I has the digest D | `1 Chain 20 0123456789abcdef0123456789abcdef` |
 //! | `S Differs I T` | S and T hold different values at I, the first such instance that S knows of | `1 Differs 3 0` |
-//! | `S Relay [V]` | S passes on an untagged write, or safe read, that nobody took up | `1 Relay one` |
+//! | `S Relay [V]` | S passes on an untagged write, or safe read, that no node took up | `1 Relay one` |
 //! | `S Beat N C K B P L R H` | S lives: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
 //! | `S Pace M P` | S beats every M milliseconds; P was the highest ballot it knew when it began to vote in this life (`-`: none, or it does not vote) | `1 Pace 100 65537` |
 //! | `S Register N C K B [B' …]` | S asks that its incarnation C, start K, boot B be remembered; the boots of its starts before that, the last one first | `1 Register 3 77 2 9 5` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
 //! | `S Barred T B C K [B']` | S remembers T as incarnation C, start K, boot B'; boot B is not that, nor a later life of it (where T is S: S is barred, and says so with its beats) | `0 Barred 1 9 77 5` |
 //! | `S Part X K N TEXT`, or without S | alone in its datagram: of X, a datagram that is longer than a packet, part K of N; of a client without S | `Part 9007 1 2 Submit 7 1 1 o` |
-//! | `Missing X K,K-K` | alone in its datagram: these parts of X were not heard; whoever said X says them again | `Missing 9007 2` |
+//! | `Missing X K,K-K` | alone in its datagram: these parts of X were not heard; the sender of X says them again | `Missing 9007 2` |
 //! | `& V` | the line before it again, with the next number and this value | `& two` |
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance),

@@ -56,7 +56,7 @@ pub enum Command {
     Switch(switch::Args),
     /// Print the log of a data directory; also while its node runs.
     ///
-    /// Reads only: it takes no lock and needs no right to write. README describes every line.
+    /// Reads only: it takes no lock and needs no right to write. docs/storage.md describes every line.
     #[command(after_help = "Examples:\n  \
                             upaxos-node log ./upaxos-0\n  \
                             diff <(upaxos-node log --learned a) <(upaxos-node log --learned b)")]

@@ -2,7 +2,7 @@
 //!
 //! Owns the links (whom this node hears, and who hears it), the highest ballot it knows, and the
 //! decision to raise one. It never touches promises or values: a wrong guess here costs time, never
-//! agreement. The rules are those of the README, "Who leads".
+//! agreement. The rules are those of docs/protocol.md, "Elections".
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -25,7 +25,7 @@ use crate::wire::Dialect;
 
 /// A kind of trouble, on or off in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it; the README's table says more")]
+#[allow(missing_docs, reason = "the names say it; docs/testing.md says more")]
 pub enum Class {
     Loss,
     Duplication,

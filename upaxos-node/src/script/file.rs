@@ -92,7 +92,7 @@ pub fn read(path: &Path) -> Result<(String, Vec<u8>), LoadError> {
 
 /// The hooks of a script.
 #[derive(Debug, Default)]
-#[allow(missing_docs, reason = "the README says what each is for")]
+#[allow(missing_docs, reason = "docs/scripts.md says what each is for")]
 pub struct Table {
     pub request: Option<Function>,
     pub apply: Option<Function>,
