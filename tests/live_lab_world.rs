@@ -1,5 +1,5 @@
-//! Claims about the lab's real worlds: processes that are hurt and come back, questions that are answered, links
-//! that fail as they were told to, and judges that find what was planted.
+//! Claims about the lab's real backends: processes crash and come back, requests get answers, links fail as set,
+//! and the checkers find planted errors.
 
 mod live;
 
@@ -21,7 +21,7 @@ use upaxos_node::lab::{
 };
 
 const SEED: u64 = 253;
-/// Long enough for a machine that does other things at the same time.
+/// Long enough for a machine that is busy with other work.
 const PATIENCE: Micros = Micros::from_millis(20_000);
 
 fn setup() -> Setup {
@@ -29,7 +29,7 @@ fn setup() -> Setup {
     Setup { nodes: 3, spares: 1, seed: SEED, beat, classic: false, records: true }
 }
 
-/// A raw world in which three nodes run; nothing where there are no namespaces.
+/// Returns a raw world with three running nodes. Returns `None` where namespaces are not possible.
 fn raw() -> Option<Real> {
     let hosts = live::or_skip(Hosts::raw_only(0))?;
     drop(hosts);
@@ -44,7 +44,7 @@ fn start_all(world: &mut Real) {
     }
 }
 
-/// Lets time pass until `holds`.
+/// Runs the world until `holds` is true.
 fn await_that(world: &mut Real, what: &str, mut holds: impl FnMut(&Real) -> bool) {
     let until = world.now() + PATIENCE;
     while !holds(world) {
@@ -55,11 +55,11 @@ fn await_that(world: &mut Real, what: &str, mut holds: impl FnMut(&Real) -> bool
 
 fn leader(world: &mut Real) -> NodeId {
     let leads = |world: &Real| (0..3).map(NodeId).find(|id| world.view(*id).stance == Some(Stance::Leads));
-    await_that(world, "somebody leads", |world| leads(world).is_some());
+    await_that(world, "a node leads", |world| leads(world).is_some());
     leads(world).expect("just seen")
 }
 
-/// Asks, and waits for the outcome.
+/// Sends a request, and waits for its outcome.
 fn ask(world: &mut Real, client: u64, ask: Ask) -> Outcome {
     let ticket = world.ask(client, ask, PATIENCE).expect("it can be asked");
     let until = world.now() + PATIENCE + Micros::from_millis(1_000);
@@ -231,7 +231,7 @@ fn a_disk_that_fails_ends_the_node_with_the_reason_and_the_check_brings_it_back(
         await_that(&mut world, "it ends", |world| matches!(world.view(id).state, NodeState::Ended(..)));
         let NodeState::Ended(status, said) = world.view(id).state else { panic!("just seen") };
         assert!(status == 1 && said.contains(words), "{status}: {said}");
-        // Its next disk is a good one.
+        // The node's next disk works.
         world.start(id, &Start::default()).expect("it starts again");
         write(&mut world, "and on");
     }
@@ -311,7 +311,7 @@ fn an_acknowledged_write_that_a_disk_forgot_is_found() {
     assert!(found.iter().any(|violation| violation.expected == expected), "{found:#?}");
 }
 
-/// Where the directories of all nodes lie, as their logs say.
+/// The directory of the hosts, which contains those of all nodes. The nodes' logs name it.
 fn directory(world: &Real) -> PathBuf {
     let described = world.describe();
     let dir = described.split("directory ").nth(1).and_then(|rest| rest.split(',').next());
@@ -378,7 +378,7 @@ fn a_classic_group_is_asked_and_judged() {
 }
 
 #[test]
-#[ignore = "not a test: a process that is killed in the possession of a world"]
+#[ignore = "not a test: a process that owns a world and is killed"]
 fn victim() {
     let mut world = Real::raw(&setup()).expect("hosts with a switch");
     start_all(&mut world);
@@ -393,7 +393,7 @@ fn victim() {
     }
 }
 
-/// Processes with this text in their command lines.
+/// The processes whose command lines contain this text.
 fn processes_with(text: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
