@@ -315,7 +315,7 @@ fn who_says_that_it_votes_is_a_member_in_its_next_life_too() {
     let said = out.early.iter().map(ToString::to_string);
     let beats: Vec<String> = said.filter(|line| line.contains(" Beat ")).collect();
     assert!(!beats.is_empty() && beats.iter().all(|beat| beat.contains(" learns")), "{beats:?}");
-    assert!(out.needs_sync() && !lone.node.is_voter(), "it waits for nothing but its disk");
+    assert!(out.needs_sync() && !lone.node.is_voter(), "it waits only for its disk");
     lone.finish(out);
     assert!(lone.node.is_voter());
     lone.restart();

@@ -194,7 +194,7 @@ fn only_what_users_write_and_only_once_is_applied() {
     group.say("Request 0");
     group.say("Submit 7 1 1 two");
     group.run_until("three instances", |group| group.reads(0).len() == 3);
-    // A second copy of the same request. Its instance is void.
+    // Another leader's copy of the same request. Its instance is void.
     group.tell(0, "1 Written 4 @tag 7 1 1 two");
     group.tell(1, "0 Written 4 @tag 7 1 1 two");
     group.tell(2, "0 Written 4 @tag 7 1 1 two");

@@ -118,7 +118,7 @@ struct Clients {
 
 impl Clients {
     fn tale(&self) -> MutexGuard<'_, Tale> {
-        self.tale.lock().expect("no client panics while it tells")
+        self.tale.lock().expect("no client panics with the lock held")
     }
 
     /// Sends one request after the other through `ask`, which returns the answer.

@@ -161,7 +161,7 @@ fn hostile_requests_are_refused_while_votes_go_on() {
         ] {
             let began = Instant::now();
             let (bad, good) = (format!("Request 0 {value}"), format!("Request 0 good {round} {value}"));
-            let (bad, good) = (client.ask(&bad).expect("it lives"), client.ask(&good).expect("it lives"));
+            let (bad, good) = (client.ask(&bad).expect("it runs"), client.ask(&good).expect("it runs"));
             for _ in 0..2 {
                 let answer =
                     client.next(PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", group.logs()));
@@ -251,7 +251,7 @@ fn a_restart_goes_on_from_the_snapshot_and_a_changed_script_from_the_beginning()
     let long = "x".repeat(50_000);
     let count = 250;
     for number in 0..count {
-        client.ask(&format!("Request 0 {number} {long}")).expect("it lives");
+        client.ask(&format!("Request 0 {number} {long}")).expect("it runs");
     }
     let chosen = |_| client.next(PATIENCE).expect("an answer").chosen().map(|(instance, _)| instance);
     let mut highest = (0..count).filter_map(chosen).max().expect("they are chosen");

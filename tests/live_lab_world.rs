@@ -49,7 +49,7 @@ fn await_that(world: &mut Real, what: &str, mut holds: impl FnMut(&Real) -> bool
     let until = world.now() + PATIENCE;
     while !holds(world) {
         assert!(world.now() < until, "not in time: {what}\n{}", world.describe());
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
     }
 }
 
@@ -68,7 +68,7 @@ fn ask(world: &mut Real, client: u64, ask: Ask) -> Outcome {
             return settled.outcome;
         }
         assert!(world.now() < until, "no outcome\n{}", world.describe());
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
     }
 }
 
@@ -103,7 +103,7 @@ fn a_group_is_asked_crashed_paused_and_judged() {
     world.pause(other).expect("it runs");
     write(&mut world, "three");
     assert_eq!(world.view(other).stance, None);
-    world.resume(other).expect("it stands still");
+    world.resume(other).expect("it is paused");
     assert!(
         matches!(ask(&mut world, 1, Ask::FastRead), Outcome::Read { value, .. } if value == "three".into())
     );
@@ -135,7 +135,7 @@ fn a_cut_is_one_way_and_a_client_that_nobody_hears_learns_nothing() {
     let until = world.now() + Micros::from_millis(2_000);
     let mut settled = Vec::new();
     while settled.is_empty() && world.now() < until {
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
         settled = world.settled();
     }
     assert_eq!((settled[0].ticket, &settled[0].outcome), (ticket, &Outcome::Unknown));
@@ -172,7 +172,7 @@ fn writes_over_links_with_every_fault_are_chosen_once() {
     let mut settled = Vec::new();
     while settled.len() < tickets.len() {
         let until = world.now() + PATIENCE;
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
         settled.extend(world.settled());
     }
     assert!(settled.iter().all(|settled| matches!(settled.outcome, Outcome::Chosen { .. })), "{settled:#?}");
@@ -389,7 +389,7 @@ fn victim() {
     println!("\nowns {}", directory(&world).display());
     loop {
         let until = world.now() + PATIENCE;
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
     }
 }
 

@@ -139,7 +139,7 @@ fn flooded(group: &Group, load: &mut Load, client: &mut Client, seed: u64) {
 }
 
 fn resident(group: &Group) -> Vec<u64> {
-    group.nodes.iter().map(|node| node.resident().expect("it lives")).collect()
+    group.nodes.iter().map(|node| node.resident().expect("it runs")).collect()
 }
 
 #[test]

@@ -81,13 +81,13 @@ impl Side {
     fn ask(&mut self) {
         self.count += 1;
         let value = format!("group{}-{}", self.first, self.count);
-        let number = self.client.ask(&format!("Request 0 {value}")).expect("the client lives");
+        let number = self.client.ask(&format!("Request 0 {value}")).expect("the client runs");
         self.asked.insert(number, value);
     }
 
     fn take(&mut self, patience: Duration) {
         let Ok(answer) = self.client.next(patience) else { return };
-        let value = self.asked.remove(&answer.number).expect("answers only to what was asked");
+        let value = self.asked.remove(&answer.number).expect("an answer to a pending request");
         match answer.chosen() {
             Some((instance, chosen)) => {
                 assert_eq!(chosen, value, "another value was acknowledged");
@@ -184,7 +184,7 @@ fn two_groups_on_joined_wires_stay_one_log_each_and_go_on_answering_while_nodes_
         while !side.asked.is_empty() && Instant::now() < until {
             side.take(Duration::from_millis(100));
         }
-        assert!(side.asked.is_empty(), "it goes on answering: {}", side.logs());
+        assert!(side.asked.is_empty(), "it continues to answer: {}", side.logs());
         // Waits until all of it is durable on every node, because the check reads the logs.
         let last = side.acknowledged.last_key_value().map_or(0, |(instance, _)| *instance);
         let learned = side.client.call(&format!("learned 3 {last}"), PATIENCE).expect("an answer");
@@ -234,7 +234,7 @@ fn groups_with_names_share_a_wire_and_a_client_that_names_none_is_told_so() {
         assert_eq!(said, format!("OK 1 {value}\n"), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let mut command = hosts.command(0, programs().join("upaxos-send"));
-    command.args(hosts.args()).args(["--wait", "--timeout", "1s", "Request", "0", "nobody"]);
+    command.args(hosts.args()).args(["--wait", "--timeout", "1s", "Request", "0", "unsent"]);
     let output = run(command);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("--group blue") && said.contains("--group red"), "{said}");

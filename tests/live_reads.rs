@@ -40,7 +40,7 @@ fn a_fast_read_sees_every_write_done_before_it_and_takes_no_instance() {
     // A busy machine may delay a mark beyond the timeout of a read.
     assert!(fast > 90, "only {fast} of 100 took no instance\n{}", group.logs());
     for _ in 0..300 {
-        client.ask("fast").expect("the client lives");
+        client.ask("fast").expect("the client runs");
     }
     for _ in 0..300 {
         let answer = client.next(PATIENCE).expect("an answer");
@@ -66,7 +66,7 @@ fn a_reader_that_was_stopped_misses_no_write_that_was_done_meanwhile() {
         for other in others {
             group.hosts.cut(Host::Client, other).expect("links can be cut here");
         }
-        client.ask("fast").expect("the client lives");
+        client.ask("fast").expect("the client runs");
         group.nodes[reader].resume();
         let answer = client.next(PATIENCE).expect("an answer");
         assert_eq!(read(&answer).map(|(found, _)| found), Some(value.as_str()), "{}", group.logs());

@@ -26,13 +26,13 @@ fn sessions(client: &mut Client, first: usize, count: usize) -> Vec<(String, Str
     let mut asked = std::collections::BTreeMap::new();
     for nth in first..first + count {
         let question = hex(format!("Request 0 {}", value(nth)).as_bytes());
-        let number = client.ask(&format!("as {nth} 20000000 {question}")).expect("the client lives");
+        let number = client.ask(&format!("as {nth} 20000000 {question}")).expect("the client runs");
         asked.insert(number, value(nth));
     }
     let mut ended = Vec::new();
     while !asked.is_empty() {
         let answer = client.next(PATIENCE).expect("an answer");
-        let value = asked.remove(&answer.number).expect("an answer to what was asked");
+        let value = asked.remove(&answer.number).expect("an answer to a pending request");
         ended.push((value, answer.text));
     }
     ended

@@ -163,7 +163,7 @@ fn what_was_dropped_of_a_log_is_counted_when_it_is_read_again() {
     });
     let (count, _) = count.expect("the log names what was dropped");
     assert!(count.parse::<u64>().expect("a number") > 10, "{count}");
-    assert!(said.contains("OK 251 last") && said.contains("ends; learned 251"), "it goes on");
+    assert!(said.contains("OK 251 last") && said.contains("ends; learned 251"), "the node continues");
 }
 
 #[test]

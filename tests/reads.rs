@@ -87,7 +87,7 @@ fn a_mark_of_another_round_life_or_epoch_counts_for_nothing() {
     lone.hear("FastRead 7 1 1");
     // By now the node campaigns, so it leaves reads to the other nodes for a while.
     let round = nonce(&lone.run_for(80));
-    assert_ne!(first, round, "no nonce comes again after a restart");
+    assert_ne!(first, round, "no nonce is reused after a restart");
     let before: u64 = round.parse::<u64>().expect("a number") - 1;
     for mark in [format!("0 {first} 1"), format!("0 {before} 1"), format!("4 {round} 1")] {
         lone.hear(&format!("1 Mark {mark}"));

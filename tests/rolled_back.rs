@@ -171,7 +171,7 @@ fn a_split_log_is_found_and_the_first_instance_that_differs_is_named() {
     }
     assert_eq!(group.node(2).log_differs_from(), Some((NodeId(1), Instance(2))));
     group.run_for(1_000);
-    assert!(group.said_by(2).contains(&"2 Differs 2 1".into()), "the other nodes receive the result");
+    assert!(group.said_by(2).contains(&"2 Differs 2 1".into()), "clients and nodes are told");
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn rule_4_a_lower_write_or_proposal_is_refused_after_a_higher_write() {
     }
 }
 
-// Rule 5: a vote is sent only when its records are durable.
+// Rule 5: nothing that a vote claims is sent before it is durable.
 
 #[test]
 fn rule_5_votes_wait_for_the_sync_and_count_here_only_then() {
@@ -272,7 +272,11 @@ fn rule_7_an_accept_is_kept_until_the_learned_value_is_durable() {
     assert_eq!(node.node.learned().0, 1);
     let said: Vec<String> = out.after_sync.iter().map(ToString::to_string).collect();
     assert_eq!(said[0], format!("0 Promise 1 {} {} x", B[0][2], B[0][1]));
-    assert_eq!(said[1], format!("0 PromiseNone 2 * {} 0", B[0][2]), "what is learned counts when durable");
+    assert_eq!(
+        said[1],
+        format!("0 PromiseNone 2 * {} 0", B[0][2]),
+        "a learned instance counts when it is durable"
+    );
 }
 
 // Rule 8: a node that lost its disk never votes again under the same identity.

@@ -91,7 +91,7 @@ fn a_node_that_stood_still_is_unaware_of_it() {
     lab.write(0, "two");
     let now = lab.view(paused);
     assert_eq!((now.stance, now.learned), (before.stance, before.learned), "it still believes that it leads");
-    lab.world.resume(id(paused)).expect("it stands still");
+    lab.world.resume(id(paused)).expect("it is paused");
     assert_eq!(lab.view(paused).state, NodeState::Runs);
     lab.write(0, "three");
     lab.check();
@@ -109,7 +109,7 @@ fn a_paused_node_can_be_crashed_and_stopped() {
     lab.world.stop(id(0)).expect("it is alive");
     lab.run(300);
     assert_eq!(lab.view(0).state, NodeState::Paused, "a paused node does not stop cleanly");
-    lab.world.resume(id(0)).expect("it stands still");
+    lab.world.resume(id(0)).expect("it is paused");
     lab.until("end of 0", |lab| lab.view(0).state == NodeState::Down);
     lab.check();
 }

@@ -98,7 +98,7 @@ fn accepts_in_two_ballots_are_no_quorum_and_the_highest_ballot_heard_wins() {
         join(&mut lab, 0, 2);
         say_to(&mut lab, &[0, 2], "Request 0 x");
         assert_eq!(learned(&mut lab, &[0, 2]), chosen("w"), "seed {seed}");
-        lab.world.resume(id(1)).expect("it stands still");
+        lab.world.resume(id(1)).expect("it is paused");
         lab.check();
     }
 }

@@ -50,7 +50,7 @@ impl Common {
         for (at, name) in &told.acknowledged {
             if self.writes.get(at) != Some(name) {
                 let found = self.writes.get(at);
-                return Err(format!("{name} was acknowledged at {at}, where {found:?} stands"));
+                return Err(format!("{name} was acknowledged at {at}, but {found:?} is there"));
             }
         }
         if let Some((at, name)) = self.writes.iter().find(|(_, name)| !told.asked.contains(*name)) {

@@ -170,7 +170,7 @@ impl Load {
         for _ in 0..count {
             self.count += 1;
             let value = format!("{LOADED}{}", self.count);
-            let number = client.ask(&format!("Request 0 {value}")).expect("the client lives");
+            let number = client.ask(&format!("Request 0 {value}")).expect("the client runs");
             let above = self.highest();
             self.asked.insert(number, Asked { value, above });
         }
@@ -209,7 +209,7 @@ impl Load {
         self.gap = self.gap.max(self.last.map_or(Duration::ZERO, |last| now - last));
         self.last = Some(now);
         let Asked { value, above } =
-            self.asked.remove(&answer.number).expect("answers only to what was asked");
+            self.asked.remove(&answer.number).expect("an answer to a pending request");
         if let Some((instance, chosen)) = answer.chosen() {
             assert_eq!(chosen, value, "another value was acknowledged");
             assert!(instance > above, "{value} at {instance}, though {above} was done before it was asked");
