@@ -1,4 +1,4 @@
-//! Members that are far behind when the leader dies: they hold nobody up, and vote all the same.
+//! Members that are far behind when the leader crashes. They do not delay the group, and they still vote.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -15,7 +15,7 @@ use upaxos_core::wire::{Line, Message};
 
 const TIMEOUT_MS: u64 = 400;
 
-/// A group in which 1 leads and these members lack nearly all of a long history.
+/// A group in which node 1 leads, and the members `behind` lack nearly all of a long history.
 fn with_behind(n: u16, behind: &[u16]) -> Group {
     let mut group = Group::ready(n);
     let all: Vec<u16> = (0..n).collect();
@@ -36,14 +36,14 @@ fn with_behind(n: u16, behind: &[u16]) -> Group {
     group
 }
 
-/// What is chosen already does not reach these: they never catch up.
+/// These members receive no decided values, so they never catch up.
 fn hear_no_history(group: &mut Group, behind: &'static [u16]) {
     group.filter = Box::new(move |_, to, line| {
         !(behind.contains(&to) && matches!(line, Line::Node(_, Message::Written { .. })))
     });
 }
 
-/// Has the leader die: a value is chosen within four election timeouts, and those behind have raised no ballot.
+/// Crashes the leader. A value is chosen within four election timeouts, and the members `behind` raise no ballot.
 fn assert_takes_over(group: &mut Group, behind: &[u16]) {
     group.run_until("1 leads", |group| group.leader() == Some(1));
     group.start(0);
@@ -69,7 +69,7 @@ fn a_candidate_far_behind_does_not_hold_up_the_group_and_its_vote_counts() {
     let mut group = with_behind(3, &[2]);
     hear_no_history(&mut group, &[2]);
     assert_takes_over(&mut group, &[2]);
-    // And in the end it has everything.
+    // In the end it has the whole log.
     group.filter = Box::new(|_, _, _| true);
     group.write("all", &[0, 2]);
     group.start(1);
@@ -94,7 +94,7 @@ fn where_only_members_far_behind_make_a_quorum_they_lead_when_they_have_caught_u
     group.start(0);
     group.run_until("one leads", |group| group.leader().is_some());
     group.crash(1);
-    // 0 has everything, and reaches 3 alone.
+    // Node 0 has the whole log, and reaches only node 3.
     group.filter = Box::new(|from, to, _| match from {
         Some(0) => to == 3,
         Some(_) => to != 0 || from == Some(3),
@@ -111,7 +111,7 @@ fn what_a_member_far_behind_has_accepted_survives_its_restart() {
     hear_no_history(&mut group, &[2]);
     assert_takes_over(&mut group, &[2]);
     assert!(group.node(2).learned() < Instance(100));
-    // Only its disk, and that of 1, which missed it, are left: what was acknowledged is there.
+    // Only the disks of node 2 and of node 1, which missed the value, are left. The acknowledged value is there.
     group.crash(0);
     group.crash(2);
     group.start(1);
@@ -127,8 +127,8 @@ fn a_vote_far_above_what_is_learned_is_like_any_other() {
     assert!(directed::a_vote_far_above_is_in_the_epoch_in_force_alone());
 }
 
-/// A leader that is far behind completes more than it keeps tallies of at a time: what lies beyond gets its own vote
-/// when it comes near, as it gets those of its peers.
+/// A leader that is far behind completes more instances than it keeps vote counts for. An instance beyond that
+/// range gets the leader's own vote when it comes into range, as it gets those of the peers.
 #[test]
 fn a_leader_completes_what_was_accepted_farther_than_it_counts_votes() {
     let mut lone = Lone::member(3, 0);

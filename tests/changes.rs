@@ -1,4 +1,4 @@
-//! Changes of the group, as directed scenarios of real nodes on a virtual clock.
+//! Changes of the group: directed scenarios of real nodes on a virtual clock.
 
 #[path = "support/group.rs"]
 mod support;
@@ -68,7 +68,7 @@ fn a_dead_member_is_replaced_in_one_change_and_harmless_when_it_comes_back_with_
     group.start(1);
     group.run_until("the old member knows that it is out", |group| has_left(group, 1));
     group.write("three", &[0, 2, 3]);
-    assert_eq!(group.leader(), leader, "it disturbed nobody");
+    assert_eq!(group.leader(), leader, "the old member did not cause an election");
 }
 
 fn refusals(group: &Group, id: u16) -> Vec<String> {
@@ -78,7 +78,7 @@ fn refusals(group: &Group, id: u16) -> Vec<String> {
 
 #[test]
 fn whoever_was_replaced_while_dead_and_comes_back_with_its_disk_learns_that_it_is_out_and_is_not_refused() {
-    // A member of the first group, and one that joined; after one change, and after several.
+    // Tests a member of the first group and a joined member, after one change and after several.
     for changes in [1, 3] {
         let mut group = Group::ready(3);
         group.write("one", &[0, 1, 2]);
@@ -157,12 +157,13 @@ fn a_change_that_would_leave_no_live_quorum_is_refused_unless_forced() {
     group.say(&format!("Change 7 1 1 leave {alive}"));
     group.run_until("a refusal", |group| group.said("Refused 7 1").iter().any(|line| line.contains("force")));
     assert_eq!(group.members_of(leader).len(), 3);
-    // Forced, it waits for the dead one, as it was told it would.
+    // A forced change waits for the dead node, as the refusal announced.
     group.say(&format!("Change 7 2 2 leave {alive} force"));
     group.run_until("the change is made", |group| group.members_of(leader).len() == 2);
 }
 
-/// A change that was refused because one of three is dead: who leads, the dead one, the third, and what was said.
+/// A change that was refused because one of three members is down. Returns the group, the leader, the dead member,
+/// the third member, and the request.
 fn refused() -> (Group, u16, u16, u16, String) {
     let mut group = Group::ready(3);
     let leader = group.leader().expect("one leads");
@@ -178,7 +179,7 @@ fn refused() -> (Group, u16, u16, u16, String) {
 #[test]
 fn a_refused_change_is_not_made_later_by_another_leader() {
     let (mut group, leader, dead, alive, _) = refused();
-    // Now it could be made; and now another node leads, which heard the request, too.
+    // The change would be possible now. Now another node leads, which received the request, too.
     group.start(dead);
     group.run_for(3_000);
     group.crash(leader);
@@ -232,7 +233,7 @@ fn an_operator_replaces_a_member_by_a_node_that_stands_by() {
     let mut group = Group::ready(3);
     group.write("one", &[0, 1, 2]);
     group.crash(1);
-    // A node that asks for its own place stands by.
+    // A node that asks to replace its own id stands by.
     assert_eq!(group.join(Some(3)), 3);
     group.run_for(3_000);
     assert_eq!(group.members_of(0), [0, 1, 2], "it waits");
@@ -241,15 +242,15 @@ fn an_operator_replaces_a_member_by_a_node_that_stands_by() {
     group.write("two", &[0, 2, 3]);
 }
 
-/// One line of a node that stands by, damaged or of an earlier life of it, names a healthy member: nobody's place is
-/// taken, and the directory that joins is the one that is there.
+/// A standby node's line, damaged or from an earlier life, names a healthy member. No member is replaced. The
+/// directory that joins is the present one.
 #[test]
 fn one_line_of_a_joiner_that_is_damaged_or_old_changes_nothing_of_what_it_wants() {
     let mut group = Group::ready(3);
     group.write("one", &[0, 1, 2]);
     assert_eq!(group.join(Some(3)), 3);
     group.run_for(1_000);
-    // Twice, as the network may deliver one datagram.
+    // Delivered twice, because the network may duplicate a datagram.
     (0..3).for_each(|id| group.tell(id, "3 JoinFor 1 1"));
     (0..3).for_each(|id| group.tell(id, "3 JoinFor 1 1"));
     group.run_for(1_000);
@@ -295,7 +296,7 @@ fn who_asks_for_the_place_of_a_node_that_is_gone_is_told_so_and_does_not_join() 
     let late = group.join(Some(1));
     wait_until_turned_away(&mut group, late, "no member of the group any more");
     group.run_for(3_000);
-    assert_eq!(group.members_of(0), [0, 2, 3], "nobody joins twice in one place");
+    assert_eq!(group.members_of(0), [0, 2, 3], "no second node replaces the same member");
 }
 
 #[test]
@@ -385,7 +386,7 @@ fn nobody_votes_in_an_epoch_whose_beginning_it_has_not_learned() {
     group.write("one", &[0, 1, 2]);
     let leader = group.leader().expect("one leads");
     let laggard = (leader + 1) % 3;
-    // The laggard hears no value and no word on what is chosen, only the questions.
+    // The laggard receives no values and no decisions, only proposals.
     group.filter = Box::new(move |_, to, line| {
         to != laggard
             || !matches!(
@@ -456,7 +457,7 @@ fn a_joiner_that_is_restarted_goes_on_where_it_was() {
     group.crash(id);
     let before = group.sent.len();
     group.start(id);
-    assert_eq!(group.node(id).learned(), Instance(10), "it has kept what it had");
+    assert_eq!(group.node(id).learned(), Instance(10), "it kept the log that it had");
     group.filter = Box::new(|_, _, _| true);
     group.wait_for_members(&[0, id], &[0, id]);
     let lacks = |(from, line): &(Option<u16>, Line)| match line {
@@ -465,17 +466,17 @@ fn a_joiner_that_is_restarted_goes_on_where_it_was() {
     };
     let gaps: Vec<u64> = group.sent[before..].iter().filter_map(lacks).collect();
     assert!(!gaps.is_empty() && gaps.iter().all(|first| *first > 10), "{gaps:?}");
-    // Restarted as a member, it is one: of two, both must vote.
+    // The node restarts as a member. In a group of two, both must vote.
     group.crash(id);
     group.start(id);
     group.write("with both", &[0, id]);
     assert_eq!(group.reads(id), group.reads(0));
     let changes = group.reads(0).iter().filter(|read| read.starts_with("group")).count();
-    assert_eq!(changes, 1, "it was taken in once: {:?}", group.reads(0));
+    assert_eq!(changes, 1, "it was admitted once: {:?}", group.reads(0));
 }
 
-/// Node 2 leads and has seen node 1 vote, which is down as the group changes. It is listed all the same, and comes back
-/// when node 2 is gone: those who joined know it from the log.
+/// Node 2 leads and has seen votes of node 1, which is down during the change. The change lists node 1 all the
+/// same. Node 1 comes back when node 2 is gone. The joined members know node 1 from the log.
 #[test]
 fn a_member_that_was_down_as_the_group_changed_comes_back_among_those_who_joined() {
     let mut group = Group::ready(3);
@@ -487,7 +488,7 @@ fn a_member_that_was_down_as_the_group_changed_comes_back_among_those_who_joined
     group.start(0);
     group.write("two", &[0, 1, 2]);
     group.run_for(1_000);
-    assert_eq!(group.leader(), Some(leader), "it goes on");
+    assert_eq!(group.leader(), Some(leader), "the leader did not change");
     group.crash(other);
     let joined = group.join(Some(0));
     group.wait_for_members(&[leader, joined], &[1, 2, joined]);

@@ -1,4 +1,4 @@
-//! What a node with `--classic` does in a group whose others speak nothing but the classic grammar.
+//! A node with `--classic` in a group whose other nodes have the classic grammar only.
 
 #[path = "support/group.rs"]
 mod group;
@@ -16,7 +16,8 @@ use upaxos_core::record::Record;
 use upaxos_core::types::{Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 
-/// A classic group of three in which these nodes are ours, and run; every datagram of theirs is checked.
+/// A classic group of three. The nodes `ours` run the code under test, and each of their datagrams is checked. The
+/// test plays the other nodes.
 fn group_with(ours: &[u16]) -> Group {
     let mut group = Group::with(3, true);
     group.tap = Box::new(assert_classic);
@@ -24,25 +25,25 @@ fn group_with(ours: &[u16]) -> Group {
     group
 }
 
-/// Lines reach node `id`, one datagram each.
+/// Delivers the lines to node `id`, one datagram each.
 fn hear(group: &mut Group, id: u16, lines: &[&str]) {
     lines.iter().for_each(|line| group.hear(id, line.as_bytes()));
 }
 
-/// What node `id` says to these lines.
+/// Delivers the lines to node `id`, and returns the lines that it sends in answer.
 fn answers(group: &mut Group, id: u16, lines: &[&str]) -> Vec<String> {
     let before = group.said_by(id).len();
     hear(group, id, lines);
     group.said_by(id).split_off(before)
 }
 
-/// The node's durable records, without those that say it was started.
+/// The node's durable records, without its `Start` records.
 fn records(group: &Group, id: u16) -> Vec<String> {
     let records = group.members[usize::from(id)].durable.iter();
     records.filter(|record| !matches!(record, Record::Start { .. })).map(Record::to_string).collect()
 }
 
-/// A sequence of numbers that look random (xorshift).
+/// A sequence of pseudo-random numbers (xorshift).
 fn chance(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move |below| {
@@ -144,7 +145,7 @@ fn our_node_learns_what_classic_nodes_choose_without_it() {
         group.run_until(value, |group| group.reads(1).len() == count);
     }
     assert_eq!(group.reads(1), ["one", "two"]);
-    assert!(group.said("Propose").is_empty(), "who wants nothing, and misses nothing, does not propose");
+    assert!(group.said("Propose").is_empty(), "a node without requests and without gaps does not propose");
 }
 
 #[test]
@@ -176,8 +177,8 @@ fn every_line_twice_changes_nothing() {
     hear(&mut group, 0, &["Request 0 mine"]);
     hear(&mut group, 0, &twice(&["1 NACK 1 4"]));
     group.run_until("another proposal", |group| !group.said("0 Propose 1 6").is_empty());
-    // In a group of three two copies of a vote must not make a quorum, own votes aside: so the own
-    // acceptor has to be out of the game, by a higher promise.
+    // In a group of three, two copies of one peer's vote must not make a quorum without the node's own vote. So a
+    // higher promise first keeps the node's own acceptor from voting.
     hear(&mut group, 0, &twice(&["1 Propose 1 7"]));
     hear(&mut group, 0, &twice(&["2 Promise 1 6", "2 Promise 1 0"]));
     assert!(group.said("Write").is_empty(), "{:?}", group.said_by(0));
@@ -199,7 +200,7 @@ fn a_group_in_which_everything_arrives_twice_agrees() {
         group.run_for(2_000);
     }
     let requested = |id: u16| group.reads(id).iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-    assert_eq!(requested(0), "one one two two", "an untagged request that is heard twice is two requests");
+    assert_eq!(requested(0), "one one two two", "an untagged request that arrives twice is two requests");
     group.assert_agreement();
     assert_eq!(puppet.borrow().values(), group.reads(0));
 }
@@ -213,7 +214,7 @@ fn a_node_that_falls_silent_does_not_stop_the_others() {
         group.run_for(1_500);
     }
     group.run_for(12_000);
-    assert_eq!(puppet.borrow().sends_left, 0, "it has fallen silent on the way");
+    assert_eq!(puppet.borrow().sends_left, 0, "it has stopped sending meanwhile");
     let reads: BTreeSet<String> = group.reads(0).into_iter().collect();
     assert!((0..40).all(|value| reads.contains(&format!("v{value}"))), "{reads:?}");
     group.assert_agreement();
@@ -246,7 +247,7 @@ fn our_node_sends_again_until_its_value_is_chosen() {
         puppet
     });
     let mut lose = chance(7);
-    // The client reaches our node alone, and of the lines between nodes seven in ten are lost.
+    // The client reaches our node alone. Of the lines between nodes, seven in ten are lost.
     group.filter = Box::new(move |from, to, _| from.map_or(to == 0, |from| from == to || lose(10) >= 7));
     for value in ["one", "two", "three"] {
         group.say(&format!("Request 0 {value}"));
@@ -275,7 +276,11 @@ fn a_restart_keeps_promises_and_never_uses_a_ballot_again() {
     hear(&mut group, 0, &["Request 0 other"]);
     group.run_until("a higher proposal", |group| !group.said("0 Propose 1 6").is_empty());
     hear(&mut group, 0, &["2 Promise 1 6"]);
-    assert_eq!(group.said("Write"), ["0 Write 1 6 a"], "what was accepted before the restarts counts");
+    assert_eq!(
+        group.said("Write"),
+        ["0 Write 1 6 a"],
+        "a value that was accepted before the restarts counts"
+    );
 }
 
 #[test]
@@ -302,7 +307,11 @@ fn schedule_one_a_ballot_never_gets_two_values() {
     let mut group = group_with(&[0]);
     let writes = ["2 Propose 1 2", "2 Write 1 2 b", "2 Write 1 2 a"];
     let said = answers(&mut group, 0, &writes);
-    assert_eq!(said, ["0 Promise 1 2", "0 Accept 1 2 b", "0 NACK 1 2"], "an acceptor refuses the second");
+    assert_eq!(
+        said,
+        ["0 Promise 1 2", "0 Accept 1 2 b", "0 NACK 1 2"],
+        "an acceptor refuses the second value"
+    );
 }
 
 #[test]
@@ -330,7 +339,7 @@ fn schedule_three_votes_of_two_ballots_do_not_add_up() {
     hear(&mut group, 1, &["Request 0 mine", "2 Propose 1 2"]);
     group.run_until("a proposal", |group| !group.said("1 Propose 1 4").is_empty());
     hear(&mut group, 1, &["2 Promise 1 4 2 w", "0 Promise 1 4 1 u"]);
-    assert_eq!(group.said("Write"), ["1 Write 1 4 w"], "what was accepted in the highest ballot");
+    assert_eq!(group.said("Write"), ["1 Write 1 4 w"], "the value that was accepted in the highest ballot");
 }
 
 #[test]
@@ -400,9 +409,9 @@ fn nothing_but_promises_and_votes_is_believed() {
     hear(&mut group, 0, &lies);
     group.run_for(200);
     assert!(group.reads(0).is_empty());
-    assert_eq!(group.said_by(0), before, "nothing is said in a grammar that the others do not speak");
+    assert_eq!(group.said_by(0), before, "a classic node sends nothing outside of the classic grammar");
     hear(&mut group, 0, &["1 Accept 1 1 truth"]);
-    assert_eq!(group.reads(0), ["truth"], "and nobody is shut out for what it says");
+    assert_eq!(group.reads(0), ["truth"], "the false lines do not exclude their sender");
 }
 
 #[test]
@@ -422,13 +431,13 @@ fn an_answer_that_is_not_true_does_not_keep_ours_back() {
     assert_eq!(group.said("OK 1"), ["1 OK 1 other"]);
     hear(&mut group, 1, &["Request 1", "2 OK 1 other"]);
     group.run_for(300);
-    assert_eq!(group.said("OK 1").len(), 1, "the right answer need not be given twice");
+    assert_eq!(group.said("OK 1").len(), 1, "a correct answer is not repeated");
 }
 
 #[test]
 fn a_vote_for_another_value_in_the_same_ballot_does_not_count() {
     let mut group = group_with(&[0]);
-    // A leader that put two values into one ballot, and an acceptor that took the second.
+    // The leader wrote two values in one ballot, and an acceptor accepted the second.
     hear(&mut group, 0, &["1 Propose 1 1", "1 Write 1 1 a", "2 Accept 1 1 b"]);
     assert!(group.reads(0).is_empty(), "a has one vote, and so has b");
     hear(&mut group, 0, &["1 Accept 1 1 a"]);
@@ -496,7 +505,7 @@ fn a_classic_node_names_nothing_and_takes_nothing_by_its_name() {
     let mut group = group_with(&[0, 1, 2]);
     let long = "x".repeat(2_000);
     group.say(&format!("Request 0 {long}"));
-    // A client that tags its writes has no business here.
+    // A classic node ignores a tagged write.
     group.say(&format!("Submit 7 1 1 {long}"));
     group.run_for(2_000);
     assert!((0..3).all(|id| group.reads(id) == [long.as_str()]), "{}", group.view());
@@ -506,7 +515,7 @@ fn a_classic_node_names_nothing_and_takes_nothing_by_its_name() {
     let lines = [format!("1 WriteTags 2 2 4 {digest} 7 1 1"), "1 Fetch 1 1 1".into(), "1 Fetch 2 2 4".into()];
     let before = records(&group, 0);
     assert!(answers(&mut group, 0, &lines.each_ref().map(String::as_str)).is_empty());
-    // Nor would it, if somebody handed it such a line past its grammar.
+    // The node also ignores such a line when a caller passes it directly, past the classic grammar.
     let mut node = Recovery::new(Config { classic: true, ..Config::member(NodeId(0), 3) }).finish(1, 1);
     for text in ["Submit 7 1 1 one", &lines[0], &lines[1], &lines[2]] {
         let line = wire::parse_line(text.as_bytes(), Dialect::Extended).expect("a line of the wire");
@@ -519,7 +528,7 @@ fn a_classic_node_names_nothing_and_takes_nothing_by_its_name() {
     assert!(group.said(" WriteTags ").is_empty() && group.said(" Fetch ").is_empty());
 }
 
-/// Their ids and ballots are the same: only the head tells them apart.
+/// The ids and the ballots are the same as in the group itself. Only the head tells the groups apart.
 #[test]
 fn a_classic_node_takes_nothing_of_another_group() {
     let mut group = group_with(&[0]);
@@ -540,7 +549,7 @@ fn a_classic_node_takes_nothing_of_another_group() {
 fn runs_of_blanks_in_a_value_are_one_blank_for_all() {
     let mut group = group_with(&[0, 1]);
     let puppet = Puppet::join_lazy(&mut group, 2);
-    // Node 1 hears of the value from the puppet first, and what that says has lost its blanks.
+    // Node 1 first receives the value from the puppet, which has joined the words with single blanks.
     group.filter = Box::new(|from, to, line| {
         !(from == Some(0) && to == 1 && matches!(line, Line::Node(_, Message::Write { .. })))
     });
@@ -548,7 +557,7 @@ fn runs_of_blanks_in_a_value_are_one_blank_for_all() {
         group.say(&format!("Request 0 {value}"));
         group.run_for(2_000);
     }
-    assert_eq!(group.reads(0), ["a b", "c d", "e f"], "what is read twice is chosen twice");
+    assert_eq!(group.reads(0), ["a b", "c d", "e f"], "a value that arrives in two forms is chosen twice");
     assert_eq!(group.reads(1), group.reads(0));
     assert_eq!(puppet.borrow().values(), group.reads(0));
     assert_eq!(group.said("OK 1"), ["0 OK 1 a b"]);
@@ -569,7 +578,7 @@ fn an_instance_far_ahead_does_not_hide_the_ballots_of_this_one() {
     hear(&mut group, 0, &["Request 0 mine", "2 NACK 1 3000002"]);
     group.run_until("a ballot above it", |group| !group.said("0 Propose 1 3000003").is_empty());
     let proposals = group.said("Propose").len();
-    assert_eq!(proposals, 2, "one refusal tells all: {:?}", group.said("Propose"));
+    assert_eq!(proposals, 2, "one refusal is enough: {:?}", group.said("Propose"));
 }
 
 #[test]
@@ -578,7 +587,7 @@ fn who_writes_in_a_ballot_that_was_overtaken_is_told_so_after_the_instance_is_le
     hear(&mut group, 1, &["2 Propose 1 2", "2 Write 1 2 a", "0 Accept 1 2 a", "2 Accept 1 2 a"]);
     assert_eq!(group.reads(1), ["a"]);
     assert_eq!(answers(&mut group, 1, &["0 Write 1 0 b"]), ["1 NACK 1 2"]);
-    assert_eq!(answers(&mut group, 1, &["2 Write 1 5 b"]), [""; 0], "nothing makes it accept that");
+    assert_eq!(answers(&mut group, 1, &["2 Write 1 5 b"]), [""; 0], "it never accepts that");
 }
 
 #[test]
@@ -592,7 +601,7 @@ fn a_node_that_missed_much_catches_up_soon() {
         group.run_for(20);
     }
     group.run_until("a hundred", |group| group.reads(0).len() == 100);
-    // It wants nothing itself: it only hears that there is more than it knows.
+    // Node 1 has no requests of its own. It only sees that the log is longer than its own.
     group.filter = Box::new(|from, to, _| from.is_some() || to != 1);
     group.say("Request 0 last");
     group.run_for(3_000);
@@ -623,7 +632,8 @@ fn two_of_ours_and_a_classic_node_agree_whatever_is_lost() {
         let mut lose = chance(seed + 1_000);
         group.filter = Box::new(move |from, to, _| from == Some(to) || lose(100) >= loss);
         group.copies = 1 + roll(2) as usize;
-        // One that counts copies as promises writes against what is chosen, and nothing can help that.
+        // A node that counts copies of one promise as several may write against a chosen value. Our nodes cannot
+        // prevent that.
         puppet.borrow_mut().races = group.copies == 1;
         let mut shuffle = chance(seed + 2_000);
         group.next = Box::new(move |len| shuffle(len.min(8) as u64) as usize);
@@ -650,7 +660,7 @@ fn two_of_ours_and_a_classic_node_agree_whatever_is_lost() {
     }
 }
 
-/// Our nodes never write two values under one ballot, nor propose one from two lives.
+/// Our nodes never write two values in one ballot, and never use another node's ballot.
 fn assert_one_value_per_ballot(group: &Group, seed: u64) {
     let mut written = BTreeMap::new();
     for (from, line) in &group.sent {
@@ -662,7 +672,7 @@ fn assert_one_value_per_ballot(group: &Group, seed: u64) {
     }
 }
 
-/// The words of a node's log.
+/// The lines of a node's log.
 fn log_of(group: &Group, id: u16) -> Vec<String> {
     group.members[usize::from(id)].events.iter().map(ToString::to_string).collect()
 }
@@ -671,7 +681,7 @@ fn warnings(group: &Group, id: u16, about: &str) -> usize {
     log_of(group, id).iter().filter(|line| line.contains(about)).count()
 }
 
-/// Node 1 was away while `v1` was read, and `v2` written; it comes back, and node 0 is gone.
+/// Node 1 was down while the read of `v1` and the write of `v2` were chosen. It is up again, and node 0 is down.
 fn one_that_was_away() -> Group {
     let mut group = group_with(&[0, 1, 2]);
     group.write("v1", &[0, 1, 2]);
@@ -693,7 +703,7 @@ fn a_node_that_catches_up_answers_nobody_with_what_it_finds() {
     group.run_until("a read", |group| group.reads(1).len() == 4);
     group.run_for(500);
     let answers = group.said("OK").split_off(before);
-    assert!(group.said("1 Write 2").len() + group.said("1 Write 3").len() > 0, "it found something");
+    assert!(group.said("1 Write 2").len() + group.said("1 Write 3").len() > 0, "it found a value");
     assert!(
         !answers.is_empty() && answers.iter().all(|line| line.ends_with("OK 4 safe read v2")),
         "{answers:?}"
@@ -707,7 +717,7 @@ fn a_second_request_of_the_same_words_is_not_lost_to_the_first() {
     group.crash(1);
     group.write("other", &[0, 2]);
     group.crash(0);
-    // Node 1 has lost nothing, but the others have gone on; it alone hears the second one.
+    // Node 1 has lost nothing, but the other nodes chose more values. Only node 1 receives the second request.
     group.start(1);
     group.filter = Box::new(|from, to, _| from.is_some() || to == 1);
     let before = group.said("OK").len();
@@ -722,7 +732,7 @@ fn a_node_with_an_old_log_does_not_take_the_first_for_the_second() {
     let mut group = group_with(&[0, 2]);
     group.write("deposit 5", &[0, 2]);
     group.crash(0);
-    // It was never up: all of the log is new to it, and it alone hears the second one.
+    // Node 1 starts for the first time, so the whole log is new to it. Only node 1 receives the second request.
     group.start(1);
     group.filter = Box::new(|from, to, _| from.is_some() || to == 1);
     let before = group.said("OK").len();
@@ -736,13 +746,16 @@ fn a_node_with_an_old_log_does_not_take_the_first_for_the_second() {
 #[test]
 fn a_round_carries_out_no_request_that_came_after_it_began() {
     let mut group = group_with(&[1]);
-    // Something is to be found out at instance 1; the request comes while that is under way.
+    // Node 1 has to find out the value of instance 1. The request arrives during that round.
     hear(&mut group, 1, &["2 Propose 2 2"]);
     group.run_until("a proposal", |group| !group.said("1 Propose 1").is_empty());
     let first = group.said("1 Propose 1")[0].clone();
     let ballot = first.rsplit(' ').next().expect("a ballot").to_owned();
     hear(&mut group, 1, &["Request 0 mine", &format!("2 Promise 1 {ballot}")]);
-    assert!(group.said("Write").is_empty(), "who hears the proposal after the request knows what it is for");
+    assert!(
+        group.said("Write").is_empty(),
+        "a peer that receives the request before the proposal takes them for one"
+    );
     group.run_until("a round of its own", |group| group.said("1 Propose 1").len() > 1);
 }
 
@@ -855,7 +868,7 @@ fn quit_ends_ours_beside_nodes_that_speak_nothing_else() {
         group.run_until("one", |group| group.reads(1).len() == 1);
         for (lines, ends) in [(&["0 quit", "quit 1"][..], 0), (&[word], 1)] {
             for id in [0, 1] {
-                assert_eq!(answers(&mut group, id, lines), [""; 0], "nobody answers {lines:?}");
+                assert_eq!(answers(&mut group, id, lines), [""; 0], "no node answers {lines:?}");
                 assert_eq!(warnings(&group, id, "asked to quit"), ends, "{lines:?} at node {id}");
             }
         }
@@ -873,15 +886,15 @@ fn a_classic_group_takes_nobody_in() {
     }
     group.run_for(1_000);
     let said = group.sent.iter().filter(|(from, _)| from.is_some()).count();
-    assert_eq!(said, before, "nobody answers, and no vote is counted: {:?}", group.said("2 3"));
+    assert_eq!(said, before, "no node answers, and no vote is counted: {:?}", group.said("2 3"));
     group.write("two", &[0, 1, 2]);
     for id in [0, 1, 2] {
         assert_eq!(group.reads(id), ["one", "two"]);
     }
 }
 
-/// Node 2 carried a read and a write out, alone with the vote of node 1, which heard no more than that; then it dies.
-/// Node 1 finds the old read, and the promise in which it says so is lost on the way to node 0.
+/// Node 2 gets a read and a write chosen with the vote of node 1, which learns neither. Then node 2 crashes. Node 1
+/// has accepted the old read. Its promise that reports the read is lost on the way to node 0.
 #[test]
 fn an_old_read_that_is_found_answers_no_read_that_was_asked_later() {
     let mut group = group_with(&[1, 2]);

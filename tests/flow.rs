@@ -1,4 +1,4 @@
-//! How much is under way, and what is done with more than that.
+//! How many writes a leader has in flight, and how nodes treat requests beyond that.
 
 #[path = "support/lone.rs"]
 mod lone;
@@ -7,13 +7,13 @@ use lone::Lone;
 use upaxos_core::named::Digest;
 use upaxos_core::types::Value;
 
-/// Requests of client 7, from one number on, as lines of their own.
+/// Requests of client 7, from number `first` on, one per line.
 fn requests(first: u64, count: u64) -> String {
     let lines: Vec<String> = (first..first + count).map(|seq| format!("Submit 7 {seq} 1 v{seq}")).collect();
     lines.join("\n")
 }
 
-/// What node `by` says when it has written `count` requests of client 7 by name.
+/// The line in which node `by` names `count` requests of client 7 as writes.
 fn named(by: u16, ballot: u64, first: u64, seq: u64, count: u64) -> String {
     let entries = (seq..seq + count).map(|seq| Value::from(format!("@tag 7 {seq} 1 v{seq}").as_str()));
     let digest = Digest::of(entries.collect::<Vec<_>>().iter());
@@ -39,7 +39,7 @@ fn a_leader_has_so_much_under_way_and_goes_on_when_that_is_learned() {
     node.hear(&requests(1, 3000));
     assert_eq!(written(&node.take()), 1024);
     node.hear(&format!("1 Accepts 1 1024 {ballot}"));
-    // A clean round: a quarter more.
+    // After a round without losses the window grows by a quarter.
     assert_eq!(written(&node.take()), 1024 + 1280);
 }
 
@@ -48,7 +48,7 @@ fn less_is_under_way_after_a_loss() {
     let mut node = Lone::member(3, 0);
     let ballot = node.lead();
     node.hear(&requests(1, 3000));
-    // Nobody answers: it writes again, and once more.
+    // No node answers. The leader writes again, and once more.
     assert!(node.run_for(40).iter().any(|line| line.starts_with("0 Write 1 ")));
     node.hear(&format!("1 Accepts 1 1024 {ballot}"));
     let more = written(&node.take()) - 1024;
@@ -100,8 +100,8 @@ fn a_leader_takes_up_less_where_others_lack_what_it_names_and_more_again_later()
     assert!(!node.node.is_full());
 }
 
-/// What a node has accepted does not fit into one answer to a question of phase 1. No node hears its own question, so
-/// where a bare quorum lives, a candidate has to ask itself for the rest as it asks the others.
+/// The node has accepted more than fits into one answer to phase 1. No node receives its own lines. So a candidate
+/// with a bare quorum must also ask itself for the rest when it asks the others.
 #[test]
 fn a_candidate_that_has_accepted_more_than_one_answer_tells_leads_with_a_bare_quorum() {
     let mut lone = Lone::member(3, 0);
@@ -111,13 +111,13 @@ fn a_candidate_that_has_accepted_more_than_one_answer_tells_leads_with_a_bare_qu
     }
     let ballot = lone.run();
     lone.hear(&format!("2 PromiseNone 1 * {ballot} 0"));
-    assert!(!lone.node.is_leading(), "its own acceptor has told a part only");
+    assert!(!lone.node.is_leading(), "its own acceptor has reported only a part");
     lone.run_for(3_000);
     assert!(lone.node.is_leading() && lone.wrote(1) == [long.clone()] && lone.wrote(40) == [long]);
 }
 
-/// One acceptor has told a part of its promise and fallen silent. The others are asked for the rest of theirs all the
-/// same, and as long as they tell more, the candidate goes on.
+/// One acceptor sends a part of its promise and then falls silent. The candidate still asks the other acceptors for
+/// the rest of theirs. It continues as long as they report more.
 #[test]
 fn an_acceptor_that_falls_silent_amid_its_promise_does_not_keep_the_others_from_telling_theirs() {
     let mut lone = Lone::member(5, 0);
@@ -134,7 +134,7 @@ fn an_acceptor_that_falls_silent_amid_its_promise_does_not_keep_the_others_from_
                 first.parse::<u64>().ok()
             })
             .next_back();
-        // Each answer tells of one instance more; there are forty.
+        // Each answer reports one more instance. There are forty.
         if let Some(first) = asked.filter(|first| *first == last + 1) {
             last = first;
             for peer in [2, 3] {

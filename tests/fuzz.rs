@@ -1,11 +1,11 @@
-//! The fuzz targets' corpora, replayed: what the fuzzer has reached once is looked at by every `cargo test`.
+//! Replays the corpora of the fuzz targets. So every `cargo test` repeats all inputs that the fuzzer found useful.
 //!
-//! The targets stand in `upaxos-core/fuzz`, outside the workspace; what they do stands in
-//! `support/fuzz_bodies.rs` and `support/fuzz_session.rs`; what they begin with in `corpus/`.
+//! The targets are in `upaxos-core/fuzz`, outside the workspace. Their bodies are in `support/fuzz_bodies.rs` and
+//! `support/fuzz_session.rs`. Their first inputs are in `corpus/`.
 //!
 //! # Fuzzing
 //!
-//! A stable toolchain is enough when it is told to be; there is no unsafe code here for a sanitizer to watch:
+//! A stable toolchain is enough with the variable below. There is no unsafe code that a sanitizer could check.
 //!
 //! ```text
 //! cargo install cargo-fuzz
@@ -17,14 +17,14 @@
 //! cargo fuzz run -s none log /tmp/found/log ../tests/corpus/log -- -max_len=4096 -max_total_time=300
 //! ```
 //!
-//! The first folder takes what is found. What of it reaches code that the corpus does not, in few files:
+//! The first folder receives the new inputs. This keeps the few that reach code that the corpus does not reach:
 //!
 //! ```text
 //! cargo fuzz run -s none session /tmp/found/new ../tests/corpus/session /tmp/found/session -- \
 //!     -merge=1 -set_cover_merge=1 -use_counters=0 -max_len=400
 //! ```
 //!
-//! A crash leaves its input in `fuzz/artifacts/`: it goes into the corpus, with its fix.
+//! A crash leaves its input in `fuzz/artifacts/`. That input goes into the corpus, together with the fix.
 
 #[path = "support/fuzz_bodies.rs"]
 mod fuzz_bodies;

@@ -1,4 +1,4 @@
-//! What a whole group does, on a virtual clock.
+//! The behaviour of a whole group on a virtual clock.
 
 #[path = "support/group.rs"]
 mod group;
@@ -21,7 +21,11 @@ fn three_nodes_agree_on_one_two_three_and_read_the_second() {
     assert_eq!(group.said("OK "), ["0 OK 1 one", "0 OK 2 two", "0 OK 3 three"], "one node answers");
     group.say("Request 2");
     group.run_for(200);
-    assert_eq!(group.said("OK 2 two").len(), 2, "one more answer, overheard by the others");
+    assert_eq!(
+        group.said("OK 2 two").len(),
+        2,
+        "one more answer; the other nodes receive it, too, and do not answer"
+    );
 }
 
 #[test]
@@ -89,7 +93,7 @@ fn a_minority_never_learns() {
     assert!(group.reads(leader).is_empty());
     assert!(group.reads(friend).is_empty());
     let majority = (leader + 2) % 5;
-    assert_eq!(group.reads(majority), ["x"], "the majority elects a leader of its own and goes on");
+    assert_eq!(group.reads(majority), ["x"], "the majority elects its own leader and continues");
     group.filter = Box::new(|_, _, _| true);
     group.run_until("all agree", |group| (0..5).all(|id| group.reads(id) == ["x"]));
 }
@@ -167,7 +171,7 @@ fn a_request_that_only_a_follower_heard_is_passed_on_to_the_leader() {
     group.filter = Box::new(move |from, to, _| from.is_some() || to != leader);
     group.say("Request 0 quiet\nSubmit 4 1 1 tagged\nRequest 0");
     group.run_until("all three", |group| (0..3).all(|id| group.reads(id).len() == 3));
-    assert_eq!(group.node(leader).ballot(), ballot, "that raises no ballot");
+    assert_eq!(group.node(leader).ballot(), ballot, "no new ballot");
 }
 
 #[test]
@@ -209,8 +213,8 @@ fn a_node_without_its_disk_refuses_to_vote_and_says_how_to_return() {
     assert_eq!(group.reads(2), ["one", "two"], "it still learns");
 }
 
-/// Found by the simulator: with ⌊(n-1)/2⌋+1 registrations, node 4 could be remembered by 0 to 3 and then, when
-/// 0, 3 and 4 have lost their disks, by 0, 3, 5 and 6, none of whom remembers its first life.
+/// Found by the simulator. With ⌊(n-1)/2⌋+1 registrations, nodes 0 to 3 could remember node 4. After 0, 3 and 4
+/// have lost their disks, 0, 3, 5 and 6 could remember it. None of those remembers its first life.
 #[test]
 fn a_lost_disk_does_not_vote_though_a_minority_of_seven_lost_theirs() {
     let mut group = Group::new(7);
@@ -340,7 +344,7 @@ fn every_take_over_under_load_keeps_every_acknowledged_value() {
     group.assert_agreement();
 }
 
-/// What nodes told of quorums that are gone, and that are back.
+/// The events of all nodes about a lost quorum, and about one that is back.
 fn told_of_quorums(group: &Group) -> Vec<String> {
     let events = group.members.iter().flat_map(|member| &member.events).map(Event::to_string);
     events.filter(|text| text.starts_with("hears no quorum") || text.starts_with("hears a quorum")).collect()
@@ -353,7 +357,7 @@ fn a_node_says_once_that_it_hears_no_quorum_any_more_and_once_that_it_does_again
     assert_eq!(told_of_quorums(&group), [""; 0]);
     group.crash(2);
     group.run_for(3_000);
-    assert_eq!(told_of_quorums(&group), [""; 0], "two of three go on");
+    assert_eq!(told_of_quorums(&group), [""; 0], "two of three are a quorum");
     group.crash(1);
     group.run_for(3_000);
     let lost = "hears no quorum any more: of the members 0,1,2, no other votes and has a two-way link with this node; \
@@ -366,7 +370,7 @@ fn a_node_says_once_that_it_hears_no_quorum_any_more_and_once_that_it_does_again
     assert_eq!(told_of_quorums(&group), [lost, back]);
     group.crash(1);
     group.run_for(3_000);
-    assert_eq!(told_of_quorums(&group), [lost, back, lost], "and again when it was there meanwhile");
+    assert_eq!(told_of_quorums(&group), [lost, back, lost], "a second loss is logged again");
 }
 
 #[test]
@@ -411,8 +415,9 @@ fn who_gives_its_ballot_up_names_another_only_if_it_gives_way_to_one() {
     assert_eq!(told(own), "steps down from ballot 1:7");
 }
 
-/// A is answered, and all that its leader says of that is lost, but for the vote of one node; the leader dies. B wants
-/// the same words written: what is found of A's request is not B's.
+/// Client A gets its answer. The leader's other messages about that write are lost, except for one node's copy. The
+/// leader crashes. Client B writes the same words. The copy of A's request that the new leader finds is not B's
+/// request.
 #[test]
 fn an_untagged_write_is_not_carried_out_by_an_older_one_of_the_same_words() {
     let mut group = Group::ready(3);
@@ -435,5 +440,5 @@ fn an_untagged_write_is_not_carried_out_by_an_older_one_of_the_same_words() {
     group.say("Request 0 a");
     group.run_until("B is answered", |group| !group.said("OK 2 a").is_empty());
     let alive = (0..3).find(|id| *id != old).expect("there are three");
-    group.run_until("both stand in the log", |group| group.reads(alive) == ["a", "a"]);
+    group.run_until("both are in the log", |group| group.reads(alive) == ["a", "a"]);
 }

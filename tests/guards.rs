@@ -1,5 +1,5 @@
-//! What keeps changes of the group safe when somebody comes back without its disk, with an old one, late, or
-//! from elsewhere; and what keeps single votes and claims from outliving their epoch.
+//! Guards of group changes against a node that comes back without its disk, with an old disk, late, or from another
+//! group. Also: single votes and claims do not outlive their epoch.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -14,7 +14,7 @@ use upaxos_core::node::{Event, Outbox};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{Line, Message};
 
-/// A group that began with so many, has written "one", and has grown.
+/// A group that began with `from` members, wrote "one", and grew to `to` members.
 fn grown(from: u16, to: u16) -> Group {
     let mut group = Group::ready(from);
     group.write("one", &(0..from).collect::<Vec<_>>());
@@ -26,7 +26,7 @@ fn grown(from: u16, to: u16) -> Group {
     group
 }
 
-/// How often a node has voted since.
+/// How many votes a node has sent since position `since` of the sent lines.
 fn votes(group: &Group, id: u16, since: usize) -> usize {
     let is_vote = |message: &Message| {
         matches!(message, Message::PromiseNone { .. } | Message::Promise { .. } | Message::Accepts { .. })
@@ -39,7 +39,7 @@ fn events(group: &Group, id: u16) -> Vec<String> {
     group.members[usize::from(id)].events.iter().map(Event::to_string).collect()
 }
 
-/// Has node 2 raise a ballot of its own, whatever its clock says.
+/// Lets node 2 start a campaign, whatever its clock says. Returns its ballot.
 fn run(lone: &mut Lone) -> String {
     let mut out = Outbox::new(NodeId(2));
     lone.node.run_unasked(Micros(0), &mut out);
@@ -52,10 +52,10 @@ fn what_is_told_outweighs_votes_of_an_older_epoch() {
     assert!(directed::what_is_told_outweighs_votes_of_an_older_epoch());
 }
 
-/// A change that is void after [`leads_behind_a_void_change`]: settled by its client's floor.
+/// This change is void after [`leads_behind_a_void_change`], because it is below its client's floor.
 const VOID: &str = "@tgroup 7 1 1 0 0,1,2,3:77";
 
-/// A leader whose phase 1 found a void change at 2, and a value at 3 and at 4.
+/// A leader whose phase 1 found a void change at instance 2, and values at 3 and 4.
 fn leads_behind_a_void_change() -> Lone {
     let mut lone = Lone::member(3, 2);
     lone.hear("0 Written 1 @tag 7 2 2 v");
@@ -66,7 +66,10 @@ fn leads_behind_a_void_change() -> Lone {
     lone.hear(&format!("0 PromiseNone 5 * {ballot} 0"));
     assert!(lone.node.is_leading());
     assert_eq!(lone.wrote(2), [VOID]);
-    assert!(lone.wrote(3).is_empty() && lone.wrote(4).is_empty(), "it is not known yet that it is void");
+    assert!(
+        lone.wrote(3).is_empty() && lone.wrote(4).is_empty(),
+        "the leader does not know yet that the change is void"
+    );
     lone
 }
 
@@ -82,7 +85,7 @@ fn what_waits_behind_a_void_change_is_written_where_it_was_found() {
 fn what_was_learned_meanwhile_behind_a_void_change_is_not_written_again() {
     let mut lone = leads_behind_a_void_change();
     lone.hear("1 Written 3 c3");
-    assert!(lone.wrote(4).is_empty(), "what is learned above the change does not lift its fence");
+    assert!(lone.wrote(4).is_empty(), "a learned instance above the change does not lift the fence");
     lone.hear(&format!("1 Written 2 {VOID}"));
     assert!(lone.node.is_leading(), "the change was void");
     assert!(lone.wrote(3).is_empty());
@@ -102,11 +105,11 @@ fn what_waits_behind_a_valid_change_is_written_by_the_new_group_alone() {
     lone.hear(&format!("1 Written 1 {change}"));
     let ballot = lone.node.ballot().expect("it leads on in the new epoch");
     assert!(!lone.node.is_leading() && ballot.epoch.0 == 1, "{ballot}");
-    assert!(lone.wrote(2).is_empty(), "the old group governs nothing there");
+    assert!(lone.wrote(2).is_empty(), "the old group has no votes above the change");
     lone.hear(&format!("0 PromiseNone 2 * {ballot} 1"));
     assert!(lone.node.is_leading());
-    assert_eq!(lone.wrote(2), ["@tag 7 1 1 c2"], "its client waits for it still");
-    assert!(lone.wrote(3).is_empty(), "nobody waits for a mark");
+    assert_eq!(lone.wrote(2), ["@tag 7 1 1 c2"], "its client still waits for it");
+    assert!(lone.wrote(3).is_empty(), "no client waits for a mark");
     assert!(lone.has_said(&format!(" Write 2 {ballot} ")));
 }
 
@@ -148,7 +151,7 @@ fn what_waits_behind_a_valid_change_is_written_in_the_new_epoch_alone() {
     lone.hear(&format!("0 PromiseNone 4 * {ballot} 0"));
     assert!(lone.node.is_leading());
     lone.hear("1 Written 1 @tag 7 2 2 v");
-    assert!(lone.wrote(3).is_empty(), "the change is not learned, and holds what lies above it");
+    assert!(lone.wrote(3).is_empty(), "the change is not learned, and holds back the instances above it");
     lone.hear("1 Written 2 @tgroup 8 1 1 0 0,1,2,3:77");
     assert!(!lone.node.is_leading(), "another group governs");
     assert!(lone.wrote(3).is_empty(), "nothing above it is written in the old ballot");
@@ -176,7 +179,7 @@ fn a_value_that_is_refused_in_its_own_ballot_and_gets_nowhere_ends_the_ballot() 
     lone.hear(&format!("0 PromiseNone 1 * {ballot} 0"));
     lone.hear("Request 0 v");
     lone.hear(&format!("0 NACK 1 {ballot}"));
-    assert!(lone.node.is_leading(), "it may have been the write of another that was refused");
+    assert!(lone.node.is_leading(), "the refusal may answer the write of another node");
     lone.run_for(400);
     lone.hear(&format!("0 NACK 1 {ballot}"));
     assert!(!lone.node.is_leading());
@@ -241,7 +244,7 @@ fn a_beat_of_another_group_does_not_keep_a_joiner_out() {
 #[test]
 fn a_joiner_whose_disk_is_older_than_what_its_peers_remember_does_not_vote() {
     let mut group = grown(1, 3);
-    // It asks, and is kept from hearing of its listing.
+    // The joiner asks to join. It does not receive the decision that lists it.
     group.filter = Box::new(move |from, to, _| to != 3 || from.is_none());
     let id = group.join(None);
     let old = group.members[usize::from(id)].durable.clone();
@@ -312,7 +315,7 @@ fn who_says_that_it_votes_is_a_member_in_its_next_life_too() {
     let said = out.early.iter().map(ToString::to_string);
     let beats: Vec<String> = said.filter(|line| line.contains(" Beat ")).collect();
     assert!(!beats.is_empty() && beats.iter().all(|beat| beat.contains(" learns")), "{beats:?}");
-    assert!(out.needs_sync() && !lone.node.is_voter(), "it waits for nothing but its disk");
+    assert!(out.needs_sync() && !lone.node.is_voter(), "it waits only for its disk");
     lone.finish(out);
     assert!(lone.node.is_voter());
     lone.restart();
@@ -342,9 +345,9 @@ fn a_lost_value_stays_lost_in_the_next_life_too_and_its_ballot_stays_promised() 
     lone.hear("0 Write 2 65536 x");
     assert_eq!(lone.take(), ["2 NACK 2 65537"], "an older ballot is refused as ever");
     lone.hear("0 Propose 2 131072");
-    assert!(lone.take().is_empty(), "neither a value nor none is promised");
+    assert!(lone.take().is_empty(), "it promises neither a value nor the lack of one");
     lone.hear("0 Write 2 131072 z");
-    assert_eq!(lone.take(), ["2 Accepts 2 2 131072"], "a higher ballot replaces whatever it was");
+    assert_eq!(lone.take(), ["2 Accepts 2 2 131072"], "a higher ballot replaces the lost value");
     lone.hear("1 ProposeAll 1 196609");
     assert!(lone.take().contains(&"2 Promise 2 196609 131072 z".to_string()));
 }
@@ -368,15 +371,15 @@ fn what_was_learned_ends_before_a_lost_value_and_is_learned_anew() {
     assert_eq!(lone.node.learned(), Instance(3));
     lone.damage_value_at(2);
     lone.restart();
-    assert_eq!(lone.node.learned(), Instance(1), "it claims no more than it can show");
+    assert_eq!(lone.node.learned(), Instance(1), "it claims only the values that it can read");
     lone.take();
     lone.hear("0 ProposeAll 1 131072");
     let promised = ["2 Promise 3 131072 65537 c", "2 PromiseNone 4 * 131072 1"];
-    assert_eq!(lone.take(), promised, "what it accepted above is known, and told");
+    assert_eq!(lone.take(), promised, "it still reports the value that it accepted above");
     lone.hear("0 Written 2 b");
     lone.hear("0 Written 3 c");
     lone.restart();
-    assert_eq!(lone.node.learned(), Instance(3), "it stands in the log a second time");
+    assert_eq!(lone.node.learned(), Instance(3), "its log has the values a second time");
     assert_eq!(lone.node.reads(Instance(2)), Some("b".into()));
 }
 
@@ -385,7 +388,7 @@ fn who_asks_for_more_is_told_though_somebody_asks_for_less_from_the_same_instanc
     for (one, other) in [(5, 2), (2, 5)] {
         let mut lone = Lone::member(3, 2);
         (1..=5).for_each(|instance| lone.hear(&format!("0 Written {instance} v{instance}")));
-        // What was overheard is not told within one timeout.
+        // The node does not send within one timeout what it overheard from others.
         lone.run_for(100);
         lone.hear(&format!("0 Gap 1 {one}\n1 Gap 1 {other}"));
         let told = lone.run_for(100);
@@ -409,7 +412,7 @@ fn values_that_nobody_completes_leave_room_for_the_next_instance() {
     let is_full = lone.take().len() < 1_190;
     assert!(is_full, "its room is bounded");
     for instance in 1..5 {
-        // The old leader is gone; another one writes its own.
+        // The old leader is down. Another leader writes its own values.
         lone.hear(&format!("2 Write {instance} 131074 v{instance}"));
         lone.hear(&format!("2 Accepts {instance} {instance} 131074"));
     }

@@ -1,4 +1,4 @@
-//! Nodes that are restarted one after the other: the leader changes as seldom as it can.
+//! Rolling restarts. The leader changes as rarely as possible.
 
 #[path = "support/group.rs"]
 mod support;
@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use support::Group;
 use upaxos_core::wire::{Line, Message};
 
-/// Restarts these nodes one after the other, each when the one before votes again; how many ballots that took.
+/// Restarts these nodes one after the other, each when the last one votes again. Returns how many ballots that
+/// took.
 fn rolling_restart(group: &mut Group, order: &[u16]) -> usize {
     let since = group.sent.len();
     for &id in order {

@@ -1,6 +1,7 @@
-//! Scripts and the log: when a script is asked, what its state is made of, and that every node computes the same.
+//! Scripts and the log: when the leader calls a script, how a script's state is built, and that every node computes
+//! the same state.
 //!
-//! The scripts here are native; what Luau may and may not do is tried where it lives.
+//! The scripts here are native. The script crate tests the Luau sandbox.
 
 #[path = "support/group.rs"]
 mod group;
@@ -14,13 +15,13 @@ use upaxos_core::node::Event;
 use upaxos_core::state::{Number, Scalar, State};
 use upaxos_core::types::{Instance, Tag, Value};
 
-/// A script that writes down when it is called.
+/// A script that records its calls.
 #[derive(Debug)]
 struct Probe {
     scripts: Vec<Script>,
-    /// What `request` was shown.
+    /// The values that `request` received.
     shown: RefCell<Vec<String>>,
-    /// Where it computes something else, if anywhere.
+    /// The first instance at which it computes a wrong state. `u64::MAX` means never.
     strays_from: u64,
     reads: bool,
 }
@@ -76,7 +77,7 @@ impl Hooks for Probe {
     }
 }
 
-/// Three nodes with a leader, each with the probe that `make` makes.
+/// Starts three nodes, each with a probe from `make`. Waits for a leader.
 fn group(make: impl Fn(u16) -> Probe) -> (Group, Vec<Rc<Probe>>) {
     let mut group = Group::new(3);
     let probes: Vec<Rc<Probe>> = (0..3).map(|id| Rc::new(make(id))).collect();
@@ -141,7 +142,7 @@ fn what_a_script_makes_of_a_write_is_what_is_written_and_once() {
     group.say("Request 0 louder one");
     group.say("Submit 7 1 1 louder two");
     group.run_until("both are written", |group| ALL.iter().all(|id| group.reads(*id).len() == 2));
-    // Longer than any node would wait before it passes a request on that nobody took up.
+    // Longer than a node waits before it passes on a request that no leader has taken up.
     group.run_for(12_000);
     assert_eq!(group.reads(0), ["one!", "two!"]);
     assert_eq!(probes[usize::from(leader)].shown(), ["louder one", "louder two"]);
@@ -159,7 +160,7 @@ fn what_a_script_rejects_is_never_written_and_its_client_is_told_why() {
     assert_eq!(group.reads(0), ["refused: not that"], "the tag is used up; nothing else was written");
     assert_eq!(group.said(" Error not that").len(), 1);
     assert_eq!(group.said(" Refused 7 1 not that").len(), 1);
-    assert_eq!(probes[usize::from(leader)].shown().len(), 2, "nobody passes on what was rejected");
+    assert_eq!(probes[usize::from(leader)].shown().len(), 2, "no node passes on a rejected request");
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn a_value_found_in_phase_1_is_not_shown_to_the_next_leaders_script() {
     let (mut group, probes) = same();
     let leader = group.leader().unwrap();
     let heir = (leader + 1) % 3;
-    // The write reaches one other node, and nobody hears that it was accepted.
+    // The write reaches one other node. That node's vote is lost.
     group.filter = Box::new(move |from, to, line| {
         let text = line.to_string();
         !(text.contains(" Accept") || from == Some(leader) && text.contains(" Write ") && to != heir)
@@ -180,7 +181,10 @@ fn a_value_found_in_phase_1_is_not_shown_to_the_next_leaders_script() {
     group.crash(leader);
     let rest: Vec<u16> = ALL.into_iter().filter(|id| *id != leader).collect();
     group.run_until("it is chosen", |group| rest.iter().all(|id| group.reads(*id) == ["one!"]));
-    assert!(rest.iter().all(|id| probes[usize::from(*id)].shown().is_empty()), "it has been seen");
+    assert!(
+        rest.iter().all(|id| probes[usize::from(*id)].shown().is_empty()),
+        "the value has passed a script already"
+    );
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn only_what_users_write_and_only_once_is_applied() {
     group.say("Request 0");
     group.say("Submit 7 1 1 two");
     group.run_until("three instances", |group| group.reads(0).len() == 3);
-    // Another leader's copy of the same request: its instance is void.
+    // Another leader's copy of the same request. Its instance is void.
     group.tell(0, "1 Written 4 @tag 7 1 1 two");
     group.tell(1, "0 Written 4 @tag 7 1 1 two");
     group.tell(2, "0 Written 4 @tag 7 1 1 two");
@@ -210,7 +214,7 @@ fn a_failed_apply_is_undone_reported_and_part_of_the_digest() {
     let digest = group.node(0).digest_at(0, Instance(1)).unwrap();
     group.write("bad", &ALL);
     assert_eq!(group.node(0).state(0), Some(&before));
-    assert_ne!(group.node(0).digest_at(0, Instance(2)), Some(digest), "that it failed is a fact");
+    assert_ne!(group.node(0).digest_at(0, Instance(2)), Some(digest), "the failure is part of the digest");
     assert!(ALL.iter().all(|id| says(
         &group,
         *id,
@@ -275,7 +279,7 @@ fn a_script_that_was_added_or_changed_computes_what_was_chosen_before_it() {
         group.members[usize::from(id)].hooks = Some(Rc::new(Probe { strays_from: 1, ..Probe::new(8) }));
         group.start(id);
         let first = group.node(id).state(0).unwrap().get(b"1").cloned();
-        assert_eq!(first, Number::new(1.0).map(Scalar::Number), "nothing is left of the old one");
+        assert_eq!(first, Number::new(1.0).map(Scalar::Number), "no state of the old script is left");
     }
     group.run_until("a leader", |group| group.leader().is_some());
     group.write("five", &ALL);
@@ -318,8 +322,9 @@ fn where_scripts_part_is_found_named_and_the_one_that_is_alone_ends() {
     assert!(![0, 2].iter().any(|id| says(&group, *id, "cannot go on")));
 }
 
-/// While it was asked who is wrong, no quorum was there to say so: its peers were there one at a time, or one was,
-/// and has forgotten by then what it had computed where the two parted, since it carries on from a checkpoint.
+/// While the node asked its peers, no quorum answered. Either its peers were up one at a time, or only one was up.
+/// In the second case that peer restarts from a checkpoint, so it no longer has the digest of the first instance
+/// that differs.
 #[test]
 fn the_one_that_is_alone_ends_once_a_quorum_is_there_that_was_not_while_it_was_asked() {
     for forgets in [false, true] {
@@ -348,7 +353,7 @@ fn the_one_that_is_alone_ends_once_a_quorum_is_there_that_was_not_while_it_was_a
         group.write("on without it", &[0, 2]);
         group.run_for(5_000);
         assert!(![0, 2].iter().any(|id| says(&group, *id, "cannot go on")));
-        assert!(ALL.iter().all(|id| gave_up(&group, *id) <= 2), "it is said once of each peer");
+        assert!(ALL.iter().all(|id| gave_up(&group, *id) <= 2), "it is logged once per peer");
     }
 }
 
@@ -386,7 +391,7 @@ fn queries_and_reads_are_worded_by_the_script_from_what_is_below_them() {
         !group.said(" Refused 7 4 do not know").is_empty()
             && !group.said(" Refused 7 5 do not know").is_empty()
     });
-    assert_eq!(group.reads(0).len(), 3, "what was not answered took no instance");
+    assert_eq!(group.reads(0).len(), 3, "a refused query takes no instance");
 }
 
 #[test]

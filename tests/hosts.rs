@@ -1,5 +1,5 @@
-//! Claims about the lab's hosts: hosts that are apart, processes that are what they seem,
-//! faults that bite, and nothing left behind.
+//! Claims about the lab's hosts: they are isolated, their processes are the real programs, injected faults take
+//! effect, and no process or file is left behind.
 
 mod live;
 
@@ -14,12 +14,12 @@ use std::time::Duration;
 use live::{PATIENCE, eventually, oneself, or_skip, stat};
 use upaxos_node::hosts::{Ground, Host, Hosts, HostsError, Node};
 
-/// Where the chance of the switches comes from.
+/// The random seed of the switches.
 const SEED: u64 = 253;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Hosts with a switch, on each ground that has namespaces. As root both can be had.
+/// Hosts with a switch, one set for each kind of isolation that has namespaces. Root can use both kinds.
 fn raw_hosts(count: usize) -> Vec<Hosts> {
     let Some(best) = or_skip(Hosts::switched(count, SEED)) else {
         return Vec::new();
@@ -49,7 +49,7 @@ fn comm(pid: u32) -> String {
     name.trim().to_owned()
 }
 
-/// The living members of a process group.
+/// The running processes of a process group.
 fn members(group: &str) -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -78,7 +78,7 @@ fn listen() {
 fn shout(word: &str) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
     socket.set_broadcast(true).expect("broadcasting is allowed");
-    // Few enough for a receive buffer of the default size: what is missing was dropped by us.
+    // Few enough for a receive buffer of the default size. So every missing packet was dropped by the switch.
     for _ in 0..PACKETS {
         let sent = socket.send_to(word.as_bytes(), "10.253.0.255:9000");
         sent.expect("the host has a network");
@@ -98,7 +98,7 @@ fn close() {
 }
 
 #[test]
-#[ignore = "not a test: a process that is killed in the possession of hosts"]
+#[ignore = "not a test: a process that owns hosts and is killed"]
 fn victim() {
     let name = env::var("UPAXOS_GROUND").expect("the test names a ground");
     let mut grounds = Ground::ALL.into_iter();
@@ -226,7 +226,7 @@ fn a_log_is_awaited_by_line_and_by_start() -> Outcome {
     Ok(())
 }
 
-/// How often each host heard each word, once every listener has heard the last one.
+/// How often each host received each word, once every listener has received the last one.
 fn heard(hosts: &Hosts, prepare: impl Fn(&Hosts) -> Result<(), HostsError>) -> Vec<Vec<usize>> {
     let all = [Host::Node(0), Host::Node(1), Host::Node(2), Host::Client];
     let listeners = all.map(|host| oneself(hosts, host, "listen"));
@@ -234,7 +234,7 @@ fn heard(hosts: &Hosts, prepare: impl Fn(&Hosts) -> Result<(), HostsError>) -> V
         let line = listener.wait_for_line("listening", PATIENCE);
         line.expect("the host listens");
     }
-    prepare(hosts).expect("the fault can be had");
+    prepare(hosts).expect("the fault is possible here");
     for host in all {
         let mut speaker = oneself(hosts, host, "speak");
         assert!(speaker.wait_exit(PATIENCE).expect("it ends").success());
@@ -259,7 +259,7 @@ fn heard(hosts: &Hosts, prepare: impl Fn(&Hosts) -> Result<(), HostsError>) -> V
     listeners.iter().map(count).collect()
 }
 
-/// Whether a listener has nothing to read: it waits in the kernel with an empty queue.
+/// Whether the receive queue of a listener is empty.
 fn idle(listener: &Node) -> bool {
     let sockets = fs::read_to_string(format!("/proc/{}/net/udp", listener.pid()));
     let sockets = sockets.expect("the listener runs");
@@ -317,7 +317,7 @@ fn loss_hits_every_link_but_not_oneself() {
         let heard = heard(&hosts, |hosts| hosts.loss(30));
         for (to, row) in heard.iter().enumerate() {
             for (from, &count) in row.iter().enumerate() {
-                // Mean 140 of 200; the bounds are more than five deviations away.
+                // The mean is 140 of 200. The bounds are more than five standard deviations away.
                 let expected = if to == from { 200..=200 } else { 105..=175 };
                 assert!(expected.contains(&count), "{from} to {to}: {heard:?}");
             }
@@ -353,7 +353,7 @@ fn nothing_is_left_after_a_world_is_dropped() -> Outcome {
         let group = group_of(&node);
         fs::create_dir(hosts.node_dir(0))?;
         drop(hosts);
-        // The node's handle is still ours, so its corpse is too, but nothing lives.
+        // The test still holds the node's handle, so its zombie remains. No process of the group runs.
         eventually("the group is empty", || members(&group).is_empty());
         assert!(!dir.exists());
         assert_eq!(lab_names(), Vec::<PathBuf>::new());
@@ -389,7 +389,7 @@ fn nothing_is_left_after_a_kill_of_its_owner() -> Outcome {
     Ok(())
 }
 
-/// Network names of ours that anybody else on this machine can see.
+/// Network namespaces of the lab that other processes on this machine can see.
 fn lab_names() -> Vec<PathBuf> {
     let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());

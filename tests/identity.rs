@@ -1,4 +1,4 @@
-//! Who may vote, and since when: what peers remember of a life, and what they object to it.
+//! When a member may vote: what peers remember of its lives, and what they object to.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -8,12 +8,12 @@ mod lone;
 use lone::{Life, Lone};
 use upaxos_core::node::Event;
 
-/// Member 0 of so many in its second life, of which its peers have said nothing yet.
+/// Member 0 of `n` in its second life. Its peers have not answered about this life yet.
 fn returned(n: u16) -> Lone {
     let mut lone = Lone::member(n, 0);
     lone.restart_unremembered();
     lone.forget_wire();
-    assert!(!lone.node.is_voter(), "nobody knows of this life");
+    assert!(!lone.node.is_voter(), "no peer knows of this life");
     lone
 }
 
@@ -47,7 +47,7 @@ fn only_founders_begin_a_group_and_remember_each_other() {
     lone.meet();
     lone.hear("1 Registered 0 1\n3 Registered 0 1");
     lone.wait_for_objections();
-    assert!(!lone.node.is_voter(), "id 3 is none of the first three");
+    assert!(!lone.node.is_voter(), "id 3 is not one of the first three");
     let mut next = Lone::new(3, 3);
     next.meet();
     next.hear("0 Registered 3 1\n1 Registered 3 1\n2 Registered 3 1");
@@ -61,7 +61,7 @@ fn a_member_that_comes_back_votes_when_a_quorum_with_itself_remembers_this_life(
     let mut lone = returned(5);
     lone.hear("1 Registered 0 2\n1 Registered 0 2");
     lone.wait_for_objections();
-    assert!(!lone.node.is_voter(), "two of five are no quorum, however long it waits");
+    assert!(!lone.node.is_voter(), "two of five are no quorum, however long the node waits");
     lone.hear("2 Registered 0 2");
     assert!(lone.node.is_voter());
 }
@@ -75,8 +75,8 @@ fn a_member_that_a_quorum_remembers_waits_for_the_others_to_object() {
     assert!(lone.node.is_voter());
 }
 
-/// Directories that were made anew for all ids remember each other; only the one that the group is named after can
-/// make voters of them.
+/// Empty directories for all ids remember each other. Only the node 0 that founded the group, and gave it its
+/// identity, can make them voters.
 #[test]
 fn a_founder_votes_first_when_the_very_node_0_that_founded_the_group_remembers_it() {
     let mut lone = Lone::new(3, 1);
@@ -138,14 +138,17 @@ fn what_peers_remember_of_an_earlier_life_or_of_another_node_says_nothing_about_
 
 #[test]
 fn an_objection_to_another_disk_bars_a_member_that_asks_to_vote() {
-    // Another incarnation, a later start, and the same start in another boot (a copy of the disk).
+    // Another incarnation; a later start; and the same start in another boot, as of a copied disk.
     for objection in ["1 Barred 0 2 77 1", "1 Barred 0 2 1000 3", "1 Barred 0 2 1000 2"] {
         let mut lone = returned(3);
         lone.hear(objection);
         lone.hear("1 Registered 0 2\n2 Registered 0 2");
         lone.wait_for_objections();
         assert!(!lone.node.is_voter() && is_barred(&lone), "{objection}");
-        assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()), "it says so with its beats");
+        assert!(
+            lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()),
+            "it repeats that with its beats"
+        );
     }
 }
 
@@ -155,13 +158,13 @@ fn a_member_that_hears_it_was_put_out_does_not_vote_and_waits_for_that_change_wi
     lone.hear("1 Barred 0 2 0 0");
     lone.hear("1 Registered 0 2\n2 Registered 0 2");
     lone.wait_for_objections();
-    assert!(!lone.node.is_voter() && !is_barred(&lone), "nothing is to be done about it");
-    assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()), "it says so with its beats");
+    assert!(!lone.node.is_voter() && !is_barred(&lone), "the operator need not do anything");
+    assert!(lone.run_for(150).contains(&"0 Barred 0 2 1000 2 2".into()), "it repeats that with its beats");
 }
 
 #[test]
 fn an_objection_to_an_earlier_life_or_to_another_node_bars_nobody() {
-    // Another boot of this disk, another node, and what is remembered of a start before this one.
+    // Another boot of this disk; another node; and a start before this one.
     for objection in ["1 Barred 0 1 77 1", "1 Barred 2 2 77 1", "1 Barred 0 2 1000 1"] {
         let mut lone = returned(3);
         lone.hear(objection);
@@ -174,7 +177,7 @@ fn an_objection_to_an_earlier_life_or_to_another_node_bars_nobody() {
 
 #[test]
 fn a_member_is_not_barred_by_its_own_life_nor_by_a_stranger() {
-    // What a peer remembers is this very life; and a node that is no member names a later one.
+    // A peer that remembers this very life; and a non-member that names a later life.
     for objection in ["1 Barred 0 2 1000 2 2", "1 Barred 0 2 1000 3 2", "9 Barred 0 2 1000 3 7"] {
         let mut lone = returned(3);
         lone.hear("1 Registered 0 2\n2 Registered 0 2");
@@ -183,7 +186,7 @@ fn a_member_is_not_barred_by_its_own_life_nor_by_a_stranger() {
     }
 }
 
-/// A node of a later group knows more than those that this one takes for its group. One line may be forged.
+/// A node of a later group may know more than the members that this node knows of. One line may be forged.
 #[test]
 fn a_member_is_barred_by_a_node_that_goes_on_objecting() {
     let mut lone = returned(3);
@@ -214,7 +217,7 @@ fn a_late_objection_does_not_silence_a_member_that_votes() {
     assert!(lone.node.is_voter() && !is_barred(&lone));
 }
 
-/// What it has objected to, and what it has remembered.
+/// The node's objections and registrations since the last call.
 fn answers(lone: &mut Lone) -> Vec<String> {
     let said = lone.take().into_iter();
     said.filter(|line| line.contains(" Barred ") || line.contains(" Registered ")).collect()
@@ -224,7 +227,7 @@ fn answers(lone: &mut Lone) -> Vec<String> {
 fn one_damaged_number_in_a_register_bars_no_later_life() {
     let mut lone = Lone::member(3, 0);
     answers(&mut lone);
-    // A digit of the start is damaged, once; or of the boot.
+    // A digit of the start is damaged, once; then one of the boot.
     lone.hear("1 Beat 3 1001 1 501 - 0 waits 0\n1 Register 3 1001 9000000 501\n1 Register 3 1001 2 501");
     assert!(answers(&mut lone).is_empty());
     lone.hear("1 Beat 3 1001 2 77 - 0 waits 0\n1 Register 3 1001 2 77");

@@ -1,4 +1,4 @@
-//! The lab as it is used: the shipped labs, the command line, and what editors are told.
+//! The lab as users see it: the shipped labs, the command line, and the definitions for editors.
 
 mod live;
 
@@ -28,7 +28,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
 }
 
-/// A script of a test's own, which is gone with the folder.
+/// Writes a script to a temporary folder. The script is removed with the folder.
 fn script(text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("test.lua");
@@ -125,7 +125,7 @@ fn labs_and_hooks_are_in_the_subset_of_lua_that_all_versions_share() {
     let folders = ["scripts/labs", "scripts/labs/hooks", "scripts/hooks"];
     for path in folders.iter().flat_map(|folder| scripts(folder)) {
         let text = fs::read_to_string(&path).expect("a script");
-        // Without features this parser knows the grammar of Lua 5.1, which the later ones extend.
+        // Without features this parser accepts the grammar of Lua 5.1. Later versions extend it.
         if let Err(errors) = full_moon::parse(&text) {
             let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             panic!("{}: {}", path.display(), errors.join("; "));
@@ -148,7 +148,7 @@ fn editors_are_told_what_is_registered() {
     );
 }
 
-/// The words that stand in a source right behind `before`, up to a quotation mark, a blank or a bracket.
+/// The words directly after `before` in a source text, up to a quotation mark, a blank or a bracket.
 fn words_behind(text: &str, before: &str) -> BTreeSet<String> {
     let rest = text.split(before).skip(1);
     let word = |rest: &str| rest.split(['"', ' ', '?', '(']).next().unwrap_or_default().to_owned();
@@ -198,7 +198,7 @@ fn a_wrong_expectation_fails_with_the_place_both_sides_every_view_and_its_replay
     for node in 0..3 {
         assert!(text.contains(&format!("node {node}")), "no view of node {node} in\n{text}");
     }
-    // The command that it names shows the same again.
+    // The command in the report reproduces the failure.
     let again = lab(&[&path, "--only", "it's wrong", "--on", "sim", "--seed", "7"]);
     let cut = |text: &str| text.split("labs on sim").next().map(str::to_owned);
     assert_eq!(cut(&said(&again)), cut(&text));
@@ -279,14 +279,14 @@ fn labs_are_listed_and_chosen_by_name() {
     assert!(output.status.success() && said(&output).lines().count() == 1, "{}", said(&output));
 }
 
-/// The processes that this one has started and that still run.
+/// The running processes that this process has started.
 fn children(of: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
-/// Who has started this process, if it still runs.
+/// The parent of this process, if the process still runs.
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();

@@ -1,4 +1,5 @@
-//! Real members that are far behind, or missed a forged number, when the leader dies: the group answers in time.
+//! Real members that are far behind, or missed a forged number, when the leader crashes. The group still answers in
+//! time.
 
 mod live;
 
@@ -12,10 +13,10 @@ use live::{any_hosts, or_skip};
 use upaxos_core::net::{Options, Socket};
 use upaxos_node::hosts::{Client, Host, Hosts};
 
-/// Four times the election timeout, which is four beats of 100 ms, and what a slow machine takes beside.
+/// Four times the election timeout, which is four beats of 100 ms, and a reserve for a slow machine.
 const IN_TIME: Duration = Duration::from_millis(1_600 + 1_000);
 
-/// How far behind the member is: more than the window that others still vote in.
+/// How far behind the member is, in instances. This is more than the window in which other nodes vote.
 const BEHIND: u64 = 30_000;
 
 fn write(group: &Group, client: &mut Client, value: &str) {
@@ -57,7 +58,7 @@ fn incarnation(group: &Group, index: usize) -> u64 {
     u64::from_str_radix(field, 16).expect("a number in hexadecimal")
 }
 
-/// One datagram, from another host, in the name of a node.
+/// Sends one datagram from another host, in the name of a node.
 fn forge(group: &Group, id: usize, line: &str) {
     // The incarnation of node 0 names the group.
     let head = format!("{id} From {} {:016x}", incarnation(group, id), incarnation(group, 0));
@@ -69,7 +70,7 @@ fn forge(group: &Group, id: usize, line: &str) {
 }
 
 #[test]
-#[ignore = "not a test: the host that says what is forged"]
+#[ignore = "not a test: a host that sends a forged datagram"]
 fn say() {
     let datagram = env::var("UPAXOS_DATAGRAM").expect("the test gives the datagram").into_bytes();
     let address = [10, 253, 0, 255].into();
@@ -88,7 +89,7 @@ fn a_member_that_missed_a_forged_ballot_is_there_when_the_leader_dies() {
     write(&group, &mut client, "first");
     group.learned(&mut client, 3, 1);
     group.nodes[away].kill9();
-    // Each is as far above the one before as is believed of one line.
+    // Each ballot is as far above the last one as a node believes from one line.
     for jump in 1..=2 {
         let ballot = (jump << 20) * 65_536 + named as u64;
         forge(&group, named, &format!("ProposeAll 2 {ballot}"));
@@ -100,7 +101,7 @@ fn a_member_that_missed_a_forged_ballot_is_there_when_the_leader_dies() {
     group.learned(&mut client, 3, 5);
     let leader = group.leader(&mut client);
     let other = (0..3).find(|id| *id != leader && *id != away).unwrap_or(named);
-    // The one that was away is needed for a quorum, whoever dies.
+    // The member that was away is needed for a quorum, whichever node is killed.
     let dies = if leader == away { other } else { leader };
     group.nodes[dies].kill9();
     let began = Instant::now();

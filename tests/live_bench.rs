@@ -1,4 +1,4 @@
-//! Claims about `upaxos-node bench`: that it measures real groups, judges them, and leaves nothing behind.
+//! Claims about `upaxos-node bench`: it measures real groups, checks their logs, and leaves nothing behind.
 
 mod live;
 
@@ -16,7 +16,7 @@ fn bench(dir: &Path, flags: &str) -> Output {
     command.output().expect("the program starts")
 }
 
-/// The reports of a bench that goes well, in a directory that is empty afterwards.
+/// The reports of a successful bench. Its directory is empty afterwards.
 fn reports(flags: &str) -> Vec<Value> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let output = bench(dir.path(), &format!("--json {flags}"));
@@ -31,7 +31,7 @@ fn number(report: &Value, name: &str) -> f64 {
     report[name].as_f64().unwrap_or_else(|| panic!("{name} is no number in {report}"))
 }
 
-/// Hosts with networks of their own can be had here; else a word of why not.
+/// Whether hosts with separate networks are possible here. If not, the reason is printed.
 fn has_raw_hosts() -> bool {
     or_skip(Hosts::raw_only(1)).is_some()
 }
@@ -58,8 +58,9 @@ fn a_killed_leader_shows_as_a_gap_and_a_restart_is_timed() {
     let reports = reports("--outstanding 16 --kill-leader --restart --seconds 4");
     let report = &reports[0];
     assert!(report["killed"].is_u64(), "{report}");
-    // A leader is replaced when four beats of 100 ms are missing, the first of which had not yet been due.
-    assert!(number(report, "gap_us") > 200_000.0, "nobody notices a death so soon: {report}");
+    // A leader is replaced after four missing beats of 100 ms. When it is killed, the first of these is not due
+    // yet.
+    assert!(number(report, "gap_us") > 200_000.0, "no node notices a crash so soon: {report}");
     assert!(number(report, "restart_ms") > 0.0 && number(report, "packets_per_write") > 0.0, "{report}");
 }
 
@@ -92,7 +93,7 @@ fn a_group_that_runs_can_be_loaded_and_is_asked_again() {
         assert!(output.status.success(), "{flags:?}: {}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).expect("an object");
         assert!(number(&report, "ok") > 0.0 && number(&report, "judged") > 0.0, "{report}");
-        assert_eq!(report["nodes"], 0, "its size is not ours to know");
+        assert_eq!(report["nodes"], 0, "the bench does not know the group's size");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Claims about groups of real processes that nodes join, leave and are put out of, under load.
+//! Claims about groups of real processes under load, while nodes join, leave and are replaced.
 
 mod live;
 
@@ -12,14 +12,14 @@ use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
 use upaxos_node::hosts::{Answer, Client, Host, Hosts};
 
-/// How many writes are under way while one change of the group is made.
+/// How many writes are in flight during one change of the group.
 const LOAD: usize = 150;
 
 fn hosts(count: usize) -> Option<Hosts> {
     or_skip(Hosts::switched(count, 0))
 }
 
-/// Somebody who asks for changes while somebody else writes.
+/// A second client. It asks for changes while the first one writes.
 fn operator(group: &Group) -> Client {
     Client::start(&group.hosts, NODE, &["--timeout", "20s"]).expect("a client starts")
 }
@@ -28,10 +28,10 @@ fn tell(group: &Group, operator: &mut Client, line: &str) -> Answer {
     operator.call(line, PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", group.logs()))
 }
 
-/// Tells a member to leave, and waits until its process has ended as it should.
+/// Tells a member to leave, and waits until its process exits with status 0.
 fn leave(group: &mut Group, operator: &mut Client, index: usize) {
     let leave = format!("leave {index}");
-    // On a machine that does other things a healthy node may look dead for a moment: who asks tries again.
+    // On a busy machine a healthy node may look dead for a moment. So the request is repeated.
     eventually(&leave, || {
         let answer = tell(group, operator, &leave);
         assert!(
@@ -42,14 +42,14 @@ fn leave(group: &mut Group, operator: &mut Client, index: usize) {
     group.wait_end(index, 0, "is no member any more");
 }
 
-/// Waits until these ids, with commas, are the members; who answers may have missed the last change so far.
+/// Waits until the members are `ids`, a list with commas. The answering node may not know the last change yet.
 fn wait_for_members(group: &Group, operator: &mut Client, ids: &str) {
     eventually(&format!("{ids} are the members"), || {
         tell(group, operator, "members").text.ends_with(&format!(" {ids}"))
     });
 }
 
-/// These nodes have learned everything up to the last acknowledged write, and the same.
+/// Checks that these nodes have the same log, up to the last acknowledged write and without holes.
 fn same_history(group: &Group, load: &Load, indices: &[usize]) {
     let last = *load.acknowledged.keys().last().expect("there was a load");
     let history = |index: usize| -> BTreeMap<Instance, Entry> {
@@ -124,7 +124,7 @@ fn a_node_that_joined_and_was_replaced_while_dead_comes_back_with_its_disk_and_e
     let Some(hosts) = hosts(6) else { return };
     let mut group = Group::start(hosts);
     let (mut client, mut operator) = (group.client(), operator(&group));
-    // A first group has to be up once, whole.
+    // All nodes of a first group must be up once.
     assert!(client.call("Request 0 one", PATIENCE).expect("an answer").chosen().is_some());
     group.learned(&mut client, 3, 1);
     group.nodes[2].kill9();
@@ -137,7 +137,7 @@ fn a_node_that_joined_and_was_replaced_while_dead_comes_back_with_its_disk_and_e
         group.wait_end(dead, 0, "was put out");
         assert!(!group.nodes[dead].log().contains("refuses to vote"), "{}", group.logs());
     }
-    // And after another change.
+    // The same after another change.
     group.nodes[new].kill9();
     let last = group.join(Some(new));
     wait_for_members(&group, &mut operator, &format!("0,1,{last}"));
@@ -164,7 +164,7 @@ fn a_node_that_lost_its_disk_comes_back_with_the_command_that_it_names() {
     let flags: Vec<&str> = command.split(' ').collect();
     assert!(flags.contains(&"--replace"), "{line}");
     group.nodes.push(plan_with(&group.hosts, 3, &flags).start().expect("it starts"));
-    group.nodes[3].wait_for_line("is a full member", PATIENCE).expect("it is taken in");
+    group.nodes[3].wait_for_line("is a full member", PATIENCE).expect("it is admitted");
     group.wait_end(lost, 4, "was a member before");
     load.ask(&mut client, LOAD);
     load.take(&group, &client, LOAD);

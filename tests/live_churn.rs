@@ -1,7 +1,7 @@
-//! Five nodes over raw IP under everything that operators and networks do to them, in turns, while clients write and
-//! read: nothing acknowledged is lost, and after each turn the group answers at once.
+//! Five nodes over raw IP, with all faults of operators and networks in turns, while clients write and read. No
+//! acknowledged write is lost. After each turn the group answers at once.
 //!
-//! `UPAXOS_CHURN=2400` goes on for so many seconds, and `UPAXOS_SEED` repeats the turns of a run.
+//! `UPAXOS_CHURN=2400` runs for so many seconds. `UPAXOS_SEED` repeats the turns of a run.
 
 mod churn;
 mod live;
@@ -21,38 +21,38 @@ use live::or_skip;
 use upaxos_core::types::{Instance, Value};
 use upaxos_node::hosts::{Client, Hosts};
 
-/// How long turns begin, in the gate, and from which seed.
+/// For how many seconds new turns begin in the gate, and from which seed.
 const SECONDS: u64 = 16;
 const SEED: u64 = 7;
 
-/// Room for the most members, and one more that is dead.
+/// Hosts for the most members, and for one dead node.
 const HOSTS: usize = 8;
 
-/// How many clients ask.
+/// How many clients send requests.
 const CLIENTS: usize = 4;
 
-/// How long a client asks for one answer.
+/// How long a client waits for one answer.
 const TIMEOUT: &str = "8s";
 
-/// After a turn, how long the group has to settle; then how long it is probed, and how long a probe may take.
+/// After a turn: how long the group has to settle, how long it is probed, and how long a probe may take.
 const SETTLE: Duration = Duration::from_secs(2);
 const PROBED: Duration = Duration::from_secs(1);
 const PROMPT: Duration = Duration::from_secs(3);
 
-/// The most memory that a node may hold in the end.
+/// The most memory that a node may hold in the end, in bytes.
 const MOST_RESIDENT: u64 = 48 << 20;
 
-/// A run so far.
+/// The results of a run so far.
 #[derive(Default)]
 struct Run {
     seed: u64,
     turns: Vec<String>,
     probes: usize,
-    /// How long a probe took at most.
+    /// The longest time that a probe took.
     longest: Duration,
-    /// How long it took at most until all were there again, or changed, after a turn.
+    /// The longest time after a turn until all nodes were back, or a change was made.
     longest_return: Duration,
-    /// What each node holds in the end, in KiB.
+    /// The resident memory of each node in the end, in KiB.
     resident: Vec<(usize, u64)>,
 }
 
@@ -71,13 +71,13 @@ fn client(group: &Churned) -> Outcome<Client> {
 }
 
 impl Run {
-    /// Churn and quiet, turn by turn, until it is time.
+    /// Runs the turns, each followed by a quiet time, until the time is over.
     fn take_turns(&mut self, group: &mut Churned, tale: &Tale, seconds: u64) -> Outcome {
         let (begin, mut chance) = (Instant::now(), Chance(self.seed));
         let (mut prober, mut bag) = (client(group)?, Vec::new());
         self.probe(&mut prober, tale, Duration::from_secs(60))?;
         while begin.elapsed() < Duration::from_secs(seconds) {
-            // Every kind comes once before any comes again.
+            // Every kind comes once before any kind is repeated.
             if bag.is_empty() {
                 bag = chance.shuffled(Kind::ALL.to_vec());
             }
@@ -86,7 +86,7 @@ impl Run {
             let what = format!("turn {} at {:.1?}: {turn}", self.turns.len() + 1, begin.elapsed());
             eprintln!("{what}, members {:?}", group.ids());
             self.turns.push(what);
-            // A stream of its own, so that its length changes no turn after it.
+            // With a separate stream of random numbers, so that the turn's length changes no later turn.
             let took = turn.take(group, tale, &mut chance.split())?;
             self.longest_return = self.longest_return.max(took);
             eprintln!("  all are there again after {took:.1?}");
@@ -102,12 +102,12 @@ impl Run {
         Ok(())
     }
 
-    /// One write that must be answered in time.
+    /// Sends a write that must be answered within `most`.
     fn probe(&mut self, prober: &mut Client, tale: &Tale, most: Duration) -> Outcome {
         self.probes += 1;
         let (name, asked) = (format!("p-{}-10", self.probes), Instant::now());
         let mut took = tale.write(prober, name.clone())?;
-        // The first one comes before the group is there.
+        // The first probe comes before the group is ready.
         while took.is_none() && asked.elapsed() < most {
             self.probes += 1;
             took = tale.write(prober, format!("p-{}-10", self.probes))?;
@@ -116,10 +116,10 @@ impl Run {
         if most == PROMPT {
             self.longest = self.longest.max(took);
         }
-        if took > most { Err(format!("{name} took {took:?} in a quiet time")) } else { Ok(()) }
+        if took > most { Err(format!("{name} took {took:?} with no fault")) } else { Ok(()) }
     }
 
-    /// Everybody has learned all, nobody holds too much, and all end when told.
+    /// Checks that all members have learned all, that no node holds too much memory, and that all exit when told.
     fn finish(&mut self, group: &mut Churned, told: &Told) -> Outcome {
         let line = format!("learned {} {}", group.members.len(), told.highest);
         let until = Instant::now() + PATIENCE;
@@ -148,7 +148,7 @@ impl Run {
             let log = group.hosts.values(*id).map_err(in_words)?;
             let is_behind = log.last_key_value().map_or(0, |(at, _)| at.0) < told.highest;
             if is_behind && group.members.contains_key(id) {
-                return Err(format!("node {id} lacks what was acknowledged"));
+                return Err(format!("node {id} lacks an acknowledged write"));
             }
             common.take(*id, &log)?;
         }
@@ -204,7 +204,8 @@ fn a_group_under_churn_loses_nothing_and_answers_at_once_when_it_is_over() {
     );
 }
 
-/// What the judges make of this log, after a write of `a-10` at 1 and a read up to 2 that was told `read`.
+/// The verdict of the checkers on this log, after a write of `a-10` at 1 and a read up to 2 that was answered
+/// `read`.
 fn judged(log: &[&str], read: &str) -> Outcome {
     let mut told = Told::default();
     told.asked.extend(["a-10", "b-10"].map(str::to_owned));
@@ -219,11 +220,11 @@ fn judged(log: &[&str], read: &str) -> Outcome {
 #[test]
 fn the_judges_of_the_churn_notice_what_they_are_there_for() {
     assert_eq!(judged(&["a-10", "b-10"], "b-10"), Ok(()));
-    assert!(judged(&["b-10", "a-10"], "a-10").is_err(), "a write that does not stand where it was told");
+    assert!(judged(&["b-10", "a-10"], "a-10").is_err(), "a write at another instance than acknowledged");
     assert!(judged(&["a-10", "b-10"], "a-10").is_err(), "a stale read");
     assert!(judged(&["a-10", "b-10"], "").is_err(), "a read of nothing");
     assert!(judged(&["a-10", "a-10"], "a-10").is_err(), "a write that took effect twice");
-    assert!(judged(&["a-10", "c-10"], "c-10").is_err(), "a write that was not asked for");
+    assert!(judged(&["a-10", "c-10"], "c-10").is_err(), "a write that no client asked for");
     let log = |last: &str| -> std::collections::BTreeMap<Instance, Value> {
         (1..).map(Instance).zip(["x-1", last].map(Value::from)).collect()
     };

@@ -1,4 +1,4 @@
-//! The classic example: three nodes and whoever types, all on 127.0.0.1, in plain Paxos.
+//! The classic example: three nodes and a user with a keyboard, all on 127.0.0.1, in plain Paxos.
 
 mod live;
 
@@ -10,7 +10,7 @@ use upaxos_core::net::{Options, Socket};
 use upaxos_node::hosts::{Host, Hosts, Node};
 
 #[test]
-#[ignore = "not a test: somebody who watches the wire"]
+#[ignore = "not a test: a host that prints all datagrams"]
 fn watch() {
     let mut socket = Socket::open(&Options::default()).expect("loopback can be used");
     eprintln!("watching");
@@ -20,7 +20,7 @@ fn watch() {
 }
 
 #[test]
-#[ignore = "not a test: somebody who types one line"]
+#[ignore = "not a test: a host that sends one line"]
 fn say() {
     let line = env::var("UPAXOS_SAY").expect("the test gives the line");
     let mut socket = Socket::open(&Options::default()).expect("loopback can be used");
@@ -34,7 +34,7 @@ fn type_line(hosts: &Hosts, line: &str) {
     assert!(command.output().expect("the test program starts again").status.success());
 }
 
-/// The classic verbs of nodes; every datagram of theirs is one line with one of these.
+/// The classic verbs of nodes. Every datagram of a node is one line with one of these.
 const VERBS: [&str; 8] = ["Propose", "Promise", "Write", "Accept", "NACK", "Written", "OK", "Join"];
 
 #[test]

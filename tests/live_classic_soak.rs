@@ -1,5 +1,5 @@
-//! Three classic nodes under kills, pauses and replays, all on one loopback, while clients write and read:
-//! no stale read, no answer for what was not done. `UPAXOS_SOAK=600` goes on for so many seconds.
+//! Three classic nodes on one loopback under kills, pauses and replays, while clients write and read. No read is
+//! stale, and no answer is for a request that was not carried out. `UPAXOS_SOAK=600` runs for so many seconds.
 
 mod live;
 
@@ -19,19 +19,19 @@ use upaxos_core::net::{Options, Socket};
 use upaxos_core::types::{Instance, Value};
 use upaxos_node::hosts::{Client, Host, Hosts, Node};
 
-/// How long it goes on in the gate.
+/// How long the test runs in the gate, in seconds.
 const SECONDS: u64 = 6;
 
 /// How long a client waits for an answer.
 const TIMEOUT: &str = "2s";
 
-/// How many datagrams are kept to be said again.
+/// How many datagrams are kept for replay.
 const KEPT: usize = 20_000;
 
-/// What a safe read looks like in a classic log.
+/// The prefix of a safe read in a classic log.
 const SAFE_READ: &str = "safe read";
 
-/// A sequence of numbers that look random (xorshift).
+/// A sequence of pseudo-random numbers (xorshift).
 struct Chance(u64);
 
 impl Chance {
@@ -48,7 +48,7 @@ impl Chance {
 }
 
 #[test]
-#[ignore = "not a test: a network that says old datagrams again"]
+#[ignore = "not a test: a network that replays old datagrams"]
 fn replay() {
     let mut socket = Socket::open(&Options::default()).expect("loopback can be used");
     eprintln!("listens");
@@ -71,7 +71,7 @@ fn replay() {
             return;
         }
         if Instant::now() >= next && !kept.is_empty() {
-            // Half of what is said again is new, as if a switch had doubled it, or been slow.
+            // Half of the replayed datagrams are recent, as if a switch had duplicated or delayed them.
             let oldest = if chance.below(2) == 0 { 0 } else { kept.len().saturating_sub(64) };
             let at = oldest + chance.below((kept.len() - oldest) as u64) as usize;
             socket.send(&[kept[at].clone()]).expect("loopback carries it");
@@ -80,8 +80,8 @@ fn replay() {
     }
 }
 
-/// An old round that is said again, its proposal and its value, is the one thing that no classic client or node that
-/// was not there can tell from a new one: of each instance, one of the two is never said again.
+/// A replayed round, with both its proposal and its value, looks new to a classic client or node that was not
+/// there. No classic one can detect that. So of each instance, either the proposal or the value is never replayed.
 fn is_left_out(line: &str) -> bool {
     let mut words = line.split(' ').skip(1);
     let (verb, instance) = (words.next(), words.next().and_then(|text| text.parse::<u64>().ok()));
@@ -94,23 +94,23 @@ fn is_left_out(line: &str) -> bool {
 
 /// An answer that a client took for its own.
 struct Told {
-    /// What it wrote, or it read.
+    /// The words that the client wrote. `None` stands for a read.
     wrote: Option<String>,
     instance: u64,
     value: String,
 }
 
-/// What the clients asked and were told, together.
+/// All requests of all clients, and their answers.
 #[derive(Default)]
 struct Tale {
     asked: BTreeSet<String>,
     told: Vec<Told>,
-    /// The highest instance that any client was told of.
+    /// The highest acknowledged instance that any client knows of.
     acknowledged: u64,
     unknown: usize,
 }
 
-/// All clients, and how long they go on.
+/// All clients, and the signal that ends them.
 struct Clients {
     tale: Mutex<Tale>,
     is_over: AtomicBool,
@@ -118,15 +118,15 @@ struct Clients {
 
 impl Clients {
     fn tale(&self) -> MutexGuard<'_, Tale> {
-        self.tale.lock().expect("no client panics while it tells")
+        self.tale.lock().expect("no client panics with the lock held")
     }
 
-    /// One question after the other, each put by `ask`, which says what it was told.
+    /// Sends one request after the other through `ask`, which returns the answer.
     fn run(&self, name: &str, mut chance: Chance, mut ask: impl FnMut(&str) -> String) {
         let mut count = 0;
         while !self.is_over.load(Ordering::Relaxed) {
             count += 1;
-            // The words of one client may be the same again; those of two are not.
+            // A client may repeat its own words. No two clients use the same words.
             let wrote = match chance.below(10) {
                 0..4 => None,
                 4..6 => Some(format!("again-{name}")),
@@ -146,7 +146,7 @@ impl Clients {
 }
 
 impl Tale {
-    /// A client is answered, that asked when `above` had been acknowledged.
+    /// Checks an answer to a request that was sent when `above` was already acknowledged.
     fn on_answer(&mut self, line: &str, wrote: Option<String>, above: u64, answer: &str) {
         let chosen = answer.strip_prefix("OK ").map(|rest| rest.split_once(' ').unwrap_or((rest, "")));
         let Some((instance, value)) = chosen else {
@@ -162,7 +162,7 @@ impl Tale {
         self.told.push(Told { wrote, instance, value: value.to_owned() });
     }
 
-    /// Every answer, against the log that all nodes have.
+    /// Checks every answer against the log that all nodes share.
     fn check(&self, log: &BTreeMap<Instance, Value>, on_wire: &str) {
         let reads = |at: &u64| log.get(&Instance(*at)).map(Value::to_string);
         for Told { instance, value, wrote } in &self.told {
@@ -173,7 +173,7 @@ impl Tale {
             match value.strip_prefix(SAFE_READ) {
                 Some(read) => assert_eq!(read.trim_start(), last, "the safe read at {instance}"),
                 None => {
-                    assert!(self.asked.contains(&value), "{instance}: nobody asked for {value}");
+                    assert!(self.asked.contains(&value), "{instance}: no client asked for {value}");
                     last = value;
                 }
             }
@@ -204,7 +204,7 @@ fn node(hosts: &Hosts, index: usize) -> Node {
     plan.env("UPAXOS_LOG", "warn").start().expect("a node starts")
 }
 
-/// Kills and pauses, until it is time.
+/// Kills and pauses nodes until the time is over.
 fn torment(nodes: &mut [Node], seconds: u64, mut chance: Chance) {
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
@@ -217,7 +217,7 @@ fn torment(nodes: &mut [Node], seconds: u64, mut chance: Chance) {
             continue;
         }
         nodes[victim].kill9();
-        // Now and then another dies before this one is back.
+        // Sometimes another node is killed before this one is back.
         let other = (victim + 1 + chance.below(2) as usize) % 3;
         let is_double = chance.below(4) == 0;
         chance.pause(800);
@@ -237,7 +237,7 @@ fn ask_patiently(client: &mut Client, line: &str) -> String {
     client.call(line, PATIENCE).expect("an answer, or none in time").text
 }
 
-/// A question of a client that was not there before.
+/// Sends a request from a new client.
 fn ask_anew(hosts: &Hosts, program: &PathBuf, line: &str) -> String {
     let mut command = hosts.command(Host::Client, program);
     command.args(["--classic", "--wait", "--timeout", TIMEOUT]).args(hosts.args()).arg(line);
@@ -272,7 +272,7 @@ fn no_classic_read_is_stale_and_no_answer_is_for_what_was_not_done() {
     let logs = || [0, 1, 2].map(|index| hosts.values(index).expect("the log can be read"));
     let mut client = Client::start(&hosts, NODE, &["--classic", "--timeout", "20s"]).expect("a client");
     let answer = ask_patiently(&mut client, "Request 0");
-    // What is answered has been accepted by a quorum; that it is chosen reaches the logs a moment later.
+    // An answered request has been accepted by a quorum. The decision reaches the logs a moment later.
     let end = answer.strip_prefix("OK ").and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
     let end = end.unwrap_or_else(|| panic!("the group is not healthy: {answer}")).max(tale.acknowledged);
     let is_learned = |log: &BTreeMap<Instance, Value>| log.len() as u64 >= end;
@@ -289,7 +289,7 @@ fn no_classic_read_is_stale_and_no_answer_is_for_what_was_not_done() {
     assert!(told as u64 > seconds, "{told} answers and {unknown} unknown in {seconds} s");
 }
 
-/// What the judge makes of a log, after a write of `one` at 1 and a read at 2 that was told `read`.
+/// Whether the checker accepts this log, after a write of `one` at 1 and a read at 2 that was answered `read`.
 fn judged(read: &str, log: [&str; 2]) -> bool {
     let mut tale = Tale::default();
     tale.asked.extend(["one".to_owned(), "two".to_owned()]);
@@ -302,11 +302,11 @@ fn judged(read: &str, log: [&str; 2]) -> bool {
 #[test]
 fn the_judge_of_the_soak_notices_what_it_is_there_for() {
     assert!(judged("safe read one", ["one", "safe read one"]));
-    assert!(!judged("safe read one", ["one", "two"]), "an answer that does not stand");
-    assert!(!judged("safe read two", ["one", "safe read two"]), "a read of what was not written");
-    assert!(!judged("safe read one", ["three", "safe read three"]), "words that were not asked for");
+    assert!(!judged("safe read one", ["one", "two"]), "an answer that is not in the log");
+    assert!(!judged("safe read two", ["one", "safe read two"]), "a read of a value that was not written");
+    assert!(!judged("safe read one", ["three", "safe read three"]), "a value that no client asked for");
     let stale = || Tale::default().on_answer("Request 0", None, 3, "OK 3 safe read one");
-    assert!(catch_unwind(stale).is_err(), "a read of before");
+    assert!(catch_unwind(stale).is_err(), "a stale read");
     let other = || Tale::default().on_answer("Request 0 one", Some("one".into()), 0, "OK 1 two");
     assert!(catch_unwind(other).is_err(), "an answer for other words");
 }

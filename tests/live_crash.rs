@@ -1,4 +1,4 @@
-//! Claims about groups of real processes that are killed, stopped, restarted and robbed of their disks.
+//! Claims about groups of real processes that are killed, stopped and restarted, or lose their disks.
 
 mod live;
 
@@ -157,7 +157,7 @@ fn a_node_without_its_disk_refuses_to_vote_and_says_how_to_return() {
     load.ask(&mut client, 50);
     load.take(&group, &client, 50);
 
-    // With one honest voter and one without memory nothing may be chosen.
+    // With one intact voter and one without its disk, no value may be chosen.
     group.nodes[other].kill9();
     let mut hasty = Client::start(&group.hosts, NODE, &["--timeout", "3s"]).expect("a client starts");
     let answer = hasty.call("Request 0 too early", PATIENCE).expect("an answer");

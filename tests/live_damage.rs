@@ -1,9 +1,10 @@
-//! Claims about groups of real nodes whose disks lie: a bit is flipped anywhere in the directory of a node, or the
-//! power of all fails. Nothing acknowledged is lost, no value is wrong, and every refusal says what to do.
+//! Claims about groups of real nodes whose disks are faulty: a bit is flipped anywhere in a node's directory, or
+//! the power of all nodes fails. No acknowledged write is lost, no value is wrong, and every refusal says what to
+//! do.
 //!
-//! `UPAXOS_FLIPS` and `UPAXOS_POWER_CUTS` say how many trials there are; with `--nocapture` each test says what came
-//! of them. A power cut is one of an ext4 file system on a loop device, by its shutdown ioctl: what was
-//! not synced is gone. It takes root.
+//! `UPAXOS_FLIPS` and `UPAXOS_POWER_CUTS` set the number of trials. With `--nocapture` each test prints their
+//! results. A power cut is the shutdown ioctl of an ext4 file system on a loop device: data that was not synced is
+//! gone. It needs root.
 
 mod live;
 
@@ -18,17 +19,17 @@ use live::{any_hosts, eventually};
 use tempfile::TempDir;
 use upaxos_node::hosts::{Ground, Hosts};
 
-/// What a daemon says when it has a vote again.
+/// A daemon logs this when it may vote again.
 const IS_BACK: &str = "may vote";
 
-/// What every refusal says.
+/// Every refusal contains this.
 const WAY_OUT: &str = "rejoin the group under a new id";
 
 fn trials(name: &str, by_default: u64) -> u64 {
     env::var(name).map_or(by_default, |count| count.parse().expect("a number of trials"))
 }
 
-/// Numbers that differ from trial to trial and are the same in every run (splitmix64).
+/// Pseudo-random numbers: different in each trial, and the same in every run (splitmix64).
 struct Chance(u64);
 
 impl Chance {
@@ -40,7 +41,7 @@ impl Chance {
     }
 }
 
-/// Flips a bit of what a directory says: of any file, or of the last block of its log every other time.
+/// Flips a bit in use: of any file, or every other time of the last block of the log.
 fn flip(dir: &Path, chance: &mut Chance) -> (PathBuf, usize, u8) {
     let names = fs::read_dir(dir).expect("lists").map(|entry| entry.expect("an entry").path());
     let mut files: Vec<PathBuf> = names.filter(|path| used(path) > 0).collect();
@@ -59,7 +60,7 @@ fn flip(dir: &Path, chance: &mut Chance) -> (PathBuf, usize, u8) {
     (path, at, mask)
 }
 
-/// How long a file is without the zeros at its end.
+/// The length of a file without the zeros at its end.
 fn used(path: &Path) -> usize {
     let bytes = fs::read(path).expect("reads");
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
@@ -86,7 +87,7 @@ fn a_flipped_bit_anywhere_loses_nothing_and_every_refusal_says_what_to_do() {
         group.nodes[index].kill9();
         let (path, at, mask) = flip(&group.hosts.node_dir(index), &mut chance);
         group.nodes[index].start().expect("its process begins");
-        // The others go on without it, or with it.
+        // The others continue with or without it.
         load.ask(&mut client, 5);
         load.take(&group, &client, 5);
         let mut is_refused = false;
@@ -102,7 +103,7 @@ fn a_flipped_bit_anywhere_loses_nothing_and_every_refusal_says_what_to_do() {
             let status = group.nodes[index].wait_exit(PATIENCE).expect("it ended by itself");
             assert_eq!(status.code(), Some(1), "{said}");
             refused += 1;
-            // One of the ways out: the file as it was at the last sync.
+            // One of the remedies: the file as it was at the last sync.
             flip_at(&path, at, mask);
             group.nodes[index].start().expect("it starts again");
         } else if group.nodes[index].log().contains("damaged inside values") {
@@ -112,16 +113,16 @@ fn a_flipped_bit_anywhere_loses_nothing_and_every_refusal_says_what_to_do() {
         }
         group.check_after(&load, &mut client, &[0, 1, 2]);
     }
-    println!("{refused} refused, {without_values} came up without values, {unhurt} were not concerned");
+    println!("{refused} refused, {without_values} started without values, {unhurt} were not affected");
 }
 
-/// A file system that the power can be cut of.
+/// A file system whose power can be cut.
 struct Device {
     dir: TempDir,
 }
 
 impl Device {
-    /// One of 128 MiB; or why there is none.
+    /// Makes a file system of 128 MiB. The error says why that is not possible.
     fn new() -> Result<Device, String> {
         let device = Device { dir: TempDir::new().expect("a temporary directory") };
         fs::create_dir(device.root()).expect("makes a mount point");
@@ -144,7 +145,7 @@ impl Device {
         run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.root()))
     }
 
-    /// EXT4_IOC_SHUTDOWN without a flush of the journal: what was synced stays, the rest is gone.
+    /// EXT4_IOC_SHUTDOWN without a flush of the journal: synced data stays, the rest is gone.
     fn cut_power(&self) -> Result<(), String> {
         let program = "import fcntl, os, struct, sys\n\
              fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
@@ -173,12 +174,12 @@ fn a_power_cut_of_the_whole_group_loses_nothing_that_was_acknowledged() {
     let device = match Device::new() {
         Ok(device) => device,
         Err(why) => {
-            println!("skipped: no file system whose power can be cut (it takes root): {why}");
+            println!("skipped: no file system whose power can be cut (this needs root): {why}");
             return;
         }
     };
-    // Namespaces of their own would hold the file system as it was.
-    let hosts = Hosts::on(Ground::Udp, 3).expect("it can be had everywhere");
+    // Hosts with their own mount namespaces would keep the old file system mounted.
+    let hosts = Hosts::on(Ground::Udp, 3).expect("UDP works everywhere");
     for index in 0..3 {
         let place = device.root().join(index.to_string());
         fs::create_dir(&place).expect("makes a directory");
@@ -195,9 +196,9 @@ fn a_power_cut_of_the_whole_group_loses_nothing_that_was_acknowledged() {
         load.take(&group, &client, count);
         device.cut_power().expect("the ioctl is there");
         group.nodes.iter_mut().for_each(|node| node.kill9());
-        // A namespace that another process makes at this moment holds the file system as it was for a while: then it
-        // is mounted without its power.
-        eventually("it is mounted anew", || {
+        // A mount namespace that another process creates at this moment keeps the file system mounted for a while.
+        // Then the new mount still has no power.
+        eventually("it is mounted again", || {
             let is_mounted = device.unmount().is_ok() && device.mount().is_ok();
             is_mounted && fs::write(device.root().join("probe"), b"power").is_ok()
         });

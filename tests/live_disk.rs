@@ -1,4 +1,4 @@
-//! Claims about groups whose disks fail, and whose nodes die between any two syncs.
+//! Claims about groups whose disks fail, and whose nodes are killed between any two syncs.
 
 mod live;
 
@@ -10,9 +10,9 @@ use live::group::{Group, Load, PATIENCE, plan};
 use live::{any_hosts, eventually};
 use upaxos_node::hosts::{Client, Node};
 
-/// Restarts node `index` with `fault` under load; when it has ended, and the others have gone on
-/// without it, starts it as it was. Returns its exit status, and the process that failed: its last words may
-/// still be on their way.
+/// Restarts node `index` with `fault` under load. When it has exited and the others have continued without it,
+/// starts it again without the fault. Returns its exit status and the failed process. The process's last lines may
+/// still be in the pipe.
 fn fail(group: &mut Group, load: &mut Load, client: &mut Client, index: usize, fault: &str) -> (i32, Node) {
     group.nodes[index].terminate();
     group.nodes[index].wait_exit(PATIENCE).expect("it ends when asked");
@@ -85,7 +85,7 @@ fn a_group_killed_at_any_sync_of_its_first_start_comes_up_and_loses_nothing() {
         let mut group = Group { nodes: Vec::new(), hosts };
         let (mut client, mut load) = (group.client(), Load::default());
         load.ask(&mut client, 200);
-        // A node that the load does not bring to this sync is killed a little later instead.
+        // A node that does not reach this sync under the load is killed a little later instead.
         let begin = Instant::now();
         eventually("they are dead", || {
             let is_late = begin.elapsed() > Duration::from_millis(500);
@@ -116,7 +116,8 @@ fn a_slow_disk_gives_no_early_answer_and_stops_nobody() {
     assert!(first.took >= Duration::from_millis(100), "answered before any sync: {:?}", first.took);
 }
 
-/// Flips a bit of node `index`'s first segment, `offset` bytes after the first place behind `from` that reads `text`.
+/// Flips a bit in node `index`'s first segment, `offset` bytes after the first occurrence of `text` from byte
+/// `from` on.
 fn flip_bit(group: &Group, index: usize, from: usize, text: &str, offset: usize) {
     let path = group.hosts.node_dir(index).join("00000001.log");
     let mut bytes = fs::read(&path).expect("the segment is there");
@@ -126,7 +127,7 @@ fn flip_bit(group: &Group, index: usize, from: usize, text: &str, offset: usize)
     fs::write(&path, bytes).expect("the segment can be written");
 }
 
-/// A group that has taken sixty requests, in several blocks of its logs.
+/// A group that has carried out sixty requests, in several blocks of its logs.
 fn loaded() -> Option<(Group, Client, Load)> {
     let group = Group::start(any_hosts()?);
     let (mut client, mut load) = (group.client(), Load::default());
@@ -146,8 +147,8 @@ fn a_node_whose_log_is_hurt_inside_a_value_warns_and_has_it_again_from_its_peers
     flip_bit(&group, 1, 0, "value-1", 0);
     group.nodes[1].start().expect("it starts again");
     let line = group.nodes[1].wait_for_line("is damaged inside values", PATIENCE).expect("it warns");
-    assert!(line.contains("00000001.log: the block at byte "), "names the place: {line}");
-    // Where the vote came too late, it was learned by repair.
+    assert!(line.contains("00000001.log: the block at byte "), "names the damaged block: {line}");
+    // A node whose vote came too late learned the value by repair.
     let is_named = line.contains("accept 1 ") || line.contains("learn 1");
     assert!(is_named && line.contains("from the peers"), "says what is lost: {line}");
     load.ask(&mut client, 20);
@@ -159,11 +160,11 @@ fn a_node_whose_log_is_hurt_inside_a_value_warns_and_has_it_again_from_its_peers
 fn a_node_whose_log_is_hurt_in_a_header_refuses_to_start_and_says_how_to_return() {
     let Some((mut group, mut client, mut load)) = loaded() else { return };
     group.nodes[1].kill9();
-    // Behind the head of the segment begins its first block.
+    // The first block begins after the segment's header.
     flip_bit(&group, 1, 200, "\n# ", 5);
     group.nodes[1].start().expect("its process begins");
     let line = group.nodes[1].wait_for_line("cannot trust ", PATIENCE).expect("it refuses");
-    assert!(line.contains("00000001.log at byte "), "names the place: {line}");
+    assert!(line.contains("00000001.log at byte "), "names the damaged place: {line}");
     assert!(line.contains("rejoin the group under a new id"), "says how to return: {line}");
     let status = group.nodes[1].wait_exit(PATIENCE).expect("it ends by itself");
     assert_eq!(status.code(), Some(1), "{line}");

@@ -1,4 +1,4 @@
-//! The example of the README, typed as it stands: three terminals, and somebody with echo and a pipe.
+//! The example of the README, exactly as printed: three terminals, and a user with echo and a pipe.
 
 mod live;
 
@@ -9,7 +9,7 @@ use live::group::{NODE, PATIENCE};
 use live::{eventually, or_skip, programs};
 use upaxos_node::hosts::{Host, Hosts, Node};
 
-/// A shell on the one host that all share.
+/// Runs a shell on the one host that all share.
 fn shell(hosts: &Hosts, script: &str) -> Output {
     let mut command = hosts.command(Host::Client, "sh");
     let path = format!("{}:{}", programs().display(), env::var("PATH").unwrap_or_default());
@@ -26,7 +26,7 @@ fn start(hosts: &Hosts) -> [Node; 3] {
 
 fn start_with(hosts: &Hosts, flags: &str) -> [Node; 3] {
     [0, 1, 2].map(|index: usize| {
-        // The default directory, ./upaxos-ID, is the one that the hosts knows.
+        // The default directory is ./upaxos-ID. The hosts know it.
         let script = format!("cd '{}' && exec '{NODE}' -n 3 -i {index} {flags}", hosts.dir().display());
         Node::on(hosts, index, "sh").args(["-c", &script]).start().expect("a node starts")
     })
@@ -77,10 +77,10 @@ fn values_keep_their_bytes() {
     let Some(hosts) = or_skip(Hosts::loopback()) else { return };
     let nodes = start(&hosts);
     all_log(&nodes, "may vote");
-    // Piped: literal, backslashes and bytes that are no text included.
+    // Piped input is taken literally, with backslashes and bytes that are not text.
     let piped = shell(&hosts, r"printf 'Request 0  two  blanks \\n \377\n' | upaxos-send");
     assert!(piped.status.success(), "{}", said(&piped));
-    // Tagged: newlines too.
+    // Tagged values may contain newlines, too.
     let tagged = shell(&hosts, "upaxos-send --wait \"Request 0 line\nline \\\\ end\"");
     assert_eq!(said(&tagged), "OK 2 line\\nline \\\\ end\n", "{}", nodes[0].log());
     let typed = shell(&hosts, r#"upaxos-repl -e 'Request 0 "a\nb"' -e 'Request 3'"#);

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use upaxos_node::hosts::{Answer, Client, Hosts};
 
-/// Counts values, and remembers the last hundred or so.
+/// Counts the values, and remembers about the last hundred.
 const COUNTS: &str = "return {
   apply = function(st, value)
     local count = st:add('count', 1)
@@ -22,7 +22,7 @@ const COUNTS: &str = "return {
   read = function(st, at) return tostring(st:get('count')) end,
 }";
 
-/// A value names what the hook does.
+/// The value says which hostile action the hook takes.
 const HOSTILE: &str = "
 local function act(value)
   if value == 'loop' then while true do end
@@ -51,7 +51,7 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks").join(name)
 }
 
-/// Three nodes, each with its script.
+/// Starts three nodes, each with its script.
 fn start(hosts: Hosts, script: impl Fn(usize) -> PathBuf) -> Group {
     let start = |index: usize| {
         let script = script(index);
@@ -67,13 +67,13 @@ fn call(client: &mut Client, line: &str) -> Answer {
     client.call(line, PATIENCE).expect("an answer")
 }
 
-/// Where a write was chosen.
+/// Writes a value, and returns its instance.
 fn write(client: &mut Client, value: &str) -> u64 {
     let answer = call(client, &format!("Request 0 {value}"));
     answer.chosen().unwrap_or_else(|| panic!("{value}: {}", answer.text)).0
 }
 
-/// Ends a node in good order; what it says that its script has computed.
+/// Stops a node cleanly, and returns the digest line of its script.
 fn last_digest(group: &mut Group, index: usize) -> String {
     group.nodes[index].terminate();
     let line = group.wait_end(index, 0, "has computed up to");
@@ -92,7 +92,7 @@ fn ten_thousand_values_and_crashes_end_with_equal_digests() {
     let mut load = Load::default();
     for round in 0..10 {
         load.ask(&mut client, 1_000);
-        // The leader now and then, the others in turn.
+        // Sometimes the leader, otherwise the nodes in turn.
         let victim = if round % 3 == 0 { group.leader(&mut watcher) } else { round % 3 };
         group.nodes[victim].kill9();
         std::thread::sleep(Duration::from_millis(50));
@@ -102,7 +102,7 @@ fn ten_thousand_values_and_crashes_end_with_equal_digests() {
     group.check_after(&load, &mut client, &[0, 1, 2]);
     let counted = call(&mut client, "fast query count");
     let count: f64 = counted.text.rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0.0);
-    // Every seventh changes nothing, so the count stays at six and is tried again: it never passes it.
+    // Every seventh `apply` fails and is undone. So the count stays at six and never passes it.
     assert!(count >= 6.0, "{counted:?}");
     write(&mut client, "the last one");
     let highest = write(&mut client, "the very last one");
@@ -116,7 +116,7 @@ fn ten_thousand_values_and_crashes_end_with_equal_digests() {
 fn a_script_that_diverges_is_reported_with_its_instance_and_the_odd_one_out_ends() {
     let Some(hosts) = any_hosts() else { return };
     let scripts = Scripts::new();
-    // It remembers outside of `st`, and only the leader's `request` is called.
+    // The script keeps state outside of `st`. Only the leader's `request` is called.
     let text = "local seen = 0
         return { request = function(value) seen = seen + 1 return value end,
           apply = function(st, value) st:set('last', value == 'probe' and seen or 0) end }";
@@ -152,7 +152,7 @@ fn hostile_requests_are_refused_while_votes_go_on() {
     write(&mut client, "before");
     for round in 0..5 {
         for (value, rules) in [
-            // On a busy machine the time may be over before the steps, or the memory, are.
+            // On a busy machine the time limit may be reached before the limits on steps or memory.
             ("loop", ["rule: a call takes at most"; 2]),
             ("pcall", ["rule: a call takes at most"; 2]),
             ("pattern", ["rule: a call takes at most"; 2]),
@@ -161,7 +161,7 @@ fn hostile_requests_are_refused_while_votes_go_on() {
         ] {
             let began = Instant::now();
             let (bad, good) = (format!("Request 0 {value}"), format!("Request 0 good {round} {value}"));
-            let (bad, good) = (client.ask(&bad).expect("it lives"), client.ask(&good).expect("it lives"));
+            let (bad, good) = (client.ask(&bad).expect("it runs"), client.ask(&good).expect("it runs"));
             for _ in 0..2 {
                 let answer =
                     client.next(PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", group.logs()));
@@ -251,7 +251,7 @@ fn a_restart_goes_on_from_the_snapshot_and_a_changed_script_from_the_beginning()
     let long = "x".repeat(50_000);
     let count = 250;
     for number in 0..count {
-        client.ask(&format!("Request 0 {number} {long}")).expect("it lives");
+        client.ask(&format!("Request 0 {number} {long}")).expect("it runs");
     }
     let chosen = |_| client.next(PATIENCE).expect("an answer").chosen().map(|(instance, _)| instance);
     let mut highest = (0..count).filter_map(chosen).max().expect("they are chosen");
@@ -259,7 +259,7 @@ fn a_restart_goes_on_from_the_snapshot_and_a_changed_script_from_the_beginning()
         let files = std::fs::read_dir(group.hosts.node_dir(index)).expect("a directory").flatten();
         files.filter(|file| file.path().extension().is_some_and(|ending| ending == "values")).count() > 0
     };
-    // Until a checkpoint that has learned something is followed by a write.
+    // Old values move to the history after a checkpoint that has learned them, with the next write.
     live::eventually("old values are in the history", || {
         highest = write(&mut client, &format!("more {long}"));
         (0..3).all(has_history)
@@ -301,7 +301,7 @@ fn the_shipped_table_answers_what_was_written_and_refuses_what_it_cannot_read() 
     assert_eq!(
         call(&mut client, "fast query get color").text,
         "Reply 6 dark red",
-        "the refusal stands in the log"
+        "the refusal is in the log"
     );
     assert!(call(&mut client, "query get visits").text.ends_with("safe read 6"));
     assert!(call(&mut client, "query list c").text.ends_with("safe read color=dark red"));

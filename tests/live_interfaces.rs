@@ -1,4 +1,5 @@
-//! Claims about addresses, interfaces and routes: who hears whom, and what happens when they change under real processes.
+//! Claims about addresses, interfaces and routes: which nodes receive each other, and how real processes behave
+//! when these change.
 
 mod live;
 
@@ -9,7 +10,7 @@ use live::group::{NODE, PATIENCE};
 use live::{eventually, or_skip, programs};
 use upaxos_node::hosts::{Host, Hosts, Node, Plan};
 
-/// Places where a group may meet, by the flags that say so: both transports, multicast and broadcast.
+/// Addresses at which a group may meet, with their flags: both transports, multicast and broadcast.
 const BY_INTERFACE: [&str; 4] = [
     "-a 239.253.7.1 --interface ring0",
     "-a 255.255.255.255 --interface ring0",
@@ -17,7 +18,7 @@ const BY_INTERFACE: [&str; 4] = [
     "-a 255.255.255.255 --interface ring0 --transport udp",
 ];
 
-/// Without an interface, the routing table chooses.
+/// The same without an interface. The routing table chooses one.
 const BY_ROUTE: [&str; 2] = ["-a 239.253.7.1", "-a 239.253.7.1 --transport udp"];
 
 fn hosts() -> Option<Hosts> {
@@ -32,10 +33,10 @@ fn address(host: Host, offset: usize) -> usize {
     offset + if let Host::Node(index) = host { index } else { 3 }
 }
 
-/// Gives a host the interface ring0, a bridge to the others, which can be deleted and made again from within.
+/// Gives a host the interface ring0, a bridge to the other hosts. The host itself can delete and recreate it.
 fn ring(hosts: &Hosts, host: Host, last: usize) {
     ip(hosts, host, "addr flush dev eth0");
-    // Without snooping, since no router asks for groups here.
+    // Without multicast snooping, because no router here sends membership queries.
     ip(hosts, host, "link add ring0 type bridge mcast_snooping 0");
     ip(hosts, host, "link set eth0 master ring0");
     ip(hosts, host, "link set ring0 up");
@@ -58,7 +59,7 @@ fn three(hosts: &Hosts, place: &str) -> Vec<Node> {
     (0..3).map(|index| node(hosts, index, 3, place).start().expect("a node starts")).collect()
 }
 
-/// Starts a program whose input is `lines`.
+/// Starts a program with `lines` as its input.
 fn start(hosts: &Hosts, host: Host, program: &str, args: &str, lines: &str) -> Child {
     let program = if program == "client" { NODE.into() } else { programs().join(program) };
     let mut command = hosts.command(host, program);
@@ -76,7 +77,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-/// The answer to one line.
+/// Sends one line, and returns the answer.
 fn ask(hosts: &Hosts, place: &str, line: &str) -> String {
     let args = format!("client {place} --timeout 25s");
     let output = run(hosts, Host::Client, "client", &args, &format!("{line}\n"));
@@ -84,7 +85,7 @@ fn ask(hosts: &Hosts, place: &str, line: &str) -> String {
     said.splitn(3, ' ').last().unwrap_or_default().trim_end().to_owned()
 }
 
-/// Writes, and waits until all three nodes say that they know it.
+/// Writes a value, and waits until all three nodes have learned it.
 fn all_take_part(hosts: &Hosts, place: &str, nodes: &[Node]) {
     let logs = || nodes.iter().map(Node::log).collect::<Vec<_>>().join("\n---\n");
     let answer = ask(hosts, place, "Request 0 one");
@@ -94,7 +95,8 @@ fn all_take_part(hosts: &Hosts, place: &str, nodes: &[Node]) {
     assert!(answer.starts_with("learned"), "{place}: {answer}\n{}", logs());
 }
 
-/// Three nodes at each of these places; the network of the second changes, and all three take part as before.
+/// For each place: starts three nodes, changes the network of the second, waits for `line` in its log, and checks
+/// that all three take part as before.
 fn follows(places: &[&str], change: impl Fn(&Hosts, &Node), line: &str) {
     for place in places {
         let Some(hosts) = hosts() else { return };
@@ -172,8 +174,9 @@ fn a_node_follows_an_interface_that_is_made_anew_under_its_name() {
     );
 }
 
-/// How many sockets of a group there are on the host of this process. Binding is the last step of opening: 239.253.7.1 as
-/// it lies in memory, protocol 253, or any address and port 25253.
+/// The number of the group's sockets on the host of this process. Binding is the last step of opening a socket. A
+/// raw socket is bound to 239.253.7.1, shown in memory order, and protocol 253. A UDP socket is bound to any
+/// address and port 25253.
 fn sockets(child: &Child, place: &str) -> usize {
     let (table, bound) = if place.contains("udp") {
         ("udp", ":62A5 ".to_owned())
@@ -284,7 +287,7 @@ fn a_client_says_what_its_network_refuses() {
 fn a_node_that_may_not_send_says_so_once_and_once_that_it_may_again() {
     for place in [BY_INTERFACE[0], BY_INTERFACE[3]] {
         let Some(hosts) = hosts() else { return };
-        // As a firewall does it, for some seconds of beats.
+        // The injected error acts as a firewall does, for some seconds of beats.
         let plan = node(&hosts, 0, 1, place).inject("sendmmsg:error=EPERM:when=20..60");
         let node = plan.start().expect("a node starts");
         node.wait_for_line("has the network: ", PATIENCE).expect("it may send again");

@@ -1,5 +1,5 @@
-//! Claims about the lab's real worlds: processes that are hurt and come back, questions that are answered, links
-//! that fail as they were told to, and judges that find what was planted.
+//! Claims about the lab's real backends: processes crash and come back, requests get answers, links fail as set,
+//! and the checkers find planted errors.
 
 mod live;
 
@@ -21,7 +21,7 @@ use upaxos_node::lab::{
 };
 
 const SEED: u64 = 253;
-/// Long enough for a machine that does other things at the same time.
+/// Long enough for a machine that is busy with other work.
 const PATIENCE: Micros = Micros::from_millis(20_000);
 
 fn setup() -> Setup {
@@ -29,7 +29,7 @@ fn setup() -> Setup {
     Setup { nodes: 3, spares: 1, seed: SEED, beat, classic: false, records: true }
 }
 
-/// A raw world in which three nodes run; nothing where there are no namespaces.
+/// Returns a raw world with three running nodes. Returns `None` where namespaces are not possible.
 fn raw() -> Option<Real> {
     let hosts = live::or_skip(Hosts::raw_only(0))?;
     drop(hosts);
@@ -44,22 +44,22 @@ fn start_all(world: &mut Real) {
     }
 }
 
-/// Lets time pass until `holds`.
+/// Runs the world until `holds` is true.
 fn await_that(world: &mut Real, what: &str, mut holds: impl FnMut(&Real) -> bool) {
     let until = world.now() + PATIENCE;
     while !holds(world) {
         assert!(world.now() < until, "not in time: {what}\n{}", world.describe());
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
     }
 }
 
 fn leader(world: &mut Real) -> NodeId {
     let leads = |world: &Real| (0..3).map(NodeId).find(|id| world.view(*id).stance == Some(Stance::Leads));
-    await_that(world, "somebody leads", |world| leads(world).is_some());
+    await_that(world, "a node leads", |world| leads(world).is_some());
     leads(world).expect("just seen")
 }
 
-/// Asks, and waits for the outcome.
+/// Sends a request, and waits for its outcome.
 fn ask(world: &mut Real, client: u64, ask: Ask) -> Outcome {
     let ticket = world.ask(client, ask, PATIENCE).expect("it can be asked");
     let until = world.now() + PATIENCE + Micros::from_millis(1_000);
@@ -68,7 +68,7 @@ fn ask(world: &mut Real, client: u64, ask: Ask) -> Outcome {
             return settled.outcome;
         }
         assert!(world.now() < until, "no outcome\n{}", world.describe());
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
     }
 }
 
@@ -103,7 +103,7 @@ fn a_group_is_asked_crashed_paused_and_judged() {
     world.pause(other).expect("it runs");
     write(&mut world, "three");
     assert_eq!(world.view(other).stance, None);
-    world.resume(other).expect("it stands still");
+    world.resume(other).expect("it is paused");
     assert!(
         matches!(ask(&mut world, 1, Ask::FastRead), Outcome::Read { value, .. } if value == "three".into())
     );
@@ -135,7 +135,7 @@ fn a_cut_is_one_way_and_a_client_that_nobody_hears_learns_nothing() {
     let until = world.now() + Micros::from_millis(2_000);
     let mut settled = Vec::new();
     while settled.is_empty() && world.now() < until {
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
         settled = world.settled();
     }
     assert_eq!((settled[0].ticket, &settled[0].outcome), (ticket, &Outcome::Unknown));
@@ -172,7 +172,7 @@ fn writes_over_links_with_every_fault_are_chosen_once() {
     let mut settled = Vec::new();
     while settled.len() < tickets.len() {
         let until = world.now() + PATIENCE;
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
         settled.extend(world.settled());
     }
     assert!(settled.iter().all(|settled| matches!(settled.outcome, Outcome::Chosen { .. })), "{settled:#?}");
@@ -231,7 +231,7 @@ fn a_disk_that_fails_ends_the_node_with_the_reason_and_the_check_brings_it_back(
         await_that(&mut world, "it ends", |world| matches!(world.view(id).state, NodeState::Ended(..)));
         let NodeState::Ended(status, said) = world.view(id).state else { panic!("just seen") };
         assert!(status == 1 && said.contains(words), "{status}: {said}");
-        // Its next disk is a good one.
+        // The node's next disk works.
         world.start(id, &Start::default()).expect("it starts again");
         write(&mut world, "and on");
     }
@@ -311,7 +311,7 @@ fn an_acknowledged_write_that_a_disk_forgot_is_found() {
     assert!(found.iter().any(|violation| violation.expected == expected), "{found:#?}");
 }
 
-/// Where the directories of all nodes lie, as their logs say.
+/// The directory of the hosts, which contains those of all nodes. The nodes' logs name it.
 fn directory(world: &Real) -> PathBuf {
     let described = world.describe();
     let dir = described.split("directory ").nth(1).and_then(|rest| rest.split(',').next());
@@ -378,7 +378,7 @@ fn a_classic_group_is_asked_and_judged() {
 }
 
 #[test]
-#[ignore = "not a test: a process that is killed in the possession of a world"]
+#[ignore = "not a test: a process that owns a world and is killed"]
 fn victim() {
     let mut world = Real::raw(&setup()).expect("hosts with a switch");
     start_all(&mut world);
@@ -389,11 +389,11 @@ fn victim() {
     println!("\nowns {}", directory(&world).display());
     loop {
         let until = world.now() + PATIENCE;
-        world.step(until).expect("the world goes on");
+        world.step(until).expect("the world continues");
     }
 }
 
-/// Processes with this text in their command lines.
+/// The processes whose command lines contain this text.
 fn processes_with(text: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -1,4 +1,5 @@
-//! Claims about values that are longer than a packet, on networks that lose packets, or carry shorter ones than expected.
+//! Claims about values that are longer than a packet, on networks that lose packets, or carry only shorter ones
+//! than expected.
 
 mod live;
 
@@ -12,7 +13,7 @@ use upaxos_node::hosts::{Host, Hosts, Node};
 
 const SEED: u64 = 9_007;
 
-/// A group that meets at the hosts' broadcast address, over both transports.
+/// The hosts' broadcast address as the group's address, over both transports.
 const PLACES: [&str; 2] = ["-a 10.253.0.255", "-a 10.253.0.255 --transport udp"];
 
 fn three(hosts: &Hosts, place: &str) -> Vec<Node> {
@@ -25,7 +26,7 @@ fn three(hosts: &Hosts, place: &str) -> Vec<Node> {
     (0..3).map(node).collect()
 }
 
-/// Asks these lines, `window` at once; hands out the answers, in the order in which they came.
+/// Sends these lines, `window` at once. Returns the answers in the order of their arrival.
 fn ask(hosts: &Hosts, place: &str, window: &str, lines: &[String]) -> Vec<String> {
     let mut command = hosts.command(Host::Client, NODE);
     command.arg("client").args(place.split(' ')).args(["--timeout", "25s", "--window", window]);
@@ -51,7 +52,7 @@ fn writes(numbers: std::ops::Range<usize>, size: usize) -> Vec<String> {
     numbers.map(|number| format!("Request 0 {}", value(number, size))).collect()
 }
 
-/// All are chosen, once each.
+/// Checks that each value is chosen exactly once.
 fn check(answers: &[String], numbers: std::ops::Range<usize>, nodes: &[Node]) {
     for number in numbers.clone() {
         let begin = format!(" {number}-x");
@@ -69,8 +70,8 @@ fn values_of_many_packets_are_chosen_while_every_link_loses() {
         hosts.loss(10).expect("packets can be lost here");
         check(&ask(&hosts, place, "4", &writes(0..40, 20_000)), 0..40, &nodes);
         check(&ask(&hosts, place, "2", &writes(40..50, 59_000)), 40..50, &nodes);
-        hosts.loss(0).expect("none is lost any more");
-        // What was lost on the way to a node, it has fetched.
+        hosts.loss(0).expect("losses can be ended");
+        // A node fetches the values that it missed.
         let answers = ask(&hosts, place, "1", &["learned 3 50".into(), "Request 50".into()]);
         assert!(answers[0].starts_with("learned"), "{answers:?}\n{}", logs(&nodes));
         assert!(answers[1].len() > 59_000, "{}", logs(&nodes));
@@ -115,14 +116,14 @@ fn a_node_says_that_long_packets_do_not_reach_it() {
     let (place, Some(hosts)) = (PLACES[0], or_skip(Hosts::raw_only(3))) else { return };
     let nodes = three(&hosts, place);
     check(&ask(&hosts, place, "1", &writes(0..1, 100)), 0..1, &nodes);
-    // It still sends what is short, and hears it.
+    // The node can still send and receive short packets.
     set_mtu(&hosts, Host::Node(2), 1_000);
     check(&ask(&hosts, place, "1", &writes(1..4, 2_000)), 1..4, &nodes);
     let told = nodes[2].wait_for_line("long packets do not reach this node", PATIENCE);
     told.unwrap_or_else(|error| panic!("{error}\n{}", logs(&nodes)));
 }
 
-/// How long a joiner may take that lost packets for its first three seconds.
+/// How long a joiner may take after losses during its first three seconds.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -140,7 +141,7 @@ fn a_joiner_fetches_a_long_history_of_large_values_soon_after_losses_have_ended(
     hosts.loss(10).expect("packets can be lost here");
     nodes.push(node(5, "--join"));
     std::thread::sleep(Duration::from_secs(3));
-    hosts.loss(0).expect("none is lost any more");
+    hosts.loss(0).expect("losses can be ended");
     let joined = nodes[5].wait_for_line("is a full member", SOON);
     joined.unwrap_or_else(|error| panic!("{error}\n{}", logs(&nodes)));
 }

@@ -1,4 +1,4 @@
-//! Claims about groups of real processes on a network that loses, separates and lies.
+//! Claims about groups of real processes on a network with losses, partitions and garbage.
 
 mod live;
 
@@ -34,7 +34,7 @@ fn at_thirty_percent_loss_every_write_is_chosen_once() {
     assert_eq!(load.acknowledged.len(), 200);
 }
 
-/// Of seven fragments of a datagram one is lost in every second.
+/// Each datagram has seven fragments. At least one of them is lost in about every second datagram.
 #[test]
 fn where_long_datagrams_are_lost_with_one_fragment_every_write_is_chosen_once() {
     let Some(hosts) = or_skip(Hosts::switched(3, SEED)) else { return };
@@ -82,7 +82,7 @@ fn a_chain_of_three_keeps_one_leader() {
         load.ask(&mut client, 50);
         load.take(&group, &client, 50);
     }
-    // Four times the election timeout and more have to pass for a duel to show.
+    // A duel shows only after four election timeouts or more.
     let begin = Instant::now();
     eventually("time passes", || begin.elapsed() > Duration::from_secs(2));
     load.ask(&mut client, 50);
@@ -97,7 +97,7 @@ fn cuts_in_one_direction_stop_nobody() {
     let Some(group) = group() else { return };
     let (mut client, mut load) = (group.client(), Load::default());
     let leader = group.leader(&mut client);
-    // Half deaf: the leader no longer hears one follower. Half mute: the other no longer hears it.
+    // First the leader no longer receives one follower. Then the other follower no longer receives the leader.
     group.hosts.cut((leader + 1) % 3, leader).expect("links can be cut here");
     load.ask(&mut client, 100);
     load.take(&group, &client, 100);
@@ -109,7 +109,7 @@ fn cuts_in_one_direction_stop_nobody() {
 }
 
 #[test]
-#[ignore = "not a test: the host that floods the group with garbage"]
+#[ignore = "not a test: a host that floods the group with garbage"]
 fn flood() {
     let seed = env::var("UPAXOS_SEED").expect("the test gives the seed").parse().expect("a number");
     let address = [10, 253, 0, 255].into();
@@ -119,13 +119,13 @@ fn flood() {
     for _ in 0..GARBAGE / 100 {
         let batch: Vec<Vec<u8>> = (0..100).map(|_| garbage.datagram()).collect();
         socket.send(&batch).expect("the socket stays usable");
-        // What overflows a queue is never parsed; then it would be no test of the parser.
+        // Paced, because a datagram that overflows a queue is never parsed, and would not test the parser.
         thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(socket.send_errors(), 0);
 }
 
-/// Garbage from `seed`, while a client writes.
+/// Sends garbage from `seed`, while a client writes.
 fn flooded(group: &Group, load: &mut Load, client: &mut Client, seed: u64) {
     let program = env::current_exe().expect("a test has a path");
     let mut command = group.hosts.command(Host::Client, program);
@@ -139,7 +139,7 @@ fn flooded(group: &Group, load: &mut Load, client: &mut Client, seed: u64) {
 }
 
 fn resident(group: &Group) -> Vec<u64> {
-    group.nodes.iter().map(|node| node.resident().expect("it lives")).collect()
+    group.nodes.iter().map(|node| node.resident().expect("it runs")).collect()
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_hundred_thousand_garbage_datagrams_change_nothing() {
     load.ask(&mut client, 500);
     load.take(&group, &client, 500);
     let calm = resident(&group);
-    // The first half may fill what is bounded; the second finds it full.
+    // The first half may fill the bounded buffers. The second half finds them full.
     flooded(&group, &mut load, &mut client, SEED);
     let full = resident(&group);
     flooded(&group, &mut load, &mut client, SEED + 1);

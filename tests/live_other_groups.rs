@@ -1,5 +1,6 @@
-//! Two groups of real processes on one wire, with the same ids: each stays one log, and goes on answering.
-//! `UPAXOS_SOAK=600` goes on for so many seconds, and compares how much is answered with the wires joined and apart.
+//! Two groups of real processes on one network, with the same ids. Each keeps its own log and continues to answer.
+//! `UPAXOS_SOAK=600` runs for so many seconds, and compares the rate of answers with the networks joined and
+//! separate.
 
 mod live;
 
@@ -14,21 +15,21 @@ use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
 use upaxos_node::hosts::{Client, Hosts, Node};
 
-/// How long the wires are joined, or apart, before that changes; and for how long in the gate.
+/// How long the networks stay joined, or separate, before that changes. The second is for the gate.
 const SLICE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(3);
 
-/// How many writes of a group are under way.
+/// How many writes of a group are in flight.
 const WINDOW: usize = 8;
 
-/// The time between two writes of a group: a load that leaves the one machine, on which both groups and their wires
-/// run, room to carry every datagram to all. What cannot be asked in time is not made up for.
+/// The time between two writes of a group. Both groups and their networks run on one machine. This load leaves the
+/// machine room to deliver every datagram. A write that is too late is skipped.
 const STEP: Duration = Duration::from_millis(1);
 
-/// How late a write may be.
+/// How late a write may start.
 const LATE: Duration = Duration::from_millis(10);
 
-/// One of the two: its nodes stand on three hosts in a row, and its client beside the first.
+/// One of the two groups. Its nodes run on three consecutive hosts, and its client on the first of these.
 struct Side {
     first: usize,
     nodes: Vec<Node>,
@@ -67,7 +68,7 @@ impl Side {
         side
     }
 
-    /// Asks what is due.
+    /// Sends the writes that are due.
     fn ask_in_time(&mut self) {
         let now = Instant::now();
         while now >= self.next && self.asked.len() < WINDOW {
@@ -80,13 +81,13 @@ impl Side {
     fn ask(&mut self) {
         self.count += 1;
         let value = format!("group{}-{}", self.first, self.count);
-        let number = self.client.ask(&format!("Request 0 {value}")).expect("the client lives");
+        let number = self.client.ask(&format!("Request 0 {value}")).expect("the client runs");
         self.asked.insert(number, value);
     }
 
     fn take(&mut self, patience: Duration) {
         let Ok(answer) = self.client.next(patience) else { return };
-        let value = self.asked.remove(&answer.number).expect("answers only to what was asked");
+        let value = self.asked.remove(&answer.number).expect("an answer to a pending request");
         match answer.chosen() {
             Some((instance, chosen)) => {
                 assert_eq!(chosen, value, "another value was acknowledged");
@@ -109,7 +110,7 @@ impl Side {
         self.nodes.iter().map(|node| format!("---\n{}\n", node.log())).collect()
     }
 
-    /// All nodes have one log, and everything acknowledged stands there.
+    /// Checks that all nodes have one log, and that it has every acknowledged write.
     fn check(&self, hosts: &Hosts) {
         let mut agreed: BTreeMap<Instance, Entry> = BTreeMap::new();
         for host in self.first..self.first + 3 {
@@ -149,11 +150,11 @@ fn two_groups_on_joined_wires_stay_one_log_each_and_go_on_answering_while_nodes_
         soak.map_or((SHORT, 2), |seconds| (SLICE, (seconds / SLICE.as_secs()).max(2) as usize));
     join(&hosts, false);
     let mut sides = [Side::start(&hosts, 0), Side::start(&hosts, 3)];
-    // By whether the wires are joined, and by group.
+    // Indexed by whether the networks are joined, then by group.
     let mut answered = [[0usize; 2]; 2];
     let mut turns = [0usize; 2];
     for turn in 0..slices {
-        // Joined, apart; joined, apart: so that both see the same minutes.
+        // Joined and separate slices alternate, so that both see the same conditions.
         let joined = turn % 2 == 0;
         join(&hosts, joined);
         let before = sides.each_ref().map(|side| side.answers);
@@ -183,8 +184,8 @@ fn two_groups_on_joined_wires_stay_one_log_each_and_go_on_answering_while_nodes_
         while !side.asked.is_empty() && Instant::now() < until {
             side.take(Duration::from_millis(100));
         }
-        assert!(side.asked.is_empty(), "it goes on answering: {}", side.logs());
-        // All of it is durable everywhere, for the logs that are read.
+        assert!(side.asked.is_empty(), "it continues to answer: {}", side.logs());
+        // Waits until all of it is durable on every node, because the check reads the logs.
         let last = side.acknowledged.last_key_value().map_or(0, |(instance, _)| *instance);
         let learned = side.client.call(&format!("learned 3 {last}"), PATIENCE).expect("an answer");
         assert!(learned.text.starts_with("learned"), "{}\n{}", learned.text, side.logs());
@@ -233,11 +234,11 @@ fn groups_with_names_share_a_wire_and_a_client_that_names_none_is_told_so() {
         assert_eq!(said, format!("OK 1 {value}\n"), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let mut command = hosts.command(0, programs().join("upaxos-send"));
-    command.args(hosts.args()).args(["--wait", "--timeout", "1s", "Request", "0", "nobody"]);
+    command.args(hosts.args()).args(["--wait", "--timeout", "1s", "Request", "0", "unsent"]);
     let output = run(command);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("--group blue") && said.contains("--group red"), "{said}");
-    assert_eq!(output.status.code(), Some(4), "it was sent to nobody: {said}");
+    assert_eq!(output.status.code(), Some(4), "it was sent to no group: {said}");
     let joiner =
         plan_with(&hosts, 0, &["--join", "-i", "7", "--group", "rde"]).start().expect("a node starts");
     let said = joiner.wait_for_line("hears no group", PATIENCE).expect("it says so");

@@ -6,7 +6,7 @@ use live::group::{Group, PATIENCE};
 use live::{any_hosts, or_skip};
 use upaxos_node::hosts::{Answer, Client, Host, Hosts};
 
-/// What a read answered, and whether it took no instance.
+/// The value that a read returned, and whether the read took no instance.
 fn read(answer: &Answer) -> Option<(&str, bool)> {
     match answer.text.strip_prefix("Value ") {
         Some(rest) => Some((rest.splitn(3, ' ').nth(2)?, true)),
@@ -14,7 +14,7 @@ fn read(answer: &Answer) -> Option<(&str, bool)> {
     }
 }
 
-/// Writes one more value, and says which.
+/// Writes one more value, and returns it.
 fn write(client: &mut Client, count: &mut usize) -> String {
     *count += 1;
     let value = format!("value-{count}");
@@ -37,10 +37,10 @@ fn a_fast_read_sees_every_write_done_before_it_and_takes_no_instance() {
         assert_eq!(found, value, "{}", group.logs());
         fast += usize::from(is_fast);
     }
-    // A machine that does other things may delay a mark beyond the timeout of a read.
+    // A busy machine may delay a mark beyond the timeout of a read.
     assert!(fast > 90, "only {fast} of 100 took no instance\n{}", group.logs());
     for _ in 0..300 {
-        client.ask("fast").expect("the client lives");
+        client.ask("fast").expect("the client runs");
     }
     for _ in 0..300 {
         let answer = client.next(PATIENCE).expect("an answer");
@@ -56,16 +56,17 @@ fn a_reader_that_was_stopped_misses_no_write_that_was_done_meanwhile() {
     for round in 0..6 {
         write(&mut client, &mut count);
         let leader = group.leader(&mut client);
-        // The leader first, so that one comes back that believes it leads.
+        // The first reader is the leader, so that one reader comes back in the belief that it leads.
         let reader = (leader + round) % 3;
         let others = (0..3).filter(|id| *id != reader);
         group.nodes[reader].pause();
         let value = write(&mut client, &mut count);
-        // From here on the reader alone hears the client; it finds the question behind all it has missed.
+        // From here on only the reader receives from the client. It reads the request after all datagrams that it
+        // missed.
         for other in others {
             group.hosts.cut(Host::Client, other).expect("links can be cut here");
         }
-        client.ask("fast").expect("the client lives");
+        client.ask("fast").expect("the client runs");
         group.nodes[reader].resume();
         let answer = client.next(PATIENCE).expect("an answer");
         assert_eq!(read(&answer).map(|(found, _)| found), Some(value.as_str()), "{}", group.logs());

@@ -1,5 +1,5 @@
-//! A disk that is rolled back, in a group of real processes, while the only peer that remembers its later life is
-//! down: the log splits. That is found, and ends whoever a quorum disagrees with.
+//! A disk is rolled back in a group of real processes, while the only peer that remembers its later life is down.
+//! So the log splits. The nodes find that, and a node that a quorum disagrees with exits.
 
 mod live;
 
@@ -35,7 +35,7 @@ fn a_log_that_a_rolled_back_disk_has_split_is_found_with_its_first_instance() {
     group.nodes[0].terminate();
     group.wait_end(0, 0, "ends; learned 1");
     copy(&dir, &old);
-    // A later life of node 0 writes with node 1, which alone remembers it.
+    // A later life of node 0 writes with node 1. Only node 1 remembers that life.
     group.nodes[2].terminate();
     group.wait_end(2, 0, "ends; learned 1");
     group.nodes[0].start().expect("it starts");

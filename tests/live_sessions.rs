@@ -1,4 +1,5 @@
-//! Claims about what many clients at once are told by real nodes: in a flood, and when more came than are remembered.
+//! Claims about the answers of real nodes to many clients at once: in a flood, and with more clients than a group
+//! remembers.
 
 mod live;
 
@@ -10,7 +11,7 @@ use upaxos_node::hosts::Client;
 /// How many clients a group remembers.
 const REMEMBERED: u64 = 16_384;
 
-/// Sends requests of others, many lines to a datagram, and waits until they are sent.
+/// Sends requests of other clients, many lines per datagram, and waits until they are sent.
 fn flood(client: &mut Client, lines: impl Iterator<Item = String>) {
     let lines: Vec<String> = lines.collect();
     for datagram in lines.chunks(50) {
@@ -19,19 +20,19 @@ fn flood(client: &mut Client, lines: impl Iterator<Item = String>) {
     }
 }
 
-/// So many sessions of their own write one value each; returns the values and what became of them.
+/// `count` new sessions write one value each. Returns the values and their outcomes.
 fn sessions(client: &mut Client, first: usize, count: usize) -> Vec<(String, String)> {
     let value = |nth: usize| format!("session-{nth}");
     let mut asked = std::collections::BTreeMap::new();
     for nth in first..first + count {
         let question = hex(format!("Request 0 {}", value(nth)).as_bytes());
-        let number = client.ask(&format!("as {nth} 20000000 {question}")).expect("the client lives");
+        let number = client.ask(&format!("as {nth} 20000000 {question}")).expect("the client runs");
         asked.insert(number, value(nth));
     }
     let mut ended = Vec::new();
     while !asked.is_empty() {
         let answer = client.next(PATIENCE).expect("an answer");
-        let value = asked.remove(&answer.number).expect("an answer to what was asked");
+        let value = asked.remove(&answer.number).expect("an answer to a pending request");
         ended.push((value, answer.text));
     }
     ended
@@ -66,7 +67,8 @@ fn when_more_clients_came_than_are_remembered_new_ones_begin_at_once() {
     for part in 0..17 {
         let first = 1_000_000 + part * 1_000;
         flood(&mut client, (first..first + 1_000).map(|name| format!("Submit {name} 1 1 other")));
-        // What comes faster than it is written, is turned away; so is who is new, once somebody had to be forgotten.
+        // Nodes turn away requests that arrive faster than they can be written. Once they had to forget a client,
+        // they turn away new clients, too.
         group.learned(&mut client, 3, ((part + 1) * 990).min(REMEMBERED));
     }
     for round in 0..2 {

@@ -1,8 +1,8 @@
-//! Claims about the store on a real directory: killed at any moment, it opens with nothing lost; and neither
-//! memory nor start-up grows with the history.
+//! Claims about the store on a real directory. Killed at any moment, it opens with nothing lost. Neither memory nor
+//! start-up time grows with the history.
 //!
 //! `cargo test --release -p upaxos-node --test live_store -- --ignored --nocapture` fills a directory with ten
-//! million instances and says what that costs.
+//! million instances and prints the cost.
 
 use std::collections::VecDeque;
 use std::env;
@@ -19,12 +19,12 @@ use upaxos_core::types::{Instance, Value};
 use upaxos_core::wire::Dialect;
 use upaxos_node::disk::{Disk, Options, Wanted};
 
-/// In the environment of a child: the directory that it fills until it is killed.
+/// In the environment of a child: the directory that the child fills until it is killed.
 const FILLS: &str = "UPAXOS_STORE_FILLS";
 
 const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended, name: None };
 
-/// A node that learns each value as soon as it has it.
+/// A node that learns each value as soon as it gets it.
 #[derive(Default)]
 struct Learner {
     forgotten: Instance,
@@ -103,7 +103,7 @@ fn check_history(disk: &Disk) {
     assert!(past.iter().all(|past| past.value == value_of(past.instance)));
 }
 
-/// Fills the directory and says after each commit what is durable, until it is killed.
+/// Fills the directory until the process is killed. Prints what is durable after each commit.
 fn fill(dir: &Path) {
     let (mut disk, mut learner) = open(dir, &Options { segment_bytes: 4096 });
     check_history(&disk);
@@ -133,7 +133,7 @@ fn a_store_killed_at_any_moment_opens_with_nothing_lost() {
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut first = None;
         let mut after = 3 + round * 13 % 97;
-        // What the kill cut short is no line.
+        // A line that the kill cut short does not parse.
         let said = |line: String| line.strip_prefix("durable ")?.parse::<u64>().ok();
         for learned in lines.map_while(Result::ok).filter_map(said) {
             first.get_or_insert(learned);

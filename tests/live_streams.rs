@@ -1,5 +1,5 @@
-//! Claims about standard output, standard error and signals: what is closed, full or not read stops no node, and
-//! no program panics or hangs because of it.
+//! Claims about standard output, standard error and signals. A closed, full or unread stream stops no node. No
+//! program panics or hangs because of one.
 
 mod live;
 
@@ -22,15 +22,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// A first group of one node, over UDP, with a port and a directory of its own.
+/// A first group of one node over UDP, with its own port and directory.
 struct Lone {
     port: String,
-    /// Claims the port.
+    /// Holds the port.
     _claim: UdpSocket,
     dir: TempDir,
 }
 
-/// A program that ends with the test, whatever becomes of it.
+/// A child process. It is killed at the end of the test, also after a failure.
 struct Process(Child);
 
 impl Drop for Process {
@@ -84,7 +84,7 @@ impl Lone {
         Process(self.command(wrapper).stderr(log).spawn().expect("the node starts"))
     }
 
-    /// A node whose log is a file; returns when it serves.
+    /// Starts a node that logs to a file. Returns when the node is ready.
     fn start_logged(&self, wrapper: &[&str]) -> Process {
         let log = File::create(self.log_file()).expect("a file");
         let node = self.start(wrapper, log);
@@ -100,7 +100,7 @@ impl Lone {
         fs::read_to_string(self.log_file()).expect("a log")
     }
 
-    /// Writes values; all are acknowledged.
+    /// Writes the values. Fails unless all are acknowledged.
     fn write(&self, programs: &Path, values: impl Iterator<Item = String>) {
         let mut command = plain(programs.join("upaxos-send"));
         let lines: String = values.map(|value| format!("Request 0 {value}\n")).collect();
@@ -120,7 +120,7 @@ fn plain(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A pipe that is full already, and its reader.
+/// Returns a pipe that is already full. The reader stays open.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     let set = |flags| fcntl(writer.as_fd(), FcntlArg::F_SETFL(flags)).map(drop);
@@ -147,7 +147,7 @@ fn what_was_dropped_of_a_log_is_counted_when_it_is_read_again() {
     let (lone, programs) = (Lone::new(), programs());
     let (mut reader, writer) = full_pipe();
     let mut node = lone.start(&[], writer);
-    // More than is kept for a reader.
+    // More log than the node buffers for a reader.
     lone.write(&programs, (0..250).map(|number| format!("{number}{}", "x".repeat(59_000))));
     let reading = std::thread::spawn(move || {
         let mut said = Vec::new();
@@ -161,9 +161,9 @@ fn what_was_dropped_of_a_log_is_counted_when_it_is_read_again() {
     let count = said.lines().find_map(|line| {
         line.split_once("dropped ")?.1.split_once(" log lines: standard error is not being read")
     });
-    let (count, _) = count.expect("it says what it dropped");
+    let (count, _) = count.expect("the log names what was dropped");
     assert!(count.parse::<u64>().expect("a number") > 10, "{count}");
-    assert!(said.contains("OK 251 last") && said.contains("ends; learned 251"), "it goes on");
+    assert!(said.contains("OK 251 last") && said.contains("ends; learned 251"), "the node continues");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_node_goes_on_with_capabilities_that_it_may_not_drop() {
     assert_eq!(node.wait().code(), Some(0), "{}", lone.log());
 }
 
-/// A command, its status where all goes well, and whether it has results to print.
+/// A program, its arguments, its status on success, and whether it prints results.
 type Case = (&'static str, Vec<String>, i32, bool);
 
 fn cases(lone: &Lone) -> Vec<Case> {
@@ -257,7 +257,7 @@ fn cases(lone: &Lone) -> Vec<Case> {
     ]
 }
 
-/// Runs `command` with standard output and error as `streams` makes them; it must end.
+/// Runs `command` until it ends. Kills it after three times `PATIENCE`.
 fn ended(mut command: Command) -> Output {
     let child = command.stdin(Stdio::null()).spawn().expect("the program starts");
     let pid = Pid::from_raw(child.id() as i32);
@@ -273,7 +273,7 @@ fn ended(mut command: Command) -> Output {
     output
 }
 
-/// A pipe without a reader.
+/// The write end of a pipe without a reader.
 fn gone() -> PipeWriter {
     io::pipe().expect("a pipe").1
 }
@@ -282,7 +282,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").expect("Linux has it")
 }
 
-/// The program itself, with standard output or error closed by a shell.
+/// Runs the program through a shell that closes the stream: standard output, or the one with number `stream`.
 fn closing(program: &Path, stream: &str) -> Command {
     let mut command = plain("sh");
     command.args(["-c", &format!(r#"exec "$@" {stream}>&-"#), "sh"]).arg(program);
@@ -368,7 +368,7 @@ fn no_program_panics_where_its_complaints_cannot_be_written() {
     }
 }
 
-/// What `upaxos-node log` prints of a directory: to a pipe, and the status.
+/// The output of `upaxos-node log` for this directory.
 fn printed_log(dir: &Path, options: &[&str]) -> Output {
     plain(NODE).arg("log").args(options).arg(dir).output().expect("the program runs")
 }
@@ -378,7 +378,7 @@ fn the_log_of_a_running_node_is_read_by_a_user_who_may_not_write_there() {
     let (lone, programs) = (Lone::new(), programs());
     let _node = lone.start_logged(&[]);
     lone.write(&programs, ["one".to_string()].into_iter());
-    // Somebody else: every file may be read, none may be written.
+    // The files belong to another user: all are readable, and none is writable.
     let folder = lone.dir.path();
     let mode =
         |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
@@ -412,7 +412,7 @@ fn what_the_log_prints_of_any_bytes_the_prompt_reads_back() {
     };
     repl(br#"Request 0 "a\xff\xfe\n\t\x1b[1m \\ \" caf\xc3\xa9""#);
     repl(b"Request 0 caf\xc3\xa9 \\ \"plain\"");
-    // What was learned is written down with what follows.
+    // The record of learning is synced with the next records.
     repl(b"Request 0 end");
     let learned = |instance: u32| {
         let output = printed_log(&lone.data(), &[]);
@@ -442,7 +442,7 @@ fn of_a_damaged_log_all_before_the_damage_is_printed_and_then_the_error_with_sta
         fs::write(&file, bytes).expect("writes");
     };
     let at = bytes.windows(10).position(|part| part == b"chosen 20 ").or_else(|| {
-        // Several were learned at once.
+        // The node may learn several instances with one record.
         bytes.windows(7).rposition(|part| part == b"chosen ")
     });
     damage(at.expect("it learned 20"));

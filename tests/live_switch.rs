@@ -1,5 +1,5 @@
-//! Claims about the switch between the hosts, with real datagrams: what is late, lost, doubled, damaged and cut is
-//! that to the extent that was asked for, on that link, in that direction, and the seed decides the rest.
+//! Claims about the switch between the hosts, with real datagrams. Delays, losses, duplicates, damage and cuts
+//! occur as set, on that link and in that direction only. The seed decides the rest.
 
 mod live;
 
@@ -34,20 +34,20 @@ fn number(name: &str) -> usize {
     env::var(name).expect("the test says how many").parse().expect("a number")
 }
 
-/// A datagram's line, as a client would say it: its number, when it was sent, and some filling.
+/// A datagram with one line, as a client would send it: its number, its sending time in µs, and padding.
 fn line(number: usize, size: usize) -> String {
     format!("Request 0 {number} {} {}", now_us(), "x".repeat(size))
 }
 
 #[test]
-#[ignore = "not a test: a host that listens, and says what it hears"]
+#[ignore = "not a test: a host that listens, and prints what it receives"]
 fn hear() {
     let mut socket = socket();
     eprintln!("listens");
     loop {
         let each = &mut |datagram: &[u8], _| {
             let text = String::from_utf8_lossy(datagram);
-            // Damaged numbers are no numbers; a damaged datagram still counts as one.
+            // A damaged number does not parse. A damaged datagram still counts as one.
             let fields: Vec<&str> = text.split(' ').collect();
             let late = fields
                 .get(3)
@@ -73,20 +73,20 @@ fn speak() {
     for at in 0..number("UPAXOS_COUNT") {
         socket.send(&[line(at, size).into_bytes()]).expect("the network carries it");
         if at % 20 == 19 {
-            // What overflows a queue is not the switch's doing.
+            // Paced, because a queue overflow is not a loss of the switch.
             std::thread::sleep(Duration::from_millis(2));
         }
     }
     socket.send(&[b"Request 0 last 0 x".to_vec()]).expect("the network carries it");
 }
 
-/// Two hosts that listen and one that speaks to both, over links that behave like this.
+/// Two hosts that listen and one that sends to both, over links under test.
 struct Scene {
     hosts: Hosts,
     listeners: Vec<Node>,
 }
 
-/// A datagram that was heard.
+/// A received datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Heard {
     number: Option<usize>,
@@ -105,12 +105,12 @@ impl Scene {
         Some(Scene { hosts, listeners })
     }
 
-    /// Host 0 speaks, over a link to 1 that behaves like this: what 1 and 2 have heard.
+    /// Sends from host 0, over a link to host 1 with this behaviour. Returns what hosts 1 and 2 received.
     fn speak(mut self, link: Link, size: usize) -> [Vec<Heard>; 2] {
         self.hosts.link(0, 1, link).expect("links can fail here");
         self.say(0, COUNT, size);
         self.hosts.heal().expect("links can be healed");
-        // After all that is under way has come, one that says so.
+        // Waits until all datagrams in flight have arrived, then sends the last one.
         std::thread::sleep(Duration::from_millis(150));
         self.say(2, 0, 0);
         let heard = |node: &Node| {
@@ -132,7 +132,7 @@ impl Scene {
     }
 }
 
-/// The process of the switch with this seed.
+/// The switch process with this seed.
 fn switch_of(seed: u64) -> Pid {
     let command = format!("switch\0--ports\x004\0--seed\0{seed}\0");
     let entries = fs::read_dir("/proc").expect("/proc is there").flatten();
@@ -151,7 +151,7 @@ fn frames_that_find_the_queue_of_the_switch_full_are_counted() {
     let scene = Scene { hosts, listeners: Vec::new() };
     scene.say(0, 20, 1_000);
     assert_eq!(scene.hosts.losses().expect("it runs"), Some(Losses::default()));
-    // It stands still while more is said than its queue holds, 32 MiB at most.
+    // The switch is stopped while more data is sent than its queue holds (32 MiB at most).
     kill(switch_of(ITS_OWN), Signal::SIGSTOP).expect("it is ours");
     scene.say(0, 1_500, 50_000);
     kill(switch_of(ITS_OWN), Signal::SIGCONT).expect("it is ours");
@@ -210,11 +210,11 @@ fn duplicates_arrive_twice() {
 #[test]
 fn a_datagram_in_fragments_is_lost_as_one() {
     let Some(scene) = Scene::new(SEED) else { return };
-    // Six fragments each: were every fragment lost by itself, 1 of 64 would arrive whole.
+    // Each datagram has six fragments. If fragments were lost independently, 1 of 64 datagrams would arrive whole.
     let [heard, other] = scene.speak(Link { loss: 0.5, ..Link::default() }, 8_000);
     assert_eq!(other.len(), COUNT);
     assert!(other.iter().all(|heard| heard.bytes > 8_000));
-    // More than five deviations to each side of a half.
+    // The bounds are more than five standard deviations from a half.
     assert!((62..=138).contains(&heard.len()), "{} of {COUNT}", heard.len());
 }
 
@@ -224,7 +224,8 @@ fn damage_arrives_and_never_reads_as_another_line() {
         let Some(scene) = Scene::new(SEED) else { return };
         let [damaged, good] = scene.speak(Link { corrupt: 1.0, ..Link::default() }, size);
         assert_eq!(numbers(&good), (0..COUNT).collect::<Vec<_>>());
-        // What reads as another line is dropped: where all of a line but its head is a value, that is most of it.
+        // Datagrams with a line that reads as another one are dropped. Where a line is mostly value, most damaged
+        // datagrams are dropped.
         assert!(size > 10 || !damaged.is_empty(), "nothing arrives");
         let sent: BTreeSet<&str> = good.iter().map(|heard| heard.good.as_str()).collect();
         for heard in &damaged {
@@ -248,7 +249,7 @@ fn the_same_seed_means_the_same_fates() {
 #[ignore = "a measurement: cargo test --release --test live_switch -- --ignored --nocapture compare"]
 fn compare_with_the_kernels_bridge() {
     for (name, hosts) in [("bridge", Hosts::raw_only(3)), ("switch", Hosts::switched(3, SEED))] {
-        let hosts = hosts.expect("namespaces can be had");
+        let hosts = hosts.expect("namespaces are possible here");
         let echo = oneself(&hosts, 1, "echo");
         echo.wait_for_line("listens", PATIENCE).expect("the host listens");
         let mut pings = oneself(&hosts, 0, "ping");
@@ -258,7 +259,7 @@ fn compare_with_the_kernels_bridge() {
 }
 
 #[test]
-#[ignore = "not a test: a host that sends back what it hears"]
+#[ignore = "not a test: a host that sends back what it receives"]
 fn echo() {
     let mut socket = socket();
     eprintln!("listens");

@@ -1,6 +1,6 @@
-//! Claims about who leads groups of real processes while links fail one by one, and when somebody comes
-//! back: a leader within four election timeouts wherever one is possible, and never a duel. The shapes are
-//! those that `topologies` tries on virtual time.
+//! Claims about the leader in groups of real processes while links fail one by one, and when a node comes back. The
+//! group has a leader within four election timeouts wherever one is possible, and leaders never duel. `topologies`
+//! tests the same shapes on virtual time.
 
 mod live;
 
@@ -21,25 +21,25 @@ use upaxos_node::hosts::{Client, Host, Hosts, Node};
 /// Four times the election timeout, which is four beats of 100 ms.
 const FOUR_TIMEOUTS: Duration = Duration::from_millis(1_600);
 
-/// What a machine that does other things at the same time may add.
+/// The extra time that a machine busy with other work may need.
 const NOISE: Duration = Duration::from_millis(400);
 
-/// A group that has settled on a leader, and somebody who asks it.
+/// A group with a settled leader, and a client.
 struct Scene {
     group: Group,
     client: Client,
     load: Load,
     leader: usize,
     n: usize,
-    /// Who left: what it does is judged by what the others make of it.
+    /// The member that was removed. It is no longer checked directly.
     removed: Option<usize>,
-    /// The ballots that were known before, and how often somebody had begun to lead.
+    /// The ballots that were known before, and how often a node had begun to lead.
     before: (BTreeSet<String>, usize),
     _memory: Option<TempDir>,
 }
 
-/// Where there is a file system in memory, the nodes' directories lie there: a sync that takes longer than an
-/// election timeout makes a node fall silent, and these claims are about links.
+/// Keeps the nodes' directories in memory where there is a file system in memory. A sync that takes longer than an
+/// election timeout makes a node fall silent, and these claims are about links only.
 fn in_memory(hosts: &Hosts, n: usize) -> Option<TempDir> {
     let memory = tempfile::Builder::new().prefix("upaxos-topologies-").tempdir_in("/dev/shm").ok()?;
     for index in 0..n {
@@ -51,7 +51,7 @@ fn in_memory(hosts: &Hosts, n: usize) -> Option<TempDir> {
 }
 
 impl Scene {
-    /// `n` nodes, all of them following one leader; nothing where links cannot be cut.
+    /// Starts `n` nodes, and waits until all follow one leader. Returns `None` where links cannot be cut.
     fn of(n: usize) -> Option<Scene> {
         let hosts = or_skip(Hosts::switched(n, 0))?;
         let memory = in_memory(&hosts, n);
@@ -86,23 +86,23 @@ impl Scene {
         Some(scene)
     }
 
-    /// The others, in the order of their rank after the leader.
+    /// The other nodes, in the order of their rank after the leader.
     fn others(&self) -> Vec<usize> {
         (1..self.n).map(|rank| (self.leader + rank) % self.n).collect()
     }
 
-    /// From now on `to` hears `from` where `hears(from, to)`.
+    /// Sets the links: from now on `to` receives from `from` where `hears(from, to)`.
     fn links(&self, hears: impl Fn(usize, usize) -> bool) {
         self.group.hosts.links(hears).expect("links can be cut here");
     }
 
-    /// Asks for `count` writes, and waits until they are chosen.
+    /// Sends `count` writes, and waits until they are chosen.
     fn write(&mut self, count: usize) {
         self.load.ask(&mut self.client, count);
         self.load.take(&self.group, &self.client, count);
     }
 
-    /// A request sent now is chosen within four election timeouts; returns how long it took.
+    /// Checks that a request sent now is chosen within four election timeouts. Returns how long it took.
     fn assert_served_in_time(&mut self) -> Duration {
         self.load.restart_clock();
         self.write(1);
@@ -111,12 +111,12 @@ impl Scene {
         took
     }
 
-    /// The nodes that are members.
+    /// The ids of the members.
     fn members(&self) -> Vec<usize> {
         (0..self.n).filter(|index| Some(*index) != self.removed).collect()
     }
 
-    /// Every ballot that a member ever raised or promised: a candidate's own disk has it at least.
+    /// Every ballot that a member ever raised or promised. A candidate's own disk has its ballot at least.
     fn ballots(&self) -> BTreeSet<String> {
         let promised = |index| {
             let dir = self.group.hosts.node_dir(index);
@@ -129,24 +129,24 @@ impl Scene {
         self.members().into_iter().flat_map(promised).collect()
     }
 
-    /// How often somebody began to lead.
+    /// How often a node began to lead.
     fn reigns(&self) -> usize {
         self.group.nodes.iter().map(|node| node.log().matches("leads with ballot").count()).sum()
     }
 
-    /// Lets the time pass in which a leader has to be found.
+    /// Waits for the time in which a group must find a leader.
     fn let_settle(&self) {
         thread::sleep(FOUR_TIMEOUTS + NOISE);
     }
 
-    /// The ballots raised since this was last asked, and how many leaders there were of them.
+    /// The ballots that were raised since the last call, and how many leaders began meanwhile.
     fn news(&mut self) -> (Vec<String>, usize) {
         let (ballots, reigns) = (self.ballots(), self.reigns());
         let (old, begun) = std::mem::replace(&mut self.before, (ballots.clone(), reigns));
         (ballots.difference(&old).cloned().collect(), reigns - begun)
     }
 
-    /// While `events` happen and for four election timeouts after them, nobody raises a ballot.
+    /// Checks that no node raises a ballot while `events` happen, nor within four election timeouts after them.
     fn assert_nobody_runs(&mut self, events: impl FnOnce(&mut Scene)) {
         events(self);
         self.assert_served_in_time();
@@ -155,15 +155,15 @@ impl Scene {
         assert_eq!(news, (vec![], 0), "a ballot was raised without need\n{}", self.group.logs());
     }
 
-    /// After this change of links a request is chosen in time, under one new leader; then nobody raises a
-    /// ballot any more, neither as long as it stays like this nor when it heals. Returns the leader.
+    /// Changes the links. A request is chosen in time, under one new leader. Then no node raises a ballot, neither
+    /// with these links nor when they heal. Returns the leader.
     fn assert_settles(&mut self, hears: impl Fn(usize, usize) -> bool) -> usize {
         self.links(hears);
         let took = self.assert_served_in_time();
         self.let_settle();
         let (raised, begun) = self.news();
         println!("chosen after {took:?}; raised {raised:?}; new leaders: {begun}");
-        // Two may be due at the same moment, once; more would be a duel.
+        // Two nodes may start a campaign at the same moment, once. More would be a duel.
         assert!(begun <= 2 && raised.len() <= 2, "{begun} leaders, {raised:?}\n{}", self.group.logs());
         let leader = self.group.leader(&mut self.client);
         self.assert_nobody_runs(|_| {});
@@ -172,14 +172,14 @@ impl Scene {
         leader
     }
 
-    /// All nodes learn all that was acknowledged, and agree on it.
+    /// Checks that all members learn all acknowledged writes, and agree.
     fn check(&mut self) {
         let members = self.members();
         self.group.check_after(&self.load, &mut self.client, &members);
     }
 }
 
-/// Both ways between `hub` and everybody in `spokes`, and nothing else.
+/// The links both ways between `hub` and each of `spokes`, and no others.
 fn star(hub: usize, spokes: &[usize]) -> impl Fn(usize, usize) -> bool {
     move |from, to| (from == hub && spokes.contains(&to)) || (to == hub && spokes.contains(&from))
 }
@@ -188,7 +188,7 @@ fn star(hub: usize, spokes: &[usize]) -> impl Fn(usize, usize) -> bool {
 fn quorum_loss_makes_the_only_node_that_hears_a_quorum_lead() {
     let Some(mut scene) = Scene::of(5) else { return };
     let (leader, others) = (scene.leader, scene.others());
-    // The last in rank: all others would be due before it.
+    // The hub is last in rank. All other nodes would start a campaign before it.
     let hub = others[3];
     let spokes = [leader, others[0], others[1], others[2]];
     assert_eq!(scene.assert_settles(star(hub, &spokes)), hub, "{}", scene.group.logs());
@@ -199,7 +199,7 @@ fn a_constrained_election_is_won_by_a_node_that_lags_behind() {
     let Some(mut scene) = Scene::of(5) else { return };
     let others = scene.others();
     let hub = others[2];
-    // What is chosen meanwhile, the only node that can lead has to learn first.
+    // The only node that can lead must first learn these values.
     scene.links(|from, to| from != hub && to != hub);
     scene.write(50);
     let spokes = [others[0], others[1], others[3]];
@@ -273,7 +273,7 @@ fn a_leader_that_comes_back_deposes_nobody() {
 }
 
 #[test]
-#[ignore = "not a test: the host that says one line to the group"]
+#[ignore = "not a test: a host that sends one line to the group"]
 fn operator() {
     let line = env::var("UPAXOS_LINE").expect("the test gives the line");
     let address = [10, 253, 0, 255].into();
@@ -282,7 +282,7 @@ fn operator() {
     socket.send(&[line.into_bytes()]).expect("the network carries it");
 }
 
-/// Says one line to the group, from the client's host.
+/// Sends one line to the group, from the client's host.
 fn say(hosts: &Hosts, line: &str) {
     let program = env::current_exe().expect("a test has a path");
     let mut command = hosts.command(Host::Client, program);
@@ -310,7 +310,7 @@ fn a_node_that_was_removed_unheard_disturbs_nobody_when_it_is_back() {
         scene.group.hosts.heal().expect("links can be healed");
         let began = Instant::now();
         let node = &mut scene.group.nodes[removed];
-        // Some nodes end when they have left, others only say so.
+        // Some nodes exit when they have left. Others only log it.
         eventually("it ends, or says that it left", || node.log().contains(" left") || !node.is_running());
         println!("it knew after {:?}", began.elapsed());
     });

@@ -1,7 +1,7 @@
-//! A bounded model check of real nodes, by the model in `support/model.rs`.
+//! A bounded model check of real nodes, with the model in `support/model.rs`.
 //!
-//! `cargo test -p upaxos-core --test model -- --nocapture` prints what was explored. More, in release:
-//! `UPAXOS_MODEL=large cargo test --release -p upaxos-core --test model -- --nocapture`.
+//! `cargo test -p upaxos-core --test model -- --nocapture` prints how many states were explored. For larger bounds,
+//! in release: `UPAXOS_MODEL=large cargo test --release -p upaxos-core --test model -- --nocapture`.
 
 #[path = "support/model.rs"]
 mod model;
@@ -20,7 +20,7 @@ fn check(name: &str, ci: Size, large: Size) {
     println!("{name}: {states} states ({distinct} distinct) in {took:.1} s; {size:?}");
 }
 
-/// Leaders in turn, power that fails, and all that a node says: refusals, repairs, what is chosen.
+/// Several leaders in turn, power failures, and all lines that a node sends: refusals, repairs, decisions.
 #[test]
 fn a_crash_at_any_moment_leaves_what_is_chosen() {
     let ci = Size { runs: [2, 1], crashes: 1, packet: 1_400, asides: true, steps: 7, before: || () };
@@ -34,7 +34,7 @@ fn a_leader_that_comes_back_finds_what_others_wrote() {
     check("return", ci, Size { crashes: 1, steps: 11, ..ci });
 }
 
-/// Every line may be lost alone: promises with holes, writes without the one before.
+/// Every line may be lost alone: promises with holes, and writes without the write before.
 #[test]
 fn a_part_of_a_datagram_says_no_more_than_it_says() {
     let ci = Size { runs: [1, 1], crashes: 0, packet: 1, asides: false, steps: 8, before: || () };

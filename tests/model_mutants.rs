@@ -1,4 +1,5 @@
-//! The model check finds mistakes, too: those that break plain Paxos, made on purpose, each within few steps.
+//! The model check finds mistakes, too. These mistakes break plain Paxos, are made on purpose, and are found within
+//! few steps.
 
 #[path = "support/model.rs"]
 mod model;
@@ -8,7 +9,7 @@ use upaxos_core::mutant::{self, Mutant};
 
 const SIZE: Size = Size { runs: [2, 1], crashes: 0, packet: 1_400, asides: false, steps: 9, before: || () };
 
-/// The path to what is found is followed again on this thread, which the mistake must not outlive.
+/// The model repeats the path to a failure on this thread. So the mutant is deactivated afterwards.
 #[track_caller]
 fn assert_found(size: Size) {
     let found = explore(size);

@@ -1,8 +1,7 @@
-//! Every mistake of an implementer that we know of, made on purpose: the simulator must find each.
+//! Every known mistake of implementers, made on purpose. The simulator must find each.
 //!
-//! The table (mutant, seeds until caught, by which rule) is printed by
-//! `cargo test --release -p upaxos-core --features mutants --test mutants -- --nocapture`;
-//! with `UPAXOS_MUTANTS=read`, only for those with that word.
+//! `cargo test --release -p upaxos-core --features mutants --test mutants -- --nocapture` prints the table (mutant,
+//! seeds until caught, by which rule). `UPAXOS_MUTANTS=read` restricts it to mutants with that word in their names.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -17,10 +16,10 @@ use upaxos_core::sim::{self, Plan, Rule};
 /// How many seeds a mutant may survive.
 const BUDGET: u64 = 20_000;
 
-/// A mistake, and the schedule whose claim it breaks.
+/// A mutant, and the schedule whose claim it breaks.
 type Schedule = (Mutant, fn() -> bool);
 
-/// What chance does not find, or not soon: a schedule of its own must.
+/// Mutants that random seeds find late or never. A directed schedule must catch each.
 const DIRECTED: &[Schedule] = &[
     (Mutant::CountDuplicatePromises, directed::a_repeated_promise_is_one_promise),
     (Mutant::LowestBallotWins, directed::the_higher_of_two_ballots_that_promises_tell_of_wins),
@@ -60,7 +59,7 @@ const DIRECTED: &[Schedule] = &[
     (Mutant::ForgetsForgotten, directed::what_a_forgotten_client_had_done_is_never_done_again),
 ];
 
-/// Whether a mutant breaks the claim of its own schedule; `None` where it has none.
+/// Whether a mutant breaks the claim of its own schedule. `None` if it has no schedule.
 fn caught_by_schedule(mutant: Mutant) -> Option<bool> {
     let (_, holds) = DIRECTED.iter().find(|(known, _)| *known == mutant)?;
     assert!(holds(), "the schedule's claim holds without the mistake");
@@ -70,7 +69,7 @@ fn caught_by_schedule(mutant: Mutant) -> Option<bool> {
     Some(is_caught)
 }
 
-/// What caught a mutant: its schedule, or a seed and the rule it broke. `None` when it survives.
+/// How the mutant was caught: by its schedule, or by a seed, with the broken rule. `None` if it survives.
 fn caught(mutant: Mutant) -> Option<String> {
     if let Some(is_caught) = caught_by_schedule(mutant) {
         return is_caught.then(|| "a schedule of its own | |".into());
@@ -79,7 +78,7 @@ fn caught(mutant: Mutant) -> Option<String> {
     Some(format!("{} | {rule:?} |", seed + 1))
 }
 
-/// The first seed that catches the mutant, and the rule it broke: a seed that holds without the mistake.
+/// The first seed that catches the mutant, and the broken rule. Without the mutant that seed passes.
 fn caught_by_seed(mutant: Mutant) -> Option<(u64, Rule)> {
     let broken = |seed, mutant| {
         mutant::activate(mutant);
@@ -127,7 +126,7 @@ fn no_mutant_survives_its_budget_of_seeds() {
     assert!(survivors.is_empty(), "survived {BUDGET} seeds: {survivors:?}");
 }
 
-/// Those that a rolled back disk needs are caught by chance, too, and by the rule that is meant.
+/// Random seeds also catch the mutants that need a rolled-back disk, by the intended rule.
 #[test]
 fn seeds_with_rolled_back_disks_catch_who_does_not_object_or_compare() {
     for mutant in [Mutant::LateProofIgnored, Mutant::ChainNotCompared] {

@@ -1,4 +1,4 @@
-//! Writes that name what everybody heard: a vote is for exactly the bytes that were written, held by who votes.
+//! Writes that name their values by digest. A vote is for exactly the written bytes, and its sender has them.
 
 #[path = "support/group.rs"]
 mod group;
@@ -13,21 +13,21 @@ use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Epoch, Instance, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
-/// The ballot of node 1 that the others of these tests write in.
+/// The ballot of node 1 in which the other nodes of these tests write.
 const BALLOT: u64 = 65_537;
 
-/// What stands in the log of client 7's write `seq`.
+/// The tag and the stored form of client 7's write `seq`.
 fn stored(seq: u64, floor: u64, text: &str) -> (Tag, Value) {
     let tag = Tag { client: 7, seq };
     (tag, Entry::Tagged(Tagged { tag, floor }, text.into()).encode(Dialect::Extended))
 }
 
-/// The line of node 1 that names these writes, from instance `first` on.
+/// The line with which node 1 names these writes, from instance `first` on.
 fn named(first: u64, writes: &[(Tag, Value)]) -> String {
     named_in(BALLOT, first, writes)
 }
 
-/// The same, in another of its ballots.
+/// The same line in another of node 1's ballots.
 fn named_in(ballot: u64, first: u64, writes: &[(Tag, Value)]) -> String {
     let Names { runs, digest } = Names::of(writes);
     let runs = runs.iter().map(|run| format!(" {} {} {}", run.first.client, run.first.seq, run.count));
@@ -49,7 +49,7 @@ fn what_is_named_and_was_heard_is_accepted_and_logged_in_full() {
     node.hear("1 ProposeAll 1 131073");
     let said = node.take();
     let promised = format!("0 Promise 1 131073 {BALLOT} @tag 7 1 1 one");
-    assert!(said.contains(&promised), "a promise carries bytes: {said:?}");
+    assert!(said.contains(&promised), "a promise carries the bytes: {said:?}");
     assert!(node.has_said(&format!("0 Promise 2 131073 {BALLOT} @tag 7 2 1 two")));
 }
 
@@ -103,7 +103,11 @@ fn one_wrong_value_of_a_range_and_nothing_of_the_range_is_accepted() {
         assert!(node.has_said(&format!("0 Fetch 1 2 {BALLOT}")), "{heard}");
         node.hear(&format!("{}\n{}", written(1, &writes[0]), written(2, &writes[1])));
         node.hear(&format!("1 Chosen 1 2 {BALLOT}"));
-        assert_eq!(node.learned(), ["one", "two"], "what was heard is not what was written");
+        assert_eq!(
+            node.learned(),
+            ["one", "two"],
+            "the node learned values that it heard, not the written ones"
+        );
     }
 }
 
@@ -113,13 +117,14 @@ fn only_its_leader_answers_for_what_it_named() {
     let (named_one, other) = (stored(1, 1, "one"), stored(1, 1, "other").1);
     node.hear(&named(1, std::slice::from_ref(&named_one)));
     assert!(node.run_for(20).contains(&format!("0 Fetch 1 1 {BALLOT}")));
-    // Node 2 says that it was something else: as a write, as what it accepted there, and as a client's words.
+    // Node 2 claims another value in three ways: as a write, as an accepted value in a promise, and as a client's
+    // request.
     node.hear(&format!("2 Write 1 {BALLOT} {other}"));
     node.hear(&format!("2 Promise 1 131073 {BALLOT} {other}"));
     node.hear("Submit 7 1 1 other");
     node.hear(&format!("2 Accepts 1 1 {BALLOT}\n1 Accepts 1 1 {BALLOT}"));
     assert!(!node.has_said("Accepts"), "{:?}", node.take());
-    assert!(node.learned().is_empty(), "a quorum voted for what is not known here");
+    assert!(node.learned().is_empty(), "the node does not have the value that a quorum voted for");
     node.hear(&written(1, &named_one));
     assert_eq!(node.learned(), ["one"]);
 }
@@ -140,7 +145,7 @@ fn what_is_named_is_in_the_log_before_its_vote_leaves() {
     assert!(out.records.contains(&accepted), "the bytes, not their name: {:?}", out.records);
     assert!(out.early.iter().all(|line| !line.to_string().contains("Accept")), "{:?}", out.early);
     assert!(out.after_sync.iter().any(|line| line.to_string() == accepts), "{:?}", out.after_sync);
-    // The power fails before the sync: neither a vote nor what the client said is left.
+    // The power fails before the sync. Neither the vote nor the client's request is left.
     node.restart();
     node.hear(&line);
     node.run_for(20);
@@ -159,7 +164,7 @@ fn a_name_that_comes_again_while_it_waits_or_later_is_one_vote_for_one_value() {
     node.hear("Submit 7 1 1 one");
     node.hear(&line);
     let accepts = format!("0 Accepts 1 1 {BALLOT}");
-    assert_eq!(node.take(), [accepts], "it waited twice and came three times");
+    assert_eq!(node.take(), [accepts], "one vote for three copies");
     node.hear(&format!("1 Chosen 1 1 {BALLOT}"));
     node.take();
     node.hear(&line);
@@ -212,7 +217,8 @@ fn a_named_write_below_the_promise_is_refused() {
 #[test]
 fn what_is_named_is_not_refused_with_a_ballot_that_is_not_durable() {
     let mut node = Lone::member(3, 0);
-    // Its leader does not hear this node, which runs at last, in a step in which a name waits for a request.
+    // This node does not receive its leader's beats, so it starts a campaign. In the same step a named write waits
+    // for its request.
     let out = node
         .run_without_sync_hearing(|at| vec![named(at, &[stored(at, 1, "v")]), format!("Submit 7 {at} 1 v")]);
     let own = node.node.ballot().expect("it runs").to_string();
@@ -245,15 +251,22 @@ fn a_leader_names_long_values_and_writes_them_in_full_for_who_asks_once() {
     let (long, short) = ("x".repeat(600), "y");
     node.hear(&format!("Submit 7 1 1 {long}"));
     assert!(node.has_said(&format!("0 WriteTags 1 1 {ballot}")));
-    assert!(!node.has_said("0 Write 1 "), "the words crossed the wire once");
+    assert!(!node.has_said("0 Write 1 "), "the value crosses the wire once");
     node.hear(&format!("Submit 7 2 1 {short}"));
-    assert!(node.has_said(&format!("0 Write 2 {ballot} @tag 7 2 1 {short}")), "a short value rides along");
+    assert!(
+        node.has_said(&format!("0 Write 2 {ballot} @tag 7 2 1 {short}")),
+        "a short value is sent in full"
+    );
     node.take();
     node.hear(&format!("1 Fetch 1 1 {ballot}"));
     node.hear(&format!("2 Fetch 1 1 {ballot}"));
     let full = format!("0 Write 1 {ballot} @tag 7 1 1 {long}");
     let said = node.take();
-    assert_eq!(said.iter().filter(|line| **line == full).count(), 1, "both hear it: {said:?}");
+    assert_eq!(
+        said.iter().filter(|line| **line == full).count(),
+        1,
+        "both followers receive one copy: {said:?}"
+    );
 }
 
 #[test]
@@ -314,7 +327,7 @@ fn a_leader_that_crashes_after_naming_loses_nothing_that_was_acknowledged() {
         let lines: Vec<String> =
             texts.iter().zip(1..).map(|(text, seq)| format!("Submit 7 {seq} 1 {text}")).collect();
         let mut left = crash_at;
-        // After so many more lines nothing of the leader arrives any more.
+        // After `crash_at` more lines, no line of the leader arrives.
         group.filter = Box::new(move |from, _, _| {
             if from == Some(leader) && left > 0 {
                 left -= 1;

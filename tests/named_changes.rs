@@ -1,5 +1,5 @@
-//! Writes that name what everybody heard, while the group changes: what waits for its bytes is neither lost nor
-//! voted for by who may not.
+//! Named writes while the group changes. A write that waits for its bytes is not lost, and no node votes for it
+//! that may not.
 
 #[path = "support/group.rs"]
 mod group;
@@ -13,11 +13,11 @@ use upaxos_core::named::Names;
 use upaxos_core::types::{Epoch, Tag, Tagged};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
-/// Ballots of node 1: in the first epoch, and in the one that begins at instance 1.
+/// Ballots of node 1: in the first epoch, and in the epoch that begins at instance 1.
 const OLD: &str = "65537";
 const NEW: &str = "1:65537";
 
-/// The line of node 1 that names client 7's first write, "one", at an instance.
+/// The line with which node 1 names client 7's first write, "one", at an instance.
 fn named(at: u64, ballot: &str) -> String {
     let tag = Tag { client: 7, seq: 1 };
     let value = Entry::Tagged(Tagged { tag, floor: 1 }, "one".into()).encode(Dialect::Extended);
@@ -25,7 +25,7 @@ fn named(at: u64, ballot: &str) -> String {
     format!("1 WriteTags {at} {at} {ballot} {digest} 7 1 1")
 }
 
-/// The request that it names.
+/// The request that the line names.
 const HEARD: &str = "Submit 7 1 1 one";
 
 #[test]
@@ -37,7 +37,7 @@ fn what_an_ended_epoch_named_gets_no_vote_and_its_request_waits_for_the_next_one
     node.run_for(100);
     assert!(!node.has_said("Accepts") && !node.has_said("Fetch"), "{:?}", node.take());
     node.hear(&named(2, NEW));
-    assert!(node.has_said(&format!("0 Accepts 2 2 {NEW}")), "the client's words were kept");
+    assert!(node.has_said(&format!("0 Accepts 2 2 {NEW}")), "the client's request was kept");
     node.hear(&format!("1 Accepts 2 2 {NEW}"));
     assert_eq!(node.learned(), ["group 0,1,3", "one"]);
 }
@@ -49,7 +49,7 @@ fn what_is_named_below_a_change_is_voted_for_by_who_leaves_with_it() {
     node.hear("2 Written 2 @group 0 1,2,3:77");
     assert!(!node.has_said("Accepts"));
     node.hear(HEARD);
-    assert!(node.has_said(&format!("0 Accepts 1 1 {OLD}")), "what stands at 1 is still open");
+    assert!(node.has_said(&format!("0 Accepts 1 1 {OLD}")), "instance 1 is still undecided");
     node.hear(&format!("1 Accepts 1 1 {OLD}"));
     assert_eq!(node.learned(), ["one", "group 1,2,3"]);
 }
@@ -75,10 +75,14 @@ fn for_what_is_named_the_votes_of_who_left_or_of_an_ended_epoch_are_none() {
     node.hear(&format!("1 Accepts 2 2 {OLD}\n2 Accepts 2 2 {OLD}"));
     node.hear("1 Written 1 @group 0 0,1,3:77");
     node.hear(HEARD);
-    assert_eq!(node.learned(), ["group 0,1,3"], "a quorum of the old group, for what nobody may take up");
+    assert_eq!(
+        node.learned(),
+        ["group 0,1,3"],
+        "a quorum of the old group, for a write that no node may use"
+    );
     node.hear(&named(2, NEW));
     node.hear(&format!("2 Accepts 2 2 {NEW}"));
-    assert_eq!(node.learned(), ["group 0,1,3"], "of 0, 1 and 3 one has voted, and 2 has left");
+    assert_eq!(node.learned(), ["group 0,1,3"], "only one of 0, 1 and 3 has voted, and 2 has left");
     node.hear(&format!("1 Accepts 2 2 {NEW}"));
     assert_eq!(node.learned(), ["group 0,1,3", "one"]);
 }
@@ -91,7 +95,7 @@ fn what_was_named_by_who_has_left_since_is_not_taken_up() {
     node.hear(HEARD);
     node.hear(&named(2, NEW));
     node.run_for(100);
-    assert!(!node.has_said("Accepts") && !node.has_said("Fetch"), "node 1 is a member no more");
+    assert!(!node.has_said("Accepts") && !node.has_said("Fetch"), "node 1 is no longer a member");
 }
 
 #[test]
@@ -100,13 +104,13 @@ fn what_an_epoch_names_before_its_change_is_learned_waits_for_nobody() {
     node.hear(HEARD);
     node.hear(&named(2, NEW));
     node.run_for(20);
-    assert!(!node.has_said("Accepts"), "what began the epoch is not known here");
+    assert!(!node.has_said("Accepts"), "the node has not learned the change that began the epoch");
     node.hear("2 Written 1 @group 0 0,1,3:77");
     node.hear(&named(2, NEW));
     assert!(node.has_said(&format!("0 Accepts 2 2 {NEW}")));
 }
 
-/// Twenty long writes of client 7, from one number on.
+/// Twenty long writes of client 7, from number `first` on.
 fn texts(first: u64) -> Vec<String> {
     (first..first + 20).map(|seq| format!("{seq} {}", "x".repeat(200))).collect()
 }
@@ -117,8 +121,8 @@ fn submit(group: &mut Group, first: u64) {
     group.say(&lines.join("\n"));
 }
 
-/// Writes while a change is on its way, and for a while after it, when `spare` has crashed and every vote is needed.
-/// `deaf` hears no request: it lacks the bytes of all that is named. Each write is carried out, once.
+/// Writes while a change is in progress and for a while after it, when `spare` has crashed and every vote is
+/// needed. `deaf` receives no requests, so it lacks the bytes of all named writes. Each write is carried out once.
 fn written_through(
     group: &mut Group,
     (deaf, spare): (u16, u16),
@@ -137,7 +141,7 @@ fn written_through(
             group.crash(spare);
             after += 1;
         }
-        assert!(rounds < 200, "the change does not come\n{}", group.view());
+        assert!(rounds < 200, "the change is not made\n{}", group.view());
     }
     let all: Vec<String> = (0..rounds).flat_map(|round| texts(1 + 20 * round)).collect();
     let readers: Vec<u16> = group.ids().filter(|id| *id != spare).collect();
@@ -186,7 +190,7 @@ fn who_leaves_while_writes_are_named_votes_for_none_of_the_epoch_after() {
         let leave = |group: &mut Group| group.say(&format!("leave {leaver}"));
         let is_over = |group: &Group| group.ids().all(|id| group.members_of(id).len() == 3);
         written_through(&mut group, (deaf, spare), leave, is_over);
-        // A leader tells nobody of its votes.
+        // A leader does not send its own votes.
         let told: &[Epoch] = if of_leader { &[] } else { &[Epoch(0)] };
         assert_eq!(epochs_of_votes(&group, leaver), told, "the leader left: {of_leader}");
         assert!(epochs_of_votes(&group, deaf).last() > Some(&Epoch(0)), "the leader left: {of_leader}");

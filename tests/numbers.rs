@@ -1,5 +1,5 @@
-//! No number that is heard once, however high, keeps a node out for ever: neither the node that hears it,
-//! nor one that missed it and finds all others moved.
+//! A number that arrives once, however high, excludes no node for ever: neither the node that receives it, nor a
+//! node that missed it and finds all others at the higher number.
 
 #[path = "support/group.rs"]
 mod support;
@@ -8,10 +8,10 @@ use support::Group;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, MAX_NUMBER};
 
-/// The highest ballot of node 1 that is still believed of a single line, counted from the first round.
+/// The highest ballot of node 1 that a node believes from a single line, counted from the first round.
 const FORGED: u64 = (1 << 20) * 65_536 + 1;
 
-/// A group of three in which 2 was down when 0 and 1 heard a forged ballot.
+/// A group of three in which node 2 was down when nodes 0 and 1 received a forged ballot.
 fn moved() -> Group {
     let mut group = Group::ready(3);
     group.write("one", &[0, 1, 2]);

@@ -1,4 +1,5 @@
-//! Other groups on the wire, and other lives under a member's id: ids and ballots coincide, and nothing of it counts.
+//! Datagrams of other groups, and of other lives under a member's id. Their ids and ballots coincide with the
+//! member's, and none of them counts.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -85,7 +86,7 @@ fn warnings(group: &Group, id: u16) -> Vec<String> {
     events.filter(|event| matches!(event, Event::Warning(_))).map(ToString::to_string).collect()
 }
 
-/// Two groups; what each says on its wire is caught, to be handed to the other.
+/// Two groups. The datagrams that each group sends are recorded, so that the other can receive them.
 struct Joined {
     groups: [Group; 2],
     said: [Rc<RefCell<Vec<Vec<u8>>>>; 2],
@@ -93,7 +94,7 @@ struct Joined {
 }
 
 impl Joined {
-    /// Two groups of three on wires of their own.
+    /// Two groups of three on separate networks.
     fn apart() -> Joined {
         Joined::of(3)
     }
@@ -236,7 +237,7 @@ fn two_groups_that_begin_at_once_on_one_wire_never_mix() {
         }
         joined.run_for(100);
     }
-    // Whatever became of it, nodes of one identity read alike.
+    // Whatever the outcome, nodes with the same group identity have the same log.
     let mut logs: Vec<(Option<_>, Vec<String>)> = Vec::new();
     for group in &joined.groups {
         for id in 0..3 {
@@ -263,7 +264,7 @@ fn the_name_of_a_group_is_confirmed_by_another_of_its_nodes_that_is_heard_under_
     (0..3).for_each(|id| group.crash(id));
     group.start(2);
     group.run_for(3_000);
-    assert!(!group.node(2).has_company(), "it hears itself alone");
+    assert!(!group.node(2).has_company(), "it receives only its own datagrams");
     let its = group.head_of(2).group.expect("it belongs to a group");
     group.hear(2, format!("0 From 1000 {its} another-name\n0 Members 0 0 0,1,2").as_bytes());
     group.hear(2, b"0 From 1000 00000000000000ff\n0 Members 0 0 0,1,2");
@@ -285,7 +286,7 @@ fn the_name_of_a_group_of_one_is_confirmed_when_its_node_votes() {
     assert!(group.node(0).has_company());
 }
 
-/// Two datagrams of that peer, which say that it is of another group.
+/// Delivers two datagrams of this peer. Their heads name another group.
 fn hear_twice_of_another_group(lone: &mut Lone, peer: u16) {
     for _ in 0..2 {
         lone.hear_from(Life::AnotherGroup, &format!("{peer} Pace 100 -"));
@@ -299,14 +300,15 @@ fn a_founder_that_has_remembered_a_peer_never_leaves_its_group() {
     let group = lone.node.head().group;
     for _ in 0..2 {
         hear_twice_of_another_group(&mut lone, 1);
-        assert_eq!(lone.node.head().group, group, "1 may vote on its word");
+        assert_eq!(lone.node.head().group, group, "node 1 may vote because of its answer");
         lone.restart_unremembered();
     }
     lone.register();
     assert!(lone.node.is_voter());
 }
 
-/// It and another one were begun with empty directories, and found each other before they heard the group.
+/// The node and one peer began with empty directories. They met before they received datagrams of the existing
+/// group.
 #[test]
 fn a_founder_whose_word_serves_nobody_leaves_its_group_at_last() {
     let mut lone = Lone::new(3, 0);
@@ -325,7 +327,7 @@ fn a_founder_whose_word_serves_nobody_leaves_its_group_at_last() {
         lone.run_for(100);
         lone.hear("2 Beat 3 1002 1 502 - 0 waits 0");
     }
-    assert_eq!(lone.node.head().group, group, "node 2 votes on its word");
+    assert_eq!(lone.node.head().group, group, "node 2 votes because of its answer");
 }
 
 #[test]
@@ -369,7 +371,7 @@ fn who_leaves_a_group_forgets_what_it_remembered_of_its_peers() {
     }
 }
 
-/// The head of a node, with one digit of its group damaged, and its beat behind it.
+/// The head of a node with one digit of its group damaged, followed by a beat of the node.
 fn damaged(group: &Group, id: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     group.head_of(id).encode(&mut bytes);
@@ -380,7 +382,7 @@ fn damaged(group: &Group, id: u16) -> Vec<u8> {
     bytes
 }
 
-/// A node of a group that is gone, and not its node 0.
+/// A datagram of a node other than node 0, of a group that no longer exists.
 const OF_NO_GROUP: &[u8] = b"1 From 9 00000000000000ff\n1 Beat 3 9 1 9 - 0 waits -\n1 Pace 100 -\n";
 
 #[test]
@@ -428,7 +430,7 @@ fn one_datagram_of_another_group_moves_no_node_out_of_its_own() {
 #[test]
 fn one_old_or_damaged_datagram_keeps_no_joiner_out() {
     for datagram in [OF_NO_GROUP, b"0 From 255 00000000000000ff\n0 Pace 100 -\n", b""] {
-        // Before it hears its own group, and after.
+        // Before the joiner hears its own group, and after.
         for at in [0, 150] {
             let mut group = Group::ready(3);
             group.write("one", &[0, 1, 2]);
@@ -481,7 +483,7 @@ fn a_group_begins_at_most_one_beat_after_its_nodes_hear_each_other() {
             group.start(id);
             group.run_for(37);
         }
-        // The last one has begun, and one beat has passed since.
+        // The last node has started, and one beat interval has passed since.
         group.run_for(70);
         for id in 0..n {
             assert!(group.node(id).head().group.is_some(), "{n}: {id}");

@@ -1,4 +1,4 @@
-//! Nodes that were started with different intervals between beats: each link is judged by the slower of its ends.
+//! Nodes with different beat intervals. The timeout of each link follows the slower of its ends.
 
 #[path = "support/group.rs"]
 mod support;
@@ -10,7 +10,7 @@ use upaxos_core::node::Event;
 use upaxos_core::types::{Ballot, Micros};
 use upaxos_core::wire::{Line, Message};
 
-/// A group whose nodes beat at these intervals, in milliseconds; all are started.
+/// A group whose nodes beat at these intervals, in milliseconds. All nodes are started.
 fn paced(beats: &[u64]) -> Group {
     let mut group = Group::new(beats.len() as u16);
     group.beats = (0..).zip(beats.iter().map(|ms| Micros::from_millis(*ms))).collect();
@@ -18,7 +18,7 @@ fn paced(beats: &[u64]) -> Group {
     group
 }
 
-/// The ballots that were raised since so many lines were sent.
+/// The ballots that were raised since position `since` of the sent lines.
 fn raised(group: &Group, since: usize) -> BTreeSet<Ballot> {
     let ballot = |line: &Line| match line {
         Line::Node(_, Message::ProposeAll { ballot, .. }) => Some(*ballot),
@@ -27,7 +27,7 @@ fn raised(group: &Group, since: usize) -> BTreeSet<Ballot> {
     group.sent[since..].iter().filter_map(|(_, line)| ballot(line)).collect()
 }
 
-/// What the nodes have warned of, about intervals.
+/// The node's warnings about beat intervals.
 fn warnings(group: &Group, id: u16) -> Vec<String> {
     let text = |event: &Event| match event {
         Event::Warning(text) if text.contains(" beats every ") => Some(text.clone()),
@@ -132,6 +132,6 @@ fn who_asks_for_the_members_hears_from_every_node_at_once_however_slow_the_beats
         group.run_for(110);
         let beats = |line: &Line| matches!(line, Line::Node(_, Message::Beat(_)));
         let beats = group.sent[since..].iter().filter(|(_, line)| beats(line)).count();
-        assert_eq!(beats, 3, "one of each, however often it is asked");
+        assert_eq!(beats, 3, "one beat of each node, however often the client asks");
     }
 }

@@ -1,4 +1,4 @@
-//! Fast reads: what they may answer, and when they must ask anew.
+//! Fast reads: which values they may answer, and when they need a new round.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -10,7 +10,7 @@ mod lone;
 use group::Group;
 use lone::Lone;
 
-/// The nonce of the last question for marks among these lines.
+/// The nonce of the last request for marks among these lines.
 fn nonce(said: &[String]) -> String {
     let asked = said.iter().rev().find_map(|line| line.split_once(" AskMark 0 "));
     asked.unwrap_or_else(|| panic!("no question for marks in {said:?}")).1.to_owned()
@@ -24,7 +24,7 @@ fn asks(said: &[String]) -> usize {
     said.iter().filter(|line| line.contains(" AskMark ")).count()
 }
 
-/// A member of three whose turn it is to answer, and which has learned one value.
+/// A member of three whose turn it is to answer. It has learned one value.
 fn reader() -> Lone {
     let mut lone = Lone::member(3, 0);
     lone.hear("1 Written 1 one");
@@ -32,7 +32,7 @@ fn reader() -> Lone {
     lone
 }
 
-/// Asks for a fast read; the nonce of the round.
+/// Sends a fast read, and returns the nonce of its round.
 fn asked(lone: &mut Lone, datagram: &str) -> String {
     lone.hear(datagram);
     nonce(&lone.take())
@@ -73,7 +73,7 @@ fn one_round_serves_all_reads_that_came_before_it_and_none_that_came_after() {
     let second = lone.take();
     assert_eq!(values(&second), ["1 1 7 1 one", "1 1 7 2 one", "1 1 8 1 one"]);
     lone.hear(&format!("2 Mark 0 {} 1", nonce(&said)));
-    assert!(values(&lone.take()).is_empty(), "a mark of the first round says nothing of the second");
+    assert!(values(&lone.take()).is_empty(), "a mark of the first round does not count in the second");
     lone.hear(&format!("2 Mark 0 {} 1", nonce(&second)));
     assert_eq!(values(&lone.take()), ["1 1 7 3 one"]);
 }
@@ -85,9 +85,9 @@ fn a_mark_of_another_round_life_or_epoch_counts_for_nothing() {
     lone.restart();
     lone.take();
     lone.hear("FastRead 7 1 1");
-    // It seeks to lead by now, and so leaves reads to the others for a while.
+    // By now the node campaigns, so it leaves reads to the other nodes for a while.
     let round = nonce(&lone.run_for(80));
-    assert_ne!(first, round, "no nonce comes again after a restart");
+    assert_ne!(first, round, "no nonce is reused after a restart");
     let before: u64 = round.parse::<u64>().expect("a number") - 1;
     for mark in [format!("0 {first} 1"), format!("0 {before} 1"), format!("4 {round} 1")] {
         lone.hear(&format!("1 Mark {mark}"));
@@ -106,7 +106,7 @@ fn a_lost_mark_is_asked_for_again_in_the_same_round() {
     assert_eq!(nonce(&said), round);
     lone.hear(&format!("2 Mark 0 {round} 1"));
     assert_eq!(values(&lone.take()), ["1 1 7 1 one"]);
-    assert_eq!(asks(&lone.run_for(1_000)), 0, "no round without a read");
+    assert_eq!(asks(&lone.run_for(1_000)), 0, "without a read there is no round");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_read_waits_until_everything_up_to_the_highest_mark_is_learned() {
     lone.hear(&format!("2 Mark 0 {round} 3"));
     let said = lone.run_for(30);
     assert!(values(&said).is_empty());
-    assert!(said.contains(&"0 Gap 2 3".to_owned()), "it asks for what it lacks: {said:?}");
+    assert!(said.contains(&"0 Gap 2 3".to_owned()), "it asks for the missing instances: {said:?}");
     lone.hear("1 Written 2 two");
     assert!(values(&lone.take()).is_empty());
     lone.hear("1 Written 3 three");
@@ -127,13 +127,14 @@ fn a_read_waits_until_everything_up_to_the_highest_mark_is_learned() {
 fn a_paused_reader_answers_nothing_stale() {
     let mut lone = reader();
     let round = asked(&mut lone, "FastRead 7 1 1");
-    // While it stands still, two is written and acknowledged elsewhere. What queued in its socket meanwhile:
+    // The reader is paused while another node's write of `two` is acknowledged. Then it reads these queued
+    // datagrams from its socket.
     lone.hear(&format!("1 Mark 0 {round} 1\n2 Mark 0 {round} 1\nFastRead 7 2 2"));
     let said = lone.take();
     assert_eq!(values(&said), ["1 1 7 1 one"], "asked before two was written");
     let round = nonce(&said);
     lone.hear(&format!("1 Mark 0 {round} 2"));
-    assert!(values(&lone.take()).is_empty(), "asked after it");
+    assert!(values(&lone.take()).is_empty(), "asked after two was written");
     lone.hear("1 Written 2 two");
     assert_eq!(values(&lone.take()), ["2 2 7 2 two"]);
 }
@@ -145,7 +146,7 @@ fn a_mark_tells_of_what_was_accepted_and_is_not_learned_also_after_a_restart() {
     for _ in 0..2 {
         lone.take();
         lone.hear("2 AskMark 0 5\n2 AskMark 4 6");
-        assert_eq!(lone.take(), ["1 Mark 0 5 3"], "and nothing of an epoch that it does not know");
+        assert_eq!(lone.take(), ["1 Mark 0 5 3"], "no mark for an epoch that it does not know");
         lone.restart();
     }
     lone.hear("0 Written 1 one\n0 Written 2 two\n0 Written 3 three\n0 Written 4 four");
@@ -173,7 +174,7 @@ fn a_read_asked_in_an_old_group_is_asked_again_in_the_new_one() {
     let mut lone = reader();
     let round = asked(&mut lone, "FastRead 7 1 1");
     lone.hear(&format!("1 Mark 0 {round} 2"));
-    // What node 1 had accepted was a change of the group: its writes are none of the old quorum's business.
+    // Node 1 had accepted a change of the group. The old quorum does not decide the instances after the change.
     lone.hear("1 Written 2 @group 0 0:1000,3:1003,4:1004");
     let said = lone.take();
     assert!(values(&said).is_empty(), "{said:?}");
@@ -196,7 +197,11 @@ fn a_fast_read_takes_no_instance_and_is_answered_once() {
     group.run_for(100);
     group.say("FastRead 7 2 2");
     group.run_for(1_000);
-    assert_eq!(values(&group.said(" Value ")), ["1 1 7 2 one"], "who overhears the answer is silent");
+    assert_eq!(
+        values(&group.said(" Value ")),
+        ["1 1 7 2 one"],
+        "a node that overhears the answer sends none"
+    );
     assert_eq!(group.reads(0), ["one"]);
     assert_eq!(group.said(" AskMark ").len(), 1);
 }
@@ -210,7 +215,7 @@ fn reads_do_not_depend_on_the_leader() {
     group.crash(leader);
     group.say("FastRead 7 2 2");
     group.run_for(100);
-    assert_eq!(values(&group.said(" Value ")), ["1 1 7 2 one"], "before anybody else leads");
+    assert_eq!(values(&group.said(" Value ")), ["1 1 7 2 one"], "before another node leads");
 }
 
 #[test]
@@ -223,8 +228,8 @@ fn a_deposed_leaders_fast_read_never_misses_the_new_leaders_write() {
     group.run_until("another leader", |group| group.leader() != Some(old));
     group.say("Submit 7 2 2 two");
     group.run_for(200);
-    assert!(group.node(old).is_leading(), "it does not know");
-    // The question reaches the old leader alone, which is still cut off, then not.
+    assert!(group.node(old).is_leading(), "it does not know that it was deposed");
+    // The read reaches only the old leader, first while it is cut off, then with all links.
     group.tell(old, "FastRead 8 1 1");
     group.run_for(200);
     assert!(group.said(" Value ").is_empty());
@@ -253,7 +258,10 @@ fn a_read_that_gets_no_marks_becomes_a_safe_read_exactly_once() {
     assert_eq!(group.reads(0), ["one", "safe read one"], "one instance, however often it was asked for");
     group.say("FastRead 7 2 2");
     group.run_for(100);
-    assert!(group.said(" Answer 2 7 2 ").len() > answers.len(), "a retry reads what the first one read");
+    assert!(
+        group.said(" Answer 2 7 2 ").len() > answers.len(),
+        "a retry gets the answer of the first request"
+    );
     assert!(group.said(" Value ").is_empty());
 }
 
@@ -269,6 +277,15 @@ fn an_untagged_read_is_a_fast_one_where_nodes_are_told_so() {
     group.run_for(100);
     group.say("Request 0\nRequest 0");
     group.run_for(3_000);
-    assert_eq!(group.said(" OK 2 two").len(), 3, "for the write and for each read: {:?}", group.said(" OK "));
-    assert_eq!(group.reads(0), ["safe read ", "two"], "nothing written yet: only that took an instance");
+    assert_eq!(
+        group.said(" OK 2 two").len(),
+        3,
+        "one for the write and one for each read: {:?}",
+        group.said(" OK ")
+    );
+    assert_eq!(
+        group.reads(0),
+        ["safe read ", "two"],
+        "only the read before the first write took an instance"
+    );
 }

@@ -1,5 +1,5 @@
-//! A disk that was rolled back: an earlier copy of a member's directory is put back, and what it said since is
-//! forgotten there. Peers that remember bar it, early or late.
+//! A rolled-back disk: an earlier copy of a member's directory is put back, so the member forgets its later votes.
+//! Peers that remember them bar the member, early or late.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -23,8 +23,8 @@ fn refuses(group: &Group, id: u16) -> bool {
     group.members[usize::from(id)].events.iter().any(is_refusal)
 }
 
-/// Writes "first"; then a later life of node 0, which 1 alone remembers, writes twice with it; then the disk of 0 is
-/// put back as it was before that life. Node 1 is down.
+/// Writes "first". Then node 0 has a later life, which only node 1 remembers, and writes twice with it. Then the
+/// disk of node 0 is put back to its state before that life. Node 1 is down.
 fn rolled_back() -> Group {
     let mut group = Group::ready(3);
     group.write("first", &[0, 1, 2]);
@@ -49,7 +49,7 @@ fn an_objection_that_comes_after_the_first_vote_stops_a_rolled_back_disk() {
     let mut group = rolled_back();
     group.start(2);
     group.write("other1", &[0, 2]);
-    assert!(!refuses(&group, 0), "nobody is there who knows better");
+    assert!(!refuses(&group, 0), "no node that remembers the later life is up");
     group.start(1);
     group.run_until("0 is barred", |group| refuses(group, 0));
     assert!(
@@ -91,7 +91,7 @@ fn a_disk_that_was_put_back_is_known_by_its_earlier_boots_however_often_it_was_s
     let mut lone = Lone::member(3, 0);
     assert_eq!(directed::registers(&mut lone, "1001 2 602 501"), ["0 Registered 1 602"]);
     assert_eq!(directed::registers(&mut lone, "1001 3 603 602 501"), ["0 Registered 1 603"]);
-    // Who was away for longer than a directory remembers cannot tell.
+    // A peer that missed more boots than a directory remembers cannot tell.
     assert_eq!(directed::registers(&mut lone, "1001 9 609 608"), ["0 Registered 1 609"]);
 }
 
@@ -118,12 +118,12 @@ fn a_group_of_one_that_may_have_grown_since_its_disk_was_copied_listens_before_i
     assert!(lone.node.is_voter());
     lone.restart_unremembered();
     lone.run_for(100);
-    assert!(!lone.node.is_voter(), "its disk may be an old one, of which others know more");
+    assert!(!lone.node.is_voter(), "its disk may be an old one, and other nodes may know a later life");
     lone.run_for(2_000);
     assert!(lone.node.is_voter());
 }
 
-/// What it has objected to since the last look.
+/// The node's objections since the last call.
 fn objections(lone: &mut Lone) -> Vec<String> {
     lone.take().into_iter().filter(|line| line.contains(" Barred ")).collect()
 }
@@ -134,17 +134,17 @@ fn a_beat_of_a_life_before_the_one_remembered_is_answered_with_an_objection_to_t
     lone.hear("1 Beat 3 1001 2 77 - 0 waits 0\n1 Register 3 1001 2 77");
     objections(&mut lone);
     lone.hear("1 Beat 3 1001 2 77 - 0 waits 0");
-    assert!(objections(&mut lone).is_empty(), "the present life is as remembered");
+    assert!(objections(&mut lone).is_empty(), "the present life is the remembered one");
     lone.hear("1 Beat 3 1001 1 501 - 0 waits 0");
     assert_eq!(
         objections(&mut lone),
         ["0 Barred 1 501 1001 2 77"],
-        "an earlier one, or a late datagram of it"
+        "an earlier life, or a late datagram of it"
     );
     lone.hear("1 Beat 3 1001 2 78 - 0 waits 0");
-    assert_eq!(objections(&mut lone), ["0 Barred 1 78 1001 2 77"], "another one of the same start");
+    assert_eq!(objections(&mut lone), ["0 Barred 1 78 1001 2 77"], "another life with the same start");
     lone.hear("1 Beat 3 1001 2 78 - 0 waits 0");
-    assert!(objections(&mut lone).is_empty(), "said once in a while");
+    assert!(objections(&mut lone).is_empty(), "repeated only now and then");
     lone.hear("1 Beat 3 1001 3 79 - 0 waits 0");
     assert!(objections(&mut lone).is_empty(), "a later life may speak before it is registered");
 }
@@ -171,7 +171,7 @@ fn a_split_log_is_found_and_the_first_instance_that_differs_is_named() {
     }
     assert_eq!(group.node(2).log_differs_from(), Some((NodeId(1), Instance(2))));
     group.run_for(1_000);
-    assert!(group.said_by(2).contains(&"2 Differs 2 1".into()), "whoever looks is told");
+    assert!(group.said_by(2).contains(&"2 Differs 2 1".into()), "clients and nodes are told");
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn whoever_joins_compares_what_it_fetched() {
     );
 }
 
-/// What is put back knows an old group, whose members are gone, and comes up with one of them that was away all the
-/// time; those who object are members of a group that it has not heard of.
+/// The rolled-back disk knows an old group, whose other members are gone. It starts together with one of them that
+/// was away all the time. The objecting nodes are members of a later group that it has not heard of.
 #[test]
 fn members_of_a_later_group_stop_a_rolled_back_disk_that_has_not_heard_of_them() {
     let mut group = Group::ready(3);

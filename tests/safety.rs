@@ -1,6 +1,6 @@
-//! What may never happen, by the number of the rule in the README's "What is promised".
+//! The rules of the README's section "What is promised", by their numbers.
 //!
-//! One real node at a time, fed the lines of a group. Each test fails when the rule it names is broken.
+//! One real node at a time receives the lines of a group. Each test fails when its rule is broken.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -15,7 +15,7 @@ use upaxos_core::types::Instance;
 const B: [[u64; 3]; 4] =
     [[0, 1, 2], [65_536, 65_537, 65_538], [131_072, 131_073, 131_074], [196_608, 196_609, 196_610]];
 
-// Rule 1: a vote counts once per sender, only from a member, only for its instance and ballot.
+// Rule 1: a vote counts once per sender, only from a member, and only for its instance and ballot.
 
 #[test]
 fn rule_1_a_repeated_promise_is_one_promise() {
@@ -27,9 +27,9 @@ fn rule_1_a_promise_of_a_stranger_is_none() {
     let mut node = Lone::member(5, 0);
     let ballot = node.run();
     node.hear(&format!("1 PromiseNone 1 * {ballot} 0"));
-    assert!(!node.node.is_leading(), "two of five");
+    assert!(!node.node.is_leading(), "two of five members");
     node.hear(&format!("9 PromiseNone 1 * {ballot} 0"));
-    assert!(!node.node.is_leading(), "a stranger");
+    assert!(!node.node.is_leading(), "node 9 is no member");
     node.hear(&format!("2 PromiseNone 1 * {ballot} 0"));
     assert!(node.node.is_leading());
 }
@@ -118,7 +118,7 @@ fn rule_2_only_its_owner_uses_a_ballot() {
     assert_eq!(node.node.dropped().not_owner, 3);
 }
 
-// Rule 3: phase 2 takes the value of the highest ballot among promises that cover the instance.
+// Rule 3: phase 2 takes the value of the highest ballot among the promises that cover the instance.
 
 #[test]
 fn rule_3_phase_2_takes_the_value_of_the_highest_ballot() {
@@ -215,7 +215,7 @@ fn rule_5_votes_wait_for_the_sync_and_count_here_only_then() {
     assert_eq!(node.learned(), ["x"]);
 }
 
-// Rule 6: a leader's ballot is durable before anyone sees it, and never used again.
+// Rule 6: a leader's ballot is durable before any other node sees it, and it is never used again.
 
 #[test]
 fn rule_6_nobody_sees_a_ballot_before_it_is_durable() {
@@ -232,7 +232,8 @@ fn rule_6_who_leads_on_after_a_change_refuses_nobody_with_a_ballot_that_is_not_d
     let mut node = Lone::member(3, 2);
     let ballot = node.lead();
     node.hear("Change 7 1 1 leave 0");
-    // Both come in one batch: the change is chosen, and node 1 asks for votes in the epoch that it begins.
+    // Both lines arrive in one batch. The first chooses the change. In the second, node 1 asks for votes in the new
+    // epoch.
     let out = node.step_without_sync(&[&format!("1 Accepts 1 1 {ballot}"), "1 ProposeAll 2 1:1"]);
     let own = node.node.ballot().expect("it leads on").to_string();
     assert!(out.after_sync.iter().any(|line| line.to_string() == format!("2 ProposeAll 2 {own}")));
@@ -265,16 +266,20 @@ fn rule_7_a_promise_outlives_a_crash() {
 fn rule_7_an_accept_is_kept_until_the_learned_value_is_durable() {
     let mut node = Lone::member(3, 0);
     node.hear(&format!("1 Write 1 {} x", B[0][1]));
-    // Learned, and asked to promise, before the record of learning is synced.
+    // The node learns the value and is asked to promise before the record of learning is synced.
     let accepts = format!("1 Accepts 1 1 {}", B[0][1]);
     let out = node.step_without_sync(&[&accepts, &format!("2 ProposeAll 1 {}", B[0][2])]);
     assert_eq!(node.node.learned().0, 1);
     let said: Vec<String> = out.after_sync.iter().map(ToString::to_string).collect();
     assert_eq!(said[0], format!("0 Promise 1 {} {} x", B[0][2], B[0][1]));
-    assert_eq!(said[1], format!("0 PromiseNone 2 * {} 0", B[0][2]), "what is learned counts when durable");
+    assert_eq!(
+        said[1],
+        format!("0 PromiseNone 2 * {} 0", B[0][2]),
+        "a learned instance counts when it is durable"
+    );
 }
 
-// Rule 8: who lost its disk never votes again under the same identity.
+// Rule 8: a node that lost its disk never votes again under the same identity.
 
 #[test]
 fn rule_8_a_peer_registers_one_incarnation_and_no_earlier_life() {
@@ -312,7 +317,7 @@ fn rule_8_a_member_of_five_votes_first_when_three_others_remember_it() {
     assert!(node.take().iter().any(|line| line.contains("PromiseNone")));
 }
 
-// Rule 9: a ballot belongs to an epoch and counts only there; nobody uses an epoch before it has learned it.
+// Rule 9: a ballot belongs to an epoch and counts only there. No node uses an epoch before it has learned it.
 
 #[test]
 fn rule_9_votes_of_an_older_epoch_choose_nothing_above_the_change() {
@@ -323,7 +328,7 @@ fn rule_9_votes_of_an_older_epoch_choose_nothing_above_the_change() {
 fn rule_9_a_vote_in_an_epoch_waits_for_the_change_that_began_it() {
     let mut node = Lone::member(3, 2);
     node.hear("0 ProposeAll 2 1:0");
-    assert!(!node.has_said("Promise"), "what stands at 1 is not known");
+    assert!(!node.has_said("Promise"), "instance 1 is not learned yet");
     node.hear("0 Written 1 @group 0 0,2,3:77");
     node.hear("0 ProposeAll 2 1:0");
     assert!(node.has_said("2 PromiseNone 2 * 1:0 "));
@@ -349,7 +354,8 @@ fn rule_9_what_was_accepted_in_an_older_epoch_is_free() {
     assert_eq!(node.wrote(2), [""; 0], "y was never chosen");
 }
 
-// Rule 10: an instance is reported only when all below it are learned, and in beats when durable.
+// Rule 10: an instance is reported only when all lower instances are learned. Beats report it only when it is
+// durable.
 
 #[test]
 fn rule_10_what_is_chosen_above_a_gap_is_not_reported() {
@@ -361,7 +367,7 @@ fn rule_10_what_is_chosen_above_a_gap_is_not_reported() {
     assert_eq!(node.learned(), ["one", "two"]);
 }
 
-// Rule 11: an acknowledged request is in the log, its effect once per tag.
+// Rule 11: an acknowledged request is in the log, and takes effect once per tag.
 
 #[test]
 fn rule_11_no_answer_on_the_leaders_own_accept() {
@@ -391,7 +397,7 @@ fn rule_11_a_late_request_is_no_duplicate_of_an_earlier_higher_number() {
     }
 }
 
-// Rule 12: a vote without the value counts only for what was written in exactly that ballot.
+// Rule 12: a vote without the value counts only for the value that was written in exactly that ballot.
 
 #[test]
 fn rule_12_a_range_of_accepts_takes_no_value_of_another_ballot() {
@@ -406,8 +412,8 @@ fn rule_12_a_range_of_accepts_takes_no_value_of_another_ballot() {
     assert_eq!(node.learned(), ["new"]);
 }
 
-/// A node that was started with --classic by mistake, under the id of a member: it reads a run of blanks as one.
-/// What it says that it accepted must not stand for what was written.
+/// Node 3 was started with --classic by mistake, under the id of a member. It reads a run of blanks as one blank.
+/// The value in its vote must not count as the written value.
 #[test]
 fn rule_12_a_vote_with_a_value_counts_for_nothing() {
     let mut node = Lone::new(5, 0);
@@ -423,7 +429,7 @@ fn rule_12_a_vote_with_a_value_counts_for_nothing() {
     assert_eq!(node.node.dropped().classic_votes, 3);
 }
 
-/// The same node votes for a value that a flipped bit has made unreadable here.
+/// The node of the test above votes for a value that a flipped bit has made unreadable here.
 #[test]
 fn rule_12_a_vote_with_a_value_mends_nothing() {
     let mut node = Lone::member(3, 2);
@@ -434,7 +440,11 @@ fn rule_12_a_vote_with_a_value_mends_nothing() {
     node.take();
     node.hear(&format!("0 ProposeAll 1 {}", B[2][0]));
     let promised = format!("2 PromiseNone 2 * {} 0", B[2][0]);
-    assert_eq!(node.take(), [promised], "of instance 1 it promises nothing: what it accepted there is lost");
+    assert_eq!(
+        node.take(),
+        [promised],
+        "it promises nothing for instance 1: the value that it accepted there is lost"
+    );
 }
 
 #[test]
@@ -442,7 +452,8 @@ fn rule_12_a_leader_says_chosen_only_of_what_it_wrote() {
     let mut node = Lone::member(3, 0);
     let ballot = node.lead();
     node.hear("Request 0 a\nRequest 0 b\nRequest 0 c");
-    // A later leader got another value chosen at 2. That is learned here in one go, from the end.
+    // A later leader got another value chosen at instance 2. This node learns all three at once, when instance 1
+    // arrives.
     node.hear("1 Written 3 c\n1 Written 2 other");
     node.take();
     node.hear("1 Written 1 a");
@@ -460,7 +471,11 @@ fn a_read_is_never_done_by_an_older_read_that_a_new_leader_finds() {
     node.hear(&format!("1 Accepts 1 1 {ballot}"));
     assert_eq!(node.learned(), ["safe read older"]);
     node.hear(&format!("1 Accepts 2 2 {ballot}"));
-    assert_eq!(node.learned(), ["safe read older", "safe read "], "it takes an instance of its own");
+    assert_eq!(
+        node.learned(),
+        ["safe read older", "safe read "],
+        "the new read takes an instance of its own"
+    );
 }
 
 #[test]
@@ -471,6 +486,6 @@ fn a_number_far_ahead_of_the_log_is_not_taken_up_until_the_log_has_grown() {
     let mut said = alone.take();
     said.extend(alone.run_for(100));
     assert!(said.contains(&"0 Busy 7 2000000 100".into()), "{said:?}");
-    assert!(!alone.has_said("Refused 7"), "a copy of it may be carried out later");
+    assert!(!alone.has_said("Refused 7"), "a copy of the request may be carried out later");
     assert_eq!(alone.node.reads(Instance(1)), Some("y".into()));
 }

@@ -1,7 +1,7 @@
 //! The three schedules that every implementation of this protocol must survive.
 //!
-//! Three nodes, instance 1; `W(b, v)` is a Write of v in ballot b. Each schedule makes a node that takes a
-//! short cut choose two values. The node that is tempted is real, its peers are the test.
+//! Three nodes, instance 1. `W(b, v)` is a Write of v in ballot b. Each schedule makes a node with a shortcut
+//! choose two values. The node under test is real. The test plays its peers.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -10,14 +10,14 @@ mod lone;
 
 use lone::Lone;
 
-/// The first ballots of nodes 0 and 1, and the second ones of 0 and 2.
+/// The first ballots of nodes 0 and 1, and the second ballots of nodes 0 and 2.
 const B0: u64 = 0;
 const B1: u64 = 1;
 const SECOND_B0: u64 = 65_536;
 const SECOND_B2: u64 = 65_538;
 
-/// A leader's W(1, a) was accepted by 2 only. The next leader, 0, hears promises from itself and 1 (a quorum,
-/// no value: it must fix its own now), then a late promise from 2 that carries (1, a).
+/// Only node 2 accepted a leader's W(1, a). The next leader, node 0, gets promises from itself and node 1: a quorum
+/// without a value. So it must fix its own value now. Then a late promise of node 2 arrives with (1, a).
 #[test]
 fn one_ballot_never_carries_two_values() {
     let mut leader = Lone::member(3, 0);
@@ -38,13 +38,14 @@ fn a_write_raises_the_promise_above_a_late_lower_write() {
     assert!(directed::a_write_raises_the_promise_above_a_late_lower_write());
 }
 
-/// u is accepted by 0 in the first ballot and by 1 in the third: two acceptors, not chosen. w is accepted by 2
-/// in the second. The fourth, through 0 and 2, hears (1, u) and (2, w), must take w, and gets it chosen.
+/// Node 0 accepts u in the first ballot, and node 1 accepts u in the third. That is two acceptors, but u is not
+/// chosen. Node 2 accepts w in the second ballot. The fourth ballot gets (1, u) from node 0 and (2, w) from node 2.
+/// It must take w, and gets it chosen.
 #[test]
 fn accepts_in_two_ballots_are_no_quorum_and_the_highest_ballot_heard_wins() {
     let mut two = Lone::member(3, 2);
     two.hear(&format!("1 Write 1 {B1} w"));
-    // Too late for a vote of 2, which sees what the first ballot wrote, and not what the third did.
+    // Too late for a vote of node 2. Node 2 receives the write of the first ballot, but not that of the third.
     two.hear(&format!("0 Write 1 {B0} u\n0 Accepts 1 1 {B0}"));
     two.hear(&format!("1 Accepts 1 1 {SECOND_B0}"));
     assert_eq!(two.learned(), [""; 0]);

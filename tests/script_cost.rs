@@ -1,4 +1,4 @@
-//! What scripts cost: measured in release, by hand, since a busy machine must fail no build.
+//! What scripts cost. Measured by hand in release, because a busy machine must not fail a build.
 //!
 //! `cargo test --release -p upaxos-node --test script_cost -- --ignored --nocapture`
 
@@ -17,7 +17,7 @@ fn busy() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock of the thread").into()
 }
 
-/// A million values, ten thousand of them different.
+/// Applies a million values, ten thousand of them different. Returns the processor time.
 fn cost(name: &str, script: &Path, value: impl Fn(u64) -> String) -> Duration {
     let scripts = Scripts::load(&[script.to_owned()], Limits::default()).expect("the script loads");
     let values: Vec<Value> = (0..10_000).map(|i| Value::from(value(i).as_str())).collect();
@@ -42,10 +42,10 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/hooks").join(name)
 }
 
-/// The call, and one change, must cost less than a microsecond; what a script makes of the value comes on top, and is
-/// printed for comparison: a pattern that takes it apart, and two scripts that are shipped.
+/// A call with one change must cost less than a microsecond. A script's own work comes on top. It is printed for
+/// comparison: a pattern match on the value, and two shipped scripts.
 #[test]
-#[ignore = "a measurement: run it in release, on a machine with nothing else to do"]
+#[ignore = "a measurement: run it in release, on an idle machine"]
 fn a_million_apply_calls_cost_less_than_a_second_of_one_core() {
     let folder = tempfile::tempdir().expect("a folder");
     let body = |name: &str, body: &str| {

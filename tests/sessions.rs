@@ -1,4 +1,5 @@
-//! What a tag is worth when tables overflow: nothing happens twice, and nobody is told `Refused` of what was done.
+//! Tags when the tables overflow. No request is carried out twice. No client gets `Refused` for a request that was
+//! carried out.
 
 #[path = "support/directed.rs"]
 mod directed;
@@ -20,13 +21,13 @@ fn alone() -> Lone {
     lone
 }
 
-/// So many clients write, from `first` on; what was said is not kept.
+/// `count` clients write, from client `first` on. The answers are discarded.
 fn storm(lone: &mut Lone, first: u64, count: u64) {
     lone.hear_of_clients(first, first + count - 1);
     lone.take();
 }
 
-/// How often a value stands in the log.
+/// How many instances of the log have this value.
 fn count(lone: &Lone, value: &str) -> usize {
     lone.learned().iter().filter(|learned| *learned == value).count()
 }
@@ -53,7 +54,7 @@ fn a_refusal_is_the_same_from_every_node_in_every_life_and_for_every_copy() {
     let refusal =
         lone.take().into_iter().find(|said| said.contains(" Refused ")).expect("it is the only member");
     assert!(refusal.starts_with("0 Refused 7 1 cannot leave 0: node 0 is the only member"), "{refusal}");
-    // The same tag, as a copy and for something else that could be done.
+    // The same tag again: as a copy, and for a request that could be carried out.
     for again in ["Change 7 1 1 leave 0", "Submit 7 1 1 v"] {
         lone.hear(again);
         assert_eq!(lone.take(), [refusal.as_str()], "{again}");
@@ -63,8 +64,8 @@ fn a_refusal_is_the_same_from_every_node_in_every_life_and_for_every_copy() {
     lone.take();
     lone.hear("Submit 7 1 1 v");
     assert_eq!(lone.take(), [refusal.as_str()], "after a restart");
-    assert_eq!(lone.learned().len(), 1, "its tag is used up: nothing else was written");
-    // Who only learns it, answers the same.
+    assert_eq!(lone.learned().len(), 1, "the tag is used up: no other value was written");
+    // A node that only learns the refusal gives the same answer.
     let mut other = Lone::member(3, 1);
     other.hear("0 Written 1 @refused 7 1 1 no");
     other.take();
@@ -80,7 +81,7 @@ fn what_no_node_takes_up_is_an_error_and_no_refusal_of_its_tag() {
     lone.hear(&format!("Submit 7 1 1 {}", "x".repeat(60_001)));
     assert_eq!(lone.take(), ["0 Error request 7 1: the value is over the limit of 60000 bytes"]);
     lone.hear("Submit 7 1 1 v");
-    assert!(lone.has_said("Done 1 1 7 1"), "in other words it may be carried out");
+    assert!(lone.has_said("Done 1 1 7 1"), "a valid request with the same tag may be carried out");
 }
 
 #[test]
@@ -92,18 +93,18 @@ fn what_was_carried_out_long_ago_is_told_as_unknown_and_never_as_refused() {
     lone.hear("Submit 9 2 1 v2");
     assert_eq!(lone.take(), ["0 Unknown 9 2"], "it was carried out");
     lone.hear("Submit 9 1 1 v1");
-    assert_eq!(lone.take(), ["0 Unknown 9 1"], "it was not, and nobody knows that");
+    assert_eq!(lone.take(), ["0 Unknown 9 1"], "it was not carried out, but no node remembers that");
     lone.hear("Submit 9 4200 1 v4200");
     assert_eq!(lone.take(), ["0 Done 4199 4199 9 4200"], "this one is remembered");
     assert_eq!((count(&lone, "v1"), count(&lone, "v2")), (0, 1));
     assert!(!lone.has_said("Refused"));
 }
 
-/// A client on the wire of one node: what it asks is heard, what it hears it is told, until nothing is open.
+/// Connects clients to one node, in both directions, for 49 ms. Returns the outcomes of their requests.
 fn serve(lone: &mut Lone, clients: &mut [Client]) -> Vec<Outcome> {
     let mut ended = Vec::new();
     for now in (1..50).map(Micros::from_millis) {
-        // All of them at once: what one is told is old when it asks again.
+        // All clients send at once, so that an answer may be old when its client asks again.
         let asked: Vec<_> = clients.iter_mut().flat_map(|client| client.tick(now).send).collect();
         asked.iter().for_each(|line| lone.hear(&line.to_string()));
         for said in lone.take() {
@@ -132,7 +133,7 @@ fn new_clients_of_a_full_table_begin_in_one_round_however_many_come_at_once() {
     assert_eq!(ended.iter().filter(|end| matches!(end, Outcome::Chosen { .. })).count(), 256);
     assert_eq!(count(&lone, "s"), 256);
     let rounds = told_to_begin(&lone) - before;
-    assert_eq!(rounds, 256, "each is told once where to begin");
+    assert_eq!(rounds, 256, "each client is told once where to begin");
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn a_fast_read_without_a_number_for_the_log_that_finds_no_marks_is_to_be_asked_f
     lone.hear("FastRead 7 1000000000000000001 1");
     let said = lone.run_for(3_000);
     assert!(said.contains(&"2 Busy 7 1000000000000000001 0".into()), "{said:?}");
-    assert!(!said.iter().any(|line| line.contains("Write")), "it takes no instance: {said:?}");
+    assert!(!said.iter().any(|line| line.contains("Write")), "the read takes no instance: {said:?}");
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn a_change_of_the_group_that_comes_while_another_is_under_way_is_not_told_that_
     let mut lone = Lone::member(3, 2);
     let ballot = lone.lead();
     lone.hear("Change 7 1 1 leave 0 force");
-    assert!(lone.take().iter().any(|said| said.starts_with("2 Write 1 ")), "it is under way");
+    assert!(lone.take().iter().any(|said| said.starts_with("2 Write 1 ")), "the first change is in flight");
     lone.hear("Change 8 1 1 leave 1 force");
     assert_eq!(lone.take(), ["2 Busy 8 1 100"]);
     lone.hear(&format!("1 Accepts 1 1 {ballot}"));

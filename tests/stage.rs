@@ -1,4 +1,4 @@
-//! The simulated world of the lab: what a script tells it happens, and nothing else, under the judges' eyes.
+//! The simulated world of the lab. The script's steps happen, and nothing else, and the checkers watch.
 
 #[path = "support/stage.rs"]
 mod stage;
@@ -21,7 +21,7 @@ fn a_group_agrees_answers_and_stands_the_check() {
     assert_eq!(lab.asked(1, Ask::History(first)), Outcome::Chosen { instance: first, value: "one".into() });
     lab.check();
     let third = lab.write(2, "three");
-    assert!(third > second, "a script may go on after a check");
+    assert!(third > second, "a script may continue after a check");
     lab.check();
 }
 
@@ -33,12 +33,12 @@ fn the_leader_crashes_and_the_others_go_on_without_it() {
         let old = lab.await_leader();
         lab.world.crash(id(old)).expect("it runs");
         assert_eq!(lab.view(old).state, NodeState::Down);
-        assert_eq!(lab.view(old).stance, None, "who is down says nothing");
+        assert_eq!(lab.view(old).stance, None, "a node that is down has no stance");
         lab.write(0, "two");
         let new = lab.await_leader();
         assert_ne!(new, old);
         lab.check();
-        assert_eq!(lab.view(old).state, NodeState::Runs, "the check starts who is down");
+        assert_eq!(lab.view(old).state, NodeState::Runs, "the check starts the node that is down");
     }
 }
 
@@ -52,7 +52,7 @@ fn a_crash_loses_what_was_not_synced_and_nothing_else() {
             for value in 0..4 {
                 told.push((lab.write(0, &format!("{round}.{value}")), format!("{round}.{value}")));
             }
-            // One more, and the power fails at once: it may be there, or not.
+            // Sends one more write, and crashes the node at once. That value may be in the log, or not.
             lab.ask(0, Ask::Write("open".into()));
             lab.run(seed % 3);
             lab.world.crash(id(0)).expect("it runs");
@@ -90,8 +90,8 @@ fn a_node_that_stood_still_is_unaware_of_it() {
     assert_eq!(lab.view(paused).state, NodeState::Paused);
     lab.write(0, "two");
     let now = lab.view(paused);
-    assert_eq!((now.stance, now.learned), (before.stance, before.learned), "it thinks that it leads");
-    lab.world.resume(id(paused)).expect("it stands still");
+    assert_eq!((now.stance, now.learned), (before.stance, before.learned), "it still believes that it leads");
+    lab.world.resume(id(paused)).expect("it is paused");
     assert_eq!(lab.view(paused).state, NodeState::Runs);
     lab.write(0, "three");
     lab.check();
@@ -108,8 +108,8 @@ fn a_paused_node_can_be_crashed_and_stopped() {
     lab.world.pause(id(0)).expect("it runs");
     lab.world.stop(id(0)).expect("it is alive");
     lab.run(300);
-    assert_eq!(lab.view(0).state, NodeState::Paused, "who stands still does not end in good order");
-    lab.world.resume(id(0)).expect("it stands still");
+    assert_eq!(lab.view(0).state, NodeState::Paused, "a paused node does not stop cleanly");
+    lab.world.resume(id(0)).expect("it is paused");
     lab.until("end of 0", |lab| lab.view(0).state == NodeState::Down);
     lab.check();
 }
@@ -131,7 +131,7 @@ fn two_sessions_write_the_same_value_and_no_judge_objects() {
     }
     places.sort();
     places.dedup();
-    assert_eq!(places.len(), 4, "four requests, four places");
+    assert_eq!(places.len(), 4, "four requests, four instances");
     lab.check();
 }
 
@@ -170,8 +170,8 @@ fn nodes_join_leave_and_replace_others() {
     lab.until("swap", |lab| members(lab) == [0, 3, 4]);
     lab.write(0, "two");
     lab.check();
-    assert!(matches!(lab.view(1).state, NodeState::Ended(0, _)), "who has left stays away");
-    assert_eq!(lab.view(2).state, NodeState::Down, "so does who was wiped");
+    assert!(matches!(lab.view(1).state, NodeState::Ended(0, _)), "a node that left stays down");
+    assert_eq!(lab.view(2).state, NodeState::Down, "so does a wiped node");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_killed_node_was_killed_whatever_ended_it_on_the_way() {
         lab.write(0, "one");
         lab.world.disk(id(0), Some(DiskFault::Full)).expect("a disk");
         lab.ask(0, Ask::Write("two".into()));
-        // The question is on its way, or waits to be read: what the node would do next, the disk refuses.
+        // The request is in flight, or in the socket. The disk refuses the node's next write.
         lab.step(lab.world.now() + Micros(seed * 10));
         if lab.view(0).state == NodeState::Runs {
             lab.world.crash(id(0)).expect("it runs");

@@ -1,7 +1,8 @@
-//! The three schedules that make a naive node choose two values, forced upon real nodes in the simulated world:
-//! by cutting and delaying links, and by lines said by hand in the name of leaders.
+//! The three schedules that make a naive node choose two values, forced upon real nodes in the simulated world. The
+//! test cuts and delays links, and sends lines in the name of leaders.
 //!
-//! Three nodes, instance 1; `W(b, v)` is a Write of v in ballot b. `tests/schedules.rs` has them for one node.
+//! Three nodes, instance 1. `W(b, v)` is a Write of v in ballot b. `tests/schedules.rs` has the same schedules for
+//! one node.
 
 #[path = "support/stage.rs"]
 mod stage;
@@ -11,7 +12,7 @@ use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Instance, Micros};
 use upaxos_node::lab::{Link, Party, World};
 
-/// Three voters, cut off from each other; node 0 led in ballot 0, and nothing is written.
+/// Three voters, cut off from each other. Node 0 led in ballot 0, and nothing is written.
 fn apart(seed: u64) -> Lab {
     let mut lab = Lab::of(3, seed);
     lab.until("ballot of 0", |lab| lab.leader() == Some(0));
@@ -20,7 +21,7 @@ fn apart(seed: u64) -> Lab {
     lab
 }
 
-/// Says a line that reaches some nodes only.
+/// Sends a line that reaches only these nodes.
 fn say_to(lab: &mut Lab, nodes: &[u16], line: &str) {
     for node in 0..3 {
         let link = Link { is_cut: !nodes.contains(&node), ..Link::default() };
@@ -30,13 +31,13 @@ fn say_to(lab: &mut Lab, nodes: &[u16], line: &str) {
     lab.run(20);
 }
 
-/// Links two nodes again, both ways.
+/// Links two nodes again, in both directions.
 fn join(lab: &mut Lab, one: u16, other: u16) {
     lab.link(one, other, Link::default());
     lab.link(other, one, Link::default());
 }
 
-/// What is learned at instance 1, asked of these nodes alone.
+/// The learned value of instance 1. Only these nodes receive the request.
 fn learned(lab: &mut Lab, nodes: &[u16]) -> Outcome {
     for node in 0..3 {
         let link = Link { is_cut: !nodes.contains(&node), ..Link::default() };
@@ -54,9 +55,9 @@ fn chosen(value: &str) -> Outcome {
 fn one_ballot_never_carries_two_values() {
     for seed in 0..10 {
         let mut lab = apart(seed);
-        // W(1, a) is accepted by 2 only.
+        // Only node 2 accepts W(1, a).
         say_to(&mut lab, &[2], "1 Write 1 1 a");
-        // 0 and 1 are a quorum without a value; what 2 promises them comes late.
+        // Nodes 0 and 1 are a quorum without a value. The promise of node 2 arrives late.
         join(&mut lab, 0, 1);
         for node in [0, 1] {
             lab.link(node, 2, Link::default());
@@ -74,7 +75,7 @@ fn one_ballot_never_carries_two_values() {
 fn a_write_raises_the_promise_above_a_late_lower_write() {
     for seed in 0..10 {
         let mut lab = apart(seed);
-        // W(2, v) is accepted by 0 and 1, which never saw its proposal: v is chosen. Then W(0, w) reaches 1.
+        // Nodes 0 and 1 accept W(2, v), so v is chosen. Node 1 never saw its proposal. Then W(0, w) reaches node 1.
         say_to(&mut lab, &[0, 1], "2 Write 1 2 v");
         say_to(&mut lab, &[1], "0 Write 1 0 w");
         lab.world.pause(id(0)).expect("it runs");
@@ -92,12 +93,12 @@ fn accepts_in_two_ballots_are_no_quorum_and_the_highest_ballot_heard_wins() {
         say_to(&mut lab, &[0], "1 Write 1 1 u");
         say_to(&mut lab, &[2], "1 Write 1 65537 w");
         say_to(&mut lab, &[1], "0 Write 1 262144 u");
-        // The next ballot hears 0 and 2.
+        // The next ballot gets promises of nodes 0 and 2.
         lab.world.pause(id(1)).expect("it runs");
         join(&mut lab, 0, 2);
         say_to(&mut lab, &[0, 2], "Request 0 x");
         assert_eq!(learned(&mut lab, &[0, 2]), chosen("w"), "seed {seed}");
-        lab.world.resume(id(1)).expect("it stands still");
+        lab.world.resume(id(1)).expect("it is paused");
         lab.check();
     }
 }

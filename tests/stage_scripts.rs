@@ -1,5 +1,5 @@
-//! The simulated world of the lab, and scripts that nobody should write: every step is carried out, or refused
-//! with a reason; and the seed alone decides what happens.
+//! The simulated world of the lab with senseless scripts. Every step is carried out, or refused with a reason. The
+//! seed alone decides the run.
 //!
 //! `UPAXOS_SEEDS=0..5000` tries more random scripts.
 
@@ -15,7 +15,7 @@ use upaxos_core::sim::chance::{Chance, Stream};
 use upaxos_core::types::{Act, Change, Instance, Micros, Value};
 use upaxos_node::lab::{DiskFault, Link, Party, Setup, Sim, Start, Violation, World, WorldError};
 
-/// A run of the test program that only prints a hash, in a process of its own.
+/// In the environment of a child process: the test program only prints the hash of a trace.
 const TRACES: &str = "UPAXOS_STAGE_TRACES";
 
 #[test]
@@ -88,7 +88,7 @@ fn seeds() -> Range<u64> {
     first.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// What a random script does next: anything, sensible or not.
+/// Takes one random step of a script, sensible or not.
 fn do_anything(lab: &mut Lab, chance: &mut Chance) {
     let node = id(chance.below(13) as u16);
     let ms = |chance: &mut Chance, most| Micros::from_millis(chance.below(most));
@@ -168,7 +168,7 @@ fn any_script_at_all_is_carried_out_or_refused_and_never_panics() {
             }
         }
         let violations = lab.world.check(Micros::from_millis(5_000)).expect("a world that works");
-        // What such scripts leave may be without a quorum, or have members that never come.
+        // After such scripts the group may have no quorum, or members that never start.
         let is_grave = |violation: &Violation| !violation.expected.starts_with("a healed group answers");
         assert!(!violations.iter().any(is_grave), "seed {seed}: {violations:?}\n{}", lab.world.describe());
     }

@@ -1,5 +1,5 @@
-//! Who leads when links fail one by one: progress wherever some node still reaches a quorum, both ways,
-//! and never a duel.
+//! The leader when links fail one by one. The group makes progress wherever a node still reaches a quorum in both
+//! directions, and leaders never duel.
 
 #[path = "support/group.rs"]
 mod group;
@@ -9,14 +9,14 @@ use upaxos_core::types::Micros;
 
 const TIMEOUT_MS: u64 = 400;
 
-/// Only these pairs hear each other.
+/// Allows only these links, each in both directions.
 fn only(group: &mut Group, links: &'static [(u16, u16)]) {
     group.filter = Box::new(move |from, to, _| {
         from.is_none_or(|from| from == to || links.contains(&(from, to)) || links.contains(&(to, from)))
     });
 }
 
-/// A value is chosen within four election timeouts, and the ballot stays where it is afterwards.
+/// Checks that a value is chosen within four election timeouts, and that the ballot stays the same afterwards.
 fn assert_progress_without_duels(group: &mut Group, who: &[u16]) {
     let value = format!("v{}", group.now.0);
     group.say(&format!("Request 0 {value}"));
@@ -27,12 +27,12 @@ fn assert_progress_without_duels(group: &mut Group, who: &[u16]) {
         "{:?}",
         group.now.since(began)
     );
-    // The value may have been chosen before anybody missed the leader.
+    // The value may have been chosen before any node missed the leader.
     group.run_for(4 * TIMEOUT_MS);
     let ballot = |group: &Group| who.iter().map(|id| group.node(*id).ballot()).max();
     let settled = ballot(group);
     group.run_for(20 * TIMEOUT_MS);
-    assert_eq!(ballot(group), settled, "nobody raises a ballot without need\n{}", group.view());
+    assert_eq!(ballot(group), settled, "no node raises a ballot without need\n{}", group.view());
     group.assert_agreement();
 }
 
@@ -91,7 +91,7 @@ fn a_leader_that_hears_nobody_is_replaced() {
 #[test]
 fn what_an_old_leader_goes_on_writing_does_not_depose_the_new_one() {
     let mut group = Group::ready(3);
-    // It hears clients, and no nodes: it writes what they ask for, where the new leader does.
+    // Node 0 receives clients but no nodes. It writes their requests at the instances that the new leader uses.
     group.filter = Box::new(|from, to, _| from.is_none() || to != 0);
     group.run_for(4 * TIMEOUT_MS);
     let (leader, ballot) = (group.leader(), group.node(1).ballot());

@@ -1,5 +1,5 @@
-//! Claims about the dissector for Wireshark, which `tshark` runs on a capture that the test writes. Where there is no
-//! `tshark`, they are skipped; where CI demands that all tests run, that is a failure.
+//! Claims about the dissector for Wireshark. `tshark` runs it on a capture that the test writes. Without `tshark`
+//! the tests are skipped. Where CI demands that all tests run, they fail instead.
 
 use std::fs;
 use std::io::Write;
@@ -11,11 +11,11 @@ use upaxos_core::wire::{self, Dialect};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/wireshark/upaxos.lua");
 
-/// What is read of each datagram.
+/// The fields that the tests read of each datagram.
 const FIELDS: [&str; 9] =
     ["malformed", "verb", "from", "instance", "seq", "value", "text", "missing", "expert.malformed"];
 
-/// One datagram, dissected: the texts of each of [`FIELDS`], and of errors of the script.
+/// One dissected datagram: the text of each of [`FIELDS`].
 #[derive(Debug)]
 struct Dissected {
     fields: Vec<String>,
@@ -28,7 +28,7 @@ impl Dissected {
 
     fn is_malformed(&self) -> bool {
         let is_marked = !self.field("malformed").is_empty();
-        assert_eq!(is_marked, !self.field("expert.malformed").is_empty(), "both tell: {self:?}");
+        assert_eq!(is_marked, !self.field("expert.malformed").is_empty(), "both fields agree: {self:?}");
         is_marked
     }
 }
@@ -48,7 +48,7 @@ fn capture(datagrams: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// What `tshark` shows of these datagrams; nothing where there is none.
+/// The output of `tshark` for these datagrams. Returns `None` without `tshark`.
 fn dissect(datagrams: &[Vec<u8>]) -> Option<Vec<Dissected>> {
     if Command::new("tshark").arg("--version").output().is_err() {
         let is_demanded = std::env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
@@ -64,7 +64,7 @@ fn dissect(datagrams: &[Vec<u8>]) -> Option<Vec<Dissected>> {
     let run = |args: &[&str]| {
         let mut command = Command::new("tshark");
         command.arg("-X").arg(format!("lua_script:{SCRIPT}")).arg("-r").arg(&path).args(args);
-        // Its own configuration: whoever runs the test may have another dissector for this protocol.
+        // With its own configuration, because the user may have another dissector for this protocol.
         let output =
             command.env("HOME", folder.path()).env_remove("XDG_CONFIG_HOME").output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -86,9 +86,9 @@ fn dissect(datagrams: &[Vec<u8>]) -> Option<Vec<Dissected>> {
     Some(dissected)
 }
 
-/// Whether a node takes every line of the datagram.
+/// Whether a node accepts every line of the datagram.
 fn is_whole(datagram: &[u8]) -> bool {
-    // A part that a node says without its head is heard by nobody; the line is well formed all the same.
+    // Nodes ignore a node's part that has no head. The line is well formed all the same.
     let digits: Vec<u8> = datagram.iter().copied().take_while(u8::is_ascii_digit).collect();
     let with_head = [&digits, b" From 7 -\n".as_slice(), datagram].concat();
     if Piece::parse(datagram).or(Piece::parse(&with_head)).is_some() {
@@ -114,7 +114,7 @@ fn rows() -> Vec<(String, String)> {
     rows.map(row).collect()
 }
 
-/// A datagram in which the example stands: a continuation needs something to continue.
+/// A datagram that contains the example. A continuation needs a line before it.
 fn with_context(line: &[u8]) -> Vec<u8> {
     if line.starts_with(b"&") { [b"2 Write 1 2 one\n", line].concat() } else { line.to_vec() }
 }

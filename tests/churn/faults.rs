@@ -1,4 +1,4 @@
-//! The turns of the churn: what befalls the group for some seconds, and how it is made good again.
+//! The turns of the churn. Each turn breaks something for some seconds, and then repairs it.
 
 use std::fmt;
 use std::thread::sleep;
@@ -45,7 +45,7 @@ impl Kind {
         Kind::FullDisk,
     ];
 
-    /// What can be done with so many members.
+    /// Returns this kind, or one that a group of `members` members allows instead.
     fn fit_for(self, members: usize) -> Kind {
         match self {
             Kind::Join if members >= MOST => Kind::Leave,
@@ -55,7 +55,7 @@ impl Kind {
     }
 }
 
-/// What has to end well after the faults have ended.
+/// A change of the group that must be complete after the faults have ended.
 enum Pending {
     Nothing,
     Join(usize),
@@ -63,7 +63,7 @@ enum Pending {
     Replace { old: usize, new: usize, is_back: bool },
 }
 
-/// One turn: a kind of churn, and how many datagrams are lost meanwhile.
+/// One turn: a kind of fault, and the share of datagrams that are lost meanwhile.
 pub struct Turn {
     kind: Kind,
     percent: u8,
@@ -85,7 +85,8 @@ impl Turn {
         Turn { kind, percent, length: chance.millis(2_000..4_000) }
     }
 
-    /// Churns, heals everything, and returns when all nodes are there again that should be; how long that took.
+    /// Runs the faults, heals everything, and waits until all expected nodes are back. Returns how long that wait
+    /// was.
     pub fn take(&self, group: &mut Churned, tale: &Tale, chance: &mut Chance) -> Outcome<Duration> {
         group.hosts.loss(self.percent).map_err(in_words)?;
         let until = Instant::now() + self.length;
@@ -153,7 +154,7 @@ fn settle(pending: Pending, group: &mut Churned) -> Outcome {
     }
 }
 
-/// One or two at once, again and again.
+/// Kills and restarts one or two nodes at a time, again and again.
 fn kill(group: &mut Churned, chance: &mut Chance, until: Instant) -> Outcome {
     while Instant::now() < until {
         let count = chance.within(1..3);
@@ -182,7 +183,7 @@ fn pause(group: &mut Churned, chance: &mut Chance, until: Instant) {
     }
 }
 
-/// Cuts links; `ids` is in an order that chance has made.
+/// Cuts links. `ids` is in random order.
 fn cut(group: &Churned, kind: Kind, ids: &[usize]) -> Outcome {
     let hosts: Vec<usize> = ids.iter().map(|id| group.host(*id)).collect();
     let place = |host: usize| hosts.iter().position(|other| *other == host);
@@ -190,7 +191,7 @@ fn cut(group: &Churned, kind: Kind, ids: &[usize]) -> Outcome {
     let hears = |from: usize, to: usize| match (place(from), place(to)) {
         (Some(from), Some(to)) => match kind {
             Kind::Chain => from.abs_diff(to) == 1,
-            // One that goes on hearing, or on speaking.
+            // The first node can still receive, or can still send.
             Kind::Unheard => from != 0,
             Kind::Deaf => to != 0,
             _ => (from < minority) == (to < minority),
@@ -200,7 +201,7 @@ fn cut(group: &Churned, kind: Kind, ids: &[usize]) -> Outcome {
     group.hosts.links(hears).map_err(in_words)
 }
 
-/// Breaks the network of one host, and mends it, with the commands for it.
+/// Breaks the network of one host with one command, and repairs it with the other, again and again.
 fn break_network(
     group: &Churned,
     chance: &mut Chance,
@@ -226,7 +227,7 @@ fn run_on(group: &Churned, host: usize, words: &str) -> Outcome {
     if done.status.success() { Ok(()) } else { Err(format!("{command:?}: {said}")) }
 }
 
-/// Starts a joiner, which may be killed on its way.
+/// Starts a joiner. Sometimes it is killed and restarted meanwhile.
 fn begin_join(group: &mut Churned, chance: &mut Chance, replaces: Option<usize>) -> Outcome<usize> {
     let id = group.join(replaces)?;
     if chance.once_in(3) {
@@ -238,15 +239,15 @@ fn begin_join(group: &mut Churned, chance: &mut Chance, replaces: Option<usize>)
     Ok(id)
 }
 
-/// How many long values make any disk ask for more room.
+/// So many long values need more room on any disk.
 const FLOOD: usize = 2_000;
 
-/// Lets the disk of one node be full until it ends, gives it room, and starts it again.
+/// Fills the disk of one node until the node exits. Then gives it room and starts it again.
 fn fill_disk(group: &mut Churned, tale: &Tale, chance: &mut Chance) -> Outcome {
     let mut client = Client::start(&group.hosts, NODE, &["--timeout", "10s"]).map_err(in_words)?;
     group.room.fill(&group.hosts)?;
     let prefix = chance.within(0..1_000_000_000);
-    // A segment of the log is made ahead: only when it is half full is there a need for room.
+    // The next segment of the log is allocated ahead. The node needs room only when that segment is half full.
     for number in 0..FLOOD {
         tale.write(&mut client, format!("f{prefix}-{number}-19000"))?;
         if !group.node(CRAMPED).is_running() {

@@ -1,4 +1,4 @@
-//! The group under churn: who is a member, on which host, and every end of a process that is in order.
+//! The group under churn: its members, their hosts, and the process exits that are allowed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,20 +14,20 @@ use crate::live::group::{NODE, PATIENCE, plan_with};
 /// How many members the first group has.
 const FIRST: usize = 5;
 
-/// The fewest and the most members that there may be.
+/// The fewest and the most members that the group may have.
 pub const FEWEST: usize = 3;
 pub const MOST: usize = 7;
 
-/// The node whose disk is of limited size; it stays a member.
+/// The node with the disk of limited size. It stays a member.
 pub const CRAMPED: usize = 1;
 
-/// How long a change of the group may take; a joiner fetches all that was ever written.
+/// How long a change of the group may take. A joiner fetches the whole log meanwhile.
 pub const CHANGE: Duration = Duration::from_secs(180);
 
-/// What every panic says.
+/// A text that every panic prints.
 const PANIC: &str = "panicked at";
 
-/// What nodes log of every answer.
+/// A text in the log line of every answer.
 const ANSWER: &str = ": OK ";
 
 pub struct Member {
@@ -37,7 +37,7 @@ pub struct Member {
 
 pub struct Churned {
     pub members: BTreeMap<usize, Member>,
-    /// Those that are none any more, with their logs.
+    /// Former members, with their logs.
     pub gone: BTreeMap<usize, Node>,
     pub operator: Client,
     pub room: Room,
@@ -61,7 +61,7 @@ impl Churned {
         self.members.keys().copied().collect()
     }
 
-    /// Those that may leave.
+    /// The members that may leave.
     pub fn replaceable(&self) -> Vec<usize> {
         self.members.keys().copied().filter(|id| *id != CRAMPED).collect()
     }
@@ -78,7 +78,7 @@ impl Churned {
         self.node(id).start().map_err(in_words)
     }
 
-    /// Starts a node under a new id, on a host that is free.
+    /// Starts a node with a new id, on a free host.
     pub fn join(&mut self, replaces: Option<usize>) -> Outcome<usize> {
         let id = self.members.keys().chain(self.gone.keys()).max().expect("some") + 1;
         let is_free = |host: &usize| self.members.values().all(|member| member.host != *host);
@@ -91,18 +91,18 @@ impl Churned {
         Ok(id)
     }
 
-    /// Waits until a node that was started to join is a member.
+    /// Waits until a joining node is a member.
     pub fn wait_for_member(&mut self, id: usize) -> Outcome {
         self.node(id).wait_for_line("is a full member", CHANGE).map(drop).map_err(brief)
     }
 
-    /// Tells a member to leave, once; whether that was acknowledged.
+    /// Tells a member to leave, once. Returns whether the group acknowledged that.
     pub fn tell_to_leave(&mut self, id: usize) -> Outcome<bool> {
         let answer = self.operator.call(&format!("leave {id}"), PATIENCE).map_err(in_words)?;
         Ok(answer.chosen().is_some())
     }
 
-    /// Waits until a member that was told to leave has ended, and tells it again where that is not known.
+    /// Waits until a leaving member has exited. Repeats the request to leave until the group acknowledges it.
     pub fn wait_for_leave(&mut self, id: usize, mut is_told: bool) -> Outcome {
         let until = Instant::now() + CHANGE;
         loop {
@@ -119,14 +119,14 @@ impl Churned {
         }
     }
 
-    /// Kills a member that must have run until then.
+    /// Kills a member. It is an error if the member had already exited.
     pub fn kill(&mut self, id: usize) -> Outcome {
         let is_running = self.node(id).is_running();
         self.node(id).kill9();
         if is_running { Ok(()) } else { Err(format!("node {id} had ended by itself before it was killed")) }
     }
 
-    /// Waits until a node ends with one of these statuses, having said what belongs to it.
+    /// Waits until a node exits with one of these statuses, and has logged the text that belongs to the status.
     pub fn wait_for_end(&mut self, id: usize, ends: &[(i32, &str)]) -> Outcome {
         let status = self.node(id).wait_exit(CHANGE).map_err(brief)?;
         let end = ends.iter().find(|(code, _)| status.code() == Some(*code));
@@ -134,13 +134,13 @@ impl Churned {
         self.node(id).wait_for_line(words, PATIENCE).map(drop).map_err(brief)
     }
 
-    /// From here on it is no member.
+    /// Moves a member to the former members.
     pub fn put_out(&mut self, id: usize) {
         let member = self.members.remove(&id).expect("a member");
         self.gone.insert(id, member.node);
     }
 
-    /// All processes run that should, and none has panicked.
+    /// Checks that all members run, and that no process has panicked.
     pub fn check_health(&mut self) -> Outcome {
         for (id, member) in &mut self.members {
             if !member.node.is_running() {
@@ -150,7 +150,7 @@ impl Churned {
         self.check_words()
     }
 
-    /// No log tells of a panic.
+    /// Checks that no log contains a panic.
     pub fn check_words(&self) -> Outcome {
         let members = self.members.iter().map(|(id, member)| (id, &member.node));
         if let Some((id, _)) = members.chain(&self.gone).find(|(_, node)| node.log().contains(PANIC)) {
@@ -160,7 +160,7 @@ impl Churned {
         if clients.contains(PANIC) { Err(format!("a client panicked: {clients}")) } else { Ok(()) }
     }
 
-    /// Everything that all nodes have logged.
+    /// The logs of all nodes.
     pub fn logs(&self) -> String {
         let members = self.members.iter().map(|(id, member)| (id, &member.node));
         let log = |(id, node): (&usize, &Node)| format!("--- node {id} on {}\n{}\n", node.host(), node.log());
@@ -176,7 +176,7 @@ fn first_of(hosts: &Hosts, id: usize) -> Result<Node, HostsError> {
     first(hosts, id).start()
 }
 
-/// The node in the room.
+/// Starts the node whose directory is in the room.
 fn cramped(hosts: &Hosts, room: &Room) -> Result<Node, HostsError> {
     let plan = Node::on(hosts, CRAMPED, "nsenter").args([room.flag(), NODE]).args(hosts.args());
     let plan = plan.args(["-n", &FIRST.to_string(), "-i", &CRAMPED.to_string()]);
@@ -187,7 +187,7 @@ pub fn in_words(error: HostsError) -> String {
     error.to_string()
 }
 
-/// Without the log that such an error carries: all logs are told anyway.
+/// The error without the log that it carries. The test prints all logs anyway.
 fn brief(error: HostsError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! What must hold in the end: of the logs of all nodes, and of what clients were told.
+//! The final checks: of the logs of all nodes, and of the answers that clients received.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,17 +10,17 @@ use upaxos_core::wire::Dialect;
 use super::Outcome;
 use super::tale::{Told, name_of};
 
-/// The log of all, as far as it was read.
+/// The common log, as far as the nodes' logs were read.
 #[derive(Default)]
 pub struct Common {
-    /// What stands at each instance, in short.
+    /// A hash of the value at each instance.
     hashes: BTreeMap<u64, u64>,
     /// The writes that took effect, by instance.
     writes: BTreeMap<u64, String>,
 }
 
 impl Common {
-    /// Takes the log of one more node; it must have no hole, and be one with those of the others.
+    /// Adds the log of one more node. It must have no hole, and it must agree with the logs of the others.
     pub fn take(&mut self, id: usize, log: &BTreeMap<Instance, Value>) -> Outcome {
         if let Some((hole, _)) = (1..).zip(log.keys()).find(|(expected, at)| *expected != at.0) {
             return Err(format!("node {id} lacks instance {hole}"));
@@ -40,17 +40,17 @@ impl Common {
         Ok(())
     }
 
-    /// How long it is.
+    /// The number of instances in the common log.
     pub fn end(&self) -> u64 {
         self.hashes.len() as u64
     }
 
-    /// Every answer, against it.
+    /// Checks every answer against the common log.
     pub fn judge(&self, told: &Told) -> Outcome {
         for (at, name) in &told.acknowledged {
             if self.writes.get(at) != Some(name) {
                 let found = self.writes.get(at);
-                return Err(format!("{name} was acknowledged at {at}, where {found:?} stands"));
+                return Err(format!("{name} was acknowledged at {at}, but {found:?} is there"));
             }
         }
         if let Some((at, name)) = self.writes.iter().find(|(_, name)| !told.asked.contains(*name)) {
@@ -62,14 +62,16 @@ impl Common {
             let is_fit = is_there && seen.name.as_ref() == last.map(|(_, name)| name);
             if !is_fit {
                 let (up_to, name) = (seen.up_to, &seen.name);
-                return Err(format!("a read up to {up_to} was told {name:?}, and the last is {last:?}"));
+                return Err(format!(
+                    "a read up to {up_to} was answered {name:?}, but the last write is {last:?}"
+                ));
             }
         }
         Ok(())
     }
 }
 
-/// The writes that took effect, each once, by their names: of a tag that was chosen twice, the first.
+/// The names of the writes that took effect, by instance. Of a tag that was chosen twice, the first counts.
 fn writes(log: &BTreeMap<Instance, Value>) -> Outcome<BTreeMap<u64, String>> {
     let (mut tags, mut names, mut writes) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
     for (at, stored) in log {

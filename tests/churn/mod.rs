@@ -1,4 +1,4 @@
-//! The parts of the churn: chance, the clients' side, the group and its faults, and what must hold in the end.
+//! The parts of the churn test: random numbers, the clients, the group, the faults, and the final checks.
 
 pub mod faults;
 pub mod group;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::live::garbage::splitmix64;
 
-/// What went wrong, in words, where something did.
+/// `Ok`, or a text that says what went wrong.
 pub type Outcome<T = ()> = Result<T, String>;
 
-/// Numbers that look random and are the same for the same seed (splitmix64).
+/// A generator of pseudo-random numbers. The same seed gives the same numbers (splitmix64).
 #[derive(Clone)]
 pub struct Chance(pub u64);
 
@@ -23,7 +23,7 @@ impl Chance {
         splitmix64(&mut self.0)
     }
 
-    /// A stream of its own, which draws on this one no more.
+    /// Starts a separate stream. It takes one number from this stream.
     pub fn split(&mut self) -> Chance {
         Chance(self.next())
     }
@@ -32,7 +32,7 @@ impl Chance {
         range.start + (self.next() % range.len().max(1) as u64) as usize
     }
 
-    /// True once in `count` times.
+    /// True with probability 1 / `count`.
     pub fn once_in(&mut self, count: usize) -> bool {
         self.within(0..count) == 0
     }

@@ -1,7 +1,7 @@
 //! A disk that can be full: a tmpfs of limited size, for the directory of one node.
 //!
-//! It is mounted where the hosts keep their names, and there alone: it ends with them, however they end. The node that
-//! uses it runs in that mount namespace.
+//! It is mounted only in the mount namespace of the hosts. So it ends with the hosts, however they end. The node
+//! that uses it runs in that mount namespace.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +10,16 @@ use upaxos_node::hosts::{Host, Hosts};
 use super::Outcome;
 
 pub struct Room {
-    /// The flag of nsenter that leads there.
+    /// The flag with which nsenter enters the mount namespace.
     flag: String,
 }
 
-/// Where it is: in the `/run` of the hosts.
+/// Where the tmpfs is mounted: in the `/run` of the hosts.
 const ROOT: &str = "/run/churn";
 
 impl Room {
-    /// Takes one of the processes of the hosts' group, to find them by.
+    /// Mounts the tmpfs. `pid` is any process of the hosts' process group; the hosts' mount namespace is found by
+    /// it.
     pub fn new(hosts: &Hosts, pid: u32) -> Outcome<Room> {
         let holder = crate::live::stat(pid).and_then(|fields| fields.get(2).cloned());
         let holder = holder.ok_or("a node has no process group")?;
@@ -31,12 +32,12 @@ impl Room {
         Path::new(ROOT).join("node")
     }
 
-    /// What leads a program into it, as words before those of the program.
+    /// The flag with which nsenter enters the mount namespace. It stands before the program's name.
     pub fn flag(&self) -> &str {
         &self.flag
     }
 
-    /// Leaves 64 KiB, and fills them with a file.
+    /// Limits the tmpfs to 64 KiB of free space, and fills that with a file.
     pub fn fill(&self, hosts: &Hosts) -> Outcome {
         let limit =
             "used=$(df --output=used -k \"$1\" | tail -n 1); mount -o remount,size=$((used + 64))k \"$1\"";
@@ -47,7 +48,7 @@ impl Room {
         self.run(hosts, "rm \"$1/filler\" && mount -o remount,size=2g \"$1\"")
     }
 
-    /// Copies what is in it to where everybody can read it.
+    /// Copies the node's directory to `dir`, outside the mount namespace.
     pub fn copy_to(&self, hosts: &Hosts, dir: &Path) -> Outcome {
         self.run(hosts, &format!("cp -a \"$1/node\" '{}'", dir.display()))
     }

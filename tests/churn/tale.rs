@@ -1,4 +1,4 @@
-//! The clients' side of the churn: what they asked, what they were told, and when.
+//! The clients of the churn test: what they asked, the answers they received, and when.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,53 +11,54 @@ use upaxos_node::hosts::{Answer, Client};
 use super::{Chance, Outcome};
 use crate::live::group::PATIENCE;
 
-/// The longest value that is written.
+/// The longest value that a client writes, in bytes.
 const LONGEST: usize = 20_000;
 
-/// What a safe read looks like in the log.
+/// The prefix of a safe read in the log.
 const SAFE_READ: &str = "safe read ";
 
-/// A value by its name, which ends with its size: the name, and so many letters behind it.
+/// Returns the value with this name. A name ends with the value's size in bytes. The value is the name, padded with
+/// `x` to that size.
 pub fn value(name: &str) -> Option<String> {
     let size: usize = name.rsplit_once('-')?.1.parse().ok()?;
     Some(format!("{name}{}", "x".repeat(size.saturating_sub(name.len()))))
 }
 
-/// The name of a value, if it is whole.
+/// Returns the name of a value. Returns `None` if the value is not whole.
 pub fn name_of(text: &str) -> Option<&str> {
     let name = text.trim_end_matches('x');
     (value(name)? == text).then_some(name)
 }
 
-/// The name of what was read; none where nothing had been written.
+/// Returns the name of the value that a read returned. The inner `None` stands for an empty log.
 fn read(text: &str) -> Option<Option<String>> {
     if text.is_empty() { Some(None) } else { Some(Some(name_of(text)?.to_owned())) }
 }
 
-/// What a read was told: the last write up to `up_to` is that of `name`.
+/// The answer to a read: the last write up to instance `up_to` has the name `name`.
 pub struct Seen {
     pub up_to: u64,
-    /// Where that write stands, if that was said, too; 0 where there is none.
+    /// The instance of that write, if the answer says so. It is 0 where there is no write.
     pub at: Option<u64>,
     pub name: Option<String>,
 }
 
-/// What all clients asked and were told, together.
+/// All requests of all clients, and their answers.
 #[derive(Default)]
 pub struct Told {
     pub asked: BTreeSet<String>,
-    /// Where each acknowledged write stands.
+    /// The acknowledged writes, by instance.
     pub acknowledged: BTreeMap<u64, String>,
     pub seen: Vec<Seen>,
-    /// How many history reads were answered.
+    /// The number of history reads that were answered.
     pub history: usize,
     pub unknown: usize,
-    /// The highest instance that any client was told of as done.
+    /// The highest instance that any client knows to be decided.
     pub highest: u64,
     complaint: Option<String>,
 }
 
-/// All clients, and how long they go on.
+/// The record of all clients, and the signal that ends them.
 #[derive(Default)]
 pub struct Tale {
     told: Mutex<Told>,
@@ -69,7 +70,7 @@ impl Tale {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a client found wrong, if one did.
+    /// The first error that a client found, if any.
     pub fn complaint(&self) -> Outcome {
         self.told().complaint.clone().map_or(Ok(()), Err)
     }
@@ -78,7 +79,7 @@ impl Tale {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// One question after the other, until it is over or an answer is wrong.
+    /// Sends one request after the other, until `end` is called or an answer is wrong.
     pub fn run(&self, name: &str, mut client: Client, mut chance: Chance) {
         let mut count = 0;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -97,7 +98,7 @@ impl Tale {
         }
     }
 
-    /// Writes the value of this name; how long the acknowledgement took, if it came.
+    /// Writes the value with this name. Returns how long the acknowledgement took, if it came.
     pub fn write(&self, client: &mut Client, name: String) -> Outcome<Option<Duration>> {
         let text = value(&name).ok_or("a name without a size")?;
         let above = {
@@ -132,7 +133,7 @@ impl Tale {
         self.told().on_read(above, &answer)
     }
 
-    /// Asks for a write that was acknowledged, of any age.
+    /// Reads an acknowledged write of any age from the history.
     fn history_read(&self, client: &mut Client, chance: &mut Chance) -> Outcome {
         let (at, name) = {
             let told = self.told();
@@ -145,7 +146,7 @@ impl Tale {
         match answer.chosen() {
             Some((instance, text)) if instance == at && name_of(text) == Some(&name) => told.history += 1,
             Some(_) => return Err(format!("{at} was {name} and reads {}", short(&answer.text))),
-            // A node that has not learned it yet may say so.
+            // A node that has not learned the instance yet may answer this.
             None if answer.text.starts_with("NotYet") => {}
             None => return told.without_answer("a history read", &answer),
         }
@@ -154,7 +155,7 @@ impl Tale {
 }
 
 impl Told {
-    /// Nothing but silence excuses an answer that is none.
+    /// Counts a request without a result. Only a timeout is allowed; any other such answer is an error.
     fn without_answer(&mut self, asked: &str, answer: &Answer) -> Outcome {
         self.unknown += 1;
         let is_silence = answer.text.starts_with("Unknown");
@@ -181,7 +182,7 @@ impl Told {
     }
 }
 
-/// Most are short, some as long as many packets.
+/// Draws a size in bytes. Most values are short. Some fill many packets.
 fn size(chance: &mut Chance) -> usize {
     match chance.within(0..10) {
         0..5 => chance.within(10..200),
@@ -194,7 +195,7 @@ fn call(client: &mut Client, line: &str) -> Outcome<Answer> {
     client.call(line, PATIENCE).map_err(|error| format!("{}: {error}", short(line)))
 }
 
-/// The begin of a text that may be long.
+/// The beginning of a text that may be long.
 fn short(text: &str) -> String {
     text.chars().take(120).collect()
 }

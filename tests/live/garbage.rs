@@ -1,8 +1,8 @@
-//! Datagrams that no honest participant would send, from a seed.
+//! Datagrams that no correct sender would send, from a seed.
 
 use upaxos_core::wire::{self, Dialect, Line, Request};
 
-/// Real lines, of every kind, to start from.
+/// Valid lines of every kind. Garbage is made from them.
 const LINES: [&str; 28] = [
     "Request 0 one",
     "Request 0",
@@ -46,7 +46,7 @@ const NUMBERS: [&str; 9] = [
     "99999999999999999999999999999999999999999",
 ];
 
-/// The next number that looks random; the same seed gives the same ones.
+/// The next pseudo-random number. The same seed gives the same numbers.
 pub fn splitmix64(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -54,7 +54,7 @@ pub fn splitmix64(seed: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// A stream of garbage; the same seed gives the same stream (splitmix64).
+/// A stream of garbage. The same seed gives the same stream (splitmix64).
 pub struct Garbage(pub u64);
 
 impl Garbage {
@@ -66,7 +66,7 @@ impl Garbage {
         (self.chance() % bound as u64) as usize
     }
 
-    /// The next datagram.
+    /// Returns the next datagram. It is never a perfect forgery.
     pub fn datagram(&mut self) -> Vec<u8> {
         loop {
             let candidate = match self.below(6) {
@@ -127,13 +127,12 @@ impl Garbage {
     }
 }
 
-/// In plain mode nobody can tell a member's line from a perfect forgery of one, so such a line is no
-/// garbage: what a group does about it is not a question of this test. A member's line with an absurd
-/// number in it is garbage all the same.
+/// In plain mode no node can tell a member's line from a perfect forgery of one. So such a line is no garbage, and
+/// this test does not send it. A member's line with an absurd number in it is garbage all the same.
 fn is_perfect_forgery(datagram: &[u8]) -> bool {
     let lines = wire::lines(datagram, Dialect::Extended).flatten();
     let is_plausible = |line: Line| match line {
-        // A client may well send this: it would only make the log longer.
+        // A client may send this. It only makes the log longer.
         Line::Client(request) => !matches!(request, Request::Quit | Request::History(_)),
         Line::Node(from, _) => from.0 < 3 && !has_absurd_number(&line.to_string()),
     };

@@ -1,4 +1,4 @@
-//! A group of real nodes on hosts, the load that is put on it, and what must hold afterwards.
+//! A group of real nodes on hosts, the load of its clients, and the checks afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -7,46 +7,46 @@ use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
 use upaxos_node::hosts::{Answer, Client, Hosts, Node, Plan};
 
-/// The program under test.
+/// The path of the program under test.
 pub const NODE: &str = env!("CARGO_BIN_EXE_upaxos-node");
 
 /// How long one answer may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What every value of a load begins with.
+/// The prefix of every value in a load.
 const LOADED: &str = "value-";
 
-/// Nodes by their ids, all of them started.
+/// A group of real nodes. The index of a node is its id.
 pub struct Group {
     pub nodes: Vec<Node>,
     pub hosts: Hosts,
 }
 
-/// How a node of a group of three is started.
+/// The plan of a node in a group of three.
 pub fn plan(hosts: &Hosts, index: usize) -> Plan<'_> {
     plan_with(hosts, index, &["-n", "3", "-i", &index.to_string()])
 }
 
-/// How a node is started that joins, in the place of another perhaps.
+/// The plan of a node that joins. It may replace another node.
 pub fn joiner(hosts: &Hosts, index: usize, replaces: Option<usize>) -> Plan<'_> {
     let plan = plan_with(hosts, index, &["--join", "-i", &index.to_string()]);
     plan.args(replaces.iter().flat_map(|old| ["--replace".to_owned(), old.to_string()]))
 }
 
-/// How a node is started with these flags, beside those of the network and the directory.
+/// The plan of a node with these flags, and with the flags for the network and the directory.
 pub fn plan_with<'w>(hosts: &'w Hosts, index: usize, flags: &[&str]) -> Plan<'w> {
     let plan = Node::on(hosts, index, NODE).args(hosts.args()).args(flags);
     plan.args(["--dir".into(), hosts.node_dir(index).into_os_string()])
 }
 
 impl Group {
-    /// Starts a first group of one; the hosts may have room for more.
+    /// Starts a first group of one node. The hosts may have room for more.
     pub fn lone(hosts: Hosts) -> Group {
         let lone = plan_with(&hosts, 0, &["-n", "1", "-i", "0"]).start().expect("a node starts");
         Group { nodes: vec![lone], hosts }
     }
 
-    /// Starts the next node, which joins; returns when it is a member.
+    /// Starts the next node, which joins. Waits until it is a member, and returns its index.
     pub fn join(&mut self, replaces: Option<usize>) -> usize {
         let index = self.nodes.len();
         self.nodes.push(joiner(&self.hosts, index, replaces).start().expect("a node starts"));
@@ -55,12 +55,12 @@ impl Group {
         index
     }
 
-    /// Waits until a node ends by itself with `status`, having said `text` in this life.
+    /// Waits until a node exits with `status` after it has logged `text` since its last start.
     pub fn wait_end(&mut self, index: usize, status: i32, text: &str) -> String {
         let ended = self.nodes[index].wait_exit(PATIENCE);
         let ended = ended.unwrap_or_else(|error| panic!("{error}\n{}", self.logs()));
         assert_eq!(ended.code(), Some(status), "node {index}\n{}", self.logs());
-        // Its last words may still be on their way from the pipe.
+        // The last lines may still be in the pipe.
         let line = self.nodes[index].wait_for_line(text, PATIENCE);
         line.unwrap_or_else(|error| panic!("{error}"))
     }
@@ -75,7 +75,7 @@ impl Group {
         Client::start(&self.hosts, NODE, &["--timeout", "25s"]).expect("a client starts")
     }
 
-    /// The client's view of who leads; waits for somebody.
+    /// Returns the leader that the client knows. Waits until there is one.
     pub fn leader(&self, client: &mut Client) -> usize {
         let answer = client.call("leader", PATIENCE).expect("an answer");
         let id = answer.text.strip_prefix("leader ").and_then(|id| id.parse().ok());
@@ -88,7 +88,7 @@ impl Group {
         assert!(answer.text.starts_with("learned"), "{}\n{}", answer.text, self.logs());
     }
 
-    /// The ends of all logs, for a failure's message.
+    /// The last 40 lines of each log, for the message of a failure.
     pub fn logs(&self) -> String {
         let end = |(index, node): (usize, &Node)| {
             let log = node.log();
@@ -102,14 +102,14 @@ impl Group {
         self.hosts.history(index).unwrap_or_else(|error| panic!("{error}\n{}", self.logs()))
     }
 
-    /// Waits until `indices` have learned everything that was acknowledged, then checks their disks.
+    /// Waits until the nodes `indices` have learned all acknowledged writes, then checks their disks.
     pub fn check_after(&self, load: &Load, client: &mut Client, indices: &[usize]) {
         self.learned(client, indices.len(), load.highest());
         self.check(load, indices);
     }
 
-    /// On the disks of `indices`: nothing acknowledged is lost, everything stands where it was
-    /// acknowledged, no request took effect twice, and no two nodes disagree.
+    /// Checks the disks of the nodes `indices`. No acknowledged write is lost. Each one is at the instance that was
+    /// acknowledged. No request took effect twice. No two nodes disagree.
     pub fn check(&self, load: &Load, indices: &[usize]) {
         let mut agreed: BTreeMap<Instance, Entry> = BTreeMap::new();
         for &index in indices {
@@ -120,7 +120,7 @@ impl Group {
                 assert_eq!(found, Some(value), "node {index}, instance {instance}\n{}", self.logs());
             }
             let mut values = BTreeSet::new();
-            // What others wrote may well repeat.
+            // Other writers may repeat their values.
             for value in effects.values().filter(|value| value.starts_with(LOADED)) {
                 assert!(values.insert(value), "node {index}: {value} took effect twice\n{}", self.logs());
             }
@@ -132,7 +132,7 @@ impl Group {
     }
 }
 
-/// The writes of users that took effect, by instance: of a tag chosen twice, the first.
+/// The client writes that took effect, by instance. Of a tag that was chosen twice, the first counts.
 fn effects(history: &BTreeMap<Instance, Entry>) -> BTreeMap<u64, String> {
     let mut seen = BTreeSet::new();
     let effect = |(instance, entry): (&Instance, &Entry)| match entry {
@@ -143,13 +143,13 @@ fn effects(history: &BTreeMap<Instance, Entry>) -> BTreeMap<u64, String> {
     history.iter().filter_map(effect).collect()
 }
 
-/// Writes with distinct values, and what became of them.
+/// Writes with distinct values, and their outcomes.
 #[derive(Default)]
 pub struct Load {
     asked: BTreeMap<usize, Asked>,
-    /// What was acknowledged, and where it stands.
+    /// The acknowledged writes, by instance.
     pub acknowledged: BTreeMap<u64, String>,
-    /// How many have an outcome that nobody knows.
+    /// How many writes have an unknown outcome.
     pub unknown: usize,
     /// The longest time between two answers.
     pub gap: Duration,
@@ -157,26 +157,26 @@ pub struct Load {
     count: usize,
 }
 
-/// A write under way.
+/// A write in flight.
 struct Asked {
     value: String,
-    /// The highest instance that had been acknowledged before: this one has to stand above it.
+    /// The highest instance that was acknowledged before the request. The write must be above it.
     above: u64,
 }
 
 impl Load {
-    /// Asks for `count` more writes, without waiting.
+    /// Sends `count` more writes, without waiting.
     pub fn ask(&mut self, client: &mut Client, count: usize) {
         for _ in 0..count {
             self.count += 1;
             let value = format!("{LOADED}{}", self.count);
-            let number = client.ask(&format!("Request 0 {value}")).expect("the client lives");
+            let number = client.ask(&format!("Request 0 {value}")).expect("the client runs");
             let above = self.highest();
             self.asked.insert(number, Asked { value, above });
         }
     }
 
-    /// Takes `count` answers; every one must be an acknowledgement.
+    /// Takes `count` answers. Each must be an acknowledgement.
     pub fn take(&mut self, group: &Group, client: &Client, count: usize) {
         for _ in 0..count {
             let answer = self.next(group, client);
@@ -184,7 +184,7 @@ impl Load {
         }
     }
 
-    /// Takes what is still unanswered; nodes may be missing, so an outcome may be unknown.
+    /// Takes the answers of all pending writes. Nodes may be down, so an outcome may be unknown.
     pub fn take_all(&mut self, group: &Group, client: &Client) {
         while !self.asked.is_empty() {
             let answer = self.next(group, client);
@@ -193,7 +193,7 @@ impl Load {
         }
     }
 
-    /// The highest instance that was acknowledged.
+    /// The highest acknowledged instance.
     fn highest(&self) -> u64 {
         self.acknowledged.last_key_value().map_or(0, |(instance, _)| *instance)
     }
@@ -209,7 +209,7 @@ impl Load {
         self.gap = self.gap.max(self.last.map_or(Duration::ZERO, |last| now - last));
         self.last = Some(now);
         let Asked { value, above } =
-            self.asked.remove(&answer.number).expect("answers only to what was asked");
+            self.asked.remove(&answer.number).expect("an answer to a pending request");
         if let Some((instance, chosen)) = answer.chosen() {
             assert_eq!(chosen, value, "another value was acknowledged");
             assert!(instance > above, "{value} at {instance}, though {above} was done before it was asked");
@@ -219,7 +219,7 @@ impl Load {
         answer
     }
 
-    /// Forgets how long answers took so far.
+    /// Resets the longest time between two answers.
     pub fn restart_clock(&mut self) {
         self.gap = Duration::ZERO;
         self.last = Some(Instant::now());

@@ -1,4 +1,4 @@
-//! What the tests with real processes share.
+//! The parts that the tests with real processes share.
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
@@ -16,15 +16,16 @@ use std::time::{Duration, Instant};
 
 use upaxos_node::hosts::{Host, Hosts, HostsError, Node};
 
-/// Long enough for a machine that does other things at the same time.
+/// How long a condition may take. Long enough for a machine that is busy with other work.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Three hosts that can be had here, for tests that do not need the network to fail.
+/// Three hosts of any kind that is possible here, for tests without network faults.
 pub fn any_hosts() -> Option<Hosts> {
     or_skip(if is_raw_required() { Hosts::raw_only(3) } else { Hosts::new(3) })
 }
 
-/// The hosts, or nothing with a word of why; where `UPAXOS_REQUIRE=raw` that is a failure.
+/// Returns the hosts. Where no hosts are possible it prints why and returns `None`; with `UPAXOS_REQUIRE=raw` it
+/// fails.
 pub fn or_skip(hosts: Result<Hosts, HostsError>) -> Option<Hosts> {
     match hosts {
         Ok(hosts) => Some(hosts),
@@ -36,29 +37,29 @@ pub fn or_skip(hosts: Result<Hosts, HostsError>) -> Option<Hosts> {
     }
 }
 
-/// Says that this test, or the rest of it, is skipped, and why; where `UPAXOS_REQUIRE=raw` that is a failure.
+/// Prints that this test, or the rest of it, is skipped, and why. With `UPAXOS_REQUIRE=raw` it fails.
 ///
-/// What a test prints is shown only if it fails. This goes past that: a test that passes because it was skipped
-/// says so.
+/// The test harness hides what a passing test prints. This function writes to standard error directly, so that a
+/// skipped test is visible.
 pub fn skip(why: impl Display) {
     assert!(!is_raw_required(), "UPAXOS_REQUIRE=raw, but: {why}");
     say_skipped(why);
 }
 
-/// The same for a part that nobody demands.
+/// Prints the same for an optional part. It never fails.
 pub fn say_skipped(why: impl Display) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
     writeln!(io::stderr(), "skipped: {test}: {why}").expect("standard error can be written");
 }
 
-/// Whether whoever runs the tests demands that all of them run.
+/// Whether the environment demands that no test is skipped.
 pub fn is_raw_required() -> bool {
     env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw")
 }
 
-/// The folder of the built programs, `upaxos-send` and `upaxos-repl` among them: they belong to other
-/// packages, so cargo is asked for them.
+/// The folder of the built programs, with `upaxos-send` and `upaxos-repl`. They belong to other packages, so this
+/// function builds them with cargo.
 pub fn programs() -> PathBuf {
     let folder = PathBuf::from(group::NODE).parent().expect("a program is in a folder").to_owned();
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
@@ -72,7 +73,7 @@ pub fn programs() -> PathBuf {
     folder
 }
 
-/// Waits until `holds`, which is asked again and again.
+/// Waits until `holds` returns true. It checks every 5 ms.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
@@ -88,7 +89,7 @@ pub fn stat(pid: u32) -> Option<Vec<String>> {
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// The running test program once more, on `host`, as its ignored test `role`.
+/// Starts the running test program once more, on `host`. It runs its ignored test `role`.
 pub fn oneself(hosts: &Hosts, host: impl Into<Host>, role: &str) -> Node {
     let program = env::current_exe().expect("a test has a path");
     let args = ["--exact", role, "--ignored", "--nocapture"];

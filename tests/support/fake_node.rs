@@ -1,4 +1,4 @@
-//! A node that only answers: no group, no disk. It lets the client programs be tested alone.
+//! A node that only answers. It has no group and no disk. Tests of the client programs run against it.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -11,25 +11,25 @@ use upaxos_core::net::{Options, Socket, Transport};
 use upaxos_core::types::{Ballot, Epoch, GroupId, Instance, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Boot, Dialect, Head, Line, Message, Request, Stance};
 
-/// Longer than any program here may go on.
+/// No program in these tests runs longer than this.
 const LONGEST_TEST: Duration = Duration::from_secs(60);
 
 /// How the node behaves.
 #[derive(Clone, Debug)]
 pub struct Manners {
-    /// Says no head, as a classic node.
+    /// Sends no head, as a classic node does.
     pub is_classic: bool,
-    /// Requests to overhear before it answers any.
+    /// The number of requests that it ignores before it answers one.
     pub deaf_to: usize,
-    /// Why it refuses every write, if it does.
+    /// The reason with which it refuses every write. With `None` it refuses none.
     pub refuses: Option<&'static str>,
-    /// What its beats say; without it, it never beats.
+    /// The stance in its beats. With `None` it sends no beats.
     pub stance: Option<Stance>,
-    /// Whether it answers at all.
+    /// Whether it answers requests at all.
     pub answers: bool,
-    /// The name of a second group, which it beats for, too.
+    /// The name of a second group. The node sends beats for that group, too.
     pub other: Option<&'static str>,
-    /// How often it has to be asked for the members before it hears that; until then it does not beat.
+    /// How many `members` requests it ignores. Until then it sends no beats.
     pub is_slow: usize,
 }
 
@@ -47,9 +47,9 @@ impl Default for Manners {
     }
 }
 
-/// A running fake node, at a meeting place of its own over UDP on loopback.
+/// A running fake node, on a UDP port of its own over loopback.
 pub struct FakeNode {
-    /// The port, to be given to programs as `-p`.
+    /// The port. Programs get it as `-p`.
     pub port: u16,
     heard: Receiver<Vec<u8>>,
     stop: Sender<()>,
@@ -72,14 +72,14 @@ impl FakeNode {
         FakeNode { port, heard, stop, thread: Some(thread) }
     }
 
-    /// The datagrams from clients that came until now and for a while after, without their heads; those that only ask
-    /// who is there are left out.
+    /// The requests that arrived until now, and until no datagram has arrived for 200 ms, without their heads.
+    /// Requests for `members` alone are left out.
     pub fn requests(&self) -> Vec<Vec<u8>> {
         let start = Instant::now();
         let next = || self.heard.recv_timeout(Duration::from_millis(200)).ok();
         let requests: Vec<_> =
             std::iter::from_fn(next).take_while(|_| start.elapsed() < LONGEST_TEST).collect();
-        assert!(start.elapsed() < LONGEST_TEST, "clients go on for ever: {} datagrams", requests.len());
+        assert!(start.elapsed() < LONGEST_TEST, "clients do not stop: {} datagrams", requests.len());
         requests
     }
 }
@@ -93,7 +93,7 @@ impl Drop for FakeNode {
     }
 }
 
-/// A port that stays ours: the socket that claims it is never closed.
+/// Returns a free port. The socket that claims it is never closed, so no other process gets it.
 fn free_port() -> u16 {
     let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = claim.local_addr().expect("bound").port();
@@ -142,12 +142,12 @@ impl Life {
         let Ok((head, lines)) = wire::open(datagram, Dialect::Extended) else { return };
         let asked = lines.rest();
         let lines: Vec<_> = lines.collect();
-        // What it said itself comes back, in a classic group without a head.
+        // The node receives its own datagrams, too. In a classic group they have no head.
         if head.from.is_some() || lines.iter().any(|line| matches!(line, Ok(Line::Node(..)))) {
             return;
         }
         let is_introduction = asked == b"members";
-        // The tests look at what was asked, not at whom.
+        // The tests check what the client asks. They do not check where it sends that.
         if !is_introduction {
             let _ = self.tell.send(asked.to_vec());
         }

@@ -1,16 +1,17 @@
-//! What the fuzz targets do with their bytes, in one place: the targets call it, and so does `cargo test`.
+//! The bodies of the fuzz targets. The targets call them, and so does `cargo test`.
 //!
-//! `datagram` is the grammar of the wire, `log` the framing and the records of the disk; `session`, which
-//! feeds a node, stands in a file of its own. Each panics when what it claims does not hold.
+//! `datagram` covers the grammar of the wire. `log` covers the framing and the records on disk. `session` feeds a
+//! node and has a file of its own. Each body panics when its claim does not hold.
 
 use upaxos_core::record::block::{Chain, End, HEADER_BYTES, Scanner, seal};
 use upaxos_core::record::{self, Record};
 use upaxos_core::wire::{self, Dialect, Line, Packer};
 
-/// What a line may take as an error text, whatever came in.
+/// The longest error text for a line, in bytes, whatever the input is.
 const MAX_ERROR: usize = 400;
 
-/// Parse, print, parse: what reads, prints, and reads the same again, alone and packed with others.
+/// Parse, print, parse. A line that can be read prints, and then reads the same again: alone, and packed with
+/// others.
 pub fn datagram(data: &[u8]) {
     for dialect in [Dialect::Extended, Dialect::Classic] {
         let mut read = Vec::new();
@@ -40,7 +41,7 @@ fn packed(lines: &[Line], dialect: Dialect, limit: usize) {
     }
 }
 
-/// The first bytes say how many blocks there are and what is done to them; the rest is what they hold.
+/// The first bytes say how many blocks the log has and how they are damaged. The rest is the content of the blocks.
 pub fn log(data: &[u8]) {
     let Some((head, rest)) = data.split_first_chunk::<6>() else { return };
     let place = usize::from(u16::from_be_bytes([head[2], head[3]]));
@@ -65,7 +66,7 @@ pub fn log(data: &[u8]) {
     }
 }
 
-/// Bytes of any kind: whatever the scan finds is in order and within them.
+/// Scans arbitrary bytes. The blocks that the scan finds are in order and within the bytes.
 fn arbitrary(bytes: &[u8], seed: usize) {
     let mut scanner = Scanner::new(bytes, 0, Chain::new(seed as u64), record::value_at);
     let mut at = 0;
@@ -90,7 +91,7 @@ fn arbitrary(bytes: &[u8], seed: usize) {
 const SEED: u64 = 0x00c0_ffee;
 const SECTOR: usize = 512;
 
-/// A valid log: its bytes, what each block holds, and where each begins and the last ends.
+/// A valid log: its bytes, the body of each block, and the offsets at which the blocks begin and the last one ends.
 struct Log {
     bytes: Vec<u8>,
     bodies: Vec<Vec<u8>>,
@@ -98,7 +99,7 @@ struct Log {
 }
 
 impl Log {
-    /// `count` blocks that hold `text`, then zeros.
+    /// Builds a log of `count` blocks with `text` as their content, followed by zeros.
     fn new(count: usize, text: &[u8], zeros: usize) -> Log {
         let share = text.len().div_ceil(count).max(1);
         let mut chunks = text.chunks(share);
@@ -116,7 +117,7 @@ impl Log {
         self.bodies.len() - 1
     }
 
-    /// Scans; the first `blocks` must come back as they were.
+    /// Scans the log. The scan must return the first `blocks` blocks unchanged.
     fn must_hold(&self, blocks: usize) -> End {
         let mut scanner = Scanner::new(&self.bytes, 0, Chain::new(SEED), record::value_at);
         let found: Vec<_> = scanner.by_ref().map(|block| block.body).collect();
@@ -135,8 +136,8 @@ impl Log {
         assert!(matches!(end, End::Torn { .. }) || self.is_forged(end), "a torn tail is {end:?}");
     }
 
-    /// Whether what was taken for a block is text that stands in a block's values: with its checksum right,
-    /// and after a zero byte or at the start of a sector, it passes. That errs on the safe side.
+    /// Whether the scan took text inside a block's values for a block. Such text passes if its checksum is right
+    /// and it follows a zero byte or begins at the start of a sector. This errs on the safe side.
     fn is_forged(&self, end: End) -> bool {
         let End::Damaged { next_valid_at: Some(at), .. } = end else { return false };
         let block = self.starts.partition_point(|start| *start <= at) - 1;
@@ -150,14 +151,14 @@ impl Log {
         end
     }
 
-    /// The next valid block is the one that begins at `expected`.
+    /// The scan reports damage, and the next valid block is the one at `expected`.
     fn must_be_damaged_up_to(&self, block: usize, expected: usize) {
         let end = self.must_be_damaged(block);
         let is_next = matches!(end, End::Damaged { next_valid_at, .. } if next_valid_at == Some(expected));
         assert!(is_next || self.is_forged(end), "the block at {expected} is not found: {end:?}");
     }
 
-    /// A write that ended early.
+    /// Cuts the last block short, as a write that ended early does.
     fn cut_in_last_block(mut self, place: usize) {
         let (start, end) = (self.starts[self.last()], self.starts[self.last() + 1]);
         let cut = place % (end - start);
@@ -168,7 +169,8 @@ impl Log {
         }
     }
 
-    /// One byte changed: damage, in the last block too, unless the first or last byte of it is zero now.
+    /// Changes one byte. The scan reports damage, in the last block too. The exception: the changed byte of the
+    /// last block is zero now.
     fn flip(mut self, place: usize, mask: usize) {
         let at = place % self.starts[self.bodies.len()];
         self.bytes[at] ^= (mask % 255) as u8 + 1;
@@ -181,7 +183,7 @@ impl Log {
         }
     }
 
-    /// Some sectors of the last write did not land.
+    /// Zeroes some sectors of the last block, as if they had not reached the disk.
     fn lose_sectors_of_last_block(mut self, landed: usize) {
         let whole = self.bytes.clone();
         for at in self.starts[self.last()]..self.starts[self.last() + 1] {
@@ -196,7 +198,7 @@ impl Log {
         assert!(!matches!(end, End::Damaged { .. }) || self.is_forged(end), "a torn tail is {end:?}");
     }
 
-    /// A sector that was synced reads as zeros, the last block does not.
+    /// Zeroes one synced sector before the last block. The last block stays intact.
     fn zero_a_sector(mut self, place: usize) {
         let last = self.starts[self.last()];
         if last == 0 {
@@ -207,7 +209,7 @@ impl Log {
         self.must_be_damaged(self.starts.partition_point(|start| *start <= from) - 1);
     }
 
-    /// A block is missing in the middle, and those after it moved up.
+    /// Removes a block from the middle. Later blocks move up.
     fn lose_a_block(mut self, place: usize) {
         if self.last() == 0 {
             return;
@@ -217,7 +219,7 @@ impl Log {
         self.must_be_damaged_up_to(block, self.starts[block]);
     }
 
-    /// A block stands once more where a later one should.
+    /// Copies a block to the place of a later one.
     fn repeat_a_block(mut self, place: usize, other: usize) {
         if self.last() == 0 {
             return;
@@ -232,7 +234,7 @@ impl Log {
     }
 }
 
-/// Whole lines as records are: at least one, none that begins with `#`.
+/// Whole lines, as records are: at least one, and none that begins with `#`.
 fn body(text: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {

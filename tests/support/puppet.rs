@@ -1,7 +1,8 @@
-//! A node that speaks nothing but the classic grammar, with all the habits of such nodes.
+//! A node with the classic grammar only. It copies the weaknesses of such nodes.
 //!
-//! It splits on any white space, crashes on lines it knows and cannot read, proposes every request it
-//! hears, counts messages and not senders, never sends anything again, and falls silent after a while.
+//! It splits lines on any white space. It crashes on a line with a known verb that it cannot read. It proposes
+//! every request that it receives. It counts messages, not senders. It never retransmits. It stops sending after a
+//! while.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,19 +13,19 @@ use super::group::{Group, Guest};
 pub struct Puppet {
     id: u64,
     n: u64,
-    /// Whether it proposes the requests it hears.
+    /// Whether it proposes the requests that it receives.
     pub races: bool,
-    /// Whether it proposes again, higher, when it is refused.
+    /// Whether it proposes again with a higher ballot after a refusal.
     pub tries_again: bool,
-    /// After so many sends it only listens.
+    /// How many lines it may still send. At 0 it only listens.
     pub sends_left: usize,
-    /// Whether a line that crashes it is what the test wants; else the test fails.
+    /// Whether the test expects a crash. If not, a crash fails the test.
     pub may_crash: bool,
     pub is_crashed: bool,
     pub learned: BTreeMap<u64, String>,
     slots: BTreeMap<u64, Slot>,
     round: Option<Round>,
-    /// The last ballot it proposed in each instance.
+    /// The last ballot that it proposed in each instance.
     used: BTreeMap<u64, u64>,
     accepts: BTreeMap<(u64, u64), u64>,
     say: Vec<Vec<u8>>,
@@ -79,7 +80,7 @@ impl Puppet {
         puppet
     }
 
-    /// One that leaves the proposing to others.
+    /// A puppet that proposes no requests.
     pub fn join_lazy(group: &mut Group, id: u16) -> Rc<RefCell<Puppet>> {
         let puppet = Puppet::join(group, id);
         puppet.borrow_mut().races = false;
@@ -225,7 +226,7 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("bad number {text:?}"))
 }
 
-/// One line of the classic grammar, to the byte.
+/// Fails unless the datagram is exactly one line of the classic grammar.
 pub fn assert_classic(datagram: &[u8]) {
     let text = String::from_utf8_lossy(datagram).into_owned();
     let fields: Vec<&str> = text.split(' ').collect();

@@ -1,4 +1,4 @@
-//! A simulated world with the words that scripts will have, for tests.
+//! The simulated world of the lab, behind short methods for tests.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -9,7 +9,7 @@ use upaxos_node::lab::{Link, Party, Setup, Sim, Start, Ticket, View, World};
 
 pub const PATIENCE: Micros = Micros::from_millis(5_000);
 
-/// A world with the words that scripts will have.
+/// A simulated world, and the outcomes that its clients have received.
 pub struct Lab {
     pub world: Sim,
     pub settled: Vec<(Ticket, Outcome)>,
@@ -25,7 +25,7 @@ pub fn id(node: u16) -> NodeId {
 }
 
 impl Lab {
-    /// A group, all of whose nodes run.
+    /// Starts a group of `nodes` nodes. All of them run.
     pub fn of(nodes: u16, seed: u64) -> Lab {
         let mut lab = Lab::quiet(&setup(nodes, seed));
         (0..nodes).for_each(|node| lab.start(node));
@@ -45,12 +45,12 @@ impl Lab {
         self.world.start(id(node), &how).expect("it is down");
     }
 
-    /// Lets time pass until `done`, or fails after a while.
+    /// Runs the world until `done` holds. Fails after 20 simulated seconds.
     #[track_caller]
     pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Lab) -> bool) {
         let end = self.world.now() + Micros::from_millis(20_000);
         while !done(self) {
-            assert!(self.world.now() < end, "no {what} in time:\n{}", self.world.describe());
+            assert!(self.world.now() < end, "no {what} within 20 s:\n{}", self.world.describe());
             self.step(end);
         }
     }
@@ -125,7 +125,7 @@ impl Lab {
     }
 }
 
-/// All links between three nodes, or more.
+/// All links between `nodes` nodes, in both directions.
 pub fn links(nodes: u16) -> impl Iterator<Item = (u16, u16)> {
     let all = (0..nodes).flat_map(move |from| (0..nodes).map(move |to| (from, to)));
     all.filter(|(from, to)| from != to)
