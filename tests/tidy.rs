@@ -107,6 +107,15 @@ fn the_core_reads_no_clock_no_file_no_environment_and_no_chance() {
 }
 
 #[test]
+fn there_is_one_drive_loop() {
+    // Only the driver hands a node what was synced, and only the core can.
+    let calls = |path: &PathBuf| fs::read_to_string(path).expect("a source").contains("node.on_synced(");
+    let callers: Vec<_> =
+        all_sources().into_iter().filter(|path| !path.ends_with("tidy.rs") && calls(path)).collect();
+    assert_eq!(callers, [root().join("upaxos-core/src/driver.rs")]);
+}
+
+#[test]
 fn no_binary_depends_on_another() {
     for name in ["upaxos-node", "upaxos-send", "upaxos-repl"] {
         let manifest = read(format!("{name}/Cargo.toml"));

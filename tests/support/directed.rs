@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::lone::{Life, Lone};
+use upaxos_core::driver::{Action, Driver};
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
 use upaxos_core::node::{Config, MAX_SESSIONS, Node, Outbox, Recovery};
@@ -256,11 +257,13 @@ fn hears_classic(times: &[u64], lines: &[&str]) -> (Node, Vec<String>) {
         let speaker = node.hear(&Head::default(), Micros(*now), &mut out);
         node.handle(Micros(*now), speaker, line, &mut out);
         node.tick(Micros(*now), &mut out);
-        while !out.is_empty() {
-            said.extend(out.early.iter().chain(&out.after_sync).map(ToString::to_string));
-            let sent = std::mem::take(&mut out.after_sync);
-            out.clear();
-            node.synced(Micros(*now), &sent, &mut out);
+        let mut driver = Driver::new();
+        loop {
+            match driver.next(&mut node, Micros(*now), &mut out) {
+                Action::Broadcast(lines) => said.extend(lines.all().iter().map(ToString::to_string)),
+                Action::Idle(_) => break,
+                _ => {}
+            }
         }
     }
     (node, said)

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use upaxos_core::driver::{Action, Driver};
 use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Value};
@@ -201,24 +202,35 @@ impl Session {
 
     fn finish(&mut self, mut out: Outbox) {
         let crashes = std::mem::take(&mut self.crash_next);
+        let (mut driver, mut effects) = (Driver::new(), Effects::default());
         loop {
-            must_be_few(&out);
-            out.early.iter().for_each(|line| self.said.on_early(line, self.classic));
-            self.volatile.append(&mut out.records);
-            if crashes {
-                return self.restart();
+            match driver.next(&mut self.node, self.now, &mut out) {
+                Action::LookUp(_) | Action::End(_) => {}
+                Action::Report(events) => effects = Effects { count: events.len(), bytes: 0 },
+                Action::Broadcast(lines) => {
+                    effects.add(lines.all());
+                    for line in lines.all() {
+                        match lines.is_after_sync {
+                            false => self.said.on_early(line, self.classic),
+                            true => self.said.on_late(line, self.classic),
+                        }
+                    }
+                }
+                Action::Append(records) => {
+                    effects.count += records.len();
+                    self.volatile.extend_from_slice(records);
+                    if crashes {
+                        return self.restart();
+                    }
+                }
+                Action::Sync => {
+                    for record in self.volatile.drain(..) {
+                        self.said.on_durable(&record);
+                        self.durable.push(record);
+                    }
+                }
+                Action::Idle(_) => return,
             }
-            if !out.needs_sync() {
-                return;
-            }
-            for record in self.volatile.drain(..) {
-                self.said.on_durable(&record);
-                self.durable.push(record);
-            }
-            let sent = std::mem::take(&mut out.after_sync);
-            sent.iter().for_each(|line| self.said.on_late(line, self.classic));
-            out.clear();
-            self.node.synced(self.now, &sent, &mut out);
         }
     }
 
@@ -342,12 +354,23 @@ fn config(n: u16, id: u16, classic: bool) -> Config {
     Config { classic, fast_read: !classic && id % 2 == 1, ..Config::member(NodeId(id), n) }
 }
 
-fn must_be_few(out: &Outbox) {
-    let lines = out.early.len() + out.after_sync.len() + out.records.len() + out.events.len();
-    assert!(lines <= MAX_STEP_LINES, "{lines} effects of one step");
-    let sent = out.early.iter().chain(&out.after_sync);
-    let bytes: usize = sent.map(|line| line.to_bytes(Dialect::Extended).len()).sum();
-    assert!(bytes <= MAX_STEP_BYTES, "{bytes} bytes said in one step");
+/// The effects of one step. They are bounded, whatever was heard.
+#[derive(Default)]
+struct Effects {
+    count: usize,
+    bytes: usize,
+}
+
+impl Effects {
+    fn add(&mut self, lines: &[Line]) {
+        self.count += lines.len();
+        self.bytes += lines.iter().map(|line| line.to_bytes(Dialect::Extended).len()).sum::<usize>();
+        let Effects { count, bytes } = self;
+        assert!(
+            *count <= MAX_STEP_LINES && *bytes <= MAX_STEP_BYTES,
+            "{count} effects of {bytes} bytes in one step"
+        );
+    }
 }
 
 /// Counts what is written to it, and refuses more than there is room for.

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use upaxos_core::driver::{Action, Driver};
 use upaxos_core::hooks::Hooks;
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
@@ -183,7 +184,7 @@ impl Group {
         let mut out = outbox(id, member.hooks.as_ref());
         node.start(now, &mut out);
         member.node = Some(node);
-        self.drain(id, out);
+        self.drain(id, Driver::new(), out);
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
@@ -391,43 +392,31 @@ impl Group {
         let Some(node) = &mut member.node else { return };
         let mut out = outbox(id, member.hooks.as_ref());
         act(node, now, &mut out);
-        self.drain(id, out);
+        self.drain(id, Driver::new(), out);
     }
 
-    /// What the daemon's loop does, with this disk and this network.
-    fn drain(&mut self, id: u16, mut out: Outbox) {
+    /// Carries out the effects of a node, with this disk and this network.
+    fn drain(&mut self, id: u16, mut driver: Driver, mut out: Outbox) {
+        let now = self.now;
         loop {
             let member = &mut self.members[usize::from(id)];
-            member.events.append(&mut out.events);
-            if out.ends() {
-                return self.crash(id);
+            let node = member.node.as_mut().expect("it runs");
+            match driver.next(node, now, &mut out) {
+                Action::LookUp(lookup) => {
+                    let is_asked = |past: &&Past| (lookup.first..=lookup.last).contains(&past.instance);
+                    let found = member.past.iter().filter(is_asked).cloned().collect();
+                    node.found(now, &lookup, found, &mut out);
+                }
+                Action::Report(events) => member.events.extend_from_slice(events),
+                Action::End(_) => return self.crash(id),
+                Action::Broadcast(lines) => {
+                    let lines: Vec<Line> = lines.sent().cloned().collect();
+                    self.send(id, &lines);
+                }
+                Action::Append(records) => member.volatile.extend_from_slice(records),
+                Action::Sync => member.durable.append(&mut member.volatile),
+                Action::Idle(_) => return,
             }
-            self.look_up(id, &mut out);
-            self.send(id, &out.early);
-            let now = self.now;
-            let member = &mut self.members[usize::from(id)];
-            member.volatile.append(&mut out.records);
-            if !out.needs_sync() {
-                return;
-            }
-            member.durable.append(&mut member.volatile);
-            let sent = std::mem::take(&mut out.after_sync);
-            let node = self.members[usize::from(id)].node.as_ref().expect("it runs");
-            let told: Vec<Line> = sent.iter().filter(|line| node.is_to_be_sent(line)).cloned().collect();
-            self.send(id, &told);
-            out.clear();
-            let node = self.members[usize::from(id)].node.as_mut().expect("it runs");
-            node.synced(now, &sent, &mut out);
-        }
-    }
-
-    fn look_up(&mut self, id: u16, out: &mut Outbox) {
-        let (now, member) = (self.now, &mut self.members[usize::from(id)]);
-        let Some(node) = &mut member.node else { return };
-        for lookup in std::mem::take(&mut out.lookups) {
-            let is_asked = |past: &&Past| (lookup.first..=lookup.last).contains(&past.instance);
-            let found = member.past.iter().filter(is_asked).cloned().collect();
-            node.found(now, &lookup, found, out);
         }
     }
 

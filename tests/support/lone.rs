@@ -1,5 +1,6 @@
 //! One real node whose peers are the test: it is fed lines, and what it says is looked at.
 
+use upaxos_core::driver::{Action, Driver};
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Speaker, Timing};
 use upaxos_core::record::Record;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
@@ -161,21 +162,18 @@ impl Lone {
         }
     }
 
-    /// The sync, what follows it, and so on until nothing is left to do.
+    /// Carries out the effects of a step. All that was appended is durable at its end, and the node knows it.
     pub fn finish(&mut self, mut out: Outbox) {
-        let mut volatile = Vec::new();
+        let mut driver = Driver::new();
+        out.flush();
         loop {
-            self.said.append(&mut out.early);
-            self.events.append(&mut out.events);
-            volatile.append(&mut out.records);
-            let sent = std::mem::take(&mut out.after_sync);
-            if sent.is_empty() && volatile.is_empty() {
-                return;
+            match driver.next(&mut self.node, self.now, &mut out) {
+                Action::LookUp(_) | Action::End(_) | Action::Sync => {}
+                Action::Report(events) => self.events.extend_from_slice(events),
+                Action::Broadcast(lines) => self.said.extend_from_slice(lines.all()),
+                Action::Append(records) => self.durable.extend_from_slice(records),
+                Action::Idle(_) => return,
             }
-            self.durable.append(&mut volatile);
-            self.said.extend(sent.iter().cloned());
-            out.clear();
-            self.node.synced(self.now, &sent, &mut out);
         }
     }
 

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model, Property};
+use upaxos_core::driver::{self, Driver};
 use upaxos_core::entry::Entry;
 use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
@@ -119,28 +120,24 @@ impl Member {
         }
     }
 
-    /// Does what a step wants done. What it said, each lane a list.
+    /// Carries out the effects of a step. What it said, each lane a list.
     fn finish(&mut self, mut out: Outbox) -> Vec<Vec<Line>> {
-        let mut said = Vec::new();
+        let (mut driver, mut said) = (Driver::new(), Vec::new());
         loop {
-            said.push(std::mem::take(&mut out.early));
-            self.volatile.append(&mut out.records);
-            if !out.needs_sync() {
-                return said;
+            match driver.next(&mut self.node, NOW, &mut out) {
+                driver::Action::LookUp(_) | driver::Action::Report(_) | driver::Action::End(_) => {}
+                driver::Action::Broadcast(lines) => {
+                    let all = lines.all().to_vec();
+                    if lines.is_after_sync {
+                        all.iter().for_each(|line| self.judge(line));
+                    }
+                    said.push(all);
+                }
+                driver::Action::Append(records) => self.volatile.extend_from_slice(records),
+                driver::Action::Sync => self.durable.append(&mut self.volatile),
+                driver::Action::Idle(_) => return said,
             }
-            let sent = std::mem::take(&mut out.after_sync);
-            self.sync(&sent, &mut out);
-            said.push(sent);
         }
-    }
-
-    fn sync(&mut self, sent: &[Line], out: &mut Outbox) {
-        self.durable.append(&mut self.volatile);
-        for line in sent {
-            self.judge(line);
-        }
-        out.clear();
-        self.node.synced(NOW, sent, out);
     }
 
     /// What nobody may say, seen from outside.
@@ -316,7 +313,7 @@ impl Size {
             Action::Deliver(_, (_, text)) | Action::DeliverThenCrash(_, (_, text)) => {
                 member.hear(text, &mut out);
             }
-            Action::Sync(_) => member.sync(&[], &mut out),
+            Action::Sync(_) => out.flush(),
             Action::Crash(_) => {}
         }
         if matches!(action, Action::Crash(_) | Action::DeliverThenCrash(..)) {

@@ -10,11 +10,12 @@ use std::hint::black_box;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use upaxos_core::driver::{Action, Driver};
 use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::record::block::{self, Chain, Scanner};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Tag, Tagged, Value};
-use upaxos_core::wire::{self, Dialect, Head, Line, Packer, Request};
+use upaxos_core::wire::{Dialect, Head, Line, Packer, Request};
 
 /// Bytes of a datagram.
 const LIMIT: usize = 1_480;
@@ -27,7 +28,7 @@ fn main() {
 
 /// Nodes on a network that loses nothing, with disks that take no time.
 struct Trio {
-    nodes: Vec<(Node, Outbox)>,
+    nodes: Vec<(Node, Driver, Outbox)>,
     now: Micros,
     wire: VecDeque<Vec<u8>>,
     packer: Packer,
@@ -42,7 +43,9 @@ impl Trio {
             let mut node = Recovery::new(Config::member(NodeId(id), 3)).finish(u64::from(id) + 10, 1);
             let mut out = Outbox::new(NodeId(id));
             node.start(Micros(0), &mut out);
-            (node, out)
+            let mut driver = Driver::new();
+            while !matches!(driver.next(&mut node, Micros(0), &mut out), Action::Idle(_)) {}
+            (node, driver, out)
         };
         let mut trio = Trio {
             nodes: (0..3).map(node).collect(),
@@ -56,7 +59,7 @@ impl Trio {
             trio.now = trio.now + Micros::from_millis(10);
             trio.turn(None);
             trio.deliver();
-            if trio.nodes.iter().any(|(node, _)| node.is_leading()) {
+            if trio.nodes.iter().any(|(node, ..)| node.is_leading()) {
                 return trio;
             }
         }
@@ -80,39 +83,36 @@ impl Trio {
         while let Some(datagram) = self.wire.pop_front() {
             self.turn(Some(&datagram));
         }
-        for (node, _) in &mut self.nodes {
+        for (node, ..) in &mut self.nodes {
             // As a disk that compacts at once: memory stays what it is.
             node.compacted(node.learned());
         }
     }
 
-    /// What the daemon's loop does in one turn, of each node.
+    /// One turn of each node.
     fn turn(&mut self, datagram: Option<&[u8]>) {
         let Trio { nodes, now, wire, packer, log, .. } = self;
-        for (node, out) in nodes {
-            let (head, lines) =
-                wire::open(datagram.unwrap_or_default(), Dialect::Extended).expect("its own head reads back");
-            let speaker = node.hear(&head, *now, out);
-            for line in lines.flatten() {
-                node.handle(*now, speaker, line, out);
+        for (node, driver, out) in nodes {
+            if let Some(datagram) = datagram {
+                node.receive(*now, datagram, &mut |_| (), out);
             }
-            node.tick(*now, out);
-            packer.set_head(node.head());
+            driver.begin(node, *now, out);
             loop {
-                out.early.iter().for_each(|line| packer.push(line));
-                wire.extend(packer.finish());
-                log.clear();
-                out.records.iter().for_each(|record| record.encode(log));
-                black_box(&log);
-                if !out.needs_sync() {
-                    out.clear();
-                    break;
+                match driver.next(node, *now, out) {
+                    Action::LookUp(_) | Action::Report(_) | Action::Sync => {}
+                    Action::End(event) => panic!("{event}"),
+                    Action::Broadcast(lines) => {
+                        packer.set_head(node.head());
+                        lines.sent().for_each(|line| packer.push(line));
+                        wire.extend(packer.finish());
+                    }
+                    Action::Append(records) => {
+                        log.clear();
+                        records.iter().for_each(|record| record.encode(log));
+                        black_box(&log);
+                    }
+                    Action::Idle(_) => break,
                 }
-                let sent = std::mem::take(&mut out.after_sync);
-                out.clear();
-                sent.iter().for_each(|line| packer.push(line));
-                wire.extend(packer.finish());
-                node.synced(*now, &sent, out);
             }
         }
     }

@@ -9,6 +9,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
+pub mod driver;
 pub mod entry;
 pub mod hooks;
 #[cfg(feature = "mutants")]

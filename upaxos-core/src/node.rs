@@ -1,9 +1,8 @@
 //! The node: fans every message out to the roles, and gathers what they want done.
 //!
 //! Data in (a line, the time), data out (an [`Outbox`]). Owns the roles, the deadlines and recovery. It
-//! never reads a clock, a disk or a random source. Whoever drives it calls, in a loop:
-//! [`Node::handle`] for each line received, [`Node::tick`], then does what the outbox says and, after a
-//! sync, calls [`Node::synced`] with what was sent; until the outbox stays empty.
+//! never reads a clock, a disk or a random source. Its effects are carried out in the order that the
+//! [`Driver`](crate::driver::Driver) gives.
 
 mod acceptor;
 mod answers;
@@ -73,6 +72,7 @@ pub(crate) use sessions::{Sessions, Verdict};
 use speakers::Others;
 pub use speakers::Speaker;
 
+use crate::driver::OwnVotes;
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
 use crate::wire::{Boot, Dialect, GroupName, Line, Message, Stance};
@@ -219,17 +219,14 @@ impl Node {
         self.beat(now, out);
     }
 
-    /// Whether a line of `after_sync` is worth sending. A leader's vote for what it has itself written is not: when
-    /// it counts, its `Chosen` says so, and until then nobody can do anything with it. (It goes to
-    /// [`Node::synced`] like the others.)
-    pub fn is_to_be_sent(&self, line: &Line) -> bool {
-        let Line::Node(_, Message::Accepts { ballot, .. }) = line else { return true };
-        self.classic.is_some() || self.numbering.owner(*ballot) != self.id
+    /// Which of its votes it need not send. A classic node sends all of them.
+    pub(crate) fn own_votes(&self) -> Option<OwnVotes> {
+        self.classic.is_none().then_some(OwnVotes { me: self.id, numbering: self.numbering })
     }
 
     /// Takes note that everything handed out so far is durable; `sent` are the lines of `after_sync`,
     /// whose votes count here from now on.
-    pub fn synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
+    pub(crate) fn on_synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);

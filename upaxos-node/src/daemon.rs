@@ -1,8 +1,8 @@
 //! The loop of one node: datagrams in, records to the disk, datagrams out.
 //!
-//! Owns the order of these things, which is what makes a vote durable before it is sent, and the clock.
-//! It decides nothing about the protocol (that is [`Node`]) and nothing about the form of the log (that
-//! is [`Disk`]). While the disk syncs, datagrams queue in the socket and the next batch is larger:
+//! Owns the clock, the socket and the log of the process. It decides nothing about the protocol (that is [`Node`]),
+//! nothing about the order of effects (that is [`Driver`]), and nothing about the form of the log (that is
+//! [`Disk`]). While the disk syncs, datagrams queue in the socket and the next batch is larger:
 //! group commit without a timer.
 
 use std::collections::BTreeSet;
@@ -16,6 +16,7 @@ use caps::CapSet;
 use log::{debug, info, log_enabled, trace, warn};
 use signal_hook::consts;
 use upaxos_core::client::Status;
+use upaxos_core::driver::{Action, Driver};
 use upaxos_core::net::{self, News, Pieces, Socket};
 use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
@@ -130,6 +131,9 @@ fn drop_privileges() {
 struct Daemon {
     id: NodeId,
     node: Node,
+    driver: Driver,
+    /// When the node has something to do next, if no datagram comes.
+    deadline: Micros,
     disk: Disk,
     socket: Socket,
     out: Outbox,
@@ -168,6 +172,8 @@ impl Daemon {
         let mut daemon = Daemon {
             id,
             node: recovery.finish(opened.identity.incarnation, random()?),
+            driver: Driver::new(),
+            deadline: Micros(0),
             disk: opened.disk,
             out: outbox(id, scripts.as_ref(), dialect),
             packer: Packer::new(dialect, socket.max_payload().min(MAX_BATCH)),
@@ -223,7 +229,7 @@ impl Daemon {
     /// One turn: receive a batch, handle it, do what the node wants done.
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
-        let wait = if self.is_telling { Micros(0) } else { self.node.deadline(now).since(now) };
+        let wait = if self.is_telling { Micros(0) } else { self.deadline.since(now) };
         if self.scripts.as_mut().is_some_and(Host::begin_turn) {
             self.out = outbox(self.id, self.scripts.as_ref(), self.dialect);
         }
@@ -235,7 +241,7 @@ impl Daemon {
             wait = Duration::ZERO;
         }
         let now = self.now();
-        self.node.tick(now, &mut self.out);
+        self.driver.begin(&mut self.node, now, &mut self.out);
         self.report_drops();
         self.report_network();
         self.drain()?;
@@ -261,63 +267,45 @@ impl Daemon {
         received.context("cannot receive from the group's socket")
     }
 
-    /// Does what the node wants done, until it wants nothing more.
+    /// Carries out the effects of the node, until it waits for something.
     fn drain(&mut self) -> Result<()> {
         loop {
-            self.look_up()?;
-            self.note_events()?;
-            self.send_early()?;
-            for record in &self.out.records {
-                self.disk.append_with(|batch| record.encode(batch));
-            }
-            if !self.out.needs_sync() {
-                self.out.clear();
-                return Ok(());
-            }
-            // A failed sync ends the node: what the kernel did with the pages is not known.
-            self.disk.commit(&self.node)?;
-            self.node.compacted(self.disk.compacted());
-            let sent = std::mem::take(&mut self.out.after_sync);
-            self.out.clear();
-            self.send_late(&sent)?;
             let now = self.now();
-            self.node.synced(now, &sent, &mut self.out);
+            let Daemon { node, driver, out, disk, packer, socket, .. } = self;
+            match driver.next(node, now, out) {
+                Action::LookUp(lookup) => {
+                    // Damage in the archive ends the node: the error says what to do.
+                    let past = disk.past(lookup.first, lookup.last, node.limits().lookup_bytes)?;
+                    node.found(now, &lookup, past, out);
+                }
+                Action::Report(_) => self.note_events(),
+                Action::End(event) => bail!("{event}"),
+                Action::Broadcast(lines) => {
+                    packer.set_head(node.head());
+                    lines.sent().for_each(|line| pack(packer, line));
+                    let datagrams = packer.finish();
+                    if !datagrams.is_empty() {
+                        socket.send(&datagrams).context("cannot send to the group")?;
+                    }
+                }
+                Action::Append(records) => {
+                    records.iter().for_each(|record| disk.append_with(|batch| record.encode(batch)));
+                }
+                // A failed sync ends the node: what the kernel did with the pages is not known.
+                Action::Sync => {
+                    disk.commit(node)?;
+                    node.compacted(disk.compacted());
+                }
+                Action::Idle(deadline) => {
+                    self.deadline = deadline;
+                    return Ok(());
+                }
+            }
         }
     }
 
-    /// Reads what the node wants of the history. Damage there ends the node: it says what to do.
-    fn look_up(&mut self) -> Result<()> {
-        for lookup in std::mem::take(&mut self.out.lookups) {
-            let past = self.disk.past(lookup.first, lookup.last, self.node.limits().lookup_bytes)?;
-            let now = self.now();
-            self.node.found(now, &lookup, past, &mut self.out);
-        }
-        Ok(())
-    }
-
-    fn send_early(&mut self) -> Result<()> {
-        self.packer.set_head(self.node.head());
-        self.out.early.iter().for_each(|line| pack(&mut self.packer, line));
-        self.send_packed()
-    }
-
-    fn send_late(&mut self, lines: &[Line]) -> Result<()> {
-        self.packer.set_head(self.node.head());
-        let told = lines.iter().filter(|line| self.node.is_to_be_sent(line));
-        told.for_each(|line| pack(&mut self.packer, line));
-        self.send_packed()
-    }
-
-    fn send_packed(&mut self) -> Result<()> {
-        let datagrams = self.packer.finish();
-        if datagrams.is_empty() {
-            return Ok(());
-        }
-        self.socket.send(&datagrams).context("cannot send to the group")
-    }
-
-    /// Says what happened. Whatever the node still wants done when it must end is not done.
-    fn note_events(&mut self) -> Result<()> {
+    /// Logs what happened, and ends the process where that is its end.
+    fn note_events(&mut self) {
         for event in &self.out.events {
             if let Some(scripts) = &self.scripts {
                 scripts.note(event);
@@ -325,7 +313,7 @@ impl Daemon {
             match event {
                 Event::Learned { .. } if self.dialect == Dialect::Extended => debug!("{event}"),
                 Event::Read { .. } if !log_enabled!(log::Level::Info) => {}
-                Event::MustEnd(_) => bail!("{event}"),
+                Event::MustEnd(_) => {}
                 Event::Diverged { .. } | Event::LogDiverged { .. } => log::error!("{event}"),
                 Event::Warning(_)
                 | Event::WaitsFor(_)
@@ -361,7 +349,6 @@ impl Daemon {
                 _ => info!("{event}"),
             }
         }
-        Ok(())
     }
 
     /// Whether it came to join, with a directory that was never a member's: then it is another one that left.

@@ -1,10 +1,7 @@
 //! What a step of the node wants done, in the lanes that safety asks for.
 //!
-//! Owns no decision. The roles fill it; whoever drives the node empties it in this order: send
-//! `early`, append `records`, sync if [`Outbox::needs_sync`], send of `after_sync` what
-//! [is worth it](super::Node::is_to_be_sent), hand all of `after_sync` back through
-//! [`Node::synced`](super::Node::synced). Sending a line of `after_sync` before the sync breaks
-//! the promise that a vote is durable (README, "What is promised", 5).
+//! Owns no decision. The roles fill it, and the [`Driver`](crate::driver::Driver) empties it in the order that
+//! makes a vote durable before it is sent (README, "What is promised", 5).
 
 use std::fmt;
 use std::rc::Rc;
@@ -176,9 +173,14 @@ impl Outbox {
         self.hooks.as_ref().is_none_or(|hooks| hooks.has_time())
     }
 
-    /// Whether the node must end ([`Event::MustEnd`]): nothing of this step may be done any more.
+    /// Whether the node must end ([`Event::MustEnd`]): none of its effects may be carried out any more.
     pub fn ends(&self) -> bool {
         self.ends
+    }
+
+    /// The next lookup, which is carried out from here on.
+    pub(crate) fn take_lookup(&mut self) -> Option<Lookup> {
+        (!self.lookups.is_empty()).then(|| self.lookups.remove(0))
     }
 
     /// Adds an event; a fast read like the one before is counted with it.
@@ -198,7 +200,7 @@ impl Outbox {
 
     /// Asks for a sync although nothing waits for it: lazily appended records should not stay
     /// volatile for long.
-    pub(super) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.flush = true;
     }
 

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use super::disk::{Disk, Flip};
 use super::network::Datagram;
+use crate::driver::Driver;
 use crate::hooks::Hooks;
-use crate::node::{Node, Outbox};
+use crate::node::{Limits, Node, Outbox};
 use crate::parts::Parts;
 use crate::types::{Instance, Micros, NodeId};
-use crate::wire::Line;
 
 /// How many datagrams a node's queue holds while it is busy; what comes then is lost.
 const QUEUE: usize = 64;
@@ -24,37 +24,24 @@ pub enum State {
     /// Its node does not run.
     Down,
     /// Its node waits for datagrams, or its deadline.
-    Waits(Box<Node>),
+    Waits(Work),
     /// Its node waits for the disk.
     Syncs(Work),
     /// Its node stands still between two effects.
     Halts(Work),
 }
 
-/// What a node wants done, and how far that is.
+/// A node, and how far its effects are carried out.
 #[derive(Debug)]
 pub struct Work {
     /// The node.
     pub node: Box<Node>,
-    /// What it wants done.
+    /// Its effects.
     pub out: Outbox,
-    /// What it is about to say.
+    /// Their order.
+    pub driver: Driver,
+    /// Datagrams that it is about to send.
     pub said: VecDeque<Rc<Datagram>>,
-    /// What waited for the sync.
-    pub sent: Vec<Line>,
-    /// How far it is.
-    pub step: Step,
-}
-
-/// The steps of a turn: each ends when all is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// What claims nothing about the disk is being said.
-    Early,
-    /// The records are appended, in memory.
-    Appended,
-    /// The records are durable; what waited for that is being said.
-    Synced,
 }
 
 /// What a node is started for.
@@ -263,20 +250,21 @@ impl Machine {
         self.own_scripts.is_some()
     }
 
-    /// An outbox for a step of its node.
-    pub fn outbox(&self, id: u16) -> Outbox {
-        match &self.hooks {
+    /// An outbox for a life of its node.
+    pub fn outbox(&self, id: u16, limits: Limits) -> Outbox {
+        let mut out = match &self.hooks {
             Some(hooks) => Outbox::with_hooks(NodeId(id), Rc::clone(hooks)),
             None => Outbox::new(NodeId(id)),
-        }
+        };
+        out.limit(limits);
+        out
     }
 
     /// The node, if it runs.
     pub fn node(&self) -> Option<&Node> {
         match &self.state {
             State::Down => None,
-            State::Waits(node) => Some(node),
-            State::Syncs(work) | State::Halts(work) => Some(&work.node),
+            State::Waits(work) | State::Syncs(work) | State::Halts(work) => Some(&work.node),
         }
     }
 

@@ -1,14 +1,16 @@
 //! A life begins: the disk is opened, the log taken up again, and what it says compared with what was
 //! durable. A start may be refused only for a disk that was damaged on purpose, elsewhere than inside values.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::{Next, Setting, Stage};
+use crate::driver::Driver;
 use crate::node::{Config, Node, Recovery};
 use crate::record::Record;
 use crate::sim::disk::Flip;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{Loads, Role, State};
+use crate::sim::machine::{Loads, Role, State, Work};
 use crate::store::{Source, StoreError};
 use crate::types::{Instance, Micros, NodeId};
 use crate::wire::Dialect;
@@ -87,9 +89,10 @@ impl<C> Stage<C> {
         if self.machines[usize::from(id)].flipped.is_some() {
             self.judges.fail(Rule::RecoversWhole, format!("{id} does not notice that a bit was flipped"));
         }
-        let mut out = self.outbox(id);
+        let mut out = self.machines[usize::from(id)].outbox(id, limits);
         node.start(Micros(0), &mut out);
-        self.act(id, Box::new(node), out);
+        let work = Work { node: Box::new(node), out, driver: Driver::new(), said: VecDeque::new() };
+        self.act(id, work);
     }
 
     /// All that was durable must be there, but for what a bit took that was flipped inside a value.

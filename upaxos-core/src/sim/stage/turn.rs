@@ -1,16 +1,19 @@
-//! One turn of a node, exactly as the daemon's loop makes it: queue, handle, tick, send early, append,
-//! sync, send, count own votes; with a place to crash, or to stand still, between any two of these effects.
+//! One turn of a node, as the [`Driver`](crate::driver::Driver) gives it, with a place to crash, or to stand still,
+//! between any two effects.
+//!
+//! Owns what each effect does to the simulated machine, and when.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::{Next, Stage, incarnation};
+use crate::driver::{Action, Lines};
 use crate::mutant::{self, Mutant};
-use crate::node::{Event, Node, Outbox};
+use crate::node::{Event, Lookup, Node};
 use crate::parts::Taken;
 use crate::sim::disk::Refusal;
 use crate::sim::judges::Rule;
-use crate::sim::machine::{PACKET, Role, State, Step, Work};
+use crate::sim::machine::{PACKET, Role, State, Work};
 use crate::sim::network::Datagram;
 use crate::types::{GroupId, Micros};
 use crate::wire::{Dialect, Head, Line, Message, Packer};
@@ -29,11 +32,11 @@ impl<C> Stage<C> {
         if machine.paused_until > self.now {
             return self.wake_at(id, Micros(0));
         }
-        let State::Waits(mut node) = std::mem::replace(&mut machine.state, State::Down) else {
+        let State::Waits(mut work) = std::mem::replace(&mut machine.state, State::Down) else {
             unreachable!("only a node that waits is woken");
         };
         if machine.ends.is_some() {
-            return self.end(id, &node);
+            return self.end(id, &work.node);
         }
         self.seen.events += 1;
         if machine.sync_fails.is_some() && self.disk_chance.hits(250_000) {
@@ -44,27 +47,19 @@ impl<C> Stage<C> {
         while self.disk_chance.hits(600_000)
             && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
         {
-            self.seen.compactions += u64::from(node.compacted(compacted));
+            self.seen.compactions += u64::from(work.node.compacted(compacted));
         }
         let clock = machine.clock(self.now);
-        let mut out = self.outbox(id);
-        let machine = &mut self.machines[usize::from(id)];
+        let Work { node, out, driver, .. } = &mut work;
         for datagram in machine.queue.drain(..) {
             machine.malformed += match machine.parts.take(&datagram.bytes, clock) {
-                Taken::AsItIs => node.receive(clock, &datagram.bytes, &mut |_| (), &mut out),
-                Taken::Whole(whole) => node.receive(clock, &whole, &mut |_| (), &mut out),
+                Taken::AsItIs => node.receive(clock, &datagram.bytes, &mut |_| (), out),
+                Taken::Whole(whole) => node.receive(clock, &whole, &mut |_| (), out),
                 Taken::Nothing => 0,
             };
         }
-        node.tick(clock, &mut out);
-        self.act(id, node, out);
-    }
-
-    /// An outbox for a step of a node.
-    pub(super) fn outbox(&self, id: u16) -> Outbox {
-        let mut out = self.machines[usize::from(id)].outbox(id);
-        out.limit(self.setting.limits);
-        out
+        driver.begin(node, clock, out);
+        self.act(id, work);
     }
 
     /// Whether a node has come to belong to another group: one with an empty disk, or that came to join, and heard
@@ -74,65 +69,86 @@ impl<C> Stage<C> {
         self.has_neighbors && node.head().group.is_some_and(|group| group != own)
     }
 
-    /// Takes up what a node wants done.
-    pub(super) fn act(&mut self, id: u16, mut node: Box<Node>, mut out: Outbox) {
-        if self.has_strayed(&node) {
-            self.machines[usize::from(id)].role = Role::Gone;
-            return self.crash(id, None);
-        }
-        self.look_up(id, &mut node, &mut out);
-        self.seen.reached |= node.reached() | out.reached();
-        self.note(id, &out.events);
-        self.compare(id, &node, &out.events);
-        if out.ends() {
-            return self.end_for_cause(id, &node, &out.events);
-        }
-        out.records.iter().for_each(|record| self.judges.on_record(id, record));
-        let mut said = self.due(id);
-        said.extend(self.packed(id, &out.early, node.head()));
-        self.go_on(id, Work { node, out, said, sent: Vec::new(), step: Step::Early });
-    }
-
-    fn look_up(&mut self, id: u16, node: &mut Node, out: &mut Outbox) {
-        let machine = &self.machines[usize::from(id)];
-        for lookup in std::mem::take(&mut out.lookups) {
-            self.seen.lookups += 1;
-            match machine.disk.past(lookup.first, lookup.last, node.limits().lookup_bytes) {
-                Ok(past) => node.found(machine.clock(self.now), &lookup, past, out),
-                Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
-            }
+    /// Carries out the effects of a node.
+    pub(super) fn act(&mut self, id: u16, work: Work) {
+        if let Some(work) = self.pull(id, work) {
+            self.go_on(id, work);
         }
     }
 
-    /// Does one effect after another, until the node has to wait, ends, or stands still.
-    fn go_on(&mut self, id: u16, mut work: Work) {
-        loop {
+    /// Carries out one effect after the other, until the node has to wait, ends, or stands still.
+    fn go_on(&mut self, id: u16, work: Work) {
+        let mut next = Some(work);
+        while let Some(mut work) = next {
             if self.crashes(id) {
                 return;
             }
             if let Some(length) = self.machines[usize::from(id)].halts_now() {
                 return self.halt(id, work, length);
             }
-            if let Some(datagram) = work.said.pop_front() {
-                self.say(id, datagram);
-                continue;
-            }
-            match work.step {
-                Step::Early => {
+            next = match work.said.pop_front() {
+                Some(datagram) => {
+                    self.say(id, datagram);
+                    Some(work)
+                }
+                None => self.pull(id, work),
+            };
+        }
+    }
+
+    /// Carries out the next effect that can be seen from outside, and those before it. The work goes on if the node
+    /// need not wait and does not end.
+    fn pull(&mut self, id: u16, mut work: Work) -> Option<Work> {
+        loop {
+            let clock = self.machines[usize::from(id)].clock(self.now);
+            match work.driver.next(&mut work.node, clock, &mut work.out) {
+                Action::LookUp(lookup) => self.look_up(id, &mut work, &lookup),
+                Action::Report(events) => {
+                    if self.has_strayed(&work.node) {
+                        self.machines[usize::from(id)].role = Role::Gone;
+                        self.crash(id, None);
+                        return None;
+                    }
+                    self.seen.reached |= work.node.reached();
+                    self.note(id, events);
+                    self.compare(id, &work.node, events);
+                    if !work.out.ends() {
+                        // What is sent early may name what these records hold.
+                        work.out.records.iter().for_each(|record| self.judges.on_record(id, record));
+                    }
+                }
+                Action::End(_) => {
+                    self.end_for_cause(id, &work.node, &work.out.events);
+                    return None;
+                }
+                Action::Broadcast(lines) => {
+                    work.said = self.packets(id, lines, work.node.head());
+                    return Some(work);
+                }
+                Action::Append(records) => {
                     let disk = &mut self.machines[usize::from(id)].disk;
-                    work.out.records.iter().for_each(|record| disk.append(record));
-                    work.step = Step::Appended;
+                    records.iter().for_each(|record| disk.append(record));
+                    return Some(work);
                 }
-                Step::Appended if work.out.needs_sync() => return self.sync(id, work),
-                Step::Appended => return self.rest(id, work.node),
-                Step::Synced => {
-                    let Work { mut node, mut out, sent, .. } = work;
-                    out.clear();
-                    let clock = self.machines[usize::from(id)].clock(self.now);
-                    node.synced(clock, &sent, &mut out);
-                    return self.act(id, node, out);
+                Action::Sync => {
+                    self.sync(id, work);
+                    return None;
+                }
+                Action::Idle(deadline) => {
+                    self.rest(id, work, deadline);
+                    return None;
                 }
             }
+        }
+    }
+
+    fn look_up(&mut self, id: u16, work: &mut Work, lookup: &Lookup) {
+        self.seen.lookups += 1;
+        let machine = &self.machines[usize::from(id)];
+        let clock = machine.clock(self.now);
+        match machine.disk.past(lookup.first, lookup.last, work.node.limits().lookup_bytes) {
+            Ok(past) => work.node.found(clock, lookup, past, &mut work.out),
+            Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
         }
     }
 
@@ -200,30 +216,23 @@ impl<C> Stage<C> {
         self.seen.events += 1;
         let skips = mutant::is(Mutant::SkipSync);
         let durable = if skips { Vec::new() } else { machine.disk.end_sync() };
-        let State::Syncs(mut work) = std::mem::replace(&mut machine.state, State::Down) else {
+        let State::Syncs(work) = std::mem::replace(&mut machine.state, State::Down) else {
             unreachable!("it was looked at above");
         };
         durable.iter().for_each(|record| self.judges.on_durable(id, record));
-        work.sent = std::mem::take(&mut work.out.after_sync);
-        let (told, kept): (Vec<&Line>, Vec<&Line>) =
-            work.sent.iter().partition(|line| work.node.is_to_be_sent(line));
-        // A vote that is told nobody counts all the same.
-        kept.iter().for_each(|line| self.judges.on_sent(id, life, line));
-        work.said = self.packed(id, told, work.node.head());
-        work.step = Step::Synced;
-        self.go_on(id, work);
+        self.act(id, work);
     }
 
-    fn rest(&mut self, id: u16, node: Box<Node>) {
+    fn rest(&mut self, id: u16, work: Work, deadline: Micros) {
+        self.seen.reached |= work.out.reached();
         let machine = &mut self.machines[usize::from(id)];
         if machine.ends.is_some() {
-            return self.end(id, &node);
+            return self.end(id, &work.node);
         }
-        let deadline = node.deadline(machine.clock(self.now));
         let parts = machine.parts.deadline().unwrap_or(deadline);
         let deadline = machine.when(deadline.min(parts));
         let waits = !machine.queue.is_empty();
-        machine.state = State::Waits(node);
+        machine.state = State::Waits(work);
         let soonest = self.now + Micros(50);
         self.wake_at(id, if waits { soonest } else { deadline.max(soonest) });
     }
@@ -248,33 +257,29 @@ impl<C> Stage<C> {
         self.send(id, datagram);
     }
 
-    /// Lines as datagrams of one packet each; of a classic node, however long they are.
-    fn packed<'a>(
-        &mut self,
-        id: u16,
-        lines: impl IntoIterator<Item = &'a Line>,
-        head: Head,
-    ) -> VecDeque<Rc<Datagram>> {
+    /// Lines as datagrams of one packet each; of a classic node, however long they are. Before them comes what is due
+    /// to be said about parts of datagrams.
+    fn packets(&mut self, id: u16, lines: Lines<'_>, head: Head) -> VecDeque<Rc<Datagram>> {
+        let life = self.machines[usize::from(id)].life;
+        // A vote that is not sent counts all the same.
+        lines.withheld().for_each(|line| self.judges.on_sent(id, life, line));
         let dialect = self.setting.dialect;
         let mut packer = Packer::new(dialect, PACKET);
         packer.set_head(head);
-        lines.into_iter().for_each(|line| packer.push(line));
+        lines.sent().for_each(|line| packer.push(line));
         let datagrams = packer.finish().into_iter().map(|bytes| Datagram::new(bytes, dialect));
         if dialect == Dialect::Classic {
             return datagrams.collect();
         }
         let machine = &mut self.machines[usize::from(id)];
         let clock = machine.clock(self.now);
-        datagrams.flat_map(|datagram| datagram.cut(&mut machine.parts, clock)).collect()
-    }
-
-    /// What is to be said about parts of datagrams.
-    fn due(&mut self, id: u16) -> VecDeque<Rc<Datagram>> {
-        let machine = &mut self.machines[usize::from(id)];
-        let clock = machine.clock(self.now);
-        let due: VecDeque<_> = Datagram::due(&mut machine.parts, clock).collect();
-        self.seen.parts += due.len() as u64;
-        due
+        let mut packets = VecDeque::new();
+        if !lines.is_after_sync {
+            packets.extend(Datagram::due(&mut machine.parts, clock));
+            self.seen.parts += packets.len() as u64;
+        }
+        packets.extend(datagrams.flat_map(|datagram| datagram.cut(&mut machine.parts, clock)));
+        packets
     }
 
     fn note(&mut self, id: u16, events: &[Event]) {

@@ -70,7 +70,7 @@ impl<C> Stage<C> {
         for (id, machine) in self.machines.iter().enumerate() {
             let state = match &machine.state {
                 State::Down => "down".into(),
-                State::Waits(node) => node_text(node),
+                State::Waits(work) => node_text(&work.node),
                 State::Syncs(work) => format!("syncs, {}", node_text(&work.node)),
                 State::Halts(work) => format!("stands still, {}", node_text(&work.node)),
             };
