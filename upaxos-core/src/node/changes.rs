@@ -145,7 +145,7 @@ impl Node {
         let has_room = self.leader.free_instance(self.learned(), 0).is_some();
         if round(ballot.number) > round(MAX_NUMBER) / 4 && has_room && self.leader.fence().is_none() {
             out.event(Event::Warning(format!(
-                "ballots near their end (forged ones, perhaps: {ballot}): a new epoch begins, with the same members"
+                "ballots are near their end (perhaps forged: {ballot}): a new epoch starts, with the same members"
             )));
             self.propose_group(None, self.listed(), now, out);
         }

@@ -215,7 +215,7 @@ impl Node {
         if search.beats >= PATIENCE && !poll.is_told {
             (poll.is_told, search.beats) = (true, 0);
             out.event(Event::Warning(format!(
-                "{}, instance {}: no quorum is known to agree: nobody can tell who is wrong",
+                "{}, instance {}: no quorum is known to agree: no node can tell which one is wrong",
                 self.name_of(search.subject),
                 search.high
             )));

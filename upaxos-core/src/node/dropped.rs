@@ -30,7 +30,7 @@ impl fmt::Display for Dropped {
         let counts = [
             (self.other_groups, "datagrams of other groups"),
             (self.headless, "without a head that names their sender"),
-            (self.other_lives, "from a life that is not registered"),
+            (self.other_lives, "from an incarnation that is not registered"),
             (self.strangers, "from strangers"),
             (self.foreign, "from members started for another group size, or that lost their disk"),
             (self.not_owner, "with a ballot that is not the sender's"),

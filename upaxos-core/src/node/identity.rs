@@ -171,7 +171,7 @@ impl Identity {
         out.flush();
         if self.is_proven {
             self.bar_for_its_disk(
-                "its disk was rolled back, or a copy of it was started elsewhere: a peer showed that to an earlier start",
+                "its disk was rolled back, or a copy of it was started elsewhere: a peer proved that to an earlier run",
                 out,
             );
         }
@@ -294,8 +294,8 @@ impl Identity {
         if self.standing != Standing::Barred {
             self.bar(
                 format!(
-                    "two groups without names of their own are on this wire ({one} and {other}), and it is not said \
-                     which one to join; give each group a name (--group NAME for all of its nodes), and the same here"
+                    "two groups without names of their own are on this wire ({one} and {other}), and this node \
+                     cannot tell which one to join; give each group a name (--group NAME for all of its nodes), and the same here"
                 ),
                 out,
             );
@@ -433,8 +433,8 @@ impl Identity {
             // in good order. That is no refusal, and the operator has nothing to do.
             self.standing = Standing::Barred;
             return out.event(Event::Warning(format!(
-                "node {from} says that this node was put out of the group while it was away: it votes no more, and \
-                 ends when it has learned that change"
+                "node {from} says that this node was put out of the group while it was away: it no longer votes, \
+                 and exits when it has learned that change"
             )));
         }
         if incarnation == 0 {

@@ -80,7 +80,7 @@ impl Node {
         if !self.warned_of_twin && self.classic.as_ref().is_some_and(is_of_twin) {
             self.warned_of_twin = true;
             out.event(Event::Warning(format!(
-                "another node goes by id {}: under this id was said what this node never said; stop one of them",
+                "another node goes by id {}: lines came under this id that this node never sent; stop one of them",
                 self.id
             )));
         }
@@ -282,7 +282,7 @@ impl Node {
             classic.warned_of_n = true;
             out.event(Event::Warning(format!(
                 "{what} the ids 0 to {}: its line is ignored; start all nodes of a classic group with the same -n \
-                 (here {n}); it never changes, and nobody can join",
+                 (here {n}); the group never changes, and no node can join",
                 n - 1
             )));
         }
@@ -518,15 +518,16 @@ impl Node {
     /// The distance above this node's prefix makes no difference to safety (rules of the README, "What is
     /// promised"):
     ///
-    /// - The ballot is of the epoch in force here, and this node has durably learned the start of that epoch and everything
-    ///   below (rule 9; `is_plausible` drops all others). If an unlearned change of the group lies between, the instance
-    ///   belongs to a later epoch. A vote of this epoch counts for nothing there: learners go by the group and the epoch of
-    ///   the instance. The leader did not write above such a change either: it had learned all below, or was fenced by it.
-    /// - The vote itself is like any other: one value per ballot and instance (2), not below the promise, which holds for
-    ///   all instances and rises with the vote (4), durable before it is sent (5).
-    /// - The vote is remembered as long as any other: until the instance is durably learned here (7), across restarts and
-    ///   checkpoints, which keep all accepted values above the learned prefix. A promise reports it at any distance, and
-    ///   says "nothing" only of the instances between (3).
+    /// - The ballot is of the epoch in force here, and this node has durably learned the start of that epoch and
+    ///   everything below (rule 9; `is_plausible` drops all others). If an unlearned change of the group lies
+    ///   between, the instance belongs to a later epoch. A vote of this epoch counts for nothing there: learners
+    ///   go by the group and the epoch of the instance. The leader did not write above such a change either: it
+    ///   had learned all below, or was fenced by it.
+    /// - The vote itself is like any other: one value per ballot and instance (2), not below the promise, which
+    ///   holds for all instances and rises with the vote (4), durable before it is sent (5).
+    /// - The vote is remembered as long as any other: until the instance is durably learned here (7), across
+    ///   restarts and checkpoints, which keep all accepted values above the learned prefix. A promise reports it
+    ///   at any distance, and says "nothing" only of the instances between (3).
     ///
     /// The prefixes that members report decide about room alone. A false report costs memory, which `has_room_far`
     /// bounds.

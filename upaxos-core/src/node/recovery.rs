@@ -53,20 +53,20 @@ pub enum RecoverError {
     },
     /// The log has instances, but does not name the first group.
     #[error(
-        "the log does not say how large the first group was: it belongs to a first member; start it with -n"
+        "the log does not state the size of the first group: it belongs to a first member; start it with -n"
     )]
     NoGenesis,
     /// A value is lost, and a classic node can trust no other node about it.
     #[error(
-        "what was accepted or learned at {instance} is lost, and in a classic group nothing that others say \
-         proves what it was"
+        "the value accepted or learned at {instance} is lost, and in a classic group no other node can prove \
+         what it was"
     )]
     Lost {
         /// The instance of the lost value.
         instance: Instance,
     },
     /// The digest of a script's state in the checkpoint does not match the state.
-    #[error("the state of script {script} in the checkpoint is not the one whose digest it gives")]
+    #[error("the state of script {script} in the checkpoint does not match the digest there")]
     State {
         /// The name of the script.
         script: String,

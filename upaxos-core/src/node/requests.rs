@@ -128,7 +128,7 @@ impl Wanted {
                 Entry::Read { instance, tagged: Some(*tagged), value: safe_read() }
             }
             Wanted::Again(entry) => entry.clone(),
-            Wanted::Change(..) => panic!("a change of the group is put into words by its leader"),
+            Wanted::Change(..) => panic!("only a leader composes the entry of a change"),
         }
     }
 

@@ -165,7 +165,7 @@ impl Scripts {
         if self.slots.is_empty() {
             return failed;
         }
-        let hooks = hooks.expect("whoever drives a node that has scripts hands them to every step");
+        let hooks = hooks.expect("the driver of a node with scripts passes them to every step");
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.through.next() != instance {
                 assert!(

@@ -251,7 +251,7 @@ impl Sessions {
     fn forget_one(&mut self) {
         loop {
             let (used, client) = self.by_use.pop_first().expect("a table over its bounds is not empty");
-            let last = self.clients.get(&client).expect("who is listed by use is in the table").used;
+            let last = self.clients.get(&client).expect("a client listed by use is in the table").used;
             if last > used {
                 self.by_use.insert(last, client);
                 continue;
@@ -378,8 +378,12 @@ mod tests {
             assert!(sessions.tags <= MAX_TAGS);
         }
         assert_eq!(sessions.verdict(honest.tag), Verdict::DoneAt(Instance(1)));
-        assert_eq!(sessions.clients.len(), 17, "nobody was forgotten");
-        assert_eq!(sessions.verdict(tagged(100, 1).tag), Verdict::Settled, "who has most, loses its oldest");
+        assert_eq!(sessions.clients.len(), 17, "no client was forgotten");
+        assert_eq!(
+            sessions.verdict(tagged(100, 1).tag),
+            Verdict::Settled,
+            "the client with the most requests loses its oldest"
+        );
         assert!(matches!(sessions.verdict(tagged(100, 3 * most).tag), Verdict::DoneAt(_)));
         let shares: Vec<_> = (100..116).map(|client| sessions.clients[&client].done.len()).collect();
         assert!(shares.iter().all(|share| *share >= MAX_TAGS / 16 * 3 / 4), "{shares:?}");
