@@ -13,7 +13,7 @@ pub struct Timing {
 
 impl Timing {
     /// The election timeout: how long a node may be silent before it counts as gone. It is four heartbeats, so that
-    /// at 30 % loss fewer than one in a hundred timeouts happens by chance.
+    /// at 30 % loss a live node is missed by chance fewer than once in a hundred times.
     pub fn timeout(self) -> Micros {
         self.beat * 4
     }

@@ -255,9 +255,10 @@ impl Election {
         is_due && !self.gives_way(learned, group, now)
     }
 
-    /// When this node would run, if nothing changes. The rank decides. Nodes that are not far behind come first.
-    /// Among them, the old leader comes last. Next come the nodes that started to vote last, by the ballot in force
-    /// then. Next comes the order of ids after the old leader.
+    /// When this node would run, if nothing changes. The rank decides. Nodes that are not far behind come before
+    /// those that are. In each part, the old leader comes last. The others come in the order in which they started
+    /// to vote, the latest first, as told by the ballot in force then. Equal ones come in the order of ids after
+    /// the old leader.
     ///
     /// In a rolling restart, an operator restarts all nodes before restarting a leader a second time. So the next
     /// leader is a node that has been restarted, and the leader changes twice at most, in any order of restarts.

@@ -43,8 +43,7 @@ pub struct History {
 pub struct Learned {
     /// The decoded value.
     pub entry: Entry,
-    /// Whether the request in the entry had been carried out before. It is always new for an untagged entry that is
-    /// in its place.
+    /// Whether the request in the entry had been carried out before, or why the entry has no effect.
     pub verdict: Verdict,
     /// The scripts whose `apply` failed at this instance.
     pub failed: Vec<Failed>,

@@ -295,7 +295,8 @@ impl Identity {
             self.bar(
                 format!(
                     "two groups without names of their own are on this wire ({one} and {other}), and this node \
-                     cannot tell which one to join; give each group a name (--group NAME for all of its nodes), and the same here"
+                     cannot tell which one to join; give each group a name (--group NAME for all of its nodes), \
+                     and the same here"
                 ),
                 out,
             );
@@ -492,7 +493,7 @@ impl Identity {
         }
     }
 
-    /// Refuses to start as the replacement of `old`, which is no member any more or never was one.
+    /// Refuses to join in the place of `old`, which is no member any more, or never was one.
     pub fn on_no_place(&mut self, old: NodeId, was_member: bool, out: &mut Outbox) {
         if self.standing == Standing::Waiting {
             let what = match was_member {

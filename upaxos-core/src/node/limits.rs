@@ -1,7 +1,7 @@
 //! The bounds of everything that a node keeps or sends at once. No number on the wire may cost unbounded memory.
 //!
-//! This module owns the numbers, and a record of which bounds were ever reached. Each role holds its own copy, so
-//! that a bound is a plain field where it is checked. The code at each check decides what happens at the bound.
+//! This module owns the numbers, and a record of the bounds that were ever reached. Each role holds its own copy,
+//! so that a bound is a plain field where it is checked. The code at each check decides what happens at the bound.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;

@@ -88,7 +88,7 @@ impl Node {
         leader.tick(now, &mut again, out);
     }
 
-    /// Raises a ballot unless this node runs one, whoever leads and whatever the clock says: a wrong guess of the
+    /// Raises a ballot unless this node runs one, even if another node leads, and at any time: a wrong guess of the
     /// election may cost time, never agreement. Model checks use this, since they have no clock.
     #[doc(hidden)]
     pub fn run_unasked(&mut self, now: Micros, out: &mut Outbox) {

@@ -212,7 +212,7 @@ impl Reads {
     }
 
     /// Removes and returns the reads that a node with prefix `learned` in `epoch` may answer. No write completed
-    /// before they were asked is above that prefix, and no change of the group is.
+    /// before they were asked is above that prefix, nor any earlier change of the group.
     pub fn take_ready(&mut self, epoch: Epoch, learned: Instance, now: Micros) -> Vec<Asked> {
         let mut ready = Vec::new();
         let is_over = |marked: &mut Marked| marked.highest <= learned || marked.epoch != epoch;

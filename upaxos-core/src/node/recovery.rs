@@ -1,7 +1,7 @@
 //! Recovery: builds a node from the records of its earlier runs.
 //!
-//! This module owns the order in which the log is replayed. The roles know what each record means to them. A driver
-//! calls it at every start.
+//! This module owns the order in which the log is replayed. The roles know what each record means to them. The
+//! driver of a node calls it at every start; a reader of a log calls [`Recovery::tell`].
 //!
 //! When the log says that a value was learned, but the value is lost, the learned prefix ends before it. Everything
 //! learned above it is forgotten, groups included. The node learns that anew, like any gap. It is then like a node

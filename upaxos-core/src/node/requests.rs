@@ -421,7 +421,7 @@ impl Requests {
         self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
     }
 
-    /// Owes an answer. It is sent once the ranks before have had time to answer; rank 0 sends it now.
+    /// Owes an answer. It is due once the ranks before have had time to answer; for rank 0, at once.
     pub fn owe(&mut self, about: About, answer: Message, rank: usize, now: Micros) {
         self.owed.owe(about, answer, now + ANSWER_STEP * rank as u64);
     }

@@ -223,8 +223,8 @@ impl Node {
             let is_kept = carries || (may_be_stale && leads);
             let waited = if is_kept { None } else { self.requests.take_done(&entry, instance) };
             if waited.is_none() && !carries && !leads {
-                // The leader of that ballot has the request of this instance, if it waits anywhere. Another request
-                // with the same words waits at a leader of its own.
+                // The leader of that time has the request of this instance, if it waits here. Another request with
+                // the same words has a leader of its own.
                 self.requests.drop_same(&entry);
             }
             if is_own {

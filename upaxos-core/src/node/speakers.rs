@@ -135,9 +135,9 @@ impl Node {
         Speaker(Kind::Other)
     }
 
-    /// A node without a group hears one. A member of a first group joins the first group of which it has heard
-    /// enough. If that is not its own, it is refused there, as a node with a lost disk. A joiner listens for one
-    /// timeout; if it hears two groups, it joins neither.
+    /// A node without a group hears one. A member of a first group belongs to the first group that it has heard
+    /// often enough. If that is not its own, it is refused there, as a node with a lost disk. A joiner listens for
+    /// one timeout; if it hears two groups, it joins neither.
     fn meet(&mut self, from: (NodeId, u64), group: GroupId, now: Micros, out: &mut Outbox) {
         if !self.identity.hears_group(from, group) {
             return;

@@ -105,7 +105,7 @@ impl Preparing {
         (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
     }
 
-    /// The first instance that the answers of `acceptor` do not cover; `None` if it has not answered.
+    /// The first instance that the answers of `acceptor` do not cover; `None` if they cover all, or there are none.
     pub(super) fn owed_by(&self, acceptor: NodeId) -> Option<Instance> {
         self.acceptors.get(&acceptor)?.first_uncovered(self.base.next())
     }
@@ -113,7 +113,7 @@ impl Preparing {
     /// Returns the first instance of the next question. An answer is bounded, so one answer covers a part of the
     /// instances only. The next question starts at the first uncovered instance of some acceptor: the next one
     /// after the last question's, in turn. So an acceptor that has fallen silent does not keep the others from
-    /// answering the rest. Acceptors without any answer do not count here.
+    /// answering the rest. An acceptor without any answer owes everything, and is not counted here.
     ///
     /// While answers arrive, the next question follows after `soon`, and this node does not count as stuck.
     pub(super) fn ask_again(&mut self, soon: Micros, now: Micros) -> Instance {
