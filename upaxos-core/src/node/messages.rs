@@ -515,8 +515,8 @@ impl Node {
     /// Whether a value may be accepted at an instance. A far instance qualifies if members report a learned prefix
     /// that reaches near it: a node that catches up may be needed for a quorum.
     ///
-    /// The distance above this node's prefix makes no difference to safety (rules of the README, "What is
-    /// promised"):
+    /// The distance above this node's prefix makes no difference to safety. The rules in the README,
+    /// "What is promised", show that:
     ///
     /// - The ballot is of the epoch in force here, and this node has durably learned the start of that epoch and
     ///   everything below (rule 9; `is_plausible` drops all others). If an unlearned change of the group lies
