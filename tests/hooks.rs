@@ -331,7 +331,10 @@ fn the_one_that_is_alone_ends_once_a_quorum_is_there_that_was_not_while_it_was_a
         let strays = |id| Probe { strays_from: if id == 1 { 23 } else { u64::MAX }, ..Probe::new(7) };
         let (mut group, _) = group(strays);
         let gave_up = |group: &Group, id: u16| {
-            events(group, id).iter().filter(|event| event.contains("nobody can tell who is wrong")).count()
+            events(group, id)
+                .iter()
+                .filter(|event| event.contains("no node can tell which one is wrong"))
+                .count()
         };
         group.filter = Box::new(|from, to, _| from != Some(2) && to != 2);
         for count in 0..40 {

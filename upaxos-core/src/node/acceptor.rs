@@ -1,19 +1,22 @@
-//! The acceptor: what this node has promised and accepted.
+//! The acceptor: the promises and accepted values of this node.
 //!
-//! Owns the promise and the last accepted value of every instance that is not yet durably learned.
-//! It never counts anybody's votes. A vote leaves through `after_sync` only, together with the record
-//! that makes it true ("Paxos Made Simple" 2.5: an acceptor remembers across failures).
+//! This module owns the promise and the last accepted value of every instance that is not yet durably learned. It
+//! never counts votes. A vote leaves through `after_sync` only, together with the record that makes it true ("Paxos
+//! Made Simple" 2.5: an acceptor remembers across failures).
 //!
-//! A damaged log may have kept that something was accepted, in which instance and ballot, and lost what. Such
-//! an instance is `lost`: no promise covers it, neither as accepted nor as empty, so that this node counts
-//! towards no quorum of phase 1 there. Nothing that was chosen can be undone by that: whoever leads needs a
-//! quorum of others that do cover it, and one of them was in the quorum that chose. (Had the promise said
-//! "nothing", the others might be those that never heard of the value.) The ballot stays promised, so that
-//! what is older is refused as ever. It ends in one of three ways. A value is accepted there in a higher
-//! ballot: that is the last accepted then, whatever it replaced. The instance is durably learned. Or somebody
-//! shows what was written there in exactly the lost ballot: a ballot has one value per instance, fixed before
-//! anybody heard of it and never changed, across restarts of its owner too, so that value and no other is the
-//! one that was accepted here; to say so again is no second vote.
+//! A damaged log may show that a value was accepted in some instance and ballot, but not the value itself. Such an
+//! instance is `lost`. No promise covers it, neither as accepted nor as empty, so this node counts towards no
+//! quorum of phase 1 there. This cannot undo a chosen value: a leader needs a quorum of other acceptors that do
+//! cover the instance, and one of them was in the quorum that chose the value. (If the promise said "nothing", the
+//! others might all be acceptors that never received the value.) The ballot stays promised, so older ballots are
+//! refused as before.
+//!
+//! A lost instance ends in one of three ways:
+//! - A value is accepted there in a higher ballot. It is then the last accepted value, whatever it replaced.
+//! - The instance is durably learned.
+//! - Another node shows the value written there in exactly the lost ballot. A ballot has one value per instance. That
+//!   value is fixed before any other node receives it, and never changes, not even when the ballot's owner restarts. So
+//!   it is the value accepted here, and to report it again is no second vote.
 
 use std::collections::BTreeMap;
 
@@ -25,42 +28,42 @@ use crate::slots::Slots;
 use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
 
-/// The acceptor's durable word.
+/// The acceptor's durable state: promises, and accepted values above the durable prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     classic: bool,
     bounds: Bounds,
-    /// For all instances: enough, and stronger than one per instance.
+    /// The promise for all instances. It replaces, and is stronger than, one promise per instance.
     promised: Option<Ballot>,
-    /// Per instance, in a classic group only.
+    /// The promises per instance, in a classic group only.
     promised_at: BTreeMap<Instance, Ballot>,
-    /// The highest of all that was promised.
+    /// The highest ballot promised for any instance.
     highest: Option<Ballot>,
     accepted: Slots<(Ballot, Value)>,
-    /// Accepted last in that ballot; what, is lost. None of these is in `accepted`.
+    /// Instances whose last accepted value is lost, with its ballot. None of these is in `accepted`.
     lost: BTreeMap<Instance, Ballot>,
-    /// Up to here everything is durably learned, and forgotten. What comes next there is always room for: else values
-    /// that nobody completes could fill it for ever.
+    /// Up to here every instance is durably learned, and forgotten. The next instance always has room. Otherwise
+    /// values that no leader completes could fill the room for ever.
     forgotten: Instance,
-    /// Of the values in `accepted`.
+    /// The size of the values in `accepted`.
     bytes: usize,
-    /// The latest epoch in which anything was accepted, and the highest instance of these. What is
-    /// forgotten is durably learned: of a mark, the learned prefix stands for it.
+    /// The latest epoch in which a value was accepted, and the highest such instance. A forgotten instance is
+    /// durably learned, so the learned prefix takes the place of its mark.
     top: Option<(Epoch, Instance)>,
 }
 
 impl Acceptor {
-    /// An acceptor that has said nothing. A `classic` one promises instance by instance.
+    /// An acceptor without promises. A `classic` one promises instance by instance.
     pub fn new(classic: bool, limits: Limits) -> Acceptor {
         Acceptor { classic, bounds: limits.into(), ..Acceptor::default() }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// Takes up what an earlier life of this node has said.
+    /// Restores a promise or an accepted value from the log of an earlier run.
     pub fn recover(&mut self, record: &Record) {
         match record {
             Record::PromiseAll { ballot } => {
@@ -82,7 +85,7 @@ impl Acceptor {
         }
     }
 
-    /// What rebuilds this, above `learned`.
+    /// The records that rebuild this state above `learned`.
     pub fn checkpoint(&self, learned: Instance) -> impl Iterator<Item = Record> {
         let promised = self.promised.map(|ballot| Record::PromiseAll { ballot });
         let accepted = self.accepted.from(learned.next().0).map(|(instance, (ballot, value))| {
@@ -93,48 +96,48 @@ impl Acceptor {
         promised.into_iter().chain(accepted).chain(lost)
     }
 
-    /// Whether something was accepted in `instance` that can no longer be read.
+    /// Whether a value was accepted in `instance` that can no longer be read.
     pub fn is_lost(&self, instance: Instance) -> bool {
         self.lost.contains_key(&instance)
     }
 
-    /// Whether there is any such instance.
+    /// Whether the accepted value of any instance is lost.
     pub fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
-    /// The highest ballot promised for `instance`.
+    /// The highest ballot promised for `instance`, by a promise for all instances or for this one.
     pub fn promised_in(&self, instance: Instance) -> Option<Ballot> {
         self.promised.max(self.promised_at.get(&instance).copied())
     }
 
-    /// The highest ballot promised anywhere.
+    /// The highest ballot promised for any instance.
     pub fn highest_promise(&self) -> Option<Ballot> {
         self.highest
     }
 
-    /// The last instance in which anything was promised, in a classic group.
+    /// The last instance with a promise of its own, in a classic group.
     pub fn last_promised(&self) -> Option<Instance> {
         self.promised_at.last_key_value().map(|(instance, _)| *instance)
     }
 
-    /// The last instance in which a value is held.
+    /// The last instance with an accepted value in memory.
     pub fn last_accepted(&self) -> Option<Instance> {
         self.accepted.last().map(|(instance, _)| Instance(instance))
     }
 
-    /// The highest instance in which a value was accepted in the latest epoch that any was accepted in.
-    /// What an older epoch left above a change of the group was never chosen.
+    /// The highest instance with a value accepted in the latest epoch that has any. A value that an older epoch
+    /// left above a change of the group was never chosen.
     pub fn highest_accepted(&self) -> Option<Instance> {
         self.top.map(|(_, instance)| instance)
     }
 
-    /// What was last accepted in `instance`, unless it is durably learned and forgotten.
+    /// The last accepted ballot and value of `instance`; `None` once it is durably learned and forgotten.
     pub fn accepted(&self, instance: Instance) -> Option<&(Ballot, Value)> {
         self.accepted.get(instance.0)
     }
 
-    /// `Propose`: promise one instance, or refuse.
+    /// `Propose`: promises one instance, or refuses.
     pub fn on_propose(&mut self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
         if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
             return self.nack(instance, (ballot, higher), out);
@@ -148,9 +151,9 @@ impl Acceptor {
         out.after_sync(Message::Promise { instance, ballot, accepted });
     }
 
-    /// `ProposeAll`: promise every instance from `first` on, or refuse. The answer says exactly what was
-    /// accepted, and where nothing was, above `learned`, the durably learned prefix; what is below,
-    /// the candidate has to learn first. Of what is lost it says nothing.
+    /// `ProposeAll`: promises every instance from `first` on, or refuses. Above `learned`, the durably learned
+    /// prefix, the answer lists exactly the accepted values and the empty ranges. The candidate must learn the
+    /// prefix itself first. The answer does not cover lost instances.
     pub fn on_propose_all(&mut self, first: Instance, ballot: Ballot, learned: Instance, out: &mut Outbox) {
         assert!(!self.classic, "a classic group has no ballots for all instances");
         if let Some(higher) = self.promised.filter(|promised| *promised > ballot) {
@@ -183,7 +186,7 @@ impl Acceptor {
         self.promise_none(from, None, (ballot, learned), out);
     }
 
-    /// Says that nothing was accepted from `first` to `last`, in parts: between them is what is lost.
+    /// Reports that nothing was accepted from `first` to `last`, in ranges that leave the lost instances out.
     fn promise_none(
         &self,
         mut first: Instance,
@@ -205,7 +208,7 @@ impl Acceptor {
         }
     }
 
-    /// Somebody shows what was written in `ballot`: if that is what is lost here, it is known again.
+    /// Another node shows the value written in `ballot`. If that value is lost here, this restores it.
     pub fn on_copy(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) {
         let is_any = mutant::is(Mutant::CopyAnyBallot);
         if self.lost.get(&instance).is_some_and(|lost| *lost == ballot || (is_any && *lost < ballot)) {
@@ -214,7 +217,7 @@ impl Acceptor {
         }
     }
 
-    /// `Write`: accept the value, or refuse. True when the value stands here in that ballot.
+    /// `Write`: accepts the value, or refuses. True when this acceptor holds the value in that ballot.
     pub fn on_write(&mut self, instance: Instance, ballot: Ballot, value: &Value, out: &mut Outbox) -> bool {
         self.on_copy(instance, ballot, value, out);
         let is_higher = |promised: &Ballot| *promised > ballot && !mutant::is(Mutant::IgnorePromiseOnWrite);
@@ -224,8 +227,8 @@ impl Acceptor {
         }
         match self.accepted.get(instance.0) {
             Some((accepted_in, other)) if *accepted_in == ballot && other != value => {
-                // One value per ballot and instance. Whoever wrote a second one has to give the
-                // ballot up: naming it in a refusal says so.
+                // A ballot has one value per instance. A leader that wrote a second one must give the ballot up: a
+                // refusal that names the ballot itself says so.
                 self.nack(instance, (ballot, ballot), out);
                 return false;
             }
@@ -238,7 +241,7 @@ impl Acceptor {
                 return false;
             }
             _ => {
-                // Accepting is also promising: else a lower ballot could overwrite this value.
+                // Accepting is also promising. Otherwise a lower ballot could overwrite this value.
                 if !mutant::is(Mutant::WriteRaisesNothing) {
                     self.raise(instance, ballot);
                 }
@@ -254,13 +257,13 @@ impl Acceptor {
         true
     }
 
-    /// Whether there is room to accept values far above the learned prefix. They stay until that gets there, so
-    /// half of the room is kept for what is near.
+    /// Whether there is room to accept values far above the learned prefix. Such values stay until the prefix
+    /// reaches them, so half of the room is kept for near instances.
     pub fn has_room_far(&self) -> bool {
         self.bytes + self.accepted.len() * ENTRY_BYTES < self.bounds.open_bytes / 2
     }
 
-    /// Refuses a `Write` if its ballot is below the promise, and ignores it if not.
+    /// Refuses a `Write` if its ballot is below the promise; otherwise does nothing.
     pub fn refuse(&self, instance: Instance, ballot: Ballot, out: &mut Outbox) {
         if let Some(higher) = self.promised_in(instance).filter(|promised| *promised > ballot) {
             self.nack(instance, (ballot, higher), out);
@@ -274,7 +277,7 @@ impl Acceptor {
         }
     }
 
-    /// Forgets what was accepted up to `learned`, which must be durably learned.
+    /// Forgets the accepted values up to `learned`, which must be durably learned.
     pub fn forget_through(&mut self, learned: Instance) {
         self.forgotten = learned;
         while !self.classic
@@ -287,7 +290,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepted, but nobody knows what.
+    /// Records that a value was accepted whose words are lost.
     fn lose(&mut self, instance: Instance, ballot: Ballot) {
         self.mark(instance, ballot);
         self.lost.insert(instance, ballot);

@@ -1,6 +1,6 @@
-//! What clients are told once their requests are decided, and what the log says of it.
+//! The answers to clients whose requests are decided, and their lines in the node's own log.
 //!
-//! Owns the words of an answer. When it is given, and by whom, is decided by rank in `requests`.
+//! This module owns the content of an answer. The module `requests` decides by rank when a node sends it.
 
 use super::Node;
 use super::history::Verdict;
@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::types::{Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
 
-/// How many answers of one range are named one by one in the log.
+/// How many answers of one range the log names one by one.
 const NOTED_ONE_BY_ONE: u64 = 16;
 
 impl Node {
@@ -34,14 +34,14 @@ impl Node {
         }
     }
 
-    /// Sends an answer, and notes it for the log.
+    /// Sends an answer, and records it for the log.
     pub(super) fn give(&mut self, answer: Message, out: &mut Outbox) {
         self.note_answer(self.id, &answer, out);
         out.send(answer);
     }
 
-    /// The answer to the request that `entry`, learned at `instance`, carries out; to be looked up if that
-    /// was long ago.
+    /// The answer to the request that `entry`, learned at `instance`, carries out. If the value is no longer in
+    /// memory, this starts a lookup instead.
     fn answer(
         &self,
         entry: &Entry,
@@ -89,7 +89,7 @@ impl Node {
                 return Some(Message::Forgotten { client: tag.client, seq: tag.seq, begin });
             }
             Verdict::Settled => return Some(Message::Unknown { client: tag.client, seq: tag.seq }),
-            // The log grows: then a copy of it may be carried out.
+            // A copy of the request may be carried out later, as the log grows.
             Verdict::Ahead => {
                 return Some(Message::Busy { client: tag.client, seq: tag.seq, pause: Node::BUSY_PAUSE });
             }
@@ -120,7 +120,7 @@ impl Node {
         }
     }
 
-    /// Owes the answer, if the tagged request has been carried out before.
+    /// Owes the answer, and returns true, if the tagged request has been carried out before.
     pub(super) fn answer_if_done(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
         let Some(tagged) = wanted.tagged() else { return false };
         let verdict = self.history.verdict(tagged.tag);
@@ -137,7 +137,7 @@ impl Node {
         true
     }
 
-    /// Says in the log that a client was answered.
+    /// Reports in the log that a client was answered.
     pub(super) fn note_answer(&self, by: NodeId, answer: &Message, out: &mut Outbox) {
         if !out.tells(Detail::Answers) {
             return;
@@ -148,7 +148,7 @@ impl Node {
                 note(*instance, Some(value.clone()));
             }
             Message::Done { first, last, .. } => {
-                // One line of the wire must not cost a page of the log.
+                // One line of the wire must not produce a page of the log.
                 if last.0 - first.0 >= NOTED_ONE_BY_ONE {
                     out.event(Event::AnsweredRange { by, first: *first, last: *last });
                     return;

@@ -1,6 +1,7 @@
-//! What clients ask, and what of it is refused at once.
+//! The intake of client requests, and the refusals that need no log entry.
 //!
-//! Owns the first look at a request. What happens to it later is decided in `settle` and `requests`.
+//! This module owns the first look at a request. The modules `settle` and `requests` decide what happens to it
+//! later.
 
 use super::Node;
 use super::outbox::{Event, Outbox, Why};
@@ -11,7 +12,7 @@ use crate::types::{Instance, Micros, Tagged, Value};
 use crate::wire::{Message, Request};
 
 impl Node {
-    /// A client's line.
+    /// Handles a client's line.
     pub(super) fn on_request(&mut self, request: Request, now: Micros, out: &mut Outbox) {
         let wanted = match request {
             Request::Quit => return out.event(Event::Quit),
@@ -26,7 +27,7 @@ impl Node {
                 return self.refuse(None, &reason, now, out);
             }
             Request::Write(value) => Wanted::Write(value),
-            // A classic node knows no tags.
+            // A classic node does not know tags.
             Request::Submit(..)
             | Request::TaggedRead(_)
             | Request::FastRead(_)
@@ -48,7 +49,7 @@ impl Node {
         self.want(wanted, now, out);
     }
 
-    /// Takes up a request that ends in a value of the log, unless it has been carried out.
+    /// Queues a request that ends in a value of the log, unless it has been carried out.
     pub(super) fn want(&mut self, wanted: Wanted, now: Micros, out: &mut Outbox) {
         if self.is_malformed(&wanted, now, out) {
             return;
@@ -68,7 +69,8 @@ impl Node {
         }
     }
 
-    /// What no node takes up. It is no refusal of what its tag stands for: that may come in other words.
+    /// Refuses a request that no node accepts. The refusal is not final for its tag: the client may send it again
+    /// in other words.
     pub(super) fn is_malformed(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
         let Some(reason) = wanted.refusal() else { return false };
         let reason = match wanted.tagged() {
@@ -89,7 +91,7 @@ impl Node {
         let learned = self.learner.learned();
         let answer = match self.history.reads(instance) {
             Some(value) => Message::Ok { instance, value },
-            // The classic grammar has no word for it.
+            // The classic grammar has no form for this answer.
             None if self.classic.is_some() => return,
             None => Message::NotYet { instance, learned },
         };
@@ -113,11 +115,11 @@ impl Node {
         self.requests.owe(about, answer, rank, now);
     }
 
-    /// How long a client that was told `Busy` is to wait at least, in milliseconds: what waits at a leader is
-    /// written in less.
+    /// The least time that a client must wait after `Busy`, in milliseconds. A leader writes its waiting requests
+    /// in less.
     pub(super) const BUSY_PAUSE: u64 = 100;
 
-    /// There is no room for a request now: it may be carried out later all the same, by whoever heard it.
+    /// Tells a client that there is no room for its request now. A node that heard it may still carry it out later.
     pub(super) fn say_busy(&mut self, wanted: &Wanted, pause: u64, now: Micros, out: &mut Outbox) {
         match wanted.tagged() {
             Some(Tagged { tag, .. }) if !mutant::is(Mutant::RefusedForBusy) => {
@@ -131,7 +133,7 @@ impl Node {
 
     pub(super) fn on_relay(&mut self, value: Option<Value>, now: Micros) {
         let wanted = value.map_or(Wanted::Read, Wanted::Write);
-        // A read that is under way may be older than this one.
+        // A read in flight may be older than this one.
         let is_under_way = !wanted.is_read() && self.leader.is_under_way(&wanted);
         if !is_under_way && !self.requests.is_waiting(&wanted) && wanted.refusal().is_none() {
             // Without room it is dropped, as if the relay had been lost.

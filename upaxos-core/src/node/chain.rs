@@ -1,15 +1,16 @@
-//! The digest of the learned prefix: one number for each instance, which tells of every value up to there.
+//! The digest of the learned prefix: one number per instance, which covers every value up to there.
 //!
-//! Owns the chain: each link is a hash of the link before, the instance and the exact bytes of the value that was
-//! learned there. Two nodes with the same link at an instance have learned the same everywhere below. It compares
-//! nothing: that is for `digests`.
+//! This module owns the chain. Each link is a hash of the link before, the instance, and the exact bytes of the
+//! value learned there. Two nodes with the same link at an instance have learned the same values everywhere below.
+//! This module compares nothing; `digests` does that.
 //!
-//! The last links are held, and of older ones every so many (marks: in checkpoints, too; fewer as the log grows, so
-//! that neither memory nor start-up grows with it). Those between are computed anew from the history, when they are
-//! asked for, a piece at a time. So is the whole chain of a log whose checkpoint says nothing of it.
+//! The last links are held in memory. Of the older ones, only marks at regular distances are kept, in checkpoints
+//! too. The distance grows with the log, so that neither memory nor start-up time does. Links between marks are
+//! recomputed from the history files on demand, a piece at a time. The same holds for the whole chain of a log
+//! whose checkpoint has none.
 //!
-//! XXH3 with 128 bits, not BLAKE3: the chain finds accidents (a disk rolled back, damaged memory), and whoever can
-//! forge a value can forge a line, too. At 16 bytes it costs a tenth of BLAKE3.
+//! The hash is XXH3 with 128 bits, not BLAKE3. The chain detects accidents (a rolled-back disk, damaged memory); an
+//! attacker who can forge a value can forge a line, too. At 16 bytes, XXH3 costs a tenth of BLAKE3.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Included};
@@ -20,35 +21,35 @@ use crate::record::Record;
 use crate::store::Past;
 use crate::types::{Instance, Value};
 
-/// How many of the last links are held: more than a group learns between two beats.
+/// How many of the last links are held: more than a group learns between two heartbeats.
 const RECENT: usize = 1 << 15;
 
-/// The first distance between marks, and how many there may be before every second one is dropped.
+/// The first distance between marks, and how many marks there may be before every second one is dropped.
 const SPACING: u64 = 1 << 10;
 const MAX_MARKS: usize = 256;
 
-/// How many links that were computed anew are held.
+/// How many recomputed links are held.
 const MAX_FOUND: usize = 256;
 
-/// How many lookups of the history may follow each other before other work has its turn.
+/// How many lookups in the history files may follow each other before other work has its turn.
 const LOOKUPS: u8 = 16;
 
-/// The links of the learned prefix.
+/// The links of the learned prefix, and a recomputation in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Chain {
-    /// Where `recent` begins, and the link there.
+    /// The instance before the first of `recent`, and its link.
     base: (Instance, u128),
     recent: VecDeque<u128>,
     marks: BTreeMap<Instance, u128>,
     spacing: u64,
-    /// What was computed anew.
+    /// The recomputed links.
     found: BTreeMap<Instance, u128>,
     dig: Option<Dig>,
     /// How many lookups are left in this turn.
     lookups: u8,
 }
 
-/// A link of the past is being computed anew.
+/// The recomputation of a past link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Dig {
     at: Instance,
@@ -56,7 +57,7 @@ struct Dig {
     target: Instance,
 }
 
-/// The link after `before`.
+/// The link that follows `before` when `value` is learned at `instance`.
 pub fn link(before: u128, instance: Instance, value: &Value) -> u128 {
     let mut bytes = [0; 40];
     bytes[..16].copy_from_slice(&before.to_be_bytes());
@@ -66,7 +67,7 @@ pub fn link(before: u128, instance: Instance, value: &Value) -> u128 {
 }
 
 impl Default for Chain {
-    /// Nothing learned.
+    /// A chain without links.
     fn default() -> Chain {
         Chain {
             base: (Instance(0), 0),
@@ -81,7 +82,7 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Up to where there is a chain: what was learned, but for a log whose checkpoint says nothing of it.
+    /// The last instance of the chain. It is the learned prefix, unless the log's checkpoint had no chain.
     pub fn through(&self) -> Instance {
         Instance(self.base.0.0 + self.recent.len() as u64)
     }
@@ -90,7 +91,7 @@ impl Chain {
         self.recent.back().copied().unwrap_or(self.base.1)
     }
 
-    /// Takes the value of an instance, if it is the next one.
+    /// Appends the value of an instance, if it is the next one.
     pub fn learn(&mut self, instance: Instance, value: &Value) {
         if instance != self.through().next() {
             return;
@@ -116,7 +117,7 @@ impl Chain {
         }
     }
 
-    /// The link after an instance, if it is at hand.
+    /// The link at an instance, if it is in memory.
     pub fn digest_at(&self, instance: Instance) -> Option<u128> {
         let (base, link) = self.base;
         if instance > base {
@@ -128,7 +129,7 @@ impl Chain {
         self.known_at_or_below(instance).filter(|(at, _)| *at == instance).map(|(_, link)| link)
     }
 
-    /// The last link of the past that is known, up to an instance.
+    /// The last known link at or before an instance.
     fn known_at_or_below(&self, instance: Instance) -> Option<(Instance, u128)> {
         let last = |links: &BTreeMap<Instance, u128>| {
             links.range(..=instance).next_back().map(|(at, link)| (*at, *link))
@@ -137,7 +138,7 @@ impl Chain {
         [Some((Instance(0), 0)), last(&self.marks), last(&self.found), base].into_iter().flatten().max()
     }
 
-    /// Begins to compute a link of the past anew, if none is under way.
+    /// Starts to recompute a past link, unless another recomputation is in progress.
     pub fn dig(&mut self, target: Instance) {
         if self.dig.is_none()
             && target <= self.through()
@@ -147,17 +148,17 @@ impl Chain {
         }
     }
 
-    /// Whether a link is being computed anew.
+    /// Whether a link is being recomputed.
     pub fn digs(&self) -> bool {
         self.dig.is_some()
     }
 
-    /// Another turn begins: some lookups may follow each other again.
+    /// Starts another turn, which again allows a number of lookups in a row.
     pub fn begin_turn(&mut self) {
         self.lookups = LOOKUPS;
     }
 
-    /// Which values it needs of those learned up to `learned`, in order from the first on.
+    /// The range of values that this chain needs next, of those learned up to `learned`.
     pub fn needs(&mut self, learned: Instance) -> Option<(Instance, Instance)> {
         let needed = match &self.dig {
             Some(dig) => (dig.at.next(), dig.target),
@@ -167,7 +168,7 @@ impl Chain {
         Some(needed).filter(|(first, last)| first <= last)
     }
 
-    /// Takes values of the past, in order.
+    /// Takes past values, in order.
     pub fn take(&mut self, past: &[Past]) {
         for Past { instance, value, .. } in past {
             match &mut self.dig {
@@ -187,7 +188,7 @@ impl Chain {
         }
     }
 
-    /// What rebuilds this: the marks, and the last link. Of a chain that is not whole yet, nothing.
+    /// The records that rebuild this chain: the marks, and the last link. An incomplete chain has none.
     pub fn checkpoint(&self, learned: Instance) -> impl Iterator<Item = Record> + use<'_> {
         let record = |(instance, digest): (Instance, u128)| Record::Chain { instance, digest };
         let is_whole = self.through() == learned && learned.0 > 0;
@@ -197,7 +198,7 @@ impl Chain {
         marks.filter(move |(at, _)| is_whole && *at < learned).chain(last).map(record)
     }
 
-    /// Takes up one record of a checkpoint that has learned up to `learned`.
+    /// Restores one record of a checkpoint with prefix `learned`.
     pub fn recover(&mut self, record: &Record, learned: Instance) {
         let Record::Chain { instance, digest } = record else { return };
         if *instance == learned {
@@ -221,7 +222,7 @@ mod tests {
         chain
     }
 
-    /// Gives it what it needs, as a node does.
+    /// Supplies the values that the chain needs, as a node does.
     fn supply(chain: &mut Chain, through: u64) {
         for _ in 0..100 {
             chain.begin_turn();

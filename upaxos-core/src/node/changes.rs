@@ -1,8 +1,9 @@
-//! Changes of the group: who stands ready to join, what operators want, and what follows when one is learned.
+//! Changes of the group: the joiners, the operators' requests, and the effects of a learned change.
 //!
-//! Owns the list of nodes that asked to join lately, and the leader's decision to propose a change. That a
-//! change governs from the instance after its own on, and begins an epoch, is `membership`'s; that nothing
-//! is begun above it before it is learned, is the leader's fence. It never votes.
+//! This module owns the list of nodes that asked to join lately, and the leader's decision to propose a change. It
+//! does not own two related rules. A change governs from the instance after its own, and starts an epoch:
+//! `membership` has that rule. No instance above a change starts before the change is learned: the leader's fence
+//! has that one. This module never votes.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
@@ -16,49 +17,50 @@ use crate::mutant::{self, Mutant};
 use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId};
 use crate::wire::{Boot, Dialect, Message};
 
-/// How soon a node beats when somebody asks who governs.
+/// How soon a node sends a heartbeat after a client asks for the members.
 const SOON: Micros = Micros::from_millis(100);
 
-/// Who wants to join, as far as this node has heard; and whether this node has said that it left.
+/// The joiners that this node has heard, and whether this node has reported that it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Changes {
     candidates: BTreeMap<NodeId, Candidate>,
     has_left: bool,
-    /// The group changed, and this node, which led, should lead on with its next tick.
+    /// The group changed while this node led. It should campaign again in its next tick.
     leads_on: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Candidate {
-    /// Since when it has been asking, without a pause, and what was learned here then.
+    /// Since when it has been asking without a pause, and the prefix that this node had learned at that time.
     since: Micros,
     goal: Instance,
     at: Micros,
     learned: Instance,
-    /// What its last line said, and what two in a row said: one may be damaged, or of a life of long ago.
+    /// The wish in its last line, and the wish that two lines repeated. A single line may be damaged, or from an
+    /// old run.
     said: Wish,
     said_at: Micros,
     wish: Option<Wish>,
-    /// The operator was told why it does not get in.
+    /// Whether the operator was told why it cannot join.
     is_told: bool,
 }
 
-/// As what a node wants to join.
+/// How a node wants to join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Wish {
-    /// Its directory.
+    /// The incarnation of the joiner's directory.
     incarnation: u64,
-    /// In whose place; its own: whose an operator names.
+    /// The member to replace. Its own id: an operator names the member.
     replaces: Option<NodeId>,
 }
 
 impl Changes {
-    /// As what a node wants to join, if it has said so twice.
+    /// How a node wants to join, once it has said so twice.
     fn wish(&self, id: NodeId) -> Option<Wish> {
         self.candidates.get(&id).and_then(|known| known.wish)
     }
 
-    /// Whether this node led when the group changed, and has not led on.
+    /// Whether this node led when the group changed, and has not campaigned again yet.
     pub fn leads_on(&self) -> bool {
         self.leads_on
     }
@@ -71,12 +73,12 @@ impl Node {
         is_member || (self.joins.is_some() && mutant::is(Mutant::JoinerVotesEarly))
     }
 
-    /// Whether this directory never took part in the group, as a founder's that is new, while its id is not.
+    /// Whether this directory never took part in the group: a new founder's directory whose id is not new.
     pub fn never_took_part(&self) -> bool {
         self.identity.never_took_part()
     }
 
-    /// `Join`, `JoinFor`: remember who stands ready; whoever was a member before never is again.
+    /// `Join`, `JoinFor`: records a joiner. A former member never becomes a member again.
     pub(super) fn on_join(
         &mut self,
         from: NodeId,
@@ -116,13 +118,14 @@ impl Node {
         }
     }
 
-    /// Whether a member of the first group that was never up hears that the group has changed. That is no proof, so
-    /// it does not end the node; but while it hears that, it does not begin. The change itself, learned, is proof.
+    /// Whether a member of the first group that never ran before hears that the group has changed. That is no
+    /// proof, so it does not end the node. But while it hears that, it does not start to vote. The change itself,
+    /// once learned, is proof.
     pub(super) fn hears_of_change(&self, now: Micros) -> bool {
         self.identity.is_new_founder() && self.election.hears_later_epoch(now)
     }
 
-    /// Says with every beat that this node wants to join, while it does.
+    /// Sends the wish to join with every heartbeat, until this node is a member.
     pub(super) fn ask_to_join(&self, out: &mut Outbox) {
         let Some(replaces) = self.joins.filter(|_| !self.history.membership().was_member(self.id)) else {
             return;
@@ -134,20 +137,21 @@ impl Node {
         });
     }
 
-    /// A leader whose ballots near their end begins a new epoch with the same members: in that, they begin anew.
+    /// Starts a new epoch with the same members when the leader's ballots near their end: in a new epoch, ballots
+    /// start anew.
     pub(super) fn renew_ballots(&mut self, now: Micros, out: &mut Outbox) {
         let Some(ballot) = self.leader.ballot().filter(|_| self.leader.is_leading()) else { return };
         let round = |number| self.numbering.round(Ballot { number, ..ballot });
         let has_room = self.leader.free_instance(self.learned(), 0).is_some();
         if round(ballot.number) > round(MAX_NUMBER) / 4 && has_room && self.leader.fence().is_none() {
             out.event(Event::Warning(format!(
-                "ballots near their end (forged ones, perhaps: {ballot}): a new epoch begins, with the same members"
+                "ballots are near their end (perhaps forged: {ballot}): a new epoch starts, with the same members"
             )));
             self.propose_group(None, self.listed(), now, out);
         }
     }
 
-    /// Proposes to take in who stands ready, one at a time; the leader does.
+    /// Proposes to admit a joiner that is ready, one at a time. Only the leader proposes.
     pub(super) fn take_in(&mut self, now: Micros, out: &mut Outbox) {
         let has_room = self.leader.free_instance(self.learned(), 0).is_some();
         if !has_room || self.leader.fence().is_some() || self.changes.candidates.is_empty() {
@@ -156,7 +160,7 @@ impl Node {
         let ready: Vec<NodeId> = self.changes.candidates.keys().copied().collect();
         for id in ready {
             let Some(Wish { replaces, .. }) = self.changes.wish(id) else { continue };
-            // Who asks for its own place waits for an operator's word.
+            // A joiner that asks for its own place waits for an operator's command.
             if !self.is_near_enough(id, now) || replaces == Some(id) {
                 continue;
             }
@@ -183,14 +187,14 @@ impl Node {
         }
     }
 
-    /// Whether a node stands ready to join, has done so for a while, and has caught up.
+    /// Whether a joiner has asked for long enough, and has caught up.
     fn is_near_enough(&self, id: NodeId, now: Micros) -> bool {
         let known = self.changes.candidates.get(&id);
         known.is_some_and(|known| {
             let timeout = self.election.timeout_for(id);
-            // An old datagram that comes up again is nobody who stands ready.
+            // An old datagram that is delivered again is no joiner.
             let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
-            // So far behind, it can still learn from what is under way.
+            // A joiner that is no further behind than this can still learn from the values in flight.
             let near = self.bounds.window / 2;
             lives
                 && known.wish.is_some()
@@ -199,10 +203,10 @@ impl Node {
         })
     }
 
-    /// An operator's change, which has come to its turn, in the words of the log.
+    /// Composes the log entry of an operator's change whose turn has come.
     ///
     /// # Errors
-    /// Why it cannot be done.
+    /// The reason why the change is not possible.
     pub(super) fn change_in_words(&self, change: Change, now: Micros) -> Result<NewGroup, String> {
         self.in_words(change, now).map_err(|reason| format!("cannot {change}: {reason}"))
     }
@@ -251,8 +255,8 @@ impl Node {
         if change.is_forced { Ok(new) } else { self.must_live(new, now) }
     }
 
-    /// Refuses a group that could never decide anything again, which nothing could undo: members of the first
-    /// group that were never up cannot begin once it has changed.
+    /// Refuses a group that could never decide again, which no command could undo. Members of the first group that
+    /// never ran cannot start once the group has changed.
     fn must_be_able_to_live(&self, new: NewGroup) -> Result<NewGroup, String> {
         let was_never_up = |id: &&NodeId| {
             **id != self.id
@@ -272,7 +276,7 @@ impl Node {
         ))
     }
 
-    /// A node that asks to join in a place that nobody has, ends when it has caught up and so knows that.
+    /// Ends a joiner that asks to replace a node that is no member. It must have caught up, so that it knows that.
     pub(super) fn check_place(&mut self, now: Micros, out: &mut Outbox) {
         let membership = self.history.membership();
         let is_free = |old: &NodeId| *old != self.id && !self.group.members.contains(old);
@@ -284,14 +288,15 @@ impl Node {
         }
     }
 
-    /// Whether a member was seen to vote in this node's present life, as the incarnation that is known of it.
+    /// Whether a member was seen to vote in this node's present run, under its known incarnation.
     fn has_voted(&self, id: NodeId) -> bool {
         self.election.voted_as(id).is_some_and(|voted| self.known_incarnation(id) == Some(voted))
     }
 
-    /// The group in force, with the incarnations that are certain: those of members that voted, and all that node 0
-    /// remembers if it is this node, without which none of the first group begins to vote. No other can vote under
-    /// their ids, and who comes later knows them from the log.
+    /// The group in force, with the incarnations that are certain. These are the incarnations of members that
+    /// voted. If this node is node 0 and the group's founder, they also include all that it remembers, since no
+    /// member of the first group starts to vote without it. No other directory can vote under these ids, and later
+    /// joiners learn the incarnations from the log.
     fn listed(&self) -> NewGroup {
         let mut members = self.history.membership().members();
         if let Some(own) = members.get_mut(&self.id) {
@@ -313,7 +318,7 @@ impl Node {
         self.history.membership().objection(&new).map_or(Ok(new), Err)
     }
 
-    /// Refuses a group that could do nothing: too few of its members live and vote.
+    /// Refuses a group without a quorum: too few of its members are alive and vote.
     fn must_live(&self, new: NewGroup, now: Micros) -> Result<NewGroup, String> {
         let lives = |id: &NodeId| {
             *id == self.id
@@ -331,7 +336,7 @@ impl Node {
         ))
     }
 
-    /// Writes a change in the next free instance, and begins nothing above it.
+    /// Writes a change in the next free instance, and starts no instance above it.
     pub(super) fn propose_group(
         &mut self,
         wanted: Option<Wanted>,
@@ -359,7 +364,7 @@ impl Node {
         self.leader.set_fence(instance, tagged.map(|tagged| tagged.tag));
     }
 
-    /// Another group governs from the instance after `instance` on.
+    /// Handles a learned change: another group governs from the instance after `instance` on.
     pub(super) fn on_new_group(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
         let group = self.history.membership().group().clone();
         let led = self.leader.is_leading();
@@ -372,7 +377,7 @@ impl Node {
         if mutant::is(Mutant::DropEpoch) {
             self.group.epoch = Epoch(0);
         }
-        // What was written above in the epoch that ends, is chosen nowhere.
+        // Values written above the change in the ending epoch are never chosen.
         let wanted = self.leader.step_down().into_iter().map(|(_, wanted)| (None, wanted)).collect();
         self.requests.put_back(wanted, now);
         self.learner.begin_epoch();
@@ -381,26 +386,26 @@ impl Node {
         self.changes.leads_on = led;
         self.changes.has_left &= !self.group.members.contains(&self.id);
         self.list(out);
-        // Others wait for the durable word of a quorum of the new group.
+        // Other nodes wait for the durable word of a quorum of the new group.
         out.flush();
         self.beat_at = now;
     }
 
-    /// Tells the identity what the log says of this node.
+    /// Tells the identity what the log says about this node.
     pub(super) fn list(&mut self, out: &mut Outbox) {
         if self.group.members.contains(&self.id) {
             self.identity.on_listed(self.history.membership().incarnation(self.id), out);
         }
     }
 
-    /// Who led the old group and is in the new one, asks the new one at once.
+    /// Starts a campaign at once if this node led the old group and is in the new one.
     pub(super) fn lead_on(&mut self, now: Micros, out: &mut Outbox) {
         if std::mem::take(&mut self.changes.leads_on) && self.is_voter() && self.leader.ballot().is_none() {
             self.run(now, out);
         }
     }
 
-    /// Says once that this node has left: when a quorum of the group that goes on has the change.
+    /// Reports once that this node has left. A quorum of the new group must have learned the change first.
     pub(super) fn say_left(&mut self, now: Micros, out: &mut Outbox) {
         let membership = self.history.membership();
         if self.changes.has_left
@@ -422,11 +427,12 @@ impl Node {
         }
     }
 
-    /// `members`: who governs. Who asks that looks at the group, and need not wait for beats that are slow.
+    /// `members`: answers with the group in force. A client that asks is watching the group, so the next heartbeat
+    /// comes soon even if heartbeats are slow.
     pub(super) fn on_members(&mut self, now: Micros) {
         self.beat_at = self.beat_at.min(now + SOON);
         if self.n() == 0 {
-            // Who joins, and has not heard of the group, is no source.
+            // A joiner that has not heard of the group cannot answer.
             return;
         }
         let answer = Message::Members {
@@ -438,8 +444,8 @@ impl Node {
         self.requests.owe(About::Members, answer, rank, now);
     }
 
-    /// `leave`, `replace`: what cannot be taken up now is refused with the reason. Only a leader takes a change
-    /// up; nobody keeps it for later or passes it on, when its reasons may have changed.
+    /// `leave`, `replace`: a change that cannot start now is refused with the reason. Only a leader takes a change
+    /// up. No node keeps or passes on a change, since the reasons for it may be different later.
     pub(super) fn on_change(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
         if self.classic.is_some() {
             self.refuse(Some(wanted), "a classic group never changes", now, out);
@@ -450,7 +456,7 @@ impl Node {
                 return false;
             }
             if wanted.tagged().is_some() {
-                // It may be taken up when that one is learned.
+                // The request may be taken up once the other change is learned.
                 self.say_busy(wanted, Node::BUSY_PAUSE, now, out);
                 return false;
             }
@@ -463,7 +469,7 @@ impl Node {
         self.leader.is_leading()
     }
 
-    /// Why a chosen change had no effect.
+    /// The refusal of a chosen change that had no effect.
     pub(super) const STALE: &str =
         "the group was changed otherwise before: this change is void; ask again if it is still wanted";
 }

@@ -1,7 +1,7 @@
-//! The proposer of a classic group: both phases for every request, one instance at a time.
+//! The proposer of a classic group: it runs both phases for every request, one instance at a time.
 //!
-//! Owns this node's current round, if any. Its peers may never retransmit, fall silent, or count
-//! wrongly: so it sends again by itself, and believes nothing but promises and votes. It shares the
+//! This module owns this node's current round, if there is one. Its peers may never retransmit, may fall silent,
+//! and may count wrongly. So it retransmits by itself, and believes nothing but promises and votes. It shares the
 //! acceptor and the learner with the leader of the other mode.
 
 use super::Timing;
@@ -14,10 +14,10 @@ use crate::wire::Message;
 
 const RETRY_MIN: Micros = Micros::from_millis(60);
 const RETRY_MAX: Micros = Micros::from_millis(1_000);
-/// How long each rank leaves the field to the one before it.
+/// How long each rank waits for the one before it.
 const RANK_STEP: Micros = Micros::from_millis(30);
 
-/// The proposer.
+/// The proposer, with its current round and its reasons to start one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Classic {
     me: NodeId,
@@ -25,30 +25,30 @@ pub struct Classic {
     numbering: Numbering,
     timing: Timing,
     round: Option<Round>,
-    /// The learned prefix; only the instance after it is ever proposed in.
+    /// The learned prefix. This node proposes only in the instance after it.
     learned: Instance,
     /// The highest ballot heard in that instance.
     highest: Option<Ballot>,
     start_at: Option<Micros>,
     failures: u64,
-    /// Instances up to here are known to have been used by others.
+    /// Instances up to here are known to be used by other nodes.
     used: Instance,
-    /// What was learned last, this node had to find out, and it knows of more that it missed.
+    /// Whether this node had to find out the last learned value, and knows of more instances that it missed.
     is_catching_up: bool,
-    /// The rounds that were heard, above the learned prefix.
+    /// The rounds that were heard above the learned prefix.
     pub rounds: Rounds,
-    /// What this life has said.
+    /// The lines that this run has sent.
     pub own: OwnLines,
-    /// Whether the log says already that another node was started with another `-n`.
+    /// Whether the log has reported a node with another `-n`.
     pub warned_of_n: bool,
 }
 
-/// Whose value a node wrote in a round of its own.
+/// The source of the value that a node wrote in its own round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wrote {
-    /// What it wanted itself.
+    /// The value of a request that this node had heard.
     Own,
-    /// What its promises told it of.
+    /// The value that a promise reported.
     Found,
 }
 
@@ -56,11 +56,11 @@ pub enum Wrote {
 struct Round {
     instance: Instance,
     ballot: Ballot,
-    /// How many requests had been heard when it began: none that came later is carried out by it.
+    /// How many requests had been heard when the round started. It carries out none that came later.
     since: u64,
     promises: Votes,
     highest_accepted: Option<(Ballot, Value)>,
-    /// What phase 2 writes; fixed when phase 1 ends.
+    /// The value of phase 2; fixed when phase 1 ends.
     value: Option<Value>,
     wrote: Wrote,
     retry_at: Micros,
@@ -68,7 +68,7 @@ struct Round {
 }
 
 impl Classic {
-    /// A proposer with nothing to propose.
+    /// A proposer without a round. `used` is the last instance known to be used.
     pub fn new(
         me: NodeId,
         group: Group,
@@ -97,7 +97,7 @@ impl Classic {
         }
     }
 
-    /// Somebody used this ballot in this instance.
+    /// Records that a node used this ballot in this instance.
     pub fn observe(
         &mut self,
         from: NodeId,
@@ -117,14 +117,14 @@ impl Classic {
         }
     }
 
-    /// Somebody wrote or accepted something there: so there is something to learn before it.
+    /// Records that a node wrote or accepted a value at `instance`. So there is something to learn up to there.
     pub fn on_used(&mut self, instance: Instance) {
         self.used = self.used.max(instance);
     }
 
-    /// `Promise`: one vote for going on with phase 2. When that makes a quorum: what to write, which is
-    /// what was accepted in the highest ballot or, where nothing was, what `own` wants: of the requests that had
-    /// been heard when the round began.
+    /// `Promise`: counts one promise for the current round. When a quorum has promised, returns the value to write:
+    /// the one accepted in the highest ballot or, if there is none, the one that `own` returns. `own` chooses among
+    /// the requests heard before the round started.
     pub fn on_promise(
         &mut self,
         from: NodeId,
@@ -147,7 +147,7 @@ impl Classic {
         let found = round.highest_accepted.take().map(|(_, value)| value);
         round.wrote = if found.is_some() { Wrote::Found } else { Wrote::Own };
         let Some(value) = found.or_else(|| own(round.since)) else {
-            // Nothing was ever accepted here, and nobody wants anything: nothing to learn either.
+            // Nothing was ever accepted here, and no request waits, so there is nothing to learn either.
             self.round = None;
             self.used = self.used.min(Instance(instance.0 - 1));
             return None;
@@ -158,8 +158,8 @@ impl Classic {
         Some(value)
     }
 
-    /// `NACK`: an acceptor has promised a higher ballot. One that names this very ballot is meant for
-    /// somebody who proposed a lower one.
+    /// `NACK`: an acceptor has promised a higher ballot. A refusal that names this very ballot is meant for a node
+    /// that proposed a lower one.
     pub fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
         let refused = |round: &Round| round.instance == instance && round.ballot < ballot;
         if self.round.as_ref().is_some_and(refused) {
@@ -167,7 +167,8 @@ impl Classic {
         }
     }
 
-    /// An instance was learned. Says whose value this node wrote there, if it wrote this one.
+    /// Records that an instance was learned. If this node wrote the learned value there, returns the value's
+    /// source.
     pub fn on_learned(&mut self, instance: Instance, value: &Value) -> Option<Wrote> {
         self.learned = instance;
         self.highest = None;
@@ -175,7 +176,7 @@ impl Classic {
         self.start_at = None;
         let round = self.round.take_if(|round| round.instance <= instance);
         let wrote = round.filter(|round| round.value.is_some());
-        // Where something was found, there may be more.
+        // Where one value was found, there may be more.
         if wrote.as_ref().is_some_and(|round| round.wrote == Wrote::Found) {
             self.used = self.used.max(instance.next());
         }
@@ -183,8 +184,7 @@ impl Classic {
         wrote.filter(|round| round.value.as_ref() == Some(value)).map(|round| round.wrote)
     }
 
-    /// Starts a round when there is something to propose or to find out, and sends again what was not
-    /// answered.
+    /// Starts a round when there is something to propose or to find out, and retransmits unanswered lines.
     pub fn tick(
         &mut self,
         (wants, heard): (bool, u64),
@@ -214,7 +214,8 @@ impl Classic {
             true => by_rank,
             false => self.timing.timeout() + by_rank,
         };
-        // Who was refused waits as it was told; else the shorter wait counts, of a request that came late.
+        // After a refusal the start time stays as set. Otherwise the shorter wait counts, which a later request may
+        // bring.
         let start_at = match self.start_at {
             Some(at) if self.failures > 0 => at,
             at => at.unwrap_or(Micros(u64::MAX)).min(now + patience),
@@ -225,7 +226,7 @@ impl Classic {
         }
     }
 
-    /// When something is to be done.
+    /// The time of the next retransmission or round.
     pub fn deadline(&self) -> Option<Micros> {
         self.round.as_ref().map(|round| round.retry_at).or(self.start_at)
     }
@@ -237,7 +238,7 @@ impl Classic {
         now: Micros,
         out: &mut Outbox,
     ) {
-        // What was promised is in the log, own ballots included: none is ever used again.
+        // The log holds every promise, own ballots included, so no ballot is ever used twice.
         let above = acceptor.promised_in(instance).max(self.highest);
         let Some(ballot) = self.numbering.next_owned_by(self.me, Epoch(0), above) else { return };
         self.start_at = None;

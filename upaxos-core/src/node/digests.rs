@@ -1,11 +1,12 @@
-//! Whether all nodes have learned the same, and their scripts computed the same: told with the beats, compared, and
-//! where not, traced back.
+//! The comparison of digests: whether all nodes have learned the same values, and their scripts computed the same
+//! state. Nodes send digests with their heartbeats, compare them, and trace a difference back to its instance.
 //!
-//! Owns what peers said of the digests of their logs and scripts, and the search for the first instance at which two
-//! of them part: a bisection, one question at a time. When it is found, all are asked about that instance: a node
-//! against which a quorum of the others agrees must end, since what it reads is wrong. Where no quorum answers, that
-//! is said, and asked again now and then: those who can tell may be down, or cut off. It believes only members,
-//! compares only scripts of the same source, and changes nothing that is learned or remembered.
+//! This module owns the peers' statements about the digests of their logs and scripts, and the search for the first
+//! instance at which two nodes diverge. The search is a bisection, one question at a time. When the instance is
+//! found, all nodes are asked about it. A node that differs from an agreeing quorum must end, since its answers are
+//! wrong. If no quorum answers, the log reports that, and the node asks again from time to time: the nodes that
+//! could decide may be down or cut off. This module believes only members, and compares only scripts of the same
+//! source. It changes nothing that is learned or remembered.
 
 mod search;
 mod subject;
@@ -21,21 +22,21 @@ use crate::wire::Message;
 use search::{PATIENCE, Poll, Search, Stage, TELL_AGAIN};
 use subject::Subject;
 
-/// How much of what peers say is remembered.
+/// How many statements of peers are remembered.
 const MAX_TOLD: usize = 1_024;
 
-/// What peers computed, as far as this node was told.
+/// The digests of peers, as far as this node has received them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Digests {
-    /// Up to where this node told what it computed, and how many beats ago.
+    /// The last instance whose digests this node sent, and the number of heartbeats since then.
     told: Instance,
     beats: u8,
-    /// Up to where a peer has the same.
+    /// Up to which instance a peer has the same digest.
     agreed: BTreeMap<(NodeId, Subject), Instance>,
-    /// What was said about instances that were not learned here at that time.
+    /// Statements about instances that were not learned here when they arrived.
     ahead: BTreeMap<(NodeId, Subject), (Instance, u128)>,
     searches: Vec<Search>,
-    /// Whose scripts are other ones, by name: this was said.
+    /// Peers with another source for a script of the same name, which the log has reported already.
     others: BTreeSet<(NodeId, Arc<str>, u64)>,
 }
 
@@ -44,12 +45,12 @@ impl Digests {
         self.searches.iter_mut().find(|search| (search.peer, search.subject) == (peer, subject))
     }
 
-    /// A peer has the same up to `instance`.
+    /// Records that a peer has the same digest up to `instance`.
     fn on_same(&mut self, peer: NodeId, subject: Subject, instance: Instance) {
         if let Some(search) = self.search(peer, subject) {
             match search.stage {
                 Stage::Bisects if instance < search.high => search.raise(instance),
-                // It began anew, and is right now.
+                // The peer started anew, and is right now.
                 _ if instance >= search.high => {
                     self.searches.retain(|search| (search.peer, search.subject) != (peer, subject));
                 }
@@ -60,13 +61,13 @@ impl Digests {
         *agreed = instance.max(*agreed);
     }
 
-    /// A peer has something else up to `instance`.
+    /// Records that a peer has a different digest up to `instance`.
     fn on_other(&mut self, peer: NodeId, subject: Subject, instance: Instance) {
         let agreed = self.agreed.get(&(peer, subject)).copied().unwrap_or_default();
         match self.search(peer, subject) {
             Some(search) if search.stage == Stage::Bisects && instance > search.low => search.lower(instance),
             Some(_) => {}
-            // What it said before it began anew is of no use.
+            // Statements from before the peer started anew are of no use.
             None => {
                 let low = if agreed < instance { agreed } else { Instance(0) };
                 self.searches.push(Search::new(subject, peer, low, instance));
@@ -74,7 +75,7 @@ impl Digests {
         }
     }
 
-    /// The peers whose logs are known to differ from this node's, and from which instance on.
+    /// The peers whose logs are known to differ from this node's, each with the first different instance.
     fn parted(&self) -> impl Iterator<Item = (NodeId, Instance)> {
         let is_found = |search: &&Search| search.subject == Subject::Log && search.stage != Stage::Bisects;
         self.searches.iter().filter(is_found).map(|search| (search.peer, search.high))
@@ -82,14 +83,14 @@ impl Digests {
 }
 
 impl Node {
-    /// `AskDigest`: what a script has durably computed here.
+    /// `AskDigest`: sends the digest of a script, as it is durable here.
     pub(super) fn on_ask_digest(&mut self, instance: Instance, name: &str, out: &mut Outbox) {
         if let Some(script) = self.history.scripts().named(name) {
             self.tell_digest(Subject::Script(script), instance, out);
         }
     }
 
-    /// `Digest`: what a script has computed at a peer.
+    /// `Digest`: handles a peer's digest of a script.
     pub(super) fn on_digest(
         &mut self,
         from: NodeId,
@@ -104,7 +105,7 @@ impl Node {
         }
     }
 
-    /// A peer's digest of the log, or of a script, up to an instance.
+    /// Handles a peer's digest of the log, or of a script, up to an instance.
     fn on_said(
         &mut self,
         from: NodeId,
@@ -132,8 +133,8 @@ impl Node {
         self.search_on(out);
     }
 
-    /// Compares what was said of instances that have been learned since. Called often: not so much is learned
-    /// between that the digests there are forgotten again.
+    /// Compares the statements about instances that have been learned since. Callers do this often, before so much
+    /// is learned that the digests of these instances are dropped again.
     pub(super) fn compare_ahead(&mut self, out: &mut Outbox) {
         let learned = self.learner.learned();
         let ready: Vec<_> = self.digests.ahead.extract_if(.., |_, (at, _)| *at <= learned).collect();
@@ -142,7 +143,7 @@ impl Node {
         }
     }
 
-    /// Scripts of other sources may well differ in what they compute: that is named as what it is.
+    /// Reports a script with another source. Its results may differ rightly, so they are not compared.
     fn on_other_script(&mut self, from: NodeId, theirs: &Script, out: &mut Outbox) {
         let said = (from, Arc::clone(&theirs.name), theirs.source);
         if self.digests.others.len() >= MAX_TOLD || !self.digests.others.insert(said) {
@@ -162,7 +163,7 @@ impl Node {
         }));
     }
 
-    /// With every beat: tells the digests of what is durable, and asks again what was not answered.
+    /// With every heartbeat: sends the digests of the durable prefix, and repeats unanswered questions.
     pub(super) fn tell_digests(&mut self, out: &mut Outbox) {
         let Digests { told, beats, .. } = &mut self.digests;
         let told_before = *told;
@@ -181,7 +182,7 @@ impl Node {
         }
     }
 
-    /// Takes every search a step further.
+    /// Takes every search one step further.
     fn search_on(&mut self, out: &mut Outbox) {
         let mut searches = std::mem::take(&mut self.digests.searches);
         for search in &mut searches {
@@ -191,7 +192,7 @@ impl Node {
                     Some(instance) => self.ask_digest(search, instance, out),
                     None => {
                         out.event(self.divergence(search));
-                        // So that peers can tell as much, should this node be the one that has to end.
+                        // So that the peers can decide as well, in case this is the node that has to end.
                         self.tell_digest(search.subject, search.low, out);
                         self.tell_digest(search.subject, search.high, out);
                         search.poll();
@@ -203,7 +204,7 @@ impl Node {
         self.digests.searches = searches;
     }
 
-    /// Ends a poll that has an answer; tells of one that has none.
+    /// Ends a poll that has a result, and reports a poll that has none.
     fn poll_on(&self, search: &mut Search, out: &mut Outbox) {
         let Stage::Polls(poll) = &mut search.stage else { return };
         if let Some(event) = self.verdict_on((search.subject, search.peer), search.high, poll) {
@@ -214,7 +215,7 @@ impl Node {
         if search.beats >= PATIENCE && !poll.is_told {
             (poll.is_told, search.beats) = (true, 0);
             out.event(Event::Warning(format!(
-                "{}, instance {}: no quorum is known to agree: nobody can tell who is wrong",
+                "{}, instance {}: no quorum is known to agree: no node can tell which one is wrong",
                 self.name_of(search.subject),
                 search.high
             )));
@@ -223,7 +224,7 @@ impl Node {
         self.ask_digest(search, at, out);
     }
 
-    /// Who is right from the instance `first` on, when that can be said.
+    /// Decides which side is right from the instance `first` on, once a quorum agrees.
     fn verdict_on(&self, (subject, peer): (Subject, NodeId), first: Instance, poll: &Poll) -> Option<Event> {
         let own = self.digest_of(subject, poll.at)?;
         let members = &self.group.members;

@@ -1,27 +1,27 @@
-//! What came in and was not believed, counted.
+//! Counters of the lines and datagrams that a node did not believe.
 
 use std::fmt;
 
-/// What came in and was dropped, by reason. Monotone. `Display` names the reasons that occurred.
+/// How much input was dropped, by reason. The counters never decrease. `Display` names the reasons that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Dropped {
-    /// Of a node of another group, or for one: whole datagrams.
+    /// Whole datagrams of nodes or clients of another group.
     pub other_groups: u64,
-    /// A node's line in a datagram that does not begin with who speaks, or names another sender.
+    /// Lines of nodes in a datagram without a head, or with a head that names another sender.
     pub headless: u64,
-    /// From a life of a member's id that is not the one registered for it.
+    /// Lines of an incarnation that is not the one registered for the member's id.
     pub other_lives: u64,
-    /// From an id that is no member.
+    /// Lines of an id that is no member.
     pub strangers: u64,
-    /// From a member whose group size or incarnation is not the one known.
+    /// Lines of a member whose group size or incarnation is not the known one.
     pub foreign: u64,
-    /// A ballot that is not its sender's.
+    /// Lines with a ballot that is not their sender's.
     pub not_owner: u64,
-    /// A ballot that jumps absurdly past all that was heard, or is of another epoch.
+    /// Lines with a ballot that is far above all known ones, or of another epoch.
     pub absurd: u64,
-    /// A value that contradicts what is known to be chosen.
+    /// Values that contradict a known chosen value.
     pub conflicts: u64,
-    /// A vote that carries a value, as classic nodes vote, in a group that is not classic.
+    /// Votes that carry a value, as classic nodes vote, in a group that is not classic.
     pub classic_votes: u64,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Dropped {
         let counts = [
             (self.other_groups, "datagrams of other groups"),
             (self.headless, "without a head that names their sender"),
-            (self.other_lives, "from a life that is not registered"),
+            (self.other_lives, "from an incarnation that is not registered"),
             (self.strangers, "from strangers"),
             (self.foreign, "from members started for another group size, or that lost their disk"),
             (self.not_owner, "with a ballot that is not the sender's"),

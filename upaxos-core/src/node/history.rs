@@ -1,9 +1,9 @@
-//! What the learned prefix says: every instance, what it reads, and which requests are done.
+//! The learned prefix: the value of every instance, its meaning, and the requests that are done.
 //!
-//! Owns the meaning of values (through [`crate::entry`]) and the table that makes tagged requests
-//! happen exactly once, and the states of scripts (in `scripts`). It is a pure function of the learned values in order, so that every node
-//! decides every duplicate alike, and a restart rebuilds it from the log. Old values are forgotten here
-//! once they stand in the history files ([`crate::store`]); what they did to the table stays.
+//! This module owns the meaning of values (through [`crate::entry`]), the table that makes tagged requests happen
+//! exactly once, and the states of scripts (in `scripts`). It is a pure function of the learned values in order. So
+//! every node judges every duplicate alike, and a restart rebuilds it from the log. Old values are dropped here
+//! once they stand in the history files ([`crate::store`]); their effects on the table stay.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use crate::store::Past;
 use crate::types::{Instance, Tag, Value};
 use crate::wire::Dialect;
 
-/// The learned prefix and what it means.
+/// The learned prefix, and all state that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct History {
     dialect: Dialect,
-    /// Values up to here are not held.
+    /// Values up to here are not held in memory.
     forgotten: Instance,
     values: VecDeque<Value>,
-    /// The instances that had no effect, and whose duplicate each is, if of one still known; of those held.
+    /// The held instances that had no effect. A duplicate names its original, if that is still known.
     void: BTreeMap<Instance, Option<Instance>>,
     sessions: Sessions,
     membership: Membership,
@@ -38,19 +38,19 @@ pub struct History {
     chain: Chain,
 }
 
-/// What an instance came to.
+/// The meaning and effect of a newly learned instance.
 #[derive(Debug)]
 pub struct Learned {
-    /// What the value means.
+    /// The decoded value.
     pub entry: Entry,
-    /// Whether the request that it carries out, if it was tagged, had been carried out before.
+    /// Whether the request in the entry had been carried out before, or why the entry has no effect.
     pub verdict: Verdict,
-    /// The scripts whose `apply` failed.
+    /// The scripts whose `apply` failed at this instance.
     pub failed: Vec<Failed>,
 }
 
 impl History {
-    /// Nothing learned, by a node whose first group has `n` members (0: to be heard).
+    /// An empty prefix, for a node whose first group has `n` members (0: to be learned from peers).
     pub fn new(dialect: Dialect, n: u16, limits: Limits) -> History {
         History {
             dialect,
@@ -65,41 +65,41 @@ impl History {
         }
     }
 
-    /// The same with scripts, which have applied nothing so far.
+    /// Adds scripts that have applied nothing so far.
     pub fn with_scripts(mut self, scripts: &[Script]) -> History {
         self.scripts = Scripts::new(scripts);
         self
     }
 
-    /// The scripts compute all anew, whatever the checkpoint says.
+    /// Makes the scripts compute everything anew, whatever the checkpoint says.
     pub fn begin_anew(&mut self) {
         self.scripts.begin_anew();
     }
 
-    /// Which bounds of the table of sessions were reached.
+    /// Returns the bounds of the session table that were reached so far.
     pub fn reached(&self) -> Reached {
         self.sessions.reached()
     }
 
-    /// The states of scripts.
+    /// The states of the scripts, as of the learned prefix.
     pub fn scripts(&self) -> &Scripts {
         &self.scripts
     }
 
-    /// The digests of what was learned.
+    /// The digests of the learned prefix.
     pub fn chain(&self) -> &Chain {
         &self.chain
     }
 
-    /// The same, to compute some of them anew.
+    /// The digests, for computing some of them anew.
     pub fn chain_mut(&mut self) -> &mut Chain {
         &mut self.chain
     }
 
-    /// Takes up what a checkpoint says.
+    /// Restores one record of a checkpoint.
     ///
     /// # Errors
-    /// When the state of a script is not whole; which.
+    /// The script whose state is incomplete.
     pub fn recover(&mut self, record: &Record) -> Result<(), Arc<Script>> {
         self.scripts.recover(record, self.forgotten)?;
         match record {
@@ -114,7 +114,7 @@ impl History {
         Ok(())
     }
 
-    /// What rebuilds all this but the values.
+    /// The records that rebuild all of this except the values.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let scripts = self.scripts.checkpoint();
         let user = self.last_user.iter().cloned().map(|(instance, value)| Record::User { instance, value });
@@ -123,7 +123,7 @@ impl History {
         self.membership.checkpoint().into_iter().chain(sessions).chain(user).chain(scripts).chain(digests)
     }
 
-    /// Who governs the next instance.
+    /// The group that governs the next instance, and its history.
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
@@ -133,7 +133,7 @@ impl History {
         self.void.contains_key(&instance)
     }
 
-    /// The last instance that was learned.
+    /// The last instance of the learned prefix.
     fn learned(&self) -> Instance {
         Instance(self.forgotten.0 + self.values.len() as u64)
     }
@@ -143,7 +143,7 @@ impl History {
         instance <= self.forgotten
     }
 
-    /// Forgets the values up to `through`, which stand in the history; true when some were held.
+    /// Drops the values up to `through`, which must stand in the history files. True when some were held.
     pub fn forget_through(&mut self, through: Instance) -> bool {
         let through = through.min(self.learned());
         let is_held = through > self.forgotten;
@@ -155,7 +155,7 @@ impl History {
         is_held
     }
 
-    /// What history files are made of: what is held of `first` to `last`.
+    /// The held instances from `first` to `last`, in the form of the history files.
     pub fn past(&self, first: Instance, last: Instance) -> Vec<Past> {
         let past = |instance| {
             let value = self.value(instance)?.clone();
@@ -164,30 +164,30 @@ impl History {
         (first.0..=last.0).map(Instance).map_while(past).collect()
     }
 
-    /// The value that was chosen at `instance`, as it stands in the log, if it is held.
+    /// The chosen value of `instance`, encoded as in the log, if it is held.
     pub fn value(&self, instance: Instance) -> Option<&Value> {
         self.values.get(usize::try_from(instance.0.checked_sub(self.forgotten.0 + 1)?).ok()?)
     }
 
-    /// What `Request instance` answers, if its value is held.
+    /// The answer to `Request instance`, if its value is held.
     pub fn reads(&self, instance: Instance) -> Option<Value> {
         let value = self.value(instance)?.clone();
         Some(reads(&Past { instance, value, void: self.void.get(&instance).copied() }, self.dialect))
     }
 
-    /// What a safe read at the next instance reads: the last value that a user wrote.
+    /// The result of a safe read at the next instance: the last value that a client wrote.
     pub fn safe_read(&self) -> Value {
         let mut bytes = SAFE_READ.as_bytes().to_vec();
         bytes.extend_from_slice(self.last_user.as_ref().map_or(b"", |(_, value)| value.as_bytes()));
         Value::from(bytes)
     }
 
-    /// The last value that a user wrote, and where it stands.
+    /// The last value that a client wrote, and its instance.
     pub fn last_user(&self) -> Option<&(Instance, Value)> {
         self.last_user.as_ref()
     }
 
-    /// Forgets who had what done: a mistake that a mutant makes.
+    /// Forgets all sessions: the mistake of a mutant.
     pub fn forget_tags(&mut self) {
         self.sessions = Sessions::default();
     }
@@ -197,13 +197,13 @@ impl History {
         self.sessions.verdict(tag)
     }
 
-    /// The same, if it were to be carried out at `instance`.
+    /// The verdict for a request that would be carried out at `instance`.
     pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
         self.sessions.verdict_at(tag, instance)
     }
 
-    /// Adds the next instance: `value` was chosen there. Says what it means and, if it carries a tag,
-    /// whether that request had been carried out before: then this instance is void. Else the scripts, if there
+    /// Adds the next instance, in which `value` was chosen. Returns its meaning and, for a tagged request, whether
+    /// that request had been carried out before. If it had, this instance is void. Otherwise the scripts, if there
     /// are any, apply it.
     ///
     /// # Panics
@@ -244,13 +244,13 @@ impl History {
         Learned { entry, verdict, failed }
     }
 
-    /// The first instance that some script has yet to apply: it was added, or changed, since the log began.
+    /// The first instance that some script has yet to apply. A script may have been added or changed since the log
+    /// began.
     pub fn behind(&self) -> Option<Instance> {
         self.scripts.behind(self.learned())
     }
 
-    /// Lets the scripts that are behind apply instances of the past, in order; where `past` is empty, those whose
-    /// values are held.
+    /// Lets the scripts that are behind apply past instances, in order.
     ///
     /// # Errors
     /// When a script cannot go on.
@@ -267,13 +267,13 @@ impl History {
     }
 }
 
-/// What scripts apply of an entry that has an effect.
+/// The effect of an entry on scripts; `None` for an entry that writes nothing.
 fn applied(instance: Instance, entry: &Entry) -> Option<Applied<'_>> {
     let tag = entry.tagged().map(|tagged| tagged.tag);
     entry.written().map(|value| Applied { value, instance, tag })
 }
 
-/// What `Request I` answers about an instance.
+/// The answer to `Request I` for a past instance.
 pub fn reads(past: &Past, dialect: Dialect) -> Value {
     match past.void {
         Some(Some(original)) => Value::from(format!("duplicate of {original}").as_str()),

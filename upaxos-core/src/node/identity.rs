@@ -1,16 +1,15 @@
-//! Who this node is, and whether it may vote.
+//! The identity of this node, and whether it may vote.
 //!
-//! Owns the registration of incarnations among the members of the first group. A node that lost its
-//! disk has forgotten its promises: it must never vote again under the same id. So a member votes
-//! for the first time only after [`enough_peers`] of the n-1 others have durably remembered its
-//! incarnation; any two such sets share a peer that has its disk while a minority lost theirs, and no
-//! peer remembers two incarnations for one id. Who joins later is named in the log with its incarnation,
-//! which is all the registration it needs.
+//! This module owns the registration of incarnations among the members of the first group. A node that lost its
+//! disk has forgotten its promises, so it must never vote again under the same id. Therefore a member votes for the
+//! first time only after [`enough_peers`] of the n-1 others have durably remembered its incarnation. Any two such
+//! sets share a peer that kept its disk while a minority lost theirs, and no peer remembers two incarnations for
+//! one id. The log names each later joiner with its incarnation; a joiner needs no other registration.
 //!
-//! Owns, too, which group the node belongs to: the incarnation of node 0 of the first group is the group's identity.
-//! Node 0 must be among those who remember a member that votes for the first time. It remembers one incarnation for
-//! each id; so of two directories made for one id, on two wires that were joined or with two groups on one, only one
-//! can ever be the group's.
+//! It also owns the membership in one group. The incarnation of node 0 of the first group is the group's identity.
+//! Node 0 must be among the peers that remember a member before its first vote, and it remembers one incarnation
+//! for each id. So of two directories made for one id (two joined wires, or two groups on one wire), only one can
+//! ever be the group's.
 
 use std::collections::BTreeMap;
 
@@ -22,48 +21,49 @@ use crate::record::Record;
 use crate::types::{GroupId, Micros, NodeId};
 use crate::wire::{Boot, Message};
 
-/// How many of its last starts a directory remembers: who was away for more of them cannot tell.
+/// How many of its last starts a directory remembers. A peer that missed more starts cannot check them.
 const LIVES: usize = 32;
 
-/// Of how many groups it is counted how often they were heard.
+/// For how many groups this node counts the datagrams heard.
 const MAX_HEARD: usize = 8;
 
-/// After how many timeouts without a sign of life nobody is waited for any more.
+/// How many timeouts without a sign of life pass before this node stops waiting for a peer.
 const LONG: u64 = 10;
 
-/// How many datagrams have to say the same of their group before it is believed: one may be damaged, or an old one.
+/// How many datagrams must name the same group before it is believed. A single one may be damaged or old.
 const ENOUGH: u8 = 2;
 
-/// This node's identity, and what it remembers of its peers'.
+/// This node's identity, and the identities that it remembers of its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     me: NodeId,
     boot: Boot,
-    /// The boots of its last starts, this one included, by their numbers.
+    /// The boots of its last starts, this one included, by the numbers of the starts.
     lives: BTreeMap<u64, u64>,
     timing: Timing,
     /// The size of the first group; 0 for a node that joins.
     n: u16,
-    /// Whether an earlier life of this directory has been registered.
+    /// Whether an earlier run of this directory has been registered.
     is_member: bool,
     /// Whether the log names this directory as a member's.
     is_listed: bool,
     remembers: BTreeMap<NodeId, Boot>,
-    /// Who has remembered this life, and as which incarnation it said so.
+    /// The peers that have remembered this run, each with the incarnation of its statement.
     registered_by: BTreeMap<NodeId, u64>,
     group: Option<GroupId>,
-    /// Whether that stands in the log.
+    /// Whether `group` is in the log.
     is_written: bool,
-    /// What datagrams said of the group of their senders while it was not this node's, and how many said so.
+    /// Groups other than this node's that datagrams named (`None`: no group), and how many datagrams did.
     heard: Vec<(Option<GroupId>, u8)>,
-    /// Since when it hears another group, and nobody of its own that votes.
+    /// Since when this node has heard another group, and no voter of its own.
     left_since: Option<Micros>,
-    /// The group that a node which joins has heard, and since when, while it listens for others.
+    /// For a joiner without a group: the group that it has heard, and since when. It listens for other groups
+    /// meanwhile.
     met: Option<(GroupId, Micros)>,
-    /// The size of the first group that the last beat told a node that joins; 0: none did.
+    /// For a joiner: the size of the first group by the last heartbeat; 0 if there was none.
     told_n: u16,
     standing: Standing,
-    /// Whether a peer has shown that this disk was rolled back: then no later life of it votes either.
+    /// Whether a peer has proved that this disk was rolled back. Then no later run of it votes either.
     is_proven: bool,
     /// Since when it has been asking its peers.
     asks_since: Option<Micros>,
@@ -73,15 +73,15 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Standing {
     Waiting,
-    /// Enough peers remember it; its own disk is about to.
+    /// Enough peers remember this node. Its own disk has yet to record that.
     Admitted,
     Votes,
     Barred,
 }
 
 impl Identity {
-    /// A node that has not begun a life. Where `guarded` is false (a classic group cannot register) it
-    /// may vote at once.
+    /// An identity before `begin`. If `guarded` is false (a classic group cannot register), the node may vote at
+    /// once.
     pub fn new(me: NodeId, n: u16, timing: Timing, guarded: bool) -> Identity {
         let standing = if guarded { Standing::Waiting } else { Standing::Votes };
         Identity {
@@ -107,7 +107,7 @@ impl Identity {
         }
     }
 
-    /// Takes up what an earlier life has written down.
+    /// Restores one record of an earlier run.
     pub fn recover(&mut self, record: &Record) {
         match record {
             Record::Start { start, boot } => self.live(*start, *boot),
@@ -122,7 +122,7 @@ impl Identity {
         }
     }
 
-    /// What rebuilds this.
+    /// The records that rebuild this identity.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let lives = self.lives.iter().map(|(start, boot)| Record::Start { start: *start, boot: *boot });
         let member = self.is_member.then_some(Record::Member);
@@ -139,13 +139,13 @@ impl Identity {
         }
     }
 
-    /// The boots of the starts before this one, the last one first.
+    /// The boots of the starts before this one, the latest first.
     pub fn earlier(&self) -> Vec<u64> {
         let before = |back| self.lives.get(&self.boot.start.checked_sub(back)?).copied();
         (1..).map_while(before).collect()
     }
 
-    /// Begins a life.
+    /// Starts a run of this directory.
     pub fn begin(&mut self, boot: Boot) {
         self.boot = boot;
         self.live(boot.start, boot.boot);
@@ -153,7 +153,7 @@ impl Identity {
         if self.standing == Standing::Votes {
             return;
         }
-        // An earlier version did not write it down.
+        // An earlier version did not record the group.
         let root = || match self.me {
             NodeId(0) => self.is_member.then_some(boot.incarnation),
             _ => self.remembers.get(&NodeId(0)).map(|root| root.incarnation),
@@ -161,7 +161,7 @@ impl Identity {
         self.group = self.group.or_else(|| root().map(GroupId));
     }
 
-    /// Writes down that this life has begun, and of which group it is if that is known.
+    /// Records the start of this run, and the group if it is known.
     pub fn start(&mut self, out: &mut Outbox) {
         let Boot { start, boot, .. } = self.boot;
         out.persist(Record::Start { start, boot });
@@ -171,18 +171,18 @@ impl Identity {
         out.flush();
         if self.is_proven {
             self.bar_for_its_disk(
-                "its disk was rolled back, or a copy of it was started elsewhere: a peer showed that to an earlier start",
+                "its disk was rolled back, or a copy of it was started elsewhere: a peer proved that to an earlier run",
                 out,
             );
         }
     }
 
-    /// The group that this node belongs to, if it knows it by now.
+    /// The group of this node; `None` until it knows one.
     pub fn group(&self) -> Option<GroupId> {
         self.group
     }
 
-    /// A datagram says that its sender belongs to that group, or to none; whether enough have said so.
+    /// Counts a datagram that names `group`, or no group. True once enough have named it.
     fn hears(&mut self, group: Option<GroupId>) -> bool {
         let known = self.heard.iter().position(|(heard, _)| *heard == group);
         let (_, count) = known.map_or((group, 0), |at| self.heard.remove(at));
@@ -194,9 +194,9 @@ impl Identity {
         count == ENOUGH
     }
 
-    /// A node that belongs to no group hears one; whether it may believe that there is one. Node 0 of a first group
-    /// that is named after its own directory is enough for the others of it, and its own name is for node 0: no
-    /// damage of one byte says that.
+    /// A node without a group hears one. True when it may believe that the group exists. One datagram is enough if
+    /// it comes from node 0 of a first group and names that node's own directory, or if it names this node 0's own
+    /// directory: no damage of one byte produces that.
     pub fn hears_group(&mut self, from: (NodeId, u64), group: GroupId) -> bool {
         let is_whole = match self.me {
             NodeId(0) => group == GroupId(self.boot.incarnation),
@@ -205,7 +205,7 @@ impl Identity {
         self.hears(Some(group)) || is_whole
     }
 
-    /// Node 0 of a first group hears another one that belongs to none. If it does so twice, there is none yet, and this
+    /// Node 0 of a first group hears a node without a group. If that happens twice, there is no group yet, and this
     /// node founds it.
     pub fn hears_founder(&mut self, out: &mut Outbox) {
         if self.me == NodeId(0) && self.hears(None) {
@@ -213,25 +213,25 @@ impl Identity {
         }
     }
 
-    /// Node 0 of a first group, which is not there yet, founds it.
+    /// Founds the group, if this is node 0 of a first group that does not exist yet.
     fn found(&mut self, out: &mut Outbox) {
         if self.me == NodeId(0) && self.n > 0 && self.group.is_none() {
             self.belong(GroupId(self.boot.incarnation), out);
         }
     }
 
-    /// A datagram is of another group than this node's; whether enough have said so. `is_left`: nobody of its own is
-    /// heard that votes.
+    /// Counts a datagram of another group. True once enough have named it. `is_left`: this node hears no voter of
+    /// its own group.
     pub fn hears_other(&mut self, group: GroupId, is_left: bool, now: Micros) -> bool {
         self.left_since = is_left.then(|| self.left_since.unwrap_or(now));
         self.hears(Some(group))
     }
 
-    /// A node that has learned nothing hears another group while its own is nothing yet, as far as it knows. Node 0,
-    /// which never remembered a peer that asked for it, so that nobody votes on its word, or has heard nobody who does
-    /// for a long time: what made it found one was an old datagram, or somebody whose disk is lost as well; it is of
-    /// that group, and has lost its disk. Any other: whom it took for the founder of its group says itself that it is
-    /// of that one.
+    /// A node that has learned nothing hears another group. It changes over if its own group is nothing yet, as far
+    /// as it knows. Node 0 does so if it never remembered a peer on request, so that no node votes on its word, or
+    /// if it has heard no voter for a long time. It then founded its group because of an old datagram, or of a node
+    /// that has lost its disk too. It belongs to the other group, and has lost its disk. Any other node does so if
+    /// the node that it took for its founder itself names the other group.
     pub fn reconsider(&mut self, from: (NodeId, u64), group: GroupId, now: Micros, out: &mut Outbox) {
         let is_founder_gone = from.0 == NodeId(0) && self.group == Some(GroupId(from.1));
         let has_given_its_word = self.remembers.values().any(|known| known.start > 0);
@@ -242,12 +242,12 @@ impl Identity {
         }
     }
 
-    /// Whether the group was founded by this very directory.
+    /// Whether this very directory founded the group.
     pub fn is_root(&self) -> bool {
         self.group == Some(GroupId(self.boot.incarnation))
     }
 
-    /// What it knows of the peers of another group than this one says nothing about those of this one.
+    /// Forgets the peers of another group: they prove nothing about the peers of this one.
     fn forget_another_group(&mut self, group: GroupId) {
         if self.group.is_some_and(|own| own != group) {
             self.remembers.clear();
@@ -255,13 +255,13 @@ impl Identity {
         }
     }
 
-    /// This node belongs to that group, for ever.
+    /// Makes this node belong to `group` for good, and records that.
     pub fn belong(&mut self, group: GroupId, out: &mut Outbox) {
         self.forget_another_group(group);
         (self.group, self.is_written, self.met) = (Some(group), true, None);
         (self.heard, self.left_since, self.told_n) = (Vec::new(), None, 0);
         out.persist(Record::Founded { group });
-        // Every datagram says so from now on.
+        // From now on, every datagram names the group, so the record must be durable first.
         out.flush();
         out.event(Event::Belongs(group));
         if self.me == NodeId(0) && self.n > 0 && !self.is_root() && self.standing == Standing::Waiting {
@@ -274,40 +274,41 @@ impl Identity {
         }
     }
 
-    /// The group that a node which is about to join has heard, and since when.
+    /// The group that a joiner without a group has heard, and since when.
     pub fn met(&self) -> Option<(GroupId, Micros)> {
         self.met
     }
 
-    /// A node that is about to join hears its first group.
+    /// Records the first group that a joiner hears.
     pub fn meet(&mut self, group: GroupId, now: Micros) {
         self.met = Some((group, now));
     }
 
-    /// A beat tells a node that joins how large the first group was; whether the last one said the same.
+    /// Records the size of the first group from a heartbeat. True when the last heartbeat named the same size.
     pub fn is_told_twice(&mut self, n: u16) -> bool {
         std::mem::replace(&mut self.told_n, n) == n
     }
 
-    /// A node that is about to join hears two groups: which one is meant?
+    /// Refuses to join, because two groups are heard and the operator must choose one.
     pub fn on_two_groups(&mut self, one: GroupId, other: GroupId, out: &mut Outbox) {
         if self.standing != Standing::Barred {
             self.bar(
                 format!(
-                    "two groups without names of their own are on this wire ({one} and {other}), and it is not said \
-                     which one to join; give each group a name (--group NAME for all of its nodes), and the same here"
+                    "two groups without names of their own are on this wire ({one} and {other}), and this node \
+                     cannot tell which one to join; give each group a name (--group NAME for all of its nodes), \
+                     and the same here"
                 ),
                 out,
             );
         }
     }
 
-    /// Whether this life must not vote.
+    /// Whether this run must not vote.
     pub fn is_barred(&self) -> bool {
         self.standing == Standing::Barred
     }
 
-    /// Which life of which directory this is.
+    /// The boot of this run: its directory's incarnation, its number, and its random number.
     pub fn boot(&self) -> Boot {
         self.boot
     }
@@ -317,12 +318,12 @@ impl Identity {
         self.standing == Standing::Votes
     }
 
-    /// The incarnation of node 0, which the group's identity tells to whoever belongs to it.
+    /// The incarnation of node 0, which follows from the group's identity.
     pub fn root(&self, id: NodeId) -> Option<u64> {
         self.group.filter(|_| id == NodeId(0)).map(|group| group.0)
     }
 
-    /// Whether `boot` may speak for `id`: its incarnation is the one remembered, if one is.
+    /// Whether `boot` may speak for `id`: its incarnation is the remembered one, or none is remembered.
     pub fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
         if let Some(root) = self.root(id) {
             return boot.incarnation == root;
@@ -330,14 +331,14 @@ impl Identity {
         self.remembers.get(&id).is_none_or(|known| known.incarnation == boot.incarnation)
     }
 
-    /// The life that is remembered of a peer, if one is.
+    /// The boot that this node remembers of a peer.
     pub fn remembered(&self, id: NodeId) -> Option<Boot> {
         self.remembers.get(&id).copied()
     }
 
-    /// A beat of a peer that none is remembered of: its incarnation is remembered from now on. Who lost its disk, or
-    /// joins, is asked by nobody, and has to know whom to believe. Which start it is, only its `Register` tells: the
-    /// network may say a damaged beat again and again, and its number must not outbid all later lives.
+    /// Remembers the incarnation in a peer's heartbeat if none is remembered. A joiner, or a node that lost its
+    /// disk, gets no `Register`, and must know which peer to believe. Only a `Register` gives the number of the
+    /// start. The network may repeat a damaged heartbeat, and its number must not outbid all later runs.
     pub fn introduce(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         if !self.remembers.contains_key(&from) {
             self.remember(from, Boot::some(boot.incarnation), out);
@@ -349,17 +350,17 @@ impl Identity {
         out.persist(Record::Registered { node: from, boot });
     }
 
-    /// A peer votes in another life than the one that this node remembers, which has lost its disk itself and was never
-    /// a member since: whom it took for that peer before it was told so, was another one that began anew.
+    /// Corrects the remembered incarnation of a voting peer. Only a node that has lost its disk itself, and was
+    /// never a member since, does so: before it knew of its loss, it may have taken another new node for that peer.
     pub fn correct(&mut self, from: NodeId, boot: Boot, out: &mut Outbox) {
         if self.standing == Standing::Barred && !self.is_member && !self.is_listed {
             self.remember(from, Boot::some(boot.incarnation), out);
         }
     }
 
-    /// `Register`: remember a peer's life, or say what is remembered instead. A new one is remembered if the peer's
-    /// last beat named it, too. It names the boots of its `earlier` starts: if the one remembered is not among them, the
-    /// disk was rolled back, however often it was started since.
+    /// `Register`: remembers a peer's boot, or answers with the one remembered instead. A new boot is remembered
+    /// only if the peer's last heartbeat named it, too. The peer names the boots of its `earlier` starts. If the
+    /// remembered one is not among them, the disk was rolled back, however often it was started since.
     pub fn on_register(
         &mut self,
         from: NodeId,
@@ -374,14 +375,14 @@ impl Identity {
         let accepts =
             |known: &Boot| is_successor(*known, boot, earlier) || mutant::is(Mutant::SecondIncarnation);
         if let Some(known) = known.filter(|known| !accepts(known)) {
-            // The same life, with a number that was damaged on the way.
+            // The same run, with a start number that was damaged on the way.
             if known.boot == boot.boot {
                 return;
             }
             return out.send(Message::Barred { node: from, boot: boot.boot, known: *known });
         }
         if known != Some(&boot) {
-            // Beats of a second incarnation are not heard: the mistake has to be made here, too.
+            // Heartbeats of a second incarnation are ignored, so the mutant has to skip this check, too.
             if !beats && !mutant::is(Mutant::SecondIncarnation) {
                 return;
             }
@@ -390,29 +391,30 @@ impl Identity {
         out.after_sync(Message::Registered { node: from, boot: boot.boot });
     }
 
-    /// `Registered`: a peer has durably remembered this life, if it is this one that it names.
-    /// `incarnation` is that of who says so: it counts once it is the one that is registered for `from`.
+    /// `Registered`: a peer has durably remembered this run, if it names this run. `incarnation` is the peer's own.
+    /// The statement counts once that incarnation is the one registered for `from`.
     pub fn on_registered(&mut self, from: NodeId, incarnation: u64, node: NodeId, boot: u64) {
         if node == self.me && boot == self.boot.boot {
             self.registered_by.insert(from, incarnation);
         }
     }
 
-    /// What is remembered of a peer instead of this life of it: a later life of the same directory, or another one
-    /// of the same start. Two lives with one number: the disk between them was rolled back, or copied.
+    /// The remembered boot of a peer, if it shows that `boot` is outdated: it is a later run of the same directory,
+    /// or another run with the same start number. Two runs with one number show that the disk was rolled back or
+    /// copied.
     pub fn later_life(&self, id: NodeId, boot: Boot) -> Option<Boot> {
         let is_later = |known: &&Boot| {
-            // The same life, with a number that was damaged on the way, is no other one.
+            // The same run, with a start number that was damaged on the way, is no other run.
             let is_other = known.incarnation == boot.incarnation && known.boot != boot.boot;
             is_other && !is_successor(**known, boot, &[])
         };
         self.remembers.get(&id).filter(is_later).copied()
     }
 
-    /// `Barred`: a peer remembers this id otherwise. While this node asks to vote, it believes any objection. Once
-    /// it votes, it believes proof alone, so that a stray packet cannot silence a healthy member: a peer that
-    /// names this very boot, a random number that no earlier life had, and remembers a later start of the same
-    /// directory, or another boot of one of its starts; never this very life.
+    /// `Barred`: a peer remembers another boot for this id. While this node asks to vote, it believes any
+    /// objection. Once it votes, it believes only proof, so that a stray packet cannot silence a healthy member.
+    /// Proof names this very boot, a random number that no earlier run had, and shows a later start of the same
+    /// directory, or another boot for one of its starts. A statement about this very run is never proof.
     pub fn on_barred(&mut self, from: NodeId, node: NodeId, boot: u64, known: Boot, out: &mut Outbox) {
         if node != self.me || boot != self.boot.boot || self.standing == Standing::Barred {
             return;
@@ -428,12 +430,12 @@ impl Identity {
             return;
         }
         if incarnation == 0 && (self.is_member || self.is_listed) {
-            // This very disk was a member's. It learns the change that put it out, says so, and ends in good order: no
-            // refusal, and there is nothing to do.
+            // This very disk was a member's. This node learns the change that removed it, reports that, and exits
+            // in good order. That is no refusal, and the operator has nothing to do.
             self.standing = Standing::Barred;
             return out.event(Event::Warning(format!(
-                "node {from} says that this node was put out of the group while it was away: it votes no more, and \
-                 ends when it has learned that change"
+                "node {from} says that this node was put out of the group while it was away: it no longer votes, \
+                 and exits when it has learned that change"
             )));
         }
         if incarnation == 0 {
@@ -472,10 +474,10 @@ impl Identity {
         self.bar_for_its_disk(&what, out);
     }
 
-    /// The log names this node as a member of the group in force, with an incarnation perhaps: all the
-    /// registration that who joins needs. Its peers are asked all the same, as at every start: they may
-    /// remember a later life. Once is enough, before it votes: who votes is the one that is listed, and the time for
-    /// objections need not begin anew with every change.
+    /// The log names this node as a member of the group in force, perhaps with its incarnation. A joiner needs no
+    /// other registration. The peers are asked all the same, as at every start: they may remember a later run. Once
+    /// before the first vote is enough. A voter is the listed one already, and the time for objections need not
+    /// start again with every change.
     pub fn on_listed(&mut self, listed: Option<u64>, out: &mut Outbox) {
         let Some(listed) = listed.filter(|_| self.standing == Standing::Waiting && !self.is_listed) else {
             return;
@@ -491,7 +493,7 @@ impl Identity {
         }
     }
 
-    /// This node asks to join in the place of a node that is no member, or never was.
+    /// Refuses to join in the place of `old`, which is no member any more, or never was one.
     pub fn on_no_place(&mut self, old: NodeId, was_member: bool, out: &mut Outbox) {
         if self.standing == Standing::Waiting {
             let what = match was_member {
@@ -508,19 +510,19 @@ impl Identity {
         }
     }
 
-    /// Whether this is a founder that was never in its group. (Who joined is listed, and its n is 0: each of the two
-    /// alone would tell.)
+    /// Whether this is a founder that was never in its group. (A joiner is listed, and its n is 0: either of the
+    /// two alone would tell.)
     pub fn is_new_founder(&self) -> bool {
         self.standing == Standing::Waiting && !self.is_member && !self.is_listed && self.n > 0
     }
 
-    /// Whether this directory was never a member's, and will not be: it is barred, or too late.
+    /// Whether this directory was never a member's, and will not be one: it is barred, or too late.
     pub fn never_took_part(&self) -> bool {
         self.is_new_founder() || (self.is_barred() && !self.is_member && !self.is_listed)
     }
 
-    /// The group has changed since it was made: who was never in it cannot begin any more, since those who
-    /// would remember it may be gone.
+    /// The group has changed since this node's directory was made. A founder that was never in the group cannot
+    /// start any more, since the peers that would remember it may be gone.
     pub fn on_late(&mut self, out: &mut Outbox) {
         if self.is_new_founder() {
             self.bar_for_its_disk(
@@ -530,8 +532,8 @@ impl Identity {
         }
     }
 
-    /// Whoever votes, by its beats, is counted upon when the group changes: so it must be a member in its next
-    /// life, too, which its disk has to know first.
+    /// A node whose heartbeats say that it votes is counted upon when the group changes. So it must be a member in
+    /// its next run, too, and its disk has to know that first.
     fn begin_to_vote(&mut self, out: &mut Outbox) {
         if self.is_member {
             self.standing = Standing::Votes;
@@ -542,7 +544,7 @@ impl Identity {
         out.flush();
     }
 
-    /// All that was handed out is durable.
+    /// Everything handed out so far is durable.
     pub fn on_synced(&mut self, out: &mut Outbox) {
         if self.standing == Standing::Admitted {
             self.begin_to_vote(out);
@@ -565,14 +567,15 @@ impl Identity {
         out.event(Event::MayNotVote(why));
     }
 
-    /// Asks for registration until enough peers have answered, and then says that this node votes.
+    /// Asks for registration until enough peers have answered, and then reports that this node votes.
     pub fn tick(&mut self, membership: &Membership, now: Micros, out: &mut Outbox) {
         let asks_since = *self.asks_since.get_or_insert(now);
         if self.standing != Standing::Waiting {
             return;
         }
         let waited = now.since(asks_since);
-        // Others that it had would have been heard by now, if nothing was lost. If anything was heard: again.
+        // If nothing was lost, the other nodes of the group would have been heard by now. If any datagram was
+        // heard, wait longer.
         let patience = if self.heard.is_empty() { 1 } else { LONG };
         if self.n == 1 && waited >= self.timing.timeout() * patience {
             self.found(out);
@@ -589,15 +592,15 @@ impl Identity {
         }
     }
 
-    /// Whether to ask for registration with the next beat: until all members remember this life, so that
-    /// each of them can tell a lost or an older disk from this one. Who is no member yet has nothing to ask.
+    /// Whether to ask for registration with the next heartbeat: until all members remember this run, so that each
+    /// of them can detect a lost or an older disk. A node that is no member yet does not ask.
     pub fn wants_registration(&self, membership: &Membership) -> bool {
         let is_first_or_later = self.is_member || self.is_listed || self.me.0 < self.n;
         let (known_by, members) = (self.known_by(membership), membership.group().members.len());
         is_first_or_later && self.standing != Standing::Barred && known_by + 1 < members
     }
 
-    /// Whether a peer remembers this life: the one that is registered for its id, not another one.
+    /// Whether a peer remembers this run. Only the statement of the incarnation registered for its id counts.
     fn is_registered_by(&self, id: NodeId, membership: &Membership) -> bool {
         let registered = || {
             if let Some(root) = self.root(id) {
@@ -609,17 +612,17 @@ impl Identity {
         self.registered_by.get(&id).is_some_and(|incarnation| registered() == Some(*incarnation))
     }
 
-    /// How many of the other members remember this life.
+    /// How many of the other members remember this run.
     fn known_by(&self, membership: &Membership) -> usize {
         let others = membership.group().members.iter().filter(|id| **id != self.me);
         others.filter(|id| self.is_registered_by(**id, membership)).count()
     }
 
     fn is_registered(&self, membership: &Membership, waited: Micros) -> bool {
-        // All get the time to object.
+        // All peers get the time to object.
         let has_waited = waited >= self.timing.timeout();
         if !self.is_member && !self.is_listed {
-            // Whoever came later never heard of it, and could not tell it from one that lost its disk.
+            // A later member never knew this node, and could not detect that its disk was lost.
             let others = usize::from(self.n.saturating_sub(1));
             let is_known = |id: u16| self.is_registered_by(NodeId(id), membership);
             let first = (0..self.n).filter(|id| is_known(*id)).count();
@@ -629,25 +632,25 @@ impl Identity {
             };
             return self.me.0 < self.n && root_knows && first >= enough_peers(others) && has_waited;
         }
-        // A member that comes back: a quorum with itself is enough.
+        // A returning member needs only a quorum, itself included.
         let (known_by, group) = (self.known_by(membership) + 1, membership.group());
-        // Who is alone by what it knows may be an old disk of a group that has grown.
+        // A node that is alone as far as it knows may be an old disk of a group that has grown.
         let is_known_to_all = known_by >= group.members.len() && known_by > 1;
         is_known_to_all || (known_by >= group.quorum() && has_waited)
     }
 }
 
-/// How many of so many peers must remember a member before it votes for the first time. Of the minority
-/// that may lose its disks one is the member itself, the rest are peers that have forgotten it: any two
-/// sets of this size share one peer more than those.
+/// How many of `others` peers must remember a member before its first vote. A minority may lose its disks: the
+/// member itself is one of them, and the rest are peers that have forgotten it. Any two sets of this size share one
+/// peer more than that rest.
 fn enough_peers(others: usize) -> usize {
     let minority = others / 2;
     let too_few = usize::from(mutant::is(Mutant::FewPeers) && others > 1);
     (others + minority).div_ceil(2) - too_few
 }
 
-/// Whether `boot` can be the life that `known` was, or a later one of the same directory, whose `earlier` boots are
-/// these, the last one first. Of how it was before that, or was never known by its start, nothing can be said.
+/// Whether `boot` can be the run `known`, or a later run of the same directory. `earlier` holds its earlier boots,
+/// the latest first. If `known` is older than these, or its start is not known, nothing speaks against it.
 fn is_successor(known: Boot, boot: Boot, earlier: &[u64]) -> bool {
     let since = boot.start.checked_sub(known.start);
     let is_same_life = match since {
@@ -663,11 +666,11 @@ fn is_successor(known: Boot, boot: Boot, earlier: &[u64]) -> bool {
 mod tests {
     use super::*;
 
-    /// A node in its first life, which these remember, after the time for objections.
+    /// A node in its first run that `peers` remember, after the time for objections.
     fn remembered_by(me: u16, n: u16, peers: &[u16]) -> Identity {
         let (me, group, timing) = (NodeId(me), Membership::new(n), Timing::default());
         let (mut identity, mut out) = (Identity::new(me, n, timing, true), Outbox::new(me));
-        // As node 0 of it would have founded it.
+        // As node 0 of the group would have founded it.
         identity.begin(Boot { incarnation: 100 + u64::from(me.0), start: 1, boot: 0 });
         identity.belong(GroupId(100), &mut out);
         for peer in peers {

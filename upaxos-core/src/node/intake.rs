@@ -1,7 +1,7 @@
-//! What comes in: a whole datagram at a time, as its bytes.
+//! The intake of datagrams, as bytes.
 //!
-//! Owns the order in which a node looks at a datagram, and how much of it is read at all. Called by whoever
-//! drives the node, with every datagram as it came; what the lines mean is none of its business.
+//! This module owns the order in which a node looks at a datagram, and how much of it is read at all. The node's
+//! driver calls it with every datagram as received. It does not interpret the lines.
 
 use memchr::memchr_iter;
 
@@ -12,11 +12,11 @@ use crate::types::Micros;
 use crate::wire::{self, Line, ParseError};
 
 impl Node {
-    /// Takes a datagram from the network: hands each line to [`Node::handle`], after `note` has seen it. Says how
-    /// many lines did not parse.
+    /// Handles a datagram from the network: passes each line to [`Node::handle`], after `note` has seen it. Returns
+    /// how many lines did not parse.
     ///
-    /// In a flood of requests, the first line of a client's datagram is answered, and the rest not even read:
-    /// what the nodes have to say to each other comes first.
+    /// In a flood of requests, only the first line of a client's datagram is read and answered. The rest is not
+    /// even read: the traffic between nodes comes first.
     pub fn receive(
         &mut self,
         now: Micros,

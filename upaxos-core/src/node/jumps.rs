@@ -1,29 +1,29 @@
-//! Ballots far above all that this node has heard: whose word is taken for them, and when.
+//! Ballots far above all that this node knows: when they are believed.
 //!
-//! Honest rounds grow by ones, so a round that jumps by more than [`MAX_ROUND_JUMP`] is not believed of a
-//! single line: one hostile number would use up all ballots. But whoever was down while the others were
-//! moved by such numbers, once for each, finds all of them out of its reach. So it believes a member that
-//! names such ballots, and nothing within reach, for one election timeout: of these the lowest. A forged
-//! line is contradicted by the member's next own one; what a member really says, is believed at the latest
-//! then, however far it is. The upper half of all rounds is believed of nobody in this way.
+//! Rounds of correct nodes grow by ones. So a round that jumps by more than [`MAX_ROUND_JUMP`] is not believed from
+//! a single line: one hostile number would use up all ballots. But such numbers may have moved the other nodes, one
+//! step for each, while this node was down. Then all of their ballots are out of its reach. So it believes a member
+//! that names only such ballots, and none within reach, for one election timeout; it believes the lowest of them.
+//! The member's next own line contradicts a forged one. A ballot that the member really uses is believed after that
+//! time at the latest, however far it is. The upper half of all rounds is never believed in this way.
 //!
-//! Owns these claims, and nothing else. It never touches promises: a wrong guess here costs time.
+//! This module owns these claims, and nothing else. It never touches promises: a wrong guess here costs time.
 
 use std::collections::BTreeMap;
 
 use crate::types::{Ballot, Instance, Micros, NodeId};
 
-/// How far a ballot's round may be above the highest one heard, to be believed at once.
+/// How far a ballot's round may be above the highest known one, to be believed at once.
 pub const MAX_ROUND_JUMP: u64 = 1 << 20;
 
-/// How many claims are kept, and how many lines make one.
+/// How many claims are kept, and how many lines it takes to believe one.
 const CLAIMS: usize = 64;
 const LINES: u32 = 3;
 
-/// Who claims what: a member, of all instances (0) or, in a classic group, of one.
+/// The source of a claim: a member, for all instances (0) or, in a classic group, for one instance.
 pub type Claimant = (NodeId, Instance);
 
-/// The claims that are not believed yet, and the highest one that was.
+/// The claims that are not believed yet, and the highest ballot that was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Jumps {
     claims: BTreeMap<Claimant, Claim>,
@@ -33,7 +33,7 @@ pub struct Jumps {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Claim {
     lowest: Ballot,
-    /// The timeout of its sender.
+    /// The timeout of the claim's sender.
     timeout: Micros,
     since: Micros,
     at: Micros,
@@ -46,15 +46,15 @@ impl Jumps {
         self.believed
     }
 
-    /// A line names a ballot within reach: what the same member said before of others was not its word.
+    /// Records a line with a ballot within reach. It shows that the same member's earlier claim was not its own.
     pub fn contradict(&mut self, by: Claimant) {
         if !self.claims.is_empty() {
             self.claims.remove(&by);
         }
     }
 
-    /// A line names a ballot out of reach. The lowest that this member has named, once it has done so for
-    /// one `timeout`, and without a pause of four.
+    /// Records a line with a ballot out of reach. Returns the lowest ballot that this member has named, once it has
+    /// named such ballots for one `timeout`, without a pause of four timeouts.
     pub fn claim(&mut self, by: Claimant, ballot: Ballot, timeout: Micros, now: Micros) -> Option<Ballot> {
         self.claims.retain(|_, claim| now.since(claim.at) < claim.timeout * 4);
         if self.claims.len() >= CLAIMS && !self.claims.contains_key(&by) {

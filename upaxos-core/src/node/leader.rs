@@ -1,8 +1,8 @@
-//! The leader: phase 1 once for all instances from one on, then phase 2, pipelined.
+//! The leader: runs phase 1 once for all instances from one instance on, then phase 2, pipelined.
 //!
-//! Owns this node's own ballot: what acceptors promised for it, and which values it wrote under it.
-//! One value per ballot and instance: fixed when phase 1 ends, never changed after. A ballot that was
-//! given up is never taken up again. When to raise one is the election's decision, not made here.
+//! This module owns this node's own ballot: the promises that acceptors gave for it, and the values that this node
+//! wrote under it. A ballot has one value per instance. That value is fixed when phase 1 ends, and never changes. A
+//! ballot that was given up is never used again. The election decides when to raise a ballot; this module does not.
 
 mod phase_1;
 mod window;
@@ -22,14 +22,14 @@ use crate::slots::{ByTag, Slots};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
-/// The bounds of the first retransmission: four round trips, but neither hasty nor lazy.
+/// The bounds of the first retransmission. The delay is four round trips within these bounds.
 const RETRY_MIN: Micros = Micros::from_millis(10);
 const RETRY_MAX: Micros = Micros::from_millis(250);
 
-/// A value is not written in full twice within this time, whoever asks.
+/// The shortest time between two full writes of one value, however many nodes ask for it.
 const FETCH_STEP: Micros = Micros::from_millis(5);
 
-/// This node's own ballot, if it runs one.
+/// This node's own ballot, if it runs one, and the progress of its phase 1 or 2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
     ballot: Option<Ballot>,
@@ -45,61 +45,62 @@ enum Phase {
     Leading(Leading),
 }
 
-/// Phase 2.
+/// The state of phase 2: the values in flight, and the next free instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leading {
     next: Instance,
     flights: Slots<Flight>,
-    /// The requests that they carry out.
+    /// The tags of the requests in flight.
     tags: ByTag<()>,
-    /// Nothing is to be sent again before.
+    /// The earliest time at which a flight is due for retransmission.
     retry_at: Option<Micros>,
     bytes: usize,
     window: Window,
-    /// A change of the group that was written there: nothing is begun above it before it is learned.
+    /// The instance of a change of the group in flight, and the request's tag. No instance above it starts before
+    /// the change is learned.
     fence: Option<(Instance, Option<Tag>)>,
-    /// What phase 1 found above a change that it found, too: to be written if that is void.
+    /// The values that phase 1 found above such a change. They are written if the change turns out void.
     held: Vec<(Instance, Value)>,
 }
 
-/// A value that this leader has written, and that is not learned yet.
+/// A value in flight: this leader has written it, and has not learned it yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
-    /// What was written.
+    /// The value as it was sent in `Write`.
     pub value: Value,
-    /// The request it carries out; `None` for what phase 1 found.
+    /// The request that the value carries out; `None` for a value that phase 1 found.
     pub wanted: Option<Wanted>,
     sent_at: Micros,
     retry_at: Micros,
     retry_after: Micros,
     is_resent: bool,
-    /// When it was last written in full because somebody asked.
+    /// When the value was last written in full because another node asked for it.
     fetched_at: Option<Micros>,
 }
 
 impl Leader {
-    /// A node that runs no ballot.
+    /// A node that runs no ballot. The round trip starts at 5 ms and is measured from then on.
     pub fn new(limits: Limits) -> Leader {
         let round_trip = Micros::from_millis(5);
         Leader { ballot: None, phase: Phase::Idle, round_trip, bounds: limits.into() }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// The ballot that this node runs.
+    /// The ballot that this node runs, in phase 1 or 2; `None` when it runs none.
     pub fn ballot(&self) -> Option<Ballot> {
         self.ballot
     }
 
-    /// Whether phase 1 is done.
+    /// Whether phase 1 is complete, so that this node may propose values.
     pub fn is_leading(&self) -> bool {
         matches!(self.phase, Phase::Leading(_))
     }
 
-    /// What this node does about its own ballot.
+    /// The part of this node in its own ballot: seeking in phase 1, leading in phase 2, else `None`.
     pub fn stance(&self) -> Option<Stance> {
         match self.phase {
             Phase::Idle => None,
@@ -108,9 +109,9 @@ impl Leader {
         }
     }
 
-    /// Begins phase 1 under a ballot of this node's own, for all instances after `learned`. The ballot is
-    /// durable before anyone sees it: the own acceptor promises it in the same step.
-    /// `change` is what began its epoch, and where.
+    /// Starts phase 1 under a ballot of this node's own, for all instances after `learned`. The ballot is durable
+    /// before any other node sees it: this node's own acceptor promises it in the same step. `change` is the change
+    /// of the group that started the ballot's epoch, with its instance.
     pub fn start(
         &mut self,
         ballot: Ballot,
@@ -138,7 +139,8 @@ impl Leader {
         });
     }
 
-    /// Gives the ballot up, for ever. Hands back the requests that were under way.
+    /// Gives the ballot up for good. Returns the requests that were in flight, each with its instance if it has
+    /// one.
     pub fn step_down(&mut self) -> Vec<(Option<Instance>, Wanted)> {
         self.ballot = None;
         match std::mem::replace(&mut self.phase, Phase::Idle) {
@@ -155,7 +157,7 @@ impl Leader {
         }
     }
 
-    /// `Promise`: an acceptor says what it last accepted in one instance.
+    /// `Promise`: an acceptor reports the value that it last accepted in one instance.
     pub fn on_promise(
         &mut self,
         from: NodeId,
@@ -171,7 +173,7 @@ impl Leader {
         }
         let coverage = preparing.acceptors.entry(from).or_default();
         match accepted {
-            // Only what was accepted in an epoch's own ballots can have been chosen in it.
+            // Only values accepted in the epoch's own ballots can have been chosen in it.
             Some((accepted_in, value))
                 if accepted_in.epoch == ballot.epoch && !mutant::is(Mutant::IgnoreAcceptedInPromises) =>
             {
@@ -186,7 +188,7 @@ impl Leader {
         }
     }
 
-    /// `PromiseNone`: an acceptor says that it accepted nothing in a range, and up to where it has
+    /// `PromiseNone`: an acceptor reports that it accepted nothing in a range, and up to which instance it has
     /// durably learned.
     pub fn on_promise_none(
         &mut self,
@@ -203,7 +205,7 @@ impl Leader {
         coverage.add_range(first, last, &limits);
     }
 
-    /// What must be learned before phase 2 may begin.
+    /// The prefix that this node must learn before phase 2 may start; `None` outside of phase 1.
     pub fn must_learn(&self) -> Option<Instance> {
         match &self.phase {
             Phase::Preparing(preparing) => Some(preparing.base),
@@ -211,9 +213,9 @@ impl Leader {
         }
     }
 
-    /// Ends phase 1 if a quorum covers everything above what this node has learned. Then hands out the
-    /// values that must be written, in order from `learned + 1` on: of every instance that any of them
-    /// had accepted something in, and of those between. They are fixed from here on.
+    /// Ends phase 1 if a quorum covers all instances above this node's learned prefix. Returns the values to write,
+    /// in order from `learned + 1` on. They cover every instance in which an acceptor of the quorum had accepted a
+    /// value, and the instances between. The values are fixed from here on.
     pub fn finish_phase_1(&mut self, group: &Group, learned: Instance) -> Option<Vec<(Instance, Value)>> {
         let Phase::Preparing(preparing) = &self.phase else { return None };
         let lacks_prefix = learned < preparing.base && !mutant::is(Mutant::SkipsCatchUp);
@@ -234,8 +236,8 @@ impl Leader {
         Some(values)
     }
 
-    /// Whether phase 1 has got nowhere for `patience`: a claim that cannot be caught up with, or a
-    /// quorum that does not vote. Others should have their turn.
+    /// Whether phase 1 has made no progress for `patience`. Either a peer claims a prefix that this node cannot
+    /// catch up with, or a quorum does not vote. This node should then let other candidates try.
     pub fn is_stuck(&mut self, learned: Instance, patience: Micros, now: Micros) -> bool {
         let Phase::Preparing(preparing) = &mut self.phase else { return false };
         if learned > preparing.learned {
@@ -245,7 +247,7 @@ impl Leader {
         now.since(preparing.stuck_since) >= patience
     }
 
-    /// The next free instance, if there is room for a value of `bytes` under way.
+    /// The next free instance, if the bounds leave room for `bytes` more in flight.
     pub fn free_instance(&self, learned: Instance, bytes: usize) -> Option<Instance> {
         let Phase::Leading(leading) = &self.phase else { return None };
         if leading.fence.is_some() && !mutant::is(Mutant::StartAboveChange) {
@@ -259,39 +261,39 @@ impl Leader {
         (!is_over).then_some(leading.next)
     }
 
-    /// Whether a value of this ballot has been under way at an instance for `patience`.
+    /// Whether a value of this ballot has been in flight at `instance` for `patience`.
     pub fn is_stuck_at(&self, instance: Instance, patience: Micros, now: Micros) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
         leading.flights.get(instance.0).is_some_and(|flight| now.since(flight.sent_at) >= patience)
     }
 
-    /// Where this node writes next, if it leads.
+    /// The instance of this node's next write; `None` when it does not lead.
     pub fn next(&self) -> Option<Instance> {
         let Phase::Leading(leading) = &self.phase else { return None };
         Some(leading.next)
     }
 
-    /// Where a change of the group is under way, if one is, and by which request.
+    /// The instance of the change of the group in flight, if there is one, and the tag of its request.
     pub fn fence(&self) -> Option<(Instance, Option<Tag>)> {
         let Phase::Leading(leading) = &self.phase else { return None };
         leading.fence
     }
 
-    /// A change of the group was written at `instance`.
+    /// Records that a change of the group was written at `instance`, by the request with tag `by`.
     pub fn set_fence(&mut self, instance: Instance, by: Option<Tag>) {
         if let Phase::Leading(leading) = &mut self.phase {
             leading.fence = Some((instance, by));
         }
     }
 
-    /// Keeps what phase 1 found above a change until that is learned.
+    /// Keeps the values that phase 1 found above a change until the change is learned.
     pub fn hold(&mut self, values: Vec<(Instance, Value)>) {
         if let Phase::Leading(leading) = &mut self.phase {
             leading.held = values;
         }
     }
 
-    /// The change was void: hands back what has to be written after it, each where it was found.
+    /// Returns the values held back after a change that was void. Each is written where phase 1 found it.
     pub fn take_held(&mut self) -> Vec<(Instance, Value)> {
         match &mut self.phase {
             Phase::Leading(leading) => std::mem::take(&mut leading.held),
@@ -299,7 +301,7 @@ impl Leader {
         }
     }
 
-    /// Whether this very request is under way.
+    /// Whether the same request is in flight: the same tag or, without tags, the same words.
     pub fn is_under_way(&self, wanted: &Wanted) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
         match wanted.tagged() {
@@ -312,8 +314,8 @@ impl Leader {
         }
     }
 
-    /// Writes a value in the next free instance, and says which: what `wanted` asks for, or what phase 1 found.
-    /// The caller tells the others.
+    /// Writes a value in the next free instance, and returns that instance. The value carries out `wanted`, or is
+    /// one that phase 1 found. The caller sends the value to the other nodes.
     ///
     /// # Panics
     /// When this node does not lead.
@@ -332,7 +334,7 @@ impl Leader {
         instance
     }
 
-    /// Takes note that `instance` is learned; hands back what was under way there.
+    /// Records that `instance` is learned. Returns the flight at that instance, if there was one.
     pub fn on_learned(&mut self, instance: Instance, now: Micros) -> Option<Flight> {
         let Phase::Leading(leading) = &mut self.phase else { return None };
         leading.next = leading.next.max(instance.next());
@@ -350,15 +352,16 @@ impl Leader {
         Some(flight)
     }
 
-    /// What this node's own acceptor has yet to tell, when phase 1 is due to ask again: from where on, in which
-    /// ballot.
+    /// The first instance that this node's own acceptor has not answered yet, and the ballot; only when phase 1 is
+    /// due to ask again.
     pub fn asks_itself(&self, me: NodeId, now: Micros) -> Option<(Instance, Ballot)> {
         let Phase::Preparing(preparing) = &self.phase else { return None };
         let first = preparing.owed_by(me).filter(|_| now >= preparing.retry_at)?;
         Some((first, self.ballot?))
     }
 
-    /// Sends again what lacks a quorum, and hands it to `again`: this node may have had no room for it, either.
+    /// Retransmits the values that lack a quorum, and passes each to `again`: this node's own acceptor may have had
+    /// no room for it before.
     pub fn tick(
         &mut self,
         now: Micros,
@@ -394,12 +397,12 @@ impl Leader {
         }
     }
 
-    /// Somebody lacks values that were named: writes those in full that are still under way.
+    /// Answers a node that lacks named values: writes those in full that are still in flight.
     pub fn write_in_full(&mut self, first: Instance, last: Instance, now: Micros, out: &mut Outbox) {
         let (Some(ballot), Phase::Leading(leading)) = (self.ballot, &mut self.phase) else { return };
         for instance in (first.0..=last.0.min(first.0 + self.bounds.window)).map(Instance) {
             let Some(flight) = leading.flights.get_mut(instance.0) else { continue };
-            // Others may lack the same, and hear this too.
+            // Other nodes may lack the same value, and receive this write too.
             if flight.fetched_at.is_none_or(|at| now.since(at) >= FETCH_STEP) {
                 flight.fetched_at = Some(now);
                 out.send(Message::Write { instance, ballot, value: flight.value.clone() });
@@ -407,7 +410,7 @@ impl Leader {
         }
     }
 
-    /// When something is to be sent again.
+    /// The time of the next retransmission.
     pub fn deadline(&self) -> Option<Micros> {
         match &self.phase {
             Phase::Idle => None,

@@ -1,8 +1,8 @@
 //! The learner: which values are chosen, and which of them this node may report.
 //!
-//! Owns the tallies of accepts above the learned prefix. It never decides what a value means. Votes
-//! are sets of senders, counted per instance *and* ballot, never per value: two acceptors that hold
-//! the same value in two ballots have not chosen it.
+//! This module owns the tallies of accepts above the learned prefix. It never interprets a value. Votes are sets of
+//! senders, counted per instance *and* ballot, never per value: two acceptors that hold the same value in two
+//! ballots have not chosen it.
 
 use smallvec::SmallVec;
 
@@ -16,7 +16,7 @@ impl Tally {
         self.ballots.iter().find(|(known, _)| *known == ballot).map(|(_, count)| count)
     }
 
-    /// What is counted in a ballot, and how many bytes of values were lost to make room for it.
+    /// Returns the count of a ballot, and the bytes of values that were dropped to make room for it.
     fn count(&mut self, ballot: Ballot, bounds: &Bounds) -> (&mut Count, isize) {
         let ballots = &mut self.ballots;
         let at = match ballots.binary_search_by_key(&ballot, |(ballot, _)| *ballot) {
@@ -30,13 +30,13 @@ impl Tally {
             return (&mut ballots[at].1, 0);
         }
         bounds.reach(Bound::Ballots);
-        // Losing a tally costs time, never safety; the highest ballots are the live ones.
+        // A dropped tally costs time, never safety. The highest ballots are the live ones.
         let lowest = usize::from(at == 0);
         let (_, lost) = ballots.remove(lowest);
         (&mut ballots[at - usize::from(lowest < at)].1, lost.bytes() as isize)
     }
 
-    /// Keeps what was written in a ballot. Says by how many bytes that made it longer.
+    /// Keeps the value written in a ballot. Returns the growth of the tally in bytes.
     fn keep(&mut self, ballot: Ballot, value: &Value, bounds: &Bounds) -> isize {
         let (count, lost) = self.count(ballot, bounds);
         if count.value.is_some() {
@@ -46,8 +46,8 @@ impl Tally {
         value.as_bytes().len() as isize - lost
     }
 
-    /// Somebody who has learned all below it says what is chosen. That outweighs votes counted here: they are
-    /// none if it turns out that another group governs. Says by how many bytes that made it longer.
+    /// A node that has learned the whole prefix below reports the chosen value. That outweighs the votes counted
+    /// here: they are void if another group turns out to govern. Returns the growth of the tally in bytes.
     fn tell(&mut self, value: Value) -> isize {
         if self.is_told {
             return 0;
@@ -58,12 +58,12 @@ impl Tally {
         self.told_bytes as isize
     }
 
-    /// How many bytes of values it holds.
+    /// The bytes of all values in this tally.
     fn bytes(&self) -> usize {
         self.told_bytes + self.ballots.iter().map(|(_, count)| count.bytes()).sum::<usize>()
     }
 
-    /// Whether a quorum accepted in this ballot; then its value, if that is known, is chosen.
+    /// Whether a quorum accepted in this ballot. If so, and its value is known, that value is chosen.
     fn choose(&mut self, group: &Group, ballot: Ballot) -> bool {
         let Some(count) = self.find(ballot) else { return false };
         let mut is_quorum = count.votes.is_quorum(group);
@@ -86,7 +86,7 @@ impl Count {
     }
 }
 
-/// What is chosen above the learned prefix, as far as this node has heard.
+/// The votes and chosen values above the learned prefix, as far as this node has heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Learner {
     bounds: Bounds,
@@ -94,18 +94,18 @@ pub struct Learner {
     tallies: Slots<Tally>,
     /// The highest instance above the prefix that is known to be chosen, or has a quorum; 0 for none.
     evidence: Instance,
-    /// Of the values in `tallies`.
+    /// The size of the values in `tallies`.
     bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Tally {
-    /// In order of ballot; nearly always one.
+    /// Sorted by ballot. There is nearly always one.
     ballots: SmallVec<[(Ballot, Count); 1]>,
     chosen: Option<Value>,
-    /// Whether it is chosen by the word of somebody who has learned all below it, not by votes counted here.
+    /// Whether `chosen` comes from the report of a node that has learned all below it, not from votes counted here.
     is_told: bool,
-    /// How many bytes that has.
+    /// The size of that reported value.
     told_bytes: usize,
 }
 
@@ -116,17 +116,17 @@ struct Count {
 }
 
 impl Learner {
-    /// Nothing learned.
+    /// A learner with an empty prefix.
     pub fn new(limits: Limits) -> Learner {
         Learner { bounds: limits.into(), ..Learner::default() }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// The last instance of the learned prefix: this node knows every instance up to it.
+    /// The last instance of the learned prefix. This node knows the value of every instance up to it.
     pub fn learned(&self) -> Instance {
         self.learned
     }
@@ -137,18 +137,18 @@ impl Learner {
         instance > self.learned && !self.bounds.is_over(Bound::Window, is_far)
     }
 
-    /// Takes up the prefix that an earlier life had learned.
+    /// Restores the prefix that an earlier run had learned.
     pub fn recover(&mut self, learned: Instance) {
         self.learned = learned;
     }
 
-    /// A value was written in a ballot: what votes without a value will stand for. Without room for it, it is
-    /// fetched again once it is chosen.
+    /// Records the value written in a ballot. Votes without a value count for it. If there is no room for the
+    /// value, this node fetches it again once it is chosen.
     pub fn on_write(&mut self, group: &Group, instance: Instance, ballot: Ballot, value: &Value) {
         if !self.is_open(instance) {
             return;
         }
-        // For what is to be learned next there is room.
+        // The next instance to learn always has room.
         let has_room = self.has_room() || instance == self.learned.next();
         let tally = self.tallies.get_or_default(instance.0);
         let grown = if has_room { tally.keep(ballot, value, &self.bounds) } else { 0 };
@@ -156,9 +156,9 @@ impl Learner {
         self.note(instance, grown, is_evident);
     }
 
-    /// `from` accepted what was written in this ballot. A value comes with the votes of classic groups alone: it is
-    /// used when no `Write` of the ballot was heard; a vote for another value than the ballot's is void, since
-    /// whoever put two values into one ballot has not got either chosen.
+    /// Records that `from` accepted the value written in this ballot. Only the votes of classic groups carry a
+    /// value. It is used when no `Write` of the ballot was received. A vote for a value other than the ballot's is
+    /// void: a leader that put two values into one ballot has got neither chosen.
     pub fn on_accept(
         &mut self,
         group: &Group,
@@ -188,8 +188,7 @@ impl Learner {
         self.note(instance, grown - lost, is_evident);
     }
 
-    /// Somebody who may be believed says that the value written in `ballot` is chosen. True when this
-    /// node holds it.
+    /// A trusted peer reports that the value written in `ballot` is chosen. True when this node holds that value.
     pub fn on_chosen(&mut self, instance: Instance, ballot: Ballot) -> bool {
         let Some(tally) = self.tallies.get_mut(instance.0) else { return false };
         let Some(value) = tally.find(ballot).and_then(|count| count.value.clone()) else { return false };
@@ -198,7 +197,7 @@ impl Learner {
         true
     }
 
-    /// Another group governs from here on: votes for what lies above were of another epoch, and chose nothing.
+    /// Starts the epoch of another group. Votes for instances above were cast in another epoch, and chose nothing.
     pub fn begin_epoch(&mut self) {
         if mutant::is(Mutant::OldEpochVotes) {
             return;
@@ -213,7 +212,8 @@ impl Learner {
         self.evidence = self.tallies.last().map_or(Instance(0), |(instance, _)| Instance(instance));
     }
 
-    /// A value is known to be chosen. Without room for it, it is asked for again; the next one always has room.
+    /// Records a value that is known to be chosen. Without room for it, this node asks for it again later. The next
+    /// instance always has room.
     pub fn on_written(&mut self, instance: Instance, value: Value) {
         if self.is_open(instance) && (instance == self.learned.next() || self.has_room()) {
             let grown = self.tallies.get_or_default(instance.0).tell(value);
@@ -221,8 +221,7 @@ impl Learner {
         }
     }
 
-    /// The highest instance that this node knows to be chosen, or to have a quorum, without being
-    /// able to report it.
+    /// The highest instance that this node knows to be chosen, or to have a quorum, but cannot report yet.
     pub fn highest_evidence(&self) -> Option<Instance> {
         Some(self.evidence).filter(|instance| *instance > self.learned)
     }
@@ -232,7 +231,7 @@ impl Learner {
         self.tallies.get(self.learned.next().0).is_some_and(|tally| tally.chosen.is_some())
     }
 
-    /// The next instance of the prefix, if its value is known: in order, each once.
+    /// Returns the next instance of the prefix, if its value is known. Each is returned once, in order.
     pub fn next_learned(&mut self) -> Option<(Instance, Value)> {
         let next = self.learned.next();
         self.tallies.get(next.0)?.chosen.as_ref()?;
@@ -246,12 +245,12 @@ impl Learner {
         Some((next, value))
     }
 
-    /// Whether one more value may be kept.
+    /// Whether the bound leaves room for one more value.
     fn has_room(&self) -> bool {
         !self.bounds.is_over(Bound::TallyBytes, self.bytes > self.bounds.open_bytes)
     }
 
-    /// Takes note of what a tally has become.
+    /// Adds up the growth of a tally, and raises the evidence.
     fn note(&mut self, instance: Instance, grown: isize, is_evident: bool) {
         self.bytes = self.bytes.saturating_add_signed(grown);
         if is_evident {
@@ -267,7 +266,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { window: 8, ballots: 4, open_bytes: 1_000, ..Limits::USUAL };
 
-    /// How many values may be over the bound: the last one, and those of the next instance, which always has room.
+    /// How many values may exceed the bound: the last one, and those of the next instance, which always has room.
     const OVER: usize = 1 + LIMITS.ballots;
 
     fn group() -> Group {
@@ -287,7 +286,7 @@ mod tests {
                 let ballot = Ballot::first_epoch(round * 65_536);
                 learner.on_write(&group(), instance, ballot, &value);
                 learner.on_accept(&group(), NodeId(0), instance, ballot, None);
-                // Who is no member has no vote, and takes no room.
+                // A node that is no member has no vote, and takes no room.
                 learner.on_accept(
                     &group(),
                     NodeId(9),
@@ -312,7 +311,7 @@ mod tests {
             learner.on_written(instance, value(instance));
             assert!(learner.bytes == held(&learner) && learner.bytes <= LIMITS.open_bytes + OVER * 602);
         }
-        // What had no room is told again, and learned one after the other.
+        // Values that found no room are reported again, and learned one after the other.
         for instance in (1..50).map(Instance) {
             learner.on_written(instance, value(instance));
             assert_eq!(learner.next_learned(), Some((instance, value(instance))));

@@ -1,7 +1,7 @@
-//! The bounds of all that a node keeps, or says at once: so that no number on the wire costs memory without end.
+//! The bounds of everything that a node keeps or sends at once. No number on the wire may cost unbounded memory.
 //!
-//! Owns the numbers, and a note of which of them were ever reached. A role holds a copy of its own, so that a
-//! bound is a plain field where it is looked at. What happens at a bound is decided where it is looked at.
+//! This module owns the numbers, and a record of the bounds that were ever reached. Each role holds its own copy,
+//! so that a bound is a plain field where it is checked. The code at each check decides what happens at the bound.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -10,64 +10,64 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::requests::{LEAST_AT_LEADER, MAX_WAITING, MAX_WAITING_BYTES, REFUSALS};
 use super::sessions::{MAX_SESSIONS, MAX_TAGS, MAX_TAGS_OF_ONE};
 
-/// The bounds of a node. All nodes of a group must have the same table of sessions, which decides by the log
-/// what is a duplicate; and the same window. In practice all have the usual ones, [`Limits::default`]; small ones
-/// are for simulations.
+/// The bounds of a node. All nodes of a group must have the same bounds of the session table, which decides by the
+/// log what is a duplicate, and the same window. In practice all nodes have the usual bounds, [`Limits::default`];
+/// small ones are for simulations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How far above the learned prefix this node keeps anything. What is further ahead is learned by repair.
+    /// How far above the learned prefix this node keeps any state. Instances further ahead are learned by repair.
     pub window: u64,
-    /// How many ballots one instance may have tallies for; more than a group in turmoil makes.
+    /// How many ballots one instance may have tallies for: more than a group produces even in turmoil.
     pub ballots: usize,
-    /// How many bytes of values may be accepted and not yet learned: well over what honest leaders have under
-    /// way. What is written beyond that is ignored, as if lost.
+    /// How many bytes of values may be accepted and not yet learned: well over what correct leaders have in flight.
+    /// A write beyond that is ignored, as if lost.
     pub open_bytes: usize,
-    /// How many bytes of promises one proposal is answered with; who needs more asks again from the first
+    /// How many bytes of promises answer one proposal. A candidate that needs more asks again from the first
     /// instance that is not covered.
     pub promise_bytes: usize,
-    /// How many instances a leader has under way: at least, at first, and at most.
+    /// How many instances a leader has in flight: the least, the first, and the most.
     pub flights: (usize, usize, usize),
-    /// How many bytes of values.
+    /// How many bytes of values a leader has in flight.
     pub flight_bytes: usize,
-    /// How many writes one tick sends again.
+    /// How many writes one tick retransmits.
     pub retransmit: usize,
-    /// How many clients are remembered.
+    /// How many clients the session table remembers.
     pub sessions: usize,
-    /// How many requests of all clients together are remembered to have been carried out.
+    /// How many carried-out requests of all clients together are remembered.
     pub tags: usize,
-    /// How many requests of one client. Beyond it, a client's floor is raised for it.
+    /// How many carried-out requests of one client are remembered. Beyond it, the client's floor is raised.
     pub tags_of_one: usize,
-    /// How many requests may wait; at a leader three quarters of it.
+    /// How many requests may wait; at a leader, three quarters of it.
     pub waiting: usize,
-    /// How many bytes of values they may have.
+    /// How many bytes of values the waiting requests may have.
     pub waiting_bytes: usize,
-    /// How far the room of a leader shrinks when the others do not have any more what it takes up.
+    /// How far the room of a leader shrinks when the followers no longer have the requests that it takes up.
     pub least_at_leader: usize,
     /// How many clients are told in one turn that there is no room.
     pub refusals: usize,
-    /// How many answers may be owed.
+    /// How many answers a node may owe.
     pub owed: usize,
     /// How many fast reads may wait.
     pub reads: usize,
-    /// How many lookups into the history one step may ask for. Who asked for more asks again.
+    /// How many lookups into the history files one step may ask for. Beyond it, the reader asks again.
     pub lookups: usize,
     /// How many bytes of values a driver should read for one lookup.
     pub lookup_bytes: usize,
     /// How many instances one question about a gap asks for.
     pub repair_instances: u64,
-    /// How many bytes of values are told at once.
+    /// How many bytes of values one answer to gaps sends at once.
     pub repair_bytes: usize,
     /// How many questions about gaps may wait.
     pub repair_owed: usize,
-    /// How many values one name stands for.
+    /// How many values one named write stands for.
     pub named: usize,
-    /// About how many bytes of them at most.
+    /// How many bytes of these values, about.
     pub named_bytes: usize,
     /// How many named writes may wait for requests.
     pub naming: usize,
-    /// How many nodes that are no members are listened to.
+    /// How many non-members a node listens to.
     pub strangers: usize,
-    /// How many nodes may stand ready to join.
+    /// How many joiners a node keeps.
     pub candidates: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct Limits {
 pub(super) const ENTRY_BYTES: usize = 64;
 
 impl Limits {
-    /// The usual bounds.
+    /// The bounds of every node outside of simulations.
     pub const USUAL: Limits = Limits {
         window: 1 << 14,
         ballots: 16,
@@ -105,13 +105,13 @@ impl Limits {
         candidates: 64,
     };
 
-    /// How many requests may wait at a leader: what it takes up, the others should still have when it names it,
+    /// How many requests may wait at a leader: when the leader names a request, the followers should still have it,
     /// whatever else they have heard since.
     pub fn waiting_at_leader(&self) -> usize {
         self.waiting / 4 * 3
     }
 
-    /// How many bytes of values one acceptor may report: more than one can hold.
+    /// How many bytes of values one acceptor may report: more than it can hold.
     pub fn promised_bytes(&self) -> usize {
         2 * self.open_bytes
     }
@@ -129,7 +129,7 @@ impl Default for Limits {
     }
 }
 
-/// A bound that can be reached.
+/// A bound that can be reached, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the field of its name in Limits")]
 pub enum Bound {
@@ -159,15 +159,15 @@ pub enum Bound {
     Naming,
     Strangers,
     Candidates,
-    /// A datagram of a flood, of which only the first line is read.
+    /// A datagram of a flood. Only its first line is read.
     Flood,
 }
 
-/// Which bounds were reached, one bit for each.
+/// A set of reached bounds, one bit for each.
 pub type Reached = u32;
 
 impl Bound {
-    /// All of them, in words.
+    /// All bounds, with their words for logs.
     pub const ALL: [(Bound, &'static str); 27] = [
         (Bound::Window, "window of instances"),
         (Bound::Ballots, "ballots of an instance"),
@@ -198,13 +198,13 @@ impl Bound {
         (Bound::Flood, "flood read in part"),
     ];
 
-    /// Its bit.
+    /// The bit of this bound in a `Reached`.
     pub fn bit(self) -> Reached {
         1 << self as u32
     }
 }
 
-/// The bounds, with a note of those that were reached. It says nothing of what a node will do: all are alike.
+/// The bounds of a role, with a record of those reached. The record does not affect a node, so all compare equal.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     limits: Limits,
@@ -212,13 +212,13 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Takes note that a bound was reached. Called where one bites, which is seldom.
+    /// Records that a bound was reached. A cold path, since that is rare.
     #[cold]
     pub fn reach(&self, bound: Bound) {
         self.reached.fetch_or(bound.bit(), Ordering::Relaxed);
     }
 
-    /// Whether `is_over`; then the bound was reached.
+    /// Returns `is_over`, and records the bound as reached if it holds.
     pub fn is_over(&self, bound: Bound, is_over: bool) -> bool {
         if is_over {
             self.reach(bound);
@@ -226,7 +226,7 @@ impl Bounds {
         is_over
     }
 
-    /// Which were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.reached.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! Who governs: the first group, and every change of it that was chosen.
+//! The membership: the first group, and every chosen change of it.
 //!
-//! Owns the group in force at the end of the learned prefix, and the ids that were ever members: none is
-//! used again. It is a pure function of the learned values in order. It decides nothing about when a
-//! change is proposed (see `changes`), and never counts a vote.
+//! This module owns the group in force at the end of the learned prefix, and the ids that were ever members: no id
+//! is used twice. It is a pure function of the learned values in order. It does not decide when a change is
+//! proposed (see `changes`), and never counts a vote.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,38 +11,38 @@ use crate::record::Record;
 use crate::types::{Epoch, Group, Instance, NodeId, Value};
 use crate::wire::Dialect;
 
-/// Who governs the instance after the learned prefix.
+/// The group that governs the instance after the learned prefix, and its history.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     n: u16,
     group: Group,
-    /// The data directories of the members, as far as the log names them.
+    /// The incarnations of the members' data directories, as far as the log names them.
     incarnations: BTreeMap<NodeId, u64>,
     /// Every id that was ever a member.
     ever: BTreeSet<NodeId>,
-    /// The value that began the epoch; none in the first.
+    /// The value that started the epoch; `None` in the first epoch.
     change: Option<Value>,
 }
 
 impl Membership {
-    /// The first group, of `n` members; 0 where that has to be heard first.
+    /// The first group, of `n` members; 0 while the size is not known.
     pub fn new(n: u16) -> Membership {
         let group = Group::first(n);
         let ever = group.members.clone();
         Membership { n, group, incarnations: BTreeMap::new(), ever, change: None }
     }
 
-    /// The size of the first group; 0 where it is not known yet.
+    /// The size of the first group; 0 while it is not known.
     pub fn n(&self) -> u16 {
         self.n
     }
 
-    /// The group in force.
+    /// The group in force, which governs the next instance.
     pub fn group(&self) -> &Group {
         &self.group
     }
 
-    /// The value that began the epoch in force, as it stands in the log.
+    /// The value that started the epoch in force, encoded as in the log.
     pub fn change(&self) -> Option<&Value> {
         self.change.as_ref()
     }
@@ -57,12 +57,12 @@ impl Membership {
         self.ever.contains(&id)
     }
 
-    /// The members as a change would name them if it changed nothing.
+    /// The members, in the form of a change that would change nothing.
     pub fn members(&self) -> BTreeMap<NodeId, Option<u64>> {
         self.group.members.iter().map(|id| (*id, self.incarnation(*id))).collect()
     }
 
-    /// Why `new` would begin no epoch at the end of the prefix, if so.
+    /// The reason why `new` would start no epoch at the end of the prefix; `None` when it would.
     pub fn objection(&self, new: &NewGroup) -> Option<String> {
         if new.base != self.group.epoch {
             return Some(format!("based on epoch {}, in force is {}", new.base, self.group.epoch));
@@ -72,7 +72,7 @@ impl Membership {
         again.map(|id| format!("node {id} was a member before, and ids are never used again"))
     }
 
-    /// A change was chosen, and everything below it is learned. False when it is void.
+    /// Applies a chosen change. Everything below `instance` must be learned. False when the change is void.
     pub fn learn(&mut self, instance: Instance, new: &NewGroup, value: &Value) -> bool {
         if self.objection(new).is_some() {
             return false;
@@ -88,7 +88,7 @@ impl Membership {
         self.change = Some(value.clone());
     }
 
-    /// What rebuilds this from nothing.
+    /// The records that rebuild this from nothing.
     pub fn checkpoint(&self) -> Vec<Record> {
         let gone: Vec<NodeId> = self.ever.difference(&self.group.members).copied().collect();
         let change = self.change.clone().map(|value| Record::Group { epoch: self.group.epoch, value });
@@ -97,7 +97,7 @@ impl Membership {
         genesis.into_iter().chain(change).chain(gone).collect()
     }
 
-    /// Takes up one record of a checkpoint, or the size of the first group.
+    /// Restores one record of a checkpoint, or the size of the first group.
     pub fn recover(&mut self, record: &Record) {
         match record {
             Record::Genesis { n } if self.n == 0 => *self = Membership::new(*n),

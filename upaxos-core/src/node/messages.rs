@@ -1,7 +1,7 @@
-//! What each line means to a node: the plausibility checks, then the roles.
+//! The dispatch of lines: plausibility checks first, then the roles.
 //!
-//! Owns the decision whether a line is believed at all. Nothing that comes in may panic, cost
-//! unbounded memory, or wedge an instance.
+//! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
+//! memory, or wedge an instance. `Node::handle` calls it for every line of another node.
 
 use super::classic::Classic;
 use super::jumps::MAX_ROUND_JUMP;
@@ -14,7 +14,7 @@ use crate::node::outbox::{Detail, Event, Outbox};
 use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message, Stance};
 
-/// The ballot a message proposes or votes under, and whether only its owner may send it.
+/// The ballot under which a message proposes or votes, and whether only the ballot's owner may send the message.
 pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
     match message {
         Message::Propose { ballot, .. }
@@ -33,7 +33,7 @@ pub(crate) fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
     }
 }
 
-/// The instance that a classic line is about.
+/// The instance of a classic line; `None` for lines that name none.
 pub(crate) fn instance_of(message: &Message) -> Option<Instance> {
     match message {
         Message::Propose { instance, .. }
@@ -46,7 +46,7 @@ pub(crate) fn instance_of(message: &Message) -> Option<Instance> {
 }
 
 impl Node {
-    /// A line that claims to be from node `from`.
+    /// Handles a line that claims to be from node `from`.
     pub(super) fn on_line(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
         if from == self.id {
             self.on_own(&message, out);
@@ -60,7 +60,7 @@ impl Node {
         } else if self.is_plausible(from, &message, now, out) {
             let is_new = self.classic.is_none() && self.election.on_heard(from, now);
             if is_new {
-                // Say so at once: a link counts when both ends report it.
+                // This node reports the link at once: a link counts when both ends report it.
                 self.beat_at = now;
             }
             if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message))
@@ -73,14 +73,14 @@ impl Node {
         }
     }
 
-    /// What the own broadcasts brought back, or a node that goes by the same id. Own votes are counted
-    /// in [`Node::synced`], once they are durable, never from here.
+    /// Handles this node's own broadcasts, looped back, or the lines of another node with the same id. Own votes
+    /// are counted in [`Node::synced`], once they are durable, never here.
     fn on_own(&mut self, message: &Message, out: &mut Outbox) {
         let is_of_twin = |classic: &Classic| classic.own.is_of_twin(message, &self.acceptor);
         if !self.warned_of_twin && self.classic.as_ref().is_some_and(is_of_twin) {
             self.warned_of_twin = true;
             out.event(Event::Warning(format!(
-                "another node goes by id {}: under this id was said what this node never said; stop one of them",
+                "another node goes by id {}: lines came under this id that this node never sent; stop one of them",
                 self.id
             )));
         }
@@ -113,7 +113,7 @@ impl Node {
             Message::Register { n, .. } if *n != self.n() => self.mark_foreign(from, *n, out),
             _ => {}
         }
-        // Whoever has lost its disk may ask, and read; it must not vote.
+        // A node that has lost its disk may ask and read. It must not vote.
         let is_question = match message {
             Message::Register { n, .. } => *n == self.n(),
             Message::Join { .. } | Message::JoinFor { .. } => true,
@@ -124,8 +124,8 @@ impl Node {
             return false;
         }
         if self.classic.is_none() && matches!(message, Message::Accept { .. }) {
-            // Who votes so was started with --classic by mistake. It reads a run of blanks as one: what it shows
-            // need not be what was written.
+            // The voter was started with --classic by mistake. It reads a run of blanks as one blank, so the value
+            // in its vote may differ from the written one.
             self.dropped.classic_votes += 1;
             return false;
         }
@@ -144,13 +144,13 @@ impl Node {
             let is_far = matches!(message, Message::Write { instance, .. } if !self.is_near(*instance));
             let early = is_vote_question && mutant::is(Mutant::JoinerVotesEarly)
                 || is_far && mutant::is(Mutant::FarOfAnyEpoch);
-            // A beat says more than its ballot.
+            // A heartbeat carries more than its ballot.
             return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
         }
         self.takes_jump(from, message, ballot, now)
     }
 
-    /// Whether a ballot is near enough to those heard to be believed of anybody.
+    /// Whether a ballot is so near to the known ones that it is believed from any node.
     fn is_within_reach(&self, ballot: Ballot) -> bool {
         let heard = [self.election.ballot(), self.acceptor.highest_promise(), self.jumps.believed()];
         let heard = heard.into_iter().flatten().filter(|heard| heard.epoch == ballot.epoch).max();
@@ -158,9 +158,10 @@ impl Node {
         self.numbering.round(ballot) <= highest_round + MAX_ROUND_JUMP
     }
 
-    /// Whether a line is to be taken in spite of the ballot that it names. A beat always is: it says more than
-    /// that. What a member says of itself again and again is believed in the end, however far it jumps; in a
-    /// classic group, where nodes do not beat, any of its lines says so, of one instance.
+    /// Whether to handle a line although it may name a far ballot. A heartbeat is always handled: it carries more
+    /// than the ballot. A ballot that a member claims again and again is believed in the end, however far it jumps.
+    /// In a classic group nodes send no heartbeats, so each of its lines with an instance counts as a claim for
+    /// that instance.
     fn takes_jump(&mut self, from: NodeId, message: &Message, ballot: Ballot, now: Micros) -> bool {
         let is_beat = matches!(message, Message::Beat(_));
         let claimed_at =
@@ -179,7 +180,8 @@ impl Node {
         is_taken
     }
 
-    /// Whether a member's beat is of the life that is registered for its id, and of a group of this size.
+    /// Whether a member's heartbeat comes from the incarnation registered for its id, and from a group of this
+    /// size.
     fn admit(
         &mut self,
         from: NodeId,
@@ -215,7 +217,7 @@ impl Node {
             return false;
         }
         self.foreign.remove(&from);
-        // Under an id that is registered, one life alone can vote.
+        // Under a registered id, only one incarnation can vote.
         if self.history.membership().incarnation(from).is_none() && is_voter {
             self.identity.introduce(from, boot, out);
         }
@@ -223,9 +225,9 @@ impl Node {
         true
     }
 
-    /// Tells a member that a later life of it is remembered, if one is: it may vote since others knew no better. A
-    /// beat that the network kept from its earlier life has the same answer, which names that life, and so nothing
-    /// to the present one.
+    /// Tells a member that a later run of it is remembered, if there is one. It may be voting because other nodes
+    /// did not know. A delayed heartbeat of its earlier run gets the same answer. That answer names the earlier
+    /// run, so it does not affect the present one.
     fn object_to_older(&mut self, from: NodeId, boot: Boot, now: Micros, out: &mut Outbox) {
         let Some(known) = self.identity.later_life(from, boot) else { return };
         let (node, told, until) = self.told_older;
@@ -235,9 +237,9 @@ impl Node {
         }
     }
 
-    /// `Barred`: what this node leads it gives up with its vote. A rolled-back disk does not know its own ballots. Who
-    /// votes is stopped by a member at once; by anybody else, who may be a member of a later group, or none, only when
-    /// it goes on saying so.
+    /// `Barred`: a node that may no longer vote also gives up the ballot that it leads, since a rolled-back disk
+    /// does not know its own ballots. A member's objection stops a voter at once. A non-member may belong to a
+    /// later group, or to none: its objection stops a voter only when it is repeated.
     fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, Boot), now: Micros, out: &mut Outbox) {
         let (node, boot, known) = message;
         if self.identity.may_vote() && !self.group.members.contains(&from) {
@@ -271,7 +273,7 @@ impl Node {
         }
     }
 
-    /// A classic node does not say how many it was started with; what it says may.
+    /// Warns once of a likely mismatch of `-n`. A classic node does not state its `-n`, but its lines may show it.
     fn warn_of_n(&mut self, what: &str, out: &mut Outbox) {
         let n = self.n();
         if let Some(classic) = &mut self.classic
@@ -280,7 +282,7 @@ impl Node {
             classic.warned_of_n = true;
             out.event(Event::Warning(format!(
                 "{what} the ids 0 to {}: its line is ignored; start all nodes of a classic group with the same -n \
-                 (here {n}); it never changes, and nobody can join",
+                 (here {n}); the group never changes, and no node can join",
                 n - 1
             )));
         }
@@ -291,8 +293,8 @@ impl Node {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
                 if self.classic.is_none() && self.is_voter() {
-                    // To name all that is learned would be as safe: its records stand before the promise's in
-                    // the log, and the answer waits for the sync of both.
+                    // Naming the whole learned prefix would be as safe as the durable one: its records stand before
+                    // the promise's in the log, and the answer waits for the sync of both.
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }
             }
@@ -317,7 +319,7 @@ impl Node {
             }
             Message::Pace(pace) => self.on_pace(from, pace, out),
             Message::Register { boot, earlier, .. } => self.on_register(from, boot, &earlier, out),
-            // Counted where its sender's incarnation is known.
+            // Counted elsewhere, where the sender's incarnation is known.
             Message::Registered { .. } => {}
             Message::Barred { node, boot, known } => self.on_barred(from, (node, boot, known), now, out),
             Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),
@@ -343,8 +345,9 @@ impl Node {
         }
     }
 
-    /// `Register`: only the incarnation that the log names, if it names one, is remembered. Who joined is none of
-    /// those that a founder needs, and cannot tell one that lost its disk: it remembers whom it has seen vote.
+    /// `Register`: if the log names an incarnation, only that one is accepted. A node that joined later is none of
+    /// the peers that a founder needs, and cannot detect a founder with a lost disk. It remembers the nodes that it
+    /// has seen vote.
     fn on_register(&mut self, from: NodeId, boot: Boot, earlier: &[u64], out: &mut Outbox) {
         match self.history.membership().incarnation(from) {
             Some(listed) if listed != boot.incarnation => {
@@ -358,7 +361,7 @@ impl Node {
         }
     }
 
-    /// A peer's vote may show what was lost here.
+    /// Restores a lost value if a peer's vote shows it.
     fn on_copy(&mut self, vote: &Message, out: &mut Outbox) {
         if !self.is_voter() {
             return;
@@ -372,7 +375,7 @@ impl Node {
         }
     }
 
-    /// A vote: of a peer as it comes in, of this node once it is durable.
+    /// Counts a vote: a peer's on receipt, this node's own once it is durable.
     pub(super) fn on_vote(&mut self, from: NodeId, vote: Message, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
             classic.rounds.observe(from, &vote, self.requests.heard());
@@ -427,7 +430,7 @@ impl Node {
         }
     }
 
-    /// Of a range, the instances that are still open here.
+    /// The instances of a range that are still open here.
     fn open(&self, first: Instance, last: Instance) -> impl Iterator<Item = Instance> + use<> {
         let learned = self.learner.learned().0;
         (first.0.max(learned + 1)..=last.0.min(learned + self.bounds.window)).map(Instance)
@@ -447,7 +450,7 @@ impl Node {
             if is_near {
                 classic.rounds.observe(from, &Message::Propose { instance, ballot }, self.requests.heard());
             }
-            // Who proposes there has learned what is before.
+            // A node that proposes at this instance has learned everything before it.
             classic.on_used(Instance(instance.0 - 1));
         } else if instance <= self.learner.learned() {
             self.repair.owe(instance, instance, 0, now);
@@ -471,15 +474,15 @@ impl Node {
             classic.on_used(instance);
             let write = Message::Write { instance, ballot, value: value.clone() };
             classic.rounds.observe(from, &write, self.requests.heard());
-            // A classic node that counted duplicates as promises may write against what is chosen. An honest one
-            // writes so in a ballot that was overtaken: told so, it finds out what is chosen.
+            // A classic node that counted duplicates as promises may write a value other than the chosen one. A
+            // correct node does so only in an overtaken ballot; the refusal makes it find out what is chosen.
             if self.history.value(instance).is_some_and(|chosen| *chosen != value) {
                 self.dropped.conflicts += 1;
                 self.acceptor.refuse(instance, ballot, out);
                 return;
             }
         } else if instance <= self.learner.learned() {
-            // The leader has not heard that this is chosen.
+            // The leader has not heard that this instance is chosen.
             self.repair.owe(instance, instance, 0, now);
             return;
         }
@@ -490,7 +493,7 @@ impl Node {
         self.take_up_write(instance, ballot, &value, out);
     }
 
-    /// A value was written, and is here: kept for the votes, and accepted.
+    /// Handles a write whose value is here: keeps the value for the votes, and accepts it.
     pub(super) fn take_up_write(
         &mut self,
         instance: Instance,
@@ -504,28 +507,30 @@ impl Node {
         }
     }
 
-    /// Whether an instance is near enough to keep anything about it.
+    /// Whether an instance is near enough for this node to keep state about it.
     pub(super) fn is_near(&self, instance: Instance) -> bool {
         instance.0 <= self.learner.learned().0 + self.bounds.window
     }
 
-    /// Whether a value is to be accepted at an instance. Also far above what is learned here, if members say that
-    /// they have learned up to there: who catches up may be needed for a quorum.
+    /// Whether a value may be accepted at an instance. A far instance qualifies if members report a learned prefix
+    /// that reaches near it: a node that catches up may be needed for a quorum.
     ///
-    /// How far above makes no difference to safety (rules of the README, "What is promised"):
+    /// The distance above this node's prefix makes no difference to safety. The rules in the README,
+    /// "What is promised", show that:
     ///
-    /// - The ballot is of the epoch in force here, which this node has durably learned with everything below (rule 9;
-    ///   `is_plausible` drops all others). If a change that it has not learned lies between, the instance belongs to a
-    ///   later epoch, and there a vote of this one counts for nothing: learners ask the group and the epoch of the
-    ///   instance. Nor did its leader write above such a change: it had learned all below, or was fenced by it.
-    /// - The vote itself is like any other: one value per ballot and instance (2), not below the promise, which holds
-    ///   for all instances and rises with it (4), durable before it is sent (5).
-    /// - It is remembered as long as any: until the instance is durably learned here (7), across restarts and
-    ///   checkpoints, which keep all that is accepted above the learned prefix. A promise tells of it however far it
-    ///   is, and says "nothing" only of what lies between (3).
+    /// - The ballot is of the epoch in force here, and this node has durably learned the start of that epoch and
+    ///   everything below (rule 9; `is_plausible` drops all others). If an unlearned change of the group lies
+    ///   between, the instance belongs to a later epoch. A vote of this epoch counts for nothing there: learners
+    ///   go by the group and the epoch of the instance. The leader did not write above such a change either: it
+    ///   had learned all below, or was fenced by it.
+    /// - The vote itself is like any other: one value per ballot and instance (2), not below the promise, which
+    ///   holds for all instances and rises with the vote (4), durable before it is sent (5).
+    /// - The vote is remembered as long as any other: until the instance is durably learned here (7), across
+    ///   restarts and checkpoints, which keep all accepted values above the learned prefix. A promise reports it
+    ///   at any distance, and says "nothing" only of the instances between (3).
     ///
-    /// What others say of how far they have learned decides about room alone, so a false word costs memory, which
-    /// `has_room_far` bounds.
+    /// The prefixes that members report decide about room alone. A false report costs memory, which `has_room_far`
+    /// bounds.
     pub(super) fn may_accept(&self, instance: Instance, now: Micros) -> bool {
         let best = || self.election.best(self.learner.learned(), &self.group, now);
         let is_far = || self.classic.is_none() && instance.0 <= best().0 + self.bounds.window;
@@ -539,16 +544,16 @@ impl Node {
         } else if self.leader.ballot() == Some(ballot)
             && self.leader.is_stuck_at(instance, self.timing.timeout(), now)
         {
-            // A refusal names the ballot that stands in the way, of somebody else's write, too: an old leader
-            // that does not hear of this one writes the same requests at the same instances, again and again.
-            // Only where a value of this ballot gets nowhere, another one stands in this very ballot: it
-            // cannot be completed.
+            // A refusal names the ballot that stands in the way, also when it refuses another leader's write: an
+            // old leader that does not hear of this one writes the same requests at the same instances again and
+            // again. But when a value of this node's own ballot makes no progress, another value stands in the same
+            // ballot, and this one cannot be completed.
             self.step_down(ballot, ballot, now, out);
         }
     }
 
     fn on_written(&mut self, instance: Instance, value: Value, now: Micros) {
-        // A classic node may have counted duplicates as votes: what it believes proves nothing.
+        // A classic node may have counted duplicates as votes, so its claim proves nothing.
         if self.classic.is_some() {
             return;
         }
@@ -573,15 +578,15 @@ impl Node {
             && self.classic.is_some()
             && self.history.reads(*instance).as_ref() != Some(value)
         {
-            // A classic node may have counted duplicates as votes: its answer may be false, and it does
-            // not keep ours back.
+            // A classic node may have counted duplicates as votes. Its answer may be false, so it does not replace
+            // this node's answer.
             return self.note_answer(from, answer, out);
         }
         let mut is_write = false;
         if let Message::Ok { instance, value } = answer
             && *instance > self.learner.learned()
         {
-            // The answer shows the words, not the marks.
+            // The answer shows the words of the value, not its marks.
             let entry = match value.as_bytes().starts_with(SAFE_READ.as_bytes()) {
                 true => Entry::Read { instance: *instance, tagged: None, value: value.clone() },
                 false => Entry::Write(value.clone()),
@@ -591,7 +596,7 @@ impl Node {
         match answer {
             Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
                 let was_owed = self.requests.on_answered(&About::Instance(*instance));
-                // What answers nothing else that was asked, answers a read.
+                // An answer that matches nothing else that was asked answers a read.
                 if !was_owed && !is_write && matches!(answer, Message::Ok { .. }) {
                     self.reads.on_answered_untagged();
                 }

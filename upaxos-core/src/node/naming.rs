@@ -1,13 +1,13 @@
-//! Writes that name what everybody heard: said by the leader, understood by the others.
+//! Named writes: the leader names requests that all nodes have heard, and the other nodes look them up.
 //!
-//! A client's words cross the wire once: the leader says of a run of tagged writes only which they are, and a
-//! digest of their bytes ([`crate::named`]). Owns the named writes whose requests were not all heard yet. A node
-//! takes one up as if it had been written in full, once it has the bytes, and the digest says that they are the
-//! ones; so what is accepted, logged, promised and repaired is always bytes, and a vote is for exactly what the
-//! leader wrote. Whoever lacks some of them, or has others, asks the leader, who writes them in full. So does
-//! the leader by itself where no quorum answers: then a lost request costs a retransmission, never more.
+//! A client's words cross the wire once. For a run of tagged writes, the leader sends only their tags, and a digest
+//! of their bytes ([`crate::named`]). This module owns the named writes whose requests have not all arrived yet. A
+//! node handles a named write like a full one, once it has the bytes and the digest confirms them. So accepted,
+//! logged, promised and repaired values are always bytes, and a vote is for exactly the value that the leader
+//! wrote. A node that lacks some bytes, or has others, asks the leader, which writes them in full. The leader also
+//! does so by itself where no quorum answers. So a lost request costs a retransmission, never more.
 //!
-//! Only what is written as the client sent it has a name. Classic nodes know none of this.
+//! Only values that are written as the client sent them can be named. Classic nodes do not use named writes.
 
 use super::Node;
 use super::limits::{Bound, Bounds};
@@ -17,32 +17,33 @@ use crate::named::{Bodies, NamedWrite, Names};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
 
-/// From how many bytes of values on they are named; shorter ones ride in their Write, where nobody can lack
+/// How many bytes of values a run needs to be named. Shorter values travel in their `Write`, where no node can lack
 /// them.
 const NAMED_FROM: usize = 512;
 
-/// How long a named write waits for a request that is on its way: on a busy machine, a datagram may reach one
-/// node milliseconds after another. Well below a leader's first retransmission.
+/// How long a named write waits for a request that is on its way. On a busy machine, a datagram may reach one node
+/// milliseconds after another. The wait is well below a leader's first retransmission.
 const PATIENCE: Micros = Micros::from_millis(5);
 
-/// A write that this node has just made, and whose request it was, if it has the client's words unchanged.
+/// A write that this node has just made. The tag is that of its request, if the value has the client's words
+/// unchanged.
 pub(super) type Written = (Instance, Value, Option<Tag>);
 
-/// Named writes that wait for their requests, from whom, and until when.
+/// Named writes that wait for their requests, each with its sender and the end of its wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Naming {
     waiting: Vec<(NodeId, NamedWrite, Micros)>,
 }
 
 impl Naming {
-    /// When somebody has to be asked.
+    /// The time at which this node must ask for the values of a named write.
     pub fn deadline(&self) -> Option<Micros> {
         self.waiting.iter().map(|(_, _, until)| *until).min()
     }
 }
 
 impl Node {
-    /// Says what was written: by name where that is shorter, else in full.
+    /// Sends the writes to the other nodes: by name where that is shorter, else in full.
     pub(super) fn say_written(&mut self, written: Vec<Written>, out: &mut Outbox) {
         let Some(ballot) = self.leader.ballot() else { return };
         let mut rest = &written[..];
@@ -65,7 +66,7 @@ impl Node {
         }
     }
 
-    /// `WriteTags`: the same as so many Writes, once the requests are here.
+    /// `WriteTags`: handles a named write like that many `Write`s, once the requests are here.
     pub(super) fn on_write_tags(
         &mut self,
         from: NodeId,
@@ -76,7 +77,7 @@ impl Node {
     ) {
         let NamedWrite { first, last, ballot, ref names } = write;
         let learned = self.learner.learned();
-        // The leader has not heard that this is chosen.
+        // The leader has not heard that these instances are chosen.
         self.repair.owe_learned(first, last, learned, now);
         let first_open = first.max(learned.next());
         let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
@@ -86,7 +87,8 @@ impl Node {
         if last <= learned || !self.may_accept(last, now) || stands {
             return;
         }
-        // What waits is looked at in every step, and mostly lacks something still: nothing is copied for that.
+        // Waiting writes are checked in every step, and most of them still lack a request. Nothing is copied for
+        // the check.
         let may_be_whole = until.is_none() || self.has_heard(names);
         let Some(mut bodies) = may_be_whole.then(|| self.heard(names)).flatten() else {
             return self.lacks(from, write, until, now, out);
@@ -103,13 +105,13 @@ impl Node {
         }
     }
 
-    /// Takes up what has waited for requests that are here now; asks for what has waited too long.
+    /// Handles the waiting writes whose requests are here now. Asks for the ones that have waited too long.
     pub(super) fn take_up_named(&mut self, now: Micros, out: &mut Outbox) {
         if self.naming.waiting.is_empty() {
             return;
         }
         for (from, write, until) in std::mem::take(&mut self.naming.waiting) {
-            // The group may be another one than when it came.
+            // The group may have changed since the write arrived.
             let message = Message::WriteTags(write);
             if self.group.members.contains(&from)
                 && self.is_plausible(from, &message, now, out)
@@ -120,7 +122,7 @@ impl Node {
         }
     }
 
-    /// `Fetch`: somebody lacks what this node named.
+    /// `Fetch`: a node lacks values that this node named.
     pub(super) fn on_fetch(
         &mut self,
         (first, last): (Instance, Instance),
@@ -136,7 +138,7 @@ impl Node {
         self.leader.write_in_full(first, last, now, out);
     }
 
-    /// Whether all of the named requests wait here.
+    /// Whether all named requests wait here.
     fn has_heard(&self, names: &Names) -> bool {
         names.tags().all(|tag| self.requests.write_of(tag).is_some())
     }
@@ -172,7 +174,8 @@ impl Node {
         }
     }
 
-    /// Who may not vote need not hurry: it is told what is chosen.
+    /// Asks the leader for values in full. A node that may not vote need not hurry: it learns the chosen values
+    /// later.
     fn fetch(&mut self, (first, last): (Instance, Instance), ballot: Ballot, out: &mut Outbox) {
         if self.is_voter() {
             out.send(Message::Fetch { first, last, ballot });
@@ -180,7 +183,7 @@ impl Node {
     }
 }
 
-/// How many of the writes at the beginning can be said together: all that have names, or one that has none.
+/// How many of the first writes can be sent together: all in a row that have names, or a single one without.
 fn length_of_run(written: &[Written], bounds: &Bounds) -> usize {
     let mut bytes = 0;
     let fits = |(at, (instance, value, tag)): &(usize, &Written)| {

@@ -1,7 +1,7 @@
-//! Running for leader, and giving way; and the beat that tells the others.
+//! The candidacy: when this node raises or gives up a ballot of its own. It also sends the heartbeats.
 //!
-//! Owns when a ballot of this node's own is begun and ended, by what the election says. What a ballot does is
-//! the leader's.
+//! This module owns the start and end of this node's own ballots, as the election advises. The leader owns the work
+//! under a ballot.
 
 use super::Node;
 use super::outbox::{Event, Outbox};
@@ -9,33 +9,33 @@ use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Instance, Micros, NodeId};
 use crate::wire::{Beat, Message, Pace, Stance};
 
-/// How many peers with another interval are named in the log, in one life.
+/// How many peers with another interval the log names in one run.
 const NAMED: usize = 16;
 
-/// For how many timeouts a quorum may be missed until that is told. A node that was just taken in, or comes back, gives
-/// its peers one to object before it votes.
+/// For how many timeouts a quorum may be missed before the log reports it. A node that was just admitted, or comes
+/// back, gives its peers one timeout to object before it votes.
 const MISSED: u64 = 2;
 
-/// Whether a node that votes has a quorum of its group at hand, as far as it is worth a line.
+/// Whether a voter has a quorum of its group, as far as the log reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quorum {
-    /// It never had one, or does not vote.
+    /// The node never had a quorum, or does not vote.
     #[default]
     Never,
-    /// It has.
+    /// The node has a quorum.
     Has,
-    /// It has had none since then, which may pass.
+    /// The node has had no quorum since this time. That may pass, so the log does not report it yet.
     MissedSince(Micros),
-    /// It has none, and said so.
+    /// The node has no quorum, and the log has reported it.
     Lost,
 }
 
 impl Node {
-    /// The place in the queue of those who answer: the leader first.
+    /// The rank of this node among the nodes that answer: the leader comes first.
     pub(super) fn rank(&self) -> usize {
         match self.election.leader() {
             _ if self.leader.is_leading() => 0,
-            // Some may not believe a node that lost its disk: if it answered first, nobody else would.
+            // Some peers may not trust a node that lost its disk. If it answered first, no other node would answer.
             _ if !self.is_voter() => self.group.members.len() + 1,
             None => self.group.rank_after(self.id, None),
             leader => self.group.rank_after(self.id, leader) + 1,
@@ -52,11 +52,11 @@ impl Node {
         }
     }
 
-    /// Raises a ballot of this node's own.
+    /// Raises a ballot of this node's own, unless ballots have run out.
     pub(super) fn run(&mut self, now: Micros, out: &mut Outbox) {
         let above = self.election.ballot().max(self.acceptor.highest_promise());
         if above.is_some_and(|above| above.epoch > self.group.epoch) {
-            // It has voted in an epoch whose beginning it has to learn again.
+            // This node has voted in an epoch whose start it has to learn again.
             return;
         }
         let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
@@ -74,8 +74,8 @@ impl Node {
         self.acceptor.on_propose_all(first, ballot, self.durable, out);
     }
 
-    /// Asks again in phase 1, or writes again in phase 2. No node hears its own question: where one answer does not
-    /// tell all that its own acceptor has, it is asked here.
+    /// Asks again in phase 1, or writes again in phase 2. No node hears its own question. So if one answer of this
+    /// node's own acceptor does not cover everything, it is asked here.
     pub(super) fn say_again(&mut self, now: Micros, out: &mut Outbox) {
         if let Some((first, ballot)) = self.leader.asks_itself(self.id, now) {
             self.acceptor.on_propose_all(first, ballot, self.durable, out);
@@ -88,8 +88,8 @@ impl Node {
         leader.tick(now, &mut again, out);
     }
 
-    /// Raises a ballot unless one runs, whoever leads and whatever the clock says: a wrong guess of the
-    /// election may cost time, never agreement. A door for model checks, which have no clock.
+    /// Raises a ballot unless this node runs one, even if another node leads, and at any time: a wrong guess of the
+    /// election may cost time, never agreement. Model checks use this, since they have no clock.
     #[doc(hidden)]
     pub fn run_unasked(&mut self, now: Micros, out: &mut Outbox) {
         if self.is_voter() && self.leader.ballot().is_none() {
@@ -97,8 +97,8 @@ impl Node {
         }
     }
 
-    /// Ends a candidacy that gets nowhere, so that the next in rank may try; or that of a node which has far to
-    /// catch up, while others have not.
+    /// Ends a candidacy that makes no progress, so that the next in rank may try. Also ends that of a node that is
+    /// far behind while others are not.
     pub(super) fn give_up_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
         let patience = self.timing.timeout() * 4;
         let is_stuck = self.leader.is_stuck(self.learner.learned(), patience, now);
@@ -110,7 +110,7 @@ impl Node {
         }
     }
 
-    /// Takes note of a ballot that somebody uses, and gives way to a higher one.
+    /// Records a ballot that another node uses, and gives way to a higher one.
     pub(super) fn observe(&mut self, ballot: Ballot, now: Micros, out: &mut Outbox) {
         self.election.observe(ballot, now);
         if let Some(own) = self.leader.ballot().filter(|own| *own < ballot) {
@@ -118,8 +118,8 @@ impl Node {
         }
     }
 
-    /// `Pace`: a link is judged by the slower of its ends. Unequal intervals make it slow to notice what happened, so
-    /// they are named.
+    /// `Pace`: the slower of its two ends judges a link. Unequal intervals delay the detection of failures, so the
+    /// log names them.
     pub(super) fn on_pace(&mut self, from: NodeId, pace: Pace, out: &mut Outbox) {
         let is_unequal = self.election.on_pace(from, pace);
         if is_unequal && self.warned_of_pace.len() < NAMED && self.warned_of_pace.insert(from) {
@@ -131,7 +131,7 @@ impl Node {
         }
     }
 
-    /// A quorum that was there is missed: that is worth a line when it lasts, and another when it is over.
+    /// Reports a lost quorum once the loss lasts, and reports when it is over.
     fn note_quorum(&mut self, now: Micros, out: &mut Outbox) {
         self.quorum = match (self.election.has_quorum(&self.group, now), self.quorum) {
             _ if !self.is_voter() => Quorum::Never,
@@ -196,16 +196,16 @@ impl Node {
         });
         let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();
         if is_own && out.needs_sync() && !mutant::is(Mutant::BeatShowsBallot) {
-            // It may name a ballot begun in this very step, given up already perhaps, which nobody may see
-            // before it is durable.
+            // The heartbeat may name a ballot that was started in this very step, and perhaps given up already. No
+            // node may see it before it is durable.
             out.after_sync(beat);
         } else {
             out.send(beat);
         }
-        // Of the ballots that it names, none was begun in this step.
+        // None of the ballots that it names was started in this step.
         out.send(Message::Pace(self.election.pace()));
         if self.identity.is_barred() {
-            // To its peers it is one that learns; for people there is something to do.
+            // To its peers this node is a learner; to operators it reports that they must act.
             let known = self.identity.boot();
             out.send(Message::Barred { node: self.id, boot: known.boot, known });
         }

@@ -1,7 +1,7 @@
-//! Answers that nobody has given yet, and when this node gives them, unless it overhears one.
+//! The answers that this node owes, and when it sends them, unless it overhears another node's answer first.
 //!
-//! Owns their bounded number and their order. Nearly all of them are about tagged writes, and forgotten a moment
-//! later because the leader answers: these cost neither a message nor a search.
+//! This module owns their bounded number and their order. Nearly all of them are about tagged writes, and are
+//! dropped a moment later because the leader answers. These cost neither a message nor a search.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -10,20 +10,20 @@ use super::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{Instance, Micros, Tag, Value};
 use crate::wire::Message;
 
-/// Which answer is owed: what an overheard one is recognised by.
+/// The subject of an answer. It identifies an overheard answer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum About {
     /// An instance: `OK`, `NotYet`.
     Instance(Instance),
-    /// Who governs: `Members`.
+    /// The members of the group: `Members`.
     Members,
     /// A tagged request: `Done`, `Answer`, `Refused`.
     Tag(Tag),
-    /// An untagged request that was refused.
+    /// An untagged request that was refused, by the reason.
     Error(Value),
 }
 
-/// Tagged writes of one client that were chosen one after another, and are to be answered together.
+/// Tagged writes of one client that were chosen one after another, and are answered together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Done {
     at: Micros,
@@ -31,14 +31,14 @@ struct Done {
     count: u64,
 }
 
-/// What is due at some time: some of it was answered since.
+/// An answer that is due at some time. Another node may have answered since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Due {
     DoneFor(u64),
     Other(About),
 }
 
-/// The answers.
+/// The owed answers, by subject and by due time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owed {
     bounds: Bounds,
@@ -49,7 +49,7 @@ pub struct Owed {
     due: BTreeMap<Micros, Vec<Due>>,
 }
 
-/// Of what is owed: what is left of what was, says nothing.
+/// Hashes the owed answers only: leftover due times have no effect.
 impl Hash for Owed {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (&self.done, &self.others).hash(to);
@@ -57,17 +57,17 @@ impl Hash for Owed {
 }
 
 impl Owed {
-    /// Nothing owed.
+    /// No answers owed.
     pub fn new(limits: Limits) -> Owed {
         Owed { bounds: limits.into(), ..Owed::default() }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// Owes an answer, to be given at `at`, unless one about the same is owed already or there is no room.
+    /// Owes an answer, due at `at`, unless one about the same subject is owed already or there is no room.
     pub fn owe(&mut self, about: About, answer: Message, at: Micros) {
         if self.bounds.is_over(Bound::Owed, self.len >= self.bounds.owed) || self.contains(&about) {
             return;
@@ -100,7 +100,7 @@ impl Owed {
         self.due.entry(at).or_default().push(Due::DoneFor(tag.client));
     }
 
-    /// Whether an answer about this is owed.
+    /// Whether an answer about this subject is owed.
     pub fn contains(&self, about: &About) -> bool {
         matches!(about, About::Tag(tag) if self.owes_done(*tag)) || self.others.contains_key(about)
     }
@@ -110,7 +110,7 @@ impl Owed {
         done.is_some_and(|(seq, done)| tag.seq < seq + done.count)
     }
 
-    /// Somebody gave it. True when it was owed.
+    /// Drops an answer that another node has given. True when it was owed.
     pub fn forget(&mut self, about: &About) -> bool {
         if let About::Tag(tag) = about
             && self.owes_done(*tag)
@@ -123,7 +123,7 @@ impl Owed {
         is_owed
     }
 
-    /// Somebody answered so many requests of a client, from this one on.
+    /// Drops the answers to `count` requests of a client that another node has answered, from this one on.
     pub fn forget_done(&mut self, Tag { client, seq }: Tag, count: u64) {
         let end = seq.saturating_add(count);
         let tags = About::Tag(Tag { client, seq })..About::Tag(Tag { client, seq: end });
@@ -138,7 +138,7 @@ impl Owed {
             && first + done.count > seq
         {
             of_client.remove(&first);
-            // What of it was not answered stays.
+            // The unanswered part of the run stays.
             if first < seq {
                 of_client.insert(first, Done { count: seq - first, ..done });
             }
@@ -153,14 +153,14 @@ impl Owed {
         }
     }
 
-    /// Takes the answers that are due.
+    /// Removes and returns the answers that are due.
     pub fn due(&mut self, now: Micros) -> Vec<Message> {
         let mut answers = Vec::new();
         while let Some(first) = self.due.first_entry().filter(|first| *first.key() <= now) {
             for due in first.remove() {
                 match due {
                     Due::DoneFor(client) => self.take_done(client, now, &mut answers),
-                    // It may have been answered, and be owed anew since.
+                    // It may have been answered since, and then be owed again.
                     Due::Other(about) if self.others.get(&about).is_some_and(|(at, _)| *at <= now) => {
                         self.len -= 1;
                         answers.extend(self.others.remove(&about).map(|(_, answer)| answer));
@@ -188,7 +188,7 @@ impl Owed {
         }
     }
 
-    /// When the next answer may be due.
+    /// The time at which the next answer may be due.
     pub fn deadline(&self) -> Option<Micros> {
         self.due.first_key_value().map(|(at, _)| *at).filter(|_| self.len > 0)
     }

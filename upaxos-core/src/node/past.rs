@@ -1,7 +1,7 @@
-//! The node and its store: what a checkpoint says, which values need not be held, and what is done with old
-//! ones when the driver has read them.
+//! The node and its store: the records of a checkpoint, the values that need not be held, and the results of
+//! lookups.
 //!
-//! Owns nothing. The driver calls it after commits and lookups.
+//! This module owns no state. The driver calls it after commits and lookups.
 
 use super::limits::Bound;
 use super::outbox::{Lookup, Outbox, Why};
@@ -13,7 +13,7 @@ use crate::types::{Instance, Micros, Value};
 use crate::wire::Message;
 
 impl Source for Node {
-    /// A classic node keeps its log whole: others may ask it what it accepted anywhere.
+    /// A classic node keeps its whole log: other nodes may ask what it accepted in any instance.
     fn checkpoint(&self) -> (Instance, Vec<Record>) {
         if self.classic.is_some() {
             return (Instance(0), Vec::new());
@@ -36,18 +36,17 @@ impl Source for Node {
 }
 
 impl Node {
-    /// Old values up to `through` stand in the history files: they need not be held here. True when some
-    /// were.
+    /// Drops the values up to `through`, which now stand in the history files. True when some were held.
     pub fn compacted(&mut self, through: Instance) -> bool {
         self.history.forget_through(through)
     }
 
-    /// What `Request I` answers about an instance of the past.
+    /// The answer to `Request I` for a past instance.
     pub fn reads_of(&self, past: &Past) -> Value {
         history::reads(past, self.dialect)
     }
 
-    /// Takes what a lookup found in the history: `past` begins with the first instance asked for.
+    /// Handles the result of a lookup: `past` starts with the first instance that was asked for.
     pub fn found(&mut self, now: Micros, lookup: &Lookup, past: Vec<Past>, out: &mut Outbox) {
         let first = past.first().filter(|past| past.instance == lookup.first);
         let is_cut = past.last().is_some_and(|past| past.instance < lookup.last);

@@ -1,11 +1,12 @@
-//! Fast reads: what was written last, as of a prefix that holds every write done before, without an instance.
+//! Fast reads: they return the last written value without using an instance, as of a prefix that holds every write
+//! completed before.
 //!
-//! Owns the reads that wait, and the rounds that earn their answers: a round asks all nodes for a mark
-//! under a nonce of its own, and is over when a quorum has marked. Whatever was chosen before the question
-//! was sent was accepted by a quorum, so the highest of these marks is not below it. One round serves all
-//! reads received before it was first sent, and none that came later. Time decides here only when to ask
-//! again and when to stop waiting, never whether an answer is right. It neither learns nor answers: the
-//! node does, when it has learned up to the mark.
+//! This module owns the waiting reads, and the rounds that allow their answers. A round asks all nodes for a mark
+//! under a nonce of its own, and ends when a quorum has answered. A value chosen before the question was sent was
+//! accepted by a quorum, so the highest of these marks is not below its instance. One round serves all reads
+//! received before it was first sent, and no later ones. Time decides only when to ask again and when to stop
+//! waiting, never whether an answer is right. This module neither learns nor answers. The node does that, once it
+//! has learned up to the mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,52 +20,51 @@ use crate::types::{
 };
 use crate::wire::Message;
 
-/// How soon a question is repeated, for the first time and at the latest: several round trips.
+/// How soon a question is repeated, at first and at the longest: several round trips.
 const RETRY_MIN: Micros = Micros::from_millis(10);
 const RETRY_MAX: Micros = Micros::from_millis(100);
 
-/// Spreads the beginnings of nonces over all numbers, however alike two boots are: odd, so that no two boots
-/// begin alike.
+/// Spreads the first nonces over all numbers, even for similar boots. It is odd, so no two boots start alike.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The count of reads, in the order in which they came.
+/// The number of a read, in order of arrival.
 type Ticket = u64;
 
-/// The fast reads of one node.
+/// The fast reads of one node, and the round in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reads {
     bounds: Bounds,
     /// How long a read may wait.
     patience: Micros,
-    /// That of the next round.
+    /// The nonce of the next round.
     nonce: u64,
     next: Ticket,
     open: BTreeMap<Ticket, Read>,
     tags: BTreeMap<Tag, Ticket>,
     untagged: BTreeSet<Ticket>,
-    /// Those that no round serves so far, by the time at which it is this node's turn.
+    /// The reads that no round serves yet, by the time at which it is this node's turn.
     queue: BTreeSet<(Micros, Ticket)>,
     round: Option<Round>,
-    /// What is served once this node has learned enough.
+    /// The completed rounds whose reads are answered once this node has learned enough.
     marked: Vec<Marked>,
 }
 
-/// What a client asked.
+/// The question of a client's fast read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Asked {
-    /// `None` for a `Request 0`.
+    /// The request's tag; `None` for a `Request 0`.
     pub tagged: Option<Tagged>,
-    /// What a script is to answer; `None` for the last value.
+    /// The question for a script; `None` for a read of the last value.
     pub question: Option<Value>,
 }
 
 impl Asked {
-    /// The last value, by a tagged request.
+    /// A tagged read of the last value.
     pub fn read(tagged: Tagged) -> Asked {
         Asked { tagged: Some(tagged), question: None }
     }
 
-    /// What a fast read falls back to.
+    /// The request for a safe read that replaces a fast read that has waited too long.
     fn wanted(self) -> Wanted {
         match (self.tagged, self.question) {
             (Some(tagged), Some(question)) => Wanted::Query(tagged, question),
@@ -78,11 +78,11 @@ impl Asked {
 struct Read {
     asked: Asked,
     since: Micros,
-    /// When it is this node's turn.
+    /// The time at which it is this node's turn.
     due: Micros,
 }
 
-/// A question to all: how far may values have been chosen?
+/// A question to all nodes: up to which instance may values have been chosen?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
     epoch: Epoch,
@@ -103,8 +103,8 @@ struct Marked {
 }
 
 impl Reads {
-    /// No reads. `boot` is the random number of this life: nonces count on from it, so that no mark of an
-    /// earlier life, or for another node, is taken for one of a round.
+    /// No reads. `boot` is the random number of this run. Nonces count up from it, so that no mark for an earlier
+    /// run or for another node counts in a round.
     pub fn new(patience: Micros, boot: u64, limits: Limits) -> Reads {
         let spread = if mutant::is(Mutant::NonceRestarts) { 0 } else { SPREAD };
         Reads {
@@ -121,13 +121,13 @@ impl Reads {
         }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// Adds a read, unless it waits already (a retry). Those before in rank have the time to answer first.
-    /// False when there is no room.
+    /// Adds a read, unless it waits already (a retry). The nodes before in rank get time to answer first. False
+    /// when there is no room.
     pub fn add(&mut self, asked: Asked, rank: usize, now: Micros) -> bool {
         let tagged = asked.tagged;
         if tagged.is_some_and(|tagged| self.tags.contains_key(&tagged.tag)) {
@@ -148,22 +148,23 @@ impl Reads {
         true
     }
 
-    /// Somebody else answered this tagged request.
+    /// Records that another node answered this tagged request.
     pub fn on_answered(&mut self, tag: Tag) {
         if let Some(ticket) = self.tags.get(&tag) {
             self.take(*ticket);
         }
     }
 
-    /// Somebody else answered a `Request 0`: the one that waits longest, for all that can be told.
+    /// Records that another node answered a `Request 0`. The answer names no request, so the longest-waiting one
+    /// counts as answered.
     pub fn on_answered_untagged(&mut self) {
         if let Some(ticket) = self.untagged.first() {
             self.take(*ticket);
         }
     }
 
-    /// `Mark`: `from` says how far values may have been chosen when it was asked. Any mark of a round but
-    /// the one under way may be older than the reads that this one serves.
+    /// `Mark`: `from` reports up to which instance values may have been chosen when it was asked. Only marks of the
+    /// round in progress count: any other may be older than the reads that this round serves.
     pub fn on_mark(&mut self, from: NodeId, (epoch, nonce): (Epoch, u64), mark: Instance, group: &Group) {
         if let Some(round) = &mut self.round
             && (round.epoch, group.epoch) == (epoch, epoch)
@@ -199,7 +200,7 @@ impl Reads {
         }
     }
 
-    /// Takes the reads that have waited too long, with their tags.
+    /// Removes and returns the reads that have waited too long.
     pub fn take_late(&mut self, now: Micros) -> Vec<Asked> {
         let mut late = Vec::new();
         while let Some((ticket, read)) = self.open.first_key_value()
@@ -210,8 +211,8 @@ impl Reads {
         late
     }
 
-    /// Takes the reads that may be answered by whoever has learned up to `learned`, where `epoch` is in
-    /// force: no write done, nor any change of the group, before they were asked is above.
+    /// Removes and returns the reads that a node with prefix `learned` in `epoch` may answer. No write completed
+    /// before they were asked is above that prefix, nor any earlier change of the group.
     pub fn take_ready(&mut self, epoch: Epoch, learned: Instance, now: Micros) -> Vec<Asked> {
         let mut ready = Vec::new();
         let is_over = |marked: &mut Marked| marked.highest <= learned || marked.epoch != epoch;
@@ -226,12 +227,12 @@ impl Reads {
         ready
     }
 
-    /// Up to where this node must learn for the reads that have their marks.
+    /// How far this node must learn to answer the reads that have their marks.
     pub fn must_learn(&self) -> Option<Instance> {
         self.marked.iter().map(|marked| marked.highest).max()
     }
 
-    /// When something is to be asked, asked again, or given up.
+    /// The time of the next question, retry, or fallback.
     pub fn deadline(&self) -> Option<Micros> {
         let next = match &self.round {
             Some(round) => Some(round.retry_at),
@@ -273,8 +274,8 @@ impl Reads {
         }
     }
 
-    /// The group has changed under a question: a quorum of the old one knows nothing of the new one's
-    /// writes.
+    /// Queues reads for a new round. The group has changed during their round, and a quorum of the old group knows
+    /// nothing of the new group's writes.
     fn ask_again(&mut self, tickets: Vec<Ticket>, now: Micros) {
         for ticket in tickets {
             if let Some(read) = self.open.get_mut(&ticket) {
@@ -284,7 +285,7 @@ impl Reads {
         }
     }
 
-    /// Takes a read, if it still waits. Rounds that name its ticket find nothing any more.
+    /// Removes a read, if it still waits. Rounds that name its ticket find nothing from then on.
     fn take(&mut self, ticket: Ticket) -> Option<Asked> {
         let Read { asked, due, .. } = self.open.remove(&ticket)?;
         self.queue.remove(&(due, ticket));
@@ -297,7 +298,7 @@ impl Reads {
 }
 
 impl Node {
-    /// A read that needs no instance; a tagged one may have fallen back to a safe read before.
+    /// Handles a read that needs no instance. A tagged one may have fallen back to a safe read before.
     pub(super) fn on_fast_read(&mut self, asked: Asked, now: Micros, out: &mut Outbox) {
         let wanted = asked.clone().wanted();
         if asked.tagged.is_some() {
@@ -314,7 +315,8 @@ impl Node {
         }
     }
 
-    /// A question to the scripts. A node that has none to answer it leaves it to the others; the leader says so.
+    /// Handles a question to the scripts. A node without a script that answers queries leaves it to the others; the
+    /// leader refuses it.
     pub(super) fn on_fast_query(&mut self, tagged: Tagged, question: Value, now: Micros, out: &mut Outbox) {
         let asked = Asked { tagged: Some(tagged), question: Some(question) };
         if out.hooks.as_ref().is_some_and(|hooks| hooks.reader().is_some()) {
@@ -324,7 +326,7 @@ impl Node {
         }
     }
 
-    /// Asks for marks, and makes safe reads of the reads that have waited too long.
+    /// Asks for marks, and turns reads that have waited too long into safe reads.
     pub(super) fn read(&mut self, now: Micros, out: &mut Outbox) {
         let own = self.mark().map(|mark| (self.id, mark));
         self.reads.tick(&self.group, own, now, out);
@@ -332,19 +334,19 @@ impl Node {
             let is_in_log = late.tagged.is_none_or(|tagged| tagged.tag.seq < FIRST_FAST);
             match late.wanted() {
                 wanted if is_in_log => self.want(wanted, now, out),
-                // It has no number that could stand in the log: its client asks for a safe read, under another.
+                // Its number cannot stand in the log. Its client asks for a safe read, under another number.
                 wanted => self.say_busy(&wanted, 0, now, out),
             }
         }
     }
 
-    /// Answers the reads whose round is over, once this node has learned enough.
+    /// Answers the reads whose round is complete, once this node has learned enough.
     pub(super) fn answer_reads(&mut self, now: Micros, out: &mut Outbox) {
         let learned = self.learner.learned();
         for asked in self.reads.take_ready(self.group.epoch, learned, now) {
             match self.fast_answer(&asked, learned, out) {
                 Ok(Some(answer)) => self.give(answer, out),
-                // That nothing was written cannot be said in the form of an untagged answer.
+                // An untagged answer has no form for "nothing was written".
                 Ok(None) => self.want(Wanted::Read, now, out),
                 Err(reason) => self.reject(&asked.wanted(), &reason, now, out),
             }
@@ -369,7 +371,7 @@ impl Node {
         }))
     }
 
-    /// `AskMark`: answered in the epoch in force alone.
+    /// `AskMark`: answered only in the epoch in force.
     pub(super) fn on_ask_mark(&mut self, epoch: Epoch, nonce: u64, now: Micros, out: &mut Outbox) {
         if epoch != self.group.epoch {
             self.on_other_epoch(epoch, true, now);
@@ -378,8 +380,8 @@ impl Node {
         }
     }
 
-    /// How far values may have been chosen with this node's vote. Who may not vote has forgotten, perhaps,
-    /// what it voted for.
+    /// The instance up to which values may have been chosen with this node's vote. A node that may not vote has
+    /// perhaps forgotten its votes, so it has no mark.
     fn mark(&self) -> Option<Instance> {
         let may_mark = self.classic.is_none() && self.is_voter();
         let accepted = self.acceptor.highest_accepted().filter(|_| !mutant::is(Mutant::MarkLearnedOnly));

@@ -1,13 +1,14 @@
-//! From the records of earlier lives to a node.
+//! Recovery: builds a node from the records of its earlier runs.
 //!
-//! Owns the order in which the log is taken up again; the roles know what each record means to them.
+//! This module owns the order in which the log is replayed. The roles know what each record means to them. The
+//! driver of a node calls it at every start; a reader of a log calls [`Recovery::tell`].
 //!
-//! Where a value is lost that the log says was learned, the learned prefix ends before it, and what was
-//! learned above it is forgotten, groups included: all that is learned anew, as any gap is. That is a node
-//! which has not heard yet what it once had: its promises and what it accepted above are all still there
-//! (they are only forgotten up to a learned prefix that a checkpoint holds, and the loss is above the first
-//! one), so every quorum that was formed with it still has its word. What a later life learns anew stands in
-//! the log a second time.
+//! When the log says that a value was learned, but the value is lost, the learned prefix ends before it. Everything
+//! learned above it is forgotten, groups included. The node learns that anew, like any gap. It is then like a node
+//! that has not yet heard some values: its promises, and the values that it accepted above the prefix, are all
+//! still there. (They are forgotten only up to a learned prefix that a checkpoint holds, and the loss is above the
+//! first checkpoint.) So every quorum that was formed with this node still has its word. Values that a later run
+//! learns anew stand in the log a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -38,58 +39,58 @@ use crate::store::Past;
 use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
 use crate::wire::{Boot, Dialect, Stance};
 
-/// Why a log cannot be taken up.
+/// Why a log cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecoverError {
     /// A record refers to an instance that the records before it do not lead up to.
     #[error("record {record:?} does not follow from the records before it (learned up to {learned})")]
     OutOfOrder {
-        /// The record.
+        /// The text of the record.
         record: String,
-        /// How far the records before it had learned.
+        /// The prefix that the records before it had learned.
         learned: Instance,
     },
-    /// A log that tells of instances, but not who governed them first.
+    /// The log has instances, but does not name the first group.
     #[error(
-        "the log does not say how large the first group was: it belongs to a first member; start it with -n"
+        "the log does not state the size of the first group: it belongs to a first member; start it with -n"
     )]
     NoGenesis,
-    /// A value is lost, and a classic node has nobody to believe about it.
+    /// A value is lost, and a classic node can trust no other node about it.
     #[error(
-        "what was accepted or learned at {instance} is lost, and in a classic group nothing that others say \
-         proves what it was"
+        "the value accepted or learned at {instance} is lost, and in a classic group no other node can prove \
+         what it was"
     )]
     Lost {
-        /// Where.
+        /// The instance of the lost value.
         instance: Instance,
     },
-    /// A checkpoint says what a script remembers, and contradicts itself.
-    #[error("the state of script {script} in the checkpoint is not the one whose digest it gives")]
+    /// The digest of a script's state in the checkpoint does not match the state.
+    #[error("the state of script {script} in the checkpoint does not match the digest there")]
     State {
-        /// Which.
+        /// The name of the script.
         script: String,
     },
-    /// A script cannot apply what was chosen.
+    /// A script cannot apply a chosen value.
     #[error("script {script}, instance {instance}: {reason}")]
     Script {
-        /// Which.
+        /// The name of the script.
         script: String,
-        /// Where.
+        /// The instance of the value.
         instance: Instance,
-        /// Why, and what to do.
+        /// The cause, and advice for the operator.
         reason: String,
     },
 }
 
-/// A node in the making: takes the records of its log in the order in which they were written.
+/// A node under construction. It takes the records of its log in the order in which they were written.
 #[derive(Debug)]
 pub struct Recovery {
     config: Config,
     acceptor: Acceptor,
     history: History,
     learned: Instance,
-    /// Whether the log says that the next instance was learned, but not what.
+    /// Whether the log says that the next instance was learned while its value is lost.
     is_cut: bool,
     identity: Identity,
     starts: u64,
@@ -97,7 +98,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Begins with an empty log.
+    /// Starts with an empty log and no scripts.
     pub fn new(config: Config) -> Recovery {
         let classic = config.classic;
         let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
@@ -113,8 +114,8 @@ impl Recovery {
         }
     }
 
-    /// Begins with an empty log, and these scripts: what they have not applied by the checkpoint, they apply as
-    /// it is read, or when the node catches up ([`Node::catch_up`]).
+    /// Starts with an empty log and these scripts. A script applies the instances that the checkpoint's state lacks
+    /// while the log is read, or when the node catches up ([`Node::catch_up`]).
     pub fn with_hooks(config: Config, hooks: Rc<dyn Hooks>) -> Recovery {
         let mut recovery = Recovery::new(config);
         recovery.history = recovery.history.with_scripts(hooks.scripts());
@@ -122,17 +123,17 @@ impl Recovery {
         recovery
     }
 
-    /// The scripts take nothing from the checkpoint: they compute all anew, from the first instance on.
+    /// Makes the scripts ignore the checkpoint, and compute everything anew from the first instance on.
     #[must_use]
     pub fn rebuild(mut self) -> Recovery {
         self.history.begin_anew();
         self
     }
 
-    /// Takes the next record.
+    /// Replays the next record.
     ///
     /// # Errors
-    /// When it contradicts those before it, which checksums cannot see.
+    /// When it contradicts the records before it. Checksums cannot detect that.
     pub fn take(&mut self, record: &Record) -> Result<(), RecoverError> {
         self.acceptor.recover(record);
         self.identity.recover(record);
@@ -157,8 +158,9 @@ impl Recovery {
         Ok(())
     }
 
-    /// The same, for those who read a log: hands out what the record says was learned, each instance once, and what
-    /// had no effect with that. A value that is lost is handed out when it is learned anew.
+    /// Replays the next record for a reader of a log. Returns the instances that the record says were learned, each
+    /// once, with a mark on those that had no effect. An instance with a lost value is returned when it is learned
+    /// anew.
     ///
     /// # Errors
     /// See [`Recovery::take`].
@@ -168,14 +170,14 @@ impl Recovery {
         Ok(self.history.past(before.next(), self.learned))
     }
 
-    /// The instance that the log says was learned while its value is lost: nothing above it counts before that is
+    /// The instance that the log says was learned while its value is lost. No instance above it counts until it is
     /// learned anew.
     pub fn lost(&self) -> Option<Instance> {
         self.is_cut.then(|| self.learned.next())
     }
 
-    /// The node, in a new life: `incarnation` is the random number that the data directory was made
-    /// with, `boot` one made for this start; of both, 63 bits are used.
+    /// Builds the node for a new run. `incarnation` is the random number made with the data directory. `boot` is a
+    /// random number made for this start. Only 63 bits of each are used.
     pub fn finish(self, incarnation: u64, boot: u64) -> Node {
         let Recovery { config, acceptor, mut history, learned, mut identity, starts, .. } = self;
         if mutant::is(Mutant::ForgetTags) {
@@ -186,9 +188,9 @@ impl Recovery {
         identity.begin(Boot { incarnation, start: starts + 1, boot });
         let group = history.membership().group().clone();
         let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
-        // What an earlier life accepted may have been chosen since: nobody else will say so.
+        // A value that an earlier run accepted may have been chosen since. No other node will report that unasked.
         let accepted = acceptor.last_accepted().unwrap_or_default();
-        // A classic node that comes back looks once whether the others went on without it.
+        // A returning classic node checks once whether the others went on without it.
         let used = if starts > 0 { accepted.max(learned.next()) } else { accepted };
         let own = OwnLines::new(acceptor.last_promised().unwrap_or_default());
         let mut learner = Learner::new(limits);
@@ -249,7 +251,7 @@ impl Recovery {
         let known = self.history.value(instance);
         let contradicts = known.zip(value.as_ref()).is_some_and(|(known, value)| known != value);
         if (instance < next && !contradicts) || (instance > next && self.is_cut) {
-            // Learned anew after a loss; or to be.
+            // It was learned anew after a loss, or will be.
             return Ok(());
         }
         let is_lost = self.acceptor.is_lost(instance) || matches!(record, Record::Lost { .. });
@@ -270,7 +272,7 @@ impl Recovery {
     }
 }
 
-/// Errors that a script raised are what it computed; from anything else nobody can go on.
+/// Stops at a fatal error of a script. An error that the script itself raised is a result, and no reason to stop.
 pub(super) fn stop_if_fatal(instance: Instance, failed: &[Failed]) -> Result<(), RecoverError> {
     match failed.last() {
         Some(Failed { script, fault: Fault::Fatal(reason) }) => {
@@ -288,7 +290,7 @@ mod tests {
     use crate::store::Past;
     use crate::types::{Ballot, NodeId};
 
-    /// A script that cannot go on from `fatal`, and raises an error at `bad`.
+    /// A script that fails fatally at `fatal`, and raises an error at `bad`.
     #[derive(Debug)]
     struct Brittle([Script; 1]);
 
@@ -355,7 +357,7 @@ mod tests {
         }
     }
 
-    /// Where a value in the log is lost, the history may hold more than the learned prefix.
+    /// When a value in the log is lost, the history may hold more than the learned prefix.
     #[test]
     fn scripts_that_compute_anew_end_where_the_learned_prefix_ends() {
         let script = Script { name: "brittle".into(), source: 1 };

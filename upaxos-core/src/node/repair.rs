@@ -1,8 +1,8 @@
-//! Gaps: asking for what is chosen and not known here, and telling those who ask.
+//! The repair of gaps: asking for chosen values that are not known here, and answering such questions.
 //!
-//! Owns the pace of both. Asking waits for the answer to come by itself, by rank, and is silent when
-//! the same question is overheard; answering comes from the leader first, and never repeats an
-//! instance within one timeout. It decides nothing about the log.
+//! This module owns the pace of both. A node waits for a gap to close by itself, by rank, before it asks. It stays
+//! silent when it overhears the same question. The leader answers first, and no node repeats an instance within one
+//! timeout. This module decides nothing about the log.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,21 +14,21 @@ use crate::store::Past;
 use crate::types::{Instance, Micros};
 use crate::wire::Message;
 
-/// How long a gap may close by itself, and each rank's wait after that.
+/// How long a gap may close by itself, and how long each rank waits after that.
 const PATIENCE: Micros = Micros::from_millis(15);
 const RANK_STEP: Micros = Micros::from_millis(2);
-/// How soon to ask on after an answer that helped.
+/// How soon to ask again after an answer that helped.
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
-/// About how many instances is asked at most after a question in vain; after each further one, about a quarter.
+/// How many instances a question asks for at most after one without an answer. Each further one asks for a quarter.
 const AFTER_VAIN: u64 = 16;
 /// How long each rank waits for the one before it to answer.
 const ANSWER_STEP: Micros = Micros::from_millis(10);
-/// One timeout: an instance is not told twice within it.
+/// One timeout: no instance is sent twice within it.
 const TOLD_LATELY: Micros = Micros::from_millis(40);
 
-/// What this node asks for, and what it has been asked.
+/// This node's open question, and the questions that it has to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repair {
     bounds: Bounds,
@@ -36,16 +36,16 @@ pub struct Repair {
     retry_after: Micros,
     learned: Instance,
     has_asked: bool,
-    /// About how many instances it asks.
+    /// How many instances the next question asks for.
     window: u64,
-    /// What it had learned when it asked last.
+    /// The learned prefix at the time of the last question.
     asked_at: Instance,
     owed: BTreeMap<Instance, (Micros, Instance)>,
     told: BTreeMap<Instance, Micros>,
 }
 
 impl Repair {
-    /// Nothing asked.
+    /// A repair without questions.
     pub fn new(limits: Limits) -> Repair {
         Repair {
             bounds: limits.into(),
@@ -60,12 +60,12 @@ impl Repair {
         }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// Asks for what is chosen up to `target` and not learned, when it is time.
+    /// Asks for the chosen instances up to `target` that are not learned, when it is time.
     pub fn ask(&mut self, learned: Instance, target: Instance, rank: usize, now: Micros, out: &mut Outbox) {
         if target <= learned {
             self.learned = learned;
@@ -84,8 +84,9 @@ impl Repair {
         if now < *self.ask_at.get_or_insert(now + patience) {
             return;
         }
-        // Twice what came since the last question, so that those who answer do not say again and again what a lossy or
-        // slow network cannot carry. Whoever gets nowhere asks for less and less: that comes the sooner.
+        // Asks for twice the number that arrived since the last question, so that the answering nodes do not repeat
+        // what a lossy or slow network cannot carry. A node without progress asks for less and less, since less
+        // arrives sooner.
         if self.has_asked {
             let came = learned.0 - self.asked_at.0;
             self.window = if came > 0 { came * 2 } else { (self.window / 4).clamp(1, AFTER_VAIN) };
@@ -100,15 +101,15 @@ impl Repair {
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
     }
 
-    /// Somebody else asks: this node need not, if that covers its own gap.
+    /// Records that another node asks. This node need not, if that question covers its own gap.
     pub fn on_overheard(&mut self, first: Instance, last: Instance, learned: Instance, now: Micros) {
         if first <= learned.next() && learned < last && self.ask_at.is_some() {
             self.ask_at = self.ask_at.max(Some(now + RETRY_MIN));
         }
     }
 
-    /// Somebody asks: this node owes the answer after `rank` others have had their time. Who asks for more from the
-    /// same instance on is answered with who asked for less.
+    /// Records a question. This node owes the answer once the `rank` nodes before it have had time to answer. Two
+    /// questions with the same first instance share the longer answer.
     pub fn owe(&mut self, first: Instance, last: Instance, rank: usize, now: Micros) {
         let due = now + ANSWER_STEP * rank as u64;
         let has_room = self.owed.len() < self.bounds.repair_owed;
@@ -124,14 +125,14 @@ impl Repair {
         }
     }
 
-    /// Somebody has not heard that what it asks about is chosen, as far as it is: it is told at once.
+    /// Answers at once a node that has not heard that its instances are chosen, as far as they are learned here.
     pub fn owe_learned(&mut self, first: Instance, last: Instance, learned: Instance, now: Micros) {
         if first <= learned {
             self.owe(first, last.min(learned), 0, now);
         }
     }
 
-    /// Somebody tells what is chosen at an instance.
+    /// Records that a node sent the chosen value of an instance.
     pub fn on_told(&mut self, instance: Instance, now: Micros) {
         if self.told.len() < self.bounds.repair_instances as usize * 2 {
             self.told.insert(instance, now);
@@ -139,7 +140,7 @@ impl Repair {
         self.owed.remove(&instance);
     }
 
-    /// Tells what it owes.
+    /// Sends the answers that are due.
     pub fn answer(&mut self, history: &History, now: Micros, out: &mut Outbox) {
         if self.told.is_empty() && self.owed.is_empty() {
             return;
@@ -157,12 +158,12 @@ impl Repair {
         }
     }
 
-    /// When the next question or answer is due.
+    /// The time of the next question or answer.
     pub fn deadline(&self) -> Option<Micros> {
         self.owed.values().map(|(at, _)| *at).chain(self.ask_at).min()
     }
 
-    /// Tells what was found in the history.
+    /// Sends the values that a lookup found in the history files.
     pub fn tell_past(&mut self, past: Vec<Past>, now: Micros, out: &mut Outbox) {
         for Past { instance, value, .. } in past {
             if let Entry::Vacant(untold) = self.told.entry(instance) {
@@ -172,7 +173,7 @@ impl Repair {
         }
     }
 
-    /// Says how many bytes it told, or asked for.
+    /// Sends one answer. Returns its size in bytes, counting a lookup as a full answer.
     fn tell(
         &mut self,
         first: Instance,

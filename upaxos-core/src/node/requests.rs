@@ -1,9 +1,9 @@
-//! What clients want and have not got: requests nobody has chosen yet, answers nobody has given yet.
+//! The requests and answers in progress: requests that are not chosen yet, answers that are not sent yet.
 //!
-//! Owns two queues, both bounded and indexed: every step is cheap however long they are. Every node keeps the requests it hears, since any of them may lead
-//! next; a request that no leader takes up is passed on, by rank, and never raises a ballot. Every node
-//! owes the answers it could give, and keeps silent when it overhears one. It decides nothing about
-//! the log.
+//! This module owns two queues. Both are bounded and indexed, so every step is cheap however long they are. Every
+//! node keeps the requests that it hears, since any node may lead next. If no leader takes a request up, the nodes
+//! pass it on, in order of rank; that never raises a ballot. Every node owes the answers that it could give, and
+//! drops one when it overhears another node's. This module decides nothing about the log.
 
 use std::collections::BTreeSet;
 
@@ -19,25 +19,26 @@ use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
-/// How many requests may wait, and how many bytes of values. At a leader fewer: what it takes up, the others
-/// should still have when it names it, whatever else they have heard since.
+/// How many requests may wait, and how many bytes of values. At a leader fewer may wait: when the leader names a
+/// request, the followers should still have it, whatever else they have heard since.
 pub(super) const MAX_WAITING: usize = 16_384;
 pub(super) const MAX_WAITING_BYTES: usize = 32 << 20;
 
-/// How far the room of a leader shrinks when the others do not have any more what it takes up, how often it
-/// shrinks at most, and by how much it grows in every tick until that happens again.
+/// The bounds of a leader's room. The room halves when the followers no longer have the requests that the leader
+/// takes up, at most once per `PAUSE` and to no less than `LEAST_AT_LEADER`. It grows by `GROWTH_AT_LEADER` in
+/// every tick.
 pub(super) const LEAST_AT_LEADER: usize = 1_024;
 const PAUSE: Micros = Micros::from_millis(100);
 const GROWTH_AT_LEADER: usize = 2;
 
-/// How many clients are told in one turn that there is no room: in a flood, answers would be a second one.
+/// How many clients are told in one turn that there is no room. In a flood, the answers would be a second flood.
 pub(super) const REFUSALS: usize = 64;
 
-/// How long a request waits for a leader before it is forgotten: longer than any election, shorter
-/// than anybody's patience. A write that happened minutes after it was typed would surprise.
+/// How long a request waits for a leader before it is forgotten: longer than any election, shorter than any client
+/// waits. A write that takes effect minutes after it was typed would surprise.
 const PATIENCE: Micros = Micros::from_millis(10_000);
 
-/// Of how many bytes at most what waits is passed on: more would keep the leader from what it has.
+/// How many bytes of waiting requests may be passed on. More would keep the leader from its own work.
 const RELAYED_BYTES: usize = 1 << 20;
 
 /// How long each rank waits for the one before it to answer.
@@ -46,25 +47,25 @@ pub const ANSWER_STEP: Micros = Micros::from_millis(20);
 /// A request that ends in a value of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
-    /// `Request 0 V`.
+    /// `Request 0 V`: an untagged write.
     Write(Value),
-    /// `Request 0`.
+    /// `Request 0`: an untagged read.
     Read,
-    /// `Submit C Q F V`.
+    /// `Submit C Q F V`: a tagged write.
     Tagged(Tagged, Value),
-    /// `Read C Q F`.
+    /// `Read C Q F`: a tagged read.
     TaggedRead(Tagged),
-    /// `Query C Q F TEXT`.
+    /// `Query C Q F TEXT`: a tagged question to the scripts.
     Query(Tagged, Value),
-    /// What a leader had written, as it stood there, and what was not chosen: to be written elsewhere. Scripts
-    /// have seen it.
+    /// An entry that a leader had written and that was not chosen there, as it stood. It is to be written
+    /// elsewhere. Scripts have seen it already.
     Again(Entry),
-    /// `leave T`, `replace T U`, tagged or not.
+    /// `leave T`, `replace T U`, tagged or not: a change of the group.
     Change(Option<Tagged>, Change),
 }
 
 impl Wanted {
-    /// The tag, if it has one.
+    /// The tag of the request; `None` for an untagged one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {
             Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
@@ -81,7 +82,7 @@ impl Wanted {
         matches!(self, Wanted::Read | Wanted::TaggedRead(_) | Wanted::Query(..))
     }
 
-    /// How many bytes its value has.
+    /// The size of the value in bytes; 0 for a request without one.
     pub fn len(&self) -> usize {
         match self {
             Wanted::Write(value) | Wanted::Tagged(_, value) | Wanted::Query(_, value) => {
@@ -92,7 +93,7 @@ impl Wanted {
         }
     }
 
-    /// What a client wants written, before any script has seen it.
+    /// The value of a client's write, before any script has seen it.
     pub fn unseen(&self) -> Option<&Value> {
         match self {
             Wanted::Write(value) | Wanted::Tagged(_, value) => Some(value),
@@ -100,12 +101,12 @@ impl Wanted {
         }
     }
 
-    /// What it asks the scripts, if it does.
+    /// The text of a question to the scripts; `None` for other requests.
     pub fn question(&self) -> Option<&Value> {
         if let Wanted::Query(_, question) = self { Some(question) } else { None }
     }
 
-    /// Why it cannot be carried out at all, if so.
+    /// The reason for refusing the request outright, if there is one.
     pub fn refusal(&self) -> Option<&'static str> {
         match self.tagged() {
             _ if self.len() > MAX_VALUE => Some("the value is over the limit of 60000 bytes"),
@@ -114,10 +115,10 @@ impl Wanted {
         }
     }
 
-    /// The entry that carries it out at `instance`; `safe_read` is what a safe read reads there.
+    /// The entry that carries it out at `instance`. `safe_read` returns the result of a safe read there.
     ///
     /// # Panics
-    /// Of a change of the group, which only a leader can put into words.
+    /// When the request is a change of the group: only a leader can compose its entry.
     pub fn entry(&self, instance: Instance, safe_read: impl FnOnce() -> Value) -> Entry {
         match self {
             Wanted::Write(value) => Entry::Write(value.clone()),
@@ -127,12 +128,12 @@ impl Wanted {
                 Entry::Read { instance, tagged: Some(*tagged), value: safe_read() }
             }
             Wanted::Again(entry) => entry.clone(),
-            Wanted::Change(..) => panic!("a change of the group is put into words by its leader"),
+            Wanted::Change(..) => panic!("only a leader composes the entry of a change"),
         }
     }
 
-    /// The request that an entry carries out, if somebody may still want it elsewhere: a value, but no safe
-    /// read, which is void elsewhere, and no change of the group, which would be stale.
+    /// The request that a lost entry carries out, if its client may still want it elsewhere. That is any write. It
+    /// is no safe read, which is void elsewhere, and no change of the group, which would be stale.
     pub fn of_lost(entry: Entry) -> Option<Wanted> {
         match entry {
             Entry::Write(_) | Entry::Changed(..) | Entry::Tagged(..) => Some(Wanted::Again(entry)),
@@ -144,7 +145,7 @@ impl Wanted {
 /// A place in the queue; lower is earlier.
 type Place = u64;
 
-/// The place of the first request that ever waits: there is room for as many before it as after.
+/// The place of the first request ever queued. There is as much room before it as after.
 const MIDDLE: Place = 1 << 62;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -152,16 +153,16 @@ struct Waiting {
     wanted: Wanted,
     since: Micros,
     relay_at: Micros,
-    /// Its answer was overheard before it was learned here.
+    /// Whether another node's answer was overheard before the request was learned here.
     is_answered: bool,
-    /// How many requests had been heard before.
+    /// How many requests had been heard before this one.
     heard: u64,
-    /// Where it was seen to be written since: of requests without tags, that alone tells which one an instance
-    /// carries out.
+    /// The instance in which it was seen to be written since. For untagged requests, only this tells which request
+    /// an instance carries out.
     at: Option<Instance>,
 }
 
-/// What a request without a tag is found by: its words, or their fingerprint where a script has changed them.
+/// The search key of an untagged request: its words, or their fingerprint if a script has changed them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     Write(Value),
@@ -171,7 +172,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// Of a request without a tag.
+    /// The key of an untagged request.
     pub fn of(wanted: &Wanted) -> Key {
         match wanted {
             Wanted::Write(value) | Wanted::Again(Entry::Write(value)) => Key::Write(value.clone()),
@@ -181,7 +182,7 @@ impl Key {
         }
     }
 
-    /// Of the request that an entry carries out.
+    /// The key of the request that an entry carries out; `None` where no untagged request can match.
     fn of_entry(entry: &Entry) -> Option<Key> {
         match entry {
             Entry::Write(value) => Some(Key::Write(value.clone())),
@@ -192,37 +193,37 @@ impl Key {
     }
 }
 
-/// The queues.
+/// The queue of waiting requests, the answers owed, and the leader's adaptive room.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requests {
     timing: Timing,
     bounds: Bounds,
     waiting: Slots<Waiting>,
-    /// Where the tagged ones wait.
+    /// The places of the tagged requests.
     tagged: ByTag<Place>,
-    /// Where the others do.
+    /// The places of the untagged requests.
     untagged: BTreeSet<(Key, Place)>,
     bytes: usize,
-    /// How many may wait while this node leads, and when that was halved.
+    /// How many requests may wait while this node leads, and when that number was last halved.
     room: usize,
     halved_at: Option<Micros>,
-    /// How many requests were heard so far, each once at least: those that found no room, too.
+    /// How many requests were heard so far, each counted at least once, including those that found no room.
     heard: u64,
-    /// How many clients may be told until the next tick that there is no room.
+    /// How many clients may still be told before the next tick that there is no room.
     refusals: usize,
     /// Whether this node leads, as of the last tick.
     leads: bool,
-    /// This node's place among those who pass requests on, as of the last tick.
+    /// This node's rank among the nodes that pass requests on, as of the last tick.
     rank: usize,
-    /// How many requests were forgotten since somebody asked, and one of them.
+    /// How many requests were forgotten since the last call of `take_expired`, and one of them.
     expired: Option<(u64, Wanted)>,
-    /// No request is to be passed on before.
+    /// The earliest time at which a request is to be passed on.
     relay_at: Option<Micros>,
     owed: Owed,
 }
 
 impl Requests {
-    /// Nothing wanted, nothing owed.
+    /// Empty queues, with the full room of a leader.
     pub fn new(timing: Timing, limits: Limits) -> Requests {
         Requests {
             timing,
@@ -243,19 +244,19 @@ impl Requests {
         }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached() | self.owed.reached()
     }
 
-    /// This node's place in the queue of those who answer, as of the last tick.
+    /// This node's rank among the nodes that answer, as of the last tick.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Adds a request at the end, unless the same tagged one waits already (a retry). A leader that has no room
-    /// hands it back. Who does not lead forgets what has waited longest instead: that, its leader has not taken up,
-    /// and what it takes up now, it may name.
+    /// Adds a request at the end, unless the same tagged request waits already (a retry). A leader without room
+    /// returns the request. Another node forgets the longest-waiting request instead: its leader has not taken that
+    /// one up, while the leader may name the new one soon.
     pub fn add(&mut self, wanted: Wanted, now: Micros) -> Result<(), Wanted> {
         if wanted.tagged().is_some() && self.is_waiting(&wanted) {
             return Ok(());
@@ -273,7 +274,7 @@ impl Requests {
         Ok(())
     }
 
-    /// Whether this node leads and takes up no more.
+    /// Whether this node leads and has no room for another request.
     pub fn is_full(&self) -> bool {
         self.leads && self.is_over(self.waiting.len() + 1, self.bytes + 1)
     }
@@ -284,13 +285,13 @@ impl Requests {
             || self.bounds.is_over(Bound::WaitingBytes, bytes > self.bounds.waiting_bytes)
     }
 
-    /// So many more requests came, and nobody looked at them.
+    /// Counts requests that arrived and were dropped unread.
     pub fn pass_over(&mut self, count: u64) {
         self.heard += count;
     }
 
-    /// Whether the others still have the request that waits longest, if they heard it. If they have not, more comes
-    /// in than they can keep until it is written: then less is to wait here.
+    /// Whether the followers still have the request that waits longest, if they heard it. If not, more requests
+    /// arrive than they can keep until they are written: then the room shrinks.
     pub fn others_have_first(&mut self, now: Micros) -> bool {
         let Some((_, first)) = self.waiting.first() else { return false };
         let is_kept = self.heard - first.heard <= self.bounds.waiting_at_leader() as u64;
@@ -300,7 +301,8 @@ impl Requests {
         is_kept
     }
 
-    /// Somebody does not have what this leader takes up. Where little waits, it was not flooded out.
+    /// A follower lacks a request that this leader takes up. If few requests wait here, no flood was the cause, and
+    /// the room stays.
     pub fn on_lacking(&mut self, now: Micros) {
         if self.waiting.len() >= self.bounds.least_at_leader
             && self.halved_at.is_none_or(|at| now.since(at) >= PAUSE)
@@ -310,17 +312,17 @@ impl Requests {
         }
     }
 
-    /// Whether one more client may be told so in this turn.
+    /// Whether one more client may be told in this turn that there is no room.
     pub fn may_say_that_it_is_full(&mut self) -> bool {
         let may = !self.bounds.is_over(Bound::Refusals, self.refusals == 0);
         self.refusals = self.refusals.saturating_sub(1);
         may
     }
 
-    /// Puts requests back in front, in their order: their ballot was given up, or their instance lost. With each comes
-    /// where it was written, if it may be chosen there yet.
+    /// Puts requests back at the front, in their order, after their ballot was given up or their instance lost.
+    /// Each comes with the instance in which it was written, if it may still be chosen there.
     pub fn put_back(&mut self, wanted: Vec<(Option<Instance>, Wanted)>, now: Micros) {
-        // A change of the group is not asked for again: it may be stale, and its client was told perhaps.
+        // A change of the group is not asked for again. It may be stale, and its client may have an answer already.
         let wanted = wanted.into_iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Change(..)));
         for (at, wanted) in wanted.rev() {
             if wanted.tagged().is_some() && self.is_waiting(&wanted) {
@@ -345,23 +347,23 @@ impl Requests {
         self.heard
     }
 
-    /// The request that waits longest, if it was among the first so many that were heard.
+    /// The request that waits longest, if it was among the first `heard` requests.
     pub fn first_of(&self, heard: u64) -> Option<&Wanted> {
         self.waiting.first().filter(|(_, first)| first.heard <= heard).map(|(_, first)| &first.wanted)
     }
 
-    /// How many requests waited in vain since this was asked last, and one of them.
+    /// Returns how many requests expired since the last call, and one of them.
     pub fn take_expired(&mut self) -> Option<(u64, Wanted)> {
         self.expired.take()
     }
 
-    /// Takes that request.
+    /// Removes and returns the request that waits longest.
     pub fn take_first(&mut self) -> Option<Wanted> {
         let (place, _) = self.waiting.first()?;
         self.remove(place).map(|waiting| waiting.wanted)
     }
 
-    /// Whether the same request waits.
+    /// Whether the same request waits: the same tag or, without tags, the same words.
     pub fn is_waiting(&self, wanted: &Wanted) -> bool {
         match wanted.tagged() {
             Some(tagged) => self.tagged.contains(tagged.tag),
@@ -369,9 +371,10 @@ impl Requests {
         }
     }
 
-    /// A leader took the request up, and wrote it there: nobody needs to pass it on for a while.
+    /// Records that a leader took the request up and wrote it at `instance`. No node needs to pass it on for a
+    /// while.
     pub fn on_taken_up(&mut self, entry: &Entry, instance: Instance, now: Micros) {
-        // One that was written elsewhere before may have lost that place.
+        // A request that was written elsewhere before may have lost that instance.
         let seen = self.find_at(entry, Some(instance));
         let place = seen.or_else(|| self.find_at(entry, None)).or_else(|| self.find(entry));
         if let Some(waiting) = place.and_then(|place| self.waiting.get_mut(place)) {
@@ -380,7 +383,7 @@ impl Requests {
         }
     }
 
-    /// The same, of a tagged request.
+    /// Does the same for a tagged request.
     pub fn on_tag_taken_up(&mut self, tag: Tag, now: Micros) {
         if let Some(waiting) = self.tagged.get(tag).and_then(|place| self.waiting.get_mut(*place)) {
             waiting.relay_at = now + self.timing.timeout() * 2;
@@ -395,8 +398,8 @@ impl Requests {
         }
     }
 
-    /// An entry is written or learned at `instance`: takes the request that it carries out, if it waits here and that
-    /// is certain. With it comes whether somebody answered it already.
+    /// An entry is written or learned at `instance`. Removes and returns the request that it carries out, if that
+    /// waits here and the match is certain. The flag says whether another node answered it already.
     pub fn take_done(&mut self, entry: &Entry, instance: Instance) -> Option<(Wanted, bool)> {
         let is_certain =
             entry.tagged().is_some() || entry.is_untagged_read() || mutant::is(Mutant::WordsAreEnough);
@@ -411,14 +414,14 @@ impl Requests {
         }
     }
 
-    /// The same for an untagged request, if it was among the first so many that were heard.
+    /// Removes and returns the untagged request of an entry, if it was among the first `heard` requests.
     pub fn take_done_of(&mut self, heard: u64, entry: &Entry) -> Option<(Wanted, bool)> {
         let place = self.find(entry)?;
         self.waiting.get(place).filter(|waiting| waiting.heard <= heard)?;
         self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
     }
 
-    /// Owes an answer, to be given when the ranks before have had the time to; rank 0 owes it now.
+    /// Owes an answer. It is due once the ranks before have had time to answer; for rank 0, at once.
     pub fn owe(&mut self, about: About, answer: Message, rank: usize, now: Micros) {
         self.owed.owe(about, answer, now + ANSWER_STEP * rank as u64);
     }
@@ -428,7 +431,7 @@ impl Requests {
         self.owed.contains(about)
     }
 
-    /// Somebody else gave the answer to whatever this is about. True when this node owed it.
+    /// Records that another node answered `about`. True when this node owed that answer.
     pub fn on_answered(&mut self, about: &About) -> bool {
         if let About::Tag(tag) = about
             && let Some(place) = self.tagged.get(*tag)
@@ -439,7 +442,7 @@ impl Requests {
         self.owed.forget(about)
     }
 
-    /// Somebody else told a client that so many of its writes are done, from this one on.
+    /// Records that another node reported `count` writes of a client as done, from `first` on.
     pub fn on_done(&mut self, first: Tag, count: u64) {
         for place in self.tagged.run(first, count) {
             if let Some(waiting) = self.waiting.get_mut(*place) {
@@ -449,7 +452,7 @@ impl Requests {
         self.owed.forget_done(first, count);
     }
 
-    /// Somebody else refused a tagged request: it is not carried out later.
+    /// Records that another node refused a tagged request. It is not carried out later.
     pub fn on_refused(&mut self, tag: Tag) {
         if let Some(place) = self.tagged.get(tag) {
             self.remove(*place);
@@ -463,7 +466,8 @@ impl Requests {
         }
     }
 
-    /// Somebody else answered an untagged write, or read, before it was learned here. True when one waits.
+    /// Records that another node answered an untagged write or read before it was learned here. True when one
+    /// waits.
     pub fn on_answered_untagged(&mut self, entry: &Entry) -> bool {
         let Some(key) = Key::of_entry(entry) else { return false };
         let is_open = |place: &Place| self.waiting.get(*place).is_some_and(|waiting| !waiting.is_answered);
@@ -472,8 +476,8 @@ impl Requests {
         waiting.map(|waiting| waiting.is_answered = true).is_some()
     }
 
-    /// Passes on the requests that nobody took up (unless this node `leads`), forgets those that waited
-    /// too long, and hands out the answers that are due.
+    /// Passes on the requests that no leader took up (unless this node `leads`), forgets the expired ones, and
+    /// returns the answers that are due.
     pub fn tick(&mut self, leads: bool, rank: usize, now: Micros, out: &mut Outbox) -> Vec<Message> {
         (self.leads, self.rank) = (leads, rank);
         self.refusals = self.bounds.refusals;
@@ -485,7 +489,7 @@ impl Requests {
             }
         }
         if !leads && self.relay_at.is_some_and(|at| now >= at) {
-            // Where so much waits, the leader has too much itself.
+            // When so many requests wait here, the leader has too many itself.
             let is_flood = self.waiting.len() > self.bounds.waiting / 2 || self.bytes > RELAYED_BYTES;
             for (_, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| now >= waiting.relay_at) {
                 waiting.relay_at = now + self.timing.timeout() * 2;
@@ -504,7 +508,7 @@ impl Requests {
         self.owed.deadline().into_iter().chain(relay_at).min()
     }
 
-    /// Where the request waits that an entry carries out.
+    /// The place of the waiting request that an entry carries out.
     fn find(&self, entry: &Entry) -> Option<Place> {
         match entry.tagged() {
             Some(tagged) => self.tagged.get(tagged.tag).copied(),
@@ -512,7 +516,7 @@ impl Requests {
         }
     }
 
-    /// The same of one that was seen to be written there, or nowhere.
+    /// Does the same, for a request that was seen to be written at `at`, or nowhere if that is `None`.
     fn find_at(&self, entry: &Entry, at: Option<Instance>) -> Option<Place> {
         if entry.tagged().is_some() {
             return self.find(entry);
@@ -521,7 +525,7 @@ impl Requests {
         places.find(|place| self.waiting.get(*place).is_some_and(|waiting| waiting.at == at))
     }
 
-    /// Where requests wait that are found by this, in order.
+    /// The places of the waiting requests with this key, in order.
     fn places(&self, key: Key) -> impl Iterator<Item = Place> {
         self.untagged.range((key.clone(), Place::MIN)..=(key, Place::MAX)).map(|(_, place)| *place)
     }
@@ -560,7 +564,7 @@ impl Requests {
     }
 }
 
-/// What an untagged write is found by, too, if a script has changed its words.
+/// The second key of an untagged write, in case a script has changed its words.
 fn words(wanted: &Wanted) -> Option<Key> {
     match wanted {
         Wanted::Write(value) => Some(Key::Words(hooks::fingerprint(value.as_bytes()))),

@@ -1,8 +1,9 @@
-//! Where the node calls its scripts, and what it makes of what they say.
+//! The calls of the scripts, and the use of their results.
 //!
-//! Owns when a script is asked: once for every proposal of what a client wrote, by the leader, just before; once
-//! for every read that it words. (`apply` is called where an instance is learned, by `history`.) Values that
-//! phase 1 found, or that were written before and lost their instance, have been seen: they are not shown again.
+//! This module owns the time of each call. The leader asks once for every proposal of a client's write, just before
+//! it proposes. A node asks once for every read whose result a script composes. (`history` calls `apply` when an
+//! instance is learned.) Scripts have already seen values that phase 1 found, or that were written before and lost
+//! their instance. These are not shown to them again.
 
 use super::Node;
 use super::outbox::{Event, Outbox};
@@ -18,10 +19,10 @@ use crate::types::{Instance, Micros, Value};
 use crate::wire::{self, Message};
 
 impl Node {
-    /// What is written at `instance` for a request.
+    /// The entry to write at `instance` for a request.
     ///
     /// # Errors
-    /// Why a script does not want it, or cannot answer.
+    /// The reason why a script rejects the request, or cannot answer it.
     pub(super) fn entry_of(
         &self,
         wanted: &Wanted,
@@ -47,9 +48,10 @@ impl Node {
         })
     }
 
-    /// What is written at `instance` for a request that cannot be carried out. Of what has a tag and would have an
-    /// effect, the log says so: else the next leader, or this one when a copy of it comes, might see it otherwise.
-    /// What stands there is answered when it is learned. All else is answered now, and nothing is written.
+    /// The entry to write at `instance` for a request that cannot be carried out. If the request has a tag and
+    /// would have an effect, the log records the refusal. Otherwise the next leader, or this one on a copy of the
+    /// request, might decide differently. A logged refusal is answered when it is learned. Every other refusal is
+    /// answered now, and nothing is written.
     pub(super) fn refusal_of(
         &mut self,
         wanted: &Wanted,
@@ -58,7 +60,7 @@ impl Node {
         out: &mut Outbox,
     ) -> Option<Entry> {
         if matches!(wanted, Wanted::Change(..)) && !self.election.has_quorum(&self.group, now) {
-            // Another node may lead by now, and see it otherwise.
+            // Another node may lead by now, and decide differently.
             return None;
         }
         match wanted.tagged() {
@@ -72,7 +74,7 @@ impl Node {
         }
     }
 
-    /// Tells the client, and those who would pass its request on.
+    /// Refuses the request, and tells the nodes that would pass it on.
     pub(super) fn reject(&mut self, wanted: &Wanted, reason: &str, now: Micros, out: &mut Outbox) {
         if let Wanted::Write(value) = wanted {
             out.send(Message::Dropped { words: fingerprint(value.as_bytes()) });
@@ -80,10 +82,10 @@ impl Node {
         self.refuse(Some(wanted), reason, now, out);
     }
 
-    /// What a read of the learned prefix says: in a script's words, if one words reads.
+    /// The result of a read of the learned prefix. A script composes it, if one has a reader.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The reason why there is no answer.
     pub(super) fn worded(&self, question: Option<&Value>, out: &Outbox) -> Result<Value, String> {
         let last = self.history.last_user();
         let reader = out.hooks.as_ref().and_then(|hooks| Some((hooks, hooks.reader()?)));
@@ -100,11 +102,11 @@ impl Node {
         }
     }
 
-    /// What a query is told where nobody could answer it.
+    /// The refusal of a query when no script can answer it.
     pub(super) const NO_READER: &'static str =
         "no script here answers queries: start the nodes with a --script that has a `read`";
 
-    /// Says which scripts could not apply an instance. True when the node must end for it.
+    /// Reports the scripts that could not apply an instance. True when the node must end for that reason.
     pub(super) fn note_failed(&self, instance: Instance, failed: Vec<Failed>, out: &mut Outbox) -> bool {
         for Failed { script, fault } in failed {
             match fault {
@@ -119,16 +121,16 @@ impl Node {
         false
     }
 
-    /// The first instance that a script has yet to apply, of those this node knows: the script was added, or
-    /// changed, since the log began. Then whoever drives the node reads the values from there on, and hands them
-    /// to [`Node::catch_up`], before it begins.
+    /// The first known instance that a script has yet to apply: the script was added or changed since the log
+    /// began. Before the node starts, its driver reads the values from there on, and passes them to
+    /// [`Node::catch_up`].
     pub fn behind(&self) -> Option<Instance> {
         self.history.behind()
     }
 
-    /// Lets the scripts that are behind apply old values: those of `past`, which begins with what
-    /// [`Node::behind`] says or, if that is empty, those that the node holds itself. To be called until none is
-    /// behind.
+    /// Lets the scripts that are behind apply old values. These are the ones in `past`, which starts with the
+    /// instance of [`Node::behind`]. If `past` is empty, they are the values that the node holds itself. Call this
+    /// until no script is behind.
     ///
     /// # Errors
     /// When a script cannot go on.
@@ -138,7 +140,7 @@ impl Node {
             _ => Vec::new(),
         };
         let past = if past.is_empty() { &held } else { past };
-        // The history may go further than what is learned, where a value in the log is lost: that comes later.
+        // The history may reach beyond the learned prefix when a value in the log is lost. That part comes later.
         let known = past.partition_point(|past| past.instance <= self.learner.learned());
         let past = &past[..known];
         assert!(!past.is_empty() || self.behind().is_none(), "a value is in memory, or in the history");
@@ -149,7 +151,7 @@ impl Node {
         })
     }
 
-    /// What each script has computed: its name, up to which instance, and the digest of all that.
+    /// The result of each script: its name, the last applied instance, and the digest up to there.
     pub fn digests(&self) -> Vec<(&str, Instance, u64)> {
         let scripts = self.history.scripts();
         let through = self.learner.learned();
@@ -157,12 +159,12 @@ impl Node {
         (0..scripts.len()).filter_map(digest).collect()
     }
 
-    /// The digest of what script number `script` has computed up to an instance, if that is not too long ago.
+    /// The digest of script number `script` up to an instance, if that is recent enough.
     pub fn digest_at(&self, script: usize, instance: Instance) -> Option<u64> {
         self.history.scripts().digest_at(script, instance)
     }
 
-    /// What script number `script` remembers, if there is one.
+    /// The state of script number `script`, if there is such a script.
     pub fn state(&self, script: usize) -> Option<&State> {
         (script < self.history.scripts().len()).then(|| self.history.scripts().state(script))
     }

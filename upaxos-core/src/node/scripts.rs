@@ -1,11 +1,11 @@
-//! The states of scripts, each a function of the learned prefix, and the digests that show whether it is.
+//! The states of scripts, each a function of the learned prefix, and the digests that prove it.
 //!
-//! Owns, for every script with a state: the state, up to which instance it has applied what was learned, and a
-//! chain of digests, one link for every value it applied. Two nodes whose chains agree at an instance have
-//! computed the same everywhere below; so one number tells of all that went before. It decides nothing about
-//! the log, and compares nothing: that is for `digests`.
+//! For every script with a state, this module owns the state, the last applied instance, and a chain of digests
+//! with one link for every applied value. Two nodes whose chains agree at an instance have computed the same
+//! everywhere below, so one number covers all that went before. This module decides nothing about the log, and
+//! compares nothing; `digests` does that.
 //!
-//! Whether an `apply` failed is a link of the chain as well: an error is part of what was computed.
+//! The chain also covers whether an `apply` failed: an error is part of the result.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,45 +18,45 @@ use crate::record::Record;
 use crate::state::State;
 use crate::types::{Instance, MAX_NUMBER};
 
-/// How many links are kept, to find where two chains part.
+/// How many links are kept, to find where two chains diverge.
 pub const RECENT: usize = 16_384;
 
-/// What the scripts of one node remember.
+/// The states of the scripts of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scripts {
     slots: Vec<Slot>,
-    /// A node that may be behind looks here first; every node that has no scripts ends here.
+    /// Whether a script may be behind. It is checked first, so that a node without scripts does no more work.
     is_behind: bool,
-    /// What checkpoints say is of no use: all is to be computed anew.
+    /// Whether to ignore the states in checkpoints, and to compute everything anew.
     begins_anew: bool,
 }
 
-/// One script.
+/// One script, with its state and its chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
     script: Arc<Script>,
     state: State,
     chain: u64,
-    /// It has applied everything up to here.
+    /// The last instance that the script has applied, with all before it.
     through: Instance,
     /// The chain as it was at this instance, before the first of `recent`.
     floor: (Instance, u64),
-    /// The links since then: where, and the chain after it.
+    /// The links since then: the instance, and the chain after it.
     recent: VecDeque<(Instance, u64)>,
-    /// What the state's digest has to be when a checkpoint has been read, while one is.
+    /// While a checkpoint is read: the digest that the state must have at its end.
     expects: Option<u64>,
 }
 
-/// An `apply` that failed.
+/// A script's `apply` that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// Of which script.
+    /// The script that failed.
     pub script: Arc<Script>,
-    /// How.
+    /// The kind of failure: raised by the script, or fatal.
     pub fault: Fault,
 }
 
-/// The next link of a chain: after `instance`, where `apply` failed or not, and left this state.
+/// The next link of a chain: after `instance`, whether its `apply` failed, and the state that it left.
 pub fn link(chain: u64, instance: Instance, failed: bool, state: &State) -> u64 {
     let mut bytes = [0; 25];
     bytes[..8].copy_from_slice(&chain.to_be_bytes());
@@ -109,7 +109,7 @@ impl Slot {
 }
 
 impl Scripts {
-    /// Nothing applied so far.
+    /// The scripts, with empty states.
     pub fn new(scripts: &[Script]) -> Scripts {
         Scripts {
             slots: scripts.iter().cloned().map(Slot::new).collect(),
@@ -118,43 +118,43 @@ impl Scripts {
         }
     }
 
-    /// Takes nothing from checkpoints: computes all anew, from the first instance on.
+    /// Ignores the states in checkpoints: computes everything anew from the first instance on.
     pub fn begin_anew(&mut self) {
         self.begins_anew = true;
     }
 
-    /// How many there are.
+    /// How many scripts there are; a number below this is valid for the methods here.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Script number `at`.
+    /// The name and source of script number `at`.
     pub fn script(&self, at: usize) -> &Arc<Script> {
         &self.slots[at].script
     }
 
-    /// The number of the script of that name.
+    /// The number of the script with that name.
     pub fn named(&self, name: &str) -> Option<usize> {
         self.slots.iter().position(|slot| *slot.script.name == *name)
     }
 
-    /// What script number `at` remembers.
+    /// The state of script number `at`.
     pub fn state(&self, at: usize) -> &State {
         &self.slots[at].state
     }
 
-    /// The chain of script number `at` after an instance, if that is applied and not too long ago.
+    /// The chain of script number `at` after an instance, if that is applied and recent enough.
     pub fn digest_at(&self, at: usize, instance: Instance) -> Option<u64> {
         self.slots.get(at)?.digest_at(instance)
     }
 
-    /// From which instance on [`Scripts::digest_at`] knows.
+    /// The first instance for which [`Scripts::digest_at`] has an answer.
     pub fn floor(&self, at: usize) -> Instance {
         self.slots[at].floor.0
     }
 
-    /// The next instance is learned; `applied` is what it says, if it has an effect that users asked for.
-    /// Scripts that are behind are left where they are.
+    /// Applies the next learned instance. `applied` is its value, if it has an effect that a client asked for.
+    /// Scripts that are behind stay where they are.
     pub fn learn(
         &mut self,
         instance: Instance,
@@ -165,7 +165,7 @@ impl Scripts {
         if self.slots.is_empty() {
             return failed;
         }
-        let hooks = hooks.expect("whoever drives a node that has scripts hands them to every step");
+        let hooks = hooks.expect("the driver of a node with scripts passes them to every step");
         for (number, slot) in self.slots.iter_mut().enumerate() {
             if slot.through.next() != instance {
                 assert!(
@@ -191,7 +191,7 @@ impl Scripts {
         (first < learned).then(|| first.next())
     }
 
-    /// An instance of the past, for the scripts that have not applied it.
+    /// Applies a past instance, for the scripts that have not applied it.
     ///
     /// # Errors
     /// When the script cannot go on.
@@ -214,12 +214,12 @@ impl Scripts {
         Ok(())
     }
 
-    /// All have applied what there was to catch up with.
+    /// Records that all scripts have caught up.
     pub fn caught_up(&mut self) {
         self.is_behind = false;
     }
 
-    /// What rebuilds this.
+    /// The records that rebuild the states and chains.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> + use<'_> {
         self.slots.iter().flat_map(|slot| {
             let (script, state) = (Script::clone(&slot.script), slot.state.digest());
@@ -234,8 +234,8 @@ impl Scripts {
         })
     }
 
-    /// Takes up one record of a checkpoint that has learned up to `learned`. What belongs to scripts that this
-    /// node does not run, or runs from another source, is left out: those begin anew.
+    /// Restores one record of a checkpoint with prefix `learned`. It skips records of scripts that this node does
+    /// not run, or runs from another source. Those start anew.
     ///
     /// # Errors
     /// When the state that was read is not the one that was written.

@@ -1,12 +1,12 @@
-//! Which tagged requests were carried out: what makes them happen exactly once.
+//! The sessions: which tagged requests were carried out. They make requests happen exactly once.
 //!
-//! Owns a table of bounded size that is a pure function of the log, so that every node decides every
-//! duplicate alike. Where the bounds make it forget a session (the one used least recently), it remembers
-//! one number of it: the highest that any forgotten session had carried out, or settled. A client that the
-//! table does not know may have had such a number carried out, and none above. So nothing up to there is
-//! ever carried out again for a client that is not in the table: a new session begins above, with its floor
-//! above. That bound rises only when a session is forgotten that went beyond it: not with every new client.
-//! Where there are too many requests, nobody is forgotten: those who have most of them lose their oldest.
+//! This module owns a table of bounded size that is a pure function of the log, so that all nodes judge every
+//! duplicate alike. When a bound makes the table forget a session (the least recently used one), it keeps one
+//! number: the highest that any forgotten session had carried out or settled. A client that is not in the table may
+//! have had a number up to there carried out, and none above. So no request up to there is ever carried out again
+//! for a client that is not in the table. A new session starts above it, with its floor above it. That number rises
+//! only when a forgotten session went beyond it, not with every new client. When there are too many requests, no
+//! session is forgotten: the clients with the most requests lose their oldest ones.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -17,51 +17,51 @@ use crate::record::Record;
 use crate::slots::Slots;
 use crate::types::{FIRST_FAST, Instance, Tag, Tagged};
 
-/// How many clients are remembered. At this bound and the two that follow the table takes a few MiB.
+/// How many clients are remembered. With this bound and the next two, the table takes a few MiB.
 pub const MAX_SESSIONS: usize = 16_384;
-/// How many requests of all clients together a node remembers to have been carried out.
+/// How many carried-out requests of all clients together are remembered.
 pub const MAX_TAGS: usize = 65_536;
-/// How many requests of one client. Beyond it, a client's floor is raised for it.
+/// How many carried-out requests of one client are remembered. Beyond it, the client's floor is raised.
 pub const MAX_TAGS_OF_ONE: usize = 4_096;
 
-/// How far a number may be ahead: of its instance, of the highest number its session has had carried out, and
-/// of the number above which new sessions begin. Else one forged number would use up all of them.
+/// How far a number may be ahead: of its instance, of the highest number that its session had carried out, and of
+/// the number above which new sessions start. Otherwise one forged number would use up all of them.
 pub const AHEAD: u64 = 1 << 20;
 
-/// Whether a tagged request has been carried out.
+/// Whether a tagged request has been carried out, or why it will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It has not.
+    /// The request has not been carried out.
     New,
-    /// It has, at this instance.
+    /// The request was carried out at this instance.
     DoneAt(Instance),
-    /// It is below the client's floor: whether it was carried out is not known any more. It will not be.
+    /// The request is below the client's floor. Whether it was carried out is no longer known. It will not be.
     Settled,
-    /// It is a safe read that stands in another instance than it was computed for.
+    /// A safe read that stands in another instance than the one it was computed for.
     Misplaced,
-    /// It is a change of the group that is based on another epoch than the one in force, or brings an id
-    /// back: it begins no epoch.
+    /// A change of the group based on another epoch than the one in force, or one that brings an id back. It starts
+    /// no epoch.
     Stale,
-    /// Its client is not known, or not any more; numbers of new sessions begin above this one.
+    /// Its client is not in the table, or not any more. Numbers of new sessions start above this one.
     Forgotten(u64),
     /// Its number is too far ahead of the log.
     Ahead,
 }
 
-/// The table.
+/// The table of sessions, by client.
 #[derive(Clone, Debug, Default)]
 pub struct Sessions {
     bounds: Bounds,
     clients: BTreeMap<u64, Session>,
-    /// Every client once, by the instance of a use: of its last one, or of one before. Whoever comes first and
-    /// was used since is put where it belongs only then, so that a request costs nothing here.
+    /// Every client once, by the instance of a use: its last use or an earlier one. A client used since is moved
+    /// only when it comes first, so that a request costs nothing here.
     by_use: BTreeMap<Instance, u64>,
     tags: usize,
-    /// The highest number of any session that was forgotten.
+    /// The highest number of any forgotten session.
     forgotten: Option<u64>,
 }
 
-/// The order of use follows from the rest.
+/// The order of use follows from the other fields.
 impl PartialEq for Sessions {
     fn eq(&self, other: &Sessions) -> bool {
         (&self.clients, self.tags, self.forgotten) == (&other.clients, other.tags, other.forgotten)
@@ -76,14 +76,14 @@ impl Hash for Sessions {
     }
 }
 
-/// What one client has had done.
+/// The carried-out requests of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Session {
-    /// Below it everything is settled, and nothing will be done again.
+    /// Every number below is settled, and is never carried out again.
     floor: u64,
-    /// Where its last request was learned.
+    /// The instance in which its last request was learned.
     used: Instance,
-    /// What was chosen from the floor on. A set, not the highest number: requests of one client may
+    /// The numbers carried out from the floor on. This is a set, not the highest number: requests of one client may
     /// be chosen out of order.
     done: Slots<Instance>,
 }
@@ -95,7 +95,7 @@ fn limit(instance: Instance, forgotten: Option<u64>, highest: u64) -> u64 {
 }
 
 impl Session {
-    /// The highest number that was carried out, or settled: nothing above was carried out.
+    /// The highest number that was carried out or settled. No number above it was carried out.
     fn highest(&self) -> u64 {
         let done = self.done.last().map_or(0, |(seq, _)| seq);
         done.max(self.floor.saturating_sub(1))
@@ -116,17 +116,17 @@ impl Session {
 }
 
 impl Sessions {
-    /// Nobody known.
+    /// A table without clients.
     pub fn new(limits: Limits) -> Sessions {
         Sessions { bounds: limits.into(), ..Sessions::default() }
     }
 
-    /// Which of its bounds were reached.
+    /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// Takes up what a checkpoint says.
+    /// Restores one record of a checkpoint.
     pub fn recover(&mut self, record: &Record) {
         match record {
             Record::Session { client, floor, used, done } => {
@@ -141,7 +141,7 @@ impl Sessions {
         }
     }
 
-    /// What rebuilds this.
+    /// The records that rebuild this table.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> {
         let session = |(client, session): (&u64, &Session)| {
             let done = session.done.iter().map(|(seq, instance)| (seq, *instance)).collect();
@@ -160,7 +160,7 @@ impl Sessions {
         }
     }
 
-    /// The same, if it were to be carried out at `instance`.
+    /// The verdict for a request that would be carried out at `instance`.
     pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
         let highest = || self.clients.get(&tag.client).map_or(0, Session::highest);
         match self.verdict(tag) {
@@ -169,12 +169,12 @@ impl Sessions {
         }
     }
 
-    /// What becomes of a number of a client that the table does not know, if a forgotten session may have had it.
+    /// The verdict on a number of a client that is not in the table, if a forgotten session may have had it.
     fn forgotten_with(&self, seq: u64) -> Option<Verdict> {
         self.forgotten.filter(|begin| seq <= *begin).map(Verdict::Forgotten)
     }
 
-    /// A tagged request was learned at `instance`, above all before.
+    /// Records a tagged request that was learned at `instance`, above all earlier ones.
     pub fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
         let forgotten = self.forgotten_with(tag.seq);
         let session = match (self.clients.get_mut(&tag.client), forgotten) {
@@ -184,7 +184,7 @@ impl Sessions {
             (None, None) => {
                 self.by_use.insert(instance, tag.client);
                 let session = self.clients.entry(tag.client).or_default();
-                // Whatever this client says that it may still ask for below, may have been carried out.
+                // Any number below may have been carried out, whatever floor the client states.
                 if let Some(begin) = self.forgotten.filter(|_| !mutant::is(Mutant::FloorOfRequest)) {
                     session.floor = begin + 1;
                 }
@@ -200,7 +200,7 @@ impl Sessions {
         if verdict == Verdict::New {
             session.done.insert(tag.seq, instance);
         }
-        // No honest client's floor is above its own number.
+        // A correct client's floor is never above its own number.
         let floor = floor.min(tag.seq);
         if floor > session.floor {
             session.floor = floor;
@@ -223,9 +223,9 @@ impl Sessions {
         verdict
     }
 
-    /// Makes room for requests: those clients pay for it that have most of them, each with its oldest. What is
-    /// left to each is the same number for all, the highest that leaves an eighth free: then the whole table is
-    /// looked at seldom. Nobody loses its last one.
+    /// Makes room for requests. The clients with the most requests lose their oldest ones. All are cut to the same
+    /// number, the highest that leaves an eighth of the table free; so this scan of the table is rare. No client
+    /// loses its last request.
     fn raise_floors(&mut self) {
         let room = self.bounds.tags - self.bounds.tags / 8;
         let mut by_size: Vec<usize> = self.clients.values().map(|session| session.done.len()).collect();
@@ -251,7 +251,7 @@ impl Sessions {
     fn forget_one(&mut self) {
         loop {
             let (used, client) = self.by_use.pop_first().expect("a table over its bounds is not empty");
-            let last = self.clients.get(&client).expect("who is listed by use is in the table").used;
+            let last = self.clients.get(&client).expect("a client listed by use is in the table").used;
             if last > used {
                 self.by_use.insert(last, client);
                 continue;
@@ -274,7 +274,7 @@ mod tests {
         Tagged { tag: Tag { client, seq }, floor: 0 }
     }
 
-    /// One request each of so many clients, from instance 1 on.
+    /// A table after one request of each of `count` clients, from instance 1 on.
     fn of_clients(count: u64) -> Sessions {
         let mut sessions = Sessions::default();
         for client in 1..=count {
@@ -307,7 +307,7 @@ mod tests {
             let again = sessions.settle(tagged(1, seq), Instance(1 << 40));
             assert_eq!(again, Verdict::Forgotten(highest), "{seq}");
         }
-        // Nor when the client begins anew, and says that it may still ask for all of them.
+        // The same holds when the client starts anew, with a floor that allows all of them.
         assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(1 << 40)), Verdict::New);
         for seq in [1, 2, highest - 1, highest] {
             let again = sessions.settle(tagged(1, seq), Instance((1 << 40) + seq));
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn numbers_may_go_on_from_where_a_session_has_to_begin() {
         let mut sessions = of_clients(1);
-        // As far ahead as can be, again and again: each forgotten session raises the bound.
+        // Numbers as far ahead as possible, again and again: each forgotten session raises the bound.
         for client in 2..4 * MAX_SESSIONS as u64 {
             let far = limit(Instance(client), sessions.forgotten, 0);
             assert_eq!(sessions.settle(tagged(client, far), Instance(client)), Verdict::New);
@@ -378,8 +378,12 @@ mod tests {
             assert!(sessions.tags <= MAX_TAGS);
         }
         assert_eq!(sessions.verdict(honest.tag), Verdict::DoneAt(Instance(1)));
-        assert_eq!(sessions.clients.len(), 17, "nobody was forgotten");
-        assert_eq!(sessions.verdict(tagged(100, 1).tag), Verdict::Settled, "who has most, loses its oldest");
+        assert_eq!(sessions.clients.len(), 17, "no client was forgotten");
+        assert_eq!(
+            sessions.verdict(tagged(100, 1).tag),
+            Verdict::Settled,
+            "the client with the most requests loses its oldest"
+        );
         assert!(matches!(sessions.verdict(tagged(100, 3 * most).tag), Verdict::DoneAt(_)));
         let shares: Vec<_> = (100..116).map(|client| sessions.clients[&client].done.len()).collect();
         assert!(shares.iter().all(|share| *share >= MAX_TAGS / 16 * 3 / 4), "{shares:?}");

@@ -1,6 +1,6 @@
-//! What follows from what came in: instances are learned, in order, and what is wanted is written.
+//! The steps that follow each input: instances are learned in order, and requests are proposed.
 //!
-//! Owns the order of these steps, and nothing else. Called after every line and every sync.
+//! This module owns the order of these steps, and nothing else. The node calls it after every line and every sync.
 
 use super::history::{Learned, Verdict};
 use super::naming::Written;
@@ -14,23 +14,24 @@ use crate::types::{Ballot, Instance, Micros, Tag, Value};
 use crate::wire::Message;
 
 impl Node {
-    /// Draws the consequences of what came in.
+    /// Learns what can be learned, ends phase 1 if possible, answers reads, and proposes waiting requests.
     pub(super) fn settle(&mut self, now: Micros, out: &mut Outbox) {
         self.is_deferred = false;
         let mut chosen: Vec<(Instance, Instance, Ballot)> = Vec::new();
-        // Who joins learns nothing before it knows who governed first. What scripts have no time for now, they
-        // do in the next turn: votes do not wait for them.
+        // A joiner learns nothing before it knows the first group. Work that scripts have no time for is left to
+        // the next turn; votes do not wait for it.
         while self.n() > 0
             && !out.ends()
             && out.has_time()
             && let Some((instance, value)) = self.learner.next_learned()
         {
-            // Learning it may end the ballot, which chose it all the same.
+            // Learning the value may end the ballot, which chose it all the same.
             let ballot = self.leader.ballot();
             if self.on_learned(instance, value, now, out)
                 && let Some(ballot) = ballot
             {
-                // A range holds only what this node wrote: between may stand what another ballot chose.
+                // A range holds only values that this node wrote. Instances between may have been chosen in another
+                // ballot.
                 match chosen.last_mut() {
                     Some((_, last, same)) if last.next() == instance && *same == ballot => *last = instance,
                     _ => chosen.push((instance, instance, ballot)),
@@ -58,8 +59,8 @@ impl Node {
         self.propose(now, out);
     }
 
-    /// Writes what phase 1 found, each value where it was found, but for what has been learned since. What lies
-    /// above a change of the group waits until that is learned: if it is valid, another group governs there.
+    /// Writes the values that phase 1 found, each in its instance, except those learned since. Values above a
+    /// change of the group wait until the change is learned: if it is valid, another group governs there.
     fn write_again(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
         let mut values = values.into_iter();
         while let Some((found_at, value)) = values.next() {
@@ -68,8 +69,8 @@ impl Node {
                 continue;
             }
             assert_eq!(found_at, instance, "what phase 1 found has no holes");
-            // Who waits for this very request waits for this instance now: it is not proposed twice. An untagged one
-            // that this node did not see written here is another one in the same words, perhaps.
+            // The client of this very request now waits for this instance, so the request is not proposed twice. An
+            // untagged request that this node did not see written here may be another one with the same words.
             let entry = Entry::decode(instance, &value, self.dialect);
             let is_same = !entry.is_untagged_read();
             let wanted = is_same
@@ -98,7 +99,7 @@ impl Node {
         instance
     }
 
-    /// Writes a value of which the others have to be told.
+    /// Writes a value. The caller must send it to the other nodes.
     fn begin_write(
         &mut self,
         value: Value,
@@ -113,7 +114,7 @@ impl Node {
         instance
     }
 
-    /// Writes what is wanted, as far as there is room, and tells the others all at once.
+    /// Proposes waiting requests as far as there is room, and announces all of them together.
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
         let mut written = Vec::new();
         self.propose_all(&mut written, now, out);
@@ -124,7 +125,7 @@ impl Node {
         while let Some(wanted) = self.requests.first().filter(|_| self.leader.is_leading()) {
             let learned = self.learner.learned();
             let Some(instance) = self.leader.free_instance(learned, wanted.len()) else { return };
-            // A safe read says what is the last value below its instance: all of it must be learned.
+            // A safe read returns the last value below its instance, so everything below must be learned.
             if wanted.is_read() && learned.next() != instance {
                 return;
             }
@@ -161,7 +162,7 @@ impl Node {
                 Err(reason) => self.refusal_of(&wanted, &reason, now, out),
             };
             if let Some(entry) = entry {
-                // Only what stands there in the client's own words can be named by its tag.
+                // Only a value that stands in the client's own words can be named by its tag.
                 let is_unchanged = wanted.unseen().is_some() && entry.written() == wanted.unseen();
                 let tag = wanted.tagged().filter(|_| is_unchanged && is_kept).map(|tagged| tagged.tag);
                 let value = entry.encode(self.dialect);
@@ -171,7 +172,7 @@ impl Node {
         }
     }
 
-    /// Takes the next instance of the prefix. True when this node wrote it, in the ballot it runs.
+    /// Learns the next instance of the prefix. True when this node wrote its value in the ballot that it runs.
     fn on_learned(&mut self, instance: Instance, value: Value, now: Micros, out: &mut Outbox) -> bool {
         if instance == Instance(1) && self.joins.is_some() {
             out.persist(Record::Genesis { n: self.n() });
@@ -206,24 +207,24 @@ impl Node {
         if let Some(wanted) = flight.and_then(|flight| flight.wanted)
             && (!is_own || verdict == Verdict::Misplaced)
         {
-            // The instance went to another value: the request is still wanted.
+            // The instance went to another value, so the request still has to be carried out.
             self.requests.put_back(vec![(None, wanted)], now);
         }
         if let Some(value) = words {
             self.on_classic_learned(instance, (value, entry), now, out);
             return false;
         }
-        // An untagged read that this node did not begin itself may be older than the one that waits here,
-        // and so may what it reads.
+        // An untagged read that this node did not start may be older than the read that waits here, and so may its
+        // result.
         let may_be_stale = entry.is_untagged_read() && !carries;
         let leads = self.leader.is_leading();
         if verdict != Verdict::Misplaced {
-            // The same words may wait a second time: only one request is done by one instance.
+            // The same words may wait a second time. One instance carries out only one request.
             let is_kept = carries || (may_be_stale && leads);
             let waited = if is_kept { None } else { self.requests.take_done(&entry, instance) };
             if waited.is_none() && !carries && !leads {
-                // Whoever led then has the request that this was, if it waits here; another one of the same words
-                // has a leader of its own.
+                // The leader of that time has the request of this instance, if it waits here. Another request with
+                // the same words has a leader of its own.
                 self.requests.drop_same(&entry);
             }
             if is_own {
@@ -238,9 +239,9 @@ impl Node {
         is_own
     }
 
-    /// The same in a classic group, where only words tell which request an instance carries out. It is one that
-    /// was heard before the round began in which the value was put forward: what is older was said to somebody
-    /// else, and to tell it again would be a false answer. A node that only found the value, answers nobody.
+    /// Learns an instance of a classic group, where only the words tell which request it carries out. That request
+    /// was heard before the round started in which the value was proposed. An older request was answered by another
+    /// node, and to answer it again would be false. A node that only found the value answers no client.
     fn on_classic_learned(
         &mut self,
         instance: Instance,
@@ -259,7 +260,7 @@ impl Node {
             out.send(Message::Written { instance, value: value.clone() });
         }
         let waited = self.requests.take_done_of(since, &entry);
-        // Without marks, what somebody wrote can look like a safe read.
+        // Without marks, a client's value can look like a safe read.
         let waited = waited.or_else(|| self.requests.take_done_of(since, &Entry::Write(value)));
         match waited {
             Some(_) if wrote == Some(Wrote::Own) => self.give_for(&entry, instance, Verdict::New, out),

@@ -1,9 +1,10 @@
-//! Who is heard: what the head of a datagram says of its sender, held against what this node knows.
+//! The senders of datagrams: compares the head of a datagram with this node's knowledge.
 //!
-//! Owns the one place where lines are tied to a group and to a data directory. Two groups on one wire have the same
-//! ids, and their ballots coincide; so has a directory that was made anew under the id of one that was lost. A line
-//! of another group is dropped, whatever it says; a line of a life that is not the one registered for its id is
-//! dropped unless it introduces its sender, or only asks. Classic groups know no heads: there all lines are heard.
+//! This module owns the one place where lines are tied to a group and to a data directory. Two groups on one wire
+//! have the same ids, and their ballots coincide. A new directory under the id of a lost one has the same id, too.
+//! A line of another group is dropped, whatever it says. A line of an incarnation other than the one registered for
+//! its id is dropped, unless it introduces its sender or only asks. Classic groups use no heads, so there all lines
+//! are accepted.
 
 use std::collections::BTreeSet;
 
@@ -13,27 +14,28 @@ use crate::mutant::{self, Mutant};
 use crate::types::{GroupId, Instance, Micros, NodeId};
 use crate::wire::{Beat, GroupName, Head, Line, Message};
 
-/// How many other groups, and nodes without heads, are named in the log before this node keeps silent about more.
+/// How many other groups, and nodes without heads, the log names before this node stops naming more.
 const NAMED: usize = 16;
 
-/// Who sent a datagram, as its [`Head`] says: to be handed to [`Node::handle`] with each of its lines.
+/// The sender of a datagram, according to its [`Head`]. The driver passes it to [`Node::handle`] with each of the
+/// datagram's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speaker(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Of a group without heads.
+    /// A sender in a classic group, which uses no heads.
     Classic,
     /// A client of this group.
     Client,
-    /// A node that says that it is of this group, or does not know its group yet, or one of the two is so.
+    /// A node that says that it belongs to this group, or a node where one side does not know its group yet.
     Node { id: NodeId, incarnation: u64, is_ours: bool },
-    /// Of another group, or for one.
+    /// A sender in another group, or a client of one.
     Other,
 }
 
 impl Speaker {
-    /// The incarnation of the node that speaks, if one does.
+    /// The incarnation of the sending node; `None` for other senders.
     pub(super) fn incarnation(self) -> Option<u64> {
         match self.0 {
             Kind::Node { incarnation, .. } => Some(incarnation),
@@ -42,7 +44,7 @@ impl Speaker {
     }
 }
 
-/// Which groups and nodes this one has named in its log as none of its own.
+/// The other groups and headless nodes that this node has named in its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Others {
     groups: BTreeSet<(Option<GroupId>, Option<GroupName>)>,
@@ -50,7 +52,7 @@ pub struct Others {
 }
 
 impl Node {
-    /// Takes the head of a datagram: who speaks. To be handed to [`handle`](Node::handle) with its lines.
+    /// Reads the head of a datagram and returns its sender, for [`handle`](Node::handle).
     pub fn hear(&mut self, head: &Head, now: Micros, out: &mut Outbox) -> Speaker {
         if self.classic.is_some() {
             return Speaker(Kind::Classic);
@@ -78,7 +80,7 @@ impl Node {
         let before = own;
         let own = self.identity.group();
         if own != before {
-            // The others wait for that.
+            // The other nodes wait for that.
             self.beat_at = now;
         }
         match (head.group, own) {
@@ -91,15 +93,15 @@ impl Node {
         }
     }
 
-    /// The names of other groups that this life has heard, as far as they were named in the log; `None` for those that
-    /// have none.
+    /// The names of the other groups that this run has heard and named in the log. `None` stands for a group
+    /// without a name.
     pub fn other_names(&self) -> BTreeSet<Option<GroupName>> {
         let names = self.others.groups.iter().map(|(_, name)| *name);
         names.filter(|name| *name != self.name).collect()
     }
 
-    /// Whether the name of the group that this life was started with is confirmed: another node of this node's group was
-    /// heard under it, or there is no other, and this one votes.
+    /// Whether the group name of this run is confirmed: this node heard another node of its group under that name,
+    /// or it votes and is the only member.
     pub fn has_company(&self) -> bool {
         self.has_heard_own || (self.is_voter() && self.group.members.len() == 1)
     }
@@ -133,9 +135,9 @@ impl Node {
         Speaker(Kind::Other)
     }
 
-    /// A node that belongs to no group yet hears one. A member of a first group belongs to the first of which it has
-    /// heard enough: if that is not its own, it is refused there, as one that lost its disk. A node that joins listens
-    /// for one timeout; of two groups it joins neither.
+    /// A node without a group hears one. A member of a first group belongs to the first group that it has heard
+    /// often enough. If that is not its own, it is refused there, as a node with a lost disk. A joiner listens for
+    /// one timeout; if it hears two groups, it joins neither.
     fn meet(&mut self, from: (NodeId, u64), group: GroupId, now: Micros, out: &mut Outbox) {
         if !self.identity.hears_group(from, group) {
             return;
@@ -150,7 +152,7 @@ impl Node {
         }
     }
 
-    /// A node that joins has listened long enough: it belongs to the one group that it has heard.
+    /// Ends the listening time of a joiner: it belongs to the one group that it has heard.
     pub(super) fn join_met(&mut self, now: Micros, out: &mut Outbox) {
         if let (None, Some((group, since))) = (self.identity.group(), self.identity.met())
             && !self.identity.is_barred()
@@ -161,10 +163,10 @@ impl Node {
         }
     }
 
-    /// Whether a line of `speaker` may be acted on; if not, it is dropped here, and counted.
+    /// Whether this node may act on a line of `speaker`. If not, the line is dropped and counted here.
     pub(super) fn heeds(&mut self, speaker: Speaker, line: &Line, now: Micros, out: &mut Outbox) -> bool {
         let (from, message) = match (line, speaker.0) {
-            // Who belongs to no group yet cannot know for which one a request is that it passes on.
+            // A node without a group cannot know for which group the request is that it passes on.
             (Line::Client(_), Kind::Other | Kind::Node { is_ours: false, .. }) => return false,
             (Line::Client(_), _) | (Line::Node(..), Kind::Classic) => return true,
             (Line::Node(from, message), _) => (*from, message),
@@ -174,7 +176,7 @@ impl Node {
                 let is_known = self.is_registered_life(id, incarnation);
                 let may_introduce = introduces(message) && !self.objects_falsely(id, message);
                 let is_heard = is_known || may_introduce || asks_only(message) || is_exempt(message);
-                // A line that names another directory than its datagram does is damaged, or forged.
+                // A line whose incarnation differs from its datagram's is damaged or forged.
                 let is_heard = is_heard && incarnation_in(message).is_none_or(|named| named == incarnation);
                 self.dropped.other_lives += u64::from(!is_heard);
                 is_heard
@@ -197,8 +199,8 @@ impl Node {
         }
     }
 
-    /// Whether `incarnation` may speak as `id`: it is the one that the log names, or this node remembers; of a node
-    /// that is no member, the one that its beats name; and this very node.
+    /// Whether `incarnation` may speak as `id`. It may if the log names it, or this node remembers it. For a
+    /// non-member its heartbeats name the incarnation. This node itself always may.
     fn is_registered_life(&self, id: NodeId, incarnation: u64) -> bool {
         if id == self.id {
             return true;
@@ -209,18 +211,18 @@ impl Node {
         )
     }
 
-    /// Whether an objection comes from a life of a peer that is not the registered one: nodes that were begun anew under
-    /// the members' ids remember each other, and would bar every member that comes back.
+    /// Whether an objection comes from an incarnation of a peer that is not the registered one. Nodes that started
+    /// anew under the members' ids remember each other, and would bar every member that comes back.
     fn objects_falsely(&self, from: NodeId, message: &Message) -> bool {
         matches!(message, Message::Barred { .. }) && self.known_incarnation(from).is_some()
     }
 
-    /// The incarnation that is registered for an id: in the log, or with this node.
+    /// The incarnation registered for an id, in the log or with this node.
     pub(super) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
         self.known_by_log(id).or_else(|| self.identity.remembered(id).map(|boot| boot.incarnation))
     }
 
-    /// The same, if the log tells it, or the identity of the group.
+    /// The incarnation of `id` according to the log or the identity of the group.
     pub(super) fn known_by_log(&self, id: NodeId) -> Option<u64> {
         self.identity.root(id).or_else(|| self.history.membership().incarnation(id))
     }
@@ -229,8 +231,8 @@ impl Node {
         self.election.last_boot(id).is_some_and(|boot| boot.incarnation == incarnation)
     }
 
-    /// A node that belongs to no group yet, or that this node, which belongs to none yet, has heard: it is told at
-    /// once that this one is here, and of which group it is.
+    /// Handles a node without a group, or any node while this node has none. This node at once reports that it is
+    /// here, and its group.
     fn on_newcomer(&mut self, from: NodeId, message: &Message, now: Micros, out: &mut Outbox) {
         if let Message::Register { n, .. } = message
             && *n != self.n()
@@ -250,7 +252,7 @@ impl Node {
         }
     }
 
-    /// What every datagram of this node begins with.
+    /// The head of every datagram that this node sends.
     pub fn head(&self) -> Head {
         let incarnation = self.identity.boot().incarnation;
         Head { from: Some((self.id, incarnation)), group: self.identity.group(), name: self.name }
@@ -265,7 +267,7 @@ fn incarnation_in(message: &Message) -> Option<u64> {
     }
 }
 
-/// The lines that introduce a node: what they say is checked by who remembers it.
+/// The lines that introduce a node. Nodes that remember the sender check their content.
 fn introduces(message: &Message) -> bool {
     matches!(
         message,
@@ -278,7 +280,7 @@ fn introduces(message: &Message) -> bool {
     )
 }
 
-/// The lines that only ask: who has lost its disk may do that.
+/// The lines that only ask. A node that has lost its disk may send them.
 pub(super) fn asks_only(message: &Message) -> bool {
     matches!(
         message,
@@ -286,7 +288,7 @@ pub(super) fn asks_only(message: &Message) -> bool {
     )
 }
 
-/// What the mutants forget to check.
+/// The lines that a mutant fails to check.
 fn is_exempt(message: &Message) -> bool {
     match message {
         Message::Write { .. } | Message::WriteTags(_) => mutant::is(Mutant::WriteOfAnyLife),

@@ -1,7 +1,7 @@
-//! Lines of nodes that are no members: they want to join, know of a later group, or were put out of this one.
+//! Lines of non-members: joiners, nodes that know a later group, and nodes that were removed from this group.
 //!
-//! Owns what is believed of them: they may ask, and tell, and their votes are none. Nothing that another group
-//! on the same wire says is taken for news.
+//! This module owns what this node believes of them. They may ask and report, and their votes do not count.
+//! Statements of another group on the same wire are never believed.
 
 use super::Node;
 use super::outbox::Outbox;
@@ -10,9 +10,9 @@ use crate::types::{Epoch, Instance, Micros, NodeId};
 use crate::wire::{Beat, Boot, Message};
 
 impl Node {
-    /// A line from a node that is no member: one that wants to join, or knows of a later group, or was put
-    /// out of this one. It may ask, and tell if its beat shows that it is of this group's making; its votes are
-    /// none.
+    /// Handles a line of a non-member: a joiner, a node that knows a later group, or a node that was removed from
+    /// this group. It may ask. It may report if its heartbeat shows that it belongs to this group. Its votes do not
+    /// count.
     pub(super) fn on_stranger(&mut self, from: NodeId, message: Message, now: Micros, out: &mut Outbox) {
         let is_known = self.election.boot_of(from, now).is_some();
         if let Some((ballot, _)) = super::messages::ballot_of(&message).filter(|_| is_known) {
@@ -49,14 +49,15 @@ impl Node {
             {
                 self.on_answer(from, &message, out);
             }
-            // It compares what it computed with what the members say; they compare with each other.
+            // This node compares its digests with the members'. The members compare theirs with each other.
             Message::Digest { .. } | Message::Chain { .. } | Message::Differs { .. } if is_known => {}
             _ => self.dropped.strangers += 1,
         }
     }
 
-    /// A node that joins hears from whoever hears it how large the first group was; it writes that down with
-    /// the first instance it learns. One beat may be damaged: two that follow each other have to say the same.
+    /// Handles the heartbeat of a non-member. A joiner learns the size of the first group from a node that hears
+    /// it, and records the size with the first instance that it learns. A single heartbeat may be damaged, so two
+    /// in a row must name the same size.
     fn on_strange_beat(&mut self, from: NodeId, beat: Beat, now: Micros) {
         if self.n() == 0 && beat.n > 0 && beat.heard.contains(&self.id) && self.identity.is_told_twice(beat.n)
         {
@@ -64,7 +65,7 @@ impl Node {
             genesis.expect("the size of a group says nothing about scripts");
             self.group = self.history.membership().group().clone();
         }
-        // Who joins does not know its n before it is heard.
+        // A joiner does not know its n before a peer names it.
         let is_ours = beat.n == self.n() || beat.n == 0 || self.n() == 0;
         if !is_ours || !self.election.has_room_for(from, &self.group, now) {
             self.dropped.strangers += 1;
@@ -78,20 +79,20 @@ impl Node {
         }
     }
 
-    /// Somebody says that `instance` is chosen. Not believed for long: who is right says so again.
+    /// Records a report that `instance` is chosen. It is believed for one timeout; a true report is repeated.
     pub(super) fn claim(&mut self, instance: Instance, now: Micros) {
         let (known, at) = self.claimed;
         let is_fresh = now.since(at) < self.timing.timeout();
         self.claimed = (if is_fresh { instance.max(known) } else { instance }, now);
     }
 
-    /// Somebody speaks of another epoch than the one in force here, and `asks` for something perhaps.
+    /// Handles a line that names another epoch than the one in force. `asks` says that it asks for votes.
     pub(super) fn on_other_epoch(&mut self, epoch: Epoch, asks: bool, now: Micros) {
         if epoch > self.group.epoch {
-            // That epoch was begun by a change that is chosen there: to be learned.
+            // A chosen change at that instance started the epoch, so this node must learn up to there.
             self.claim(Instance(epoch.0), now);
         } else if epoch < self.group.epoch && asks {
-            // Who asks has missed a change of the group: the beat says how far there is to learn.
+            // The sender has missed a change of the group. A heartbeat tells it how far it has to learn.
             self.beat_at = now;
         }
     }

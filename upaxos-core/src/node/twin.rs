@@ -1,7 +1,8 @@
-//! What this life of a classic node has said, so that another node under its id is found out.
+//! The lines that this run of a classic node has sent, to detect another node under its id.
 //!
-//! Own broadcasts come back, and so may old ones. Votes and proposals are durable before they are said: what
-//! neither this life has said nor an earlier one can have said was said by another node.
+//! This module owns the record of those lines. Own broadcasts come back, and so may old ones. Votes and proposals
+//! are durable before they are sent. So a line under this id comes from another node if neither this run has sent
+//! it nor an earlier run can have.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use super::acceptor::Acceptor;
 use crate::types::{Ballot, Instance};
 use crate::wire::{Line, Message};
 
-/// How many lines are remembered; of the lowest instances beyond that, earlier lives are believed to have said them.
+/// How many lines are remembered. Lines for lower instances are taken to be from earlier runs.
 const MAX_SAID: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,21 +20,21 @@ enum Verb {
     Accept,
 }
 
-/// The lines of this life that say something about a ballot.
+/// The lines of this run that propose or vote in a ballot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnLines {
     said: BTreeSet<(Instance, Ballot, Verb)>,
-    /// Up to here, something may have been said that is not in `said`.
+    /// Up to here, this id may have sent lines that are not in `said`.
     through: Instance,
 }
 
 impl OwnLines {
-    /// Of a life that has said nothing; earlier ones spoke of instances up to `through`.
+    /// A run that has sent nothing. Earlier runs sent lines for instances up to `through`.
     pub fn new(through: Instance) -> OwnLines {
         OwnLines { said: BTreeSet::new(), through }
     }
 
-    /// This node says that.
+    /// Records a line that this node sends.
     pub fn note(&mut self, line: &Line) {
         if let Line::Node(_, message) = line {
             self.said.extend(key(message));
@@ -45,7 +46,7 @@ impl OwnLines {
         }
     }
 
-    /// Whether a line under this node's id proves that another node goes by it.
+    /// Whether a line under this node's id proves that another node uses the id.
     pub fn is_of_twin(&self, message: &Message, acceptor: &Acceptor) -> bool {
         let Some(key) = key(message) else { return false };
         let (instance, ballot, _) = key;

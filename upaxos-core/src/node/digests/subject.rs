@@ -1,7 +1,7 @@
-//! What is compared: the log itself, and the state of each script.
+//! The subjects of comparison: the log itself, and the state of each script.
 //!
-//! Owns the differences between the two: their lines, their words, and that a digest of the log can be computed anew
-//! for any instance of the past, while one of a script is kept for a while.
+//! This module owns the differences between the two: their lines, their words, and their digests. A digest of the
+//! log can be recomputed for any past instance. A digest of a script is kept for a while only.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use crate::store::Past;
 use crate::types::{Instance, NodeId};
 use crate::wire::Message;
 
-/// How many values that are held are taken at once, to compute a digest anew.
+/// How many values in memory one step takes to recompute a digest.
 const HELD: u64 = 1 << 14;
 
-/// What two nodes may differ in.
+/// A subject in which two nodes may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
-    /// What they have learned.
+    /// The learned values.
     Log,
-    /// What this script computed.
+    /// The state that this script computed, by its number.
     Script(usize),
 }
 
 impl Node {
-    /// All there is to compare. Classic groups have no beats, and compare nothing.
+    /// All subjects of this node. Classic groups send no heartbeats, and compare nothing.
     pub(super) fn subjects(&self) -> impl Iterator<Item = Subject> + use<> {
         let scripts = (0..self.history.scripts().len()).map(Subject::Script);
         let has_log = self.classic.is_none();
@@ -40,7 +40,7 @@ impl Node {
         }
     }
 
-    /// From which instance on this node can say what its digest is.
+    /// The first instance for which this node can give a digest.
     pub(super) fn floor_of(&self, subject: Subject) -> Instance {
         match subject {
             Subject::Log => Instance(0),
@@ -94,7 +94,7 @@ impl Node {
         }
     }
 
-    /// What a node that a quorum disagrees with says when it ends.
+    /// The reason that a node gives when it ends because a quorum disagrees with it.
     pub(super) fn why_to_end(&self, subject: Subject, first: Instance, others: &[NodeId]) -> String {
         let (name, others) = (self.name_of(subject), list(others));
         match subject {
@@ -114,8 +114,8 @@ impl Node {
         }
     }
 
-    /// `AskChain`: what this node has durably learned, up to an instance. It may have to read its history for that;
-    /// then it answers when it is asked again.
+    /// `AskChain`: sends the digest of this node's durable log up to an instance. If it must read the history for
+    /// that, it answers when it is asked again.
     pub(in crate::node) fn on_ask_chain(&mut self, instance: Instance, out: &mut Outbox) {
         if self.classic.is_some() || instance > self.durable {
             return;
@@ -126,14 +126,14 @@ impl Node {
         }
     }
 
-    /// `Chain`: what a peer has learned, up to an instance.
+    /// `Chain`: handles a peer's digest of the log up to an instance.
     pub(in crate::node) fn on_chain(&mut self, from: NodeId, said: (Instance, u128), out: &mut Outbox) {
         if self.classic.is_none() && !mutant::is(Mutant::ChainNotCompared) {
             self.on_said(from, Subject::Log, said, out);
         }
     }
 
-    /// Begins to compute a digest of the past anew. Whoever needs it asks again.
+    /// Starts to recompute a past digest. A peer that needs it asks again.
     pub(super) fn dig(&mut self, subject: Subject, instance: Instance, out: &mut Outbox) {
         if subject == Subject::Log && !self.history.chain().digs() {
             self.history.chain_mut().dig(instance);
@@ -148,7 +148,7 @@ impl Node {
         }
     }
 
-    /// Goes on with what is computed anew: from values that are held, or with the next of the history.
+    /// Continues a recomputation, with values in memory or by a lookup of the next ones in the history files.
     fn dig_on(&mut self, out: &mut Outbox) {
         let learned = self.learner.learned();
         while let Some((first, last)) = self.history.chain_mut().needs(learned) {
@@ -160,18 +160,18 @@ impl Node {
         }
     }
 
-    /// The history has been read.
+    /// Takes the values that a lookup found in the history files.
     pub(in crate::node) fn on_dug(&mut self, past: &[Past], out: &mut Outbox) {
         self.history.chain_mut().take(past);
         self.dig_on(out);
     }
 
-    /// The digest of all that was learned up to an instance, if it is at hand.
+    /// The digest of the learned prefix up to an instance, if it is in memory.
     pub fn log_digest_at(&self, instance: Instance) -> Option<u128> {
         self.digest_of(Subject::Log, instance)
     }
 
-    /// A peer whose log differs from this node's, and from which instance on, if one is known.
+    /// A peer whose log is known to differ from this node's, with the first different instance.
     pub fn log_differs_from(&self) -> Option<(NodeId, Instance)> {
         self.digests.parted().next()
     }

@@ -1,7 +1,7 @@
-//! Phase 1: which acceptors have promised what, and what must be written for it.
+//! Phase 1: the promises of each acceptor, and the values that they require.
 //!
-//! Owns the rule that makes Paxos safe: of every instance, the value of the highest accepted ballot among a
-//! quorum of promises that cover it ("Paxos Made Simple" 2.2, P2c).
+//! This module owns the rule that makes Paxos safe. For every instance, the leader writes the value of the highest
+//! accepted ballot among a quorum of promises that cover the instance ("Paxos Made Simple" 2.2, P2c).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,38 +12,38 @@ use crate::node::Limits;
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
 use crate::wire::Dialect;
 
-/// Phase 1: which acceptors have promised what.
+/// The state of phase 1: the promises of each acceptor, and the progress of asking.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Preparing {
     pub(super) first: Instance,
-    /// The highest durably learned prefix that any promise named: to be learned before phase 2.
+    /// The highest durably learned prefix that any promise named. This node must learn it before phase 2.
     pub(super) base: Instance,
     pub(super) acceptors: BTreeMap<NodeId, Coverage>,
     pub(super) retry_at: Micros,
     pub(super) retry_after: Micros,
-    /// From where on it asked last, and from where on acceptors owed something then.
+    /// The first instance of the last question, and the first uncovered instances of the acceptors at that time.
     pub(super) asked: Instance,
     pub(super) owed: BTreeSet<Instance>,
-    /// How far this node had learned, and since when it has not got further.
+    /// How far this node had learned, and since when it has made no progress.
     pub(super) learned: Instance,
     pub(super) stuck_since: Micros,
-    /// What began the epoch: it travels with the question, for those who have not learned it.
+    /// The change that started the epoch. It is sent with the question, for acceptors that have not learned it.
     pub(super) change: Option<(Instance, Value)>,
 }
 
-/// What one acceptor has promised: the ranges in which it accepted nothing, and what it did accept.
-/// What no line of it mentioned, was lost perhaps, and covers nothing.
+/// The promises of one acceptor: the ranges in which it accepted nothing, and the values that it did accept. An
+/// instance that no line mentioned is not covered: the line may be lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Coverage {
     pub(super) empty: BTreeMap<Instance, Option<Instance>>,
     pub(super) accepted: BTreeMap<Instance, (Ballot, Value)>,
     pub(super) bytes: usize,
-    /// How often its end was heard. Until then there is no need to look for gaps, line by line.
+    /// How often the end of its answer was received. Before that, no search for gaps is needed.
     pub(super) repeats: usize,
 }
 
 impl Coverage {
-    /// The first instance from `from` on that no promise covers; `None` when all are.
+    /// The first instance from `from` on that no promise covers; `None` when all are covered.
     fn first_uncovered(&self, from: Instance) -> Option<Instance> {
         let mut at = from;
         loop {
@@ -77,7 +77,7 @@ impl Coverage {
 }
 
 impl Preparing {
-    /// All up to `base` is to be learned first: what acceptors say of it is of no use.
+    /// Raises the prefix that must be learned first. Promises at or below it are of no use, and are dropped.
     pub(super) fn rise_to(&mut self, base: Instance) {
         if base <= self.base {
             return;
@@ -115,8 +115,8 @@ impl Preparing {
         complete.count() >= group.quorum()
     }
 
-    /// Of every instance above `learned`, the value of the highest ballot among the complete promises,
-    /// or nothing where none of them had accepted anything below one that did.
+    /// For every instance above `learned`, the value of the highest ballot among the complete promises. An instance
+    /// without any accepted value gets a no-op if it lies below one with a value.
     pub(super) fn values_to_write(&self, learned: Instance) -> Vec<(Instance, Value)> {
         let mut highest: BTreeMap<Instance, &(Ballot, Value)> = BTreeMap::new();
         for coverage in self.acceptors.values().filter(|coverage| self.covers(coverage)) {
@@ -133,16 +133,17 @@ impl Preparing {
         (learned.next().0..=last.0).map(|i| (Instance(i), value(i))).collect()
     }
 
-    /// The first instance that an acceptor which has answered has not told of yet.
+    /// The first instance that the answers of `acceptor` do not cover; `None` if they cover all, or there are none.
     pub(super) fn owed_by(&self, acceptor: NodeId) -> Option<Instance> {
         self.acceptors.get(&acceptor)?.first_uncovered(self.base.next())
     }
 
-    /// Where asking again begins. One answer tells a part only, from there on: so of the places from which acceptors
-    /// still owe something, the next one after that of the last question, in turn. One that has fallen silent does
-    /// not keep the others from telling the rest. Those that have said nothing at all owe everything.
+    /// Returns the first instance of the next question. An answer is bounded, so one answer covers a part of the
+    /// instances only. The next question starts at the first uncovered instance of some acceptor: the next one
+    /// after the last question's, in turn. So an acceptor that has fallen silent does not keep the others from
+    /// answering the rest. An acceptor without any answer owes everything, and is not counted here.
     ///
-    /// While answers come, the next question follows after `soon`, and this node is not stuck.
+    /// While answers arrive, the next question follows after `soon`, and this node does not count as stuck.
     pub(super) fn ask_again(&mut self, soon: Micros, now: Micros) -> Instance {
         let from = self.base.next().max(self.first);
         let owed = self.acceptors.values().filter_map(|coverage| coverage.first_uncovered(from));
@@ -172,7 +173,7 @@ mod tests {
         Ballot::first_epoch(65_536)
     }
 
-    /// A node that asks for promises, from instance 1 on.
+    /// A leader in phase 1, from instance 1 on.
     fn asking() -> Leader {
         let mut leader = Leader::new(LIMITS);
         leader.start(ballot(), Instance(0), None, Micros(0), &mut Outbox::new(NodeId(0)));

@@ -1,37 +1,38 @@
-//! How much a leader may have under way.
+//! The number of instances that a leader may have in flight.
 //!
-//! Owns one number. It grows while all that was written is learned without being sent again, and halves when
-//! something has to be: then the network or the slowest disk of a quorum has had too much, and more would only
-//! be lost. What does not fit waits in the queue of requests, which is bounded too, and says so when it is full.
+//! This module owns that one number. It grows while written values are learned without retransmission. It halves
+//! when a value needs retransmission: then the network or the slowest disk of a quorum is overloaded, and more in
+//! flight would only be lost. Requests beyond the window wait in the request queue. That queue is bounded too, and
+//! refuses requests when it is full.
 
 use crate::types::Micros;
 
-/// What is lost together halves the window once.
+/// Losses within this time of each other halve the window once.
 const PAUSE: Micros = Micros::from_millis(50);
 
-/// The number of instances, and what moves it.
+/// The window in instances, with its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     least: usize,
     size: usize,
     most: usize,
-    /// How many were learned since it last changed.
+    /// How many instances were learned cleanly since the window last changed.
     clean: usize,
     halved_at: Option<Micros>,
 }
 
 impl Window {
-    /// At least, at first (enough for a round trip of a healthy group), and at most.
+    /// `least` and `most` are the bounds. `size` is the first window: enough for a round trip of a healthy group.
     pub(super) fn new((least, size, most): (usize, usize, usize)) -> Window {
         Window { least, size, most, clean: 0, halved_at: None }
     }
 
-    /// How many instances may be under way.
+    /// How many instances may be in flight now.
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// One was learned that had been written once.
+    /// Records an instance that was learned and had been written only once.
     pub(super) fn on_clean(&mut self) {
         self.clean += 1;
         if self.clean >= self.size {
@@ -40,7 +41,7 @@ impl Window {
         }
     }
 
-    /// Something had to be written again.
+    /// Records a retransmission.
     pub(super) fn on_loss(&mut self, now: Micros) {
         self.clean = 0;
         if self.halved_at.is_none_or(|at| now.since(at) >= PAUSE) {
