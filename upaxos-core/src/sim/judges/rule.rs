@@ -1,8 +1,8 @@
-//! The rules that must hold, in words, and what breaking one looks like.
+//! The rules that must hold, in words, and the form of a violation.
 
 use std::fmt;
 
-/// The rules, by what a reader of the README calls them.
+/// The rules, under the names that the README uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "Display says what each asks for")]
 pub enum Rule {
@@ -38,7 +38,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// What must hold.
+    /// The rule as a sentence, for reports of violations.
     pub fn text(self) -> &'static str {
         match self {
             Rule::Agreement => "an instance has one chosen value, and reads the same at every node for ever",
@@ -94,12 +94,12 @@ impl Rule {
     }
 }
 
-/// What was expected, and what was found instead.
+/// A rule that was violated: what was expected, and what was found instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule.
+    /// The rule that was violated.
     pub rule: Rule,
-    /// What happened.
+    /// The evidence: what a node did or sent, for the report.
     pub got: String,
 }
 
