@@ -142,7 +142,7 @@ impl Clients {
             Line::Client(Request::Submit(tagged, written)) if *written == value => Some(tagged.tag),
             _ => None,
         });
-        (tag.expect("what is asked is sent at once"), self.packed(0, &lines, now))
+        (tag.expect("a new request is sent at once"), self.packed(0, &lines, now))
     }
 
     /// A datagram of a node reaches the clients. Returns the parts of datagrams that they send in return.
@@ -245,7 +245,7 @@ impl Clients {
     fn begin(&mut self, at: usize, ask: Ask, patience: Micros, now: Micros, judges: &Judges) {
         let caller = &mut self.callers[at];
         let ticket = caller.client.ask(ask.clone(), now, patience);
-        let ticket = ticket.expect("what is drawn can be asked");
+        let ticket = ticket.expect("a drawn request is valid");
         caller.open.insert(ticket, (ask, judges.acknowledged()));
     }
 

@@ -95,7 +95,7 @@ impl Disk {
     /// When [`Disk::fail`] asked for that.
     pub fn begin_sync(&mut self, source: &dyn Source) -> io::Result<()> {
         while self.store().is_blocked() {
-            let task = self.tasks.pop().expect("who is blocked waits for a task");
+            let task = self.tasks.pop().expect("a blocked store waits for a task");
             let done = task.run(&self.files).expect("the model refuses nothing");
             self.store().finish(done);
         }

@@ -160,7 +160,7 @@ impl Judges {
                 self.chosen.insert(instance, value.clone());
                 let entry = Entry::decode(instance, value, self.dialect);
                 if !self.is_wanted(&entry) {
-                    self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
+                    self.fail(Rule::Validity, format!("no client requested {value:?}, chosen at {instance}"));
                 }
                 self.calls.on_chosen(instance, entry);
             }

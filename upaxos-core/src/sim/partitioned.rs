@@ -16,7 +16,7 @@ const TIMEOUTS: (u64, u64) = (4, 5);
 /// Runs the phase that takes the place of the chaos in other runs.
 pub fn hold_out(plan: &Plan, world: &mut World) -> Option<()> {
     if !world.run_until(world.now() + PATIENCE, |world| world.is_led() && world.is_known()) {
-        return give_up(world, Rule::Progress, "nobody leads, though nothing is wrong");
+        return give_up(world, Rule::Progress, "there is no leader, though nothing is wrong");
     }
     world.run_until(world.now() + plan.peace, |_| false);
     world.begin_chaos();

@@ -267,7 +267,7 @@ impl Play {
     /// # Errors
     /// When there is no such node.
     pub fn disk(&mut self, id: u16, fault: Option<DiskFault>) -> Result<(), Misuse> {
-        self.must_exist(id, "hurt the disk of")?;
+        self.must_exist(id, "set a fault on the disk of")?;
         let machine = &mut self.stage.machines[usize::from(id)];
         machine.heal_disk();
         match fault {
@@ -285,7 +285,7 @@ impl Play {
     pub fn link(&mut self, from: Party, to: Party, link: Link) -> Result<(), Misuse> {
         let (from, to) = (self.place(from)?, self.place(to)?);
         if from == to {
-            return Err(Misuse("cannot set a link from somebody to itself: there is none".into()));
+            return Err(Misuse("cannot set a link from a party to itself: there is none".into()));
         }
         *self.stage.network.link(from, to) = link;
         Ok(())
@@ -309,7 +309,7 @@ impl Play {
     pub fn say(&mut self, bytes: &[u8]) -> Result<(), Misuse> {
         if bytes.is_empty() || bytes.len() > LONGEST {
             let length = bytes.len();
-            return Err(Misuse(format!("cannot say {length} bytes in one datagram: it has 1 to {LONGEST}")));
+            return Err(Misuse(format!("cannot send {length} bytes in one datagram: choose 1 to {LONGEST}")));
         }
         let dialect = self.stage.setting.dialect;
         let mut datagram = Datagram::new(bytes.to_vec(), dialect);

@@ -75,7 +75,7 @@ impl Class {
         (Class::Rollback, "rollback"),
     ];
 
-    /// The classes of which a seed draws a subset. The others are drawn from streams of their own.
+    /// A seed draws a subset of these classes. The others are drawn from streams of their own.
     const DRAWN: [Class; 16] = {
         let mut drawn = [Class::Loss; 16];
         let mut at = 0;
@@ -231,7 +231,7 @@ impl fmt::Display for Plan {
         )?;
         let kind = match self.kind {
             Kind::Chaos => "",
-            Kind::Partitioned => ", to see who leads",
+            Kind::Partitioned => ", to test the election",
             Kind::Classic => ", in a classic group",
         };
         writeln!(f, "{}{kind}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
@@ -251,7 +251,7 @@ impl fmt::Display for Plan {
         }
         match self.stray {
             Some((node, from)) => {
-                writeln!(f, "  scripts; those of node {node} go astray at instance {from}")?
+                writeln!(f, "  scripts; those of node {node} diverge from instance {from} on")?
             }
             None if self.scripted => writeln!(f, "  scripts")?,
             None => {}

@@ -38,7 +38,7 @@ impl Call {
 }
 
 fn done_though_refused(tag: Tag, at: Instance, reason: &Value) -> (Rule, String) {
-    (Rule::RefusedIsFinal, format!("{tag:?} stands at {at}, and was told refused: {reason}"))
+    (Rule::RefusedIsFinal, format!("{tag:?} stands at {at}, and was reported as refused: {reason}"))
 }
 
 /// The answer to a fast read.
@@ -141,7 +141,7 @@ impl Calls {
             let what = wrote.map_or("a read".into(), |value| format!("a write of {value:?}"));
             return Err((
                 rule,
-                format!("{what} was answered with {instance}, asked when {after} was answered"),
+                format!("{what} was answered with {instance}, but sent after {after} was answered"),
             ));
         }
         if let Some(value) = wrote {
@@ -168,7 +168,7 @@ impl Calls {
             return Err((Rule::ExactlyOnce, format!("{tag:?} was answered with {done} and {instance}")));
         }
         if instance <= call.after {
-            let got = format!("{tag:?} stands at {instance}, asked when {} was answered", call.after);
+            let got = format!("{tag:?} stands at {instance}, but was sent after {} was answered", call.after);
             return Err((Rule::RealTimeOrder, got));
         }
         if let Some(reason) = call.refused.as_ref().filter(|_| call.has_effect()) {
@@ -188,8 +188,9 @@ impl Calls {
         let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
         if learned < call.after.max(call.frontier) {
             let Call { after, frontier, .. } = call;
-            let got =
-                format!("{tag:?} reads as of {learned}, asked after {after} was answered, {frontier} chosen");
+            let got = format!(
+                "{tag:?} reads up to {learned}, but was sent after {after} was answered, {frontier} chosen"
+            );
             return Err((Rule::ReadsAreFresh, got));
         }
         call.is_open = false;
@@ -216,7 +217,7 @@ impl Calls {
             (Ask::Write(_) | Ask::Read | Ask::FastRead, Outcome::Chosen { instance, .. })
                 if *instance <= after =>
             {
-                let got = format!("{ask:?} was settled by {instance}, asked when {after} was answered");
+                let got = format!("{ask:?} was settled by {instance}, but sent after {after} was answered");
                 return Err((Rule::RealTimeOrder, got));
             }
             _ => {}
@@ -271,7 +272,7 @@ impl Calls {
         }
         let is_untagged = matches!(self.entries.get(&instance), Some(Entry::Write(_)));
         if let Some(after) = self.untagged.get(&reads).filter(|after| is_untagged && instance <= **after) {
-            let got = format!("{reads:?} stands at {instance}, asked when {after} was answered");
+            let got = format!("{reads:?} stands at {instance}, but was sent after {after} was answered");
             return Err((Rule::RealTimeOrder, got));
         }
         self.acknowledged = self.acknowledged.max(instance);
@@ -306,7 +307,7 @@ impl Calls {
         let reads = |tag: &Tag| self.tagged.get(tag).is_some_and(|call| !call.has_effect());
         let mut open = self.refused.iter().filter(|(tag, _)| !self.used_up.contains(tag) && !reads(tag));
         open.next().map_or(Ok(()), |(tag, reason)| {
-            let got = format!("{tag:?} was told refused, of which the log says nothing: {reason}");
+            let got = format!("{tag:?} was reported as refused, but not in the log: {reason}");
             Err((Rule::RefusedIsFinal, got))
         })
     }
@@ -381,7 +382,9 @@ impl Calls {
             let before = written.partition_point(|(at, _)| *at <= learned);
             let last = before.checked_sub(1).map_or((&Instance(0), &nothing), |last| written[last]);
             if last != (instance, value) {
-                let got = format!("as of {learned} was read {value} of {instance}, written last {last:?}");
+                let got = format!(
+                    "a read up to {learned} returned {value} of {instance}; the last write is {last:?}"
+                );
                 return Err((Rule::ReadsSeeWrites, got));
             }
         }
@@ -428,7 +431,10 @@ impl Calls {
             let read = reads.as_bytes().strip_prefix(SAFE_READ.as_bytes()).filter(|_| is_read);
             if read.is_some_and(|read| read != last) && !self.rewrites {
                 let last = Value::from(last);
-                return Err((Rule::ReadsSeeWrites, format!("{reads} at {instance}, written last {last}")));
+                return Err((
+                    Rule::ReadsSeeWrites,
+                    format!("{reads} at {instance}; the last write is {last}"),
+                ));
             }
         }
         Ok(places)

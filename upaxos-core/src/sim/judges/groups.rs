@@ -113,7 +113,10 @@ impl Groups {
 }
 
 fn made_though_refused(tag: Tag, at: Instance, reason: &Value) -> (Rule, String) {
-    (Rule::RefusedIsFinal, format!("the change {tag:?} was made at {at}, and was told refused: {reason}"))
+    (
+        Rule::RefusedIsFinal,
+        format!("the change {tag:?} was made at {at}, and was reported as refused: {reason}"),
+    )
 }
 
 impl Judges {
@@ -221,9 +224,9 @@ impl Judges {
     /// A leader writes. A quorum of its group must have durably promised the ballot, whatever the leader has
     /// counted. Ballots in forged lines are exempt: a forged line may have claimed a promise.
     pub(super) fn must_be_promised(&mut self, instance: Instance, ballot: Ballot, line: &Line) {
-        let nobody = BTreeSet::new();
-        let promised = self.promises.get(&(self.slot(instance), ballot)).unwrap_or(&nobody);
-        let group = self.groups.by_epoch.get(&ballot.epoch).unwrap_or(&nobody);
+        let none = BTreeSet::new();
+        let promised = self.promises.get(&(self.slot(instance), ballot)).unwrap_or(&none);
+        let group = self.groups.by_epoch.get(&ballot.epoch).unwrap_or(&none);
         let is_quorum = promised.intersection(group).count() > group.len() / 2;
         if !is_quorum && !self.forged.contains(&ballot) {
             let got = format!("{line}, promised by {promised:?} of {group:?}");

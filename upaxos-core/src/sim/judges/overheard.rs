@@ -86,7 +86,7 @@ impl Judges {
             !self.is_wanted(&entry)
         });
         if let Some((instance, value)) = unwanted {
-            self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
+            self.fail(Rule::Validity, format!("no client requested {value:?}, chosen at {instance}"));
         }
     }
 }

@@ -106,7 +106,7 @@ impl Judges {
     /// A member reports that the log of a peer differs from its own.
     pub fn on_log_diverged(&mut self, id: u16, peer: u16, said: &Event) {
         if !self.is_split() {
-            return self.fail(Rule::RollbackIsFound, format!("{id} says, of equal logs: {said}"));
+            return self.fail(Rule::RollbackIsFound, format!("{id} reports, of equal logs: {said}"));
         }
         self.rollback.told.extend([(id, peer), (peer, id)]);
     }
@@ -137,7 +137,9 @@ impl Judges {
         for (at, a) in running.iter().enumerate() {
             for b in &running[at + 1..] {
                 if let Some(first) = self.part(*a, *b).filter(|_| !self.rollback.told.contains(&(*a, *b))) {
-                    return Some(format!("{a} and {b} part at {first}, and neither says so"));
+                    return Some(format!(
+                        "the logs of {a} and {b} differ at {first}, and neither node reports it"
+                    ));
                 }
             }
         }

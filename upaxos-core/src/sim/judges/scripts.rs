@@ -88,8 +88,9 @@ impl Judges {
         self.compute();
         let really = stray.and_then(|from| self.applied_from(from));
         if really.is_none_or(|really| really <= after || really > first) {
-            let got =
-                format!("{id} says that scripts part between {after} and {first}; they do at {really:?}");
+            let got = format!(
+                "{id} reports that scripts diverge between {after} and {first}; they do at {really:?}"
+            );
             self.fail(Rule::DivergenceIsFound, got);
         }
     }

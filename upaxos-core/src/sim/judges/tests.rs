@@ -483,11 +483,17 @@ fn split() -> Court {
 fn what_a_rolled_back_disk_breaks_is_excused_and_must_be_told() {
     let mut court = split();
     assert!(court.0.violation().is_none() && court.0.is_split());
-    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "0 and 1 part at 1, and neither says so");
+    assert_eq!(
+        court.0.not_told(&[0, 1, 2]).unwrap(),
+        "the logs of 0 and 1 differ at 1, and neither node reports it"
+    );
     assert_eq!(court.0.not_told(&[0, 2]), None, "these two agree");
     let said = |peer| Event::LogDiverged { peer: NodeId(peer), after: Instance(0), first: Instance(1) };
     court.0.on_log_diverged(1, 0, &said(0));
-    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "1 and 2 part at 1, and neither says so");
+    assert_eq!(
+        court.0.not_told(&[0, 1, 2]).unwrap(),
+        "the logs of 1 and 2 differ at 1, and neither node reports it"
+    );
     court.0.on_log_diverged(2, 1, &said(1));
     assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "1 goes on, though [0, 2] have another log");
     assert_eq!(court.0.not_told(&[0, 2]), None, "it has ended");

@@ -69,12 +69,13 @@ impl Judges {
     fn on_names(&mut self, (first, last): (Instance, Instance), ballot: Ballot, names: &Names, line: &Line) {
         let written = (first.0..=last.0).map(|i| self.values.get(&(Instance(i), ballot)).cloned());
         let Some(written) = written.collect::<Option<Vec<Value>>>() else {
-            return self.fail(Rule::OneValuePerBallot, format!("{line} names what nobody has"));
+            return self
+                .fail(Rule::OneValuePerBallot, format!("{line} names a value that was never written"));
         };
         let tags = written.iter().map(|value| Entry::decode(first, value, self.dialect).tagged());
         let is_named = tags.map(|tagged| tagged.map(|tagged| tagged.tag)).eq(names.tags().map(Some));
         if !is_named || Digest::of(written.iter()) != names.digest {
-            self.fail(Rule::OneValuePerBallot, format!("{line} names other than {written:?}"));
+            self.fail(Rule::OneValuePerBallot, format!("{line} names other values than {written:?}"));
         }
         for (instance, value) in (first.0..).map(Instance).zip(&written) {
             self.must_not_pass(self.numbering.owner(ballot).0, instance, ballot, value);

@@ -36,7 +36,7 @@ impl<C> Stage<C> {
             let disk = &self.machines[usize::from(id)].disk;
             let past = disk.past(next, disk.compacted(), node.limits().lookup_bytes)?;
             if let Err(error) = node.catch_up(&past, &*hooks) {
-                assert!(is_directed, "no script of ours is fatal: {error}");
+                assert!(is_directed, "no script of a drawn run is fatal: {error}");
                 self.break_off(id, &error);
                 return Ok(false);
             }

@@ -74,13 +74,13 @@ impl<C> Stage<C> {
                 State::Down => "down".into(),
                 State::Waits(node) => node_text(node),
                 State::Syncs(work) => format!("syncs, {}", node_text(&work.node)),
-                State::Halts(work) => format!("stands still, {}", node_text(&work.node)),
+                State::Halts(work) => format!("paused, {}", node_text(&work.node)),
             };
             let Machine { life, wipes, malformed, .. } = machine;
             text +=
                 &format!("  node {id}, life {life}, {wipes} wipes, {malformed} malformed lines: {state}\n");
         }
-        text += "  said last:\n";
+        text += "  sent last:\n";
         for (at, from, datagram) in &self.tail {
             for line in &datagram.lines {
                 let from = if *from == CLIENTS { "client".into() } else { from.to_string() };

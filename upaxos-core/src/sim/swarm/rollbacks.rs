@@ -35,7 +35,7 @@ pub(super) fn draw(plan: &mut Plan) {
         swap_peers(plan, node, (copied, back), &mut chance, &mut faults);
     }
     if chance.hits(400_000) {
-        // Starts that count, and of which the peers may hear nothing.
+        // Starts that count, although the peers may hear nothing of them.
         for again in 1..=chance.between(1, 3) {
             let at = back + Micros::from_millis(60 * again);
             faults.push((at, Fault::Crash { node, after: 0, down: Micros::from_millis(5) }));
