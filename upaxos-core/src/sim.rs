@@ -3,15 +3,15 @@
 //! The protocol code is the real code: the [`Node`](crate::node::Node) and the order in which its effects are
 //! carried out. Every message is printed and parsed. Every record is framed, written as bytes and read back after a
 //! crash. Only time, the network, the disks and the clients are simulated. The seed determines all of them: the
-//! same seed gives the same run on every machine, which the trace hash proves.
+//! same seed gives the same run on every machine, which the trace hash shows.
 //!
 //! Every event happens on a [`stage`], the simulated cluster. Either a drawn plan ([`world`]) or a script that
 //! gives each step ([`play`]) directs it.
 //!
 //! A run of a plan has phases: a quiet start, then chaos drawn from the seed ([`swarm`]), then healing. After
 //! healing the group must make progress. Then the power of all nodes fails, and afterwards every acknowledged value
-//! must still be there. The [`judges`] check every step. Some runs ([`Kind`]) have one kind of fault alone instead
-//! of chaos.
+//! must still be there. The [`judges`] check every step. In some runs ([`Kind`]) only links fail, or the group is a
+//! classic one.
 //!
 //! ```
 //! use upaxos_core::sim::{self, Plan};
