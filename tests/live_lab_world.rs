@@ -307,7 +307,7 @@ fn an_acknowledged_write_that_a_disk_forgot_is_found() {
     fs::remove_dir_all(&dir).and_then(|()| fs::create_dir(&dir)).expect("the directory is ours");
     copy_files(copy.path(), &dir);
     let found = world.check(Micros::from_millis(3_000)).expect("it can be judged");
-    let expected = "what was acknowledged is in the log of every node, for ever";
+    let expected = "an acknowledged value is in the log of every node, for ever";
     assert!(found.iter().any(|violation| violation.expected == expected), "{found:#?}");
 }
 

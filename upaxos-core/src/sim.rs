@@ -1,16 +1,17 @@
-//! A group of real nodes in a world that goes wrong on purpose, all from one seed.
+//! A simulated group of real nodes under injected faults. One seed determines the whole run.
 //!
-//! Everything that matters is the real thing: the [`Node`](crate::node::Node) and the order in which its
-//! effects are carried out, every message printed and parsed, every record framed, written as bytes and
-//! read back after a crash. Only time, the network, the disks and the clients are simulated, and they owe
-//! everything to the seed: the same seed happens the same way everywhere, which its trace hash shows.
+//! The protocol code is the real code: the [`Node`](crate::node::Node) and the order in which its effects are
+//! carried out. Every message is printed and parsed. Every record is framed, written as bytes and read back after a
+//! crash. Only time, the network, the disks and the clients are simulated. The seed determines all of them: the
+//! same seed gives the same run on every machine, which the trace hash shows.
 //!
-//! What happens, happens on a [`stage`]; who directs it is a drawn plan ([`world`]), or a script that says
-//! step by step what is to happen ([`play`]).
+//! Every event happens on a [`stage`], the simulated cluster. Either a drawn plan ([`world`]) or a script that
+//! gives each step ([`play`]) directs it.
 //!
-//! A run of a plan has phases: some peace, chaos as drawn from the seed ([`swarm`]), healing, after which the group
-//! must make progress, a power cut of all, after which everything acknowledged must still be there. The
-//! [`judges`] watch every step. Some runs ([`Kind`]) are no chaos, but one kind of trouble alone.
+//! A run of a plan has phases: a quiet start, then chaos drawn from the seed ([`swarm`]), then healing. After
+//! healing the group must make progress. Then the power of all nodes fails, and afterwards every acknowledged value
+//! must still be there. The [`judges`] check every step. In some runs ([`Kind`]) only links fail, or the group is a
+//! classic one.
 //!
 //! ```
 //! use upaxos_core::sim::{self, Plan};
@@ -46,29 +47,29 @@ use world::World;
 
 use crate::types::Micros;
 
-/// How long a healed group may take to answer everything and learn alike.
+/// How long a healed group may take to answer every request and to bring all nodes to the same learned prefix.
 const PATIENCE: Micros = Micros::from_millis(15_000);
 
-/// How long members have at least to find that their logs differ: longer than they take to learn alike.
+/// The minimum time that members have to detect that their logs differ. It is longer than they take to catch up.
 const SEARCH: Micros = Micros::from_millis(3_000);
 
-/// What a run came to.
+/// The result of one run of a plan.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The hash of all that happened.
+    /// The hash of all events of the run. Two runs of one plan have the same hash.
     pub trace: u64,
-    /// What was seen until the group had healed.
+    /// What was counted until the group had healed.
     pub seen: Seen,
-    /// What went wrong, if anything did.
+    /// The violated rule and the state at that moment, if a check failed.
     pub failure: Option<Failure>,
 }
 
-/// What went wrong, and where everybody stood.
+/// A violated rule, and the state of every node at that moment.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The rule that was broken.
+    /// The rule that was violated, and how.
     pub violation: Violation,
-    /// What every node knew, and what was said last.
+    /// The state of every node, and the last lines that were sent.
     pub view: String,
 }
 
@@ -87,13 +88,13 @@ pub fn run(plan: &Plan) -> Outcome {
     Outcome { trace: trace.hash(), seen, failure }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
-/// Ends with the first violation: what comes after would hide where everybody stood.
+/// Ends with the first violation: later events would hide the state of the nodes at that moment.
 fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()> {
     match plan.kind {
         Kind::Chaos | Kind::Classic => suffer(plan, world),
@@ -115,7 +116,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()>
     Some(())
 }
 
-/// Some peace, then everything that the plan has.
+/// A quiet start, then all faults of the plan.
 fn suffer(plan: &Plan, world: &mut World) {
     world.run_until(plan.peace, |_| false);
     world.begin_chaos();
@@ -130,7 +131,8 @@ fn settle(world: &mut World, when: &str) -> Option<()> {
         world.run_until(world.now() + PATIENCE, |world| world.is_split() || is_settled(world))
     };
     let (mut open, mut is_settled) = (world.clients().open(), wait(world));
-    // Where a few answers at a time are all that is owed, many requests take longer: as long as they become fewer.
+    // With small bounds a group answers few requests at a time, so many requests take longer. Keep waiting while
+    // the number of open requests falls.
     while !is_settled && world.has_small_bounds() && world.clients().open() < open {
         (open, is_settled) = (world.clients().open(), wait(world));
     }
@@ -151,7 +153,7 @@ fn settle(world: &mut World, when: &str) -> Option<()> {
     Some(())
 }
 
-/// A rolled back disk has broken what it can break, and nothing more is asked of this group but to find that out.
+/// A rolled back disk has split the log. The only thing that this group must still do is to detect that.
 fn find_split(world: &mut World, when: &str) -> Option<()> {
     world.run_until(world.now() + SEARCH, |_| false);
     let is_found = world.run_until(world.now() + PATIENCE, |world| world.not_found().is_none());
@@ -163,7 +165,7 @@ fn find_split(world: &mut World, when: &str) -> Option<()> {
 }
 
 fn give_up(world: &mut World, rule: Rule, got: impl Into<String>) -> Option<()> {
-    // What was broken in the other group is why nothing went on.
+    // The violation in the other group is the reason why this one did not progress.
     if world.violation().is_none() {
         world.judges().fail(rule, got);
     }

@@ -1,37 +1,36 @@
-//! Chance that repeats: one stream a subject, all from one seed.
+//! Reproducible random numbers: one stream per subject, all from one seed.
 //!
-//! The generator is `rand_pcg`'s, whose output is fixed by its documentation, the same on every
-//! platform and in every version: a seed in a bug report stays worth something. Network, disk,
-//! workload and plan draw from streams of their own, so that leaving a fault out disturbs the others
-//! as little as may be.
+//! The generator is `rand_pcg`'s. Its documentation fixes its output, the same on every platform and in every
+//! version, so a seed in a bug report keeps its meaning. Network, disk, workload and plan draw from streams of
+//! their own: leaving a fault out disturbs the others as little as possible.
 
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::Rng;
 
-/// What a stream of random numbers is for.
+/// The subject of a stream of random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Which faults a run has.
+    /// The faults of a run.
     Plan,
-    /// Which datagrams are lost, late, repeated.
+    /// Which datagrams are lost, late or repeated.
     Network,
-    /// Which sectors of a torn block land, and how long a sync takes.
+    /// Which sectors of a torn block are kept, and how long a sync takes.
     Disk,
-    /// What clients ask, and when.
+    /// The requests of clients and their times.
     Workload,
-    /// When nodes run, and what their clocks show.
+    /// When nodes run, and the errors of their clocks.
     Machines,
-    /// What the bounds of nodes are.
+    /// The small bounds of nodes.
     Bounds,
-    /// Who is away for long, and what operators want.
+    /// Long absences of nodes, and the requests of operators.
     Operators,
-    /// What another group does on the wire.
+    /// The other group on the wire.
     Others,
-    /// Whose disk is rolled back.
+    /// Which disk is rolled back, and when.
     Rollbacks,
 }
 
-/// One stream.
+/// One stream of random numbers.
 #[derive(Clone, Debug)]
 pub struct Chance(Pcg64Mcg);
 
@@ -39,12 +38,12 @@ impl Chance {
     /// The stream of `seed` for one subject.
     pub fn new(seed: u64, stream: Stream) -> Chance {
         let mut chance = Chance(Pcg64Mcg::new((u128::from(seed) << 64) | (stream as u128 + 1) << 32 | 1));
-        // Seeds that lie close begin close.
+        // The streams of nearby seeds begin with nearby numbers.
         (0..8).for_each(|_| _ = chance.0.next_u64());
         chance
     }
 
-    /// A number from 0 to `end` - 1; 0 when `end` is 0.
+    /// A number from 0 to `end` - 1, or 0 when `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.0.next_u64()) * u128::from(end)) >> 64) as u64
     }
@@ -54,12 +53,12 @@ impl Chance {
         low + self.below(high - low + 1)
     }
 
-    /// True `per_million` times in a million.
+    /// Returns true `per_million` times in a million.
     pub fn hits(&mut self, per_million: u64) -> bool {
         per_million > 0 && self.below(1_000_000) < per_million
     }
 
-    /// Puts the elements into any order.
+    /// Shuffles the elements.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for end in (1..items.len()).rev() {
             items.swap(end, self.below(end as u64 + 1) as usize);

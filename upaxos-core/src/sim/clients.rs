@@ -1,8 +1,9 @@
-//! Clients: they ask, ask again, ask twice, and sometimes give up.
+//! Clients of a drawn run: they send requests, retransmit, duplicate, and sometimes give up.
 //!
-//! Three of them, and the operator, are real ones ([`Client`]): tags, retries, floors, and what an answer means are
-//! what runs. Owns what they ask, and how long they wait; now and then somebody types an untagged line besides. They
-//! hear what nodes broadcast, and hand everything to the judges: each line, and what each question came to.
+//! Three clients and the operator are real ones ([`Client`]): their tags, retries, floors and reading of answers
+//! are the code that is in use. This module owns what they request, and how long they wait. Now and then an
+//! untagged line is sent besides, as if written by hand. Clients receive what nodes broadcast, and report
+//! everything to the checkers: each line, and the outcome of each request.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,49 +18,49 @@ use crate::parts::{Parts, Taken};
 use crate::types::{Change, Instance, Micros, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Request};
 
-/// The clients' names, the operator's last, and the place of those lines that are typed by hand.
+/// The clients' names, the operator's last. The place of the operator also serves the lines written by hand.
 const NAMES: [u64; 4] = [7, 8, 9, OPERATOR];
 const OPERATORS: usize = NAMES.len() - 1;
 const BY_HAND: usize = OPERATORS;
 
-/// The name under which an operator changes the group.
+/// The client name under which an operator changes the group.
 pub const OPERATOR: u64 = 6;
 
-/// How many places there are that ask.
+/// How many clients take turns.
 pub const COUNT: usize = NAMES.len();
 
-/// How long those wait that have patience: longer than any run.
+/// How long a patient client waits: longer than any run.
 const PATIENCE: Micros = Micros::from_millis(600_000);
 
 #[derive(Debug)]
 struct Caller {
     client: Client,
-    /// What is open, and the highest instance that anybody had been told of when it was asked.
+    /// The open requests, each with the highest instance that was acknowledged when it was sent.
     open: BTreeMap<Ticket, (Ask, Instance)>,
-    /// When it asks something new.
+    /// When it sends its next new request.
     ask_at: Micros,
 }
 
-/// All clients.
+/// All clients of a drawn run, and the operator.
 #[derive(Debug)]
 pub struct Clients {
     chance: Chance,
     callers: Vec<Caller>,
     count: u64,
-    /// Whether they ask anything new.
+    /// Whether they send new requests.
     asks: bool,
     think: Micros,
-    /// How many requests a client has open at once.
+    /// How many requests a client may have open at once.
     most: usize,
     dialect: Dialect,
-    /// What they said, and hear, that is longer than a packet.
+    /// The exchange of datagrams that are longer than a packet, in both directions.
     parts: Parts,
-    /// Which group they all talk to.
+    /// The group that they all talk to.
     scope: Scope,
     told: Told,
 }
 
-/// What clients heard that answers nothing, counted; and how many requests ended as forgotten.
+/// Counts of the messages that give no result, and of requests that ended as forgotten.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     busy: u64,
@@ -70,7 +71,7 @@ struct Told {
 }
 
 impl Clients {
-    /// Clients that think for up to `think` between two requests, and talk to the group of that scope.
+    /// Clients that pause up to `think` between two requests, and talk to the group of `scope`.
     pub fn new(chance: Chance, think: Micros, most: usize, dialect: Dialect, scope: Scope) -> Clients {
         let caller = |name| {
             let client = Client::new(name, dialect).within(scope.clone());
@@ -81,24 +82,24 @@ impl Clients {
         Clients { chance, callers, count: 0, asks: true, think, most, dialect, parts, scope, told }
     }
 
-    /// From now on they ask something new, or not.
+    /// From now on they send new requests, or none.
     pub fn ask(&mut self, asks: bool) {
         self.asks = asks;
     }
 
-    /// Whether they know which group they talk to, and may ask.
+    /// Whether they know which group they talk to, and may send requests.
     pub fn know_group(&self, now: Micros) -> bool {
         self.scope.is_open(now)
     }
 
-    /// Adds what they were told.
+    /// Adds the counts of the messages that they received.
     pub fn count(&self, seen: &mut Seen) {
         let Told { busy, refused, unknown, forgotten, ended_forgotten } = self.told;
         (seen.busy, seen.refused, seen.told_unknown) = (busy, refused, unknown);
         (seen.told_forgotten, seen.forgotten) = (forgotten, ended_forgotten);
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether no client waits for an answer.
     pub fn is_content(&self) -> bool {
         self.open() == 0
     }
@@ -108,12 +109,12 @@ impl Clients {
         self.callers.iter().map(|caller| caller.open.len()).sum()
     }
 
-    /// The operator asks for a change of the group, until it is answered.
+    /// The operator requests a change of the group, until it is answered.
     pub fn ask_for(&mut self, change: Change, now: Micros, judges: &Judges) {
         self.begin(OPERATORS, Ask::Change(change), PATIENCE, now, judges);
     }
 
-    /// Client `at` does something: returns what it sends, and when it wants to go on.
+    /// Client `at` does what is due. Returns the datagrams that it sends, and when it wants to go on.
     pub fn turn(&mut self, at: usize, now: Micros, judges: &mut Judges) -> (Vec<Rc<Datagram>>, Micros) {
         let mut lines = Vec::new();
         if now >= self.callers[at].ask_at {
@@ -131,7 +132,7 @@ impl Clients {
         (said, next.max(now + Micros(50)))
     }
 
-    /// The first client writes something at once: returns its tag, and what it sends.
+    /// The first client sends a write at once. Returns its tag, and the datagrams.
     pub fn ask_now(&mut self, now: Micros, judges: &mut Judges) -> (Tag, Vec<Rc<Datagram>>) {
         let value = self.new_value();
         self.begin(0, Ask::Write(value.clone()), PATIENCE, now, judges);
@@ -141,10 +142,10 @@ impl Clients {
             Line::Client(Request::Submit(tagged, written)) if *written == value => Some(tagged.tag),
             _ => None,
         });
-        (tag.expect("what is asked is sent at once"), self.packed(0, &lines, now))
+        (tag.expect("a new request is sent at once"), self.packed(0, &lines, now))
     }
 
-    /// What nodes said reaches the clients; hands out what they say to it at once.
+    /// A datagram of a node reaches the clients. Returns the parts of datagrams that they send in return.
     pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<Rc<Datagram>> {
         match self.parts.take(&datagram.bytes, now) {
             Taken::AsItIs => self.hear_whole(datagram, now, judges),
@@ -179,7 +180,7 @@ impl Clients {
         }
     }
 
-    /// What is due to be sent; some of it twice, and in other words.
+    /// The lines that are due. Some are sent twice, and in another form.
     fn tick(&mut self, at: usize, now: Micros, judges: &mut Judges) -> Vec<Line> {
         let turn = self.callers[at].client.tick(now);
         if self.callers[at].client.scope().has_begun() {
@@ -190,7 +191,7 @@ impl Clients {
         for line in turn.send {
             let is_doubled = self.dialect == Dialect::Extended && self.chance.hits(50_000);
             let other = match &line {
-                // Where that is heard first, it is something else that is logged.
+                // A node that receives this line first logs another record.
                 Line::Client(Request::Submit(Tagged { tag, .. }, value)) if self.chance.hits(500_000) => {
                     Line::Client(Request::Submit(Tagged { tag: *tag, floor: 0 }, value.clone()))
                 }
@@ -202,7 +203,7 @@ impl Clients {
         lines
     }
 
-    /// Asks something new, if there is room. Says how long to think after it.
+    /// Sends a new request, if the client may have one more open. Returns how long to wait after it.
     fn ask_more(&mut self, at: usize, now: Micros, judges: &Judges) -> Micros {
         let pause = Micros(1_000 + self.chance.below(self.think.0));
         if !self.asks || self.callers[at].open.len() >= self.most {
@@ -213,10 +214,10 @@ impl Clients {
             let ask = self.draw(judges);
             let is_fast = ask == Ask::FastRead;
             let short = Micros::from_millis(self.chance.between(300, 3_000));
-            // A classic client asks once only.
+            // A classic client sends each request once.
             let is_short = self.chance.hits(150_000) || self.dialect == Dialect::Classic;
             self.begin(at, ask, if is_short { short } else { PATIENCE }, now, judges);
-            // Reads in a row make rounds in a row, in which the marks of one meet the next.
+            // Reads in a row make rounds in a row, in which the marks of one round meet the next.
             if is_fast && self.chance.hits(600_000) {
                 return Micros(self.chance.below(2_000));
             }
@@ -233,7 +234,7 @@ impl Clients {
         }
     }
 
-    /// A value that nobody writes twice.
+    /// A value that is written once only.
     fn new_value(&mut self) -> Value {
         self.count += 1;
         let long = if self.chance.hits(150_000) { self.chance.below(1_200) as usize } else { 0 };
@@ -244,11 +245,12 @@ impl Clients {
     fn begin(&mut self, at: usize, ask: Ask, patience: Micros, now: Micros, judges: &Judges) {
         let caller = &mut self.callers[at];
         let ticket = caller.client.ask(ask.clone(), now, patience);
-        let ticket = ticket.expect("what is drawn can be asked");
+        let ticket = ticket.expect("a drawn request is valid");
         caller.open.insert(ticket, (ask, judges.acknowledged()));
     }
 
-    /// Somebody types a line by hand. Without beats, who missed the last instance learns of it from the next.
+    /// Types an untagged line. A group without heartbeats needs it: a node that missed the last instance learns of
+    /// it from the next.
     fn type_line(&mut self, lines: &mut Vec<Line>) -> Micros {
         if (self.asks && self.scope.group().is_some()) || self.dialect == Dialect::Classic {
             let request = match self.chance.below(10) {

@@ -1,8 +1,9 @@
-//! The disk of one simulated machine: the real [`Store`], on a model of a directory.
+//! The disk of one simulated machine: the real [`Store`] on a model of a directory.
 //!
-//! A commit is done in memory when it begins; when its sync ends, the world relies on it. A crash between
-//! strikes between any two of its file operations. A sync that fails ends the process; the machine may go on, and what
-//! was not synced reads back until the power fails. Tasks of the store take their steps at random moments, and may fail, too.
+//! A commit changes memory when it begins; the outside world relies on it when its sync ends. A crash in the
+//! meantime may strike between any two of its file operations. A failed sync ends the process. The machine may go
+//! on, and then unsynced bytes read back until the power fails. Tasks of the store take their steps at random
+//! moments, and may fail, too.
 
 use std::io;
 
@@ -15,43 +16,43 @@ use crate::store::segment::Head;
 use crate::store::{self, Options, Past, Source, Store, StoreError, Task};
 use crate::types::Instance;
 
-/// Tiny, so that segments roll over, and old values are compacted, several times in a run.
+/// Tiny, so that segments roll over and old values are compacted several times in a run.
 const OPTIONS: Options = Options { segment_bytes: 4096 };
 
-/// The disk of one node.
+/// The disk of one simulated node. Each machine owns one, and a wipe replaces it.
 #[derive(Debug)]
 pub struct Disk {
     files: Files,
     seed: u64,
     store: Option<Store<Files>>,
     tasks: Vec<Task<Files>>,
-    /// Records appended, and not yet durable.
+    /// Records appended and not yet durable.
     batch: Vec<Record>,
-    /// The number of the last block that the world relies on.
+    /// The number of the last block that the outside world relies on.
     relied: u64,
-    /// What fails next, if anything is to.
+    /// The kind of operation that fails next, if any.
     fails: Option<Refusal>,
 }
 
-/// What opening a disk found.
+/// The content of a disk, as opening it reads it.
 #[derive(Debug)]
 pub struct Opened {
     /// The records, in order, from the first remaining segment on.
     pub records: Vec<Record>,
-    /// Those that nobody knew to be durable.
+    /// The records that were not known to be durable before.
     pub news: Vec<Record>,
-    /// Those that say that a value is lost.
+    /// The records that mark a value as lost.
     pub lost: Vec<Record>,
-    /// Whether something was cut that a crash had cut short.
+    /// Whether a write that a crash had cut short was truncated.
     pub is_torn: bool,
 }
 
-/// Where a bit was flipped.
+/// The place of a flipped bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flip {
-    /// Inside a value of the log: the node must come up without it.
+    /// Inside a value of the log: the node must start without that value.
     Value,
-    /// In the checkpoint that ends the log: the node may come up from the segment before, or refuse to start.
+    /// In the checkpoint that ends the log: the node may start from the segment before, or refuse to start.
     Spare,
     /// Elsewhere: the node must refuse to start.
     Else,
@@ -64,12 +65,12 @@ struct Place {
     to: usize,
     /// Whether it is a block of a checkpoint.
     is_checkpoint: bool,
-    /// Whether the values in it are in the hands of the peers, too.
+    /// Whether the peers have the values in it, too.
     may_lose_values: bool,
 }
 
 impl Disk {
-    /// An empty disk, whose log has this random number.
+    /// An empty disk. `seed` is the random number of its log.
     pub fn new(seed: u64) -> Disk {
         let files = Files::default();
         store::create(&files, seed, &OPTIONS).expect("the model refuses nothing");
@@ -77,7 +78,7 @@ impl Disk {
         Disk { files, seed, store: None, tasks: Vec::new(), batch: Vec::new(), relied: 0, fails: None }
     }
 
-    /// The log's random number: the incarnation.
+    /// The random number of the log: the incarnation of its node.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -88,13 +89,13 @@ impl Disk {
         self.batch.push(record.clone());
     }
 
-    /// Begins to write what was appended.
+    /// Begins to write all appended records.
     ///
     /// # Errors
-    /// When that is to fail ([`Disk::fail`]).
+    /// When [`Disk::fail`] asked for that.
     pub fn begin_sync(&mut self, source: &dyn Source) -> io::Result<()> {
         while self.store().is_blocked() {
-            let task = self.tasks.pop().expect("who is blocked waits for a task");
+            let task = self.tasks.pop().expect("a blocked store waits for a task");
             let done = task.run(&self.files).expect("the model refuses nothing");
             self.store().finish(done);
         }
@@ -108,27 +109,27 @@ impl Disk {
         Ok(())
     }
 
-    /// From now on the next operation of that kind fails; `None` ends that.
+    /// From now on the next operation of that kind fails. `None` cancels that.
     pub fn fail(&mut self, fails: Option<Refusal>) {
         self.fails = fails;
     }
 
-    /// The node ends; the machine goes on, and with it what the node has written.
+    /// The process ends. The machine goes on, and keeps all that the process has written.
     pub fn close(&mut self) {
         self.store = None;
         self.tasks.clear();
         self.batch.clear();
     }
 
-    /// The sync is done: hands out the records that are durable from now on.
+    /// The sync is done. Returns the records that are durable from now on.
     pub fn end_sync(&mut self) -> Vec<Record> {
         self.files.rely();
         self.relied = self.store().sequence();
         std::mem::take(&mut self.batch)
     }
 
-    /// Takes a step of some task, if there is one. Says how far old values need not be held any more. A task that
-    /// fails fails the next commit.
+    /// Takes one step of a random task, if there is one. Returns the instance up to which old values need not be
+    /// kept in memory any more. A failed task makes the next commit fail.
     pub fn work(&mut self, chance: &mut Chance) -> Option<Instance> {
         let at = chance.below(self.tasks.len() as u64) as usize;
         let task = self.tasks.get_mut(at)?;
@@ -149,19 +150,19 @@ impl Disk {
         Some(self.store().compacted())
     }
 
-    /// A copy of it, with what is not synced yet.
+    /// A copy of the disk, with the bytes that are not synced yet.
     pub fn copy(&self) -> Disk {
         let (files, seed, relied) = (self.files.copy(), self.seed, self.relied);
         Disk { files, seed, store: None, tasks: Vec::new(), batch: Vec::new(), relied, fails: None }
     }
 
-    /// The power fails.
+    /// The power fails. Unsynced bytes may be lost.
     pub fn cut_power(&mut self, chance: &mut Chance) {
         self.close();
         self.files.cut_power(chance);
     }
 
-    /// Flips one bit: of a block of the log, or of the history. `None` when there is neither.
+    /// Flips one bit of a block of the log, or of the history. Returns `None` when there is neither.
     pub fn flip_bit(&mut self, chance: &mut Chance) -> Option<Flip> {
         let names = store::Files::list(&self.files).expect("the model refuses nothing");
         let (logs, values): (Vec<String>, Vec<String>) =
@@ -196,7 +197,7 @@ impl Disk {
         Some(if is_value { Flip::Value } else { Flip::Else })
     }
 
-    /// The bytes of a block that are inside values which the peers have, too.
+    /// The bytes of a block that are inside values that the peers have, too.
     fn values_in(&self, place: &Place) -> Vec<(String, usize)> {
         let bytes = self.files.bytes(&place.name);
         let mut line_at = place.from;
@@ -210,7 +211,7 @@ impl Disk {
         found
     }
 
-    /// The blocks of a segment that are whole, in order.
+    /// The intact blocks of a segment, in order.
     fn blocks(&self, name: String) -> Vec<Place> {
         let bytes = self.files.bytes(&name);
         let (head, at) = Head::parse(&bytes).expect("a segment has its name when its head is durable");
@@ -231,10 +232,10 @@ impl Disk {
         found
     }
 
-    /// Reads the log as a node does when it starts, and mends what a crash cut short.
+    /// Reads the log as a node does when it starts, and repairs what a crash cut short.
     ///
     /// # Errors
-    /// When what is found is damaged. No crash may leave that.
+    /// When the content is damaged. No crash may cause that.
     pub fn open(&mut self) -> Result<Opened, StoreError> {
         let (mut records, mut news, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         let mut in_checkpoint = false;
@@ -257,15 +258,15 @@ impl Disk {
         Ok(Opened { records, news, lost, is_torn })
     }
 
-    /// How far old values need not be held in memory.
+    /// The instance up to which old values need not be kept in memory.
     pub fn compacted(&self) -> Instance {
         self.store.as_ref().map_or(Instance(0), Store::compacted)
     }
 
-    /// Old values, as a node looks them up.
+    /// Old values from `first` to `last`, up to `bytes` of them, as a node looks them up.
     ///
     /// # Errors
-    /// When the history is damaged. No crash may leave that.
+    /// When the history is damaged. No crash may cause that.
     pub fn past(&self, first: Instance, last: Instance, bytes: usize) -> Result<Vec<Past>, StoreError> {
         self.store.as_ref().map_or(Ok(Vec::new()), |store| store.past(first, last, bytes))
     }

@@ -1,9 +1,9 @@
-//! A script without a language: what simulated nodes run, so that states, checkpoints and digests are tried
-//! under every fault.
+//! A script without a language. Simulated nodes run it, so that states, checkpoints and digests are tested under
+//! every fault.
 //!
-//! It remembers a little of everything, forgets some of it, fails for one value in seven after it has changed
-//! something, and has no time now and then. It refuses a write for no better reason than how often it was asked
-//! before, so that another leader sees it otherwise. One that strays computes something else from one instance on.
+//! It remembers a little of everything and forgets some of it. For one value in seven it fails after it has changed
+//! something. Now and then it has no time. Whether it refuses a write depends only on how many it was asked about
+//! before, so another leader decides otherwise. A stray one computes something else from one instance on.
 
 use std::cell::Cell;
 
@@ -11,10 +11,10 @@ use crate::hooks::{Applied, At, Fault, Hooks, Script, fingerprint};
 use crate::state::{Number, Scalar, State};
 use crate::types::{Instance, Tag, Value};
 
-/// How many keys the values share.
+/// How many different keys the values are stored under.
 const KEYS: u64 = 13;
 
-/// The script.
+/// The script of simulated nodes.
 #[derive(Debug)]
 pub struct Double {
     scripts: [Script; 1],
@@ -24,7 +24,7 @@ pub struct Double {
 }
 
 impl Double {
-    /// One that computes as all others do; or something else from an instance on.
+    /// A script that computes what all others do, or something else from instance `strays_from` on.
     pub fn new(strays_from: Option<Instance>) -> Double {
         let script = Script { name: "double".into(), source: 7 };
         Double { scripts: [script], strays_from, asked: Cell::new(0), requests: Cell::new(0) }
@@ -69,7 +69,7 @@ impl Hooks for Double {
             _ = state.set(b"stray", Some(Scalar::Bool(true)));
         }
         match words % 7 {
-            // What is undone would not show.
+            // A change that is undone would not show.
             0 if !strays => Err(Fault::Raised("one in seven".into())),
             _ => Ok(()),
         }

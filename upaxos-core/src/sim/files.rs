@@ -1,11 +1,12 @@
-//! A model of a directory on a disk: what is live, what is durable, and what a power cut leaves.
+//! A model of a directory on a disk: the live content, the durable content, and the remains after a power cut.
 //!
-//! Every operation is written down in order. A power cut strikes between any two of those since the moment
-//! up to which the outside world relies on them ([`Files::rely`]). What was synced before it is there. Of
-//! bytes that were not, any sectors are; of names that were not, any, in whatever order they were changed.
+//! The model logs every operation in order. A power cut strikes between any two operations since the moment up to
+//! which the outside world relies on them ([`Files::rely`]). All that was synced before it is kept. Of unsynced
+//! bytes, any set of sectors is kept. Of unsynced names, any set of changes is kept, in order.
 //!
-//! A failed sync is the end of what was to be synced: as a kernel may, the model takes the pages for clean from then on.
-//! They read back until the power fails, no later sync writes them, and then they are gone.
+//! After a failed sync the bytes that it should have synced are never synced: as a kernel may, the model regards
+//! the pages as clean from then on. They read back until the power fails, no later sync writes them, and then they
+//! are lost.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,16 +21,16 @@ use crate::store;
 
 const SECTOR_BYTES: usize = 512;
 
-/// What the file system refuses to do, once.
+/// A kind of operation that the file system refuses once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// To write, since it is full.
+    /// A write, because the disk is full.
     Full,
-    /// To sync, since the disk is broken.
+    /// A sync, because the disk is broken.
     Sync,
 }
 
-/// A directory; clones are the same one.
+/// A model of a directory. Clones share one directory.
 #[derive(Clone, Debug, Default)]
 pub struct Files(Rc<RefCell<Model>>);
 
@@ -40,11 +41,11 @@ struct Model {
     contents: Vec<Content>,
     /// Changes of names since the last sync of the directory.
     renames: Vec<NameOp>,
-    /// What was done since the outside world relied on anything.
+    /// The operations since the outside world last relied on everything.
     journal: Vec<Op>,
-    /// What is refused next.
+    /// The kind of operation that is refused next.
     refuses: Option<Refusal>,
-    /// After so many more operations, of whatever kind, one fails.
+    /// How many more operations of any kind succeed before one fails.
     fails_after: Option<u64>,
 }
 
@@ -59,7 +60,7 @@ struct Content {
 #[derive(Clone, Debug)]
 enum NameOp {
     Link(String, usize),
-    /// What had the first name has the second: the content, too, since the first may not have lasted.
+    /// Moves the content of the first name to the second. It keeps the content, because the first name may be lost.
     Rename(String, String, usize),
     Unlink(String),
 }
@@ -68,7 +69,7 @@ enum NameOp {
 enum Op {
     Write(usize, usize, Vec<u8>),
     Sync(usize),
-    /// What was written and not synced before is not going to be.
+    /// Earlier writes that are not synced yet will never be.
     SyncFails(usize),
     Name(NameOp),
     SyncNames,
@@ -95,7 +96,7 @@ fn overwrite(bytes: &mut Vec<u8>, at: usize, with: &[u8]) {
 }
 
 impl Model {
-    /// An operation of the journal comes to pass.
+    /// An operation of the journal takes effect on the disk.
     fn pass(&mut self, op: Op) {
         match op {
             Op::Write(content, at, bytes) => self.contents[content].writes.push((at, bytes)),
@@ -116,7 +117,7 @@ impl Model {
         self.journal.push(Op::Name(op));
     }
 
-    /// Fails if one more operation of any kind is one too many.
+    /// Fails if no more operations of any kind may succeed.
     fn must_go_on(&mut self) -> io::Result<()> {
         match self.fails_after.take() {
             Some(0) => Err(io::Error::from_raw_os_error(libc::EIO)),
@@ -127,7 +128,7 @@ impl Model {
         }
     }
 
-    /// Fails if this is what is to be refused, in the words of an operating system.
+    /// Fails if this kind is to be refused, with the error of an operating system.
     fn must_allow(&mut self, what: Refusal) -> io::Result<()> {
         self.must_go_on()?;
         match self.refuses.take_if(|refused| *refused == what) {
@@ -143,7 +144,7 @@ impl Model {
 }
 
 impl Content {
-    /// Of what was not synced, any sectors are kept: none, some, or all.
+    /// Of unsynced bytes, a set of sectors is kept: none, some or all.
     fn lose(&mut self, keeps: u64, chance: &mut Chance) {
         for (at, bytes) in std::mem::take(&mut self.writes) {
             let mut from = 0;
@@ -160,17 +161,19 @@ impl Content {
 }
 
 impl Files {
-    /// From now on the next operation of that kind is refused; hands out what was to be, and was not yet.
+    /// From now on the next operation of that kind is refused. Returns the earlier refusal, if it has not happened
+    /// yet.
     pub fn refuse(&self, refusal: Option<Refusal>) -> Option<Refusal> {
         std::mem::replace(&mut self.0.borrow_mut().refuses, refusal)
     }
 
-    /// One operation that changes anything fails, after so many more; hands out how many were still to come.
+    /// Lets one operation fail after `operations` more that change anything. Returns how many were left of an
+    /// earlier call.
     pub fn fail_after(&self, operations: Option<u64>) -> Option<u64> {
         std::mem::replace(&mut self.0.borrow_mut().fails_after, operations)
     }
 
-    /// The outside world relies on all that was done so far.
+    /// The outside world relies on all operations so far: no power cut undoes them.
     pub fn rely(&self) {
         let model = &mut *self.0.borrow_mut();
         for op in std::mem::take(&mut model.journal) {
@@ -178,11 +181,11 @@ impl Files {
         }
     }
 
-    /// The power fails, at some moment since the world relied on anything.
+    /// The power fails, at some moment since the last [`Files::rely`].
     pub fn cut_power(&self, chance: &mut Chance) {
         let model = &mut *self.0.borrow_mut();
         let journal = std::mem::take(&mut model.journal);
-        // Most of all while something is being synced: there, a write may be torn.
+        // Most often during a sync: a write may be torn then.
         let last_sync = journal.iter().rposition(|op| matches!(op, Op::Sync(_) | Op::SyncNames));
         let passed = match last_sync.filter(|_| chance.hits(700_000)) {
             Some(before) => before as u64,
@@ -199,7 +202,7 @@ impl Files {
         model.live = model.durable.clone();
     }
 
-    /// Changes the bytes of a file behind its owner's back.
+    /// Changes the bytes of a file without its owner's knowledge.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let model = &mut *self.0.borrow_mut();
         if let Some(at) = model.live.get(name) {
@@ -209,7 +212,7 @@ impl Files {
         }
     }
 
-    /// A copy of all that is in it, as one disk is copied to another: nothing of it is on its way any more.
+    /// A copy of all live content, as of one disk to another. Everything in the copy is durable.
     pub fn copy(&self) -> Files {
         let model = self.0.borrow();
         let copy = |content: &Content| Content {
@@ -222,7 +225,7 @@ impl Files {
         Files(Rc::new(RefCell::new(Model { live, durable, contents, ..Model::default() })))
     }
 
-    /// What is in a file.
+    /// The live content of a file. Empty if there is no such file.
     pub fn bytes(&self, name: &str) -> Vec<u8> {
         let model = self.0.borrow();
         model.live.get(name).map(|at| model.contents[*at].live.clone()).unwrap_or_default()

@@ -1,9 +1,9 @@
-//! What must hold in every run, judged from durable records, from the wire and from the clients' side.
+//! What must hold in every run, checked from durable records, from the wire and from the clients' side.
 //!
-//! The judges know nothing of how a node works. They see each record when it is made and when it is
-//! durable, each line when it is sent, what a node says that an instance reads, and what clients asked
-//! and were told. Each looks only at what is new, so a whole run costs linear time (times a logarithm).
-//! The first violation is kept; what follows from it is of no interest.
+//! The checkers know nothing of how a node works. They see each record when it is made and when it is durable. They
+//! see each line when it is sent, the value that a node reports for an instance, and what clients requested and
+//! received. Each checker looks only at what is new, so a whole run costs linear time (times a logarithm). The
+//! first violation is kept. Later ones are ignored, because they may follow from the first.
 
 mod calls;
 mod clients;
@@ -28,35 +28,35 @@ use crate::node::Limits;
 use crate::types::{Ballot, Instance, Numbering, Tag, Value};
 use crate::wire::Dialect;
 
-/// The judges of one run.
+/// The checkers of one run.
 #[derive(Debug)]
 pub struct Judges {
     groups: Groups,
     dialect: Dialect,
     numbering: Numbering,
     disks: Vec<Disk>,
-    /// The one value of each (instance, ballot), wherever it was seen.
+    /// The one value of each (instance, ballot), from records and from the wire.
     values: BTreeMap<(Instance, Ballot), Value>,
-    /// Who has durably promised each ballot, by the slot of the promise.
+    /// The nodes that have durably promised each ballot, by the slot of the promise.
     promises: BTreeMap<(Instance, Ballot), BTreeSet<u16>>,
     accepts: BTreeMap<(Instance, Ballot), BTreeSet<u16>>,
-    /// What a quorum accepted in one ballot: by definition chosen.
+    /// The values that a quorum accepted in one ballot. They are chosen, by definition.
     chosen: BTreeMap<Instance, Value>,
-    /// What nodes say that each instance reads.
+    /// The value that nodes report for each instance.
     reads: BTreeMap<Instance, Value>,
-    /// In which life its owner asked for promises in a ballot.
+    /// The life in which the owner of a ballot first sent a proposal in it.
     proposed: BTreeMap<(Instance, Ballot), u64>,
-    /// Ballots that somebody spoke of by hand.
+    /// Ballots in lines that were forged by hand.
     forged: BTreeSet<Ballot>,
     calls: Calls,
-    /// What scripts have to have computed; made when the first one is judged.
+    /// What scripts must have computed. Made when the first digest is checked.
     scripts: Option<scripts::Reference>,
     rollback: Rollback,
     violation: Option<Violation>,
 }
 
 impl Judges {
-    /// The judges of a first group of `n`, and of so many nodes that may join it.
+    /// The checkers of a first group of `n` nodes, and of `joiners` more nodes that may join it.
     pub fn new(n: u16, joiners: u16, dialect: Dialect, limits: Limits) -> Judges {
         let numbering = match dialect {
             Dialect::Extended => Numbering::Standard,
@@ -86,8 +86,8 @@ impl Judges {
         self.violation.as_ref()
     }
 
-    /// Takes note of a violation, unless there was one before. What a rolled back disk may break is another matter:
-    /// that must be found.
+    /// Records a violation, unless an earlier one is recorded. A rule that a rolled back disk may violate is
+    /// excused: then the nodes must detect the difference.
     pub fn fail(&mut self, rule: Rule, got: impl Into<String>) {
         let violation = Violation { rule, got: got.into() };
         match self.rollback.excuses(rule) {
@@ -96,22 +96,22 @@ impl Judges {
         };
     }
 
-    /// What clients asked and were told.
+    /// The requests of clients and the answers to them.
     pub fn calls(&mut self) -> &mut Calls {
         &mut self.calls
     }
 
-    /// Where a tagged request was chosen first.
+    /// The first instance at which a tagged request was chosen.
     pub fn chosen(&self, tag: Tag) -> Option<Instance> {
         self.calls.chosen(tag)
     }
 
-    /// The highest instance that any client was told of.
+    /// The highest instance that was acknowledged to any client.
     pub fn acknowledged(&self) -> Instance {
         self.calls.acknowledged()
     }
 
-    /// An instance reads the same at every node, in every life.
+    /// A node reports the value of an instance. It must be the same at every node, in every life.
     pub fn on_reads(&mut self, id: u16, instance: Instance, reads: &Value) {
         let known = self.reads.entry(instance).or_insert_with(|| reads.clone());
         if known != reads {
@@ -120,8 +120,8 @@ impl Judges {
         }
     }
 
-    /// The run is over, the group has settled: so far has every node learned that still runs, and nothing is
-    /// open.
+    /// The run is over and the group has settled: no request is open, and `learned` has the learned prefix of every
+    /// node that still runs.
     pub fn finish(&mut self, learned: &[(u16, Instance)]) {
         let acknowledged = self.calls.acknowledged();
         for (id, learned) in learned {
@@ -135,7 +135,8 @@ impl Judges {
         }
     }
 
-    /// What a promise is kept under: a classic group has one for each instance, others one for all.
+    /// The key of a promise. A classic group keeps one promise for each instance, an extended group keeps one for
+    /// all.
     fn slot(&self, instance: Instance) -> Instance {
         if self.dialect == Dialect::Classic { instance } else { Instance(0) }
     }
@@ -159,7 +160,7 @@ impl Judges {
                 self.chosen.insert(instance, value.clone());
                 let entry = Entry::decode(instance, value, self.dialect);
                 if !self.is_wanted(&entry) {
-                    self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
+                    self.fail(Rule::Validity, format!("no client requested {value:?}, chosen at {instance}"));
                 }
                 self.calls.on_chosen(instance, entry);
             }

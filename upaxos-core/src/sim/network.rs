@@ -1,9 +1,9 @@
-//! The network: whom a datagram reaches, when, how often, and what is left of it.
+//! The network decides which nodes a datagram reaches, when, how often, and whether its bytes are damaged.
 //!
-//! Owns links, cuts and old datagrams. Everything sent goes to every node, its sender included, and
-//! what answers a client to the clients as well. Bytes are damaged too; but where the damage happens to
-//! read as another line, the datagram is dropped, as a link's checksum would do it: whoever can forge
-//! lines can break a group without a key, and no simulation changes that.
+//! It owns the links, the cuts and old datagrams. Every datagram goes to every node, its sender included. An answer
+//! to a client goes to the clients as well. The network damages bytes, too. But when damaged bytes happen to parse
+//! as another line, it drops the datagram, as a link's checksum would. A party that can forge lines can break a
+//! group without a key, and no simulation changes that.
 
 use std::rc::Rc;
 use std::slice;
@@ -15,34 +15,34 @@ use crate::types::Micros;
 use crate::wire::part::Piece;
 use crate::wire::{self, Dialect, Head, Line, Message};
 
-/// How many old datagrams the network can bring up again.
+/// How many old datagrams are kept for replays.
 const OLD: usize = 256;
 
-/// The fastest and the usual way of a datagram.
+/// The shortest and the usual time that a datagram is under way, in microseconds.
 const FASTEST: u64 = 50;
 const USUAL: u64 = 400;
 
-/// A datagram as it was sent, with what it reads as.
+/// A datagram as it was sent, with its parsed lines.
 #[derive(Debug)]
 pub struct Datagram {
-    /// As printed.
+    /// The bytes on the wire, as printed.
     pub bytes: Vec<u8>,
-    /// Who says it.
+    /// The head, which names the sender. Empty when the datagram has none.
     pub head: Head,
-    /// As parsed; of one that is cut into parts, with the last of them.
+    /// The parsed lines. Of a datagram that is cut into parts, the last part has them.
     pub lines: Vec<Line>,
-    /// Whether clients want to hear it.
+    /// Whether it may answer a client: then the clients receive it, too.
     pub is_answer: bool,
 }
 
 impl Datagram {
-    /// Parses what was printed, for those who watch. What does not parse is left out.
+    /// Parses the bytes, for the checkers and for the trace. Lines that do not parse are left out.
     pub fn new(bytes: Vec<u8>, dialect: Dialect) -> Rc<Datagram> {
         let (head, lines) = match wire::open(&bytes, dialect) {
             Ok((head, lines)) => (head, lines.filter_map(Result::ok).collect()),
             Err(_) => (Head::default(), Vec::new()),
         };
-        // A classic client judges by the round how new an answer is.
+        // A classic client compares rounds to know how new an answer is.
         let is_step = |line: &Line| {
             use Message as M;
             let step = matches!(
@@ -75,7 +75,7 @@ impl Datagram {
         Rc::new(Datagram { bytes, head, lines, is_answer })
     }
 
-    /// What is sent in the place of this datagram: itself, or its parts, if it is longer than a packet.
+    /// Returns what is sent for this datagram: itself, or its parts if it is longer than a packet.
     pub fn cut(self: Rc<Datagram>, parts: &mut Parts, now: Micros) -> Vec<Rc<Datagram>> {
         let Some(cut) = parts.cut(slice::from_ref(&self.bytes), now) else { return vec![self] };
         let last = cut.len() - 1;
@@ -86,7 +86,8 @@ impl Datagram {
         cut.into_iter().enumerate().map(part).collect()
     }
 
-    /// What is due between those that hold large datagrams: parts said again, and questions for them. All hear it.
+    /// The due datagrams of the exchange of parts: retransmitted parts, and requests for missing ones. They go to
+    /// all.
     pub fn due(parts: &mut Parts, now: Micros) -> impl Iterator<Item = Rc<Datagram>> + use<> {
         let due = parts.tick(now).into_iter();
         due.map(|bytes| {
@@ -95,78 +96,78 @@ impl Datagram {
     }
 }
 
-/// Stands for the clients where a node's number could stand.
+/// The destination that stands for the clients, where a node id could stand.
 pub const CLIENTS: u16 = u16::MAX;
 
-/// One delivery: to whom, when, what.
+/// One delivery: destination, time, datagram.
 pub type Delivery = (u16, Micros, Rc<Datagram>);
 
-/// How a link behaves in one direction, at shares per million. The default is a good one.
+/// How a link behaves in one direction. Rates are per million. The default is a good link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Nothing passes.
+    /// Whether the link drops every datagram.
     pub is_cut: bool,
-    /// So many are lost.
+    /// How many datagrams of a million are lost.
     pub loss: u64,
-    /// So many arrive twice.
+    /// How many of a million arrive twice.
     pub duplicate: u64,
-    /// Of so many the bytes are damaged.
+    /// How many of a million arrive with damaged bytes.
     pub corrupt: u64,
-    /// Added to the way of every datagram.
+    /// Added to the time of every datagram.
     pub delay: Micros,
-    /// At most so much more, drawn evenly for each.
+    /// The most that is added besides, drawn evenly for each datagram.
     pub jitter: Micros,
 }
 
-/// What became of a datagram on one link.
+/// The fate of a datagram on one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It arrives at that moment.
     Delivered(Micros),
     /// It arrives once more, at that moment.
     Duplicate(Micros),
-    /// It arrives late, and again, long after it was sent.
+    /// An old datagram arrives again, at that moment, long after it was sent.
     Replayed(Micros),
-    /// It was lost.
+    /// The network dropped it at random.
     Lost,
-    /// Its bytes were damaged: it arrives like that, or a checksum stops it.
+    /// Its bytes were damaged. It arrives at that moment, or a checksum drops it (`None`).
     Damaged(Option<Micros>),
     /// The link is cut.
     Cut,
 }
 
-/// A datagram on one link.
+/// The passage of a datagram over one link.
 #[derive(Clone, Debug)]
 pub struct Passed {
-    /// When it was sent.
+    /// The time of sending.
     pub at: Micros,
-    /// By whom.
+    /// The sending node, or [`CLIENTS`].
     pub from: u16,
-    /// To whom.
+    /// The receiving node, or [`CLIENTS`].
     pub to: u16,
-    /// What became of it.
+    /// How the link treated it.
     pub fate: Fate,
-    /// It, as it was sent; if it arrives damaged, as it arrives.
+    /// The datagram as it was sent. If it arrives damaged, the datagram as it arrives.
     pub datagram: Rc<Datagram>,
 }
 
-/// All links.
+/// All links of a group, and the faults on them.
 #[derive(Debug)]
 pub struct Network {
     n: u16,
     dialect: Dialect,
     chance: Chance,
     rates: Rates,
-    /// From `from * (n + 1) + to`; the clients come last.
+    /// The link from `from` to `to` is at `from * (n + 1) + to`. The clients have the last place.
     links: Vec<Link>,
     isolated: Vec<bool>,
     old: Vec<Rc<Datagram>>,
-    /// All that was sent, if anybody wants to know.
+    /// Every passage, if they are recorded.
     kept: Option<Vec<Passed>>,
 }
 
 impl Network {
-    /// A network that is well, for `n` nodes and their clients.
+    /// A network without faults, for `n` nodes and their clients.
     pub fn new(n: u16, dialect: Dialect, chance: Chance) -> Network {
         Network {
             n,
@@ -180,17 +181,17 @@ impl Network {
         }
     }
 
-    /// From now on keeps all that is sent.
+    /// From now on records every passage.
     pub fn keep(&mut self) {
         self.kept.get_or_insert_default();
     }
 
-    /// What was sent since it was to be kept, if it was.
+    /// The recorded passages since [`Network::keep`], if it was called.
     pub fn kept(&self) -> Option<&[Passed]> {
         self.kept.as_deref()
     }
 
-    /// From now on links misbehave at these rates, each link in its own way.
+    /// From now on links misbehave at these rates, each link with a loss rate of its own.
     pub fn disturb(&mut self, rates: &Rates) {
         self.rates = rates.clone();
         for link in &mut self.links {
@@ -199,14 +200,14 @@ impl Network {
         }
     }
 
-    /// Everything is well again.
+    /// Ends every fault of the network.
     pub fn heal(&mut self) {
         self.rates = Rates::default();
         self.links.fill(Link::default());
         self.isolated.fill(false);
     }
 
-    /// Cuts links; nodes and clients stay connected.
+    /// Cuts links between nodes. The links of the clients stay.
     pub fn cut(&mut self, topology: &Topology) {
         let n = self.n;
         for (from, to) in (0..n).flat_map(|from| (0..n).map(move |to| (from, to))) {
@@ -219,12 +220,12 @@ impl Network {
         self.links.iter_mut().for_each(|link| link.is_cut = false);
     }
 
-    /// Cuts a node off from the others, or connects it again.
+    /// Cuts a node off from the other nodes, or reconnects it. Clients still reach it.
     pub fn isolate(&mut self, node: u16, isolated: bool) {
         self.isolated[usize::from(node)] = isolated;
     }
 
-    /// Decides what becomes of a datagram that `from` sends to all.
+    /// Decides the fate of a datagram that `from` sends to all.
     pub fn send(&mut self, from: u16, datagram: &Rc<Datagram>, now: Micros, out: &mut Vec<Delivery>) {
         let clients = datagram.is_answer.then_some(CLIENTS);
         for to in (0..self.n).chain(clients) {
@@ -280,7 +281,7 @@ impl Network {
         (now, fate): (Micros, fn(Micros) -> Fate),
         out: &mut Vec<Delivery>,
     ) {
-        // Most are fast, some are late: that is what reorders.
+        // Most datagrams are fast and some are late: that reorders them.
         let longest =
             if self.rates.delay > 0 && self.chance.hits(200_000) { self.rates.delay } else { USUAL };
         let mut at = now + Micros(self.chance.between(FASTEST, longest.max(FASTEST)));
@@ -305,7 +306,7 @@ impl Network {
         }
     }
 
-    /// The datagram with some bytes changed, or cut short; `None` if a checksum has to stop it.
+    /// The datagram with some bytes changed or cut off. `None` if a checksum has to drop it.
     fn damaged(&mut self, datagram: &Datagram) -> Option<Rc<Datagram>> {
         let mut bytes = datagram.bytes.clone();
         let length = bytes.len() as u64;
@@ -326,7 +327,7 @@ impl Network {
         (!is_forged).then_some(damaged)
     }
 
-    /// The link from one node, or the clients, to another.
+    /// The link from one node, or from the clients, to another.
     pub fn link(&mut self, from: u16, to: u16) -> &mut Link {
         let at = self.place(from, to);
         &mut self.links[at]

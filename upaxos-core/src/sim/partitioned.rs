@@ -1,7 +1,7 @@
-//! A run in which links fail, as one shape that stays, and nothing else: the election on trial.
+//! A run in which links fail in one shape that stays, and nothing else fails. It tests the election.
 //!
-//! Somebody leads; then links are cut. Where some node keeps two-way links with a quorum, somebody must lead
-//! and get a request chosen in time; and then nobody may raise a ballot again, if nothing is lost.
+//! The group elects a leader; then links are cut. Where some node keeps two-way links with a quorum, a leader must
+//! exist and get a request chosen in time. After that no node may raise a ballot again, if no datagrams are lost.
 
 use super::judges::Rule;
 use super::swarm::Plan;
@@ -10,19 +10,19 @@ use super::{PATIENCE, give_up};
 use crate::node::Timing;
 use crate::types::Micros;
 
-/// How many election timeouts it may take, without loss and with a little.
+/// How many election timeouts that may take, without loss and with a little loss.
 const TIMEOUTS: (u64, u64) = (4, 5);
 
-/// Runs the part of the plan that other runs spend in chaos.
+/// Runs the phase that takes the place of the chaos in other runs.
 pub fn hold_out(plan: &Plan, world: &mut World) -> Option<()> {
     if !world.run_until(world.now() + PATIENCE, |world| world.is_led() && world.is_known()) {
-        return give_up(world, Rule::Progress, "nobody leads, though nothing is wrong");
+        return give_up(world, Rule::Progress, "there is no leader, though nothing is wrong");
     }
     world.run_until(world.now() + plan.peace, |_| false);
     world.begin_chaos();
     world.run_until(world.now(), |_| false);
     if !world.allows_leader() {
-        // Where the plan names the leader of the moment, that only shows now.
+        // Where the plan names the present leader, this is known only now.
         return Some(());
     }
     let (began, bound) = (world.now(), patience(plan));
@@ -33,7 +33,7 @@ pub fn hold_out(plan: &Plan, world: &mut World) -> Option<()> {
     if plan.rates.loss > 0 {
         return Some(());
     }
-    // The old leader may have got it chosen before anybody missed it.
+    // The old leader may have got it chosen before the others missed it.
     world.run_until(began + bound, |_| false);
     let settled = world.highest_ballot();
     if world.run_until(world.now() + bound, |world| world.highest_ballot() != settled) {
@@ -43,7 +43,7 @@ pub fn hold_out(plan: &Plan, world: &mut World) -> Option<()> {
     Some(())
 }
 
-/// In how much time somebody must lead.
+/// The time within which a leader must exist.
 fn patience(plan: &Plan) -> Micros {
     let timeouts = if plan.rates.loss == 0 { TIMEOUTS.0 } else { TIMEOUTS.1 };
     Timing { beat: plan.beat }.timeout() * timeouts

@@ -1,8 +1,8 @@
-//! A stage that a script directs, step by step: nothing happens to it that it is not told.
+//! A cluster that a script directs step by step. Nothing else happens to it.
 //!
-//! Owns what a script may ask for and when that makes sense, and the clients that it speaks through. What
-//! follows happens on the [`Stage`], under the same judges as in drawn runs. Whoever runs scripts calls it;
-//! misuse is an error, never a panic, and a panic of a node breaks a rule.
+//! It owns what a script may request and when that is allowed, and the clients that the script uses. The effects
+//! happen on the [`Stage`], under the same checkers as in drawn runs. The runner of scripts calls it. Misuse is an
+//! error, never a panic. A panic of a node violates a rule.
 
 mod callers;
 mod check;
@@ -27,45 +27,46 @@ use crate::node::{Event, Node};
 use crate::types::Micros;
 use crate::wire::{Dialect, Head, Line};
 
-/// The most machines that there may be.
+/// The most machines of one cluster, spares included.
 const MOST: u16 = 64;
 
-/// The most bytes that fit into one datagram.
+/// The most bytes that fit into one UDP datagram.
 const LONGEST: usize = 65_507;
 
-/// Why something cannot be done now, for people.
+/// The reason why a request of a script is not allowed now, as text for its author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Misuse(pub String);
 
-/// How a node is started.
+/// The options of a node's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {
-    /// Whether it joins a group that runs, and in whose place; else it is one of the first group.
+    /// `None`: the node is one of the first group. `Some`: it joins a running group, in the place of the given
+    /// member if there is one.
     pub joins: Option<Option<u16>>,
-    /// Whether its untagged reads are fast ones.
+    /// Whether the node answers untagged reads as fast reads.
     pub fast_read: bool,
 }
 
-/// An end of a link.
+/// One end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
-    /// A node.
+    /// The node with this id.
     Node(u16),
-    /// All clients.
+    /// All clients together.
     Clients,
 }
 
-/// What is wrong with a disk.
+/// A fault that a script gives to a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
-    /// Every sync takes so much longer.
+    /// Every sync takes this much longer.
     Slow(Micros),
-    /// The next operation of that kind is refused.
+    /// The next operation of that kind fails.
     Refuses(Refusal),
 }
 
-/// What a node's machine was last used for, on the disk that it has.
+/// The last use of a machine, since its disk was new.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     /// Whether its first start was to join.
@@ -74,20 +75,20 @@ struct Use {
     was_member: bool,
 }
 
-/// A group that a script directs.
+/// A group that a script directs, with its clients.
 #[derive(Debug)]
 pub struct Play {
-    /// A cue is the number of a client that has something to do.
+    /// A cue is the number of the client that has something to do.
     stage: Stage<u64>,
     callers: Callers,
     uses: Vec<Use>,
 }
 
 impl Play {
-    /// A group of which no node runs. With `keeps`, everything sent and said is kept, to be written down.
+    /// A group whose nodes are all down. With `keeps`, everything sent and every log is kept.
     ///
     /// # Errors
-    /// When there are no nodes, or too many.
+    /// When there are no nodes, or more than 64.
     pub fn new(setting: Setting, keeps: bool) -> Result<Play, Misuse> {
         let all = setting.n.saturating_add(setting.spares);
         if setting.n == 0 || all > MOST {
@@ -105,23 +106,23 @@ impl Play {
         Ok(Play { stage, callers: Callers::new(setting.dialect), uses })
     }
 
-    /// What the clock shows.
+    /// The virtual time since the cluster was made.
     pub fn now(&self) -> Micros {
         self.stage.now
     }
 
-    /// The hash of all that happened.
+    /// The hash of all events so far.
     pub fn trace(&self) -> u64 {
         self.stage.trace.hash()
     }
 
-    /// What a judge has objected to, if any has.
+    /// The first violation that the checkers found, if any.
     pub fn violation(&self) -> Option<&Violation> {
         self.stage.judges.violation()
     }
 
-    /// Lets things happen until a moment, or until something did that is worth knowing: an answer, a node
-    /// that ended, a beat that differs from the one before, an objection.
+    /// Runs events until a moment, or until there is news: an answer, a node that ended, a heartbeat that differs
+    /// from the one before, or a violation.
     pub fn step(&mut self, until: Micros) {
         self.guarded(|play| while !play.has_news() && play.violation().is_none() && play.happen(until) {});
     }
@@ -131,7 +132,7 @@ impl Play {
         self.callers.take_news() || is_seen
     }
 
-    /// The next thing that happens until a moment. False when that is all.
+    /// Runs the next event up to a moment. Returns false when there is none.
     fn happen(&mut self, until: Micros) -> bool {
         match self.stage.next(until) {
             None => return false,
@@ -147,10 +148,10 @@ impl Play {
         true
     }
 
-    /// Starts a node: on the disk that it has, with a new one if it has none.
+    /// Starts a node on its present disk, or on a new one if it has none.
     ///
     /// # Errors
-    /// When it runs, or was started for something else on the same disk.
+    /// When the node runs, or its disk was first used for the other kind of start.
     pub fn start(&mut self, id: u16, how: &Start) -> Result<(), Misuse> {
         self.must_be_down(id, "start")?;
         let n = self.stage.setting.n;
@@ -187,10 +188,10 @@ impl Play {
         Ok(())
     }
 
-    /// From its next start on a node runs these scripts, or none. They may rewrite what clients write.
+    /// From its next start on the node runs these scripts, or none. They may rewrite the values of clients.
     ///
     /// # Errors
-    /// When it runs, or the grammar is the classic one.
+    /// When the node runs, or the grammar is the classic one.
     pub fn equip(&mut self, id: u16, scripts: Option<Loads>) -> Result<(), Misuse> {
         self.must_be_down(id, "give scripts to")?;
         if scripts.is_some() && self.stage.setting.dialect == Dialect::Classic {
@@ -207,7 +208,7 @@ impl Play {
     /// Asks a node to end in good order.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the node does not run.
     pub fn stop(&mut self, id: u16) -> Result<(), Misuse> {
         self.must_run(id, "stop")?;
         self.guarded(|play| play.stage.end_soon(id, End::Told));
@@ -217,7 +218,7 @@ impl Play {
     /// Ends a node between two effects of its loop.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the node does not run.
     pub fn crash(&mut self, id: u16) -> Result<(), Misuse> {
         self.must_run(id, "crash")?;
         self.guarded(|play| {
@@ -227,17 +228,17 @@ impl Play {
         Ok(())
     }
 
-    /// A node stands still, unaware of it. One that does so goes on doing it.
+    /// Pauses a node, which does not notice. A paused node stays paused.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When the node does not run.
     pub fn pause(&mut self, id: u16) -> Result<(), Misuse> {
         self.must_run(id, "pause")?;
         self.stage.pause(id);
         Ok(())
     }
 
-    /// The end of a pause, if there is one.
+    /// Ends a pause, if there is one.
     ///
     /// # Errors
     /// When the node does not run.
@@ -250,7 +251,7 @@ impl Play {
     /// Takes the disk of a node away.
     ///
     /// # Errors
-    /// When it runs.
+    /// When the node runs.
     pub fn wipe(&mut self, id: u16) -> Result<(), Misuse> {
         self.must_be_down(id, "wipe")?;
         let of_use = std::mem::take(&mut self.uses[usize::from(id)]);
@@ -261,12 +262,12 @@ impl Play {
         Ok(())
     }
 
-    /// From now on the disk of a node misbehaves; `None` ends that.
+    /// From now on the disk of a node has this fault. `None` ends it.
     ///
     /// # Errors
     /// When there is no such node.
     pub fn disk(&mut self, id: u16, fault: Option<DiskFault>) -> Result<(), Misuse> {
-        self.must_exist(id, "hurt the disk of")?;
+        self.must_exist(id, "set a fault on the disk of")?;
         let machine = &mut self.stage.machines[usize::from(id)];
         machine.heal_disk();
         match fault {
@@ -284,31 +285,31 @@ impl Play {
     pub fn link(&mut self, from: Party, to: Party, link: Link) -> Result<(), Misuse> {
         let (from, to) = (self.place(from)?, self.place(to)?);
         if from == to {
-            return Err(Misuse("cannot set a link from somebody to itself: there is none".into()));
+            return Err(Misuse("cannot set a link from a party to itself: there is none".into()));
         }
         *self.stage.network.link(from, to) = link;
         Ok(())
     }
 
-    /// A client asks, and again until it is answered or its patience has ended.
+    /// A client sends a request, and retransmits it until it is answered or `patience` has passed.
     ///
     /// # Errors
-    /// When the question cannot be asked at all.
+    /// When the client cannot send such a request.
     pub fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, Misuse> {
         let ticket = self.callers.ask(client, ask, self.stage.now, patience)?;
         self.guarded(|play| play.call(client));
         Ok(ticket)
     }
 
-    /// Somebody sends these bytes to all nodes as one datagram. Lines that name a node, without a head before them,
-    /// get that of the node's present life.
+    /// Sends these bytes to all nodes as one datagram, as if written by hand. A line that names a node gets the
+    /// head of the node's present life, unless the datagram has a head.
     ///
     /// # Errors
-    /// When that is no datagram.
+    /// When the bytes do not fit into a datagram.
     pub fn say(&mut self, bytes: &[u8]) -> Result<(), Misuse> {
         if bytes.is_empty() || bytes.len() > LONGEST {
             let length = bytes.len();
-            return Err(Misuse(format!("cannot say {length} bytes in one datagram: it has 1 to {LONGEST}")));
+            return Err(Misuse(format!("cannot send {length} bytes in one datagram: choose 1 to {LONGEST}")));
         }
         let dialect = self.stage.setting.dialect;
         let mut datagram = Datagram::new(bytes.to_vec(), dialect);
@@ -326,22 +327,22 @@ impl Play {
         Ok(())
     }
 
-    /// The questions that have ended since this was asked last.
+    /// The requests that have ended since the last call.
     pub fn settled(&mut self) -> Vec<Settled> {
         self.callers.settled()
     }
 
-    /// All that was sent, if it is kept.
+    /// Every datagram on every link, if that is kept.
     pub fn wire(&self) -> Option<&[Passed]> {
         self.stage.network.kept()
     }
 
-    /// What stands in a node's log: the end of it, unless all is kept.
+    /// The log of a node, or the end of it unless all is kept.
     pub fn log(&self, id: u16) -> impl Iterator<Item = &Said> {
         self.stage.watch.iter().flat_map(move |watch| watch.log(id))
     }
 
-    /// How many machines there are.
+    /// The number of machines, spares included.
     pub fn nodes(&self) -> u16 {
         self.stage.nodes()
     }
@@ -360,7 +361,7 @@ impl Play {
         }
     }
 
-    /// What ends a daemon ends a node here.
+    /// The events that end a daemon end a simulated node, too.
     fn on_news(&mut self) {
         for (id, event) in std::mem::take(&mut self.stage.news) {
             let machine = &mut self.stage.machines[usize::from(id)];

@@ -1,4 +1,4 @@
-//! Makes a failing plan smaller, as long as it keeps failing in the same way.
+//! Makes a failing plan smaller, while it still fails in the same way.
 
 use super::swarm::{Class, Plan};
 use super::{Failure, Outcome};
@@ -6,18 +6,18 @@ use super::{Failure, Outcome};
 /// A smaller plan, what it leaves out, and how it fails.
 #[derive(Clone, Debug)]
 pub struct Shrunk {
-    /// What is left.
+    /// What is left of the plan.
     pub plan: Plan,
-    /// Classes left out.
+    /// The classes that were left out.
     pub without: Vec<Class>,
-    /// Numbers of faults left out.
+    /// The numbers of the single faults that were left out.
     pub skipped: Vec<usize>,
-    /// How it fails.
+    /// The failure of the smaller plan, by the same rule.
     pub failure: Failure,
 }
 
-/// Leaves out whole classes, then single faults, one at a time, keeping what still breaks the same rule.
-/// `None` when the plan does not fail.
+/// Leaves out whole classes, then single faults, one at a time, as long as the plan still violates the same rule.
+/// Returns `None` when the plan does not fail.
 pub fn shrink(plan: &Plan, run: impl Fn(&Plan) -> Outcome) -> Option<Shrunk> {
     let failure = run(plan).failure?;
     let mut shrunk = Shrunk { plan: plan.clone(), without: Vec::new(), skipped: Vec::new(), failure };

@@ -1,9 +1,9 @@
-//! The stage: one clock, one heap of what happens next, and the machines.
+//! The simulated cluster: one clock, one heap of future events, and the machines.
 //!
-//! Owns what happens: machines, turns, network, disks, judges, and the order of it all. It decides nothing
-//! about what goes wrong, nor what clients ask: whoever directs it does, [`World`](super::world::World) as a
-//! plan says that was drawn, [`Play`](super::play::Play) as a script says step by step. A director puts cues
-//! of its own into the agenda, and hears what clients hear.
+//! It owns machines, turns, network, disks, checkers, and the order of all events. It decides nothing about faults
+//! or client requests. Its director decides those: [`World`](super::world::World) follows a drawn plan,
+//! [`Play`](super::play::Play) follows a script step by step. A director schedules cues of its own, and receives
+//! all datagrams for the clients.
 
 mod agenda;
 mod power;
@@ -30,40 +30,40 @@ use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 use crate::wire::Dialect;
 
-/// How many datagrams a failure shows.
+/// How many recent datagrams a failure shows.
 const TAIL: usize = 40;
 
-/// What a group is when nothing has happened yet.
+/// The initial state of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Where all chance comes from.
+    /// The seed of all random streams.
     pub seed: u64,
-    /// How many nodes the first group has.
+    /// How many nodes the first group has, with ids from 0.
     pub n: u16,
     /// How many more machines there are, for nodes that may join.
     pub spares: u16,
-    /// Which grammar the group speaks.
+    /// The grammar that the group speaks.
     pub dialect: Dialect,
-    /// The pace of all nodes.
+    /// The heartbeat interval of all nodes.
     pub timing: Timing,
     /// The bounds of all nodes.
     pub limits: Limits,
-    /// Where the incarnations of its directories begin: not where another group's do.
+    /// The offset of the incarnations of its disks. Two groups on one wire have different offsets.
     pub incarnations: u64,
 }
 
-/// What a director has to see to.
+/// An event that the director may have to handle.
 #[derive(Debug)]
 pub enum Happened<C> {
-    /// Something among the machines: nothing.
+    /// An event inside the cluster. The director has to look at the news only.
     Inside,
-    /// A cue that it gave itself.
+    /// A cue that the director scheduled for itself.
     Cue(C),
-    /// The clients hear this.
+    /// The clients receive this datagram.
     Heard(Rc<Datagram>),
 }
 
-/// Machines, what connects them, and what happens next; `C` are the cues of who directs.
+/// Machines, the network between them, and future events. `C` is the director's type of cues.
 #[derive(Debug)]
 pub struct Stage<C> {
     pub(super) setting: Setting,
@@ -80,18 +80,18 @@ pub struct Stage<C> {
     gaps: Vec<Option<Instance>>,
     deliveries: Vec<Delivery>,
     tail: VecDeque<(Micros, u16, Rc<Datagram>)>,
-    /// Of what nodes said to their logs: what may end them.
+    /// The events of nodes that may end them.
     pub(super) news: Vec<(u16, Event)>,
     pub(super) watch: Option<Watch>,
-    /// Whether the wire of another group meets this one now and then; whether it does now, and what was said since
-    /// that was asked for.
+    /// `has_neighbors`: the wire of another group is joined to this one at times. `is_joined`: it is joined now.
+    /// `said`: what was sent since the last [`Stage::take_said`].
     pub(super) has_neighbors: bool,
     pub(super) is_joined: bool,
     said: Vec<Rc<Datagram>>,
 }
 
 impl<C> Stage<C> {
-    /// A stage on which nothing has happened yet.
+    /// A new cluster, before its first event.
     pub fn new(setting: Setting) -> Stage<C> {
         let Setting { seed, n, spares, dialect, limits, incarnations, .. } = setting;
         let chance = |stream| Chance::new(seed, stream);
@@ -119,7 +119,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// The next thing that happens until a moment, which the clock shows then. `None` when that is all.
+    /// Runs the next event up to `end`, and sets the clock to its time. `None` when there is no further event.
     pub(super) fn next(&mut self, end: Micros) -> Option<Happened<C>> {
         let is_due = self.ahead.peek().is_some_and(|Reverse(next)| next.0 <= end);
         let Some(Reverse(Scheduled(at, _, next))) = is_due.then(|| self.ahead.pop()).flatten() else {
@@ -138,12 +138,12 @@ impl<C> Stage<C> {
         Some(Happened::Inside)
     }
 
-    /// How many machines there are.
+    /// The number of machines, spares included.
     pub(super) fn nodes(&self) -> u16 {
         self.machines.len() as u16
     }
 
-    /// Gives who directs a cue at that moment.
+    /// Schedules a cue of the director for that moment.
     pub(super) fn cue(&mut self, at: Micros, cue: C) {
         self.at(at, Next::Cue(cue));
     }
@@ -160,7 +160,7 @@ impl<C> Stage<C> {
             return Happened::Heard(datagram);
         };
         if machine.receive(datagram) && matches!(machine.state, State::Waits(_)) {
-            // The longer the turn before takes, the larger the batch.
+            // The longer the turn before takes, the larger the batch is.
             let at = self.now + Micros(self.machine_chance.below(200));
             self.wake_at(to, at);
         }
@@ -176,22 +176,22 @@ impl<C> Stage<C> {
         }
     }
 
-    /// What clients send.
+    /// Sends a datagram from the clients to all.
     pub(super) fn send_from_clients(&mut self, datagram: Rc<Datagram>) {
         self.send(CLIENTS, datagram);
     }
 
-    /// When the next thing happens.
+    /// The time of the next event.
     pub(super) fn next_at(&self) -> Option<Micros> {
         self.ahead.peek().map(|Reverse(next)| next.0)
     }
 
-    /// What was said since this was asked last, for the group that hears it.
+    /// The datagrams sent since the last call, for the other group on the wire.
     pub(super) fn take_said(&mut self) -> Vec<Rc<Datagram>> {
         std::mem::take(&mut self.said)
     }
 
-    /// Something that another group says reaches one node, or the clients, at that moment.
+    /// A datagram of another group reaches one node, or the clients, at that moment.
     pub(super) fn overhear(&mut self, to: u16, at: Micros, datagram: Rc<Datagram>) {
         self.at(at, Next::Deliver(to, datagram));
     }

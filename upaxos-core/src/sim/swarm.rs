@@ -1,9 +1,8 @@
-//! What happens to a group in one run: drawn from the seed, written down before it begins.
+//! The plan of a run: all faults that happen to a group, drawn from the seed before the run begins.
 //!
-//! Half of the seeds have two fault classes at most: most bugs need little, and too much hides them. Small bounds,
-//! long absences, operators and disks
-//! that are rolled back come beside them, from streams of their own.
-//! A [`Plan`] can be made smaller, a class or a single fault at a time, without disturbing what is left.
+//! Half of the seeds have two fault classes at most: most bugs need little, and too many faults hide them. Small
+//! bounds, long absences, operators, other groups and rolled back disks are drawn besides, from streams of their
+//! own. A [`Plan`] can be made smaller by a class or a single fault at a time, and the rest stays as it was.
 
 mod bounds;
 mod draw;
@@ -23,7 +22,7 @@ use crate::node::Limits;
 use crate::types::{Instance, Micros};
 use crate::wire::Dialect;
 
-/// A kind of trouble, on or off in a run.
+/// A class of faults, on or off in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names say it; docs/testing.md says more")]
 pub enum Class {
@@ -51,7 +50,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them, with the names that the command line uses.
+    /// All classes, with the names that the command line uses.
     pub const ALL: [(Class, &'static str); 21] = [
         (Class::Loss, "loss"),
         (Class::Duplication, "duplication"),
@@ -76,7 +75,7 @@ impl Class {
         (Class::Rollback, "rollback"),
     ];
 
-    /// Those of which a seed has any set; the others are drawn from streams of their own.
+    /// A seed draws a subset of these classes. The others are drawn from streams of their own.
     const DRAWN: [Class; 16] = {
         let mut drawn = [Class::Loss; 16];
         let mut at = 0;
@@ -87,7 +86,7 @@ impl Class {
         drawn
     };
 
-    /// The class of that name.
+    /// The class with this name on the command line.
     pub fn named(name: &str) -> Option<Class> {
         Class::ALL.iter().find(|(_, known)| *known == name).map(|(class, _)| *class)
     }
@@ -99,7 +98,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// How often the network misbehaves, per million, and the longest way in microseconds.
+/// The rates of network faults, per million, and the longest delay in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Rates {
@@ -110,7 +109,7 @@ pub struct Rates {
     pub delay: u64,
 }
 
-/// A fault with its moment, counted from the beginning of the chaos, and its number in the whole plan.
+/// A fault, with its time from the beginning of the chaos and its number in the whole plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the summary says it")]
 pub struct Planned {
@@ -119,37 +118,37 @@ pub struct Planned {
     pub fault: Fault,
 }
 
-/// What a run looks for.
+/// What a run tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Anything that goes wrong, together.
+    /// All classes of faults, mixed.
     #[default]
     Chaos,
-    /// Links fail as one shape, and stay so, and nothing else is wrong (but a little loss, perhaps): where
-    /// a leader is possible, there must be one soon.
+    /// Links fail in one shape, which stays. Nothing else fails, except perhaps for a little loss. Where a leader
+    /// is possible, there must be one soon.
     Partitioned,
-    /// The same trouble, but for lost disks, in a group that speaks the classic grammar only.
+    /// Mixed faults except lost disks, in a group that speaks the classic grammar only.
     Classic,
 }
 
-/// All that a run is made of.
+/// Everything that determines a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Where all chance comes from.
+    /// The seed of all random streams.
     pub seed: u64,
-    /// What the run looks for.
+    /// What the run tests.
     pub kind: Kind,
     /// How many nodes the first group has.
     pub n: u16,
-    /// How many more may join it.
+    /// How many more nodes may join it.
     pub joiners: u16,
-    /// How long nothing happens at first.
+    /// The length of the quiet start.
     pub peace: Micros,
-    /// How long things go wrong.
+    /// The length of the chaos.
     pub chaos: Micros,
-    /// How many events that may take at most.
+    /// The most events that the chaos may have.
     pub events: u64,
-    /// The interval between two signs of life of a node: the shorter, the more elections fit in.
+    /// The interval between two heartbeats of a node. The shorter it is, the more elections a run has.
     pub beat: Micros,
     /// The longest pause of a client between two requests.
     pub think: Micros,
@@ -157,29 +156,29 @@ pub struct Plan {
     pub open: usize,
     /// The bounds of all nodes.
     pub limits: Limits,
-    /// The network's misbehaviour.
+    /// The rates of network faults during the chaos.
     pub rates: Rates,
-    /// How much faster than time each node's clock goes, per million.
+    /// How much each node's clock is faster than real time, per million. Negative: slower.
     pub skew: Vec<i64>,
-    /// Which nodes answer untagged reads without an instance.
+    /// For each node, whether it answers untagged reads without an instance.
     pub fast_read: Vec<bool>,
     /// Whether the nodes run scripts.
     pub scripted: bool,
-    /// Whose scripts compute something else, and from which instance on.
+    /// A node whose scripts diverge, and the instance from which on they do.
     pub stray: Option<(u16, Instance)>,
-    /// What happens when.
+    /// The faults of the chaos, in order of time.
     pub faults: Vec<Planned>,
-    /// Another group on the wire.
+    /// Another group on the same wire.
     pub other: Option<Box<Other>>,
 }
 
 impl Plan {
-    /// Which grammar its group speaks.
+    /// The grammar that the group speaks.
     pub fn dialect(&self) -> Dialect {
         if self.kind == Kind::Classic { Dialect::Classic } else { Dialect::Extended }
     }
 
-    /// The classes that are in it.
+    /// The classes of faults that the plan has.
     pub fn classes(&self) -> Vec<Class> {
         let is_on = |class: &Class| match class {
             Class::Loss => self.rates.loss > 0,
@@ -195,7 +194,7 @@ impl Plan {
         Class::ALL.map(|(class, _)| class).into_iter().filter(is_on).collect()
     }
 
-    /// The same without a class.
+    /// The same plan without a class.
     pub fn without(mut self, class: Class) -> Plan {
         match class {
             Class::Loss => self.rates.loss = 0,
@@ -211,7 +210,7 @@ impl Plan {
         self
     }
 
-    /// The same without the fault of that number.
+    /// The same plan without the fault of that number.
     pub fn skip(mut self, number: usize) -> Plan {
         self.faults.retain(|planned| planned.number != number);
         self
@@ -232,7 +231,7 @@ impl fmt::Display for Plan {
         )?;
         let kind = match self.kind {
             Kind::Chaos => "",
-            Kind::Partitioned => ", to see who leads",
+            Kind::Partitioned => ", to test the election",
             Kind::Classic => ", in a classic group",
         };
         writeln!(f, "{}{kind}", if names.is_empty() { "nothing".into() } else { names.join(", ") })?;
@@ -252,7 +251,7 @@ impl fmt::Display for Plan {
         }
         match self.stray {
             Some((node, from)) => {
-                writeln!(f, "  scripts; those of node {node} go astray at instance {from}")?
+                writeln!(f, "  scripts; those of node {node} diverge from instance {from} on")?
             }
             None if self.scripted => writeln!(f, "  scripts")?,
             None => {}

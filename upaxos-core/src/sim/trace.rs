@@ -1,16 +1,16 @@
-//! What a run leaves behind: a hash of all that happened, and counts of what it saw.
+//! The results of a run: a hash of all events, and counts.
 
 use std::ops::AddAssign;
 
 use crate::node::Reached;
 use crate::types::Micros;
 
-/// A hash over every event of a run, the same wherever it runs.
+/// A hash over every event of a run. It is the same on every machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trace(u64);
 
 impl Trace {
-    /// Adds an event: when, where, what. (The checksum of the bytes, mixed in as in SplitMix64.)
+    /// Adds an event: when, where, what. (It mixes in the checksum of the bytes, as SplitMix64 does.)
     pub fn note(&mut self, at: Micros, place: u16, what: &[u8]) {
         let event = u64::from(crc32c::crc32c(what)) << 16 | u64::from(place);
         let mut mixed = self.0.rotate_left(23) ^ event ^ at.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -18,13 +18,13 @@ impl Trace {
         self.0 = mixed ^ (mixed >> 31);
     }
 
-    /// The hash.
+    /// The hash of all events so far.
     pub fn hash(self) -> u64 {
         self.0
     }
 }
 
-/// What happened in a run, counted.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Seen {
@@ -38,7 +38,7 @@ pub struct Seen {
     pub pauses: u64,
     pub pauses_amid: u64,
     pub gaps: u64,
-    /// How many parts of datagrams were asked for, or said again.
+    /// How many parts of datagrams were requested or retransmitted.
     pub parts: u64,
     pub wipes: u64,
     pub refusals: u64,
@@ -55,26 +55,26 @@ pub struct Seen {
     pub diverged: u64,
     pub mended: u64,
     pub forced: u64,
-    /// How often the wires of two groups met.
+    /// How often the wires of two groups were joined.
     pub joined_wires: u64,
     pub rolled_back: u64,
-    /// Of nodes whose disks were rolled back: those that may not vote in the end.
+    /// Rolled back nodes that may not vote at the end.
     pub barred: u64,
-    /// Nodes that ended since a quorum has another log.
+    /// Nodes that ended because a quorum has another log.
     pub stopped: u64,
-    /// Runs in which the log was split, and nodes said so.
+    /// Runs in which the log was split, and nodes reported it.
     pub splits: u64,
-    /// Runs in which a promise that a rolled back disk forgot was broken, and no two logs differ.
+    /// Runs in which a promise that a rolled back disk lost was broken, and no two logs differ.
     pub untold: u64,
-    /// How often clients heard each, and how many of their requests ended as forgotten.
+    /// How many of these messages clients received; `forgotten` counts requests that ended as forgotten.
     pub busy: u64,
     pub refused: u64,
     pub told_unknown: u64,
     pub told_forgotten: u64,
     pub forgotten: u64,
-    /// By how many instances a node was behind at most when it came back.
+    /// The most instances that a node was behind when it came back.
     pub behind: u64,
-    /// Which bounds of its nodes were reached.
+    /// The bounds of nodes that were reached.
     pub reached: Reached,
 }
 

@@ -1,7 +1,7 @@
-//! A stage that a plan directs: what goes wrong, and what clients ask, is drawn from the seed.
+//! A cluster under a drawn plan: the seed determines the faults, and the requests of clients.
 //!
-//! Owns the faults of the plan, their moments, and the drawn clients. What follows from them happens on the
-//! [`Stage`]. Called by the phases of a run.
+//! It owns the faults of the plan, their times, and the drawn clients. Their effects happen on the [`Stage`]. The
+//! phases of a run call it.
 
 mod faults;
 mod joined;
@@ -23,23 +23,23 @@ use crate::client::Scope;
 use crate::node::{Event, Limits, Timing};
 use crate::types::{Instance, Micros};
 
-/// What the plan has in store.
+/// A scheduled event of the plan.
 #[derive(Debug)]
 enum Cue {
-    /// A client does something.
+    /// A client takes its turn.
     Client(usize),
-    /// A fault of the plan, by its place there.
+    /// A fault of the plan, by its index there.
     Fault(usize),
     /// The end of the cut of that number.
     Join(u64),
     Isolate(u16, bool),
-    /// The wires of two groups meet, or part.
+    /// The wires of two groups are joined or separated.
     Wires(bool),
     /// A node that has left ends, if it is still in that life.
     Retire(u16, u64),
 }
 
-/// A group, its clients, and everything around them.
+/// A group, its clients, and the faults around them.
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
@@ -47,14 +47,14 @@ pub struct World {
     clients: Clients,
     is_chaotic: bool,
     cut: u64,
-    /// Which links are cut, if any.
+    /// The cut links, if any.
     topology: Option<Topology>,
-    /// Another group, whose wire meets this one's now and then.
+    /// Another group, whose wire is joined to this one's at times.
     beside: Option<Box<Beside>>,
 }
 
 impl World {
-    /// A world in which nothing has happened yet.
+    /// A new world, before its first event.
     pub fn new(plan: Plan) -> World {
         let beside = plan.other.as_deref().map(|other| Box::new(Beside::new(other, plan.seed)));
         let mut world = World { beside, ..World::at(plan, 0) };
@@ -62,7 +62,7 @@ impl World {
         world
     }
 
-    /// The same without another group, with incarnations from there on.
+    /// The same without another group. Incarnations begin at `incarnations`.
     fn at(plan: Plan, incarnations: u64) -> World {
         let setting = Setting {
             seed: plan.seed,
@@ -92,33 +92,33 @@ impl World {
         let (workload, scope) = (Chance::new(plan.seed, Stream::Workload), Scope::new(plan.dialect(), None));
         let clients = Clients::new(workload, plan.think, plan.open, plan.dialect(), scope);
         if plan.scripted {
-            // A script refuses what it likes; and nothing else does.
+            // A script may refuse any write. Nothing else refuses one.
             stage.judges.calls().may_be_refused();
         }
         World { plan, stage, clients, is_chaotic: false, cut: 0, topology: None, beside: None }
     }
 
-    /// The judges.
+    /// The checkers of this group.
     pub fn judges(&mut self) -> &mut Judges {
         &mut self.stage.judges
     }
 
-    /// The clients.
+    /// The drawn clients of this group.
     pub fn clients(&mut self) -> &mut Clients {
         &mut self.clients
     }
 
-    /// What was seen, and the hash of all that happened.
+    /// The counts, and the hash of all events so far.
     pub fn seen(&self) -> (Seen, Trace) {
         (self.stage.seen, self.stage.trace)
     }
 
-    /// What it shows on its clock.
+    /// The virtual time of this group.
     pub fn now(&self) -> Micros {
         self.stage.now
     }
 
-    /// Lets things happen until a moment, or until `done`, or until a judge objects; true when `done`.
+    /// Runs events until `end`, or until `done`, or until a violation. Returns true when `done`.
     pub fn run_until(&mut self, end: Micros, mut done: impl FnMut(&World) -> bool) -> bool {
         while self.violation().is_none() {
             if done(self) {
@@ -144,12 +144,12 @@ impl World {
         true
     }
 
-    /// Whether all clients are content, and all nodes have settled; those of the other group, too.
+    /// Whether no client waits and all nodes have settled, in both groups.
     pub fn is_settled(&self) -> bool {
         self.clients.is_content() && self.stage.is_settled() && self.beside_has_settled()
     }
 
-    /// From now on clients ask something new, or not.
+    /// From now on the clients of both groups send new requests, or none.
     pub fn ask(&mut self, asks: bool) {
         self.clients.ask(asks);
         self.beside(|other| other.ask(asks));
@@ -160,7 +160,7 @@ impl World {
         self.clients.know_group(self.stage.now)
     }
 
-    /// All is over: what the judges can only say in the end.
+    /// The run is over: makes the checks that are possible only at the end.
     pub fn finish(&mut self) {
         let learned = self.learned();
         self.stage.judges.finish(&learned);
@@ -169,22 +169,22 @@ impl World {
         }
     }
 
-    /// Whether its nodes have bounds that are drawn small.
+    /// Whether its nodes have small bounds.
     pub fn has_small_bounds(&self) -> bool {
         self.plan.limits != Limits::USUAL
     }
 
-    /// Whether two values stand in one place of the log, since a disk was rolled back.
+    /// Whether a rolled back disk has split the log.
     pub fn is_split(&self) -> bool {
         self.stage.judges.is_split()
     }
 
-    /// What is not as it must be where a disk was rolled back; `None` when all is.
+    /// What the nodes have failed to detect after a rollback. `None` when nothing is missing.
     pub fn not_found(&self) -> Option<String> {
         self.stage.not_found()
     }
 
-    /// Takes note of how a rolled back disk, and a split log if it came to that, was found.
+    /// Counts how the nodes detected a rolled back disk, and a split log if there is one.
     pub fn note_found(&mut self) {
         self.stage.count_barred();
         let is_told = self.stage.judges.is_told() || self.stage.seen.stopped > 0;
@@ -192,17 +192,17 @@ impl World {
         self.stage.seen.untold += u64::from(self.is_split() && !is_told);
     }
 
-    /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
+    /// Whether the group in force can decide anything. Operators and lost disks may have left too few members.
     pub fn is_alive(&self) -> bool {
         self.stage.is_alive()
     }
 
-    /// What every node has learned that should run.
+    /// The learned prefix of every node that should run.
     pub fn learned(&self) -> Vec<(u16, Instance)> {
         self.stage.learned()
     }
 
-    /// What every node knows, what is wrong with it, and what was said last.
+    /// The state of every node, and the last lines that were sent.
     pub fn view(&self) -> String {
         format!("{} requests open\n{}", self.clients.open(), self.stage.view())
     }

@@ -1,7 +1,7 @@
-//! The clients' side: what was asked, what was answered, and in which order.
+//! The clients' side: requests, answers, and their order.
 //!
-//! Histories are judged in linear time: a request remembers the highest instance that had been
-//! acknowledged to anybody when it was first sent, and must stand above it.
+//! Histories are checked in linear time: each request stores the highest instance that was acknowledged to any
+//! client when the request was first sent. The request must stand above that instance.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,36 +12,36 @@ use crate::types::{Instance, Tag, Value};
 
 type Verdict = Result<(), (Rule, String)>;
 
-/// What a client asked for under one tag.
+/// A client's request under one tag.
 #[derive(Debug)]
 struct Call {
-    /// What it writes: one value, unless somebody used the tag by hand for several.
+    /// The values that it writes: one, unless lines that were written by hand used the tag for several.
     values: Vec<Value>,
     /// Whether it reads.
     reads: bool,
     after: Instance,
-    /// The highest instance that was chosen when it was first asked, answered or not.
+    /// The highest instance that was chosen when it was first sent, answered or not.
     frontier: Instance,
     is_open: bool,
-    /// Where it was chosen first.
+    /// The first instance at which it was chosen.
     chosen: Option<Instance>,
     done: Option<Instance>,
-    /// Why it will never be carried out, in the words of a node.
+    /// The reason for which a node refused it.
     refused: Option<Value>,
 }
 
 impl Call {
-    /// Whether it writes, and nothing else: a read may be refused, and read again.
+    /// Whether it is a write and no read. (A read may be refused, and read again.)
     fn has_effect(&self) -> bool {
         !self.values.is_empty() && !self.reads
     }
 }
 
 fn done_though_refused(tag: Tag, at: Instance, reason: &Value) -> (Rule, String) {
-    (Rule::RefusedIsFinal, format!("{tag:?} stands at {at}, and was told refused: {reason}"))
+    (Rule::RefusedIsFinal, format!("{tag:?} stands at {at}, and was reported as refused: {reason}"))
 }
 
-/// What a fast read was told.
+/// The answer to a fast read.
 #[derive(Debug)]
 struct FastRead {
     learned: Instance,
@@ -49,49 +49,51 @@ struct FastRead {
     value: Value,
 }
 
-/// All requests of all clients, with what they were told.
+/// All requests of all clients, with their answers.
 #[derive(Debug, Default)]
 pub struct Calls {
     tagged: BTreeMap<Tag, Call>,
-    /// Untagged writes, each with what had been acknowledged when it was first asked.
+    /// Untagged writes, each with the highest acknowledged instance when it was first sent.
     untagged: BTreeMap<Value, Instance>,
     answers: BTreeMap<Instance, Value>,
     fast_reads: Vec<FastRead>,
     acknowledged: Instance,
-    /// What each instance was chosen to mean.
+    /// The decoded entry of each chosen instance.
     entries: BTreeMap<Instance, Entry>,
-    /// What clients made of what they were told.
+    /// The outcomes that clients derived from their answers.
     outcomes: Vec<(Option<Tag>, Ask, Outcome)>,
     may_refuse: bool,
     rewrites: bool,
-    /// How many untagged writes of these words were answered, each to a client that had asked for it.
+    /// How many untagged writes of each value were answered, each to a client that had requested it.
     told: BTreeMap<Value, usize>,
-    /// What clients heard to be refused, changes of the group among it, and what the log says of such tags.
+    /// The requests that were reported to clients as refused, changes of the group included. `used_up` has the tags
+    /// that the log marks as refused or as a change of the group.
     refused: BTreeMap<Tag, Value>,
     used_up: BTreeSet<Tag>,
 }
 
-/// Where each tagged write took effect.
+/// The instances at which each tagged write took effect.
 type Places = BTreeMap<Tag, Vec<Instance>>;
 
 impl Calls {
-    /// The highest instance that any client was told of.
+    /// The highest instance that was acknowledged to any client.
     pub fn acknowledged(&self) -> Instance {
         self.acknowledged
     }
 
-    /// Clients ask what they like: the group may refuse it.
+    /// From now on the group may refuse requests: clients may send any request.
     pub fn may_be_refused(&mut self) {
         self.may_refuse = true;
     }
 
-    /// Nodes write something else than what was asked for: only its tag tells whose it is, and what is read
-    /// may be put into other words.
+    /// From now on scripts may rewrite values. A write is then matched to its request by tag alone, and the text of
+    /// a read is not checked.
     pub fn may_be_rewritten(&mut self) {
         self.rewrites = true;
     }
 
-    /// A client sends a tagged request, for the first time or again. Equal values are told apart by tag.
+    /// A client sends a tagged request, for the first time or again. The tag distinguishes requests of equal
+    /// values.
     pub fn on_call(&mut self, tag: Tag, value: Option<Value>, frontier: Instance) {
         let after = self.acknowledged;
         let call = self.tagged.entry(tag).or_insert_with(|| {
@@ -102,7 +104,7 @@ impl Calls {
         call.values.extend(value.filter(|value| !call.values.contains(value)));
     }
 
-    /// An entry is chosen; nobody needs to know yet.
+    /// An entry is chosen, whether or not any node knows that.
     pub fn on_chosen(&mut self, instance: Instance, entry: Entry) {
         if let Some(call) = entry.tagged().and_then(|tagged| self.tagged.get_mut(&tagged.tag)) {
             call.chosen.get_or_insert(instance);
@@ -113,21 +115,21 @@ impl Calls {
         self.entries.insert(instance, entry);
     }
 
-    /// Where a tagged request was chosen first.
+    /// The first instance at which a tagged request was chosen.
     pub fn chosen(&self, tag: Tag) -> Option<Instance> {
         self.tagged.get(&tag).and_then(|call| call.chosen)
     }
 
-    /// A client sends an untagged write, perhaps of a value that was written before.
+    /// A client sends an untagged write. Its value may be equal to an earlier one.
     pub fn on_write(&mut self, value: Value) {
         self.untagged.entry(value).or_insert(self.acknowledged);
     }
 
-    /// A client without tags, that asked when `after` was acknowledged, takes `instance` for its answer; `wrote` is
-    /// what it wrote, or it read.
+    /// A client without tags sent a request when `after` was acknowledged, and takes `instance` for the answer.
+    /// `wrote` is the value that it wrote, or `None` for a read.
     ///
     /// # Errors
-    /// When that was chosen before it asked.
+    /// When that instance was acknowledged before the client sent the request.
     pub fn on_untagged_done(
         &mut self,
         after: Instance,
@@ -139,7 +141,7 @@ impl Calls {
             let what = wrote.map_or("a read".into(), |value| format!("a write of {value:?}"));
             return Err((
                 rule,
-                format!("{what} was answered with {instance}, asked when {after} was answered"),
+                format!("{what} was answered with {instance}, but sent after {after} was answered"),
             ));
         }
         if let Some(value) = wrote {
@@ -149,24 +151,24 @@ impl Calls {
         Ok(())
     }
 
-    /// A client asks no more: the outcome stays unknown.
+    /// A client stops asking: the outcome of its request stays unknown.
     pub fn on_given_up(&mut self, tag: Tag) {
         if let Some(call) = self.tagged.get_mut(&tag) {
             call.is_open = false;
         }
     }
 
-    /// A client is told where its request stands.
+    /// A client receives the instance of its request.
     ///
     /// # Errors
-    /// When it was told another place before, or the place is too low.
+    /// When an earlier answer gave another instance, the instance is too low, or the request was refused.
     pub fn on_done(&mut self, tag: Tag, instance: Instance) -> Verdict {
         let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
         if let Some(done) = call.done.filter(|done| *done != instance) {
             return Err((Rule::ExactlyOnce, format!("{tag:?} was answered with {done} and {instance}")));
         }
         if instance <= call.after {
-            let got = format!("{tag:?} stands at {instance}, asked when {} was answered", call.after);
+            let got = format!("{tag:?} stands at {instance}, but was sent after {} was answered", call.after);
             return Err((Rule::RealTimeOrder, got));
         }
         if let Some(reason) = call.refused.as_ref().filter(|_| call.has_effect()) {
@@ -178,16 +180,17 @@ impl Calls {
         Ok(())
     }
 
-    /// A client is told the last value up to `learned`.
+    /// A client receives the last value up to `learned`.
     ///
     /// # Errors
-    /// When that is older than what was chosen, or answered, before it asked.
+    /// When that is older than an instance that was chosen, or acknowledged, before the client sent the request.
     pub fn on_value(&mut self, tag: Tag, learned: Instance, instance: Instance, value: &Value) -> Verdict {
         let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
         if learned < call.after.max(call.frontier) {
             let Call { after, frontier, .. } = call;
-            let got =
-                format!("{tag:?} reads as of {learned}, asked after {after} was answered, {frontier} chosen");
+            let got = format!(
+                "{tag:?} reads up to {learned}, but was sent after {after} was answered, {frontier} chosen"
+            );
             return Err((Rule::ReadsAreFresh, got));
         }
         call.is_open = false;
@@ -196,10 +199,10 @@ impl Calls {
         Ok(())
     }
 
-    /// A client takes its question for settled.
+    /// A client regards its request as settled.
     ///
     /// # Errors
-    /// When what it asked for stands no higher than what had been answered before.
+    /// When the instance of the request is no higher than one that was acknowledged before.
     pub fn on_outcome(&mut self, tag: Option<Tag>, ask: Ask, outcome: Outcome, after: Instance) -> Verdict {
         match (&ask, &outcome) {
             (_, Outcome::Unknown | Outcome::Forgotten) => {
@@ -214,7 +217,7 @@ impl Calls {
             (Ask::Write(_) | Ask::Read | Ask::FastRead, Outcome::Chosen { instance, .. })
                 if *instance <= after =>
             {
-                let got = format!("{ask:?} was settled by {instance}, asked when {after} was answered");
+                let got = format!("{ask:?} was settled by {instance}, but sent after {after} was answered");
                 return Err((Rule::RealTimeOrder, got));
             }
             _ => {}
@@ -223,7 +226,7 @@ impl Calls {
         Ok(())
     }
 
-    /// What clients took for answers is what the log says, each of its own request.
+    /// Every outcome that a client derived agrees with the log, and belongs to the client's own request.
     fn check_outcomes(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         for (tag, ask, outcome) in &self.outcomes {
             let (
@@ -253,15 +256,15 @@ impl Calls {
         self.fast_reads.len()
     }
 
-    /// The operator is told where a change of the group stands.
+    /// The operator receives the instance of a change of the group.
     pub fn on_change_done(&mut self, instance: Instance) {
         self.acknowledged = self.acknowledged.max(instance);
     }
 
-    /// A client is told what an instance reads.
+    /// A client receives the value of an instance.
     ///
     /// # Errors
-    /// When it is the client's own write, and stands too low; or the answers differ.
+    /// When it is the client's own write and its instance is too low, or when two answers differ.
     pub fn on_reads(&mut self, instance: Instance, reads: Value) -> Verdict {
         let before = self.answers.entry(instance).or_insert_with(|| reads.clone());
         if *before != reads {
@@ -269,17 +272,18 @@ impl Calls {
         }
         let is_untagged = matches!(self.entries.get(&instance), Some(Entry::Write(_)));
         if let Some(after) = self.untagged.get(&reads).filter(|after| is_untagged && instance <= **after) {
-            let got = format!("{reads:?} stands at {instance}, asked when {after} was answered");
+            let got = format!("{reads:?} stands at {instance}, but was sent after {after} was answered");
             return Err((Rule::RealTimeOrder, got));
         }
         self.acknowledged = self.acknowledged.max(instance);
         Ok(())
     }
 
-    /// A client is told that its request is never carried out.
+    /// A client is told that its request is refused for ever.
     ///
     /// # Errors
-    /// When it still waits for it: it has not said that it settled it. When it was told before that it is done.
+    /// When the client still waits for it and no request may be refused, or when the request was acknowledged
+    /// before.
     pub fn on_refused(&mut self, tag: Tag, reason: &Value) -> Verdict {
         let Some(call) = self.tagged.get_mut(&tag) else { return Ok(()) };
         if call.is_open && !self.may_refuse {
@@ -292,26 +296,27 @@ impl Calls {
         }
     }
 
-    /// Clients hear that a request is refused, and the log must say so, too: only that is final.
+    /// A refusal reaches the clients. The log must have it, too: only a refusal in the log is final.
     pub fn on_refused_in_log(&mut self, tag: Tag, reason: &Value) {
         self.refused.entry(tag).or_insert_with(|| reason.clone());
     }
 
-    /// What is refused, stands in the log as refused, or as a change that came too late. A read has no effect.
+    /// Every refused request is in the log as refused, or as a change of the group. Reads are exempt: they have no
+    /// effect.
     fn check_refused(&self) -> Verdict {
         let reads = |tag: &Tag| self.tagged.get(tag).is_some_and(|call| !call.has_effect());
         let mut open = self.refused.iter().filter(|(tag, _)| !self.used_up.contains(tag) && !reads(tag));
         open.next().map_or(Ok(()), |(tag, reason)| {
-            let got = format!("{tag:?} was told refused, of which the log says nothing: {reason}");
+            let got = format!("{tag:?} was reported as refused, but not in the log: {reason}");
             Err((Rule::RefusedIsFinal, got))
         })
     }
 
-    /// Whether an entry of the log is what a client asked for, or a mark of our own.
+    /// Whether an entry of the log was requested by a client, or is a mark of the protocol itself.
     pub fn asked_for(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Noop | Entry::Read { tagged: None, .. } => true,
-            // The scripts of a simulated group change no words; a played one's may.
+            // The scripts of a drawn run never rewrite values; those of a scripted run may.
             Entry::Changed(..) => self.rewrites,
             Entry::Group(..) => false,
             Entry::Refused(tagged, _) => self.tagged.contains_key(&tagged.tag),
@@ -326,10 +331,10 @@ impl Calls {
         }
     }
 
-    /// Judges the whole history against what the log reads.
+    /// Checks the whole history against the log.
     ///
     /// # Errors
-    /// When an answer is not in the log, a write took effect twice, or a read missed one.
+    /// When an answer is not in the log, a write took effect twice, or a read missed a write.
     pub fn check(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         let places = self.check_reads(log)?;
         self.check_untagged(log)?;
@@ -365,7 +370,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Every fast read was told the last user value up to where it stands.
+    /// Every fast read was answered with the last user value up to the prefix that it was read at.
     fn check_fast_reads(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         if self.rewrites {
             return Ok(());
@@ -377,14 +382,17 @@ impl Calls {
             let before = written.partition_point(|(at, _)| *at <= learned);
             let last = before.checked_sub(1).map_or((&Instance(0), &nothing), |last| written[last]);
             if last != (instance, value) {
-                let got = format!("as of {learned} was read {value} of {instance}, written last {last:?}");
+                let got = format!(
+                    "a read up to {learned} returned {value} of {instance}; the last write is {last:?}"
+                );
                 return Err((Rule::ReadsSeeWrites, got));
             }
         }
         Ok(())
     }
 
-    /// Where words are all there is, as many writes of them were answered as are in the log, or fewer.
+    /// Untagged writes have only their values to identify them: no more writes of a value were answered than the
+    /// log has.
     fn check_untagged(&self, log: &BTreeMap<Instance, Value>) -> Verdict {
         let mut found: BTreeMap<&Value, usize> = BTreeMap::new();
         log.values().filter(|value| self.told.contains_key(*value)).for_each(|value| {
@@ -400,13 +408,13 @@ impl Calls {
         Ok(())
     }
 
-    /// Whether an instance that reads so is a user's write that took effect.
+    /// Whether an instance that reads `reads` is a user's write that took effect.
     fn is_write(&self, instance: Instance, reads: &Value) -> bool {
         let entry = self.entries.get(&instance);
         matches!(entry, Some(Entry::Write(value) | Entry::Tagged(_, value)) if value == reads)
     }
 
-    /// Walks the log once: what every safe read has to read is the last user value so far.
+    /// Walks the log once. Every safe read must show the last user value before it.
     fn check_reads(&self, log: &BTreeMap<Instance, Value>) -> Result<Places, (Rule, String)> {
         let mut places = Places::new();
         let mut last: &[u8] = b"";
@@ -418,12 +426,15 @@ impl Calls {
                     places.entry(tagged.tag).or_default().push(*instance);
                 }
             }
-            // In a classic group, what somebody wrote can look like a safe read.
+            // In a classic group, a value that a client wrote can look like a safe read.
             let is_read = matches!(entry, Some(Entry::Read { .. })) && !self.untagged.contains_key(reads);
             let read = reads.as_bytes().strip_prefix(SAFE_READ.as_bytes()).filter(|_| is_read);
             if read.is_some_and(|read| read != last) && !self.rewrites {
                 let last = Value::from(last);
-                return Err((Rule::ReadsSeeWrites, format!("{reads} at {instance}, written last {last}")));
+                return Err((
+                    Rule::ReadsSeeWrites,
+                    format!("{reads} at {instance}; the last write is {last}"),
+                ));
             }
         }
         Ok(places)

@@ -1,7 +1,7 @@
-//! The judges of what clients say, and of what they are told: each line, when it is said or heard.
+//! The checkers of what clients send and receive: each line, at that moment.
 //!
-//! Whoever speaks for clients, drawn or scripted or somebody's hand, calls it with every line, repeated ones
-//! too. What the answers mean together is judged next door, in `calls`.
+//! The clients of a drawn run, those of a scripted run and the senders of lines written by hand all call these
+//! functions with every line, retransmitted ones included. What the answers mean together is checked in `calls`.
 
 use super::{Judges, Rule};
 use crate::client::{Ask, Outcome};
@@ -11,7 +11,7 @@ use crate::types::{Instance, Tag, Value};
 use crate::wire::{Line, Message, Request};
 
 impl Judges {
-    /// A client sends a line. What somebody says by hand in the name of a node counts as asked for, too.
+    /// A client sends a line. The value in a node's line that was written by hand counts as requested, too.
     pub fn on_asked(&mut self, line: &Line) {
         match line {
             Line::Client(Request::Submit(tagged, value)) => self.on_call(tagged.tag, Some(value.clone())),
@@ -51,21 +51,22 @@ impl Judges {
         self.calls.on_call(tag, value, highest.unwrap_or_default());
     }
 
-    /// A client takes its question for settled, in this way; so much had been answered when it was asked.
+    /// A client regards its request as settled, with this outcome. `after` was the highest acknowledged instance
+    /// when it sent the request.
     pub fn on_outcome(&mut self, tag: Option<Tag>, ask: Ask, outcome: Outcome, after: Instance) {
         if let Err((rule, got)) = self.calls.on_outcome(tag, ask, outcome, after) {
             self.fail(rule, got);
         }
     }
 
-    /// Clients hear what a node says.
+    /// A message of a node reaches the clients.
     pub fn on_told(&mut self, message: &Message) {
         if let Err((rule, got)) = self.told(message) {
             self.fail(rule, got);
         }
     }
 
-    /// A client without tags takes an answer for its own: it asked when `after` was acknowledged.
+    /// A client without tags takes an answer for its own. It sent the request when `after` was acknowledged.
     pub fn on_untagged_answer(&mut self, ask: &Ask, after: Instance, instance: Instance, value: &Value) {
         let told = match ask {
             Ask::Write(_) => self.calls.on_untagged_done(after, instance, Some(value)),
@@ -77,10 +78,10 @@ impl Judges {
         }
     }
 
-    /// A client takes its request for refused.
+    /// A client regards its request as refused.
     ///
     /// # Errors
-    /// When it was carried out all the same, or there was no reason to refuse it.
+    /// When the request was carried out all the same, or the group had no reason to refuse it.
     pub fn refused(&mut self, tag: Tag, reason: &Value) -> Result<(), (Rule, String)> {
         if self.is_change(tag) {
             self.groups.on_refused(tag, reason)
@@ -108,7 +109,7 @@ impl Judges {
             Message::Value { instance, learned, client, seq, value } => {
                 self.calls.on_value(Tag { client: *client, seq: *seq }, *learned, *instance, value)
             }
-            // What a script answers is its own affair; how fresh that is, is not.
+            // The text of a script's answer is not checked; how fresh it is, is checked.
             Message::Reply { learned, client, seq, value } => {
                 self.calls.on_value(Tag { client: *client, seq: *seq }, *learned, Instance(0), value)
             }

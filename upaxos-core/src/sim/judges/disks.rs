@@ -1,7 +1,7 @@
-//! The judges of what members write: what is durable where, and what a log that is opened again holds.
+//! The checkers of what members write: what is durable on each disk, and what a log holds when it is opened again.
 //!
-//! Called with each record when it is made and when it is durable, in every life. What was said about it
-//! on the wire is judged next door.
+//! Called with each record when it is made and when it is durable, in every life. What members send about their
+//! records is checked in `wire`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use crate::record::Record;
 use crate::types::{Ballot, GroupId, Instance, NodeId, Value};
 use crate::wire::Boot;
 
-/// What one member has durably said, over all its lives.
+/// The durable state of one member, over all its lives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     pub records: usize,
     pub starts: u64,
-    /// The boot of each start.
+    /// The boot number of each start.
     pub lives: BTreeMap<u64, u64>,
     pub is_member: bool,
     pub group: Option<GroupId>,
@@ -25,20 +25,20 @@ pub(super) struct Disk {
     /// By the slot of each promise.
     pub promised: BTreeMap<Instance, Ballot>,
     pub accepted: BTreeMap<(Instance, Ballot), Value>,
-    /// What it accepted in a block that was damaged before it was synced. A checkpoint may hold a copy.
+    /// The values that it accepted in a block that was damaged before it was synced. A checkpoint may hold a copy.
     pub unread: BTreeSet<(Instance, Ballot)>,
     pub learned: Instance,
-    /// How far it had learned before a value was lost: all that may count again as soon as that value is back.
+    /// The learned prefix before a value was lost. All of it may count again as soon as that value is back.
     pub once_learned: Instance,
-    /// What it has learned.
+    /// The learned value of each instance.
     pub log: BTreeMap<Instance, Value>,
-    /// The highest ballot that it voted in, as the others see it.
+    /// The highest ballot that it voted in, by slot, as its lines showed it.
     pub voted: BTreeMap<Instance, Ballot>,
 }
 
 impl Disk {
-    /// What a promise of `ballot` has to tell: all that was accepted before it. (A batch may hold the
-    /// promise and then a vote in that ballot, or a higher one.)
+    /// What a promise of `ballot` must report: all values that were accepted in lower ballots. (A batch may hold
+    /// the promise and then a vote in that ballot, or a higher one.)
     pub fn accepted_below(
         &self,
         ballot: Ballot,
@@ -51,7 +51,7 @@ impl Disk {
 }
 
 impl Disk {
-    /// What a checkpoint has to say besides starts and sessions.
+    /// The records that a checkpoint must have besides starts and sessions.
     fn checkpoint(&self, learned: Instance) -> Vec<Record> {
         let member = self.is_member.then_some(Record::Member);
         let founded = self.group.map(|group| Record::Founded { group });
@@ -61,7 +61,7 @@ impl Disk {
         let registered = registered.map(|(node, boot)| Record::Registered { node: *node, boot: *boot });
         let promised = self.promised.values().max().map(|ballot| Record::PromiseAll { ballot: *ballot });
         let open = self.accepted.range((learned.next(), Ballot::first_epoch(0))..);
-        // The last ballot of an instance is the one that counts.
+        // For each instance the highest ballot counts.
         let last: BTreeMap<_, _> = open.map(|((i, ballot), value)| (*i, (*ballot, value.clone()))).collect();
         let accept = |(instance, (ballot, value))| Record::Accept { instance, ballot, value };
         let own = member.chain(barred).chain(registered);
@@ -91,7 +91,7 @@ impl Judges {
             Record::Lost { instance, ballot } => ballot.map(|ballot| (slot(*instance), ballot)),
             _ => None,
         };
-        // Accepting is promising, too; but it is not what a leader may begin to write upon.
+        // Accepting is promising, too. But a leader may begin to write only upon promises.
         if let (Some(promise), Record::PromiseAll { .. } | Record::Promise { .. }) = (promise, record) {
             self.promises.entry(promise).or_default().insert(id);
         }
@@ -138,7 +138,7 @@ impl Judges {
         }
     }
 
-    /// A member made a record: it may only learn what is chosen.
+    /// A member made a record. It may only learn what is chosen.
     pub fn on_record(&mut self, id: u16, record: &Record) {
         match record {
             Record::Accept { instance, ballot, value } => self.on_value(*instance, *ballot, value),
@@ -148,14 +148,14 @@ impl Judges {
         }
     }
 
-    /// How far a member had durably learned.
+    /// The durably learned prefix of a member.
     pub fn learned(&self, id: u16) -> Instance {
         self.disks[usize::from(id)].learned
     }
 
-    /// A member opened its log, and would begin the next segment with this: all that was durable, and
-    /// nothing else. Only the values that are `lost` may be missing: none of them is held for anything else, and
-    /// what was learned ends before the first that had been, until that is learned anew.
+    /// A member opened its log. `records` are what it would begin the next segment with: all that was durable, and
+    /// nothing else. Only the `lost` values may be missing. No other value may take the place of a lost one. The
+    /// learned prefix ends before the first lost value that had been learned, until that value is learned anew.
     pub fn on_recovered(&mut self, id: u16, (learned, records): &(Instance, Vec<Record>), lost: &[Record]) {
         for record in records {
             if let Record::Accept { instance, ballot, value } = record
@@ -172,8 +172,8 @@ impl Judges {
             disk.once_learned = disk.once_learned.max(disk.learned);
             disk.learned = *learned;
         } else if *learned <= disk.once_learned {
-            // Once the lost value is learned anew, compaction drops the old copy of it; then what an earlier
-            // life learned above follows from the log again.
+            // Once the lost value is learned anew, compaction drops its old copy. Then the log again implies what
+            // an earlier life learned above it.
             disk.learned = disk.learned.max(*learned);
         }
         let disk = &self.disks[usize::from(id)];
@@ -190,7 +190,7 @@ impl Judges {
             let is_learned = matches!(record, R::Session { .. } | R::User { .. } | R::Forgotten { .. });
             let is_group = matches!(record, R::Genesis { .. } | R::Group { .. } | R::Gone { .. });
             let is_script = matches!(record, R::Script { .. } | R::State { .. } | R::Chain { .. });
-            // Node 0 knows its group before it has written that down.
+            // Node 0 knows its group before it has written the record.
             let is_news = disk.group.is_none() && matches!(record, R::Founded { .. });
             !is_learned && !is_script && !is_group && !is_news && !matches!(record, R::Start { .. })
         };
@@ -220,7 +220,7 @@ impl Judges {
         }
     }
 
-    /// A member that keeps its log whole opened it: so many records, learned so far.
+    /// A member that keeps its whole log opened it, and found this many records and this learned prefix.
     pub fn on_recovered_log(&mut self, id: u16, records: usize, learned: Instance) {
         let disk = &self.disks[usize::from(id)];
         if disk.records != records || disk.learned != learned {
@@ -232,7 +232,7 @@ impl Judges {
         }
     }
 
-    /// A node lost its disk, with all that it had promised, if it ever could.
+    /// A node lost its disk. It counts as lost if it ever was a member, promised or voted.
     pub fn on_wiped(&mut self, id: u16) {
         self.rollback.copies.remove(&id);
         let Disk { is_lost, is_member, promised, voted, .. } = &self.disks[usize::from(id)];

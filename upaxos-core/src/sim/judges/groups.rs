@@ -1,7 +1,8 @@
-//! The judges of who governs: which group decides an instance, what that group chose, and who may vote in it.
+//! The checkers of membership: which group decides an instance, what that group chose, and which nodes may vote in
+//! it.
 //!
-//! Chosen is decided in order, from instance 1 on: the group at an instance follows from what was chosen below
-//! it. Written from the definition, not from the node's code.
+//! Instances are decided in order, from instance 1 on: the group at an instance follows from what was chosen below
+//! it. This is written from the definition, not from the node's code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,25 +12,25 @@ use crate::node::{Limits, Sessions, Verdict};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line};
 
-/// Who governed from when on.
+/// The members of each epoch, and the changes that clients requested.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
-    /// By the instance that chose each: the epoch.
+    /// The members of each epoch. An epoch is named by the instance that chose it.
     by_epoch: BTreeMap<Epoch, BTreeSet<u16>>,
     ever: BTreeSet<u16>,
-    /// Tagged requests that have been chosen: a second choice of one is void.
+    /// Tagged requests that have been chosen. A second choice of one is void.
     sessions: Sessions,
-    /// Where a leader wrote a change, by its ballot.
+    /// The instance at which a leader wrote a change, by its ballot.
     fences: BTreeMap<Ballot, Instance>,
-    /// The changes that clients asked for: by tag, and untagged.
+    /// The changes that clients requested: by tag, and untagged.
     asked: BTreeSet<Tag>,
     untagged: BTreeSet<Change>,
-    /// Those that took effect, and those of which clients were told that they never do.
+    /// The changes that took effect, and those that were reported to clients as refused.
     made: BTreeMap<Tag, Instance>,
     refused: BTreeMap<Tag, Value>,
-    /// Who was told to join, and in whose place.
+    /// The nodes that were started to join, each with the member that it replaces.
     entered: BTreeMap<u16, Option<u16>>,
-    /// All below it is decided.
+    /// All instances below this one are decided.
     pub next: Instance,
 }
 
@@ -46,19 +47,20 @@ impl Groups {
         }
     }
 
-    /// The first group.
+    /// The members of the first group.
     pub fn first(&self) -> BTreeSet<NodeId> {
         self.by_epoch[&Epoch(0)].iter().copied().map(NodeId).collect()
     }
 
-    /// The epoch of an instance, and its group, as far as what is below it is decided.
+    /// The epoch that decides an instance, and its members, as far as all below it is decided.
     fn at(&self, instance: Instance) -> (Epoch, &BTreeSet<u16>) {
         let before = self.by_epoch.range(..Epoch(instance.0)).next_back();
         let (epoch, members) = before.expect("epoch 0 is below every instance");
         (*epoch, members)
     }
 
-    /// The group that `new` makes, if it is one: based on the epoch in force, bringing no id back.
+    /// Whether `new` makes a group at this instance: it is based on the epoch in force and brings no former id
+    /// back.
     fn is_valid(&self, instance: Instance, new: &NewGroup) -> bool {
         let (epoch, members) = self.at(instance);
         let comes = |id: &u16| !members.contains(id);
@@ -66,16 +68,16 @@ impl Groups {
             && new.members.keys().map(|id| id.0).filter(comes).all(|id| !self.ever.contains(&id))
     }
 
-    /// Whether this is the first choice of a request that its client had not settled, by the table that all
-    /// nodes keep, with its bounds. (What the table itself must hold is judged by what clients are told.)
+    /// Whether this is the first choice of a request that its client had not settled, by the table that all nodes
+    /// keep, with its bounds. (The table itself is checked by the answers to clients.)
     fn is_first(&mut self, tagged: Tagged) -> bool {
         self.sessions.settle(tagged, self.next) == Verdict::New
     }
 
-    /// Takes note of what is chosen at the next instance.
+    /// Decides the next instance: `value` is chosen there.
     ///
     /// # Errors
-    /// When it is a change of which a client was told that it is refused.
+    /// When it is a change that was reported to a client as refused.
     pub fn decide(&mut self, value: &Value, dialect: Dialect) -> Result<(), (Rule, String)> {
         let at = self.next;
         let entry = Entry::decode(self.next, value, dialect);
@@ -100,10 +102,10 @@ impl Groups {
         Ok(())
     }
 
-    /// A client is told that its change is never made.
+    /// A client is told that its change is refused for ever.
     ///
     /// # Errors
-    /// When it was.
+    /// When the change was made.
     pub fn on_refused(&mut self, tag: Tag, reason: &Value) -> Result<(), (Rule, String)> {
         self.refused.entry(tag).or_insert_with(|| reason.clone());
         self.made.get(&tag).map_or(Ok(()), |at| Err(made_though_refused(tag, *at, reason)))
@@ -111,16 +113,19 @@ impl Groups {
 }
 
 fn made_though_refused(tag: Tag, at: Instance, reason: &Value) -> (Rule, String) {
-    (Rule::RefusedIsFinal, format!("the change {tag:?} was made at {at}, and was told refused: {reason}"))
+    (
+        Rule::RefusedIsFinal,
+        format!("the change {tag:?} was made at {at}, and was reported as refused: {reason}"),
+    )
 }
 
 impl Judges {
-    /// Who governs, as far as is decided; and in which epoch.
+    /// The epoch in force and its members, as far as instances are decided.
     pub fn members(&self) -> (Epoch, &BTreeSet<u16>) {
         self.groups.at(self.groups.next)
     }
 
-    /// The epoch in force behind a learned prefix.
+    /// The epoch in force after a learned prefix.
     pub(super) fn epoch_after(&self, learned: Instance) -> Epoch {
         self.groups.at(learned.next()).0
     }
@@ -130,7 +135,7 @@ impl Judges {
         self.groups.ever.contains(&id)
     }
 
-    /// A client asks for a change.
+    /// A client requests a change of the group.
     pub fn on_change_asked(&mut self, tagged: Option<Tagged>, change: Change) {
         match tagged {
             Some(tagged) => self.groups.asked.insert(tagged.tag),
@@ -138,30 +143,31 @@ impl Judges {
         };
     }
 
-    /// Whether a client asked for a change under this tag.
+    /// Whether a client requested a change of the group under this tag.
     pub(super) fn is_change(&self, tag: Tag) -> bool {
         self.groups.asked.contains(&tag)
     }
 
-    /// A new node is told to join.
+    /// A new node is started to join.
     pub fn on_entered(&mut self, id: u16, replaces: Option<u16>) {
         self.groups.entered.insert(id, replaces);
     }
 
-    /// Whether a change of the group is written somewhere and not decided.
+    /// Whether a change of the group was written and is not decided yet.
     pub fn has_open_change(&self) -> bool {
         let lowest = Ballot::first_epoch(0);
         let mut open = self.values.range((self.groups.next, lowest)..);
         open.any(|((at, _), value)| matches!(Entry::decode(*at, value, Dialect::Extended), Entry::Group(..)))
     }
 
-    /// Whether a member has its disk, and has durably learned that it is one.
+    /// Whether a member has its disk, and has durably learned that it is a member.
     pub fn is_sound(&self, id: u16) -> bool {
         let disk = &self.disks[usize::from(id)];
         !disk.is_lost && disk.is_member && disk.learned.0 >= self.members().0.0
     }
 
-    /// Something became durable at `instance`: whether it is chosen now, and what follows.
+    /// A value became durable at `instance`: finds out whether it is chosen now, and decides all instances that
+    /// follow.
     pub(super) fn on_accepted(&mut self, instance: Instance, ballot: Ballot, value: &Value) {
         if instance < self.groups.next {
             if self.is_quorum(instance, ballot) {
@@ -170,7 +176,7 @@ impl Judges {
             return;
         }
         loop {
-            // Two ballots may have got their quorums while what is below was open.
+            // Two ballots may have reached their quorums while an instance below was open.
             let chosen = self.chosen_next();
             chosen.iter().for_each(|value| self.on_chosen(self.groups.next, value));
             let Some(value) = chosen.first() else { return };
@@ -180,7 +186,7 @@ impl Judges {
         }
     }
 
-    /// What quorums accepted at the next instance, in one ballot each.
+    /// The values that quorums accepted at the next instance, each in one ballot.
     fn chosen_next(&self) -> Vec<Value> {
         let (at, lowest) = (self.groups.next, Ballot::first_epoch(0));
         let ballots = self.accepts.range((at, lowest)..(at.next(), lowest)).map(|((_, ballot), _)| *ballot);
@@ -188,8 +194,8 @@ impl Judges {
         chosen.filter_map(|ballot| self.values.get(&(at, ballot)).cloned()).collect()
     }
 
-    /// A leader writes in its ballot: nothing above a change of the group that it wrote there, unless that is
-    /// decided and void.
+    /// A leader writes in its ballot. It may write nothing above a change of the group that it wrote in that
+    /// ballot, unless that change is decided and void.
     pub(super) fn must_not_pass(&mut self, id: u16, instance: Instance, ballot: Ballot, value: &Value) {
         if let Some(fence) = self.groups.fences.get(&ballot).copied().filter(|fence| *fence < instance) {
             let is_void = fence < self.groups.next && !self.groups.by_epoch.contains_key(&Epoch(fence.0));
@@ -203,7 +209,8 @@ impl Judges {
         }
     }
 
-    /// A node says that it has left with the change at `since`: a quorum of who goes on has it on disk.
+    /// A node reports that it has left with the change at `since`. A quorum of the remaining members must have that
+    /// change on disk.
     pub fn on_left(&mut self, id: u16, since: Instance) {
         let members = self.groups.by_epoch.get(&Epoch(since.0)).cloned().unwrap_or_default();
         let has_it = |id: &&u16| self.disks[usize::from(**id)].learned >= since;
@@ -214,12 +221,12 @@ impl Judges {
         }
     }
 
-    /// A leader writes: a quorum of its group has durably promised the ballot, whatever the leader has counted.
-    /// Of a ballot that somebody spoke of by hand, nobody knows who was told to have promised it.
+    /// A leader writes. A quorum of its group must have durably promised the ballot, whatever the leader has
+    /// counted. Ballots in forged lines are exempt: a forged line may have claimed a promise.
     pub(super) fn must_be_promised(&mut self, instance: Instance, ballot: Ballot, line: &Line) {
-        let nobody = BTreeSet::new();
-        let promised = self.promises.get(&(self.slot(instance), ballot)).unwrap_or(&nobody);
-        let group = self.groups.by_epoch.get(&ballot.epoch).unwrap_or(&nobody);
+        let none = BTreeSet::new();
+        let promised = self.promises.get(&(self.slot(instance), ballot)).unwrap_or(&none);
+        let group = self.groups.by_epoch.get(&ballot.epoch).unwrap_or(&none);
         let is_quorum = promised.intersection(group).count() > group.len() / 2;
         if !is_quorum && !self.forged.contains(&ballot) {
             let got = format!("{line}, promised by {promised:?} of {group:?}");
@@ -234,7 +241,7 @@ impl Judges {
         ballot.epoch == epoch && votes > members.len() / 2
     }
 
-    /// Whether somebody wanted this change: the operator, or a node that was told to join.
+    /// Whether this entry was requested: by a client, by the operator, or by a node that was started to join.
     pub(super) fn is_wanted(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Group(Some(tagged), _) => self.is_change(tagged.tag),
@@ -259,7 +266,7 @@ impl Judges {
         }
     }
 
-    /// Nobody votes, or asks for votes, in an epoch that it has not durably learned, or is no member in.
+    /// A node may vote, or ask for votes, only in an epoch that it has durably learned and is a member of.
     pub(super) fn must_belong(&mut self, id: u16, ballot: Ballot, line: &Line) {
         let learned = self.disks[usize::from(id)].learned;
         let is_member = self.groups.by_epoch.get(&ballot.epoch).is_some_and(|members| members.contains(&id));

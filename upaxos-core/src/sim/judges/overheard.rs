@@ -1,7 +1,7 @@
-//! The judges of a run that nobody simulates: of its wire as it was recorded, and of its logs in the end.
+//! The checkers of a run that is not simulated: of its recorded wire, and of its logs at the end.
 //!
-//! What such a run cannot show is not asked: when a record became durable, and in which life a line was sent.
-//! What a log reads follows here from the definition, not from the node's code.
+//! Two things cannot be seen in such a run and are not checked: when a record became durable, and in which life a
+//! line was sent. What a log reads follows here from the definition, not from the node's code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::types::{Epoch, Instance, NodeId, Tag, Value};
 use crate::wire::{Dialect, Line, Message};
 
 impl Judges {
-    /// A line that node `id` was heard saying, in the order of its sending.
+    /// A recorded line of node `id`, in the order of sending.
     pub fn on_overheard(&mut self, id: u16, line: &Line) {
         let Line::Node(from, message) = line else { return };
         if from.0 != id {
@@ -46,8 +46,8 @@ impl Judges {
         }
     }
 
-    /// What node `id` has learned, as its log has it in the end, without a hole from instance 1 on: what each
-    /// instance reads must be the same everywhere.
+    /// The values that node `id` has learned, as its final log has them, without a gap from instance 1 on. Each
+    /// instance must read the same at every node.
     pub fn on_log(&mut self, id: u16, log: &BTreeMap<Instance, Value>) {
         let last = log.last_key_value().map_or(0, |(instance, _)| instance.0);
         if last != log.len() as u64 {
@@ -79,20 +79,20 @@ impl Judges {
         }
     }
 
-    /// Once all logs and the whole of the clients' side are known: whatever stands in a log, somebody asked for.
+    /// Called once all logs and all clients' requests are known: each entry of a log was requested.
     pub fn judge_wishes(&mut self) {
         let unwanted = self.chosen.iter().find(|(instance, value)| {
             let entry = Entry::decode(**instance, value, self.dialect);
             !self.is_wanted(&entry)
         });
         if let Some((instance, value)) = unwanted {
-            self.fail(Rule::Validity, format!("nobody asked for {value:?}, chosen at {instance}"));
+            self.fail(Rule::Validity, format!("no client requested {value:?}, chosen at {instance}"));
         }
     }
 }
 
-/// What each instance of a log reads: a request that was chosen before, or is of another place or time than it
-/// was made for, has no effect.
+/// The value that each instance of a log reads. A request has no effect if it was chosen before, or if it was made
+/// for another instance or another epoch.
 fn reads(
     log: &BTreeMap<Instance, Value>,
     first: &BTreeSet<NodeId>,

@@ -1,9 +1,10 @@
-//! The judge of rolled back disks: what they may break, and what must be found then.
+//! The checker of rolled back disks: which rules they may violate, and what the nodes must detect then.
 //!
-//! A disk that was rolled back has forgotten what its node promised. Where a peer remembers a later life of it, it may
-//! not vote. Where it voted all the same, the log may split: two values in one place, each chosen by a quorum. Nobody
-//! can prevent that; but of two members that have learned different values, one must say so, and who disagrees with
-//! a quorum must end. (What only the rolled back disk had learned, nobody knows any more: no two logs differ.)
+//! A rolled back disk has lost promises of its node. The node may not vote where a peer remembers a later life of
+//! it. If it votes all the same, the log may split: two values at one instance, each chosen by a quorum. The
+//! protocol cannot prevent that. But of two members that have learned different values, one must report it, and a
+//! member that disagrees with a quorum must end. (A value that only the rolled back disk had learned is lost
+//! without trace: no two logs differ.)
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use crate::node::Event;
 use crate::types::{Instance, NodeId};
 use crate::wire::Boot;
 
-/// What a vote against a forgotten promise can break.
+/// The rules that a vote against a forgotten promise can violate.
 const BREAKABLE: [Rule; 16] = [
     Rule::Agreement,
     Rule::OneValuePerBallot,
@@ -34,24 +35,25 @@ const BREAKABLE: [Rule; 16] = [
     Rule::SameState,
 ];
 
-/// What holds in every run.
+/// The rules that hold in every run.
 const NEVER_EXCUSED: [Rule; 3] = [Rule::NoPanic, Rule::RollbackIsFound, Rule::Progress];
 
-/// What is known of rolled back disks.
+/// The state of all copied and rolled back disks.
 #[derive(Debug, Default)]
 pub(super) struct Rollback {
-    /// What each member had durably said when its disk was copied.
+    /// The durable state of each member when its disk was copied.
     pub copies: BTreeMap<u16, Disk>,
-    /// Whose disks lack what they had.
+    /// The members whose disks lack records that they had.
     ids: BTreeSet<u16>,
-    /// What that broke first.
+    /// The first violation that a rollback caused.
     pub broken: Option<Violation>,
-    /// Which two members part, as one of them said.
+    /// Pairs of members whose logs differ, as one of them reported.
     told: BTreeSet<(u16, u16)>,
 }
 
 impl Rollback {
-    /// Whether breaking a rule is not held against the nodes. What follows from the first is all one.
+    /// Whether the violation of a rule is excused. After the first excused one, all others that can follow from it
+    /// are, too.
     pub fn excuses(&self, rule: Rule) -> bool {
         match self.broken {
             Some(_) => !NEVER_EXCUSED.contains(&rule),
@@ -66,13 +68,13 @@ impl Judges {
         self.rollback.copies.insert(id, self.disks[usize::from(id)].clone());
     }
 
-    /// The copy was put back. Whether it lacks anything.
+    /// The copy was put back. Returns whether the disk lacks records now.
     pub fn on_rolled_back(&mut self, id: u16) -> bool {
         let Some(copy) = self.rollback.copies.remove(&id) else { return false };
         let disk = &mut self.disks[usize::from(id)];
         let lacks = copy.records < disk.records;
         let promised = copy.promised.values().max().copied();
-        // It cannot know which ballots it has used since.
+        // The node cannot know which ballots it has used since.
         let numbering = self.numbering;
         self.proposed
             .retain(|(_, ballot), _| numbering.owner(*ballot) != NodeId(id) || Some(*ballot) <= promised);
@@ -81,35 +83,35 @@ impl Judges {
         lacks
     }
 
-    /// Whether a disk has been rolled back, and lacks something.
+    /// Whether a disk has been rolled back, and lacks records.
     pub fn has_rolled_back(&self) -> bool {
         !self.rollback.ids.is_empty()
     }
 
-    /// Whether the disk of a member was rolled back, and lacks something.
+    /// Whether the disk of this member was rolled back, and lacks records.
     pub(super) fn is_rolled_back(&self, id: u16) -> bool {
         self.rollback.ids.contains(&id)
     }
 
-    /// Whether a rolled back disk has broken anything.
+    /// Whether a rolled back disk has caused a violation.
     pub fn is_split(&self) -> bool {
         self.rollback.broken.is_some()
     }
 
-    /// Whether any member has said that logs differ.
+    /// Whether any member has reported that logs differ.
     pub fn is_told(&self) -> bool {
         !self.rollback.told.is_empty()
     }
 
-    /// A member says that the log of a peer differs from its own.
+    /// A member reports that the log of a peer differs from its own.
     pub fn on_log_diverged(&mut self, id: u16, peer: u16, said: &Event) {
         if !self.is_split() {
-            return self.fail(Rule::RollbackIsFound, format!("{id} says, of equal logs: {said}"));
+            return self.fail(Rule::RollbackIsFound, format!("{id} reports, of equal logs: {said}"));
         }
         self.rollback.told.extend([(id, peer), (peer, id)]);
     }
 
-    /// Whether a member remembers a life of another one that this life cannot follow.
+    /// Whether member `id` remembers a life of `of` that its life `boot` cannot follow.
     pub fn knows_better(&self, id: u16, of: u16, boot: Boot) -> bool {
         let known = self.disks[usize::from(id)].registered.get(&NodeId(of));
         let lives = &self.disks[usize::from(of)].lives;
@@ -130,12 +132,14 @@ impl Judges {
         known.find(|(_, one, other)| one != other).map(|(at, ..)| *at)
     }
 
-    /// What these members, all that run, have not told, or drawn their consequences from.
+    /// What the running members have failed to report, or to act upon. `running` must list all of them.
     pub fn not_told(&self, running: &[u16]) -> Option<String> {
         for (at, a) in running.iter().enumerate() {
             for b in &running[at + 1..] {
                 if let Some(first) = self.part(*a, *b).filter(|_| !self.rollback.told.contains(&(*a, *b))) {
-                    return Some(format!("{a} and {b} part at {first}, and neither says so"));
+                    return Some(format!(
+                        "the logs of {a} and {b} differ at {first}, and neither node reports it"
+                    ));
                 }
             }
         }

@@ -1,8 +1,8 @@
-//! The judge of scripts: it computes, from what is chosen and from nothing else, what every node has to have
-//! computed after every instance.
+//! The checker of scripts. It computes, from the chosen values alone, what every node must have computed after
+//! every instance.
 //!
-//! It knows which values took effect from what the instances read. Nodes tell it their digests whenever they
-//! have learned, or come back.
+//! The values of the instances show which writes took effect. Nodes report their digests whenever they have
+//! learned, and when they start again.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ use crate::sim::double::Double;
 use crate::state::State;
 use crate::types::{Instance, Value};
 
-/// What a run without faults computes.
+/// The state that a run without faults computes.
 #[derive(Debug)]
 pub(super) struct Reference {
     double: Double,
     state: State,
-    /// The digest after each instance, from 0 on.
+    /// The digest after each instance, from instance 0 on.
     chain: Vec<u64>,
-    /// Where something was applied.
+    /// The instances at which a value was applied.
     applied: BTreeSet<Instance>,
 }
 
@@ -54,20 +54,20 @@ impl Reference {
 }
 
 impl Judges {
-    /// As far as the log goes that any node has learned.
+    /// Computes as far as the log goes that any node has learned.
     fn compute(&mut self) {
         let mut reference = self.scripts.take().unwrap_or_else(Reference::new);
         while let Some(reads) = self.reads.get(&reference.next()) {
             let instance = reference.next();
             let entry = self.chosen.get(&instance).map(|value| Entry::decode(instance, value, self.dialect));
             let written = entry.as_ref().and_then(Entry::written);
-            // Who repeats what was done before has no effect, and reads otherwise.
+            // A repeated request has no effect, and its instance reads otherwise.
             reference.learn(instance, written.filter(|value| *value == reads));
         }
         self.scripts = Some(reference);
     }
 
-    /// What a node computed up to an instance.
+    /// A node reports the digest of what it computed up to an instance.
     pub fn on_digest(&mut self, id: u16, instance: Instance, digest: u64) {
         self.compute();
         let known = self.scripts.as_ref().and_then(|scripts| scripts.chain.get(instance.0 as usize));
@@ -77,19 +77,20 @@ impl Judges {
         }
     }
 
-    /// The first instance from `from` on at which something is applied.
+    /// The first instance from `from` on at which a value is applied.
     pub fn applied_from(&self, from: Instance) -> Option<Instance> {
         self.scripts.as_ref()?.applied.range(from..).next().copied()
     }
 
-    /// A node says that a peer has computed something else, first at an instance between two; `stray` is where
-    /// one of the two really began to.
+    /// A node reports that a peer has computed something else, first at an instance between two. `stray` is the
+    /// instance from which one of the two really computed something else.
     pub fn on_diverged(&mut self, id: u16, (after, first): (Instance, Instance), stray: Option<Instance>) {
         self.compute();
         let really = stray.and_then(|from| self.applied_from(from));
         if really.is_none_or(|really| really <= after || really > first) {
-            let got =
-                format!("{id} says that scripts part between {after} and {first}; they do at {really:?}");
+            let got = format!(
+                "{id} reports that scripts diverge between {after} and {first}; they do at {really:?}"
+            );
             self.fail(Rule::DivergenceIsFound, got);
         }
     }

@@ -1,4 +1,4 @@
-//! Hand-made bad histories: each must be rejected, and for the right reason. And good ones, which must not.
+//! Bad histories made by hand: each must be rejected, and for the right reason. Good histories must be accepted.
 
 use super::*;
 use crate::client::{Ask, Outcome};
@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::types::{Act, Change, NodeId, Tag, Tagged};
 use crate::wire::{self, Boot, Dialect, Line};
 
-/// Judges of three nodes, to whom clients 7 and an untagged one have said what they want.
+/// The checkers of three nodes. Client 7 and an untagged client have sent their requests.
 struct Court(Judges);
 
 fn court() -> Court {
@@ -48,7 +48,7 @@ impl Court {
         self
     }
 
-    /// What is chosen from instance 1 on, and what each reads.
+    /// The entries chosen from instance 1 on, and the value that each reads.
     fn log(self, entries: &[(&str, &str)]) -> Court {
         let entry = |court: Court, (at, (entry, reads)): (u64, &(&str, &str))| {
             court.chosen(at, entry).reads(at, reads)
@@ -393,8 +393,8 @@ fn a_recovery_that_forgets_is_noticed() {
     forgets.breaks(Rule::RecoversWhole);
 }
 
-/// Node 0 has learned 1 and 2 when it loses what stood at 1; learns 1 anew, and is killed when compaction has
-/// dropped the hurt copy: it counts as learned again what its earlier life had.
+/// Node 0 has learned 1 and 2 when it loses the value at 1. It learns 1 anew, and is killed after compaction has
+/// dropped the damaged copy. Then the prefix that its earlier life had learned counts as learned again.
 #[test]
 fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
     let log = |start, records: &[&str]| {
@@ -416,7 +416,7 @@ fn what_an_earlier_life_learned_counts_again_when_a_lost_value_is_back() {
     recovers(0).breaks(Rule::RecoversWhole);
 }
 
-/// What node 0 accepted was damaged before it was synced; a checkpoint that was begun then holds a copy.
+/// A value that node 0 accepted was damaged before it was synced. A checkpoint that was begun then holds a copy.
 #[test]
 fn a_copy_of_what_was_damaged_before_it_was_synced_counts_as_accepted() {
     let recovers = |before: &str| {
@@ -470,7 +470,7 @@ fn an_answer_that_contradicts_the_log_is_noticed() {
     court().shown(1, "a").shown(1, "b").breaks(Rule::Agreement);
 }
 
-/// Node 0 has learned "a", and its disk is put back as it was before; then it chooses "b" with node 2.
+/// Node 0 has learned "a", and its disk is put back as it was before. Then it chooses "b" with node 2.
 fn split() -> Court {
     let mut court = court();
     court.0.on_copied(0);
@@ -483,11 +483,17 @@ fn split() -> Court {
 fn what_a_rolled_back_disk_breaks_is_excused_and_must_be_told() {
     let mut court = split();
     assert!(court.0.violation().is_none() && court.0.is_split());
-    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "0 and 1 part at 1, and neither says so");
+    assert_eq!(
+        court.0.not_told(&[0, 1, 2]).unwrap(),
+        "the logs of 0 and 1 differ at 1, and neither node reports it"
+    );
     assert_eq!(court.0.not_told(&[0, 2]), None, "these two agree");
     let said = |peer| Event::LogDiverged { peer: NodeId(peer), after: Instance(0), first: Instance(1) };
     court.0.on_log_diverged(1, 0, &said(0));
-    assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "1 and 2 part at 1, and neither says so");
+    assert_eq!(
+        court.0.not_told(&[0, 1, 2]).unwrap(),
+        "the logs of 1 and 2 differ at 1, and neither node reports it"
+    );
     court.0.on_log_diverged(2, 1, &said(1));
     assert_eq!(court.0.not_told(&[0, 1, 2]).unwrap(), "1 goes on, though [0, 2] have another log");
     assert_eq!(court.0.not_told(&[0, 2]), None, "it has ended");

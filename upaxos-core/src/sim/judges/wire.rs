@@ -1,4 +1,4 @@
-//! The judges of what members say: each line, when it is sent, against what its sender has durably done.
+//! The checkers of what members send: each line, when it is sent, against the sender's durable state.
 
 use super::{Judges, Rule};
 use crate::entry::Entry;
@@ -7,7 +7,7 @@ use crate::types::{Ballot, Epoch, Instance, NodeId, Value};
 use crate::wire::{Beat, Line, Message};
 
 impl Judges {
-    /// A member, in its `life`, sends a line.
+    /// A member sends a line in its `life`.
     pub fn on_sent(&mut self, id: u16, life: u64, line: &Line) {
         let Line::Node(from, message) = line else { return };
         if from.0 != id {
@@ -65,23 +65,24 @@ impl Judges {
         }
     }
 
-    /// What is named is what its leader accepted there itself, in the same step.
+    /// The digests must name exactly the values that the leader itself accepted there, in the same step.
     fn on_names(&mut self, (first, last): (Instance, Instance), ballot: Ballot, names: &Names, line: &Line) {
         let written = (first.0..=last.0).map(|i| self.values.get(&(Instance(i), ballot)).cloned());
         let Some(written) = written.collect::<Option<Vec<Value>>>() else {
-            return self.fail(Rule::OneValuePerBallot, format!("{line} names what nobody has"));
+            return self
+                .fail(Rule::OneValuePerBallot, format!("{line} names a value that was never written"));
         };
         let tags = written.iter().map(|value| Entry::decode(first, value, self.dialect).tagged());
         let is_named = tags.map(|tagged| tagged.map(|tagged| tagged.tag)).eq(names.tags().map(Some));
         if !is_named || Digest::of(written.iter()) != names.digest {
-            self.fail(Rule::OneValuePerBallot, format!("{line} names other than {written:?}"));
+            self.fail(Rule::OneValuePerBallot, format!("{line} names other values than {written:?}"));
         }
         for (instance, value) in (first.0..).map(Instance).zip(&written) {
             self.must_not_pass(self.numbering.owner(ballot).0, instance, ballot, value);
         }
     }
 
-    /// A ballot is asked about in one life of its owner only.
+    /// The owner of a ballot proposes it in one life only.
     fn on_propose(&mut self, id: u16, life: u64, instance: Instance, ballot: Ballot, line: &Line) {
         self.must_own_durably(id, instance, ballot, line);
         self.must_belong(id, ballot, line);
@@ -101,7 +102,7 @@ impl Judges {
     ) {
         let last = self.disks[usize::from(id)].accepted_below(ballot, (instance, instance)).next_back();
         let last = last.map(|(_, accepted)| accepted);
-        // A late question may be answered with what its own ballot wrote in the meantime.
+        // A late proposal may be answered with a value that was written in its own ballot in the meantime.
         let is_own = accepted.is_some_and(|(at, _)| *at == ballot);
         if !is_own && last != accepted.map(|(at, value)| (*at, value)) {
             let got = format!("{id} says {line}, having accepted last {last:?}");
@@ -138,7 +139,8 @@ impl Judges {
         self.on_vote(id, first, ballot, line);
     }
 
-    /// Whoever reads by a mark misses what it hides.
+    /// A read by a mark misses every vote above the mark: the mark must cover all that its sender accepted or
+    /// learned.
     fn on_mark(&mut self, id: u16, epoch: Epoch, mark: Instance, line: &Line) {
         let disk = &self.disks[usize::from(id)];
         let accepted = disk.accepted.keys().rev().find(|(_, ballot)| ballot.epoch == epoch);
@@ -151,7 +153,7 @@ impl Judges {
         }
     }
 
-    /// All up to `learned` is chosen, and the value is there; whether it is the last one, the end shows.
+    /// All up to `learned` is chosen, and the value is there. Whether it is the last one is checked at the end.
     fn on_last_value(&mut self, id: u16, instance: Instance, learned: Instance, value: &Value, line: &Line) {
         if learned > Instance(0) {
             self.must_be_chosen(id, learned, None);
@@ -172,7 +174,7 @@ impl Judges {
         self.must_not_regress(id, instance, ballot, line);
     }
 
-    /// A vote as anybody who listens can judge it.
+    /// A vote, as far as the wire alone shows it.
     pub(super) fn must_not_regress(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
         let slot = self.slot(instance);
         let disk = &mut self.disks[usize::from(id)];
@@ -185,8 +187,9 @@ impl Judges {
         }
     }
 
-    /// Nobody sees a ballot before it is durable. Who has lost its disk, or an earlier copy of it, may hear of one that
-    /// it once owned, as of anybody's; and so may everybody of one that somebody made up.
+    /// A ballot must be durable at its owner before any node shows it. A node that has lost its disk, or got an old
+    /// copy of it back, may learn of a ballot of its own from its peers, as of any ballot. A forged ballot may be
+    /// shown by any node.
     fn must_not_show_early(&mut self, id: u16, instance: Instance, ballot: Ballot, line: &Line) {
         let is_own = self.numbering.owner(ballot) == NodeId(id) && !self.forged.contains(&ballot);
         if is_own && !self.is_lost(id) && !self.is_rolled_back(id) {

@@ -1,7 +1,7 @@
-//! The clients that a script speaks through: the real client's side, on virtual time.
+//! The clients of a script: the real client code, on virtual time.
 //!
-//! Owns which question is whose, and when each client has something to do. Every line that goes out, and
-//! every answer that comes in, is shown to the judges.
+//! It owns which request belongs to which client, and when each client has something to do. The checkers see every
+//! line that goes out and every answer that comes in.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,18 +15,18 @@ use crate::sim::network::Datagram;
 use crate::types::{Instance, Micros};
 use crate::wire::{Dialect, Line, Message};
 
-/// A question under way.
+/// The number of a request, unique in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// A question that has ended.
+/// A request that has ended, with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Which.
+    /// The number that [`Play::ask`](super::Play::ask) returned.
     pub ticket: Ticket,
-    /// How.
+    /// The client's conclusion from the answers that it received.
     pub outcome: Outcome,
-    /// How long it took.
+    /// The virtual time from the request to its outcome.
     pub took: Micros,
 }
 
@@ -34,7 +34,7 @@ pub struct Settled {
 struct Open {
     ticket: Ticket,
     ask: Ask,
-    /// What had been acknowledged when it was sent first.
+    /// The highest acknowledged instance when it was first sent.
     after: Option<Instance>,
 }
 
@@ -46,14 +46,14 @@ struct Caller {
     turn_at: Option<Micros>,
 }
 
-/// All clients of a script, by its numbers for them.
+/// All clients of a script, by the numbers that the script gives them.
 #[derive(Debug)]
 pub(super) struct Callers {
     dialect: Dialect,
-    /// What they said, and hear, that is longer than a packet.
+    /// The exchange of datagrams that are longer than a packet, in both directions.
     parts: Parts,
     all: BTreeMap<u64, Caller>,
-    /// By what each calls itself on the wire.
+    /// The number of each client, by its name on the wire.
     names: BTreeMap<u64, u64>,
     count: u64,
     settled: Vec<Settled>,
@@ -67,7 +67,7 @@ impl Callers {
         Callers { dialect, parts, all, names, count: 0, settled, has_news: false }
     }
 
-    /// Begins a question; its client has a turn to take.
+    /// Begins a request. Its client then has a turn to take.
     pub fn ask(&mut self, number: u64, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, Misuse> {
         ask.check(self.dialect).map_err(|error| Misuse(format!("cannot ask: {error}")))?;
         let name = self.all.len() as u64 + 1;
@@ -83,7 +83,7 @@ impl Callers {
         Ok(ticket)
     }
 
-    /// A client does what is due: hands out what it sends.
+    /// A client does what is due. Returns the datagrams that it sends.
     pub fn turn(&mut self, number: u64, now: Micros, judges: &mut Judges) -> Vec<Rc<Datagram>> {
         let Some(caller) = self.all.get_mut(&number) else { return Vec::new() };
         caller.turn_at = caller.turn_at.filter(|at| *at > now);
@@ -102,12 +102,12 @@ impl Callers {
         said
     }
 
-    /// What is to be said about parts of datagrams.
+    /// The due datagrams of the exchange of parts.
     pub fn due(&mut self, now: Micros) -> Vec<Rc<Datagram>> {
         Datagram::due(&mut self.parts, now).collect()
     }
 
-    /// When a client has something to do, unless that is planned.
+    /// When a client has something to do. `None` if that is planned already.
     pub fn next_turn(&mut self, number: u64, now: Micros) -> Option<Micros> {
         let caller = self.all.get_mut(&number)?;
         let parts = self.parts.deadline().filter(|_| !caller.open.is_empty());
@@ -119,12 +119,12 @@ impl Callers {
         Some(next)
     }
 
-    /// What nodes said reaches the clients: hands out those whom it told something.
+    /// A datagram of a node reaches the clients. Returns the clients that it concerns.
     pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<u64> {
         match self.parts.take(&datagram.bytes, now) {
             Taken::AsItIs => self.hear_whole(datagram, now, judges),
             Taken::Whole(whole) => self.hear_whole(&Datagram::new(whole, self.dialect), now, judges),
-            // Who waits for something may have to ask for the rest.
+            // A client that waits may have to ask for the missing parts.
             Taken::Nothing => self.all.keys().copied().collect(),
         }
     }
@@ -133,7 +133,7 @@ impl Callers {
         let mut touched = Vec::new();
         for line in &datagram.lines {
             let Line::Node(from, message) = line else { continue };
-            // What says nothing to extended clients shows classic ones how new an answer is.
+            // Messages that mean nothing to extended clients show classic ones how new an answer is.
             if self.dialect == Dialect::Classic && !matches!(message, Message::Ok { .. }) {
                 self.all.values_mut().for_each(|caller| _ = caller.client.on_message(*from, message, now));
                 continue;
@@ -149,27 +149,27 @@ impl Callers {
         touched
     }
 
-    /// The questions that have ended since this was asked last.
+    /// The requests that have ended since the last call.
     pub fn settled(&mut self) -> Vec<Settled> {
         std::mem::take(&mut self.settled)
     }
 
-    /// Whether any question has ended since this was asked last.
+    /// Whether any request has ended since the last call.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether no client waits for an answer.
     pub fn is_content(&self) -> bool {
         self.all.values().all(|caller| caller.open.is_empty())
     }
 
-    /// The questions that are open: by whom, and which.
+    /// The open requests, each with the number of its client.
     pub fn open(&self) -> impl Iterator<Item = (u64, &Ask)> {
         self.all.iter().flat_map(|(number, caller)| caller.open.values().map(|open| (*number, &open.ask)))
     }
 
-    /// Those whom a line may tell something: the client that it names; what has no name on it, all who wait.
+    /// The clients that a line may concern: the client that it names, or all waiting clients if it names none.
     fn addressed(&self, message: &Message) -> Vec<u64> {
         if let Some(name) = named(message) {
             return self.names.get(&name).copied().into_iter().collect();
@@ -195,7 +195,7 @@ impl Callers {
     }
 }
 
-/// The client that an answer is for; `None` where it has no name on it.
+/// The client that an answer names. `None` if it names none.
 fn named(message: &Message) -> Option<u64> {
     match message {
         Message::Done { client, .. }

@@ -1,7 +1,7 @@
-//! The end of a script, or of a part of it: everything heals, and must go well.
+//! The end of a script, or of a part of it: every fault ends, and the group must recover.
 //!
-//! Owns the phases of that, which are those of drawn runs: healing, progress, a power cut of all, progress
-//! again, and what was acknowledged must be there.
+//! It owns the phases of that, the same as in drawn runs: healing, progress, a power cut of all, progress again.
+//! Then every acknowledged value must be there.
 
 use super::Play;
 use crate::sim::judges::{Rule, Violation};
@@ -10,9 +10,9 @@ use crate::types::Micros;
 use crate::wire::Dialect;
 
 impl Play {
-    /// Judges everything that has happened so far. Ends every fault, starts who is down (who was wiped or has
-    /// left stays down), waits until all is answered and learned alike; then the power of all fails, and again.
-    /// A group without a quorum of disks is not asked for progress.
+    /// Checks everything that has happened so far. It ends every fault and starts every node that is down, except
+    /// wiped nodes and nodes that have left. It waits until every request is answered and all nodes have caught up.
+    /// Then the power of all nodes fails, and it waits again. A group without a quorum of disks need not progress.
     pub fn check(&mut self, patience: Micros) -> Vec<Violation> {
         let mut failed = None;
         self.guarded(|play| failed = play.phases(patience).err());
@@ -28,7 +28,7 @@ impl Play {
                 machine.role = Role::Member;
                 self.uses[usize::from(id)].joined = Some(false);
             }
-            // One that ends now, as it was told, comes back like those that have.
+            // A node that is about to end, as requested, starts again like those that have ended.
             machine.ends = None;
             self.stage.start_now(id);
             self.on_news();
@@ -60,7 +60,7 @@ impl Play {
         Ok(())
     }
 
-    /// Whether all is answered and learned alike, and somebody leads, where there are leaders.
+    /// Whether every request is answered, all nodes have caught up, and there is a leader (extended groups only).
     fn is_settled(&self) -> bool {
         let is_led = || self.stage.machines.iter().filter_map(|m| m.node()).any(|node| node.is_leading());
         self.callers.is_content()

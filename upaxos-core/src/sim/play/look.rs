@@ -1,7 +1,7 @@
-//! What a script sees of nodes: what they are doing, and what their last beats said.
+//! What a script sees of nodes: their state, and the content of their last heartbeats.
 //!
-//! Owns no state. A script sees no more than real processes would show it; where a classic group has no
-//! beats, it sees the node itself.
+//! It owns no state. A script sees no more than real processes would show it. A classic group has no heartbeats, so
+//! there the script sees the node itself.
 
 use std::fmt::Write;
 
@@ -11,38 +11,38 @@ use crate::sim::machine::State;
 use crate::types::{Ballot, Instance, NodeId};
 use crate::wire::{Dialect, Stance};
 
-/// What a node is doing.
+/// The state of a node's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Being {
-    /// It was never started, or ended as it was told to.
+    /// It was never started, or it ended as requested.
     Down,
-    /// It runs.
+    /// The process runs.
     Runs,
-    /// It stands still.
+    /// The process is paused.
     Paused,
-    /// It ended by itself: with which exit status, and its last words.
+    /// It ended by itself, with this exit status and these last words.
     Ended(u8, String),
 }
 
-/// What is known of a node.
+/// The observed state of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// What it is doing.
+    /// The state of its process.
     pub being: Being,
-    /// Its stance, while it runs and speaks.
+    /// The stance in its last heartbeat, while it runs.
     pub stance: Option<Stance>,
-    /// Its ballot.
+    /// The ballot in its last heartbeat.
     pub ballot: Option<Ballot>,
     /// Its durably learned prefix.
     pub learned: Instance,
-    /// Whom it hears.
+    /// The peers that it hears.
     pub heard: Vec<NodeId>,
-    /// What it has said of scripts that computed something else elsewhere.
+    /// Its report of a peer whose scripts computed something else.
     pub diverged: Option<String>,
 }
 
 impl Play {
-    /// What is known of a node now; of one that there is not, that it is down.
+    /// The observed state of a node now. A node that does not exist is down.
     pub fn look(&self, id: u16) -> Look {
         let machine = self.stage.machines.get(usize::from(id));
         let being = match machine {
@@ -67,7 +67,8 @@ impl Play {
         Look { being, stance: None, ballot, learned, heard: Vec::new(), diverged }
     }
 
-    /// What everybody knows: the nodes, with the ends of their logs; open questions; what was said last.
+    /// The whole state as text: the nodes with the ends of their logs, open requests, and the last lines that were
+    /// sent.
     pub fn describe(&self) -> String {
         let mut text = self.stage.view();
         let mut add = |line: String| _ = writeln!(text, "{line}");

@@ -1,11 +1,11 @@
-//! What is going to happen, in order of time; at one moment, in the order in which it was planned.
+//! Future events in order of time. Events of one moment keep the order in which they were scheduled.
 
 use std::rc::Rc;
 
 use crate::sim::network::Datagram;
 use crate::types::Micros;
 
-/// Something that is going to happen.
+/// A future event of the cluster.
 #[derive(Debug)]
 pub(super) enum Next<C> {
     Deliver(u16, Rc<Datagram>),

@@ -1,6 +1,6 @@
-//! How lives end, and how machines stand still: crashes, orderly ends, pauses, lost disks, power cuts.
+//! How lives end and how machines pause: crashes, orderly ends, pauses, lost disks, power cuts.
 //!
-//! Owns what becomes of a machine then. When that happens is decided by whoever directs.
+//! It owns the state of a machine after each of these. The director decides when they happen.
 
 use super::{Next, Stage, incarnation};
 use crate::node::Node;
@@ -9,13 +9,13 @@ use crate::sim::machine::{Down, End, State};
 use crate::types::Micros;
 
 impl<C> Stage<C> {
-    /// Ends a node at once. Of what was not synced, the disk keeps a part.
+    /// Ends a node at once. The disk keeps a random part of the unsynced bytes.
     pub(in crate::sim) fn crash(&mut self, id: u16, down: Down) {
         self.machines[usize::from(id)].disk.cut_power(&mut self.disk_chance);
         self.kill(id, down);
     }
 
-    /// Ends a process at once. Its machine goes on, with all that it has written.
+    /// Ends a process at once. Its machine goes on, and keeps all that the process has written.
     fn kill(&mut self, id: u16, down: Down) {
         let machine = &mut self.machines[usize::from(id)];
         self.seen.crashes_in_sync += u64::from(matches!(machine.state, State::Syncs(_)));
@@ -30,7 +30,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// Ends a node between two effects of its loop: it gets as far as chance has it, then it is gone.
+    /// Ends a node between two effects of its loop, after a random number of effects.
     pub(in crate::sim) fn crash_amid(&mut self, id: u16) {
         let effects = self.machine_chance.below(8);
         let machine = &mut self.machines[usize::from(id)];
@@ -44,18 +44,18 @@ impl<C> Stage<C> {
         if !matches!(machine.state, State::Down) {
             return self.crash(id, None);
         }
-        // Whatever ended it on the way: it was killed.
+        // Whatever ended it on the way counts as a kill.
         machine.ended = None;
     }
 
-    /// The node ends by itself, in good order, when it has done what it is doing.
+    /// The node ends by itself, in good order, after its present turn.
     pub(in crate::sim) fn end_soon(&mut self, id: u16, end: End) {
         let machine = &mut self.machines[usize::from(id)];
         machine.ends.get_or_insert(end);
         self.wake_again(id);
     }
 
-    /// The node ends in good order: what it has written becomes durable.
+    /// The node ends in good order: all that it has written becomes durable.
     pub(super) fn end(&mut self, id: u16, node: &Node) {
         let machine = &mut self.machines[usize::from(id)];
         if let Err(error) = machine.disk.begin_sync(node) {
@@ -73,7 +73,8 @@ impl<C> Stage<C> {
         self.note_change(id, "ends");
     }
 
-    /// The node ends at once, since its disk refuses: nobody knows what is durable. The power may fail with it, or later.
+    /// The node ends at once, because its disk fails: what is durable is unknown. The power may fail at the same
+    /// moment, or later.
     pub(super) fn break_off(&mut self, id: u16, error: &dyn std::fmt::Display) {
         let machine = &mut self.machines[usize::from(id)];
         let fails = machine.sync_fails.take().or(machine.disk_fails);
@@ -88,14 +89,14 @@ impl<C> Stage<C> {
         self.note_change(id, &format!("ends: {error}"));
     }
 
-    /// The node stands still until it is told to go on.
+    /// The node pauses until [`Stage::go_on_again`].
     pub(in crate::sim) fn pause(&mut self, id: u16) {
         self.seen.pauses += 1;
         self.trace.note(self.now, id, b"pause");
         self.machines[usize::from(id)].is_stopped = true;
     }
 
-    /// A node that stood still goes on. It has not noticed.
+    /// A paused node goes on, unaware of the pause.
     pub(in crate::sim) fn go_on_again(&mut self, id: u16) {
         self.trace.note(self.now, id, b"go on");
         let machine = &mut self.machines[usize::from(id)];
@@ -107,7 +108,7 @@ impl<C> Stage<C> {
         self.wake_again(id);
     }
 
-    /// Looks at once what a machine has to do, whenever that was planned.
+    /// Looks at once for work of a machine, whatever time was planned for that.
     fn wake_again(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
         if let State::Waits(_) = machine.state {
@@ -116,7 +117,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// Ends everything that was wrong, or was to go wrong, with links and machines. Who is down stays down.
+    /// Ends every present and planned fault of links and machines. A node that is down stays down.
     pub(in crate::sim) fn heal(&mut self) {
         self.network.heal();
         for id in 0..self.nodes() {
@@ -134,7 +135,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// A node without a disk comes back with an empty one.
+    /// Takes the disk of a stopped node away. The node will start with an empty one.
     pub(in crate::sim) fn lose_disk(&mut self, node: u16) {
         self.seen.wipes += 1;
         let machine = &mut self.machines[usize::from(node)];

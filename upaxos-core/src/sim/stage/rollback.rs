@@ -1,14 +1,14 @@
 //! Disks that are rolled back, and the split logs that may follow.
 //!
-//! Owns the copy and its return, and what becomes of a node that ends for its log. What must be found then, the judges
-//! say.
+//! It owns the copy of a disk, its return, and the end of a node whose log is wrong. The checkers decide what the
+//! nodes must detect then.
 
 use super::Stage;
 use crate::node::{Event, Node};
 use crate::sim::machine::{Machine, Role};
 
 impl<C> Stage<C> {
-    /// The disk of a node is copied, while it runs.
+    /// Copies the disk of a node while the node runs.
     pub(in crate::sim) fn copy_disk(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
         if !machine.is_lost() && machine.lost_below.is_none() && machine.life > 0 {
@@ -17,7 +17,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// The copy of the disk of a node that is down is put back.
+    /// Puts the copy back on the disk of a node that is down.
     pub(in crate::sim) fn roll_back(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
         let Some(disk) = machine.copy.take() else { return };
@@ -28,21 +28,21 @@ impl<C> Stage<C> {
         self.note_change(id, "has an earlier copy of its disk");
     }
 
-    /// A node ends for good: a quorum of the others has another log.
+    /// A node ends for good, because a quorum of the others has another log.
     pub(super) fn end_for_its_log(&mut self, id: u16, reason: &Event) {
         self.seen.stopped += 1;
         self.break_off(id, reason);
         self.machines[usize::from(id)].role = Role::Gone;
     }
 
-    /// What is not as it must be where a disk was rolled back; `None` when all is.
+    /// What the nodes have failed to detect after a rollback. `None` when nothing is missing.
     pub(in crate::sim) fn not_found(&self) -> Option<String> {
         if !self.judges.has_rolled_back() {
             return None;
         }
         let up = |(_, machine): &(u16, &Machine)| machine.node().is_some();
         let members = &self.judges.members().1;
-        // Who has lost its own disk is not believed about another's.
+        // The report of a node that has lost its own disk does not count.
         let is_believed = |(id, machine): &(u16, &Machine)| members.contains(id) && machine.wipes == 0;
         let running: Vec<u16> = self.running().filter(up).filter(is_believed).map(|(id, _)| id).collect();
         let down = self.running().find(|machine| !up(machine));
@@ -50,7 +50,7 @@ impl<C> Stage<C> {
         down.or_else(|| self.still_votes(&running)).or_else(|| self.judges.not_told(&running))
     }
 
-    /// A node whose disk was rolled back, and which votes, though a peer remembers a later life of it.
+    /// Finds a rolled back node that votes although a peer remembers a later life of it.
     fn still_votes(&self, running: &[u16]) -> Option<String> {
         let votes = |id: &&u16| {
             let machine = &self.machines[usize::from(**id)];
@@ -62,7 +62,7 @@ impl<C> Stage<C> {
         Some(format!("{id} votes in {boot:?}, and {peer} remembers another life"))
     }
 
-    /// Counts who may not vote since its disk was rolled back.
+    /// Counts the rolled back nodes that may not vote.
     pub(in crate::sim) fn count_barred(&mut self) {
         let is_barred = |machine: &&Machine| {
             machine.is_rolled_back && machine.node().is_some_and(|node| !node.is_voter())

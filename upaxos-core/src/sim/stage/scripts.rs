@@ -1,4 +1,5 @@
-//! The scripts of simulated nodes: what they compute is shown to the judges; one that went astray is put right.
+//! The scripts of simulated nodes. The checkers see what they compute. A node whose scripts diverged gets the right
+//! ones.
 
 use std::rc::Rc;
 
@@ -10,7 +11,7 @@ use crate::store::StoreError;
 use crate::types::{Instance, Micros};
 
 impl<C> Stage<C> {
-    /// Shows the judges what the scripts of a node have computed with every instance it has just learned.
+    /// Shows the checkers what the scripts of a node computed at each instance that it has just learned.
     pub(super) fn compare(&mut self, id: u16, node: &Node, events: &[Event]) {
         let machine = &self.machines[usize::from(id)];
         if machine.hooks.is_none() || machine.is_directed() || machine.strays_from.is_some() {
@@ -25,8 +26,8 @@ impl<C> Stage<C> {
         }
     }
 
-    /// A life begins: scripts that are behind compute what was learned before; then all that is known of what
-    /// they computed must be as it was. False if the node ends instead, for scripts that cannot go on.
+    /// A life begins. Scripts that are behind compute what was learned before. Then every known digest must be as
+    /// it was. Returns false if the node ends instead, because its scripts cannot go on.
     pub(super) fn compute_anew(&mut self, id: u16, node: &mut Node) -> Result<bool, StoreError> {
         let machine = &self.machines[usize::from(id)];
         let (strays, is_directed) = (machine.strays_from.is_some(), machine.is_directed());
@@ -35,7 +36,7 @@ impl<C> Stage<C> {
             let disk = &self.machines[usize::from(id)].disk;
             let past = disk.past(next, disk.compacted(), node.limits().lookup_bytes)?;
             if let Err(error) = node.catch_up(&past, &*hooks) {
-                assert!(is_directed, "no script of ours is fatal: {error}");
+                assert!(is_directed, "no script of a drawn run is fatal: {error}");
                 self.break_off(id, &error);
                 return Ok(false);
             }
@@ -48,7 +49,7 @@ impl<C> Stage<C> {
         Ok(true)
     }
 
-    /// Node `id` says that it and a peer part between two instances.
+    /// Node `id` reports that its scripts and a peer's diverged between two instances.
     pub(super) fn note_divergence(
         &mut self,
         id: u16,
@@ -64,7 +65,7 @@ impl<C> Stage<C> {
         }
         let strays = |id: u16| self.machines[usize::from(id)].strays_from;
         let stray = strays(id).or_else(|| strays(peer));
-        // One that was mended may still hear what it said before.
+        // A node with new scripts may still receive datagrams of its earlier life.
         if stray.is_some() || !self.machines.iter().any(|machine| machine.rebuilds) {
             self.judges.on_diverged(id, between, stray);
         }
@@ -89,8 +90,8 @@ impl<C> Stage<C> {
         }
     }
 
-    /// A node ended because its scripts went astray. Its operator starts it with the right ones, which compute
-    /// all anew.
+    /// A node ended because its scripts diverged. Its operator starts it with the right ones, which compute
+    /// everything anew.
     fn mend_scripts(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
         self.seen.mended += 1;
@@ -104,13 +105,13 @@ impl<C> Stage<C> {
         self.crash(id, Some(Micros::from_millis(5)));
     }
 
-    /// Whether scripts that went astray have been found, where the others are enough to say so.
+    /// Whether diverging scripts have been found, where the other members suffice to find them.
     pub(super) fn is_put_right(&self) -> bool {
         let astray =
             (0..).zip(&self.machines).find_map(|(id, machine)| Some((id, machine, machine.strays_from?)));
         let Some((id, machine, from)) = astray else { return true };
         let (_, members) = self.judges.members();
-        // Nobody believes one that has lost its disk.
+        // The report of a node that has lost its disk does not count.
         let counts = |member: &&u16| **member != id && !self.judges.is_lost(**member);
         let others = members.iter().filter(counts).count();
         let learned = machine.node().map(Node::learned).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What can be seen of the stage from outside: who knows what, and whether all is settled.
+//! The cluster as seen from outside: the state of each node, and whether the group has settled.
 
 use super::{Stage, incarnation};
 use crate::node::Node;
@@ -8,12 +8,14 @@ use crate::types::{Epoch, Instance, NodeId};
 use crate::wire::Head;
 
 impl<C> Stage<C> {
-    /// Whether all nodes run that should, and have learned alike, and all that was answered, what a flipped bit
-    /// took included; who wants to join is a member, and who has left knows it.
+    /// Whether all nodes that should run do run and have the same learned prefix, with everything that was
+    /// acknowledged. Values that a flipped bit destroyed must be back. Joining nodes must be members, and nodes
+    /// that have left must know it.
     pub fn is_settled(&self) -> bool {
         let mut learned = self.running().map(|(_, machine)| machine.node().map(Node::learned));
         let first = learned.next().flatten();
-        // What a rolled-back disk has forgotten, and its peers have not learned, comes to light with the next request.
+        // A value that only a rolled back disk had learned is missing until the next request brings the gap to
+        // light.
         let is_complete = first >= Some(self.judges.acknowledged()) || self.judges.has_rolled_back();
         is_complete
             && learned.all(|learned| learned == first)
@@ -23,16 +25,16 @@ impl<C> Stage<C> {
     }
 
     fn is_in_place(&self, id: u16, machine: &Machine) -> bool {
-        // Who has lost its disk cannot know whether it ever was a member.
+        // A node that has lost its disk cannot know whether it ever was a member.
         self.judges.members().1.contains(&id) || (machine.wipes > 0 && !self.judges.was_member(id))
     }
 
-    /// Whether the group in force can decide anything: operators and lost disks may have left it too few.
+    /// Whether the group in force can decide anything. Operators and lost disks may have left too few members.
     pub fn is_alive(&self) -> bool {
         let (epoch, members) = self.judges.members();
         let whole = members.iter().filter(|id| {
             let machine = &self.machines[usize::from(**id)];
-            // Who never was up before the group changed cannot begin any more.
+            // A node that never started before the group changed cannot begin any more.
             if epoch > Epoch(0) && **id < self.setting.n && !self.judges.is_member(**id) {
                 return false;
             }
@@ -48,7 +50,7 @@ impl<C> Stage<C> {
         (0..).zip(&self.machines).filter(move |(_, machine)| runs(machine))
     }
 
-    /// What the datagrams of a node begin with, in its present life or the one that it will begin.
+    /// The head of a node's datagrams in its present life, or in the one that it will begin.
     pub fn head_of(&self, id: NodeId) -> Option<Head> {
         let machine = self.machines.get(usize::from(id.0))?;
         let group = self.machines.iter().find_map(|machine| machine.node()?.head().group);
@@ -59,12 +61,12 @@ impl<C> Stage<C> {
         })
     }
 
-    /// What every node has learned that should run.
+    /// The learned prefix of every node that should run.
     pub fn learned(&self) -> Vec<(u16, Instance)> {
         self.running().map(|(id, m)| (id, m.node().map_or(Instance(0), Node::learned))).collect()
     }
 
-    /// What every node knows, what is wrong with it, and what was said last.
+    /// The state of every node, and the last lines that were sent.
     pub fn view(&self) -> String {
         let mut text = format!("at {} us\n", self.now.0);
         for (id, machine) in self.machines.iter().enumerate() {
@@ -72,13 +74,13 @@ impl<C> Stage<C> {
                 State::Down => "down".into(),
                 State::Waits(work) => node_text(&work.node),
                 State::Syncs(work) => format!("syncs, {}", node_text(&work.node)),
-                State::Halts(work) => format!("stands still, {}", node_text(&work.node)),
+                State::Halts(work) => format!("paused, {}", node_text(&work.node)),
             };
             let Machine { life, wipes, malformed, .. } = machine;
             text +=
                 &format!("  node {id}, life {life}, {wipes} wipes, {malformed} malformed lines: {state}\n");
         }
-        text += "  said last:\n";
+        text += "  sent last:\n";
         for (at, from, datagram) in &self.tail {
             for line in &datagram.lines {
                 let from = if *from == CLIENTS { "client".into() } else { from.to_string() };

@@ -1,6 +1,6 @@
-//! What a script may want to see of nodes: their beats as they went out, and what they said to their logs.
+//! What a script can see of nodes: the heartbeats that they sent, and the lines of their logs.
 //!
-//! Owns what was seen, and whether anything is new. Drawn runs go without it.
+//! It owns what was seen, and whether anything is new. Drawn runs have no watch.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,24 +10,24 @@ use crate::node::Event;
 use crate::types::Micros;
 use crate::wire::{Beat, Dialect, Line, Message};
 
-/// How much of each log is kept where not all is.
+/// How many lines of each log are kept, unless all are.
 const ENDS: usize = 6;
 
-/// Something that stands in a node's log.
+/// A line of a node's log.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// When.
+    /// The virtual time of the line.
     pub at: Micros,
-    /// What.
+    /// The node's event, or what the simulator did to the node.
     pub what: What,
 }
 
-/// What can stand in a node's log.
+/// The content of a line of a node's log.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// What the node said itself.
+    /// An event that the node reported itself.
     Event(Event),
-    /// What was done to it.
+    /// A description of what the simulator did to the node.
     Done(String),
 }
 
@@ -40,33 +40,33 @@ impl fmt::Display for What {
     }
 }
 
-/// What was seen of the nodes.
+/// The observed state of all nodes.
 #[derive(Debug, Default)]
 pub struct Watch {
     beats: Vec<Option<Beat>>,
     logs: Vec<VecDeque<Said>>,
     keeps_all: bool,
-    /// Something has changed since somebody asked.
+    /// Whether something has changed since the last [`Watch::take_news`].
     has_news: bool,
 }
 
 impl Watch {
-    /// Keeps the ends of logs, or all of them.
+    /// Keeps the ends of logs, or the whole logs.
     pub(in crate::sim) fn new(keeps_all: bool) -> Watch {
         Watch { keeps_all, ..Watch::default() }
     }
 
-    /// The last beat of this life of a node.
+    /// The last heartbeat of a node in its present life.
     pub(in crate::sim) fn beat(&self, id: u16) -> Option<&Beat> {
         self.beats.get(usize::from(id))?.as_ref()
     }
 
-    /// What a node said to its log, or the end of it.
+    /// The log of a node, or the end of it.
     pub(in crate::sim) fn log(&self, id: u16) -> impl Iterator<Item = &Said> {
         self.logs.get(usize::from(id)).into_iter().flatten()
     }
 
-    /// Whether anything has changed since this was asked last.
+    /// Whether anything has changed since the last call.
     pub(in crate::sim) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)
     }
@@ -97,7 +97,7 @@ impl Watch {
 }
 
 impl<C> Stage<C> {
-    /// A node begins or ends a life, or stands still, or goes on.
+    /// A node begins or ends a life, pauses or goes on.
     pub(super) fn note_change(&mut self, id: u16, what: &str) {
         let at = self.now;
         if let Some(watch) = &mut self.watch {
@@ -113,7 +113,7 @@ impl<C> Stage<C> {
         }
     }
 
-    /// A node says something to its log.
+    /// A node reports an event to its log.
     pub(super) fn note_event(&mut self, id: u16, event: &Event) {
         let (at, is_classic) = (self.now, self.setting.dialect == Dialect::Classic);
         if let Some(watch) = &mut self.watch {

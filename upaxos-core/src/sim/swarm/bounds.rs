@@ -1,12 +1,12 @@
-//! Bounds of nodes, drawn small: so that a short run reaches what takes a busy group hours, or a hostile one.
+//! Small bounds of nodes: a short run then reaches states that take a busy or attacked group hours.
 //!
-//! Owns the odds. All of a drawn set keeps the proportions that the usual bounds have to each other, where a group
-//! needs them to go on at all: one value is always under way, and what leaders have under way fits acceptors.
+//! It owns the odds. A drawn set keeps those proportions of the usual bounds that a group needs to progress at all:
+//! one value always fits in flight, and what a leader has in flight fits acceptors.
 
 use crate::node::Limits;
 use crate::sim::chance::Chance;
 
-/// Draws a set of bounds of which about half are small.
+/// Draws a set of bounds. About half of them are small.
 pub fn draw(chance: &mut Chance) -> Limits {
     let usual = Limits::USUAL;
     let mut small = |usual: u64, low: u64, high: u64| {
@@ -44,7 +44,7 @@ pub fn draw(chance: &mut Chance) -> Limits {
         named: size(usual.named, 1, 6),
         named_bytes: size(usual.named_bytes, 600, 2_000),
         naming: size(usual.naming, 1, 2),
-        // More than may join: who knows of an old group only must hear of the new one.
+        // More than may join: a node that knows only an old group must hear of the new one.
         strangers: size(usual.strangers, 5, 7),
         candidates: size(usual.candidates, 1, 2),
         repair_instances: small(usual.repair_instances, 2, 16),

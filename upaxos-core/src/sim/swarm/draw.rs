@@ -1,6 +1,6 @@
-//! From a seed to a plan: the odds of everything that can go wrong.
+//! Draws a plan from a seed, with the odds of all faults.
 //!
-//! All chance of a plan is drawn here, from a stream of its own; what is drawn is written down in the [`Plan`].
+//! All chance of a plan is drawn here, from a stream of its own. The [`Plan`] stores the result.
 
 use super::{
     Class, Fault, Kind, LEADER, Plan, Planned, Rates, Topology, bounds, operators, other, rollbacks,
@@ -9,19 +9,19 @@ use crate::node::Limits;
 use crate::sim::chance::{Chance, Stream};
 use crate::types::{Instance, Micros};
 
-/// How many events the chaos of a run has at most.
+/// The most events that the chaos of a run may have.
 const EVENTS: u64 = 2_000;
 
 impl Plan {
     /// How many requests a client usually has open at once.
     pub const OPEN: usize = 4;
 
-    /// What `seed` stands for, in a group of `nodes`, or of as many as the seed says.
+    /// The plan of `seed`, for a group of `nodes`, or of a size that the seed draws.
     pub fn draw(seed: u64, nodes: Option<u16>) -> Plan {
         Plan::draw_kind(seed, nodes, None)
     }
 
-    /// The same for a classic group, whatever the seed stands for otherwise.
+    /// The same for a classic group, whatever kind of run the seed draws otherwise.
     pub fn draw_classic(seed: u64, nodes: Option<u16>) -> Plan {
         Plan::draw_kind(seed, nodes, Some(Kind::Classic))
     }
@@ -37,7 +37,7 @@ impl Plan {
             12..22 => draw_turmoil(seed, nodes.unwrap_or([3, 4, 4, 5, 5][n as usize % 5]), &mut chance),
             _ => chaos(seed, n, &mut chance),
         };
-        // Elsewhere nothing but links may fail.
+        // In partitioned runs only links may fail.
         let mut bounds = Chance::new(seed, Stream::Bounds);
         if plan.kind != Kind::Partitioned && bounds.hits(250_000) {
             plan.limits = bounds::draw(&mut bounds);
@@ -51,18 +51,18 @@ impl Plan {
         plan.fast_read = (0..plan.n + plan.joiners).map(|_| chance.hits(odds)).collect();
         plan.scripted = chance.hits(250_000) && plan.kind != Kind::Classic;
         let stray = (chance.below(u64::from(plan.n)) as u16, Instance(chance.between(1, 60)));
-        // Whose scripts stray is ended and mended: where links alone may fail, that would be one fault more. And
-        // it never governs alone: a quorum is right about what scripts compute.
+        // A node whose scripts diverge is ended and gets new ones. That would be one fault too many for a
+        // partitioned run. Such a node must never be alone in force: the scripts of a quorum count as right.
         let leaves = plan.faults.iter().filter(|planned| planned.fault.class() == Class::Leave).count();
         let is_outvoted = plan.n > 2 && leaves + 1 < usize::from(plan.n);
         let may_stray = plan.scripted && is_outvoted && plan.kind == Kind::Chaos;
-        // Where logs part, so do scripts.
+        // Where logs differ, scripts do, too.
         let may_stray = may_stray && !plan.classes().contains(&Class::Rollback);
         plan.stray = Some(stray).filter(|_| chance.hits(150_000) && may_stray);
         plan
     }
 
-    /// Nothing goes wrong, for no time at all.
+    /// A plan without faults and without time for them.
     fn calm(seed: u64, n: u16) -> Plan {
         Plan {
             seed,
@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// Links fail, and nothing else; there is always a node that could lead.
+/// Only links fail, and some node can always lead.
 fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let node = chance.below(u64::from(n)) as u16;
     let node = if chance.hits(400_000) { LEADER } else { node };
@@ -110,15 +110,15 @@ fn draw_partitioned(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     }
 }
 
-/// Nothing guards a classic group against lost disks, and it never changes.
+/// A classic group has no guard against lost disks, and its members never change.
 fn draw_classic(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let never = [Class::Wipe, Class::BitFlip, Class::Join, Class::Leave];
     let plan = never.into_iter().fold(chaos(seed, n, chance), Plan::without);
     Plan { kind: Kind::Classic, ..plan }
 }
 
-/// Election upon election, while datagrams come late, twice, and long after their ballot: what old votes could
-/// do needs a leader that comes back soon, and values chosen behind its back.
+/// One election after another, while datagrams arrive late, twice, and long after their ballot. Old votes do harm
+/// only when a leader comes back soon and other leaders chose values in the meantime.
 fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
     let rates = Rates {
@@ -145,7 +145,7 @@ fn draw_turmoil(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     Plan { joiners, peace, chaos, beat, think, rates, skew, faults, ..Plan::calm(seed, n) }
 }
 
-/// The same for an eighth of the time, as fits fast beats.
+/// The same fault for an eighth of the time, as fits fast heartbeats.
 fn shortened(mut fault: Fault) -> Fault {
     match &mut fault {
         Fault::Cut { length, .. } | Fault::Pause { length, .. } => *length = Micros(length.0 / 8),
@@ -161,7 +161,7 @@ fn numbered(faults: &mut [Planned]) {
     faults.iter_mut().enumerate().for_each(|(number, planned)| planned.number = number);
 }
 
-/// Anything that goes wrong, together.
+/// All classes of faults, mixed.
 pub(super) fn chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let mut classes = draw_classes(chance);
     if n == 1 && !classes.contains(&Class::Join) {
@@ -185,7 +185,7 @@ pub(super) fn chaos(seed: u64, n: u16, chance: &mut Chance) -> Plan {
     let skew = skew.collect();
     let ms = |chance: &mut Chance, low, high| Micros::from_millis(chance.between(low, high));
     let peace = if chance.hits(300_000) { Micros(0) } else { ms(chance, 0, 700) };
-    // The larger a group, the more is said in a second.
+    // The larger a group is, the more datagrams it sends in a second.
     let chaos = ms(chance, 800, 3_000);
     let per_node = |length: Micros| Micros(length.0 * 7 / (u64::from(n) + 4));
     let (peace, chaos) = (per_node(peace), per_node(chaos));

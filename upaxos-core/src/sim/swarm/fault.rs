@@ -1,130 +1,130 @@
-//! The faults that a plan is made of: what goes wrong, with whom, for how long.
+//! The faults of a plan: what fails, at which node, for how long.
 //!
-//! Owns their description only; [`World`](crate::sim::world::World) makes them happen.
+//! It owns their description only. [`World`](crate::sim::world::World) injects them.
 
 use super::{Class, Topology};
 use crate::types::{Act, Change, Micros, NodeId};
 
-/// Stands for whoever leads at the moment, where a fault names a node.
+/// Stands for the present leader, where a fault names a node.
 pub const LEADER: u16 = u16::MAX;
 
-/// One thing that happens at one moment. Every fault ends by itself, at the latest when all is healed.
+/// One event of a plan. Every fault ends by itself, at the latest when everything is healed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The node ends after so many more effects of its loop, and comes back after a while.
+    /// The node crashes after some more effects of its loop, and starts again later.
     Crash {
-        /// Who.
+        /// The node that crashes, or [`LEADER`].
         node: u16,
-        /// Effects: a datagram sent, a batch appended, a sync begun, a sync ended.
+        /// The number of effects: a datagram sent, a batch appended, a sync begun, a sync ended.
         after: u64,
-        /// For how long.
+        /// How long it is down.
         down: Micros,
     },
     /// The node's power fails while the next block is being written.
     TornWrite {
-        /// Who.
+        /// The node that loses power, or [`LEADER`].
         node: u16,
-        /// For how long.
+        /// How long it is down.
         down: Micros,
     },
     /// The next sync fails.
     SyncError {
-        /// Who.
+        /// The node whose sync fails, or [`LEADER`].
         node: u16,
-        /// For how long the node is down then.
+        /// How long the node is down after that.
         down: Micros,
     },
     /// Syncs take long.
     SlowSync {
-        /// Whose.
+        /// The node with the slow disk, or [`LEADER`].
         node: u16,
-        /// How long each takes.
+        /// The duration of each sync.
         each: Micros,
-        /// For how long they do.
+        /// How long this lasts.
         length: Micros,
     },
-    /// The node stands still.
+    /// The node pauses.
     Pause {
-        /// Who.
+        /// The node that pauses, or [`LEADER`].
         node: u16,
-        /// After so many more effects of its loop, whenever that is; at once without.
+        /// The number of effects of its loop before the pause. `None`: it pauses at once.
         after: Option<u64>,
-        /// For how long.
+        /// How long it is paused.
         length: Micros,
     },
     /// Links are cut.
     Cut {
-        /// Which.
+        /// The shape of the cut.
         topology: Topology,
-        /// For how long.
+        /// How long the links are cut.
         length: Micros,
     },
-    /// Nodes are cut off one by one, and come back in another order.
+    /// Nodes are cut off one by one, and are reconnected in another order.
     SwizzleClog {
-        /// In the order of going.
+        /// The nodes in the order in which they are cut off.
         goes: Vec<u16>,
-        /// In the order of coming back.
+        /// The nodes in the order in which they are reconnected.
         comes: Vec<u16>,
-        /// Between two steps.
+        /// The time between two steps.
         step: Micros,
     },
-    /// A bit of what the node had synced is flipped while it is down. If it is inside a value of the log, the
-    /// node must come up without that value and get it again; else it must refuse to start, and then comes back
-    /// as with a lost disk.
+    /// A bit of the node's synced bytes is flipped while the node is down. If it is inside a value of the log, the
+    /// node must start without that value and get it again. Otherwise the node must refuse to start. Then it starts
+    /// again as with a lost disk.
     BitFlip {
-        /// Whose.
+        /// The node whose disk is damaged, or [`LEADER`].
         node: u16,
-        /// After how long.
+        /// How long it is down.
         down: Micros,
     },
-    /// The node's disk is lost; it comes back with an empty one.
+    /// The node's disk is lost. The node starts again with an empty one.
     Wipe {
-        /// Whose.
+        /// The node that loses its disk, or [`LEADER`].
         node: u16,
-        /// After how long.
+        /// How long it is down.
         down: Micros,
     },
     /// One more node is started, and asks to join.
     Enter {
-        /// In whose place, if in anybody's.
+        /// The member that it replaces, if any.
         replaces: Option<u16>,
     },
-    /// The node's whole disk is copied, while it runs, so that the copy can be put back.
+    /// The node's whole disk is copied while the node runs, for a later [`Fault::RollBack`].
     CopyDisk {
-        /// Whose.
+        /// The node whose disk is copied, or [`LEADER`].
         node: u16,
     },
-    /// The copy of the node's disk that was made before is put back: what it said since is forgotten there.
+    /// The earlier copy of the node's disk is put back. The disk then lacks all later promises and votes.
     RollBack {
-        /// Whose.
+        /// The node whose disk is rolled back, or [`LEADER`].
         node: u16,
-        /// For how long it is down.
+        /// How long it is down.
         down: Micros,
     },
-    /// A node is away for long, from this moment on.
+    /// A node is down for long, from this moment on.
     Absence {
-        /// Who.
+        /// The node that is down, or [`LEADER`].
         node: u16,
-        /// For how long.
+        /// How long it is down.
         down: Micros,
     },
-    /// An operator asks for a change of the group, in force perhaps; or starts one more node, so that it stands
-    /// ready to be asked for.
+    /// An operator requests a change of the group, perhaps by force. Or an operator starts one more node, which
+    /// waits to be added.
     Operate {
-        /// Who is to leave, or to be replaced.
+        /// The member that is to leave or to be replaced, or [`LEADER`].
         node: u16,
-        /// What is asked for.
+        /// The requested change. `None`: one more node is started instead.
         change: Option<Change>,
     },
-    /// An operator has a member leave.
+    /// An operator asks a member to leave.
     Leave {
-        /// Who.
+        /// The member that is to leave, or [`LEADER`].
         node: u16,
     },
 }
 
 impl Fault {
-    /// The same with `leader` where it says [`LEADER`].
+    /// The same fault, with `leader` in place of [`LEADER`].
     pub fn aimed_at(&self, leader: u16) -> Fault {
         let mut fault = self.clone();
         let aim = |node: &mut u16| {
@@ -167,7 +167,7 @@ impl Fault {
         fault
     }
 
-    /// Of which class it is.
+    /// The class that the fault belongs to.
     pub fn class(&self) -> Class {
         match self {
             Fault::Crash { .. } => Class::Crash,

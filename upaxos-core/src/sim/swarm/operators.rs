@@ -1,20 +1,20 @@
-//! What is drawn beside the other faults, from a stream of its own: nodes that are away for long, and operators.
+//! Long absences of nodes, and operators. They are drawn besides the other faults, from a stream of their own.
 //!
-//! Owns the odds. A node that is away comes back far behind, through compaction, while the leader fails: a candidate
-//! that has everything to catch up. Operators ask for anything, by `force` too: that may cost a group its quorum,
-//! and never its agreement.
+//! It owns the odds. An absent node comes back far behind the log, after compaction, while the leader fails: a
+//! candidate that has to catch up everything. Operators request any change, also by `force`. That may cost a group
+//! its quorum, but never its agreement.
 
 use super::{Fault, Kind, LEADER, Plan, Planned};
 use crate::sim::chance::{Chance, Stream};
 use crate::types::{Act, Change, Micros, NodeId};
 
-/// How many events the chaos of a run has at most in which much is learned while somebody is away.
+/// The most events of the chaos in runs in which the group learns much during an absence.
 const EVENTS: u64 = 6_000;
 
-/// The same where thousands of instances are.
+/// The same for runs in which the group learns thousands of instances.
 const MANY_EVENTS: u64 = 60_000;
 
-/// Adds what a seed has of it.
+/// Adds the absences and operators of this seed to the plan.
 pub(super) fn draw(plan: &mut Plan) {
     let mut chance = Chance::new(plan.seed, Stream::Operators);
     let (is_absent, operates) = (chance.hits(200_000), chance.hits(200_000));
@@ -29,7 +29,7 @@ pub(super) fn draw(plan: &mut Plan) {
         draw_operator(plan, &mut chance, &mut faults);
     }
     if is_absent && plan.events == EVENTS && chance.hits(150_000) {
-        // Thousands of instances, through one compaction after another.
+        // Thousands of instances, and many compactions.
         (plan.think, plan.events) = (Micros::from_millis(3), MANY_EVENTS);
     }
     let first = plan.faults.len();
@@ -47,7 +47,7 @@ fn draw_absence(plan: &mut Plan, chance: &mut Chance, faults: &mut Vec<(Micros, 
     let leads = Fault::Absence { node: LEADER, down: Micros::from_millis(chance.between(100, 900)) };
     faults.push((Micros(away.0 + chance.below(50_000)), leads));
     if chance.hits(400_000) {
-        // Much is learned meanwhile.
+        // The group learns much in the meantime.
         (plan.open, plan.think, plan.events) = (64, Micros::from_millis(10), EVENTS);
     }
 }

@@ -1,35 +1,36 @@
-//! Another group on the wire: what is drawn of it, from a stream of its own.
+//! Another group on the wire, drawn from a stream of its own.
 //!
-//! Owns the odds and the moments. The other group has the same ids, and ballots that coincide; it is older, and has
-//! a plan of faults of its own, or it begins on this group's wire, and must not come to vote there.
+//! It owns the odds and the times. The other group has the same ids, and ballots that coincide. Either it is older
+//! and has a plan of faults of its own, or it begins on this group's wire and must not vote in this group.
 
 use super::{Class, Kind, Plan};
 use crate::sim::chance::{Chance, Stream};
 use crate::types::Micros;
 
-/// How many events of its own the other group's chaos has at most.
+/// The most events of its own that the chaos of the other group may have.
 const EVENTS: u64 = 1_500;
 
-/// Another group, and when the wires are joined.
+/// Another group, and the times at which the wires are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Other {
-    /// What happens to it.
+    /// The plan of the other group itself.
     pub plan: Plan,
-    /// How old it is when this group begins; `None`: its members are started on the joined wire, with empty disks.
+    /// Its age when this group begins. `None`: its members are started on the joined wire, with empty disks.
     pub age: Option<Micros>,
-    /// From when to when the wires are joined, counted from the beginning of the chaos.
+    /// When the wires are joined, as (begin, end) from the beginning of the chaos.
     pub joined: Vec<(Micros, Micros)>,
-    /// Whether they are joined again when all is healed, and stay so.
+    /// Whether the wires are joined again for good when everything is healed.
     pub stays: bool,
 }
 
-/// Adds another group to a plan, perhaps.
+/// Adds another group to some plans.
 pub(super) fn draw(plan: &mut Plan) {
     let mut chance = Chance::new(plan.seed, Stream::Others);
     if plan.kind != Kind::Chaos || !chance.hits(220_000) {
         return;
     }
-    // Both are there before the wires meet: who begins on a joined wire has to be told apart by a name.
+    // Both groups exist before the wires are joined. A group that begins on a joined wire needs a name to tell it
+    // apart.
     let founded = plan.beat * 14 + Micros::from_millis(200);
     plan.peace = plan.peace.max(founded);
     let mut other = super::draw::chaos(chance.below(u64::MAX), plan.n, &mut chance);
@@ -40,7 +41,7 @@ pub(super) fn draw(plan: &mut Plan) {
     }
     other.peace = founded;
     other.events = EVENTS;
-    // Nodes that are begun on this group's wire learn its log, and must judge sessions as it does.
+    // Nodes that start on this group's wire learn its log, so their session tables must have the same bounds.
     other.limits = plan.limits;
     other.fast_read = vec![false; usize::from(other.n + other.joiners)];
     let age = chance.hits(750_000).then(|| founded + Micros::from_millis(chance.below(1_500)));

@@ -1,18 +1,18 @@
-//! Disks that are rolled back, drawn beside the other faults, from a stream of its own.
+//! Rolled back disks. They are drawn besides the other faults, from a stream of their own.
 //!
-//! Owns the odds. A copy of one machine's disk is made at some moment, and put back later: at most one machine of a
-//! run. Its node may have had a life between, which its peers remember. Often other peers are away from the one moment
-//! to the other, and come back when the rest goes: then what was decided between is known to none of those who go on,
-//! and who remembers the life between is perhaps not there.
+//! It owns the odds. The disk of at most one machine of a run is copied at some moment, and the copy is put back
+//! later. The node may have had a life in between, which its peers remember. Often some peers are down from the
+//! copy to its return, and the others go down when those come back. Then no running node knows what was decided in
+//! between, and the peers that remember the life in between may be down.
 
 use super::{Fault, Kind, Plan, Planned};
 use crate::sim::chance::{Chance, Stream};
 use crate::types::Micros;
 
-/// How many events the chaos of such a run has at least.
+/// The least number of events that the chaos of such a run may have.
 const EVENTS: u64 = 4_000;
 
-/// Adds what a seed has of it.
+/// Adds the rollback of this seed to the plan, if it has one.
 pub(super) fn draw(plan: &mut Plan) {
     let mut chance = Chance::new(plan.seed, Stream::Rollbacks);
     if !chance.hits(220_000) || plan.kind != Kind::Chaos || plan.n == 1 {
@@ -21,7 +21,7 @@ pub(super) fn draw(plan: &mut Plan) {
     plan.events = plan.events.max(EVENTS);
     let chaos = plan.chaos.0;
     let node = chance.below(u64::from(plan.n)) as u16;
-    // Before all remember each other, no disk may be lost.
+    // No disk may be lost before all nodes have registered each other.
     let copied = Micros(chance.between(chaos / 5, chaos / 2));
     let back = Micros(chance.between(copied.0 + chaos / 10, chaos / 5 * 4));
     let mut faults = vec![(copied, Fault::CopyDisk { node })];
@@ -35,7 +35,7 @@ pub(super) fn draw(plan: &mut Plan) {
         swap_peers(plan, node, (copied, back), &mut chance, &mut faults);
     }
     if chance.hits(400_000) {
-        // Starts that count, and that perhaps nobody hears of.
+        // Starts that count, although the peers may hear nothing of them.
         for again in 1..=chance.between(1, 3) {
             let at = back + Micros::from_millis(60 * again);
             faults.push((at, Fault::Crash { node, after: 0, down: Micros::from_millis(5) }));
@@ -47,8 +47,8 @@ pub(super) fn draw(plan: &mut Plan) {
     plan.faults.extend(numbered.map(|((at, fault), number)| Planned { number, at, fault }));
 }
 
-/// As many peers as a quorum can spare are away from the copy on until it is put back; then others go, so that a
-/// bare quorum goes on.
+/// As many peers as a quorum can spare are down from the copy to its return. Then other peers go down, so that a
+/// bare quorum runs.
 fn swap_peers(
     plan: &Plan,
     node: u16,

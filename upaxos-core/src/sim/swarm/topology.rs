@@ -1,28 +1,28 @@
-//! Which links are cut, as shapes that have names.
+//! Named shapes of cut links.
 //!
-//! Owns the shapes alone: when they come and go, the plan says; what is lost in them, the network.
+//! It owns the shapes alone. The plan says when a shape is in force, and the network drops the datagrams.
 
-/// Which links are cut, as shapes that have names.
+/// A shape of cut links. Masks have one bit for each node, unless they say otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// Two sides, by the bits of this mask, that do not hear each other.
+    /// Two sides that do not hear each other. The mask gives the nodes of one side.
     Split(u64),
-    /// This node hears nobody and is not heard.
+    /// This node has no links.
     Alone(u16),
-    /// The side with a bit is not heard by the other, but hears it.
+    /// The nodes of the mask are not heard by the others, but hear them.
     OneWay(u64),
-    /// Only this node has links: the others, a leader among them, lost the quorum.
+    /// Only this node has links: the others, perhaps with the leader, have lost the quorum.
     QuorumLoss(u16),
-    /// The same, but it has no link with that other node, the old leader perhaps.
+    /// The same, but the first node has no link with the second, perhaps the old leader.
     Constrained(u16, u16),
-    /// A line of nodes, beginning at this one: each hears its neighbours.
+    /// A line of nodes that begins at this one: each hears its neighbours.
     Chained(u16),
-    /// Any of the links, by the bits of this mask.
+    /// Any set of links is cut: those from `from` to `to` with bit `(from * n + to) % 64` of the mask.
     Any(u64),
 }
 
 impl Topology {
-    /// Whether the link is cut.
+    /// Whether the link from `from` to `to` is cut in a group of `n`.
     pub fn cuts(&self, n: u16, from: u16, to: u16) -> bool {
         let has = |mask: u64, at: u16| (mask >> (at % 64)) & 1 == 1;
         match *self {
@@ -41,13 +41,13 @@ impl Topology {
         }
     }
 
-    /// Whether this node keeps two-way links that make, with itself, a quorum.
+    /// Whether this node keeps two-way links that make a quorum together with itself.
     pub fn leaves_quorum(&self, n: u16, id: u16) -> bool {
         let linked = |other: &u16| *other == id || !(self.cuts(n, id, *other) || self.cuts(n, *other, id));
         (0..n).filter(linked).count() > usize::from(n / 2)
     }
 
-    /// Whether some node could lead.
+    /// Whether any node could lead.
     pub fn allows_leader(&self, n: u16) -> bool {
         (0..n).any(|id| self.leaves_quorum(n, id))
     }

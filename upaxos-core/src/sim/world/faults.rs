@@ -1,4 +1,4 @@
-//! What the plan does to the world, and how it ends.
+//! Injects the faults of the plan, and ends them.
 
 use super::{Cue, World};
 use crate::sim::machine::{Role, State};
@@ -6,7 +6,7 @@ use crate::sim::swarm::Fault;
 use crate::types::{Act, Change, Micros, NodeId};
 
 impl World {
-    /// From now on the plan takes its course.
+    /// From now on the faults of the plan happen.
     pub fn begin_chaos(&mut self) {
         self.is_chaotic = true;
         self.stage.network.disturb(&self.plan.rates);
@@ -16,7 +16,7 @@ impl World {
         self.plan_joining();
     }
 
-    /// Ends every fault. Who is down comes back by itself.
+    /// Ends every fault. Nodes that are down come back by themselves.
     pub fn heal(&mut self) {
         if self.violation().is_some() {
             return;
@@ -27,13 +27,13 @@ impl World {
         self.heal_wires();
     }
 
-    /// The power of all fails in one moment, and comes back.
+    /// The power of all nodes fails at one moment, and comes back.
     pub fn cut_all_power(&mut self) {
         (0..self.stage.nodes()).for_each(|id| self.stage.crash(id, Some(Micros(0))));
         self.beside(World::cut_all_power);
     }
 
-    /// Nothing more can be asked of this group.
+    /// Counts a group that cannot decide anything any more.
     pub fn note_dead(&mut self) {
         self.stage.seen.dead += 1;
     }
@@ -109,7 +109,7 @@ impl World {
         let Some(id) = self.stage.machines.iter().position(|machine| machine.role == Role::Spare) else {
             return;
         };
-        // Nobody takes the place of itself: on the command line that is an error.
+        // A node cannot replace itself: on the command line that is an error.
         let replaces = replaces.filter(|old| usize::from(*old) != id);
         self.stage.seen.joins += 1;
         self.stage.machines[id].role = Role::Joins(replaces);
@@ -126,8 +126,8 @@ impl World {
         }
     }
 
-    /// A node may not vote. One that only came to be a member, and never was one, has nothing to stay for; nor has one
-    /// whose disk is lost and that hears two groups, which its operator ends.
+    /// A node may not vote. It ends for good if it was started to join and never was a member. It also ends if its
+    /// disk is lost and it hears two groups: its operator ends it.
     pub(super) fn turned_away(&mut self, id: u16) {
         let machine = &self.stage.machines[usize::from(id)];
         let is_of_none = || machine.node().is_some_and(|node| node.head().group.is_none());
@@ -137,8 +137,8 @@ impl World {
         }
     }
 
-    /// Only while a quorum of the group in force keeps its disks, with all that was decided before, and
-    /// everybody has been registered once: else not even a correct group survives it.
+    /// Whether a disk may fail. A quorum of the group in force must keep its disks with all that was decided
+    /// before, and every node must have been registered once. Otherwise not even a correct group survives the loss.
     fn may_lose_disk(&mut self, node: u16) -> bool {
         self.count_whole_again();
         let members = self.stage.judges.members().1;
@@ -149,7 +149,8 @@ impl World {
         let is_registered = |id: &u16| self.stage.judges.is_member(*id) || self.stage.judges.is_lost(*id);
         let first: Vec<u16> = (0..self.plan.n).collect();
         let keeps = |id: &&u16| **id != node && !is_lost(id) && self.stage.judges.is_sound(**id);
-        // Of the first group, too, no majority: what they remember of each other guards them.
+        // Of the first group, too, no majority may lose its disks: what those nodes remember of each other guards
+        // them.
         let lost = first.iter().filter(|id| is_lost(id)).count() as u16;
         members.contains(&node)
             && !is_lost(&node)
@@ -160,14 +161,14 @@ impl World {
             && (node >= self.plan.n || lost < (self.plan.n - 1) / 2)
     }
 
-    /// Whose values are all back and durable is whole again.
+    /// Counts the nodes whose values are all back and durable. They are intact again.
     fn count_whole_again(&mut self) {
         let whole =
             self.stage.machines.iter_mut().filter_map(|machine| machine.is_whole_again().then_some(()));
         self.stage.seen.fetched += whole.count() as u64;
     }
 
-    /// Counts who has got again what a flipped bit took.
+    /// Counts the nodes that have got back what a flipped bit destroyed.
     pub fn count_fetched(&mut self) {
         self.stage.seen.fetched +=
             self.stage.machines.iter().filter(|machine| machine.has_fetched()).count() as u64;
@@ -191,7 +192,7 @@ impl World {
         if self.may_lose_disk(node) {
             self.take_down(node, down);
             let machine = &mut self.stage.machines[usize::from(node)];
-            // What is only in memory still, since its sync failed, would hide what the disk has become.
+            // After a failed sync, bytes that are only in memory would hide the damage on the disk.
             machine.disk.cut_power(&mut self.stage.disk_chance);
             machine.flipped = machine.disk.flip_bit(&mut self.stage.disk_chance);
         }

@@ -1,6 +1,7 @@
-//! Another group on the same wire, for a while: a world of its own, whose datagrams reach this one, and the reverse.
+//! Another group on the same wire, for a while: a world of its own. The datagrams of each group reach the other.
 //!
-//! Owns the other world, its clock against this one's, and what crosses between them. Both are judged, as strictly.
+//! It owns the other world, the offset of its clock, and the traffic between the two. Both groups are checked,
+//! equally strictly.
 
 use super::{Cue, World};
 use crate::sim::chance::{Chance, Stream};
@@ -9,27 +10,28 @@ use crate::sim::network::CLIENTS;
 use crate::sim::swarm::Other;
 use crate::types::{Micros, NodeId};
 
-/// Where the incarnations of the other group begin.
+/// The first incarnation of the other group.
 const INCARNATIONS: u64 = 50_000;
 
-/// How long a datagram is under way from one group to the other.
+/// How long a datagram takes from one group to the other, in microseconds: at least and at most.
 const WAY: (u64, u64) = (50, 600);
 
-/// How many of a million are lost on that way.
+/// How many of a million are lost between the groups.
 const LOSS: u64 = 20_000;
 
-/// The other group.
+/// The other group, and its clock.
 #[derive(Debug)]
 pub(super) struct Beside {
     world: World,
     plan: Other,
     chance: Chance,
-    /// What its clock shows when this world's shows `zero`; without, it has not begun.
+    /// The time of this world at which the clock of the other shows the planned age (0 without one). `None`: the
+    /// other has not begun.
     zero: Option<Micros>,
 }
 
 impl Beside {
-    /// The other group, as old as the plan says.
+    /// The other group, run up to the age that the plan gives.
     pub fn new(plan: &Other, seed: u64) -> Beside {
         let mut world = World::at(plan.plan.clone(), INCARNATIONS);
         if let Some(age) = plan.age {
@@ -42,7 +44,7 @@ impl Beside {
         Beside { world, plan: plan.clone(), chance: Chance::new(seed, Stream::Others), zero }
     }
 
-    /// What this world's clock shows when that of the other shows `theirs`.
+    /// The time of this world when the other's clock shows `theirs`.
     fn ours(&self, theirs: Micros) -> Option<Micros> {
         Some(theirs.since(self.plan.age.unwrap_or_default()) + self.zero?)
     }
@@ -51,14 +53,14 @@ impl Beside {
         Some(ours.since(self.zero?) + self.plan.age.unwrap_or_default())
     }
 
-    /// Whether it is a group that has to hold: not one that was begun on the wire of this one.
+    /// Whether the other group must keep its promises: not one that began on this group's wire.
     fn is_whole(&self) -> bool {
         self.plan.age.is_some()
     }
 }
 
 impl World {
-    /// What was broken, here or in the other group.
+    /// The first violation, in this group or in the other.
     pub fn violation(&self) -> Option<Violation> {
         let own = self.stage.judges.violation().cloned();
         own.or_else(|| {
@@ -70,7 +72,7 @@ impl World {
         })
     }
 
-    /// Does the next thing of both groups until a moment; false when that is all.
+    /// Runs the next event of either group up to `end`. Returns false when there is none.
     pub(super) fn step(&mut self, end: Micros) -> bool {
         let Some(mut beside) = self.beside.take() else { return self.step_alone(end) };
         let theirs = beside.world.stage.next_at().and_then(|at| beside.ours(at)).filter(|at| *at <= end);
@@ -91,15 +93,15 @@ impl World {
         goes_on
     }
 
-    /// Whether a node that was begun with an empty disk votes in this group. (It may found one of its own, where
-    /// it hears its peers before it hears this group.)
+    /// Whether a node that began with an empty disk votes in this group. (It may found a group of its own, if it
+    /// hears its peers before it hears this group.)
     fn has_usurper(&self, beside: &Beside) -> bool {
         let own = self.stage.head_of(NodeId(0)).and_then(|head| head.group);
         let nodes = beside.world.stage.machines.iter().filter_map(|machine| machine.node());
         nodes.into_iter().any(|node| node.is_voter() && own.is_some() && node.head().group == own)
     }
 
-    /// What each group has said reaches the other.
+    /// Delivers the datagrams of each group to the other.
     fn exchange(&mut self, beside: &mut Beside) {
         for datagram in beside.world.stage.take_said() {
             let clients = datagram.is_answer.then_some(CLIENTS);
@@ -122,7 +124,7 @@ impl World {
         }
     }
 
-    /// The chaos begins: the other group's, too, and the wires are to be joined.
+    /// The chaos begins, in the other group, too. Schedules the joining of the wires.
     pub(super) fn plan_joining(&mut self) {
         let Some(beside) = &mut self.beside else { return };
         if beside.is_whole() {
@@ -135,7 +137,7 @@ impl World {
         }
     }
 
-    /// All is healed: the wires part, or stay joined from now on.
+    /// Everything is healed: the wires are separated, or stay joined from now on.
     pub(super) fn heal_wires(&mut self) {
         let Some(beside) = &mut self.beside else { return };
         beside.world.heal();
@@ -153,21 +155,21 @@ impl World {
         beside.world.stage.is_joined = joined;
     }
 
-    /// Whether the other group, if it has to hold, has settled; one that can decide nothing any more need not.
+    /// Whether the other group has settled, if it must. A group that can decide nothing any more need not.
     pub(super) fn beside_has_settled(&self) -> bool {
         self.beside
             .as_deref()
             .is_none_or(|beside| !beside.is_whole() || beside.world.is_settled() || !beside.world.is_alive())
     }
 
-    /// Does something to the other group, too.
+    /// Does something to the other group, too, if it must keep its promises.
     pub(super) fn beside(&mut self, act: impl FnOnce(&mut World)) {
         if let Some(beside) = self.beside.as_deref_mut().filter(|beside| beside.is_whole()) {
             act(&mut beside.world);
         }
     }
 
-    /// Whether the other group is one that has to hold, and can decide nothing any more.
+    /// Whether the other group must keep its promises and can decide nothing any more.
     pub(super) fn is_beside_dead(&self) -> bool {
         self.beside.as_deref().is_some_and(|beside| beside.is_whole() && !beside.world.is_alive())
     }
