@@ -210,7 +210,11 @@ mod tests {
         assert_eq!(since(&taken), 0, "where it came from was not heard");
         let began = [("2 Propose 1 2", 3), ("2 Promise 1 2", 3), ("1 Promise 1 2", 3), ("0 Accept 1 2 a", 3)];
         assert_eq!(since(&[&began[..], &taken].concat()), 3);
-        assert_eq!(since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()), 0, "nobody was heard to write it");
+        assert_eq!(
+            since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()),
+            0,
+            "no node was heard to write it"
+        );
     }
 
     #[test]

@@ -315,7 +315,7 @@ impl<F: Files> Store<F> {
         self.segment = match mem::replace(&mut self.next, Next::Unmade) {
             Next::Made(segment) => segment,
             Next::Unmade => Segment::open_or_create(&self.files, &head)?,
-            Next::Making => unreachable!("nobody begins a segment that is being made"),
+            Next::Making => unreachable!("no segment begins while it is being made"),
         };
         let (learned, records) = source.checkpoint();
         let first = Record::Checkpoint { segment: head.number, learned };

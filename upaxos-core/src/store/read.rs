@@ -81,6 +81,7 @@ fn read_history<F: Files>(
 pub(super) fn history_ends<F: Files>(files: &F, ranges: &[Range], needed: Instance) -> StoreError {
     let end = ranges.last().map_or(Instance(0), |range| range.last);
     let missing = Range { first: end.next(), last: needed };
-    let what = format!("it is missing: what was chosen at {} to {needed} is nowhere else", missing.first);
+    let what =
+        format!("it is missing: no other file holds the values chosen at {} to {needed}", missing.first);
     StoreError::Damaged { file: files.place(&missing.name()), at: 0, what }
 }

@@ -357,8 +357,8 @@ impl<F: Files> Walk<'_, F> {
         };
         hand_out(block, take).map_err(|(at, reason)| self.damaged(number, at, reason))?;
         self.hurt.push(format!(
-            "{}: the block at byte {at} is damaged inside values; lost are those of {}: they count for nothing, \
-             and are fetched again from the peers",
+            "{}: the block at byte {at} is damaged inside values; the values of {} are lost, and are fetched \
+             again from the peers",
             self.files.place(&segment::name(number)).display(),
             lost.join(", ")
         ));
