@@ -60,7 +60,7 @@ impl Trio {
                 return trio;
             }
         }
-        panic!("nobody leads within ten seconds");
+        panic!("no node leads within ten seconds");
     }
 
     /// The datagrams of a client that sends `count` requests.

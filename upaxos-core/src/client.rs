@@ -262,11 +262,11 @@ pub enum Outcome {
 /// A request that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// The request.
+    /// The request, as [`Client::ask`] returned it.
     pub ticket: Ticket,
     /// The tag under which it was sent last; `None` for requests without effect, and in a classic group.
     pub tag: Option<Tag>,
-    /// The result.
+    /// The answer of the group, or the reason why there is none.
     pub outcome: Outcome,
     /// The time since [`Client::ask`].
     pub took: Micros,

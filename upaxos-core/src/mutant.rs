@@ -1,6 +1,6 @@
 //! Deliberate errors, to check that the simulator finds them.
 //!
-//! Each is one classic mistake of an implementer. Without the feature `mutants`, which only tests turn on, [`is`]
+//! Each is one classic mistake of an implementer. Without the feature `mutants`, which only tests turn on, `is`
 //! is `false` and the compiler removes them all. The active mutant belongs to one thread.
 
 /// One deliberate error; `Mutant::ALL` describes each.

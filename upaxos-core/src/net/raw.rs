@@ -36,8 +36,8 @@ pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
     if options.is_node && place.kind == Kind::Elsewhere {
         return Err(OpenError::BadDestination {
             address: options.address,
-            why: "a node could not receive datagrams for it: it is no address of this host, no broadcast address of its \
-                  interfaces, and no multicast group; use the broadcast address of a network that all nodes are in \
+            why: "a node could not receive datagrams for it: it is no address of this host, no broadcast address of \
+                  its interfaces, and no multicast group; use the broadcast address of a network that all nodes are in \
                   (see `ip addr`), or a multicast group such as 239.253.0.1",
         });
     }
