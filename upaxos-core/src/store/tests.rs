@@ -250,7 +250,7 @@ fn a_log_without_the_history_below_its_checkpoint_does_not_open() {
     drop(store);
     files.remove(&last).expect("removes");
     let refusal = Store::open(files.clone(), INCARNATION, &SMALL, &mut |_| Ok(())).expect_err("refused");
-    assert!(refusal.to_string().contains("nowhere else"), "{refusal}");
+    assert!(refusal.to_string().contains("no other file holds"), "{refusal}");
 }
 
 /// Found by the simulator (seed 805252). The second segment began before anything was learned, so its checkpoint
