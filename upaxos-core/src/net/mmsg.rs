@@ -16,7 +16,8 @@ pub const BATCH: usize = 128;
 /// The memory per datagram, in bytes: an IP packet is never longer. The kernel commits only the pages that
 /// datagrams have actually touched, so a batch of small ones stays small.
 const ROOM: usize = 65_536;
-/// The longest wait that the time type of `ppoll` holds safely. A longer wait ends early, once a day.
+/// The upper bound for one wait, because `ppoll` refuses a wait that its time type cannot hold. A longer wait ends
+/// early, once a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Receives batches of datagrams into memory of its own.
