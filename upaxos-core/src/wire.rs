@@ -20,7 +20,7 @@
 //! parse invalidates the whole datagram. So does a first line, of several, that does not parse at all. A head that
 //! is not the first line is dropped.
 //!
-//! | line | meaning | example |
+//! | line | says | example |
 //! | --- | --- | --- |
 //! | `For G [NAME]` | a client, first in a datagram: the following lines are for the group G (`-`: any), named NAME | `For 5f3a9c01d2b4e6f8` |
 //! | `S From C G [NAME]` | first in a datagram: the sender is S, incarnation C, of group G (`-`: of none yet), named NAME | `2 From 77 5f3a9c01d2b4e6f8` |
