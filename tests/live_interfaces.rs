@@ -334,7 +334,7 @@ fn a_node_is_refused_the_address_of_another_host_and_may_have_its_own() {
     let refused = run(&hosts, Host::Node(0), "client", &elsewhere, "");
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(
-        said(&refused).contains("cannot use address 10.77.0.11: a node could not hear"),
+        said(&refused).contains("cannot use address 10.77.0.11: a node could not receive"),
         "{}",
         said(&refused)
     );

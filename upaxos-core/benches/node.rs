@@ -1,9 +1,9 @@
-//! What a node costs without disk and network: a write through a leader and its acceptors, a fast read, and
-//! the recovery of a log.
+//! The cost of a node without disk and network: a write through a leader and its acceptors, a fast read, and the
+//! recovery of a log.
 //!
-//! `cargo bench -p upaxos-core --bench node`. Three real nodes hear one another's datagrams, printed and
-//! parsed, and a sync takes no time: what is measured is all that a group of three computes. The throughput
-//! counts requests (of a recovery: instances).
+//! Run it with `cargo bench -p upaxos-core --bench node`. Three real nodes exchange datagrams, printed and parsed,
+//! and a sync takes no time: the result is the cost of all computations in a group of three. The throughput counts
+//! requests (for a recovery: instances).
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use upaxos_core::record::block::{self, Chain, Scanner};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Head, Line, Packer, Request};
 
-/// Bytes of a datagram.
+/// The maximum length of a datagram, in bytes.
 const LIMIT: usize = 1_480;
 /// The client's id.
 const CLIENT: u64 = 0x1234_5678_9abc_def0;
@@ -26,7 +26,7 @@ fn main() {
     divan::main();
 }
 
-/// Nodes on a network that loses nothing, with disks that take no time.
+/// Three nodes on a network without loss, with disks that take no time.
 struct Trio {
     nodes: Vec<(Node, Driver, Outbox)>,
     now: Micros,
@@ -37,7 +37,7 @@ struct Trio {
 }
 
 impl Trio {
-    /// Three nodes, one of which leads.
+    /// Three nodes with an elected leader.
     fn new() -> Trio {
         let node = |id| {
             let mut node = Recovery::new(Config::member(NodeId(id), 3)).finish(u64::from(id) + 10, 1);
@@ -63,10 +63,10 @@ impl Trio {
                 return trio;
             }
         }
-        panic!("nobody leads within ten seconds");
+        panic!("no node leads within ten seconds");
     }
 
-    /// Datagrams of a client that asks `count` times.
+    /// The datagrams of a client that sends `count` requests.
     fn requests(&mut self, count: u64, request: impl Fn(Tagged) -> Request) {
         let floor = self.seq;
         self.packer.set_head(Head::default());
@@ -78,13 +78,13 @@ impl Trio {
         self.wire.extend(self.packer.finish());
     }
 
-    /// Delivers everything that is said, to everybody.
+    /// Delivers every datagram to every node.
     fn deliver(&mut self) {
         while let Some(datagram) = self.wire.pop_front() {
             self.turn(Some(&datagram));
         }
         for (node, ..) in &mut self.nodes {
-            // As a disk that compacts at once: memory stays what it is.
+            // Act as a disk that compacts at once, so that the memory stays constant.
             node.compacted(node.learned());
         }
     }
@@ -118,7 +118,7 @@ impl Trio {
     }
 }
 
-/// Writes of this size, so many in a client's datagrams at once.
+/// The sizes of values in bytes, each with the number of writes that a client sends at once.
 const BATCHES: [(usize, u64); 4] = [(16, 1), (16, 64), (256, 1), (256, 64)];
 
 #[divan::bench(args = BATCHES)]
@@ -146,7 +146,7 @@ fn fast_read_through_three_nodes(bencher: Bencher<'_, '_>, count: u64) {
     });
 }
 
-/// A log of so many instances, with values of 16 bytes, in blocks of 100.
+/// A log of this many instances, with values of 16 bytes, in blocks of 100.
 fn log_of(instances: u64) -> Vec<u8> {
     const RUN: u64 = 100;
     let ballot = Ballot::first_epoch(65_538);

@@ -1,7 +1,7 @@
-//! What lines cost: reading and printing datagrams, and records of the log.
+//! The cost of lines: reading and printing datagrams, and records of the log.
 //!
-//! `cargo bench -p upaxos-core --bench wire`. Nothing is asserted: numbers of one machine mean something
-//! beside others of the same minutes only. Every figure is for a whole datagram, or a block of the log; the
+//! Run it with `cargo bench -p upaxos-core --bench wire`. It asserts nothing: results of one machine can be
+//! compared only with others of the same minutes. Every figure is for a whole datagram, or a block of the log; the
 //! throughput beside it counts lines.
 
 use std::hint::black_box;
@@ -13,11 +13,11 @@ use upaxos_core::record::block::{self, Chain};
 use upaxos_core::types::{Ballot, Instance, NodeId, Tag, Tagged, Value};
 use upaxos_core::wire::{self, Dialect, Line, Message, Packer, Request};
 
-/// Bytes of each value.
+/// The sizes of values, in bytes.
 const SIZES: [usize; 3] = [16, 256, 1_400];
-/// Bytes of a datagram: what one packet of an Ethernet holds.
+/// The maximum length of a datagram in bytes, which fits one Ethernet packet.
 const LIMIT: usize = 1_480;
-/// Lines in a batch.
+/// The number of lines in a batch.
 const LINES: u64 = 64;
 
 fn main() {
@@ -112,7 +112,7 @@ fn accepts(size: usize) -> Vec<Record> {
     (1..=LINES).map(accept).collect()
 }
 
-/// From records to a block with its checksums, as every commit does.
+/// Prints records into a block with its checksums, as every commit does.
 #[divan::bench(args = SIZES)]
 fn record_block(bencher: Bencher<'_, '_>, size: usize) {
     let (records, mut body, mut out) = (accepts(size), Vec::new(), Vec::new());
@@ -129,7 +129,7 @@ fn record_block(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
-/// From a block's lines to records, as every start does.
+/// Parses the lines of a block into records, as every start does.
 #[divan::bench(args = SIZES)]
 fn parse_records(bencher: Bencher<'_, '_>, size: usize) {
     let mut body = Vec::new();

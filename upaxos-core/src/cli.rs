@@ -1,20 +1,21 @@
-//! What the command lines of all three programs share: where they print, and how they read lines.
+//! The parts that the command lines of all three programs share: output, and input of lines.
 //!
-//! Owns the rule for a stream that is closed or full. Results that cannot be written are an error with a sentence
-//! of its own, except where the reader has closed the pipe: such a program ends quietly. What cannot be said on
-//! standard error is lost, and nothing panics. The programs never use `println!` and `eprintln!`, which panic.
+//! This module owns the rule for a stream that is closed or full. If results cannot be written, the program reports
+//! an error. The exception is a pipe that its reader has closed: the program then ends quietly. Messages that
+//! cannot be written to standard error are lost, and nothing panics. The programs never use `println!` and
+//! `eprintln!`, which panic.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Standard output took not all of the results.
+/// Standard output did not take all of the results.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct OutputError(io::Error);
 
 impl OutputError {
-    /// Whether the reader has closed the pipe, as `head` does when it has enough: no reason to complain.
+    /// Whether the reader has closed the pipe, as `head` does when it has enough lines. That is no fault.
     pub fn is_closed(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
@@ -44,17 +45,17 @@ pub fn print_bytes(line: &[u8]) -> Result<(), OutputError> {
     Ok(out.flush()?)
 }
 
-/// Why a line that was told is missing.
+/// The first error of [`tell`].
 static UNTOLD: Mutex<Option<OutputError>> = Mutex::new(None);
 
-/// Prints one line of a report while work goes on that must not end because of it. [`told`] says whether all arrived.
+/// Prints one line of a report. An error does not interrupt the caller's work; [`told`] returns it later.
 pub fn tell(line: impl Display) {
     if let Err(why) = print(line) {
         untold().get_or_insert(why);
     }
 }
 
-/// Whether all lines of [`tell`] were written, or the reader had heard enough.
+/// Returns the first error of [`tell`], unless the reader has closed the pipe.
 ///
 /// # Errors
 /// When standard output could not be written.
@@ -66,13 +67,13 @@ fn untold() -> MutexGuard<'static, Option<OutputError>> {
     UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says on standard error what went wrong.
+/// Reports an error on standard error.
 pub fn complain(line: impl Display) {
-    // One write, so that lines of several processes do not mix. There is nobody to tell that it failed.
+    // One write, so that lines of several processes do not mix. A failure cannot be reported anywhere.
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Prints what the parser of the command line has to say, such as the help, and returns the exit status.
+/// Prints the output of the command-line parser, such as the help, and returns the exit status.
 pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
     let printed = said.print().map_err(OutputError::from);
     match printed {
@@ -85,18 +86,18 @@ pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
     }
 }
 
-/// What [`read_line`] found.
+/// The result of [`read_line`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
     /// A line, without its newline.
     Line(Vec<u8>),
-    /// A line that is longer than the limit. The rest of it is skipped by [`skip_line`], or by nobody.
+    /// A line longer than the limit. [`skip_line`] skips the rest of it, if the caller continues.
     TooLong,
-    /// There is no more.
+    /// The end of the stream.
     End,
 }
 
-/// Reads a line of at most `limit` bytes; no line takes more memory than that.
+/// Reads a line of at most `limit` bytes, and never needs more memory than that.
 ///
 /// # Errors
 /// When the stream cannot be read.
@@ -109,7 +110,7 @@ pub fn read_line(stream: &mut impl BufRead, limit: usize) -> io::Result<Input> {
     Ok(if read == 0 { Input::End } else { Input::TooLong })
 }
 
-/// Skips the rest of a line, its newline too.
+/// Skips the rest of a line, its newline included.
 ///
 /// # Errors
 /// When the stream cannot be read.
@@ -121,7 +122,7 @@ pub fn skip_line(stream: &mut impl BufRead) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// An endless stream without a newline, that says how much was taken of it.
+    /// An endless stream without a newline, which counts the bytes taken from it.
     struct Endless(usize);
 
     impl io::Read for Endless {

@@ -1,12 +1,11 @@
-//! A client of the group, as data in and data out: what to send, when to send it again, and what an
-//! answer means.
+//! A client of the group, as data in and data out: what to send, when to retransmit it, and what an answer means.
 //!
-//! Owns the tags that make a request the same request on every retry, and the floor that lets the
-//! group forget them. It never reads a clock, never sends, and never prints: `upaxos-send --wait`
-//! and `upaxos-repl` do that around it. Writes and reads are exactly once; history is a
-//! question that changes nothing and is simply asked again. A classic group knows no tags: there a
-//! write is sent once, and an answer is known by its words and by the round that it comes from, which must have
-//! begun after the request was sent ([`Rounds`]): an answer that was given late, or to another client, is none.
+//! This module owns the tags that make every retry the same request, and the floor that lets the group forget them.
+//! It never reads a clock, never sends, and never prints: `upaxos-send --wait` and `upaxos-repl` do that around it.
+//! Writes and reads are exactly once. A history request changes nothing, so it is simply repeated. A classic group
+//! has no tags. There, a write is sent once, and an answer is recognised by its words and by the round that chose
+//! them, which must have begun after the request was sent ([`Rounds`]). A late answer, or an answer to another
+//! client, does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,38 +28,40 @@ pub use scope::{Scope, called};
 pub use status::Status;
 pub use view::{CLASSIC, View};
 
-/// How far above what a node says a new session begins: that bound may rise before the request is chosen.
+/// The distance between the bound that a node names and the first number of a new session: the bound may rise
+/// before the request is chosen.
 const BEGIN_ABOVE: u64 = 1 << 10;
 
-/// How many instances of a classic group are remembered for not answering two writes with one of them.
+/// The maximum number of remembered instances of a classic group that have answered a write. No instance answers
+/// two writes.
 const MAX_TOLD: usize = 4_096;
 
-/// What a client may ask.
+/// The requests that a client may make and wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// `Request 0 V`: write V, exactly once.
     Write(Value),
-    /// `Request 0`: the last value written.
+    /// `Request 0`: a safe read of the last value written.
     Read,
-    /// The last value written, without an instance if that can be had.
+    /// A read of the last value written, without an instance if possible.
     FastRead,
-    /// `Request I`: what was chosen at I.
+    /// `Request I`: the value chosen at I.
     History(Instance),
-    /// `query TEXT`: what a script answers to that, as a safe read.
+    /// `query TEXT`: the answer of a script to TEXT, as a safe read.
     Query(Value),
-    /// The same, without an instance if that can be had.
+    /// A query without an instance, if possible.
     FastQuery(Value),
     /// `leave T`, `replace T U`: change the group, exactly once.
     Change(Change),
-    /// `members`: who governs the group.
+    /// `members`: the members of the group.
     Members,
 }
 
-/// Why a line is nothing that a client may ask and wait for.
+/// The reason why a line is no request that a client can wait for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// The line is not a request at all.
+    /// The line is no request; this is the line, shortened.
     #[error(
         "expected `Request 0 VALUE`, `Request 0`, `Request I`, `query TEXT`, `members`, \
          `leave ID [force]` or `replace ID NEW [force]`, not {0:?}"
@@ -68,19 +69,19 @@ pub enum AskError {
     NotARequest(String),
     /// The request names an instance and a value.
     #[error(
-        "nobody chooses the instance of a write: `Request 0 VALUE` writes, `Request {0}` asks for instance {0}"
+        "a write cannot choose its instance: `Request 0 VALUE` writes, `Request {0}` asks for instance {0}"
     )]
     Misplaced(Instance),
-    /// The value is too large.
+    /// The value is too large; the text names the sizes.
     #[error("{0}")]
     TooLarge(String),
-    /// A classic group would take the second line of the value for a message.
+    /// A classic group would read the second line of the value as a message.
     #[error("the classic grammar cannot carry a value with a newline")]
     NotClassic,
-    /// A classic group has no words for it.
+    /// The classic grammar has no words for changes of the group.
     #[error("a classic group never changes, and cannot say who its members are")]
     NoGroupInClassic,
-    /// Classic nodes split on blanks: a request with nothing else behind it reads.
+    /// Classic nodes split on white space: a write of nothing else would be a read.
     #[error(
         "the classic grammar cannot carry a value that has nothing but white space: that would be a read"
     )]
@@ -88,14 +89,13 @@ pub enum AskError {
     /// A classic group runs no scripts.
     #[error("a classic group runs no scripts that could answer")]
     NoScriptsInClassic,
-    /// There is no such instance.
+    /// Instances are counted from 1, so instance 0 does not exist.
     #[error("instances are counted from 1, so there is nothing at 0")]
     NoInstance,
 }
 
 impl Ask {
-    /// Understands a request as it stands on the wire; the value is everything behind `Request 0 `,
-    /// newlines included.
+    /// Parses a request as it stands on the wire. The value is everything behind `Request 0 `, newlines included.
     ///
     /// # Errors
     /// See [`AskError`].
@@ -118,9 +118,9 @@ impl Ask {
         }
     }
 
-    /// The line that [`parse`](Self::parse) reads, without a newline behind it. Some questions have no line of
-    /// their own that could be typed: a read without an instance is `fast` here, a query `fast query …`, and the
-    /// write of an empty value `Request 0 `, with the blank.
+    /// The line that [`parse`](Self::parse) reads, without a newline behind it. Some requests have no line that
+    /// could be typed. For these, a read without an instance is `fast`, a query without one is `fast query …`, and
+    /// the write of an empty value is `Request 0 `, with the blank.
     pub fn to_line(&self) -> Vec<u8> {
         match self {
             Ask::Write(value) => [b"Request 0 ", value.as_bytes()].concat(),
@@ -134,7 +134,7 @@ impl Ask {
         }
     }
 
-    /// The same question, asked for without an instance where there is a choice: a read, or a query.
+    /// The same request without an instance, if it is a read or a query. Other requests stay as they are.
     pub fn fast(self) -> Ask {
         match self {
             Ask::Read => Ask::FastRead,
@@ -143,7 +143,7 @@ impl Ask {
         }
     }
 
-    /// A question to the scripts, if it is not too large.
+    /// A query to the scripts, if it is not too large.
     ///
     /// # Errors
     /// [`AskError::TooLarge`], with the sizes.
@@ -154,10 +154,10 @@ impl Ask {
         }
     }
 
-    /// Whether a group that speaks `dialect` can be asked that.
+    /// Whether a group that uses `dialect` can carry this request.
     ///
     /// # Errors
-    /// [`AskError::TooLarge`], [`AskError::NoInstance`], and what a classic group cannot be asked:
+    /// [`AskError::TooLarge`], [`AskError::NoInstance`], and the limits of a classic group:
     /// [`AskError::NotClassic`], [`AskError::BlankInClassic`], [`AskError::NoGroupInClassic`],
     /// [`AskError::NoScriptsInClassic`].
     pub fn check(&self, dialect: Dialect) -> Result<(), AskError> {
@@ -167,7 +167,7 @@ impl Ask {
             return Err(AskError::TooLarge(why));
         }
         match (self, dialect) {
-            // On the wire that is a read.
+            // On the wire, `Request 0` is a read.
             (Ask::History(Instance(0)), _) => Err(AskError::NoInstance),
             (Ask::Write(value), Dialect::Classic) if value.as_bytes().contains(&b'\n') => {
                 Err(AskError::NotClassic)
@@ -181,7 +181,7 @@ impl Ask {
         }
     }
 
-    /// The write of a value, if it is not too large.
+    /// A write of a value, if it is not too large.
     ///
     /// # Errors
     /// [`AskError::TooLarge`], with the sizes.
@@ -200,87 +200,88 @@ impl AskError {
     }
 }
 
-/// A question of this client, from the asking to its settling.
+/// Identifies one request of this client, from [`Client::ask`] until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
-/// How a question ended.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// `OK I V`: V is chosen at I.
     Chosen {
-        /// Where.
+        /// The instance where the request is chosen.
         instance: Instance,
-        /// What: for a safe read, what was read; for a change of the group, the change as it was asked for.
+        /// The chosen value. For a safe read, the text read; for a change of the group, the change as it was
+        /// requested.
         value: Value,
     },
     /// `Value I L V`: up to L, V is the last value that was written, at I. No instance was used.
     Read {
-        /// Where the value stands; 0 if nothing was written.
+        /// The instance of the value; 0 if nothing was written.
         instance: Instance,
-        /// How far who answered had learned: every write done before the question is among it.
+        /// The learned prefix of the answering node. It covers every write that was complete before the request.
         learned: Instance,
         /// The value; empty if nothing was written.
         value: Value,
     },
     /// `Reply L V`: as of L, a script answers V. No instance was used.
     Replied {
-        /// How far who answered had learned: every write done before the question is among it.
+        /// The learned prefix of the answering node. It covers every write that was complete before the request.
         learned: Instance,
-        /// The answer.
+        /// The answer of the script.
         value: Value,
     },
-    /// `NotYet I L`: who answered has learned up to L, and I is not among it.
+    /// `NotYet I L`: the answering node has learned up to L, which is below I.
     NotYet {
-        /// What was asked for.
+        /// The requested instance.
         instance: Instance,
-        /// The learned prefix of who answered.
+        /// The learned prefix of the answering node.
         learned: Instance,
     },
-    /// `Members I L H`: who governs, in the words of a node that has learned up to L.
+    /// `Members I L H`: the members of the group, from a node that has learned up to L.
     Members {
         /// The instance that chose this group; 0 for the first one.
         epoch: Epoch,
-        /// The learned prefix of who answered.
+        /// The learned prefix of the answering node.
         learned: Instance,
-        /// The members.
+        /// The ids of the members, in the node's order.
         members: Vec<NodeId>,
     },
     /// The group never carries the request out.
     Refused {
-        /// Why, in the node's words.
+        /// The reason, in the node's words.
         reason: Value,
     },
-    /// No answer in time. A write may have been chosen, and may still be.
+    /// No answer arrived in time. A write may have been chosen, and may still be.
     Unknown,
-    /// The group has forgotten whether the request was carried out, with the client's session or because much was
-    /// done since: nobody can tell any more.
+    /// The group has forgotten whether the request was carried out: it forgot the client's session, or many
+    /// requests were carried out since. The outcome cannot be determined any more.
     Forgotten,
 }
 
-/// A question that has ended.
+/// A request that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Which one.
+    /// The request, as [`Client::ask`] returned it.
     pub ticket: Ticket,
-    /// The tag under which it was sent last; `None` for what has no effect, and in a classic group.
+    /// The tag under which it was sent last; `None` for requests without effect, and in a classic group.
     pub tag: Option<Tag>,
-    /// How.
+    /// The answer of the group, or the reason why there is none.
     pub outcome: Outcome,
-    /// How long it took since it was asked.
+    /// The time since [`Client::ask`].
     pub took: Micros,
 }
 
-/// What is to be done now.
+/// The actions that are due now.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// To be sent to the group.
+    /// The lines to send to the group, in order.
     pub send: Vec<Line>,
-    /// Questions whose patience has ended.
+    /// The requests that have ended without an answer.
     pub settled: Vec<Settled>,
 }
 
-/// The questions of one client that are under way.
+/// The pending requests of one client.
 #[derive(Debug)]
 pub struct Client {
     id: u64,
@@ -288,12 +289,12 @@ pub struct Client {
     scope: Scope,
     next_seq: u64,
     next_ticket: u64,
-    /// Fast reads count apart: the numbers of what may stand in the log are bounded by the log.
+    /// Fast reads have numbers of their own, because the log bounds the numbers of logged requests.
     next_fast: u64,
     chance: Chance,
     open: BTreeMap<Ticket, Open>,
-    /// In a classic group: the rounds that were heard, how many questions had been sent, and where writes of this
-    /// client stand that were answered.
+    /// For classic groups: the observed rounds, the number of requests sent, and the instances that answered writes
+    /// of this client.
     rounds: Rounds,
     sent: u64,
     told: BTreeSet<Instance>,
@@ -308,8 +309,8 @@ struct Open {
 }
 
 impl Client {
-    /// A client that calls itself `id`: a random number, new for each run of the program, because
-    /// sequence numbers start again at 1. One bit of it is not used. `dialect` is that of the group.
+    /// A client with the name `id`, in a group that uses `dialect`. `id` must be random, new for each run of the
+    /// program, because sequence numbers start again at 1. Its highest bit is not used.
     pub fn new(id: u64, dialect: Dialect) -> Client {
         Client {
             id: id & MAX_NUMBER,
@@ -326,33 +327,33 @@ impl Client {
         }
     }
 
-    /// The same client, which talks to one group only.
+    /// Restricts the client to one group.
     #[must_use]
     pub fn within(self, scope: Scope) -> Client {
         Client { scope, ..self }
     }
 
-    /// Talks to that group from now on.
+    /// Switches the client to another group, from now on.
     pub fn move_to(&mut self, scope: Scope) {
         self.scope = scope;
     }
 
-    /// What to tell somebody whose request was not answered: what was heard says about why.
+    /// The explanation for a request without an answer, from the messages received so far.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
         self.scope.explain_silence(view, now)
     }
 
-    /// Which group it talks to.
+    /// The group that the client uses.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// What the group speaks.
+    /// The grammar of the group.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// Asks, to be sent at the next [`tick`](Self::tick) and given up after `patience`.
+    /// Queues a request. The next [`tick`](Self::tick) sends it. It times out after `patience`.
     ///
     /// # Errors
     /// As [`Ask::check`].
@@ -363,7 +364,7 @@ impl Client {
                 let seq = self.take_seq();
                 let value = match self.dialect {
                     Dialect::Extended => value,
-                    // As classic nodes read it, and answer it.
+                    // Classic nodes read and answer the value in this form.
                     Dialect::Classic => Value::from(wire::joined_words(value.as_bytes())),
                 };
                 Question::Write { seq, value }
@@ -394,14 +395,15 @@ impl Client {
         self.next_fast - 1
     }
 
-    /// Does what is due at `now`: sends what is new or unanswered, gives up what took too long.
+    /// Performs the actions that are due at `now`: sends new and unanswered requests, and ends those that timed
+    /// out.
     pub fn tick(&mut self, now: Micros) -> Turn {
         let is_late = |open: &Open| now >= open.give_up_at;
         let refusal = self.scope.refusal().map(Value::from);
         let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent(now)).flatten();
         let silence = silence.map(|why| Value::from(why.as_str()));
         let late = self.settle(now, |open| {
-            // What was never sent was not carried out.
+            // A request that was never sent was not carried out.
             let reason = refusal.as_ref().or(silence.as_ref().filter(|_| is_late(open)));
             match reason {
                 Some(reason) if open.pace.sent == 0 => Some(Outcome::Refused { reason: reason.clone() }),
@@ -421,26 +423,26 @@ impl Client {
             turn.send.push(open.question.line(client, floor, dialect));
             open.pace.on_sent(now);
             if dialect == Dialect::Classic && open.question.seq().is_some() {
-                // Without a tag, what is sent again happens again.
+                // Without a tag, a retransmission would be another write.
                 open.pace.send_at = open.give_up_at;
             }
         }
         turn
     }
 
-    /// When [`tick`](Self::tick) has something to do next; `None` when nothing is under way.
+    /// The time when [`tick`](Self::tick) has something to do next; `None` when no request is pending.
     pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
         let opens = self.scope.deadline(now);
         let due = self.open.values().map(|open| opens.unwrap_or(open.pace.send_at).min(open.give_up_at));
         due.min()
     }
 
-    /// Whether nothing is under way.
+    /// Whether no request is pending.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Hears what a node said; hands out the questions that it settles.
+    /// Handles a message of a node. Returns the requests that it settles.
     pub fn on_message(&mut self, from: NodeId, message: &Message, now: Micros) -> Vec<Settled> {
         if self.dialect == Dialect::Classic {
             return self.on_classic(from, message, now);
@@ -454,15 +456,16 @@ impl Client {
                 self.on_busy(seq, pause, now);
                 Vec::new()
             }
-            // Nothing was sent yet: two groups may be there, and say who their members are.
+            // Nothing was sent yet. There may be two groups, and both may announce their members.
             _ if !self.scope.is_open(now) => Vec::new(),
             _ => self.settle(now, |open| open.question.answered_by(client, message)),
         }
     }
 
-    /// The group does not know this client, and carries out nothing of it up to `begin` from here on. What was
-    /// sent once was not carried out either: how would it be forgotten before it is answered? It is asked for in
-    /// a new session. What was sent again may have been carried out the first time, long enough ago.
+    /// The group does not know this client, and carries out none of its requests up to `begin` from here on. A
+    /// request that was sent only once was not carried out either: the group would not have forgotten it before the
+    /// answer. It is sent again in a new session. A request that was sent several times may have been carried out
+    /// the first time, long ago.
     fn on_forgotten(&mut self, seq: u64, begin: u64, now: Micros) -> Vec<Settled> {
         if seq > begin || !self.open.values().any(|open| open.question.logged() == Some(seq)) {
             return Vec::new();
@@ -481,8 +484,8 @@ impl Client {
         settled
     }
 
-    /// The group has no room for a request now. The same one is asked for again, later; a fast read as a safe
-    /// read, since there was no answer without an instance.
+    /// The group has no room for a request now. The client sends the same request later. A fast read becomes a safe
+    /// read, because there was no answer without an instance.
     fn on_busy(&mut self, seq: u64, pause: u64, now: Micros) {
         let open = self.open.values_mut().find(|open| open.question.seq() == Some(seq));
         let Some(open) = open.filter(|open| open.pace.sent > 0) else { return };
@@ -495,8 +498,8 @@ impl Client {
         }
     }
 
-    /// Lines in datagrams of at most `limit` bytes, where single lines allow it; for a classic group, one
-    /// each.
+    /// Packs lines into datagrams of at most `limit` bytes, unless a single line is longer; for a classic group,
+    /// one line each.
     pub fn pack(&self, lines: &[Line], limit: usize) -> Vec<Vec<u8>> {
         let mut packer = Packer::new(self.dialect, limit);
         packer.set_head(self.scope.head());
@@ -504,7 +507,7 @@ impl Client {
         packer.finish()
     }
 
-    /// What nodes of its group say in a datagram.
+    /// The messages of nodes of this client's group in a datagram.
     pub fn hear(&mut self, datagram: &[u8], now: Micros) -> Vec<(NodeId, Message)> {
         let lines = self.scope.hear(datagram, now).into_iter().flatten();
         let said = lines.filter_map(|line| match line {
@@ -514,7 +517,7 @@ impl Client {
         said.collect()
     }
 
-    /// Hears a datagram of the group, as the view does; hands out the questions it settles.
+    /// Handles a datagram of the group, and shows its messages to the view. Returns the requests that it settles.
     pub fn on_datagram(&mut self, datagram: &[u8], view: &mut View, now: Micros) -> Vec<Settled> {
         let mut settled = Vec::new();
         for (from, message) in self.hear(datagram, now) {
@@ -524,8 +527,9 @@ impl Client {
         settled
     }
 
-    /// An untagged answer settles one question, the oldest that it fits: of a write or a read only if the round
-    /// that chose the value began after the question was sent. Chosen values never change: history may be old.
+    /// Handles an untagged answer. It settles one request, the oldest that it fits. It fits a write or a read only
+    /// if the round that chose the value began after the request was sent. Chosen values never change, so an answer
+    /// to a history request may be old.
     fn on_classic(&mut self, from: NodeId, message: &Message, now: Micros) -> Vec<Settled> {
         self.rounds.observe(from, message, self.sent);
         let Message::Ok { instance, value } = message else { return Vec::new() };
@@ -556,8 +560,7 @@ impl Client {
         open.map(settled).into_iter().collect()
     }
 
-    /// The lowest sequence number that may still be sent again; all below are settled, one way or
-    /// another.
+    /// The lowest sequence number that may still be sent again. All requests below it are settled.
     fn floor(&self) -> u64 {
         self.open.values().filter_map(|open| open.question.logged()).min().unwrap_or(self.next_seq)
     }

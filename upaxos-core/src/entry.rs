@@ -1,23 +1,23 @@
-//! What a value in the log means.
+//! The meaning of a value in the log.
 //!
-//! Owns the marks that the protocol puts before a value, and the rule that keeps any byte string
-//! legal for users: a value that begins with `@` gets another `@` in front. The roles that agree on
-//! values never look inside; sessions, reads and answers do.
+//! This module owns the marks that the protocol puts before a value. It also owns the rule that keeps any byte
+//! string legal for users: a value that begins with `@` gets another `@` in front. The roles that agree on values
+//! never look inside; sessions, reads and answers do.
 //!
-//! | in the log | means |
+//! | in the log | meaning |
 //! | --- | --- |
 //! | `@noop` | nothing: fills an instance that a leader found empty |
 //! | `@tag C Q F V` | the tagged request C Q, with floor F, writes V |
-//! | `@for W V` | V, in the place of an untagged write whose words have the fingerprint W: a script changed them |
+//! | `@for W V` | V replaces an untagged write whose words have the fingerprint W: a script changed them |
 //! | `@read I V` | a safe read proposed for instance I, which reads V; void elsewhere |
 //! | `@tread I C Q F V` | the same, tagged |
-//! | `@refused C Q F TEXT` | the tagged request C Q is never carried out, and why |
+//! | `@refused C Q F TEXT` | the tagged request C Q is never carried out; TEXT is the reason |
 //! | `@group E M` | from the next instance on the members M govern; based on epoch E, void unless that is in force |
 //! | `@tgroup C Q F E M` | the same, tagged |
 //! | `@@…` | a user's value that begins with one `@` less |
 //! | anything else | a user's value as it is |
 //!
-//! In a classic group there are no marks: a value is a user's, or a safe read: `safe read V`, or `safe read`
+//! A classic group has no marks. There, a value is a user's value or a safe read: `safe read V`, or `safe read`
 //! where there is nothing to read.
 
 use std::collections::BTreeMap;
@@ -25,24 +25,24 @@ use std::collections::BTreeMap;
 use crate::types::{Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 use crate::wire::{self, Dialect};
 
-/// How many bytes of a reason stand in the log at most.
+/// The maximum length of a refusal's reason in the log, in bytes.
 pub const MAX_REASON: usize = 1_024;
 
-/// What the answer to a safe read begins with.
+/// The prefix of the answer to a safe read.
 pub const SAFE_READ: &str = "safe read ";
 
-/// A group as the log names it: based on which epoch, and who governs from the next instance on.
-/// Printed as `E M`, where M lists ids, each with `:` and its incarnation where that is known.
+/// A group as the log names it: the epoch it is based on, and the members that govern from the next instance on. It
+/// is printed as `E M`, where M lists ids, each with `:` and its incarnation if that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NewGroup {
-    /// The epoch in force when it was proposed.
+    /// The epoch in force when the group was proposed.
     pub base: Epoch,
-    /// The members, and the data directory that each is to have.
+    /// The members, each with the incarnation that its data directory must have, if known.
     pub members: BTreeMap<NodeId, Option<u64>>,
 }
 
 impl NewGroup {
-    /// Its text, as it stands behind the mark.
+    /// The text as it stands behind the mark.
     pub fn text(&self) -> String {
         let member = |(id, incarnation): (&NodeId, &Option<u64>)| match incarnation {
             Some(incarnation) => format!("{id}:{incarnation}"),
@@ -52,7 +52,7 @@ impl NewGroup {
         format!("{} {}", self.base, members.join(","))
     }
 
-    /// Reads its text: one spelling only, and at least one member.
+    /// Reads the text. It accepts one spelling only, and at least one member.
     pub fn parse(text: &[u8]) -> Option<NewGroup> {
         let mut rest = text;
         let base = Epoch(number(&mut rest)?);
@@ -70,41 +70,41 @@ impl NewGroup {
         (group.text().as_bytes() == text).then_some(group)
     }
 
-    /// What a reader of the log is shown.
+    /// The text shown to readers of the log: the ids without incarnations.
     pub fn reads(&self) -> Value {
         let members: Vec<_> = self.members.keys().map(NodeId::to_string).collect();
         Value::from(format!("group {}", members.join(",")).as_str())
     }
 }
 
-/// A value of the log, understood.
+/// The decoded form of a value in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
-    /// Nothing.
+    /// Fills an instance without any effect.
     Noop,
     /// A write, at least once.
     Write(Value),
-    /// A write, at least once, whose words a script has changed: their fingerprint, and what it made of them.
+    /// A write, at least once, that a script has changed: the fingerprint of the original words, and the new value.
     Changed(u64, Value),
     /// A write, exactly once.
     Tagged(Tagged, Value),
-    /// A safe read: where it is valid, for whom, and what it reads (`safe read …`).
+    /// A safe read. It is valid at one instance only.
     Read {
-        /// The instance it was computed for; in a classic group, where it stands.
+        /// The instance it was computed for; in a classic group, the instance where it stands.
         instance: Instance,
-        /// The request, if it was tagged.
+        /// The tag of the request, if it had one.
         tagged: Option<Tagged>,
-        /// The answer.
+        /// The answer (`safe read …`).
         value: Value,
     },
     /// A change of the group.
     Group(Option<Tagged>, NewGroup),
-    /// A tagged request that is never carried out, and why: its tag is used up, without effect.
+    /// A tagged request that is never carried out, with the reason. Its tag is used up, without effect.
     Refused(Tagged, Value),
 }
 
 impl Entry {
-    /// That a tagged request is refused, for this reason; what is too long of it is left out.
+    /// Refuses a tagged request for this reason. A reason longer than [`MAX_REASON`] is cut.
     pub fn refused(tagged: Tagged, reason: &str) -> Entry {
         Entry::Refused(tagged, Value::from(&reason[..reason.floor_char_boundary(MAX_REASON)]))
     }
@@ -115,7 +115,7 @@ impl Entry {
             (Dialect::Classic, Entry::Write(value) | Entry::Changed(_, value) | Entry::Tagged(_, value)) => {
                 value.clone()
             }
-            // Of a read of nothing, classic nodes see no blank at the end.
+            // Classic nodes see no blank at the end of a read of nothing.
             (Dialect::Classic, Entry::Read { value, .. }) => Value::from(value.as_bytes().trim_ascii_end()),
             (_, Entry::Noop) => Value::from("@noop"),
             (_, Entry::Refused(tagged, reason)) => mark(format!("@refused {}", tag_text(tagged)), reason),
@@ -138,8 +138,8 @@ impl Entry {
         }
     }
 
-    /// Understands what stands in the log at `instance`. Bytes that no node of this version would
-    /// have written are a user's value: nothing is lost.
+    /// Decodes a value of the log at instance `at`. Bytes that no node of this version would have written count as
+    /// a user's value, so nothing is lost.
     pub fn decode(at: Instance, value: &Value, dialect: Dialect) -> Entry {
         let bytes = value.as_bytes();
         if dialect == Dialect::Classic {
@@ -154,7 +154,7 @@ impl Entry {
         marked(value).unwrap_or_else(|| Entry::Write(value.clone()))
     }
 
-    /// What a user wrote, if it is that.
+    /// The value that a user wrote, if the entry is a write.
     pub fn written(&self) -> Option<&Value> {
         match self {
             Entry::Write(value) | Entry::Changed(_, value) | Entry::Tagged(_, value) => Some(value),
@@ -162,7 +162,7 @@ impl Entry {
         }
     }
 
-    /// What a reader of the log is shown: the user's value, or what a safe read reads.
+    /// The text shown to readers of the log: the user's value, or the answer of a safe read.
     pub fn reads(&self) -> Value {
         match self {
             Entry::Noop => Value::from("no-op"),
@@ -175,7 +175,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is a safe read that cannot be told from another.
+    /// Whether this is a safe read without a tag, which cannot be told from another one.
     pub fn is_untagged_read(&self) -> bool {
         matches!(self, Entry::Read { tagged: None, .. })
     }
@@ -198,14 +198,14 @@ pub(crate) fn print_tagged(tagged: &Tagged, value: &Value, out: &mut Vec<u8>) {
     print_tagged_rest(tagged, value, out);
 }
 
-/// Appends the mark of a tagged write, with its client's name.
+/// Appends the mark of a tagged write, with the name of its client.
 pub(crate) fn print_tag_mark(client: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"@tag ");
     wire::print_decimal(out, client);
     out.push(b' ');
 }
 
-/// Appends what stands after that.
+/// Appends the rest of a tagged write, after [`print_tag_mark`].
 pub(crate) fn print_tagged_rest(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
     for number in [tag.seq, *floor] {
         wire::print_decimal(out, number);
@@ -234,7 +234,7 @@ fn marked(stored: &Value) -> Option<Entry> {
     }
     let at = memchr::memchr(b' ', bytes)?;
     let (mark, mut rest) = (&bytes[..at], &bytes[at + 1..]);
-    // What the user wrote is the end of what is stored.
+    // The user's value is the end of the stored bytes.
     let value = |rest: &[u8]| stored.slice(bytes.len() - rest.len()..);
     match mark {
         b"@for" => Some(Entry::Changed(number(&mut rest)?, value(rest))),

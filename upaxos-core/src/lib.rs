@@ -1,9 +1,9 @@
 //! The protocol of upaxos and its wire: data in, data out.
 //!
-//! This crate decides; it never reads a clock, a file, an environment variable or a random source:
-//! time, disk and chance are arguments. Sockets live in `net` alone.
+//! This crate decides. It never reads a clock, a file, an environment variable or a random source: time, disk and
+//! randomness are arguments. Only `net` opens sockets.
 
-// They panic where the stream is closed or full: `crate::cli` prints.
+// These macros panic if the stream is closed or full; `crate::cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "cli")]

@@ -1,9 +1,9 @@
-//! Errors made on purpose, to see that the simulator finds them.
+//! Deliberate errors, to check that the simulator finds them.
 //!
-//! Each is one classic mistake of an implementer. Without the feature `mutants`, which only tests turn on,
-//! [`is`] is `false` and the compiler removes them all. The active one is a thread's own.
+//! Each is one classic mistake of an implementer. Without the feature `mutants`, which only tests turn on, `is`
+//! is `false` and the compiler removes them all. The active mutant belongs to one thread.
 
-/// A mistake.
+/// One deliberate error; `Mutant::ALL` describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "Mutant::ALL has the words")]
 pub enum Mutant {
@@ -77,7 +77,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All of them, in words.
+    /// All mutants with their descriptions.
     #[cfg(feature = "mutants")]
     pub const ALL: &[(Mutant, &'static str)] = &[
         (Mutant::SkipSync, "skip the sync"),
@@ -155,19 +155,19 @@ std::thread_local! {
     static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
-/// Makes this mistake from now on, on this thread; `None` for none.
+/// Activates this mutant on the current thread; `None` deactivates it.
 #[cfg(feature = "mutants")]
 pub fn activate(mutant: Option<Mutant>) {
     ACTIVE.set(mutant);
 }
 
-/// Whether this mistake is to be made.
+/// Whether this mutant is active on the current thread.
 #[cfg(feature = "mutants")]
 pub(crate) fn is(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
 }
 
-/// Never.
+/// Always false without the feature `mutants`.
 #[cfg(not(feature = "mutants"))]
 pub(crate) const fn is(_: Mutant) -> bool {
     false

@@ -1,9 +1,11 @@
-//! Names for values that everybody has heard from the client: which requests, and what their bytes must be.
+//! Names for values that every node has received from the client: the tags of the requests, and a digest of their
+//! bytes.
 //!
-//! Owns the digest, which makes a name as good as the bytes: BLAKE3 over the values exactly as they stand in the
-//! log, marks, tags and floors included, one after another, and then the length of each as eight bytes, the most
-//! significant first. So whoever heard other words under the same tag, or the same words with another floor,
-//! sees that what it has is not what is meant. It decides nothing: who may vote for what is named, the roles say.
+//! This module owns the digest, which makes a name as good as the bytes. It is BLAKE3 over the values exactly as
+//! they stand in the log (marks, tags and floors included), one after another, and then over the length of each
+//! value as eight bytes, the most significant first. A node that received other words under the same tag, or the
+//! same words with another floor, thereby detects that its values are not the named ones. This module decides
+//! nothing: the roles decide whether a node may vote for named values.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
@@ -12,28 +14,28 @@ use crate::entry;
 use crate::types::{Ballot, Instance, Tag, Tagged, Value};
 use crate::wire;
 
-/// Requests of one client, one after another.
+/// Consecutive requests of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
-    /// The first of them.
+    /// The tag of the first request.
     pub first: Tag,
-    /// How many they are, from 1.
+    /// The number of requests, from 1.
     pub count: u64,
 }
 
-/// What the bytes of a range must hash to. `Display` is 64 lower-case hex digits.
+/// The hash that the bytes of a range must have. `Display` prints 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Of values, in order.
+    /// The digest of values, in order.
     pub fn of<'a>(values: impl Iterator<Item = &'a Value>) -> Digest {
         let mut bodies = Bodies::default();
         values.for_each(|value| bodies.push_bytes(value.as_bytes()));
         bodies.digest()
     }
 
-    /// Reads what `Display` prints, in one spelling only.
+    /// Reads the form that `Display` prints, in one spelling only.
     pub fn parse(text: &[u8]) -> Option<Digest> {
         let nibble = |digit: u8| match digit {
             b'0'..=b'9' => Some(digit - b'0'),
@@ -48,7 +50,7 @@ impl Digest {
         Some(Digest(digest))
     }
 
-    /// Appends the text.
+    /// Appends the 64 digits.
     pub fn print(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.digits());
     }
@@ -75,12 +77,12 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// What stands in a range of instances: these requests, and no other bytes.
+/// The content of a range of instances: exactly the values of these requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Names {
-    /// Which requests, in order.
+    /// The requests, in order.
     pub runs: Vec<Run>,
-    /// Of their bytes.
+    /// The digest of their values.
     pub digest: Digest,
 }
 
@@ -99,7 +101,7 @@ impl Names {
         Names { runs, digest: Digest::of(written.iter().map(|(_, value)| value)) }
     }
 
-    /// The requests, one by one.
+    /// The tags of the requests, one by one.
     pub fn tags(&self) -> impl Iterator<Item = Tag> {
         let each = |run: &Run| (run.first, run.count);
         self.runs.iter().map(each).flat_map(|(first, count)| {
@@ -108,7 +110,7 @@ impl Names {
     }
 }
 
-/// What a leader asks to accept in a range, by name.
+/// A leader's request to accept named values in a range of instances.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the fields are the letters of the wire's table")]
 pub struct NamedWrite {
@@ -118,19 +120,19 @@ pub struct NamedWrite {
     pub names: Names,
 }
 
-/// Values that stand one after another in one piece of memory, while they are put together.
+/// Consecutive values in one piece of memory, while they are put together.
 #[derive(Debug, Default)]
 pub struct Bodies {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// The client of the last tagged write, and where the mark with its name stands.
+    /// The client of the last tagged write, and the position of the mark with its name.
     mark: Option<(u64, Range<usize>)>,
 }
 
 impl Bodies {
     /// Adds a tagged write, as it stands in the log.
     pub fn push(&mut self, tagged: &Tagged, value: &Value) {
-        // Names are long, and those of neighbours nearly always the same.
+        // Client names are long, and neighbours nearly always have the same one.
         match &self.mark {
             Some((client, mark)) if *client == tagged.tag.client => {
                 self.bytes.extend_from_within(mark.clone());
@@ -150,7 +152,7 @@ impl Bodies {
         self.ends.push(self.bytes.len());
     }
 
-    /// What they hash to.
+    /// The digest of the values added so far.
     pub fn digest(&mut self) -> Digest {
         let length = self.bytes.len();
         let mut from = 0;
@@ -163,7 +165,7 @@ impl Bodies {
         digest
     }
 
-    /// The values.
+    /// The values, in the order in which they were added.
     pub fn values(self) -> impl Iterator<Item = Value> {
         Value::shared(&self.bytes, self.ends.into_iter())
     }

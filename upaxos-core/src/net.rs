@@ -1,13 +1,12 @@
-//! The sockets: one open socket that broadcasts datagrams to the group and hears what the
-//! group says.
+//! The sockets. An open socket broadcasts datagrams to the group and receives the datagrams of the group.
 //!
-//! Owns everything that touches the network and is the only part of this crate that does.
-//! It never looks inside a payload (that is the wire's business, and that of [`Parts`](crate::parts::Parts), which
-//! it asks about each), and never decides: what could not be sent is counted and left to the protocol, which
-//! expects datagrams to be lost. The daemon's loop and the clients call it; the simulator does not.
+//! This module owns all network access of the crate. It never looks inside a payload (that is up to the wire, and
+//! to [`Parts`](crate::parts::Parts), which it asks about each). It never decides: it counts datagrams that could
+//! not be sent, and leaves their loss to the protocol, which expects it. The daemon's loop and the clients call it;
+//! the simulator does not.
 //!
-//! A socket serves one thread: the headers that it keeps for `recvmmsg` hold raw pointers, so
-//! it is not [`Send`]. Open it in the thread that uses it.
+//! A socket serves one thread: the headers that it keeps for `recvmmsg` hold raw pointers, so it is not [`Send`].
+//! Open it in the thread that uses it.
 
 use std::fmt;
 use std::io;
@@ -42,13 +41,13 @@ use mmsg::{Inbox, Outgoing};
 use setup::Opened;
 use watch::{Step, Watch};
 
-/// What an IP packet holds beside the lines of a datagram, at most, in bytes.
+/// The maximum size of the headers in an IP packet around a datagram, in bytes.
 pub const HEADERS: usize = setup::IP_HEADER + setup::UDP_HEADER;
 
-/// How datagrams travel.
+/// The way datagrams travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Straight over IP, as their own IP protocol. Needs `CAP_NET_RAW`.
+    /// Directly over IP, with an IP protocol of their own. Needs `CAP_NET_RAW`.
     Raw,
     /// UDP multicast or broadcast. Needs no privilege.
     Udp,
@@ -63,7 +62,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The text that is not a [`Transport`]: neither `raw` nor `udp`.
+/// A text that is no [`Transport`]: neither `raw` nor `udp`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown transport {0:?}; known are raw and udp")]
 pub struct UnknownTransport(pub String);
@@ -80,33 +79,32 @@ impl FromStr for Transport {
     }
 }
 
-/// Where a group meets.
+/// The meeting place of a group, and the parameters of its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Raw IP or UDP.
+    /// Raw IP or UDP; the same for all nodes and clients of the group.
     pub transport: Transport,
-    /// Where every datagram goes: a host, a broadcast address or a multicast group; over UDP a
-    /// broadcast address or a multicast group, where `127.0.0.1` stands for [`DEFAULT_GROUP`]
-    /// on the loopback interface.
+    /// The destination of every datagram: a host, a broadcast address or a multicast group; over UDP a broadcast
+    /// address or a multicast group, where `127.0.0.1` stands for [`DEFAULT_GROUP`] on the loopback interface.
     pub address: Ipv4Addr,
-    /// Raw: the IP protocol, 1 to 254. UDP: the port, where 0 to 255 stand for
-    /// [`PORT_BASE`] + protocol (so 253 is port 25253).
+    /// Raw: the IP protocol, 1 to 254. UDP: the port, where 0 to 255 stand for [`PORT_BASE`] + protocol (so 253 is
+    /// port 25253).
     pub protocol: u16,
-    /// The interface to speak and listen on; without it, the routing table chooses.
+    /// The interface for sending and receiving. If there is none, the routing table chooses.
     pub interface: Option<String>,
-    /// How many bytes of lines to pack into one datagram, at most
-    /// [`MAX_DATAGRAM`]; without it, what one IP packet carries.
+    /// The maximum length of a packed datagram in bytes, at most [`MAX_DATAGRAM`]. If there is none, the length
+    /// that fits into one IP packet.
     pub datagram: Option<usize>,
-    /// Whether a node opens it: then what is sent to the address has to be heard here. A client may ask one host from
-    /// another.
+    /// Whether a node opens the socket. A node must be able to receive datagrams for the address. A client may ask
+    /// one host from another.
     pub is_node: bool,
-    /// Bytes the kernel may queue for us, asked for; it may grant less
-    /// (see [`Socket::receive_buffer`]). The same is asked for sending.
+    /// The requested size of the kernel's receive queue, in bytes. The kernel may grant less (see
+    /// [`Socket::receive_buffer`]). The same is requested for the send queue.
     pub receive_buffer: usize,
 }
 
 impl Default for Options {
-    /// Protocol 253 on loopback, straight over IP, with 32 MiB of queue.
+    /// Protocol 253 on loopback, over raw IP, with queues of 32 MiB.
     fn default() -> Self {
         Options {
             transport: Transport::Raw,
@@ -120,7 +118,7 @@ impl Default for Options {
     }
 }
 
-/// An open socket of a group. See the [module](self) for what it does not do.
+/// An open socket of a group. See the [module](self) for its limits.
 #[derive(Debug)]
 pub struct Socket {
     socket: socket2::Socket,
@@ -131,18 +129,18 @@ pub struct Socket {
     pieces: Option<Pieces>,
     watch: Watch,
     send_errors: u64,
-    /// Of sockets that this one has replaced.
+    /// The drops of the sockets that this one has replaced.
     drops_before: u64,
     max_payload: usize,
     is_local: bool,
 }
 
 impl Socket {
-    /// Opens the socket of a group and starts to queue what the group says.
+    /// Opens the socket of a group and starts to queue the datagrams of the group.
     ///
     /// # Errors
-    /// [`OpenError`]: no privilege, an address or a protocol that cannot serve, an interface
-    /// that is not there, or a system call that failed.
+    /// [`OpenError`]: no privilege, an address or a protocol that cannot serve, an interface that does not exist,
+    /// or a system call that failed.
     pub fn open(options: &Options) -> Result<Socket, OpenError> {
         let opened = open(options)?;
         Ok(Socket {
@@ -160,8 +158,8 @@ impl Socket {
         })
     }
 
-    /// From now on sends what is longer than a packet in pieces of one packet each, and puts those of others together.
-    /// Without them, it sends and hears datagrams as they are.
+    /// Cuts datagrams that are longer than a packet into pieces of one packet each from now on, and reassembles
+    /// those of other processes. With `None`, datagrams are sent and received as they are.
     #[must_use]
     pub fn with_pieces(self, pieces: Option<Pieces>) -> Socket {
         if let Some(pieces) = &pieces {
@@ -170,19 +168,19 @@ impl Socket {
         Socket { pieces, ..self }
     }
 
-    /// How soon [`receive`](Socket::receive) has something to do by itself, for those who wait elsewhere.
+    /// The time until [`receive`](Socket::receive) has work of its own, for callers that wait elsewhere.
     pub fn deadline(&self) -> Option<Duration> {
         self.pieces.as_ref().and_then(|pieces| pieces.shorten(None))
     }
 
     /// Sends every datagram to the group, in order, in as few system calls as possible.
     ///
-    /// A datagram that the network refuses (too large, no buffer, no route, filtered) is
-    /// dropped and counted in [`send_errors`](Self::send_errors); the rest still goes. Waits
-    /// up to 100 ms for room in the send queue.
+    /// If the network refuses a datagram (too large, no buffer, no route, filtered), the datagram is dropped and
+    /// counted in [`send_errors`](Self::send_errors); the rest is still sent. The call waits up to 100 ms for room
+    /// in the send queue.
     ///
     /// # Errors
-    /// What says that the socket itself is unusable.
+    /// When the socket itself is unusable.
     pub fn send(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
         self.look_around();
         let pieces = self.pieces.as_ref().and_then(|pieces| pieces.cut(datagrams));
@@ -196,16 +194,16 @@ impl Socket {
         Ok(())
     }
 
-    /// Hears one batch: hands `each` the payload and the sender's address of up to 128 queued
-    /// datagrams, and says how many that were.
+    /// Receives one batch of up to 128 queued datagrams: passes the payload and the sender's address of each to
+    /// `each`, and returns their number.
     ///
-    /// With nothing queued it waits: up to `wait`, and a second at most, since so often it looks whether the network is
-    /// still the one it was. `Ok(0)` means that the time is up, that a signal came, that pieces are missing and were
-    /// asked for, or that nothing of the batch was for this group: what raw IP delivers for other addresses, or cut
-    /// short, is skipped and not counted.
+    /// If nothing is queued, the call waits up to `wait`, but at most one second, because it checks the network
+    /// that often. `Ok(0)` means that the time is up, that a signal arrived, that missing pieces were requested, or
+    /// that no datagram of the batch was for this group: raw IP also delivers datagrams for other addresses and
+    /// truncated ones, which are skipped and not counted.
     ///
     /// # Errors
-    /// What says that the socket itself is unusable.
+    /// When the socket itself is unusable.
     pub fn receive(
         &mut self,
         wait: Option<Duration>,
@@ -239,9 +237,9 @@ impl Socket {
         Ok(received)
     }
 
-    /// Once a second: finds out what the network is now, and follows it.
+    /// Checks the network once a second, and follows its changes.
     ///
-    /// None of it needs privilege, so it works after a daemon has dropped its own.
+    /// None of this needs privilege, so it works after a daemon has dropped its own.
     fn look_around(&mut self) {
         if !self.watch.until_due().is_zero() {
             return;
@@ -258,12 +256,13 @@ impl Socket {
         }
     }
 
-    /// Names the interface that there is now to the socket, in place of the one that had the index `before`.
+    /// Sets the current interface on the socket, in place of the one that had the index `before`.
     fn follow(&mut self, before: Option<u32>) -> Result<(), OpenError> {
         let place = self.watch.place();
         match self.options.transport {
             Transport::Raw => raw::settle(&self.socket, place, before),
-            // Once bound to an interface, a socket stays so, unless privileged; another socket may be bound by anybody.
+            // A socket stays bound to its interface unless the process is privileged. But any process may bind a
+            // new socket.
             Transport::Udp if udp::tied_to(place).is_some() => {
                 let opened = udp::open(&self.options)?;
                 self.drops_before = self.drops();
@@ -274,53 +273,53 @@ impl Socket {
         }
     }
 
-    /// The next change of the network that was not told yet: the interface went, came back or was made anew, its
-    /// address is another one, what is sent is refused, or that is over. [`send`](Self::send) and
-    /// [`receive`](Self::receive) notice it, within a second or two.
+    /// The next unreported change of the network: the interface went away, came back or was created anew, its
+    /// address changed, sending is refused, or one of these has ended. [`send`](Self::send) and
+    /// [`receive`](Self::receive) notice a change within a second or two.
     pub fn news(&mut self) -> Option<News> {
         self.watch.news()
     }
 
-    /// Why nothing that is sent now reaches the group, as far as this host knows: act, object, and what the system said.
+    /// The reason why no datagram of this host reaches the group, as far as the host knows: act, object, and the
+    /// system's message.
     pub fn trouble(&self) -> Option<String> {
         self.watch.trouble()
     }
 
-    /// Large datagrams of others that never became whole.
+    /// Counts of other processes' large datagrams that were never completed.
     pub fn lost(&self) -> Lost {
         self.pieces.as_ref().map_or_else(Lost::default, Pieces::lost)
     }
 
-    /// Datagrams that the network refused to take from us since the socket was opened.
+    /// The number of datagrams that the network refused since the socket was opened.
     pub fn send_errors(&self) -> u64 {
         self.send_errors
     }
 
-    /// Datagrams that the kernel dropped since the socket was opened, nearly always because
-    /// the receive queue was full. 0 where the kernel does not tell.
+    /// The number of datagrams that the kernel dropped since the socket was opened, nearly always because the
+    /// receive queue was full. It is 0 if the kernel does not report it.
     pub fn drops(&self) -> u64 {
         self.drops_before + setup::drops(&self.socket)
     }
 
-    /// The bytes that the kernel grants the receive queue, its own bookkeeping included.
+    /// The size that the kernel grants the receive queue in bytes, its own bookkeeping included.
     pub fn receive_buffer(&self) -> usize {
         self.socket.recv_buffer_size().unwrap_or(0)
     }
 
-    /// How many bytes of lines to pack into one datagram: as many as travel in one IP packet (the
-    /// path MTU without headers, but off loopback at most 1,500), or as the
-    /// [options](Options::datagram) say. Larger ones, up to [`MAX_DATAGRAM`], are sent in
-    /// [pieces](Socket::with_pieces), or else in fragments.
+    /// The maximum length of a packed datagram in bytes: the length that fits into one IP packet (the path MTU
+    /// without headers, but off loopback at most 1,500), or the value of the [options](Options::datagram). Longer
+    /// datagrams, up to [`MAX_DATAGRAM`], are sent in [pieces](Socket::with_pieces), or else in fragments.
     pub fn max_payload(&self) -> usize {
         self.max_payload
     }
 
-    /// Where every datagram goes.
+    /// The destination address of every datagram.
     pub fn destination(&self) -> Ipv4Addr {
         *self.destination.ip()
     }
 
-    /// Whether the group stays on this host: everything goes over the loopback interface.
+    /// Whether the group stays on this host: all its datagrams use the loopback interface.
     pub fn is_local(&self) -> bool {
         self.is_local
     }
@@ -334,7 +333,7 @@ fn open(options: &Options) -> Result<Opened, OpenError> {
 }
 
 impl AsFd for Socket {
-    /// To wait for what was sent to it together with other things; [`receive`](Socket::receive) is what reads it.
+    /// Lets a caller wait for this socket together with others. [`receive`](Socket::receive) reads the datagrams.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

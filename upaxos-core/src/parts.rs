@@ -1,11 +1,13 @@
-//! What is longer than a packet: cut into parts of one packet each, put together again, asked for where parts are lost.
+//! Datagrams that are longer than a packet: they are cut into parts of one packet each, reassembled, and missing
+//! parts are requested again.
 //!
-//! A datagram that IP has to cut is lost with any of its fragments, and while those that arrived wait for the others
-//! they fill a memory of the kernel that all datagrams share: after a little loss nothing larger than a packet gets
-//! through for half a minute (ip-sysctl, `ipfrag_time`). So the cutting is done here, where a lost part can be asked
-//! for by itself. Owns the datagrams that were cut lately, to say parts of them again, and those that are not whole
-//! yet. It never reads a clock: time is an argument. It sits between the packing of lines and the socket, of nodes and
-//! clients, real and simulated ones alike: what it hands on are whole datagrams, as if a packet had carried them.
+//! If IP fragments a datagram, the loss of any fragment loses the datagram. While the received fragments wait for
+//! the others, they fill a memory of the kernel that all datagrams share: after a little loss, nothing larger than
+//! a packet gets through for half a minute (ip-sysctl, `ipfrag_time`). So this module does the cutting itself,
+//! because a lost part can then be requested alone. It owns the datagrams that were cut lately, in order to
+//! retransmit parts of them, and those that are not complete yet. It never reads a clock: time is an argument. It
+//! sits between the packing of lines and the socket, for nodes and clients, real and simulated ones alike. It
+//! passes on whole datagrams, as if one packet had carried each.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,24 +15,25 @@ use crate::types::{MAX_NUMBER, Micros, NodeId};
 use crate::wire::part::{MAX_ASKED, MAX_PARTS, Missing, PART_HEAD, Part, Piece};
 use crate::wire::{self, Dialect, Head, MAX_DATAGRAM};
 
-/// How long missing parts may take to come by themselves, after the last one that came.
+/// The time that missing parts have to arrive unrequested, after the last part that arrived.
 const PATIENCE: Micros = Micros::from_millis(5);
-/// How long an answer may take before they are asked for again, at first and at most.
+/// The time that an answer has before missing parts are requested again, at first and at most.
 const ASK_AGAIN: Micros = Micros::from_millis(20);
 const ASK_AGAIN_MAX: Micros = Micros::from_millis(160);
-/// How often they are asked for without any of them coming before the datagram is given up.
+/// The number of requests without any new part after which the datagram is given up.
 const TRIES: u32 = 8;
-/// A part is not said again within this: several may have asked for it.
+/// A part is not retransmitted again within this time: several nodes may have requested it.
 const SAID_LATELY: Micros = Micros::from_millis(4);
-/// How many bytes of datagrams are kept that were cut, or are not whole; what is oldest goes first.
+/// The memory for cut datagrams, and for incomplete ones, in bytes each. The oldest are dropped first.
 const KEPT_BYTES: usize = 8 << 20;
-/// How many datagrams may be under way to here that are not whole.
+/// The maximum number of incomplete datagrams.
 const OPEN: usize = 1_024;
-/// How many that became whole are remembered: what comes of them later is not looked at.
+/// The number of completed datagrams that are remembered. Further parts of them are ignored.
 const DONE: usize = 4_096;
-/// How many parts are said again at once, at most: a question is short, and its answer must not crowd out all else.
+/// The maximum number of parts queued for retransmission: a request is short, and its answer must not crowd out
+/// other traffic.
 const AGAIN: usize = 256;
-/// How many datagrams are asked about at once.
+/// The maximum number of datagrams that one tick requests parts of.
 const ASKS_AT_ONCE: usize = 64;
 
 /// Large datagrams, in both directions.
@@ -38,47 +41,48 @@ const ASKS_AT_ONCE: usize = 64;
 pub struct Parts {
     /// The number of the next datagram that is cut.
     next: u64,
-    /// The most bytes of a datagram that is not cut.
+    /// The maximum length of a datagram that is not cut, in bytes.
     limit: usize,
-    /// The head that was said last from here, and how it is printed.
+    /// The head of the last datagram sent from here, and its printed form.
     own: (Head, Vec<u8>),
-    /// Those that were cut lately, by number.
+    /// The datagrams that were cut lately, by number.
     sent: BTreeMap<u64, Sent>,
     sent_bytes: usize,
     open: BTreeMap<u64, Open>,
-    /// Their numbers, in the order in which they began; of some that were closed, too.
+    /// The numbers of incomplete datagrams in order of their first part. Some of them may be closed already.
     begun: VecDeque<u64>,
     open_bytes: usize,
-    /// Those that became whole lately.
+    /// The numbers of the datagrams that were completed lately.
     done: BTreeSet<u64>,
     done_order: VecDeque<u64>,
-    /// Nobody has to be asked before.
+    /// The earliest time of the next request for missing parts.
     ask_at: Option<Micros>,
-    /// Parts that are to be said again.
+    /// The parts to retransmit.
     again: Vec<Vec<u8>>,
     lost: Lost,
 }
 
-/// What did not come, counted.
+/// Counts of lost datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Datagrams that were given up.
+    /// The number of datagrams that were given up.
     pub given_up: u64,
-    /// Those of them of which nothing but the last part ever came, however often the others were asked for: it is
-    /// shorter than they, and some link may carry no packets of their length.
+    /// Among these, the number of datagrams of which only the last part ever arrived, although the others were
+    /// requested again and again. The last part is shorter than the others, so some link may carry no packets of
+    /// their length.
     pub too_long: u64,
 }
 
 #[derive(Debug)]
 struct Sent {
     number: u64,
-    /// As it was: head and line.
+    /// The whole datagram: head and line.
     datagram: Vec<u8>,
     from: Option<NodeId>,
-    /// How long its head is, and each part of the rest.
+    /// The length of its head, and of each part of the rest, in bytes.
     head: usize,
     chunk: usize,
-    /// When each part was said last.
+    /// The time when each part was sent last.
     said: Vec<Micros>,
 }
 
@@ -94,7 +98,7 @@ impl Sent {
 #[derive(Debug)]
 struct Open {
     head: Vec<u8>,
-    /// The texts that came, by place from 0.
+    /// The texts that arrived, by position from 0.
     texts: Vec<Option<Vec<u8>>>,
     missing: usize,
     bytes: usize,
@@ -110,7 +114,7 @@ impl Open {
         Open { head: head.into(), texts, missing, bytes, ask_at: now, wait: ASK_AGAIN, tries: 0 }
     }
 
-    /// Takes a part that belongs here and is new.
+    /// Takes a part if it belongs to this datagram and is new.
     fn take(&mut self, head: &[u8], part: &Part<'_>, now: Micros) {
         let is_of_this = self.head == head && self.texts.len() == usize::from(part.count);
         if !is_of_this || self.bytes + part.text.len() > MAX_DATAGRAM {
@@ -127,12 +131,12 @@ impl Open {
         (self.wait, self.tries) = (ASK_AGAIN, 0);
     }
 
-    /// About what it takes in memory, in bytes; never 0.
+    /// The approximate memory that it takes, in bytes; never 0.
     fn size(&self) -> usize {
         self.bytes + self.texts.len() * size_of::<Option<Vec<u8>>>()
     }
 
-    /// Which parts are missing, as ranges of places.
+    /// The missing parts, as ranges of positions; at most [`MAX_ASKED`] ranges.
     fn places(&self) -> Vec<(u16, u16)> {
         let mut places: Vec<(u16, u16)> = Vec::new();
         for (place, _) in (1..).zip(&self.texts).filter(|(_, text)| text.is_none()) {
@@ -153,20 +157,20 @@ impl Open {
     }
 }
 
-/// What comes of a datagram.
+/// The result of a received datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is to be read as it came.
+    /// The datagram is no part: the caller reads it as it arrived.
     AsItIs,
-    /// It was the last part that was missing: this is to be read.
+    /// The datagram was the last missing part: the caller reads this whole datagram instead.
     Whole(Vec<u8>),
-    /// There is nothing to read.
+    /// The caller has nothing to read.
     Nothing,
 }
 
 impl Parts {
-    /// Of one process, which numbers what it cuts from `first` on: a random number, so that no two use the same.
-    /// Whatever is longer than `limit` bytes is cut.
+    /// The parts of one process. It numbers the datagrams that it cuts from `first` on, which must be random, so
+    /// that no two processes use the same numbers. Every datagram longer than `limit` bytes is cut.
     pub fn new(first: u64, limit: usize) -> Parts {
         Parts {
             next: first & MAX_NUMBER,
@@ -185,12 +189,12 @@ impl Parts {
         }
     }
 
-    /// From now on what is longer than that is cut.
+    /// Cuts every datagram longer than `bytes` from now on.
     pub fn limit(&mut self, bytes: usize) {
         self.limit = bytes;
     }
 
-    /// What to send in the place of these datagrams; `None` where they can go as they are.
+    /// Returns the datagrams to send in the place of these; `None` if these can be sent unchanged.
     pub fn cut(&mut self, datagrams: &[Vec<u8>], now: Micros) -> Option<Vec<Vec<u8>>> {
         self.note_own(datagrams.last()?);
         if !datagrams.iter().any(|datagram| datagram.len() > self.limit) {
@@ -206,7 +210,7 @@ impl Parts {
         Some(cut)
     }
 
-    /// A datagram of one line that is too long for a packet, as parts. Others stay as they are.
+    /// Cuts a datagram of one line that is too long for a packet. Other datagrams yield `None`.
     fn cut_one(&mut self, datagram: &[u8], now: Micros) -> Option<Vec<Vec<u8>>> {
         if datagram.len() <= self.limit {
             return None;
@@ -231,7 +235,7 @@ impl Parts {
         Some(parts)
     }
 
-    /// Takes a datagram as it came from the network.
+    /// Takes a datagram as it arrived from the network.
     pub fn take(&mut self, datagram: &[u8], now: Micros) -> Taken {
         match Piece::parse(datagram) {
             None => return Taken::AsItIs,
@@ -244,7 +248,7 @@ impl Parts {
         Taken::Nothing
     }
 
-    /// What is to be sent at `now`: parts again that were asked for, and questions for those that are missing.
+    /// Returns the datagrams to send at `now`: requested parts, and requests for missing parts.
     pub fn tick(&mut self, now: Micros) -> Vec<Vec<u8>> {
         let mut due = std::mem::take(&mut self.again);
         if self.ask_at.is_none_or(|at| now < at) {
@@ -266,17 +270,17 @@ impl Parts {
         due
     }
 
-    /// When [`tick`](Parts::tick) has something to do next, if nothing comes in before.
+    /// The time when [`tick`](Parts::tick) has something to do next, if nothing arrives before.
     pub fn deadline(&self) -> Option<Micros> {
         if self.again.is_empty() { self.ask_at } else { Some(Micros(0)) }
     }
 
-    /// What did not come.
+    /// The counts of lost datagrams so far.
     pub fn lost(&self) -> Lost {
         self.lost
     }
 
-    /// Whose lines are said from here: what comes of other groups is not put together.
+    /// Notes the head of this process. Datagrams of other groups are not reassembled.
     fn note_own(&mut self, datagram: &[u8]) {
         let end = memchr::memchr(b'\n', datagram).map_or(0, |end| end + 1);
         if datagram[..end] != self.own.1 {
@@ -305,7 +309,8 @@ impl Parts {
         let open = self.open.entry(number).or_insert_with(|| Open::new(head, part.count, now));
         open.take(head, part, now);
         self.open_bytes = self.open_bytes + open.size() - before;
-        // What came last may be asked for later than this says: then nothing is due yet, and it is looked up anew.
+        // The last part may have moved its own deadline beyond this one. Nothing is due then, and `tick` finds the
+        // new minimum.
         self.ask_at = Some(self.ask_at.map_or(open.ask_at, |at| at.min(open.ask_at)));
         if open.missing > 0 {
             self.make_room();
@@ -322,7 +327,7 @@ impl Parts {
 
     fn on_missing(&mut self, missing: &Missing, now: Micros) {
         if let Some(open) = self.open.get_mut(&missing.number) {
-            // Another one asks for the same: what is said to it is heard here, too.
+            // Another node requests the same parts, and this node receives the answer, too.
             let is_covered = open
                 .places()
                 .iter()
@@ -341,7 +346,7 @@ impl Parts {
         }
     }
 
-    /// What began first has to go where there are too many, or too long ones.
+    /// Drops the oldest incomplete datagrams while there are too many, or they are too long.
     fn make_room(&mut self) {
         while (self.open_bytes > KEPT_BYTES || self.open.len() > OPEN)
             && let Some(oldest) = self.begun.pop_front()

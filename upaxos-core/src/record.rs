@@ -1,19 +1,19 @@
-//! The text of the log on disk: what one node has durably said and learned.
+//! The text of the log on disk: the durable promises, votes and learned values of one node.
 //!
-//! Owns the grammar of a record, and (in [`block`]) the framing that makes a batch of records one
-//! write that can be checked. Pure: the real disk and the simulated one use the same code. Recovery
-//! reads records in order and rebuilds the roles from them.
+//! This module owns the grammar of a record and (in [`block`]) the framing that makes a batch of records one write
+//! that can be checked. It is pure: the real disk and the simulated one use the same code. Recovery reads the
+//! records in order and rebuilds the roles from them.
 //!
 //! docs/storage.md, "Reading a log", tells the same to users.
 //!
-//! | record | says | durable before |
+//! | record | meaning | durable before |
 //! | --- | --- | --- |
 //! | `start K B` | start number K of this directory, boot B | anything is sent |
 //! | `member` | enough peers remember this directory's incarnation | the first vote |
 //! | `founded G` | this directory belongs to the group G | a peer is told that it is remembered, and the first vote |
-//! | `genesis N` | the first group had N members: heard by one that joins later | the first instance is learned |
+//! | `genesis N` | the first group had N members; a joining node received this from a peer | the first instance is learned |
 //! | `group E V` | the value V, chosen at instance E, began the epoch in force | (only in a checkpoint) |
-//! | `gone T,T,…` | these were members before, and are no more | (only in a checkpoint) |
+//! | `gone T,T,…` | these nodes are former members | (only in a checkpoint) |
 //! | `barred` | this disk was rolled back: no life of it votes any more | (at once) |
 //! | `registered T C K B` | T is incarnation C; its last known start is K, boot B | T is told so |
 //! | `promise P` | promised ballot P in every instance | a promise, or an own proposal, is sent |
@@ -21,19 +21,19 @@
 //! | `accept I P V` | accepted V in ballot P, which promises P too | the vote is sent |
 //! | `chosen I J P` | learned I to J, each with the value last accepted there (in ballot P) | lazily |
 //! | `learn I V` | learned V at I | lazily |
-//! | `lost I [P]` | accepted at I in ballot P what can no longer be read; without P: had learned I | (only in a checkpoint) |
-//! | `checkpoint N L` | segment N begins: what follows is all that is known, with I to L learned | the segment's use |
+//! | `lost I [P]` | the value accepted at I in ballot P can no longer be read; without P: the value learned at I | (only in a checkpoint) |
+//! | `checkpoint N L` | segment N begins with everything the node remembers, with I to L learned | the segment's use |
 //! | `session C F U [Q I]…` | client C: floor F, last use at U; its request Q stands at I (in checkpoints) | |
-//! | `forgot Q` | sessions were forgotten, none of which had a number above Q carried out (in checkpoints) | |
+//! | `forgot Q` | sessions were forgotten; none of them had a number above Q carried out (in checkpoints) | |
 //! | `user I V` | the last value that a user wrote, chosen at I (in checkpoints) | |
-//! | `script N S C D` | script N, made from source S, has the digest C of all it did and D of its state (in checkpoints) | |
-//! | `chain I D` | all that was learned up to I has the digest D (in checkpoints) | |
+//! | `script N S C D` | script N, made from source S; C is the digest of all it did, D of its state (in checkpoints) | |
+//! | `chain I D` | the digest of all values learned up to I is D (in checkpoints) | |
 //! | `state N K V` | script N remembers the scalar V under K (in checkpoints) | |
 //! | `checkpoint-end` | the checkpoint is complete | |
 //!
-//! Values are escaped as on the wire, so that a record is one line; `# ` in a value becomes `\# `, so
-//! that nobody can write what passes for the header of a block; and a zero byte becomes `\0`, so that zeros in a
-//! log are what was never written. (Older versions wrote it as it is; that is read, too.)
+//! Values are escaped as on the wire, so that a record is one line. `# ` in a value becomes `\# `, so that no
+//! client can write text that passes for the header of a block. A zero byte becomes `\0`, so that zeros in a log
+//! are bytes that were never written. (Older versions wrote a zero byte as it is; this version reads that, too.)
 
 pub mod block;
 mod script;
@@ -138,7 +138,7 @@ impl Record {
     /// Reads one line, without its newline.
     ///
     /// # Errors
-    /// What does not fit the grammar; on a log whose checksums hold, that is another version's log.
+    /// When the line does not fit the grammar. In a log whose checksums hold, another version wrote it.
     pub fn parse(text: &[u8]) -> Result<Record, ParseError> {
         let mut rest = Some(text);
         let word = field(&mut rest);
@@ -188,7 +188,8 @@ impl Record {
             }
             b"session" => session(&mut rest)?,
             b"forgot" => Record::Forgotten { through: number(&mut rest)? },
-            // In older checkpoints: the last use of a session, above which numbers could be by so many.
+            // An older checkpoint names the last use of a session instead; the numbers can be above it by at most
+            // this much.
             b"forgotten" => {
                 Record::Forgotten { through: number(&mut rest)?.saturating_add(1 << 20).min(MAX_NUMBER) }
             }
@@ -209,13 +210,14 @@ impl Record {
         if rest.is_some() { Err(bad(text)) } else { Ok(record) }
     }
 
-    /// Reads a line whose value, if it has one, is hurt: what was accepted or learned there is lost.
+    /// Reads a line whose value, if it has one, is corrupt: the value accepted or learned there is lost.
     ///
     /// # Errors
-    /// As [`Record::parse`]; and where a value is in the line of a checkpoint, which nobody has another copy of.
+    /// As [`Record::parse`]. Also when the corrupt value stands in a line of a checkpoint, because no peer has a
+    /// copy of that.
     pub fn parse_hurt(text: &[u8]) -> Result<Record, ParseError> {
         let at = value_at(text);
-        // What is left of the line reads as one with an empty value.
+        // The rest of the line reads as a line with an empty value.
         match Record::parse(if at < text.len() { &text[..at] } else { text })? {
             Record::Accept { instance, ballot, .. } => Ok(Record::Lost { instance, ballot: Some(ballot) }),
             Record::Learn { instance, .. } => Ok(Record::Lost { instance, ballot: None }),
@@ -225,22 +227,23 @@ impl Record {
     }
 }
 
-/// Where the value of a record begins: it is the last field, and goes to the end of the line. The line's length
-/// where there is none. The one place that says so; what frames the lines asks here ([`block::ValueAt`]).
+/// The offset of a record's value, which is the last field and ends with the line. The length of the line if the
+/// record has no value. No other code knows where values begin: the framing of the lines calls this
+/// ([`block::ValueAt`]).
 pub fn value_at(line: &[u8]) -> usize {
     let fields = match line.first().zip(memchr::memchr(b' ', line)) {
         Some((b'a', at)) if &line[..at] == b"accept" => 3,
         Some((b'l' | b'g' | b'u', at)) if matches!(&line[..at], b"learn" | b"group" | b"user") => 2,
         _ => return line.len(),
     };
-    // Values are long, what stands before them is short.
+    // Values are long; the fields before them are short.
     let mut blanks = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
     blanks.nth(fields - 1).map_or(line.len(), |blank| blank + 1)
 }
 
 impl fmt::Display for Record {
-    /// As in the log, but a value that is its last field as [`Value`] prints it, and elsewhere `\xNN` for each byte
-    /// that cannot be printed.
+    /// Prints the record as in the log, with two differences: [`Value`] prints a value that is the last field, and
+    /// elsewhere each byte that cannot be printed becomes `\xNN`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Vec::new();
         self.encode(&mut text);
@@ -256,19 +259,20 @@ impl fmt::Display for Record {
     }
 }
 
-/// Follows a log's records to what was learned, for those who read logs; a node recovers in its roles.
+/// Follows the records of a log and yields the learned values, for readers of logs. A node does not use it: it
+/// recovers in its roles.
 #[derive(Debug, Default)]
 pub struct Reader {
     accepted: BTreeMap<Instance, Value>,
-    /// What was learned up to here was handed out; what a log says of it again is no news.
+    /// The values up to here were handed out. A repetition in the log is ignored.
     learned: Instance,
-    /// What was learned there is lost; what is learned above counts when that is known again.
+    /// The value learned here is lost. Values learned above count once this one is known again.
     lost: Option<Instance>,
 }
 
 impl Reader {
-    /// Takes the next record; hands out what it says was learned, in order. `None` stands for a value
-    /// that the records before did not hold.
+    /// Takes the next record and returns the values it says were learned, in order. `None` stands for a value that
+    /// the records before did not hold.
     pub fn take(&mut self, record: &Record) -> Vec<(Instance, Option<Value>)> {
         match record {
             Record::Accept { instance, value, .. } => {
@@ -388,7 +392,7 @@ fn small(rest: &mut Option<&[u8]>) -> Result<u16, ParseError> {
     Ok(number as u16)
 }
 
-/// The value that [`value_text`] printed.
+/// Reads a value that [`value_text`] printed.
 pub(crate) fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
     let text = rest.ok_or(ParseError::NoValue("record"))?;
     let is_own = |at: usize| matches!(text.get(at + 1), Some(b'#' | b'0'));

@@ -1,11 +1,12 @@
-//! Rounds of plain Paxos as one who listens sees them: how new is what was chosen?
+//! Rounds of plain Paxos as a listener observes them: how recent is a chosen value?
 //!
-//! Owns no decision. An untagged answer names words, and the same words may have been chosen long ago. Nodes
-//! with `--classic` and their clients ask here whether a value was put forward after a request was heard: its
-//! round began later (its `Propose` was heard later) and, if a promise told that round of a value, so did the
-//! round that the value came from (which was heard to write it). That no promise told it of a value is believed when a
-//! quorum was heard to promise and to tell of none: then nothing can have been chosen there before. What was not heard
-//! from its beginning on counts as old.
+//! This module decides nothing. An untagged answer names words, and the same words may have been chosen long ago.
+//! Nodes with `--classic` and their clients ask this module whether a value was proposed after they received a
+//! request. This holds if the round of the value began later (its `Propose` was received later) and, if a promise
+//! reported an earlier value to that round, the round that value came from began later, too (a `Write` or vote of
+//! it was received). The absence of an earlier value is believed when a quorum was heard to promise without
+//! reporting a value: then nothing can have been chosen there before. A round that was not observed from its
+//! beginning on counts as old.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,31 +16,31 @@ use crate::node::instance_of;
 use crate::types::{Ballot, Instance, NodeId, Value};
 use crate::wire::Message;
 
-/// How many rounds are remembered; the oldest are forgotten first, and what is forgotten counts as old.
+/// The maximum number of remembered rounds. The oldest are forgotten first, and a forgotten round counts as old.
 const MAX_ROUNDS: usize = 4_096;
 
-/// For how many instances it is remembered that a node votes.
+/// The number of instances for which a vote of a node is remembered.
 const LATELY: u64 = 64;
 
-/// Of how many nodes it is remembered what they said: more have no classic group.
+/// The maximum number of nodes whose messages are remembered. No classic group has more.
 const MAX_NODES: usize = 64;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Round {
-    /// How many requests had been heard when it began, or the round whose value it took over.
+    /// The number of requests received when the round began, or when the round began whose value it took over.
     since: u64,
-    /// Whether it is known when it began. The network may bring a promise before the proposal.
+    /// Whether the beginning of the round is known. The network may deliver a promise before the proposal.
     has_begun: bool,
-    /// Whether a promise told it of a value, and who promised and told it of none.
+    /// Whether a promise reported a value to the round; and the nodes that promised without reporting one.
     is_told: bool,
     empty: BTreeSet<NodeId>,
-    /// The fingerprint of what it writes.
+    /// The fingerprint of the value that the round writes.
     writes: Option<u64>,
 }
 
 impl Round {
-    /// A line of its first phase comes, after `heard` requests. What came before its proposal counts only if no request
-    /// was heard in between: else it may have begun before that.
+    /// Handles a phase 1 message of the round, received after `heard` requests. Messages before its proposal count
+    /// only if no request was received in between: otherwise the round may have begun before that request.
     fn begin_anew_since(&mut self, heard: u64) {
         if !self.has_begun && self.since != heard {
             *self = Round { since: heard, ..Round::default() };
@@ -47,22 +48,23 @@ impl Round {
     }
 }
 
-/// The rounds.
+/// The observed rounds of one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rounds {
     rounds: BTreeMap<(Instance, Ballot), Round>,
-    /// How many nodes the group has; a client is not told, and counts those that it heard vote lately, and where last.
+    /// The size of the group. A client does not know it: it counts the voters it heard lately, with the last
+    /// instance of each.
     n: Option<usize>,
     voters: BTreeMap<NodeId, Instance>,
 }
 
 impl Rounds {
-    /// Of a group of `n` nodes, if that is known.
+    /// The rounds of a group of `n` nodes; `None` if the size is not known.
     pub fn new(n: Option<usize>) -> Rounds {
         Rounds { rounds: BTreeMap::new(), n, voters: BTreeMap::new() }
     }
 
-    /// Node `from` says this, after `heard` requests.
+    /// Observes a message of node `from`, received after `heard` requests.
     pub fn observe(&mut self, from: NodeId, message: &Message, heard: u64) {
         if let (None, Message::Promise { instance, .. } | Message::Accept { instance, .. }) =
             (self.n, message)
@@ -83,7 +85,7 @@ impl Rounds {
                 }
             }
             Message::Promise { instance, ballot, accepted: Some((taken, value)) } => {
-                // A proposal alone proves nothing: it may be an old one that comes again.
+                // A proposal alone proves nothing: it may be a duplicate of an old one.
                 let writes = Some(fingerprint(value.as_bytes()));
                 let taken = self
                     .rounds
@@ -104,7 +106,7 @@ impl Rounds {
             _ => return,
         }
         while self.rounds.len() > MAX_ROUNDS {
-            // A group that was begun anew counts from 1 again.
+            // A group that was created anew counts from 1 again.
             let is_lowest =
                 self.rounds.first_key_value().is_some_and(|((at, _), _)| Some(*at) == instance_of(message));
             if is_lowest {
@@ -115,7 +117,8 @@ impl Rounds {
         }
     }
 
-    /// Somebody votes there; who was not heard to vote for many instances is none of the group any more, or never was.
+    /// Notes that a node votes at this instance. A node that was not heard to vote for many instances is no longer
+    /// a member, or never was.
     fn note_voter(&mut self, from: NodeId, instance: Instance) {
         if self.voters.len() < MAX_NODES || self.voters.contains_key(&from) {
             self.voters.insert(from, instance);
@@ -123,8 +126,8 @@ impl Rounds {
         self.voters.retain(|_, last| last.0.abs_diff(instance.0) < LATELY);
     }
 
-    /// How many requests had been heard when `value`, chosen at `instance`, was put forward there: one of
-    /// these it may carry out, and none that came later.
+    /// The number of requests received when `value`, chosen at `instance`, was proposed there. The value can answer
+    /// one of these requests, and none that was received later.
     pub fn since(&self, instance: Instance, value: &Value) -> u64 {
         let writes = Some(fingerprint(value.as_bytes()));
         let rounds = self.rounds.iter().skip_while(|((at, _), _)| *at < instance);
@@ -207,7 +210,11 @@ mod tests {
         assert_eq!(since(&taken), 0, "where it came from was not heard");
         let began = [("2 Propose 1 2", 3), ("2 Promise 1 2", 3), ("1 Promise 1 2", 3), ("0 Accept 1 2 a", 3)];
         assert_eq!(since(&[&began[..], &taken].concat()), 3);
-        assert_eq!(since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()), 0, "nobody was heard to write it");
+        assert_eq!(
+            since(&[&[("2 Propose 1 2", 3)], &taken[..]].concat()),
+            0,
+            "no node was heard to write it"
+        );
     }
 
     #[test]

@@ -1,28 +1,27 @@
-//! A map from numbers that lie close together to what belongs to each: instances under way, the open requests
-//! of one client.
+//! A map for keys that lie close together, such as the instances in flight or the open requests of one client.
 //!
-//! Owns nothing but the form: pages of [`PAGE`] places each, in order. Where neighbours are looked up one after
-//! another, as on the way of every request, that is an index and seldom more; and a hostile number far away
-//! costs one page, not all the places between. The roles use it; it knows nothing of them.
+//! This module owns the layout only: pages of [`PAGE`] entries each, in order. A lookup next to the previous one,
+//! which is the usual case for every request, takes an index and seldom more. A hostile key far away costs one
+//! page, not all the entries between. The roles use this map; it knows nothing of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 
 use crate::types::Tag;
 
-/// How many places a page has.
+/// The number of entries per page.
 const PAGE: u64 = 32;
 
-/// How many empty pages are kept, so that a map that moves on needs no new memory.
+/// The number of empty pages that are kept, so that a map that moves on needs no new memory.
 const SPARE: usize = 64;
 
-/// How many maps of clients without requests are kept, for the same reason.
+/// The number of empty maps of clients that are kept, for the same reason.
 const SPARE_CLIENTS: usize = 1024;
 
-/// The map. Two of the same content are equal, however they came to it.
+/// The map. Two maps with the same content are equal, whatever their histories.
 #[derive(Clone, Debug)]
 pub struct Slots<T> {
-    /// In order of their numbers; none of them is empty.
+    /// The pages in the order of their numbers. No page is empty.
     pages: VecDeque<Page<T>>,
     len: usize,
     spare: Vec<Vec<Option<T>>>,
@@ -56,29 +55,29 @@ impl<T: Hash> Hash for Slots<T> {
 }
 
 impl<T> Slots<T> {
-    /// How many numbers have something.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none has.
+    /// Whether the map has no entries.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What is at `at`.
+    /// The entry at `at`.
     pub fn get(&self, at: u64) -> Option<&T> {
         let page = self.find(at / PAGE).ok()?;
         self.pages[page].places[place(at)].as_ref()
     }
 
-    /// The same, to be changed.
+    /// The entry at `at`, mutable.
     pub fn get_mut(&mut self, at: u64) -> Option<&mut T> {
         let page = self.find(at / PAGE).ok()?;
         self.pages[page].places[place(at)].as_mut()
     }
 
-    /// Puts something at `at`; hands back what was there.
+    /// Puts an entry at `at` and returns the previous one.
     pub fn insert(&mut self, at: u64, thing: T) -> Option<T> {
         let page = self.page(at / PAGE);
         page.used |= 1 << place(at);
@@ -87,7 +86,7 @@ impl<T> Slots<T> {
         before
     }
 
-    /// What is at `at`; if nothing is, the default is from now on.
+    /// The entry at `at`, mutable. If there is none, the default is inserted first.
     pub fn get_or_default(&mut self, at: u64) -> &mut T
     where
         T: Default,
@@ -99,36 +98,36 @@ impl<T> Slots<T> {
         page.places[place(at)].get_or_insert_default()
     }
 
-    /// Takes what is at `at`.
+    /// Removes and returns the entry at `at`.
     pub fn remove(&mut self, at: u64) -> Option<T> {
         let page = self.find(at / PAGE).ok()?;
         self.take(page, place(at))
     }
 
-    /// Takes the first, if it is at or below `last`.
+    /// Removes and returns the first entry, if its key is at most `last`.
     pub fn pop_through(&mut self, last: u64) -> Option<(u64, T)> {
         let (at, _) = self.first().filter(|(at, _)| *at <= last)?;
         Some((at, self.take(0, place(at))?))
     }
 
-    /// The lowest number that has something, and that.
+    /// The lowest key, with its entry.
     pub fn first(&self) -> Option<(u64, &T)> {
         let page = self.pages.front()?;
         page.at(page.used.trailing_zeros())
     }
 
-    /// The highest.
+    /// The highest key, with its entry.
     pub fn last(&self) -> Option<(u64, &T)> {
         let page = self.pages.back()?;
         page.at(page.used.ilog2())
     }
 
-    /// All, in order.
+    /// All entries with their keys, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
         self.from(0)
     }
 
-    /// Those from `first` on, in order.
+    /// The entries with keys from `first` on, in order.
     pub fn from(&self, first: u64) -> impl DoubleEndedIterator<Item = (u64, &T)> {
         let page = self.find(first / PAGE).unwrap_or_else(|page| page);
         let things = self.pages.range(page..).flat_map(|page| {
@@ -138,7 +137,7 @@ impl<T> Slots<T> {
         things.filter_map(move |(at, thing)| Some((at, thing.as_ref().filter(|_| at >= first)?)))
     }
 
-    /// All, in order, to be changed.
+    /// All entries with their keys, in order, mutable.
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (u64, &mut T)> {
         let things = self.pages.iter_mut().flat_map(|page| {
             let (number, places) = (page.number, page.places.iter_mut().enumerate());
@@ -147,21 +146,21 @@ impl<T> Slots<T> {
         things.filter_map(|(at, thing)| Some((at, thing.as_mut()?)))
     }
 
-    /// All things, in order.
+    /// All entries without their keys, in order.
     pub fn into_values(self) -> impl Iterator<Item = T> {
         self.pages.into_iter().flat_map(|page| page.places).flatten()
     }
 
-    /// Keeps those that are wanted.
+    /// Keeps the entries for which `is_wanted` returns true, and removes the others.
     pub fn retain(&mut self, mut is_wanted: impl FnMut(&mut T) -> bool) {
         let unwanted: Vec<u64> =
             self.iter_mut().filter_map(|(at, thing)| (!is_wanted(thing)).then_some(at)).collect();
         unwanted.into_iter().for_each(|at| drop(self.remove(at)));
     }
 
-    /// Where the page of that number is, or would be.
+    /// The index of the page with this number: `Err` with the index where it would be inserted if there is none.
     fn find(&self, number: u64) -> Result<usize, usize> {
-        // Nearly always there are no gaps between pages.
+        // There is nearly always no gap between pages.
         let first = self.pages.front().map_or(0, |page| page.number);
         let guess = number.wrapping_sub(first) as usize;
         match self.pages.get(guess) {
@@ -208,7 +207,7 @@ fn place(at: u64) -> usize {
     (at % PAGE) as usize
 }
 
-/// A map from tags to what belongs to each: a client's requests lie close together.
+/// A map from tags to entries, for which the tags of one client lie close together.
 #[derive(Clone, Debug)]
 pub struct ByTag<T> {
     clients: BTreeMap<u64, Slots<T>>,
@@ -236,30 +235,30 @@ impl<T: Hash> Hash for ByTag<T> {
 }
 
 impl<T> ByTag<T> {
-    /// What belongs to `tag`.
+    /// The entry of `tag`.
     pub fn get(&self, tag: Tag) -> Option<&T> {
         self.clients.get(&tag.client)?.get(tag.seq)
     }
 
-    /// Whether something does.
+    /// Whether `tag` has an entry.
     pub fn contains(&self, tag: Tag) -> bool {
         self.get(tag).is_some()
     }
 
-    /// What belongs to so many tags of a client, from this one on.
+    /// The entries of `count` consecutive tags of a client, from `first` on.
     pub fn run(&self, first: Tag, count: u64) -> impl Iterator<Item = &T> {
         let of_client = self.clients.get(&first.client);
         let things = of_client.into_iter().flat_map(move |of_client| of_client.from(first.seq));
         things.take_while(move |(seq, _)| *seq - first.seq < count).map(|(_, thing)| thing)
     }
 
-    /// From now on this belongs to `tag`; hands back what did.
+    /// Sets the entry of `tag` and returns the previous one.
     pub fn insert(&mut self, tag: Tag, thing: T) -> Option<T> {
         let new = || self.spare.pop().unwrap_or_default();
         self.clients.entry(tag.client).or_insert_with(new).insert(tag.seq, thing)
     }
 
-    /// Takes what belongs to `tag`.
+    /// Removes and returns the entry of `tag`.
     pub fn remove(&mut self, tag: Tag) -> Option<T> {
         let of_client = self.clients.get_mut(&tag.client)?;
         let thing = of_client.remove(tag.seq)?;

@@ -1,10 +1,10 @@
-//! What a script remembers: a sorted map from keys to scalars, which every node computes alike.
+//! The memory of a script: a sorted map from keys to scalars, which is the same on every node.
 //!
-//! Owns the undo of what one call did, and a digest that costs the same for every change however large the
-//! map is. It is data, nothing else: it knows no script, no instance and no clock. `apply` of a script changes
-//! it (through [`Hooks`](crate::hooks::Hooks)), checkpoints carry it, and peers compare digests of it.
+//! This module owns the undo of one call's changes. It also owns a digest whose cost per change does not depend on
+//! the size of the map. It is data only: it knows no script, no instance and no clock. `apply` of a script changes
+//! it (through [`Hooks`](crate::hooks::Hooks)), checkpoints carry it, and peers compare its digests.
 //!
-//! A copy is cheap: the map is shared until one of the copies is changed.
+//! A copy is cheap: copies share the map until one of them changes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,78 +14,78 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::types::{MAX_NUMBER, MAX_VALUE, Value};
 
-/// The most bytes that a key may have.
+/// The maximum length of a key, in bytes.
 pub const MAX_KEY: usize = 1_024;
 
-/// The most bytes that all keys and values of one script may have, each entry counted with
-/// [`ENTRY_BYTES`] more: a checkpoint writes them all.
+/// The maximum size of all keys and values of one script, in bytes. Each entry counts [`ENTRY_BYTES`] more. The
+/// limit exists because a checkpoint writes all entries.
 pub const MAX_STATE: usize = 16 << 20;
 
-/// What an entry counts beside its bytes.
+/// The bytes that an entry counts in addition to its key and value.
 pub const ENTRY_BYTES: usize = 32;
 
-/// What stands under a key.
+/// A value in the map.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scalar {
-    /// True or false.
+    /// A boolean, true or false.
     Bool(bool),
-    /// A number.
+    /// A number, never NaN.
     Number(Number),
     /// Any bytes, at most [`MAX_VALUE`].
     Text(Value),
 }
 
-/// A double that is a number: never NaN, whose bits differ between machines.
+/// A double that is not NaN: the bits of NaN differ between machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Number(u64);
 
 impl Number {
-    /// The number, unless it is none.
+    /// The number; `None` for NaN.
     pub fn new(number: f64) -> Option<Number> {
         (!number.is_nan()).then_some(Number(number.to_bits()))
     }
 
-    /// As a double.
+    /// The number as a double.
     pub fn get(self) -> f64 {
         f64::from_bits(self.0)
     }
 }
 
-/// Why something cannot be remembered. The same on every node.
+/// The reason why a change is refused. It is the same on every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// The key is too long.
+    /// The key is longer than [`MAX_KEY`]; this is its length in bytes.
     #[error("a key of {0} bytes is over the limit of {MAX_KEY}")]
     LongKey(usize),
-    /// The value is too long.
+    /// The value is longer than [`MAX_VALUE`]; this is its length in bytes.
     #[error("a value of {0} bytes is over the limit of {MAX_VALUE}")]
     LongValue(usize),
-    /// There is too much already.
+    /// The map would exceed [`MAX_STATE`]; this is the size it would have, in bytes.
     #[error("the state would have {0} bytes, over the limit of {MAX_STATE}: delete something first")]
     Full(usize),
 }
 
-/// The map, with what undoes the changes since the last [`State::commit`].
+/// The map, with a journal that undoes the changes since the last [`State::commit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct State {
     entries: Arc<BTreeMap<Value, Scalar>>,
-    /// The sum over all entries: the same whatever the order in which they came.
+    /// The sum of the hashes of all entries. It does not depend on the order of the changes.
     digest: u64,
     bytes: usize,
     journal: Journal,
 }
 
-/// What undoes changes: nothing is allocated for one, once there is room for as many.
+/// The changes to undo. It reuses its memory, so that a change allocates nothing once there is enough room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Journal {
-    /// Of each change, in order: where its key begins, and what stood there.
+    /// For each change, in order: the offset of its key, and the previous value.
     changes: Vec<(usize, Option<Scalar>)>,
     /// The keys, one after another.
     keys: Vec<u8>,
 }
 
-/// How much room for keys is kept for the next call.
+/// The capacity for keys that is kept for the next call, in bytes.
 const KEPT_KEYS: usize = 64 << 10;
 
 impl Journal {
@@ -100,7 +100,7 @@ impl Journal {
         self.keys.shrink_to(KEPT_KEYS);
     }
 
-    /// The last change: its key, and what stood there.
+    /// Removes the last change: its key, and the previous value.
     fn pop(&mut self) -> Option<(Vec<u8>, Option<Scalar>)> {
         let (begin, old) = self.changes.pop()?;
         Some((self.keys.split_off(begin), old))
@@ -108,22 +108,22 @@ impl Journal {
 }
 
 impl State {
-    /// What stands under a key.
+    /// The value of a key, if the map has one.
     pub fn get(&self, key: &[u8]) -> Option<&Scalar> {
         self.entries.get(key)
     }
 
-    /// How many keys there are.
+    /// The number of keys in the map.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether the map has no keys.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How much of [`MAX_STATE`] is used.
+    /// The used part of [`MAX_STATE`], in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -133,7 +133,7 @@ impl State {
         self.digest & MAX_NUMBER
     }
 
-    /// The entries with keys from `first` on, in order of their bytes.
+    /// The entries with keys from `first` on, in the byte order of the keys.
     pub fn from<'a>(
         &'a self,
         first: Bound<&[u8]>,
@@ -141,10 +141,10 @@ impl State {
         self.entries.range::<[u8], _>((first, Bound::Unbounded))
     }
 
-    /// Puts a scalar under a key, or takes away what stands there. True if something stood there before.
+    /// Sets the value of a key; `None` removes the key. Returns whether the key had a value before.
     ///
     /// # Errors
-    /// When it is too long, or there is too much; then nothing is changed.
+    /// When the key or the value is too long, or the map would be too large. Then nothing changes.
     pub fn set(&mut self, key: &[u8], new: Option<Scalar>) -> Result<bool, StateError> {
         if key.len() > MAX_KEY {
             return Err(StateError::LongKey(key.len()));
@@ -164,12 +164,12 @@ impl State {
         Ok(was_there)
     }
 
-    /// Keeps what was changed.
+    /// Keeps all changes since the last commit.
     pub fn commit(&mut self) {
         self.journal.clear();
     }
 
-    /// Takes back everything since the last commit.
+    /// Takes back all changes since the last commit.
     pub fn undo(&mut self) {
         while let Some((key, old)) = self.journal.pop() {
             match old {
@@ -181,9 +181,9 @@ impl State {
         }
     }
 
-    /// Puts a scalar under a key, unless the map would grow, and beyond so many bytes. What stood there before.
-    /// The way to the key, and a copy of it, are what costs most here: a key that is there is looked up once,
-    /// and not copied.
+    /// Sets the value of a key and returns the previous one. It fails if the map would both grow and exceed `most`
+    /// bytes. The lookup and a copy of the key are the main costs here, so a key that exists is looked up once and
+    /// not copied.
     fn put(&mut self, key: &[u8], new: Scalar, most: usize) -> Result<Option<Scalar>, StateError> {
         let (hash, weighs) = (key_hash(key), weight(key, &new));
         let digest = self.digest.wrapping_add(entry_hash(hash, &new));
@@ -203,7 +203,7 @@ impl State {
         Ok(old)
     }
 
-    /// Takes away what stands under a key, if something does.
+    /// Removes a key and returns its value, if it had one.
     fn take(&mut self, key: &[u8]) -> Option<Scalar> {
         let old = Arc::make_mut(&mut self.entries).remove(key)?;
         self.bytes -= weight(key, &old);
@@ -212,7 +212,7 @@ impl State {
     }
 }
 
-/// What an entry counts of [`MAX_STATE`].
+/// The bytes that an entry counts towards [`MAX_STATE`].
 fn weight(key: &[u8], value: &Scalar) -> usize {
     let bytes = match value {
         Scalar::Bool(_) => 1,
@@ -226,7 +226,7 @@ fn key_hash(key: &[u8]) -> u64 {
     xxh3_64(key)
 }
 
-/// Of one entry: its key, its kind, its bytes.
+/// The hash of one entry: its key, its kind, its bytes.
 fn entry_hash(key: u64, value: &Scalar) -> u64 {
     let (kind, hash) = match value {
         Scalar::Bool(is_true) => (1, xxh3_64_with_seed(&[u8::from(*is_true)], key)),

@@ -1,23 +1,25 @@
-//! The durable side of a node: a log that is written on, and a history that never ends.
+//! The durable side of a node: a log for new records, and a history of old values that never ends.
 //!
 //! ```text
 //! 00000007.log                                segments: a head, a checkpoint, blocks of records, zeros
 //! 00000008.log
-//! 0000000000000001-0000000000081200.values    history files: what was chosen, and where to find it
+//! 0000000000000001-0000000000081200.values    history files: chosen values, with an index
 //! 0000000000081201-0000000000162044.values
 //! ```
 //!
-//! Owns the order in which things become durable. The daemon runs it on a directory, the simulator on a
-//! model of one ([`Files`]), so that what the one proves holds for the other. It knows blocks and lines,
-//! and of the records only those that begin and end a checkpoint; what the others mean, [`Source`] knows.
+//! This module owns the order in which writes become durable. The daemon runs it on a directory, the simulator on a
+//! model of one ([`Files`]), so that a proof by the simulator holds for the daemon. The store knows blocks and
+//! lines. Of the records, it knows only those that begin and end a checkpoint; [`Source`] knows the meaning of the
+//! others.
 //!
-//! One commit is one block, one write and one sync. When it has filled a segment, the next one begins with
-//! a checkpoint: all that the node has to remember at that moment, except old values. Those go to a history
-//! file, a [`Task`] beside the commits; when that is durable, the segments before the checkpoint are
-//! removed. So neither start-up nor memory grows with the history, and an old value is found by a few reads.
+//! One commit is one block, one write and one sync. When it has filled a segment, the next segment begins with a
+//! checkpoint: everything that the node must remember at that moment, except old values. Old values go to a history
+//! file, written by a [`Task`] beside the commits. When that file is durable, the segments before the checkpoint
+//! are removed. So neither the start-up time nor the memory grows with the history, and an old value is found by a
+//! few reads.
 //!
-//! It never forgives: after one failed write or sync it is of no use, since nobody knows what the device
-//! holds; the node ends, and the next start finds out.
+//! The store never recovers from a failed write or sync: after one, the content of the device is unknown. The node
+//! ends, and the next start reads what there is.
 
 mod error;
 pub mod files;
@@ -48,57 +50,59 @@ use history::Range;
 use segment::{Head, MAX_HEAD_BYTES, Segment};
 use task::{Compaction, Kind};
 
-/// The shortest segment that can be asked for.
+/// The minimum for [`Options::segment_bytes`].
 pub const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
 
-/// The longest segment that can be asked for. One with a long checkpoint may become longer.
+/// The maximum for [`Options::segment_bytes`]. A segment with a long checkpoint may become longer.
 pub const MAX_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many segments there may be before a commit that needs another waits for a compaction under way.
+/// The lag of the first segment behind the current one, in segments, from which a commit that needs another segment
+/// waits for a compaction under way.
 const MAX_LAG: usize = 6;
 
-/// A record, as it was found.
+/// A record found in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
     /// The record, without its newline.
     pub line: &'a [u8],
     /// The number of its block, counted over the whole log.
     pub sequence: u64,
-    /// Whether the values of its block are hurt: of its own, if it has one, nothing can be said.
+    /// Whether the values of its block are corrupt. If so, the value of this record, if it has one, counts as lost.
     pub is_hurt: bool,
 }
 
 impl Found<'_> {
-    /// What the line says; of a hurt value, that it is lost.
+    /// Parses the line. A corrupt value yields [`Record::Lost`].
     ///
     /// # Errors
-    /// What is not of the grammar: another version's log.
+    /// When the line does not fit the grammar: another version wrote the log.
     pub fn record(&self) -> Result<Record, ParseError> {
         if self.is_hurt { Record::parse_hurt(self.line) } else { Record::parse(self.line) }
     }
 }
 
-/// Takes one record; or says why it means nothing.
+/// Takes one record, or returns the reason why it means nothing.
 pub type OnRecord<'a> = &'a mut dyn FnMut(Found<'_>) -> Result<(), String>;
 
-/// What checkpoints and history are made from: the node.
+/// The source of checkpoints and history: the node.
 pub trait Source {
-    /// How far it has learned, and the records that rebuild all that it has to remember, values up to there
-    /// excepted: what the log says, no more and no less. Who says 0 keeps its log whole.
+    /// The learned prefix, and the records that rebuild everything the node must remember except values up to
+    /// there. The records state exactly what the log states, no more and no less. A source that returns 0 keeps its
+    /// log whole.
     fn checkpoint(&self) -> (Instance, Vec<Record>);
 
-    /// How far it has learned; less than a checkpoint of an earlier life says, when a value was lost since.
+    /// The learned prefix. It can be lower than a checkpoint of an earlier life says, if a value was lost since.
     fn learned(&self) -> Instance;
 
-    /// What stands in `first` to `last`, which it has learned and not been told to forget.
+    /// The values of `first` to `last`. The source has learned them and was not told to forget them.
     fn past(&self, first: Instance, last: Instance) -> Vec<Past>;
 }
 
-/// How the log is laid out.
+/// The layout of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The length of segments made from now on, [`MIN_SEGMENT_BYTES`] to [`MAX_SEGMENT_BYTES`]; 8 MiB by
-    /// default.
+    /// The length of segments created from now on, in bytes, from [`MIN_SEGMENT_BYTES`] to [`MAX_SEGMENT_BYTES`]; 8
+    /// MiB by default.
     pub segment_bytes: u64,
 }
 
@@ -109,15 +113,17 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Checks the bounds of the options.
+    ///
     /// # Errors
-    /// When no log can be made with them.
+    /// When no log can be created with them.
     pub fn check(&self) -> Result<(), StoreError> {
         let (bytes, min, max) = (self.segment_bytes, MIN_SEGMENT_BYTES, MAX_SEGMENT_BYTES);
         if (min..=max).contains(&bytes) { Ok(()) } else { Err(StoreError::SegmentBytes { bytes, min, max }) }
     }
 }
 
-/// The next segment.
+/// The state of the next segment.
 #[derive(Debug)]
 enum Next<F: Files> {
     Unmade,
@@ -125,7 +131,7 @@ enum Next<F: Files> {
     Made(Segment<F>),
 }
 
-/// A log with its history, open for writing. There is one per directory at any time.
+/// A log with its history, open for writing. There is at most one per directory at any time.
 #[derive(Debug)]
 pub struct Store<F: Files> {
     files: F,
@@ -134,9 +140,9 @@ pub struct Store<F: Files> {
     chain: Chain,
     segment: Segment<F>,
     next: Next<F>,
-    /// The remaining segments that begin with a checkpoint, and how far each had learned.
+    /// The remaining segments that begin with a checkpoint, and the learned prefix of each.
     bases: BTreeMap<u64, Instance>,
-    /// The first remaining segment.
+    /// The number of the first remaining segment.
     first: u64,
     history: Vec<Range>,
     compacting: bool,
@@ -145,27 +151,28 @@ pub struct Store<F: Files> {
     failure: Option<String>,
 }
 
-/// What opening a store found.
+/// The result of opening a store.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Opened<F: Files> {
     /// The store, ready for the next record.
     pub store: Store<F>,
-    /// What the owner should know, a sentence each, as a tail that was cut.
+    /// Warnings for the owner, one sentence each, for example about a torn tail that was cut.
     pub warnings: Vec<String>,
 }
 
-/// Whether a store makes files of this name. It touches and judges no others, however similar their names are.
+/// Whether a store creates files of this name. It touches and judges no other files, however similar their names
+/// are.
 pub fn is_own(name: &str) -> bool {
     is_name(name.strip_suffix(segment::DRAFT).unwrap_or(name))
 }
 
-/// The same, of a finished file.
+/// Whether this is the name of a finished file of a store.
 fn is_name(name: &str) -> bool {
     segment::number(name).is_some() || Range::parse(name).is_some()
 }
 
-/// Makes an empty log: its first segment.
+/// Creates an empty log: its first segment.
 ///
 /// # Errors
 /// When the file system refuses.
@@ -174,14 +181,14 @@ pub fn create<F: Files>(files: &F, incarnation: u64, options: &Options) -> io::R
 }
 
 impl<F: Files> Store<F> {
-    /// Opens a log, and hands every record of it to `on_record`.
+    /// Opens a log, and passes every record of it to `on_record`.
     ///
-    /// A tail that a crash tore is cut; a block that is hurt inside values only is handed out without them
-    /// ([`Found::is_hurt`]). The warnings say so.
+    /// A torn tail, left by a crash, is cut. The records of a block that is corrupt inside values only are passed
+    /// without those values ([`Found::is_hurt`]). The warnings report both.
     ///
     /// # Errors
-    /// When something else that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses
-    /// a record, or when the file system does.
+    /// When other synced bytes are corrupt or missing ([`StoreError::Damaged`]), when `on_record` refuses a record,
+    /// or when the file system fails.
     pub fn open(
         files: F,
         incarnation: u64,
@@ -216,7 +223,7 @@ impl<F: Files> Store<F> {
         Ok(Opened { store, warnings })
     }
 
-    /// How far the history files go: what is up to there need not be held in memory.
+    /// The last instance in the history files. The values up to it need not be held in memory.
     pub fn compacted(&self) -> Instance {
         end_of(&self.history)
     }
@@ -226,16 +233,16 @@ impl<F: Files> Store<F> {
         self.segment.number()
     }
 
-    /// How many blocks the log has had.
+    /// The number of blocks in the log so far.
     pub fn sequence(&self) -> u64 {
         self.chain.sequence()
     }
 
-    /// Adds to the batch the record that `write` puts at the end of the buffer it is given. Nothing is
-    /// written before [`Store::commit`].
+    /// Adds a record to the batch: `write` appends it to the buffer it is given. Nothing is written before
+    /// [`Store::commit`].
     ///
     /// # Panics
-    /// When that contains a newline or a zero byte, or begins with `#`: no record does.
+    /// When the record contains a newline or a zero byte, or begins with `#`. No record does.
     pub fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.batch.len();
         write(&mut self.batch);
@@ -245,8 +252,8 @@ impl<F: Files> Store<F> {
         self.batch.push(b'\n');
     }
 
-    /// Whether a commit has to wait for a task under way to be finished, so that the log does not outgrow
-    /// what is done beside it.
+    /// Whether a commit must wait until a task under way is finished, so that the log does not outgrow the work
+    /// beside it.
     pub fn is_blocked(&self) -> bool {
         if self.failure.is_some() {
             return false;
@@ -256,11 +263,11 @@ impl<F: Files> Store<F> {
         self.segment.is_nearly_full() && (self.compacting && lags || is_making && self.segment.is_overlong())
     }
 
-    /// Makes the batch durable: one write, one sync. When that has filled the segment, begins a new one with
-    /// a checkpoint of `source`. Does nothing when there is no batch.
+    /// Makes the batch durable: one write, one sync. When that has filled the segment, begins a new one with a
+    /// checkpoint of `source`. Does nothing when the batch is empty.
     ///
     /// # Errors
-    /// When a write or sync fails, and ever after: then nobody knows what is durable, the process must
+    /// When a write or sync fails, and on every later call. It is then unknown what is durable. The process must
     /// end, and the next start reads what there is.
     pub fn commit(&mut self, source: &dyn Source) -> io::Result<()> {
         if let Some(failure) = &self.failure {
@@ -284,14 +291,14 @@ impl<F: Files> Store<F> {
             self.write(body)?;
             batch = rest;
         }
-        // Only now does the log say what the node knows, no less.
+        // Only now does the log state everything that the node knows.
         match self.segment.is_nearly_full() && !matches!(self.next, Next::Making) {
             true => self.begin_next_segment(source),
             false => Ok(()),
         }
     }
 
-    /// The longest body that an empty segment has room for.
+    /// The longest body that fits into an empty segment, in bytes.
     fn most(&self) -> usize {
         self.options.segment_bytes as usize - MAX_HEAD_BYTES - HEADER_BYTES
     }
@@ -302,13 +309,13 @@ impl<F: Files> Store<F> {
         self.segment.append(&self.files, &self.block)
     }
 
-    /// Every block of the checkpoint is durable before the next is begun, as everywhere in the log.
+    /// As everywhere in the log, every block of the checkpoint is durable before the next is begun.
     fn begin_next_segment(&mut self, source: &dyn Source) -> io::Result<()> {
         let head = self.next_head();
         self.segment = match mem::replace(&mut self.next, Next::Unmade) {
             Next::Made(segment) => segment,
             Next::Unmade => Segment::open_or_create(&self.files, &head)?,
-            Next::Making => unreachable!("nobody begins a segment that is being made"),
+            Next::Making => unreachable!("no segment begins while it is being made"),
         };
         let (learned, records) = source.checkpoint();
         let first = Record::Checkpoint { segment: head.number, learned };
@@ -319,9 +326,10 @@ impl<F: Files> Store<F> {
         }
         // Small segments have small blocks, so that a simulated checkpoint has several.
         let most = (self.options.segment_bytes as usize / 8).max(256);
-        // Two blocks together are longer than that.
+        // Any two neighbouring blocks together are longer than `most`.
         let whole = text.len() + HEADER_BYTES * (2 * text.len() / most + 2);
-        // Half a segment for what follows, however long the checkpoint: else there were one for every batch.
+        // Reserve half a segment for later records, however long the checkpoint is. Otherwise every batch could
+        // need a checkpoint.
         self.segment.make_room(&self.files, whole + self.options.segment_bytes as usize / 2)?;
         let mut rest = &text[..];
         while !rest.is_empty() {
@@ -341,14 +349,14 @@ impl<F: Files> Store<F> {
         }
     }
 
-    /// Work to be begun now, to be given back to [`Store::finish`] when it is done. To be asked for after
-    /// a commit, until there is none.
+    /// Returns work to begin now, if there is any. When it is done, the caller returns it to [`Store::finish`]. The
+    /// caller asks after every commit until the result is `None`.
     pub fn task(&mut self, source: &dyn Source) -> Option<Task<F>> {
         if matches!(self.next, Next::Unmade) && self.segment.is_half_full() {
             self.next = Next::Making;
             return Some(Task(Kind::Prepare { head: self.next_head(), made: None }));
         }
-        // What the last checkpoint knows, the segments before it need not repeat.
+        // The segments before the last checkpoint are redundant.
         let learned = source.learned();
         let usable = self.bases.iter().rev().find(|(_, base)| **base <= learned);
         let (number, base) = usable.map(|(number, base)| (*number, *base))?;
@@ -363,7 +371,7 @@ impl<F: Files> Store<F> {
         Some(Task(Kind::Compact(Compaction::new(self.incarnation, range, values, remove))))
     }
 
-    /// Takes a task back that is done.
+    /// Takes back a finished task.
     pub fn finish(&mut self, task: Task<F>) {
         match task.0 {
             Kind::Prepare { made, .. } => self.next = made.map_or(Next::Unmade, Next::Made),
@@ -380,22 +388,22 @@ impl<F: Files> Store<F> {
         }
     }
 
-    /// A task has failed: then nothing is committed any more.
+    /// Records that a task has failed. Every later commit then fails.
     pub fn fail(&mut self, failure: &io::Error) {
         self.failure.get_or_insert_with(|| failure.to_string());
     }
 
-    /// Old values: of `first` to `last` those that the history holds, in order, until about `bytes`.
+    /// Old values: those of `first` to `last` that the history holds, in order, up to about `bytes` bytes.
     ///
     /// # Errors
-    /// When the history is damaged, or cannot be read: then the node must end.
+    /// When the history is damaged or cannot be read. The node must end then.
     pub fn past(&self, first: Instance, last: Instance, bytes: usize) -> Result<Vec<Past>, StoreError> {
         history::values(&self.files, (&self.history, self.incarnation), (first, last), bytes)
     }
 }
 
-/// Whether a checkpoint can stand for what is before it. One that has learned nothing does not: it is that
-/// of a node that keeps its log whole.
+/// Whether a checkpoint replaces the segments before it. A checkpoint that has learned nothing does not: its node
+/// keeps its log whole.
 fn is_base(learned: Instance) -> bool {
     learned.0 > 0
 }
@@ -404,7 +412,8 @@ fn end_of(history: &[Range]) -> Instance {
     history.last().map_or(Instance(0), |range| range.last)
 }
 
-/// How much of `text` is at most `most` bytes of whole lines; the first line, if that is longer.
+/// The length of the longest prefix of `text` that is whole lines and at most `most` bytes; the length of the first
+/// line if that is longer.
 fn whole_lines(text: &[u8], most: usize) -> usize {
     if text.len() <= most {
         return text.len();

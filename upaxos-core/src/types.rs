@@ -1,7 +1,7 @@
-//! The nouns of the protocol: who, where in the log, under which number, what.
+//! The nouns of the protocol: nodes, groups, instances, ballots, values, requests and time.
 //!
-//! Owns the arithmetic of ballots and quorums. Knows no wire, no disk and no clock: time is a
-//! [`Micros`] that callers pass in. Everything in the crate builds on this module.
+//! This module owns the arithmetic of ballots and quorums. It knows no wire, no disk and no clock: time is a
+//! [`Micros`] that callers pass in. Every module of the crate builds on it.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -16,34 +16,34 @@ use smallvec::SmallVec;
 
 use crate::mutant::{self, Mutant};
 
-/// The largest number that may stand anywhere on the wire: what a classic node's signed 64-bit
-/// integer holds. Adding one to a number from the wire can therefore never overflow a `u64`.
+/// The largest number on the wire: the maximum of a classic node's signed 64-bit integer. Adding one to a number
+/// from the wire can therefore never overflow a `u64`.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
 
-/// The first number of a request that never stands in the log: fast reads count from here, so that they use up none
-/// of the numbers that do.
+/// The first sequence number of requests that never enter the log. Fast reads count from here, so they use up none
+/// of the numbers of logged requests.
 pub const FIRST_FAST: u64 = 1_000_000_000_000_000_000;
 
-/// The most bytes that a client's value may have.
+/// The maximum length of a client's value, in bytes.
 pub const MAX_VALUE: usize = 60_000;
 
-/// A member's number, unique in the group for ever.
+/// A member's number. It is unique in the group for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u16);
 
-/// Which group a node belongs to: the incarnation of the directory of node 0 of its first group. Every group has
-/// another one, whatever ids its members have. On the wire, in the log and for people: 16 hexadecimal digits.
+/// The identity of a group: the incarnation of the directory of node 0 of its first group. Every group has a
+/// different one, whatever ids its members have. The wire, the log and messages show it as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u64);
 
 impl GroupId {
-    /// Appends the 16 digits.
+    /// Appends the 16 lower-case hexadecimal digits.
     pub(crate) fn print(self, out: &mut Vec<u8>) {
         let digits = (0..16).rev().map(|at| b"0123456789abcdef"[(self.0 >> (4 * at)) as usize & 15]);
         out.extend(digits);
     }
 
-    /// Reads the 16 digits.
+    /// Reads exactly 16 lower-case hexadecimal digits.
     pub(crate) fn parse(text: &[u8]) -> Option<GroupId> {
         if text.len() != 16 {
             return None;
@@ -63,44 +63,44 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// One slot of the log, counted from 1. `Instance(0)` stands for "nothing yet" in a prefix.
+/// One slot of the log, counted from 1. In a prefix, `Instance(0)` means "nothing yet".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(pub u64);
 
 impl Instance {
-    /// The slot after this one.
+    /// The instance after this one.
     pub fn next(self) -> Instance {
         Instance(self.0 + 1)
     }
 }
 
-/// The instance that chose the group in force; 0 for the first group.
+/// The instance that chose the group in force. It is 0 for the first group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// The number a leader proposes under. The epoch compares first: a ballot of an older epoch is
-/// lower than every ballot of a newer one. Written `E:P`, or just `P` in epoch 0.
+/// A proposal number. The epoch compares first: a ballot of an older epoch is lower than every ballot of a newer
+/// one. It is written `E:P`, or just `P` in epoch 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
-    /// The epoch whose group this ballot asks.
+    /// The epoch of the group that votes on this ballot.
     pub epoch: Epoch,
-    /// Round and owner, put together by a [`Numbering`].
+    /// Round and owner, combined by a [`Numbering`].
     pub number: u64,
 }
 
 impl Ballot {
-    /// A ballot of the first group.
+    /// A ballot of the first group, in epoch 0.
     pub const fn first_epoch(number: u64) -> Ballot {
         Ballot { epoch: Epoch(0), number }
     }
 }
 
-/// How round and owner share a ballot's number.
+/// The encoding of round and owner in a ballot's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Numbering {
-    /// `round * 65536 + id`: room for every id that a group may ever have.
+    /// `round * 65536 + id`. There is room for every possible id.
     Standard,
-    /// `round * n + id`, of the classic nodes, in a group of `n`.
+    /// `round * n + id`, in a group of `n` classic nodes.
     Classic(u16),
 }
 
@@ -112,18 +112,18 @@ impl Numbering {
         }
     }
 
-    /// Who may use this ballot.
+    /// The only node that may propose with this ballot.
     pub fn owner(self, ballot: Ballot) -> NodeId {
         NodeId((ballot.number % self.ids()) as u16)
     }
 
-    /// The round of this ballot.
+    /// The round of this ballot, without its owner.
     pub fn round(self, ballot: Ballot) -> u64 {
         ballot.number / self.ids()
     }
 
-    /// The lowest ballot of `id` in `epoch` that is above `above`, if anything is to be exceeded.
-    /// `None` when numbers have run out.
+    /// The lowest ballot of `id` in `epoch` that is above `above`; the lowest of all if `above` is `None` or of
+    /// another epoch. `None` when the numbers are exhausted.
     pub fn next_owned_by(self, id: NodeId, epoch: Epoch, above: Option<Ballot>) -> Option<Ballot> {
         let number = match above {
             Some(top) if top.epoch == epoch => {
@@ -141,7 +141,7 @@ impl Numbering {
 pub struct Group {
     /// The instance that chose this group.
     pub epoch: Epoch,
-    /// Who votes.
+    /// The ids of the voters.
     pub members: BTreeSet<NodeId>,
 }
 
@@ -151,13 +151,13 @@ impl Group {
         Group { epoch: Epoch(0), members: (0..n).map(NodeId).collect() }
     }
 
-    /// How many members a quorum takes: a strict majority.
+    /// The size of a quorum: a strict majority of the members.
     pub fn quorum(&self) -> usize {
         self.members.len() / 2 + usize::from(!mutant::is(Mutant::HalfIsQuorum))
     }
 
-    /// The place of `id` when members queue up in order of id, starting after `after`; whoever is
-    /// `after` comes last. Deterministic, so that all nodes agree on who acts first.
+    /// The position of `id` when members line up in order of id, starting behind `after`; `after` itself comes
+    /// last. The order is deterministic, so all nodes agree on which node acts first.
     pub fn rank_after(&self, id: NodeId, after: Option<NodeId>) -> usize {
         let (mut place, mut start) = (0, 0);
         for member in &self.members {
@@ -169,13 +169,13 @@ impl Group {
     }
 }
 
-/// The set of members that said the same thing. A set, because the network repeats itself: a vote
-/// counts once per sender ("Paxos Made Simple" 2.2 asks for a majority of *acceptors*).
+/// The set of members that sent the same vote. It is a set because the network duplicates datagrams: a vote counts
+/// once per sender ("Paxos Made Simple" 2.2 asks for a majority of *acceptors*).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Votes(SmallVec<[NodeId; 8]>);
 
 impl Votes {
-    /// Counts `from`; false when it had been counted before.
+    /// Counts `from`. Returns false for a duplicate.
     pub fn insert(&mut self, from: NodeId) -> bool {
         let place = self.0.binary_search(&from);
         place.map_err(|place| self.0.insert(place, from)).is_err()
@@ -186,29 +186,29 @@ impl Votes {
         self.0.contains(&from)
     }
 
-    /// Whether a strict majority of `group` is in the set; strangers do not help.
+    /// Whether a strict majority of `group` is in the set. Votes of non-members do not count.
     pub fn is_quorum(&self, group: &Group) -> bool {
         self.0.iter().filter(|from| group.members.contains(from)).count() >= group.quorum()
     }
 
-    /// Who has been counted.
+    /// The counted nodes, in order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = NodeId> {
         self.0.iter().copied()
     }
 
-    /// How many have been counted.
+    /// The number of counted nodes, non-members included.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nobody has been counted.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Bytes that the group agrees on, as they stand in the log (see [`crate::entry`] for what they
-/// mean). Cheap to clone, and so is a part of one.
+/// Bytes that the group agrees on, as they stand in the log (see [`crate::entry`] for their meaning). A value is
+/// cheap to clone, and so is a part of one.
 #[derive(Clone)]
 pub struct Value {
     bytes: Arc<[u8]>,
@@ -217,23 +217,23 @@ pub struct Value {
 }
 
 impl Value {
-    /// The bytes.
+    /// The bytes of the value, marks included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.first as usize..self.end as usize]
     }
 
-    /// What is left of it from there on, in the same memory.
+    /// The rest of the value from `part.start` on, in the same memory.
     ///
     /// # Panics
-    /// When it is shorter than that.
+    /// When the value is shorter than `part.start`.
     pub fn slice(&self, part: RangeFrom<usize>) -> Value {
         self.part(part.start..self.as_bytes().len())
     }
 
-    /// A part of it, in the same memory.
+    /// A part of the value, in the same memory.
     ///
     /// # Panics
-    /// When it is not within it.
+    /// When the part is not within the value.
     pub fn part(&self, part: Range<usize>) -> Value {
         let is_within = part.start <= part.end && part.end <= self.as_bytes().len();
         assert!(is_within, "a part of a value is within it");
@@ -241,7 +241,8 @@ impl Value {
         Value { bytes: Arc::clone(&self.bytes), first, end }
     }
 
-    /// Values that share one piece of memory, each as long as its end says, one after another.
+    /// Splits one shared piece of memory into consecutive values. Each value ends where the next number of `ends`
+    /// says.
     ///
     /// # Panics
     /// When the ends do not rise, or go beyond the bytes.
@@ -311,11 +312,12 @@ impl From<&str> for Value {
 }
 
 impl fmt::Display for Value {
-    /// For people, without loss, and as the prompt reads a value: text as it is; what holds control characters or bytes
-    /// that are no text, in double quotes, with escapes (`"a\nb\xff"`).
+    /// Prints the value for people, without loss, in the form that the prompt reads. Text appears as it is. A value
+    /// with control characters, or with bytes that are not UTF-8, appears in double quotes with escapes
+    /// (`"a\nb\xff"`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.as_bytes();
-        // The prompt takes the quotes around a value away.
+        // The prompt removes the quotes around a value.
         let is_quoted = bytes.len() > 1 && bytes.starts_with(b"\"") && bytes.ends_with(b"\"");
         match str::from_utf8(bytes) {
             Ok(text) if !is_quoted && !text.contains(char::is_control) => f.write_str(text),
@@ -335,8 +337,8 @@ impl fmt::Display for Value {
     }
 }
 
-/// Writes bytes as text. A character that has an escape of its own gets that; each byte of another control character,
-/// and each byte that is no text, is written as `\xNN`.
+/// Writes bytes as text. A character that `escape` knows is written as its escape. Each byte of any other control
+/// character, and each byte that is not UTF-8, is written as `\xNN`.
 pub(crate) fn write_printable(
     f: &mut fmt::Formatter<'_>,
     bytes: &[u8],
@@ -364,17 +366,17 @@ impl fmt::Debug for Value {
     }
 }
 
-/// A point in time, in microseconds since an origin that the caller chose; never the wall clock.
+/// A point in time, in microseconds since an origin that the caller chose. It is never the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);
 
 impl Micros {
-    /// A length of time of `ms` milliseconds.
+    /// A duration of `ms` milliseconds.
     pub const fn from_millis(ms: u64) -> Micros {
         Micros(ms * 1000)
     }
 
-    /// The time that has passed since `earlier`; zero when that lies ahead.
+    /// The time since `earlier`; zero if `earlier` is in the future.
     pub fn since(self, earlier: Micros) -> Micros {
         Micros(self.0.saturating_sub(earlier.0))
     }
@@ -406,26 +408,26 @@ impl std::ops::Mul<u64> for Micros {
     }
 }
 
-/// What an operator wants done to the group.
+/// A change of the group that an operator requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Change {
-    /// What.
+    /// The kind of change, and the members it concerns.
     pub act: Act,
-    /// Whether to do it although too few members of the new group are alive.
+    /// Whether to make the change even if too few members of the new group are alive.
     pub is_forced: bool,
 }
 
-/// What can be done to the group, besides joining it.
+/// The changes of a group, except joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Act {
-    /// This member leaves, or is put out.
+    /// This member leaves, or is removed.
     Leave(NodeId),
-    /// The first, a member, goes, and the second, who stands ready to join, comes: in one change.
+    /// In one change, the first node, a member, leaves, and the second, which is ready to join, takes its place.
     Replace(NodeId, NodeId),
 }
 
 impl fmt::Display for Change {
-    /// As it is typed: `leave 2`, `replace 2 7 force`.
+    /// The form that an operator types: `leave 2`, `replace 2 7 force`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.act {
             Act::Leave(node) => write!(f, "leave {node}")?,
@@ -435,21 +437,21 @@ impl fmt::Display for Change {
     }
 }
 
-/// What makes a client's request the same request when it is sent again.
+/// The identity of a client's request: retransmissions of a request have the same tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag {
     /// The client: a random number of at most 63 bits.
     pub client: u64,
-    /// The client's count of requests, from 1.
+    /// The sequence number of the request, counted by the client from 1.
     pub seq: u64,
 }
 
-/// A [`Tag`] as a request carries it: with the client's word on what it no longer asks about.
+/// A [`Tag`] as a request carries it, with the client's floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tagged {
-    /// Which request.
+    /// The identity of the request.
     pub tag: Tag,
-    /// The lowest sequence number that the client may still retry; all below are settled.
+    /// The lowest sequence number that the client may still retry. All requests below it are settled.
     pub floor: u64,
 }
 

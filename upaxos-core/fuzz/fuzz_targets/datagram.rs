@@ -1,4 +1,4 @@
-//! Fuzzes `datagram` of the shared bodies.
+//! Fuzzes the grammar of the wire with libFuzzer. `tests/fuzz.rs` runs the same body without it.
 #![no_main]
 #![allow(dead_code, reason = "the bodies are shared")]
 

@@ -1,4 +1,4 @@
-//! Fuzzes `log` of the shared bodies.
+//! Fuzzes the framing and the records of the log with libFuzzer. `tests/fuzz.rs` runs the same body without it.
 #![no_main]
 #![allow(dead_code, reason = "the bodies are shared")]
 

@@ -1,4 +1,4 @@
-//! Fuzzes a session of one node.
+//! Fuzzes a session of one node with libFuzzer. `tests/fuzz.rs` runs the same body without it.
 #![no_main]
 
 #[path = "../../../tests/support/fuzz_session.rs"]

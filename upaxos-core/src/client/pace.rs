@@ -1,46 +1,47 @@
-//! When a request is sent again: later and later, and later still where the group says that it is busy.
+//! The retransmission of one request: with exponential backoff, and later still when the group reports that it is
+//! busy.
 //!
-//! Owns the waits of one request, and the chance that spreads them. The clock is its caller's.
+//! This module owns the waits of one request, and the randomness that spreads them. The clock is its caller's.
 
 use crate::types::Micros;
 
-/// How long the first answer may take before the request is sent again: many round trips and syncs,
-/// yet not noticed by people. Each wait after it is twice the one before, up to [`LONGEST_WAIT`].
+/// The time before the first retransmission: many round trips and syncs, yet too short for people to notice. Each
+/// later wait is twice the one before, up to [`LONGEST_WAIT`].
 pub const FIRST_WAIT: Micros = Micros::from_millis(100);
-/// The longest wait between two sendings of a request: shorter than people's patience with a group
-/// that has just come back.
+/// The longest wait between two transmissions of a request. It is shorter than people's patience with a group that
+/// has just recovered.
 pub const LONGEST_WAIT: Micros = Micros::from_millis(1_600);
-/// The longest pause that a node may ask for.
+/// The longest pause that a node can impose.
 const LONGEST_PAUSE: Micros = Micros::from_millis(5_000);
 
-/// When one request is sent.
+/// The transmission schedule of one request.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// When it is sent next.
+    /// The time of the next transmission.
     pub send_at: Micros,
     wait: Micros,
-    /// How often it was sent under its number.
+    /// The number of transmissions under the current sequence number.
     pub sent: u64,
-    /// Which sending was answered `Busy`: a second answer to the same one says nothing new.
+    /// The number of transmissions when `Busy` last arrived. A second `Busy` for the same transmission is ignored.
     busy: u64,
 }
 
 impl Pace {
-    /// To be sent at `now`, for the first time.
+    /// The schedule of a request that is sent first at `now`.
     pub fn new(now: Micros) -> Pace {
         Pace { send_at: now, wait: FIRST_WAIT, sent: 0, busy: 0 }
     }
 
-    /// It is sent.
+    /// Records a transmission, and doubles the wait for the next one.
     pub fn on_sent(&mut self, now: Micros) {
         self.sent += 1;
         self.send_at = now + self.wait;
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
     }
 
-    /// A node has no room for what was sent: waits as long as it would without an answer, and as long as the
-    /// node says; between a half of that more and a half less, so that those who were told so together do not
-    /// come back together.
+    /// Handles `Busy`. The pause is the longer of the wait without an answer and the pause that the node asks for.
+    /// It is spread between half of that and one and a half times that, so that clients that were told together do
+    /// not return together.
     pub fn on_busy(&mut self, pause: Micros, chance: &mut Chance, now: Micros) {
         if self.busy == self.sent {
             return;
@@ -51,7 +52,7 @@ impl Pace {
     }
 }
 
-/// A small stream of random numbers (SplitMix64), the same from the same seed.
+/// A small stream of random numbers (SplitMix64), which is the same for the same seed.
 #[derive(Debug)]
 pub(super) struct Chance(pub u64);
 

@@ -1,11 +1,11 @@
-//! One question of a client: how it goes on the wire, and which answers are its own.
+//! One request of a client: its form on the wire, and the answers that belong to it.
 
 use super::Outcome;
 use crate::entry::SAFE_READ;
 use crate::types::{Change, FIRST_FAST, Instance, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Request};
 
-/// What is asked, with the number that makes it the same request on every retry.
+/// A request, with the sequence number that makes every retry the same request.
 #[derive(Debug)]
 pub(super) enum Question {
     Write { seq: u64, value: Value },
@@ -19,7 +19,7 @@ pub(super) enum Question {
 }
 
 impl Question {
-    /// Its sequence number; what changes nothing needs none.
+    /// The sequence number; `None` for requests that change nothing.
     pub fn seq(&self) -> Option<u64> {
         match self {
             Question::Write { seq, .. }
@@ -32,12 +32,12 @@ impl Question {
         }
     }
 
-    /// The same, if that number may stand in the log.
+    /// The sequence number, if it may stand in the log.
     pub fn logged(&self) -> Option<u64> {
         self.seq().filter(|seq| *seq < FIRST_FAST)
     }
 
-    /// Makes a safe read of a fast one, under the number `seq`. False for anything else.
+    /// Turns a fast read into a safe read with the number `seq`. Returns false for any other request.
     pub fn make_safe(&mut self, seq: u64) -> bool {
         *self = match self {
             Question::FastRead { .. } => Question::Read { seq },
@@ -47,7 +47,7 @@ impl Question {
         true
     }
 
-    /// Makes it a request of another number, in a new session.
+    /// Moves the request to a new session, under another number.
     pub fn renumber(&mut self, new: u64) {
         match self {
             Question::Write { seq, .. }
@@ -60,7 +60,7 @@ impl Question {
         }
     }
 
-    /// What is sent.
+    /// The line to send.
     pub fn line(&self, client: u64, floor: u64, dialect: Dialect) -> Line {
         let tagged = |seq| Tagged { tag: Tag { client, seq }, floor };
         Line::Client(match (self, dialect) {
@@ -79,12 +79,12 @@ impl Question {
         })
     }
 
-    /// Whether it writes.
+    /// Whether this is a write.
     pub fn is_write(&self) -> bool {
         matches!(self, Question::Write { .. })
     }
 
-    /// Whether `OK instance chosen` answers this, as far as words can tell.
+    /// Whether `OK instance chosen` answers this request, as far as the words can show.
     pub fn is_in_words(&self, instance: Instance, chosen: &Value) -> bool {
         match self {
             Question::Write { value, .. } => value == chosen,
@@ -100,7 +100,7 @@ impl Question {
         }
     }
 
-    /// What a message says about it, if it answers it.
+    /// The outcome, if the message answers this request.
     pub fn answered_by(&self, us: u64, message: &Message) -> Option<Outcome> {
         use Message as M;
         match (self, message) {
@@ -148,7 +148,7 @@ impl Question {
             (_, M::Refused { client, seq, reason }) if *client == us && self.seq() == Some(*seq) => {
                 Some(Outcome::Refused { reason: reason.clone() })
             }
-            // Chosen values never change, so an answer to somebody else serves as well.
+            // Chosen values never change, so an answer to another client serves as well.
             (Question::History(asked), M::Ok { instance, value }) if asked == instance => {
                 Some(Outcome::Chosen { instance: *instance, value: value.clone() })
             }

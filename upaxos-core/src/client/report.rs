@@ -1,4 +1,4 @@
-//! Outcomes as text: for people and pipes, and as JSON for programs.
+//! Outcomes as text for people and pipes, and as JSON for programs.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use crate::types::{Instance, MAX_NUMBER, Micros, NodeId, Value};
 use crate::wire::{self, Dialect, Line, Message};
 
 impl Outcome {
-    /// One line without a newline: `OK I V`, `Value I L V`, `Reply L V`, `NotYet I L`, `Members I L H`, `Refused TEXT` or
-    /// `Unknown`. Every byte of a value is kept, with newline, carriage return and backslash escaped as on the
-    /// wire.
+    /// One line without a newline: `OK I V`, `Value I L V`, `Reply L V`, `NotYet I L`, `Members I L H`, `Refused
+    /// TEXT` or `Unknown`. It keeps every byte of a value; newline, carriage return and backslash are escaped as on
+    /// the wire.
     pub fn to_line(&self) -> Vec<u8> {
         match self {
             Outcome::Chosen { instance, value } => with_value(format!("OK {instance} "), value),
@@ -29,14 +29,14 @@ impl Outcome {
         }
     }
 
-    /// Reads what [`to_line`](Self::to_line) wrote; words behind `Unknown` are passed over. `None` for anything
-    /// else.
+    /// Reads the form that [`to_line`](Self::to_line) writes, and ignores words behind `Unknown`. `None` for any
+    /// other line.
     pub fn parse(line: &[u8]) -> Option<Outcome> {
         let (word, rest) = match line.iter().position(|byte| *byte == b' ') {
             Some(end) => (&line[..end], &line[end + 1..]),
             None => (line, &line[line.len()..]),
         };
-        // These two stand on the wire as they stand here; whose words they are is of no interest.
+        // These two have the same form on the wire. The sender's id there does not matter.
         let says = || match wire::parse_line(&[b"0 ", line].concat(), Dialect::Extended) {
             Ok(Line::Node(_, message)) => Some(message),
             _ => None,
@@ -88,12 +88,12 @@ impl Outcome {
     }
 }
 
-/// Why the outcome is unknown though somebody answered.
+/// The reason why the outcome is unknown although a node answered.
 pub const FORGOTTEN: &str =
     "the group does not remember any more whether it was carried out; ask what is in the log (Request I)";
 
 impl fmt::Display for Outcome {
-    /// For people: [`to_line`](Self::to_line) without the bytes that would drive a terminal.
+    /// Prints for people: [`to_line`](Self::to_line) without the bytes that would control a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Value::from(self.to_line()).fmt(f)
     }
@@ -105,11 +105,11 @@ fn with_value(head: String, value: &Value) -> Vec<u8> {
     line
 }
 
-/// How a request ended, as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `replied`, `not-yet`,
-/// `members`, `refused` or `unknown`), and as they apply `instance`, `learned`, `value`, `members` (ids) with
-/// `epoch`, `reason` and `ms` (the milliseconds it took). A `read` used no instance: its `instance` is that of
-/// the value, null where nothing was written. A value that is not UTF-8 stands in `value_hex` instead, two
-/// digits a byte.
+/// The result of a request as one JSON object: `request` (the text), `outcome` (`chosen`, `read`, `replied`,
+/// `not-yet`, `members`, `refused` or `unknown`) and, where they apply, `instance`, `learned`, `value`, `members`
+/// (ids) with `epoch`, `reason` and `ms` (the duration in milliseconds). A `read` used no instance: its `instance`
+/// is that of the value, or null if nothing was written. A value that is not UTF-8 stands in `value_hex` instead,
+/// two digits per byte.
 pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     let mut object = Map::new();
     put_bytes(&mut object, "request", request);
@@ -145,7 +145,7 @@ pub fn request_json(request: &[u8], outcome: &Outcome, took: Micros) -> Json {
     Json::Object(object)
 }
 
-/// A number and the blank behind it.
+/// Reads a number and the blank behind it.
 fn number(text: &[u8]) -> Option<(Instance, &[u8])> {
     let end = text.iter().position(|byte| *byte == b' ')?;
     Some((Instance(wire::decimal(&text[..end], MAX_NUMBER)?), &text[end + 1..]))

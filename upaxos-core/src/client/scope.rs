@@ -1,10 +1,10 @@
-//! Which group a client talks to, where several are on the wire.
+//! The choice of a group for a client, where several groups share a wire.
 //!
-//! Owns what a client hears and what its datagrams begin with. A client that was given the name of its group names
-//! it, and hears only nodes that do; one without a name hears only nodes without. Either first asks who is there,
-//! listens for a moment, and then speaks to the one group that it has heard: nothing that it asks is carried out by
-//! two. If it hears two before it has asked anything, it asks neither. A classic group has no identity: its clients
-//! hear everything.
+//! This module owns the decision which datagrams a client accepts, and the head of its own datagrams. A client with
+//! the name of its group sends that name, and accepts only nodes that do the same. A client without a name accepts
+//! only nodes without one. Both first ask which groups are present, listen for a moment, and then use the one group
+//! that they have heard, so that no request is carried out by two groups. A client that hears two groups before its
+//! first request uses neither. A classic group has no identity: its clients accept everything.
 
 use std::collections::BTreeMap;
 
@@ -12,48 +12,48 @@ use super::View;
 use crate::types::{GroupId, Micros};
 use crate::wire::{self, Dialect, GroupName, Head, Lines, MAX_PACE_MS, ParseError};
 
-/// How long a client listens, once it has heard a group, for another one: many round trips, and
-/// nothing that people notice.
+/// The time that a client listens for a second group after it has heard the first: many round trips, yet too short
+/// for people to notice.
 const LISTEN: Micros = Micros::from_millis(5);
 
-/// How long until it asks again who is there.
+/// The time before it asks again which groups are present.
 const ASK_AGAIN: Micros = Micros::from_millis(100);
 
-/// How many other groups are remembered.
+/// The maximum number of other groups that are remembered.
 const OTHERS: usize = 16;
 
-/// For how long after they were heard: no node beats more slowly.
+/// The time that other groups are remembered after they were heard. No node beats more slowly.
 const REMEMBERED: Micros = Micros::from_millis(MAX_PACE_MS);
 
-/// What nodes call a group: its name, if it has one, and its id, if they belong to it yet.
+/// The name of a group, if it has one, and its id, if the sender belongs to it already.
 type Other = (Option<GroupName>, Option<GroupId>);
 
-/// Which group a client talks to, where several are on the wire.
+/// The group that a client uses, where several share a wire.
 #[derive(Clone, Debug)]
 pub struct Scope {
     dialect: Dialect,
     name: Option<GroupName>,
     is_any: bool,
     group: Option<GroupId>,
-    /// When the first group was heard, while it may turn out to be one of two.
+    /// The time when the first group was heard.
     since: Option<Micros>,
-    /// Whether anything was asked: then it is known which group is meant.
+    /// Whether a request was sent. From then on the group is fixed.
     has_begun: bool,
-    /// Groups that are none of this client's, and when each was heard last.
+    /// Other groups, and the time when each was heard last.
     others: BTreeMap<Other, Micros>,
-    /// When a classic client heard a node that is not.
+    /// The time when a classic client heard a node that is not classic.
     heard_extended: Option<Micros>,
     refusal: Option<String>,
     ask_at: Micros,
 }
 
 impl Scope {
-    /// Everything that is said, and nobody in particular: for those who know that there is one group.
+    /// Accepts every group and names none, for callers that know that there is only one group.
     pub fn any(dialect: Dialect) -> Scope {
         Scope { is_any: true, ..Scope::new(dialect, None) }
     }
 
-    /// The group with this name; without one, the only group on the wire.
+    /// Accepts the group with this name; without a name, the only unnamed group on the wire.
     pub fn new(dialect: Dialect, name: Option<GroupName>) -> Scope {
         Scope {
             dialect,
@@ -69,13 +69,13 @@ impl Scope {
         }
     }
 
-    /// Whether requests may be sent.
+    /// Whether requests may be sent at `now`.
     pub fn is_open(&self, now: Micros) -> bool {
         let has_listened = || self.since.is_some_and(|since| now.since(since) >= LISTEN);
         self.is_any || (self.refusal.is_none() && has_listened())
     }
 
-    /// Whether to ask now who is there (`members`), before anything else.
+    /// Whether to ask now which groups are present (`members`), before any request.
     pub fn asks(&mut self, now: Micros) -> bool {
         let is_due = !self.is_open(now) && self.group.is_none() && now >= self.ask_at;
         if is_due {
@@ -84,7 +84,7 @@ impl Scope {
         is_due
     }
 
-    /// The first request is sent.
+    /// Records that the first request is sent.
     pub fn begin(&mut self) {
         self.has_begun = true;
     }
@@ -94,39 +94,40 @@ impl Scope {
         self.has_begun
     }
 
-    /// When that may change.
+    /// The time when [`is_open`](Self::is_open) or [`asks`](Self::asks) may change; `None` once requests may be
+    /// sent.
     pub fn deadline(&self, now: Micros) -> Option<Micros> {
         let opens = self.since.map(|since| since + LISTEN);
         (!self.is_open(now)).then(|| opens.unwrap_or(self.ask_at))
     }
 
-    /// Why nothing is asked at all, if so.
+    /// The reason why no request is sent at all, if there is one.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// What the client's datagrams begin with.
+    /// The head of the client's datagrams.
     pub fn head(&self) -> Head {
         Head { from: None, group: self.group, name: self.name }
     }
 
-    /// The group, once it is known.
+    /// The identity of the group, once it is known.
     pub fn group(&self) -> Option<GroupId> {
         self.group
     }
 
-    /// What it is called, if the client was told.
+    /// The name of the group, if the client was given one.
     pub fn name(&self) -> Option<GroupName> {
         self.name
     }
 
-    /// Other groups that were heard in the last seconds, by name and id.
+    /// The names and ids of other groups that were heard in the last seconds.
     pub fn others(&self, now: Micros) -> impl Iterator<Item = (Option<GroupName>, Option<GroupId>)> {
         let fresh = self.others.iter().filter(move |(_, at)| now.since(**at) < REMEMBERED);
         fresh.map(|(other, _)| *other)
     }
 
-    /// Those of them that cannot be told from this client's by name: without one, or of the same.
+    /// The ids of those other groups whose name is the same as this client's, or that have no name if it has none.
     pub fn namesakes(&self, now: Micros) -> impl Iterator<Item = GroupId> {
         self.others(now).filter(|(name, _)| *name == self.name).filter_map(|(_, group)| group)
     }
@@ -154,7 +155,7 @@ impl Scope {
         if self.is_any {
             return true;
         }
-        // A node that belongs to no group yet has nothing to say to clients.
+        // A node that belongs to no group yet has nothing for clients.
         let (Some(_), Some(group), true) = (head.from, head.group, head.name == self.name) else {
             if head.from.is_some() && head.name != self.name {
                 self.remember((head.name, head.group), now);
@@ -177,8 +178,8 @@ impl Scope {
         }
     }
 
-    /// What to tell somebody whose request was not answered: who was heard in the place of this client's group, or
-    /// else what the beats say about why.
+    /// The explanation for a request without an answer: the groups that were heard in the place of this client's
+    /// group, or else the explanation of the beats.
     pub fn explain_silence(&self, view: &View, now: Micros) -> String {
         if self.heard_extended.is_some_and(|at| now.since(at) < REMEMBERED) {
             return "nodes were heard that do not speak the classic grammar: leave out --classic".into();
@@ -188,12 +189,13 @@ impl Scope {
         others.unwrap_or_else(|| view.explain_silence(now))
     }
 
-    /// Why nothing was ever sent, if that is because nodes of other groups were heard, and none of this client's.
+    /// The explanation for a request that was never sent, if nodes of other groups were heard and none of this
+    /// client's.
     pub fn explain_unsent(&self, now: Micros) -> Option<String> {
         self.group.is_none().then(|| self.explain_others(now)).flatten()
     }
 
-    /// Which other groups were heard, if any were.
+    /// A text about the other groups that were heard, if there are any.
     fn explain_others(&self, now: Micros) -> Option<String> {
         let mut names: Vec<_> =
             self.others(now).map(|(name, _)| name).filter(|name| *name != self.name).collect();
@@ -221,7 +223,7 @@ impl Scope {
     }
 }
 
-/// What to tell people of a group with this name, or without one: `the group kitchen (--group kitchen)`.
+/// Names a group for people, with or without a name: `the group kitchen (--group kitchen)`.
 pub fn called(name: Option<GroupName>) -> String {
     match name {
         Some(name) => format!("the group {name} (--group {name})"),

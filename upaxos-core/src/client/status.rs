@@ -3,7 +3,7 @@
 use super::{Outcome, View};
 use crate::types::Micros;
 
-/// How a program ends. The order is that of badness: where several things happened, the worst
+/// The exit status of a program. The variants are ordered by severity: if several things happened, the worst
 /// decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
@@ -18,14 +18,14 @@ pub enum Status {
     NoQuorum,
     /// The program was called wrongly: 2.
     Usage,
-    /// Something failed: 1.
+    /// A fault: 1.
     Fault,
     /// A raw socket needs privilege: 77.
     NoPrivilege,
 }
 
 impl Status {
-    /// The number that the shell sees.
+    /// The number that the shell receives.
     pub fn code(self) -> u8 {
         match self {
             Status::Done => 0,
@@ -40,7 +40,7 @@ impl Status {
 }
 
 impl Status {
-    /// What an outcome means for the program that asked, as far as the beats explain a silence.
+    /// The status for an outcome. For an outcome without an answer, the beats decide between 3 and 5.
     pub fn after(outcome: &Outcome, view: &View, now: Micros) -> Status {
         match outcome {
             Outcome::Chosen { .. }

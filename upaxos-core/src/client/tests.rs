@@ -1,4 +1,4 @@
-//! The client against messages made by hand, on a clock made by hand.
+//! Tests of the client with messages and a clock that the tests control.
 
 use super::*;
 use crate::types::{Act, Ballot, NodeId};
@@ -180,12 +180,12 @@ fn a_client_id_fits_the_wire() {
     assert!(wire::parse_line(&line, Dialect::Extended).is_ok());
 }
 
-/// A node says so, in the classic grammar.
+/// Delivers a line of a node, in the classic grammar.
 fn says(client: &mut Client, line: &str) -> Vec<Settled> {
     client.on_datagram(line.as_bytes(), &mut View::new(Dialect::Classic), at(3))
 }
 
-/// A round from its beginning on.
+/// Delivers a whole round, from its beginning on.
 fn chosen_anew(client: &mut Client, instance: u64, value: &str) -> Vec<Settled> {
     let round = ["2 Propose I 2", "0 Promise I 2", "2 Promise I 2", &format!("2 Write I 2 {value}")];
     for line in round.map(|line| line.replacen('I', &instance.to_string(), 1)) {
@@ -210,7 +210,7 @@ fn a_classic_answer_given_late_or_to_another_client_is_none() {
         assert_eq!(says(&mut client, line), []);
     }
     assert_eq!(says(&mut client, "0 OK 1 deposit 5"), [], "a node that catches up writes it again");
-    assert_eq!(says(&mut client, "0 OK 9 deposit 5"), [], "nobody was seen to put it forward");
+    assert_eq!(says(&mut client, "0 OK 9 deposit 5"), [], "no node was seen to propose it");
     assert_eq!(chosen_anew(&mut client, 3, "deposit 5")[0].outcome, chosen(3, "deposit 5"));
     assert_eq!(says(&mut client, "1 OK 3 deposit 5"), []);
     assert_eq!(chosen_anew(&mut client, 4, "safe read deposit 5").len(), 1);
@@ -342,7 +342,7 @@ fn a_node_is_there_for_four_of_its_beats_however_slow_they_are() {
     let is_there = |view: &View, ms| view.nodes(at(ms)).count() == 1;
     view.on_message(NodeId(0), &pace(2_000), at(0));
     view.on_message(NodeId(0), &Message::Beat(beat(Stance::Leads, 65_536)), at(0));
-    assert!(!is_there(&view, 1_000), "what was said before the first beat is no pace of anybody");
+    assert!(!is_there(&view, 1_000), "a pace before the first beat belongs to no node");
     view.on_message(NodeId(0), &pace(2_000), at(0));
     view.on_message(NodeId(0), &Message::Differs { instance: Instance(7), node: NodeId(1) }, at(0));
     assert!(is_there(&view, 7_999) && view.differs(at(7_999)).count() == 1);
@@ -480,7 +480,7 @@ fn busy(seq: u64, pause: u64) -> Message {
     Message::Busy { client: 7, seq, pause }
 }
 
-/// When a client that is told so at once, every time, sends its request.
+/// The times at which a client sends its request if every one is answered `Busy` at once.
 fn sendings_while_busy(id: u64) -> Vec<u64> {
     let mut client = Client::new(id, Dialect::Extended);
     ask(&mut client, write("a"), at(0), at(20_000));

@@ -1,47 +1,48 @@
-//! What a client can tell about the group by listening to its beats.
+//! A client's view of the group, from the beats of its nodes.
 
 use std::collections::BTreeMap;
 
 use crate::types::{Epoch, Instance, Micros, NodeId};
 use crate::wire::{Beat, Dialect, MAX_PACE_MS, Message, Stance};
 
-/// After how long without a beat a node counts as gone, at least.
+/// The minimum time without a beat after which a node counts as gone.
 const FRESH: Micros = Micros::from_millis(1_000);
 
-/// After how many of its beats, where those come more slowly: as nodes judge each other.
+/// The number of missed beats after which a node with slower beats counts as gone. Nodes judge each other by the
+/// same number.
 const MISSED: u64 = 4;
 
-/// What there is to know of a classic group.
+/// The text for a classic group, which shows nothing of its state.
 pub const CLASSIC: &str =
     "a classic group tells nothing of its state: read it (`Request 0`), or look into the nodes' logs";
 
-/// How many pairs of nodes are remembered whose logs differ.
+/// The maximum number of remembered pairs of nodes with different logs.
 const MAX_PAIRS: usize = 64;
 
-/// The last beat of every node that was heard lately, and who governs as far as anybody said. A client's
-/// picture: it decides nothing.
+/// The last beat of every node that was heard lately, and the members as far as any node named them. A view decides
+/// nothing.
 #[derive(Debug)]
 pub struct View {
     dialect: Dialect,
     nodes: BTreeMap<NodeId, Heard>,
     members: Option<(Epoch, Vec<NodeId>)>,
-    /// Which two nodes hold different values, and from which instance on, as one of them lately said.
+    /// Pairs of nodes that hold different values: the first such instance, and the time of the latest report.
     differs: BTreeMap<(NodeId, NodeId), (Instance, Micros)>,
     trouble: Option<String>,
 }
 
-/// What a node said of itself.
+/// The last messages of one node about itself.
 #[derive(Debug)]
 struct Heard {
     beat: Beat,
     at: Micros,
-    /// The interval between its beats; zero where it has not told it.
+    /// The interval between its beats; zero if the node has not sent it.
     every: Micros,
-    /// Its disk was lost or rolled back, as it says: it votes no more.
+    /// Whether the node reports that its disk was lost or rolled back. Such a node never votes again.
     is_barred: bool,
-    /// Another life that speaks under the same id: which boot, and when it was heard last.
+    /// Another life with the same id: its boot, and the time when it was heard last.
     other: Option<(u64, Micros)>,
-    /// When both were heard in turns, so that two processes run.
+    /// The time when both lives were last heard alternately, so that two processes run.
     twin_at: Option<Micros>,
 }
 
@@ -52,12 +53,12 @@ impl Heard {
 }
 
 impl View {
-    /// A picture of nobody, of a group that speaks `dialect`.
+    /// An empty view of a group that uses `dialect`.
     pub fn new(dialect: Dialect) -> View {
         View { dialect, nodes: BTreeMap::new(), members: None, differs: BTreeMap::new(), trouble: None }
     }
 
-    /// Remembers what a node says of itself and of the group.
+    /// Takes a node's message about itself and the group.
     pub fn on_message(&mut self, from: NodeId, message: &Message, now: Micros) {
         match message {
             Message::Beat(beat) => self.on_beat(from, beat, now),
@@ -76,7 +77,7 @@ impl View {
         }
     }
 
-    /// Remembers a beat and forgets the nodes that have fallen silent.
+    /// Takes a beat, and forgets the nodes that have fallen silent.
     fn on_beat(&mut self, from: NodeId, beat: &Beat, now: Micros) {
         self.nodes.retain(|_, heard| heard.is_fresh(now));
         let new = Heard {
@@ -93,13 +94,13 @@ impl View {
         };
         let boot = beat.boot.boot;
         if heard.beat.boot.boot == boot {
-            // The other one was heard since.
+            // The other life was heard since the last beat of this one.
             let is_in_turns = heard.other.is_some_and(|(_, at)| at > heard.at);
             heard.twin_at = is_in_turns.then_some(now).or(heard.twin_at);
             (heard.beat, heard.at) = (beat.clone(), now);
             return;
         }
-        // This one was heard before the one that is known, and now again.
+        // This life was heard before the one remembered in `heard`, and now again.
         let is_in_turns = heard.other.is_some_and(|(other, at)| other == boot && heard.at > at);
         let twin_at = is_in_turns.then_some(now).or(heard.twin_at);
         if heard.beat.stance != Stance::Learns && beat.stance == Stance::Learns {
@@ -112,14 +113,14 @@ impl View {
         }
     }
 
-    /// The ids under which two processes run.
+    /// The ids that two processes use at the same time.
     pub fn twins(&self, now: Micros) -> impl Iterator<Item = NodeId> {
         let longest = self.longest();
         let is_twin = move |heard: &Heard| heard.twin_at.is_some_and(|at| now.since(at) < longest);
         self.nodes.iter().filter(move |(_, heard)| is_twin(heard)).map(|(id, _)| *id)
     }
 
-    /// A node said that its log and a peer's differ from `first` on.
+    /// A node reports that its log and a peer's differ from `first` on.
     fn on_differs(&mut self, from: NodeId, peer: NodeId, first: Instance, now: Micros) {
         let longest = self.longest();
         self.differs.retain(|_, (_, at)| now.since(*at) < longest);
@@ -128,74 +129,76 @@ impl View {
         }
     }
 
-    /// How long what comes with beats counts: by the slowest node.
+    /// The lifetime of reports that arrive with beats: that of the slowest node's beats.
     fn longest(&self) -> Micros {
         let slowest = self.nodes.values().map(|heard| heard.every).max().unwrap_or_default();
         FRESH.max(slowest * MISSED)
     }
 
-    /// The nodes that hold different values, and from which instance on: then the log is split.
+    /// The pairs of nodes that hold different values, each with the first such instance. If there are any, the log
+    /// is split.
     pub fn differs(&self, now: Micros) -> impl Iterator<Item = (NodeId, NodeId, Instance)> {
         let longest = self.longest();
         let fresh = self.differs.iter().filter(move |(_, (_, at))| now.since(*at) < longest);
         fresh.map(|((a, b), (first, _))| (*a, *b, *first))
     }
 
-    /// Somebody said who governs since `epoch`; the latest epoch counts.
+    /// A node named the members since `epoch`. The latest epoch counts.
     fn on_members(&mut self, epoch: Epoch, members: &[NodeId]) {
         if self.members.as_ref().is_none_or(|(known, _)| epoch >= *known) {
             self.members = Some((epoch, members.to_vec()));
         }
     }
 
-    /// Who governs, and since which epoch, if anybody has said so.
+    /// The members and their epoch, if any node has named them.
     pub fn members(&self) -> Option<(Epoch, &[NodeId])> {
         self.members.as_ref().map(|(epoch, members)| (*epoch, members.as_slice()))
     }
 
-    /// The nodes that are there at `now`, by id, with their last beats.
+    /// The nodes that are present at `now`, by id, with their last beats.
     pub fn nodes(&self, now: Micros) -> impl Iterator<Item = (NodeId, &Beat)> {
         let fresh = self.nodes.iter().filter(move |(_, heard)| heard.is_fresh(now));
         fresh.map(|(id, heard)| (*id, &heard.beat))
     }
 
-    /// What a node does, in a word: that of its beat, or `barred`, if it says that it may never vote again.
+    /// The state of a node in one word: the stance of its beat, or `barred` if the node reports that it may never
+    /// vote again.
     pub fn does(&self, id: NodeId, beat: &Beat) -> &'static str {
         let is_barred = self.nodes.get(&id).is_some_and(|heard| heard.is_barred);
         if is_barred { "barred" } else { beat.stance.word() }
     }
 
-    /// Members that are not there at `now`, as far as anybody said who governs.
+    /// The members that are not present at `now`, as far as any node has named the members.
     pub fn silent(&self, now: Micros) -> impl Iterator<Item = NodeId> {
         let members = self.members.iter().flat_map(|(_, members)| members).copied();
         members.filter(move |id| !self.nodes.get(id).is_some_and(|heard| heard.is_fresh(now)))
     }
 
-    /// Who leads: of those that say so, the one with the highest ballot.
+    /// The leader: of the nodes that report to lead, the one with the highest ballot.
     pub fn leader(&self, now: Micros) -> Option<NodeId> {
         let leads = self.nodes(now).filter(|(_, beat)| beat.stance == Stance::Leads);
         leads.max_by_key(|(_, beat)| beat.ballot).map(|(id, _)| id)
     }
 
-    /// Whether some node has a quorum around it; `None` when no node is heard at all.
+    /// Whether any node reports a quorum around it; `None` when no node is heard at all.
     pub fn has_quorum(&self, now: Micros) -> Option<bool> {
         let mut nodes = self.nodes(now).peekable();
         nodes.peek()?;
         Some(nodes.any(|(_, beat)| !matches!(beat.stance, Stance::Waits | Stance::Learns)))
     }
 
-    /// Takes note of why nothing that is sent reaches the group, if this host knows of a reason.
+    /// Sets the reason why datagrams from this host do not reach the group, if the host knows one.
     pub fn set_trouble(&mut self, trouble: Option<String>) {
         self.trouble = trouble;
     }
 
-    /// Why nothing that is sent reaches the group, if this host knows of a reason.
+    /// The reason why datagrams from this host do not reach the group, if the host knows one.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// What to tell somebody whose request was not answered: what this host knows of its network, or else what the beats
-    /// say about why.
+    /// The explanation for a request without an answer: the trouble of this host's network, or else the state of
+    /// the group in its beats.
     pub fn explain_silence(&self, now: Micros) -> String {
         if let Some(trouble) = &self.trouble {
             return trouble.clone();

@@ -1,4 +1,4 @@
-//! Where the group meets, on a command line: the same flags for every program.
+//! The flags for the meeting place of a group. They are the same for every program.
 
 use std::net::Ipv4Addr;
 
@@ -6,16 +6,16 @@ use super::{Options, Transport};
 use crate::client::Scope;
 use crate::wire::{Dialect, GroupName};
 
-/// A classic group was given a name.
+/// The name given to a classic group, which has none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot use --group {0} with --classic: a classic group has no name; leave out one of the two")]
 pub struct NoNameInClassic(pub GroupName);
 
-/// The flags; a flag beats its environment variable.
+/// The flags. A flag beats its environment variable.
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Where the group meets: a broadcast address, a multicast group, or an address of this host
+    /// Address of the group: a broadcast address, a multicast group, or an address of this host
     #[arg(short, long, value_name = "ADDR", env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
     pub address: Ipv4Addr,
 
@@ -27,11 +27,11 @@ pub struct Args {
     #[arg(long, value_name = "raw|udp", env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw)]
     pub transport: Transport,
 
-    /// Network interface to speak and listen on, instead of what the routing table says
+    /// Network interface to send and receive on, instead of the choice of the routing table
     #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
     pub interface: Option<String>,
 
-    /// Name of the group, where several meet at one address: letters, digits, dots, dashes, underscores
+    /// Name of the group, if several groups share an address: letters, digits, dots, dashes, underscores
     #[arg(long, value_name = "NAME", env = "UPAXOS_GROUP")]
     pub group: Option<GroupName>,
 
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The socket to open.
+    /// The options of the socket to open, for a client.
     pub fn options(&self) -> Options {
         Options {
             transport: self.transport,
@@ -54,7 +54,7 @@ impl Args {
         }
     }
 
-    /// Which group a client talks to that speaks `dialect`.
+    /// The group for a client that uses `dialect`.
     ///
     /// # Errors
     /// [`NoNameInClassic`].

@@ -1,11 +1,11 @@
-//! Why a socket could not be opened, and what to do about it.
+//! The errors of opening a socket, with their remedies.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// Why [`Socket::open`](super::Socket::open) failed. Every text names the act, the object and
-/// the remedy.
+/// The reason why [`Socket::open`](super::Socket::open) failed. Every text names the act, the object and the
+/// remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -16,61 +16,63 @@ pub enum OpenError {
          or use `--transport udp`", binary.display()
     )]
     NoPrivilege {
-        /// The IP protocol that was asked for.
+        /// The requested IP protocol.
         protocol: u16,
-        /// The program that lacks the capability.
+        /// The path of the program that lacks the capability.
         binary: PathBuf,
     },
     /// The address cannot serve as a group's meeting place.
     #[error("cannot use address {address}: {why}")]
     BadDestination {
-        /// The address that was asked for.
+        /// The requested address.
         address: Ipv4Addr,
-        /// What is wrong with it, and what would do.
+        /// The fault of the address, and the remedy.
         why: &'static str,
     },
-    /// No way leads to the address.
+    /// No route leads to the address.
     #[error("cannot reach {address}{through}: {said}; {remedy}")]
     NoRoute {
-        /// The address that was asked for.
+        /// The requested address.
         address: Ipv4Addr,
-        /// The interface that was named, with a blank and a word before it; or nothing.
+        /// The named interface, with ` through ` before it; or nothing.
         through: String,
-        /// What the system said. (Not this error's source: whoever prints the chain would print it twice.)
+        /// The system's message. (It is not this error's source: a program that prints the chain would print it
+        /// twice.)
         said: io::Error,
-        /// What would do.
+        /// The act that makes the address reachable.
         remedy: &'static str,
     },
     /// The number cannot serve as an IP protocol.
     #[error("cannot use IP protocol {protocol}: {why}")]
     BadProtocol {
-        /// The protocol that was asked for.
+        /// The requested protocol.
         protocol: u16,
-        /// What is wrong with it, and what would do.
+        /// The fault of the number, and the remedy.
         why: &'static str,
     },
     /// The interface is missing or cannot carry the group.
     #[error("cannot use interface {name}: {why} (interfaces here: {present})")]
     NoInterface {
-        /// The interface that was asked for.
+        /// The name of the requested interface.
         name: String,
-        /// What is wrong with it, and what would do.
+        /// The fault of the interface, and the remedy.
         why: &'static str,
-        /// What this host has instead, separated by blanks.
+        /// The interfaces of this host, separated by blanks.
         present: String,
     },
     /// A system call failed.
     #[error("cannot {act}: {said}")]
     Io {
-        /// What was attempted, and on what.
+        /// The act that failed, and its object.
         act: String,
-        /// What the system said. (Not this error's source: whoever prints the chain would print it twice.)
+        /// The system's message. (It is not this error's source: a program that prints the chain would print it
+        /// twice.)
         said: io::Error,
     },
 }
 
 impl OpenError {
-    /// An [`OpenError::Io`] that says `act`, for `map_err`.
+    /// Makes an [`OpenError::Io`] with the text `act`, for `map_err`.
     pub(super) fn io<E: Into<io::Error>>(act: impl Into<String>) -> impl FnOnce(E) -> OpenError {
         move |said| OpenError::Io { act: act.into(), said: said.into() }
     }

@@ -1,4 +1,4 @@
-//! The host's interfaces, as far as a group's meeting place needs them.
+//! The interfaces of this host, as far as a group's meeting place needs them.
 
 use std::net::Ipv4Addr;
 
@@ -8,18 +8,18 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::OpenError;
 
-/// An interface that is up to carrying IPv4.
+/// An interface that is up and has an IPv4 address.
 #[derive(Clone, Debug)]
 pub(super) struct Interface {
     pub name: String,
     pub index: u32,
-    /// Its first address.
+    /// Its first IPv4 address.
     pub address: Ipv4Addr,
     pub is_loopback: bool,
 }
 
 impl Interface {
-    /// The interface called `name`: it is up, and has an IPv4 address.
+    /// Finds the interface called `name`, and checks that it is up and has an IPv4 address.
     pub fn named(name: &str) -> Result<Interface, OpenError> {
         let all = interfaces()?;
         let refuse = |why| OpenError::NoInterface { name: name.to_owned(), why, present: names(&all) };
@@ -39,16 +39,16 @@ impl Interface {
         })
     }
 
-    /// The one interface that has `address`, if there is one, and no other.
+    /// Finds the interface that has `address`, if exactly one has it.
     pub fn with(address: Ipv4Addr) -> Result<Option<Interface>, OpenError> {
         let all = interfaces()?;
         let mut having = all.iter().filter(|entry| ipv4(entry.address.as_ref()) == Some(address));
         let (Some(one), None) = (having.next(), having.next()) else { return Ok(None) };
-        // It may be gone by now.
+        // The interface may be gone by now.
         Ok(Interface::named(&one.interface_name).ok())
     }
 
-    /// The loopback interface, whatever it is called.
+    /// The loopback interface, whatever its name is.
     pub fn loopback() -> Result<Interface, OpenError> {
         let all = interfaces()?;
         let is_loopback = |entry: &&InterfaceAddress| entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);

@@ -1,4 +1,4 @@
-//! Many datagrams per system call: recvmmsg(2) and sendmmsg(2), with memory that is set up once.
+//! Many datagrams per system call: recvmmsg(2) and sendmmsg(2), with memory that is allocated once.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -11,15 +11,16 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
 use nix::sys::time::TimeSpec;
 
-/// Datagrams per system call, at most. Where so many were queued, more may be.
+/// The maximum number of datagrams per system call. If a call returns this many, more may be queued.
 pub const BATCH: usize = 128;
-/// Room per datagram: an IP packet is never longer. The kernel commits only the pages that
+/// The memory per datagram, in bytes: an IP packet is never longer. The kernel commits only the pages that
 /// datagrams have actually touched, so a batch of small ones stays small.
 const ROOM: usize = 65_536;
-/// `ppoll` takes no wait beyond what its time type holds; who waits longer is woken once a day.
+/// The upper bound for one wait, because `ppoll` refuses a wait that its time type cannot hold. A longer wait ends
+/// early, once a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Receives batches into memory of its own.
+/// Receives batches of datagrams into memory of its own.
 pub(super) struct Inbox {
     headers: MultiHeaders<SockaddrIn>,
     room: Vec<u8>,
@@ -36,14 +37,14 @@ impl Inbox {
         Inbox { headers: MultiHeaders::preallocate(BATCH, None), room: vec![0; BATCH * ROOM] }
     }
 
-    /// Hands out what is queued, waiting for it if nothing is, and counts what `each` took.
+    /// Passes on the queued datagrams, and waits for some if none are queued. Returns the number that `each` took.
     pub fn receive(
         &mut self,
         socket: &socket2::Socket,
         wait: Option<Duration>,
         each: &mut dyn FnMut(&[u8], Ipv4Addr) -> bool,
     ) -> io::Result<usize> {
-        // Under load something is queued already, and asking first saves the poll.
+        // Under load, datagrams are queued already, and asking first saves the poll.
         if let Some(taken) = self.take(socket, each)? {
             return Ok(taken);
         }
@@ -53,7 +54,7 @@ impl Inbox {
         Ok(self.take(socket, each)?.unwrap_or(0))
     }
 
-    /// One `recvmmsg`; nothing when nothing is queued.
+    /// Makes one `recvmmsg` call; `None` when nothing is queued.
     fn take(
         &mut self,
         socket: &socket2::Socket,
@@ -79,7 +80,7 @@ impl Inbox {
     }
 }
 
-/// Whether a datagram is there in time; a signal ends the wait early.
+/// Whether a datagram arrives in time. A signal ends the wait early.
 fn wait_readable(socket: &socket2::Socket, wait: Option<Duration>) -> io::Result<bool> {
     let wait = wait.map(|wait| TimeSpec::from_duration(wait.min(LONGEST_WAIT)));
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
@@ -90,12 +91,12 @@ fn wait_readable(socket: &socket2::Socket, wait: Option<Duration>) -> io::Result
     }
 }
 
-/// What the kernel did not take of a batch.
+/// The datagrams of a batch that the kernel refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refused {
-    /// How many datagrams.
+    /// The number of refused datagrams.
     pub count: u64,
-    /// What it said of the last one.
+    /// The error of the last one.
     pub last: Option<Errno>,
 }
 
@@ -114,7 +115,7 @@ impl Outgoing {
         }
     }
 
-    /// Sends all in order and says what was refused, one by one, on the way.
+    /// Sends all datagrams in order. Returns how many were refused on the way.
     pub fn send(&mut self, socket: &socket2::Socket, datagrams: &[Vec<u8>]) -> io::Result<Refused> {
         let mut refused = Refused::default();
         let mut rest = datagrams;
@@ -123,12 +124,12 @@ impl Outgoing {
             match self.offer(socket, &rest[..rest.len().min(BATCH)], flags) {
                 Ok(sent) => rest = &rest[sent..],
                 Err(Errno::EINTR) => {}
-                // The error speaks of the first datagram only (sendmmsg(2)): go on behind it.
+                // The error concerns only the first datagram (sendmmsg(2)): continue behind it.
                 Err(errno) if is_passing(errno) => {
                     refused = Refused { count: refused.count + 1, last: Some(errno) };
                     rest = &rest[1..];
                     if errno == Errno::EAGAIN {
-                        // The queue has not moved for as long as we wait: once per call is enough.
+                        // The queue did not move during the whole wait. One wait per call is enough.
                         flags = MsgFlags::MSG_DONTWAIT;
                     }
                 }
@@ -138,7 +139,7 @@ impl Outgoing {
         Ok(refused)
     }
 
-    /// One `sendmmsg` of at most [`BATCH`] datagrams: how many the kernel took.
+    /// Makes one `sendmmsg` call of at most [`BATCH`] datagrams. Returns how many the kernel took.
     fn offer(
         &mut self,
         socket: &socket2::Socket,
@@ -155,8 +156,8 @@ impl Outgoing {
     }
 }
 
-/// Conditions of the network that pass, or that concern one datagram: the group lives on
-/// without it, and the socket stays as good as it was.
+/// Whether the error is temporary, or concerns one datagram only. The group works without that datagram, and the
+/// socket stays usable.
 fn is_passing(errno: Errno) -> bool {
     use Errno::*;
     let one_datagram = [EMSGSIZE, EPERM, EACCES, ECONNREFUSED, EINTR];

@@ -1,4 +1,4 @@
-//! What is longer than a packet, at the socket: [`Parts`] with a clock, for all sockets of a process.
+//! Datagrams that are longer than a packet, at the socket: [`Parts`] with a clock, for all sockets of a process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use crate::parts::{Lost, Parts, Taken};
 use crate::types::Micros;
 use crate::wire::Dialect;
 
-/// Large datagrams of a process, in pieces; clones are the same. Where one socket sends and another one hears, both have
-/// to have it, since what is said here is asked for there.
+/// The large datagrams of a process, in pieces. Clones share one state. If one socket sends and another one
+/// receives, both need the same pieces, because requests for missing pieces arrive at the one that receives.
 #[derive(Clone, Debug)]
 pub struct Pieces {
     parts: Arc<Mutex<Parts>>,
@@ -16,14 +16,15 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Numbered from `first` on: a random number, other than that of any other process. Classic groups know none.
+    /// Numbers datagrams from `first` on. `first` must be random, so that processes use different numbers. `None`
+    /// for a classic group, which has no pieces.
     pub fn of(first: u64, dialect: Dialect) -> Option<Pieces> {
         let parts = Parts::new(first, usize::MAX);
         (dialect == Dialect::Extended)
             .then(|| Pieces { parts: Arc::new(Mutex::new(parts)), origin: Instant::now() })
     }
 
-    /// What did not come.
+    /// Counts of datagrams that were never completed.
     pub fn lost(&self) -> Lost {
         self.lock().lost()
     }
@@ -49,7 +50,7 @@ impl Pieces {
         self.lock().tick(self.now())
     }
 
-    /// A wait that ends when something is due.
+    /// Shortens a wait so that it ends when something is due.
     pub(super) fn shorten(&self, wait: Option<Duration>) -> Option<Duration> {
         let due = self.lock().deadline().map(|at| Duration::from(at.since(self.now())));
         [wait, due].into_iter().flatten().min()

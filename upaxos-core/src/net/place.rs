@@ -1,8 +1,9 @@
-//! What the group's address means on this host, at this moment.
+//! The meaning of the group's address on this host, at this moment.
 //!
-//! Owns the questions to the kernel: is there a route, by which interface, and of which kind is the address. An answer
-//! holds for a moment only: addresses, interfaces and routes change under a node that runs. Opens no socket of the
-//! group and changes nothing; `raw` and `udp` say which kinds of address they can serve, `watch` asks again and again.
+//! This module owns the questions to the kernel: whether there is a route, through which interface, and which kind
+//! of address it is. An answer is valid for a moment only: addresses, interfaces and routes change while a node
+//! runs. The module opens no socket of the group and changes nothing. `raw` and `udp` decide which kinds of address
+//! they can serve; `watch` asks again at regular intervals.
 
 use std::fmt;
 use std::fs;
@@ -14,10 +15,10 @@ use socket2::{Domain, SockAddr, Type};
 use super::interface::Interface;
 use super::{OpenError, setup};
 
-/// Nothing is ever sent there: connecting a UDP socket asks for the route and sends no packet.
+/// No packet is ever sent to this port: connecting a UDP socket only looks up the route.
 const DISCARD_PORT: u16 = 9;
 
-/// What an address is, as seen from this host.
+/// The kind of an address, as seen from this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A multicast group.
@@ -26,7 +27,7 @@ pub(super) enum Kind {
     Broadcast,
     /// An address of this host.
     Here,
-    /// The address of another host, as far as this one can tell.
+    /// The address of another host, as far as this host can tell.
     Elsewhere,
 }
 
@@ -41,31 +42,31 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The group's address, with the way that leads there.
+/// The group's address, with the route to it.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub destination: Ipv4Addr,
     pub kind: Kind,
-    /// The interface that was named.
+    /// The interface that the options name.
     pub named: Option<Interface>,
-    /// The interface of a multicast group: the one that was named, or that of the route.
+    /// The interface of a multicast group: the named one, or that of the route.
     pub member: Option<Interface>,
-    /// The address that datagrams carry as their sender's.
+    /// The source address of datagrams.
     pub source: Ipv4Addr,
 }
 
 impl Place {
-    /// Asks the kernel what `destination` is, through the interface called `name` or by the routing table.
+    /// Asks the kernel about `destination`, through the interface called `name` or by the routing table.
     ///
     /// # Errors
-    /// [`OpenError::NoInterface`], [`OpenError::BadDestination`] for what no transport could serve, and
+    /// [`OpenError::NoInterface`], [`OpenError::BadDestination`] for an address that no transport can serve, and
     /// [`OpenError::NoRoute`].
     pub fn find(destination: Ipv4Addr, name: Option<&str>) -> Result<Place, OpenError> {
         let named = name.map(Interface::named).transpose()?;
         Place::through(destination, named)
     }
 
-    /// The same through an interface that was just looked up.
+    /// Does the same through an interface that was just looked up.
     pub fn through(destination: Ipv4Addr, named: Option<Interface>) -> Result<Place, OpenError> {
         setup::check_destination(destination, named.as_ref())?;
         let (kind, source) = probe(destination, named.as_ref())
@@ -83,16 +84,16 @@ impl Place {
         self.named.as_ref().or(self.member.as_ref()).map(|interface| interface.index)
     }
 
-    /// Whether the kernel still listens for the multicast group on its interface. An interface that leaves the host for
-    /// a moment (to another network namespace, say) may come back with its old number and without the group.
+    /// Whether the kernel still receives the multicast group on its interface. An interface that leaves the host
+    /// for a moment (for another network namespace, say) may come back with its old number and without the group.
     pub fn is_listened_for(&self) -> bool {
         let Some(member) = &self.member else { return true };
-        // Where the kernel does not tell, the membership is believed.
+        // If the kernel does not report memberships, this one is assumed to exist.
         fs::read_to_string("/proc/net/igmp")
             .map_or(true, |table| lists(&table, member.index, self.destination))
     }
 
-    /// Where datagrams come from, for people.
+    /// A text with the source address and the interface of datagrams, for people.
     pub fn describe(&self) -> String {
         let interface = self.named.as_ref().or(self.member.as_ref());
         let on = interface.map_or(String::new(), |interface| format!(" on {}", interface.name));
@@ -100,13 +101,13 @@ impl Place {
     }
 }
 
-/// The kind of an address and the sender's address of what is sent there.
+/// Finds the kind of an address, and the source address of datagrams to it.
 fn probe(destination: Ipv4Addr, interface: Option<&Interface>) -> io::Result<(Kind, Ipv4Addr)> {
     let new = || socket2::Socket::new(Domain::IPV4, Type::DGRAM, None);
     let to = SockAddr::from(SocketAddrV4::new(destination, DISCARD_PORT));
     let socket = new()?;
     setup::send_on(&socket, destination, interface)?;
-    // The kernel refuses a broadcast address to a socket that has not asked for it (ip(7), SO_BROADCAST).
+    // The kernel refuses a broadcast address to a socket without SO_BROADCAST (ip(7)).
     let is_broadcast = match socket.connect(&to) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             socket.set_broadcast(true)?;
@@ -116,7 +117,7 @@ fn probe(destination: Ipv4Addr, interface: Option<&Interface>) -> io::Result<(Ki
         other => other.map(|()| false)?,
     };
     let source = socket.local_addr()?.as_socket_ipv4().map_or(Ipv4Addr::UNSPECIFIED, |local| *local.ip());
-    // Only an address of this host can be bound to.
+    // A socket can be bound only to an address of this host.
     let is_here = || new().and_then(|socket| socket.bind(&SocketAddrV4::new(destination, 0).into())).is_ok();
     let kind = match () {
         () if destination.is_multicast() => Kind::Multicast,
@@ -143,9 +144,9 @@ fn no_route(address: Ipv4Addr, named: Option<&Interface>, said: io::Error) -> Op
     OpenError::NoRoute { address, through, said, remedy }
 }
 
-/// Whether the kernel's table of multicast groups (`/proc/net/igmp`) has this group at this interface. The table has a
-/// line for each interface, which begins with its index, and an indented one for each group there: its address as a
-/// number in hex, as it lies in memory.
+/// Whether the kernel's table of multicast groups (`/proc/net/igmp`) has this group at this interface. The table
+/// has a line for each interface, which begins with its index, and an indented line for each group there. That line
+/// has the address as a hexadecimal number, in the byte order of memory.
 fn lists(table: &str, index: u32, group: Ipv4Addr) -> bool {
     let group = format!("{:08X}", u32::from_ne_bytes(group.octets()));
     let mut at = None;

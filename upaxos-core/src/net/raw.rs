@@ -1,4 +1,4 @@
-//! Datagrams straight over IP, as their own protocol: raw(7).
+//! Datagrams directly over IP, with a protocol of their own: raw(7).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,21 +30,21 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     })
 }
 
-/// What the group's address is here and now.
+/// The current meaning of the group's address on this host.
 pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
     let place = Place::find(options.address, options.interface.as_deref())?;
     if options.is_node && place.kind == Kind::Elsewhere {
         return Err(OpenError::BadDestination {
             address: options.address,
-            why: "a node could not hear what is sent there: it is no address of this host, no broadcast address of its \
-                  interfaces, and no multicast group; use the broadcast address of a network that all nodes are in \
+            why: "a node could not receive datagrams for it: it is no address of this host, no broadcast address of \
+                  its interfaces, and no multicast group; use the broadcast address of a network that all nodes are in \
                   (see `ip addr`), or a multicast group such as 239.253.0.1",
         });
     }
     Ok(place)
 }
 
-/// Names the interface to the socket, to send on and to hear; see [`setup::settle`].
+/// Sets the interface on the socket, for sending and receiving; see [`setup::settle`].
 pub(super) fn settle(socket: &socket2::Socket, place: &Place, before: Option<u32>) -> Result<(), OpenError> {
     let index = place.named.as_ref().map(|interface| interface.index);
     let act = "attach a filter for the group's address to the socket";
@@ -52,9 +52,9 @@ pub(super) fn settle(socket: &socket2::Socket, place: &Place, before: Option<u32
     setup::settle(socket, place, before)
 }
 
-/// A program that keeps in the kernel what was sent to another address, or came in elsewhere than on the interface with
-/// this index (socket(7), SO_ATTACH_FILTER). Unlike SO_BINDTODEVICE it can be exchanged without privilege when the
-/// interface was made anew.
+/// A program that makes the kernel drop packets that were sent to another address, or that arrived elsewhere than
+/// on the interface with this index (socket(7), SO_ATTACH_FILTER). Unlike SO_BINDTODEVICE, it can be replaced
+/// without privilege when the interface was created anew.
 fn filter(destination: Ipv4Addr, index: Option<u32>, kind: Kind) -> Vec<SockFilter> {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -72,7 +72,7 @@ fn filter(destination: Ipv4Addr, index: Option<u32>, kind: Kind) -> Vec<SockFilt
             SockFilter::new(RETURN, 0, 0, 0),
         ];
     };
-    // What this host sends to an address of its own comes in on loopback; what it broadcasts, on the interface.
+    // Datagrams from this host to its own address arrive on loopback; its broadcasts arrive on the interface.
     let or = if matches!(kind, Kind::Multicast | Kind::Broadcast) { index } else { LOOPBACK };
     vec![
         SockFilter::new(LOAD_WORD, 0, 0, DESTINATION),
@@ -85,8 +85,8 @@ fn filter(destination: Ipv4Addr, index: Option<u32>, kind: Kind) -> Vec<SockFilt
     ]
 }
 
-/// Where to bind: elsewhere than on a shared address, the destination may be another host or a
-/// broadcast address, which is nothing that we could be bound to.
+/// The local address to bind to. The destination can be bound only if it is a shared address: else it may be
+/// another host or a broadcast address, which cannot be bound.
 fn local_address(destination: Ipv4Addr) -> SocketAddrV4 {
     let is_shared = destination.is_loopback() || destination.is_multicast();
     SocketAddrV4::new(if is_shared { destination } else { Ipv4Addr::UNSPECIFIED }, 0)
@@ -110,16 +110,16 @@ fn explain(error: io::Error, protocol: u16) -> OpenError {
     OpenError::NoPrivilege { protocol, binary }
 }
 
-/// The payload of a received IP packet, or nothing when the packet is cut short or was sent to another address: what is
-/// not sent to the group's address is not the group's. Neither binding nor the filter is enough: the kernel queues for
-/// a raw socket from the moment it exists, so what came before is from anywhere.
+/// The payload of a received IP packet. `None` if the packet is truncated or was sent to another address, and so
+/// not to the group. Neither binding nor the filter suffices: the kernel queues packets for a raw socket from the
+/// moment it exists, so earlier packets may be for any address.
 pub(super) fn payload_for(destination: Ipv4Addr, packet: &[u8]) -> Option<&[u8]> {
     let (header, payload) = split(packet)?;
     let to = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
     (to == destination).then_some(payload)
 }
 
-/// Header and payload; the header is as long as its own length field says (RFC 791, 3.1).
+/// Splits a packet into header and payload. The header's own length field states its length (RFC 791, 3.1).
 fn split(packet: &[u8]) -> Option<(&[u8], &[u8])> {
     let words = usize::from(packet.first()? & 0x0f);
     packet.split_at_checked((words * 4).max(IP_HEADER))

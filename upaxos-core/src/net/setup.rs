@@ -1,4 +1,4 @@
-//! What raw and UDP sockets have in common while they are opened.
+//! The common steps of opening raw and UDP sockets.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -23,22 +23,22 @@ pub(super) struct Opened {
     pub is_local: bool,
 }
 
-/// An IPv4 header without options, in bytes.
+/// The length of an IPv4 header without options, in bytes.
 pub(super) const IP_HEADER: usize = 20;
-/// A UDP header, in bytes.
+/// The length of a UDP header, in bytes.
 pub(super) const UDP_HEADER: usize = 8;
 
-/// How long a send may wait for room in the queue: long against any burst that drains, short
-/// against an election timeout.
+/// The longest wait of a send for room in the queue. It is long enough for any burst that drains, and short against
+/// an election timeout.
 const SEND_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Options that every socket of a group has: broadcast allowed, deep queues, bounded sends.
+/// Sets the options that every socket of a group has: broadcast allowed, deep queues, bounded sends.
 pub(super) fn prepare(socket: &socket2::Socket, buffer: usize) -> Result<(), OpenError> {
     socket
         .set_broadcast(true)
         .and_then(|()| socket.set_write_timeout(Some(SEND_PATIENCE)))
         .map_err(OpenError::io("set SO_BROADCAST and SO_SNDTIMEO"))?;
-    // The forced variants pass the host's limits but need CAP_NET_ADMIN.
+    // The forced variants exceed the host's limits but need CAP_NET_ADMIN.
     setsockopt(socket, sockopt::RcvBufForce, &buffer)
         .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &buffer))
         .map_err(OpenError::io(format!("set SO_RCVBUF to {buffer} bytes")))?;
@@ -47,31 +47,31 @@ pub(super) fn prepare(socket: &socket2::Socket, buffer: usize) -> Result<(), Ope
         .map_err(OpenError::io(format!("set SO_SNDBUF to {buffer} bytes")))
 }
 
-/// Refuses what no transport could serve.
+/// Refuses addresses that no transport can serve.
 pub(super) fn check_destination(address: Ipv4Addr, interface: Option<&Interface>) -> Result<(), OpenError> {
     let off_loopback = interface.is_some_and(|interface| !interface.is_loopback);
     let why = if address.is_unspecified() {
-        "it names nobody; use a host, a broadcast address or a multicast group"
+        "it names no host and no group; use a host, a broadcast address or a multicast group"
     } else if address.is_loopback() && off_loopback {
-        "loopback does not reach the interface that was named; drop --interface"
+        "loopback does not reach the named interface; drop --interface"
     } else {
         return Ok(());
     };
     Err(OpenError::BadDestination { address, why })
 }
 
-/// Whether what is sent to `destination` stays on this host for certain.
+/// Whether datagrams to `destination` certainly stay on this host.
 pub(super) fn is_local(destination: Ipv4Addr, interface: Option<&Interface>) -> bool {
     destination.is_loopback() || interface.is_some_and(|interface| interface.is_loopback)
 }
 
-/// Ties the socket to one interface, for what it sends and what it hears.
+/// Binds the socket to one interface, for sending and receiving.
 pub(super) fn bind_device(socket: &socket2::Socket, interface: &Interface) -> Result<(), OpenError> {
     let act = format!("bind the socket to interface {}", interface.name);
     socket.bind_device(Some(interface.name.as_bytes())).map_err(OpenError::io(act))
 }
 
-/// Binds the socket to a local address; groups of several processes share it.
+/// Binds the socket to a local address, which several processes may share.
 pub(super) fn bind(socket: &socket2::Socket, local: SocketAddrV4) -> Result<(), OpenError> {
     socket
         .set_reuse_address(true)
@@ -79,8 +79,9 @@ pub(super) fn bind(socket: &socket2::Socket, local: SocketAddrV4) -> Result<(), 
         .map_err(OpenError::io(format!("bind the socket to {local}")))
 }
 
-/// Names the interfaces of this place to the socket, by number, in place of the one called `before`: where it hears a
-/// multicast group, and where it sends. None of this needs privilege, so a socket can follow its interface for ever.
+/// Sets the interfaces of this place on the socket, by number, in place of the one with the index `before`: the
+/// interface where it receives a multicast group, and the one where it sends. None of this needs privilege, so a
+/// socket can always follow its interface.
 pub(super) fn settle(socket: &socket2::Socket, place: &Place, before: Option<u32>) -> Result<(), OpenError> {
     if place.destination.is_multicast() {
         join(socket, place.destination, place.member.as_ref(), before)?;
@@ -89,7 +90,8 @@ pub(super) fn settle(socket: &socket2::Socket, place: &Place, before: Option<u32
     send_on(socket, place.destination, place.named.as_ref()).map_err(OpenError::io(act))
 }
 
-/// Joins a multicast group: hears it, and none that another process has joined.
+/// Joins a multicast group, so that the socket receives this group and no group that only another process has
+/// joined.
 fn join(
     socket: &socket2::Socket,
     group: Ipv4Addr,
@@ -101,11 +103,12 @@ fn join(
     let act = format!("join multicast group {group} on {place}{remedy}");
     let index = InterfaceIndexOrAddress::Index(interface.map_or(0, |interface| interface.index));
     for left in before.map(InterfaceIndexOrAddress::Index).iter().chain([&index]) {
-        // Mostly there is nothing to leave. What the kernel forgot with its interface is still in its list.
+        // Usually there is nothing to leave. If the kernel dropped a membership with its interface, the socket's
+        // list still has it.
         let _ = socket.leave_multicast_v4_n(&group, left);
     }
     let join = || {
-        // Otherwise any group that any process of this host has joined is heard too.
+        // Otherwise the socket also receives every group that any process of this host has joined.
         socket.set_multicast_all_v4(false)?;
         socket.join_multicast_v4_n(&group, &index)
     };
@@ -115,9 +118,10 @@ fn join(
 sockopt_impl!(MulticastIf, SetOnly, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, libc::ip_mreqn);
 sockopt_impl!(UnicastIf, SetOnly, libc::IPPROTO_IP, libc::IP_UNICAST_IF, u32);
 
-/// Sends through this interface what goes to `destination`. It is named by number: an address named to the kernel would
-/// become the sender's, and stay it after the interface has another one. Our own multicast datagrams loop back, so that
-/// other processes on this host hear them, and stay within one hop.
+/// Makes the socket send datagrams for `destination` through this interface. The interface is set by number: if it
+/// were set by address, that address would become the source address, and stay so after the interface gets another
+/// one. Our own multicast datagrams loop back, so that other processes on this host receive them. They stay within
+/// one hop.
 pub(super) fn send_on(
     socket: &socket2::Socket,
     destination: Ipv4Addr,
@@ -130,22 +134,22 @@ pub(super) fn send_on(
     let Some(interface) = interface else { return Ok(()) };
     if destination.is_multicast() {
         let any = libc::in_addr { s_addr: 0 };
-        // Of its own accord the kernel takes no address of loopback, which never changes, for multicast.
+        // For multicast, the kernel does not choose a loopback address by itself. Loopback addresses never change.
         let own = if interface.is_loopback { u32::from(interface.address).to_be() } else { 0 };
         let imr_address = libc::in_addr { s_addr: own };
         let imr_ifindex = i32::try_from(interface.index).expect("the kernel counts interfaces in an int");
         let named = libc::ip_mreqn { imr_multiaddr: any, imr_address, imr_ifindex };
         Ok(setsockopt(socket, MulticastIf, &named)?)
     } else {
-        // In network byte order (ip(7)). Broadcasts go by it, too.
+        // In network byte order (ip(7)). Broadcasts use this interface, too.
         Ok(setsockopt(socket, UnicastIf, &interface.index.to_be())?)
     }
 }
 
-/// The largest payload for `destination` that travels unfragmented beside `headers` bytes of
-/// headers; off loopback none is longer than Ethernet has them, whatever the interface itself could carry: a port on the
-/// way that carries less loses longer ones without a word. A connected UDP socket is the way to ask the kernel for the MTU of a route
-/// (IP_MTU in ip(7)); where it does not say, Ethernet's 1,500 is assumed.
+/// The largest payload for `destination` that travels unfragmented beside `headers` bytes of headers. Off loopback,
+/// packets are never longer than Ethernet's 1,500 bytes, whatever the interface could carry: a port on the way with
+/// a smaller MTU drops longer packets silently. A connected UDP socket is the way to ask the kernel for the MTU of
+/// a route (IP_MTU in ip(7)). If the kernel does not report it, Ethernet's 1,500 is assumed.
 pub(super) fn max_payload(destination: SocketAddrV4, interface: Option<&Interface>, headers: usize) -> usize {
     const ETHERNET: usize = 1_500;
     const LARGEST_PACKET: usize = 65_535;
@@ -163,14 +167,14 @@ fn route_mtu(destination: Ipv4Addr, interface: Option<&Interface>) -> Option<usi
     usize::try_from(getsockopt(&probe, sockopt::IpMtu).ok()?).ok()
 }
 
-/// SO_MEMINFO: nine counters, of which the last is the number of dropped datagrams
-/// (SK_MEMINFO_DROPS in linux/sock_diag.h).
+/// SO_MEMINFO: nine counters. The last one is the number of dropped datagrams (SK_MEMINFO_DROPS in
+/// linux/sock_diag.h).
 type MemoryCounters = [u32; 9];
 sockopt_impl!(MemInfo, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, MemoryCounters);
 
-/// Datagrams that the kernel dropped at this socket. Asked for when wanted rather than carried
-/// by each datagram (SO_RXQ_OVFL): nix's reusable headers lose the room for control messages
-/// after their first use, and asking also shows drops that no later datagram reports.
+/// The number of datagrams that the kernel dropped at this socket. It is queried on demand and not attached to each
+/// datagram (SO_RXQ_OVFL): nix's reusable headers lose the room for control messages after their first use, and a
+/// query also shows drops that no later datagram reports.
 pub(super) fn drops(socket: &socket2::Socket) -> u64 {
     getsockopt(socket, MemInfo).map_or(0, |counters| u64::from(counters[8]))
 }

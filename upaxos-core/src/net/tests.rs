@@ -1,4 +1,4 @@
-//! Real sockets on loopback. Those that need privilege say when they are skipped.
+//! Tests with real sockets on loopback. Tests that need privilege report when they are skipped.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A number that no other test on this host has: the port of a socket that stays open.
+/// A number that no other test on this host uses: the port of a socket that stays open.
 fn number() -> u16 {
     let claim = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = claim.local_addr().expect("bound").port();
@@ -25,7 +25,7 @@ fn place(transport: Transport) -> Options {
     Options { transport, address, protocol, ..Options::default() }
 }
 
-/// The places to test: one for each transport that may be opened here.
+/// The meeting places to test: one for each transport that this process may open.
 fn places() -> Vec<Options> {
     let mut places = vec![place(Transport::Udp)];
     places.extend(may_open_raw().then(|| place(Transport::Raw)));
@@ -46,7 +46,7 @@ fn open(options: &Options) -> Socket {
     Socket::open(options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Everything that arrives until `count` datagrams did or the time is up.
+/// Receives datagrams until there are `count` of them or the time is up.
 fn hear(socket: &mut Socket, count: usize, patience: Duration) -> Vec<Vec<u8>> {
     let mut heard = Vec::new();
     let deadline = Instant::now() + patience;
@@ -187,7 +187,7 @@ fn broadcast_and_multicast_serve_over_raw_ip() {
     if !may_open_raw() {
         return;
     }
-    // Other runs of this test meet at the same broadcast address: tell ours by its number.
+    // Other runs of this test share the broadcast address: the number identifies our datagrams.
     let ours = number().to_string().into_bytes();
     for address in [Ipv4Addr::new(127, 255, 255, 255), Ipv4Addr::new(239, 253, 9, 9)] {
         let place = Options {

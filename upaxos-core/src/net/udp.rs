@@ -1,4 +1,4 @@
-//! The same datagrams over UDP multicast or broadcast, for who may not open raw sockets.
+//! The same datagrams over UDP multicast or broadcast, for processes that may not open raw sockets.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -9,11 +9,11 @@ use super::place::{Kind, Place};
 use super::setup::{self, IP_HEADER, Opened, UDP_HEADER};
 use super::{OpenError, Options};
 
-/// The multicast group, on the loopback interface, that `127.0.0.1` stands for. (A UDP datagram
-/// to a host reaches one of the sockets there, not all, so a host's address cannot serve.)
+/// The multicast group that `127.0.0.1` stands for, on the loopback interface. (A UDP datagram to a host reaches
+/// one of the sockets there, not all, so a host's address cannot serve.)
 pub const DEFAULT_GROUP: Ipv4Addr = Ipv4Addr::new(239, 253, 0, 1);
 
-/// Added to protocols 0 to 255 to make a port: protocol 253 meets at port 25253.
+/// The offset from protocols 0 to 255 to ports: protocol 253 uses port 25253.
 pub const PORT_BASE: u16 = 25_000;
 
 /// Opens the UDP socket of a group.
@@ -28,8 +28,8 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     if let Some(interface) = tied_to(&place) {
         setup::bind_device(&socket, interface)?;
     }
-    // Last, so that nothing for another group on this port is ever queued. It keeps out what is sent to other
-    // addresses, too.
+    // The bind comes last, so that no datagram for another group on this port is ever queued. It also keeps out
+    // datagrams for other addresses.
     setup::bind(&socket, destination)?;
     let headers = IP_HEADER + UDP_HEADER;
     Ok(Opened {
@@ -41,8 +41,8 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     })
 }
 
-/// The interface that the socket has to be bound to. A multicast membership names its interface already, and binding to
-/// one would need privilege before Linux 5.7.
+/// The interface that the socket must be bound to. A multicast membership names its interface already, and binding
+/// to one needs privilege before Linux 5.7.
 pub(super) fn tied_to(place: &Place) -> Option<&Interface> {
     place.named.as_ref().filter(|_| place.kind != Kind::Multicast)
 }
@@ -51,7 +51,7 @@ fn port(protocol: u16) -> u16 {
     if protocol <= 255 { PORT_BASE + protocol } else { protocol }
 }
 
-/// What the group's address is here and now.
+/// The current meaning of the group's address on this host.
 pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
     let place = match options.address {
         Ipv4Addr::LOCALHOST => {
@@ -69,7 +69,7 @@ pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
     Err(OpenError::BadDestination {
         address,
         why: "over UDP only a multicast group (such as 239.253.0.1) or the broadcast address \
-              of an interface reaches everybody; use one of these, or --transport raw",
+              of an interface reaches all nodes; use one of these, or --transport raw",
     })
 }
 

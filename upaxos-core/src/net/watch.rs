@@ -1,9 +1,9 @@
-//! Whether the network is still the one that the socket was opened on.
+//! Checks whether the network is still the one that the socket was opened on.
 //!
-//! Owns what is known of that, and the news for people; asks once a second, and tells each change once. The socket's
-//! options name interfaces by number, and nothing pins the sender's address: so an address that changes needs nothing
-//! but a line in the log, and of an interface that was made anew the socket is told the new number. It never decides
-//! anything about datagrams: these are sent and refused as before.
+//! This module owns the known state of the network and the news about it for people. It checks once a second, and
+//! reports each change once. The socket's options name interfaces by number, and nothing fixes the source address.
+//! So a changed address only needs a line in the log. If an interface was created anew, its new number is set on
+//! the socket. The module never decides about datagrams: they are sent and refused as before.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,18 +16,19 @@ use super::OpenError;
 use super::mmsg::Refused;
 use super::place::Place;
 
-/// How often the network is asked about.
+/// The interval between two checks of the network.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
-/// How many changes are kept until they are asked for; the first ones go.
+/// The maximum number of unread changes. The oldest are dropped first.
 const MOST_NEWS: usize = 16;
 
-/// A change of the network, told once.
+/// A change of the network. Each one is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Nothing can be sent, or heard, any more, and why.
+    /// Nothing can be sent or received any more; this is the reason.
     Lost(String),
-    /// That is over, or the way to the group has changed without an interruption.
+    /// The network works again, or the route to the group has changed without an interruption; this is the new
+    /// state.
     Back(String),
 }
 
@@ -40,35 +41,35 @@ impl fmt::Display for News {
     }
 }
 
-/// What has to be done to the socket, so that it follows.
+/// The action that the socket needs in order to follow the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing: the network is as it was, or is gone.
+    /// None: the network is unchanged, or gone.
     Stay,
-    /// The socket's options have to name another interface, in place of the one with this index.
+    /// Set another interface in the socket's options, in place of the one with this index.
     Follow(Option<u32>),
 }
 
-/// Why nothing reaches the group.
+/// The reason why no datagram reaches the group.
 #[derive(Debug)]
 struct Trouble {
     why: String,
-    /// The network seems well, and refuses all the same.
+    /// Whether the network seems to work, and refuses datagrams nevertheless.
     is_refusal: bool,
 }
 
-/// See the [module](self).
+/// The state of the network; see the [module](self).
 #[derive(Debug)]
 pub(super) struct Watch {
     place: Place,
     next: Instant,
     trouble: Option<Trouble>,
     news: VecDeque<News>,
-    /// Datagrams that were taken since the last look.
+    /// The number of datagrams that the system took since the last check.
     taken: u64,
     /// The last refusal since then.
     refused: Option<Errno>,
-    /// What to tell when the socket has followed, as long as it has not.
+    /// The report for the time when the socket has followed; `None` if it need not follow.
     behind: Option<String>,
 }
 
@@ -85,18 +86,18 @@ impl Watch {
         }
     }
 
-    /// How long until the next look; nothing when it is due.
+    /// The time until the next check; zero when it is due.
     pub fn until_due(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Takes note of what became of some datagrams.
+    /// Notes how many datagrams were sent and how many refused.
     pub fn note(&mut self, offered: usize, refused: Refused) {
         self.taken += (offered as u64).saturating_sub(refused.count);
         self.refused = refused.last.filter(|errno| is_about_network(*errno)).or(self.refused);
     }
 
-    /// Takes note of what the network is now; says what the socket needs.
+    /// Compares the network with its last known state. Returns the action that the socket needs.
     pub fn compare(&mut self, found: Result<Place, OpenError>) -> Step {
         self.next = Instant::now() + LOOK;
         match found {
@@ -137,25 +138,25 @@ impl Watch {
         Step::Stay
     }
 
-    /// The socket follows.
+    /// Notes that the socket has followed.
     pub fn has_followed(&mut self) {
         if let Some(how) = self.behind.take() {
             self.is_well(how);
         }
     }
 
-    /// The socket could not follow, and will try again.
+    /// Notes that the socket could not follow. The next check tries again.
     pub fn cannot_follow(&mut self, error: &OpenError) {
         self.lose(error.to_string(), false);
     }
 
-    /// What was refused so far speaks of the network as it was.
+    /// Earlier refusals concern the old state of the network, so they are forgotten.
     fn is_well(&mut self, how: String) {
         (self.taken, self.refused, self.trouble) = (0, None, None);
         self.tell(News::Back(how));
     }
 
-    /// The network is well: then what was sent should have been taken.
+    /// Judges the refusals while the network seems to work: then datagrams should be taken.
     fn judge_sends(&mut self) {
         let (taken, refused) = (std::mem::take(&mut self.taken), self.refused.take());
         match (refused, &self.trouble) {
@@ -174,7 +175,7 @@ impl Watch {
     }
 
     fn tell(&mut self, news: News) {
-        // Not every program asks for them.
+        // Not every program reads the news.
         if self.news.len() == MOST_NEWS {
             self.news.pop_front();
         }
@@ -185,24 +186,24 @@ impl Watch {
         cannot_send(self.place.destination, errno)
     }
 
-    /// Why nothing reaches the group, as far as this host knows.
+    /// The reason why no datagram reaches the group, as far as this host knows.
     pub fn trouble(&self) -> Option<String> {
         let why = self.trouble.as_ref().map(|trouble| trouble.why.clone());
         why.or_else(|| self.refused.map(|errno| self.refusal(errno)))
     }
 
-    /// The next change that was not told yet.
+    /// The next unread change.
     pub fn news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
 
-    /// The group's address, with the way that led there when the network was well last.
+    /// The group's address, with the route at the time when the network last worked.
     pub fn place(&self) -> &Place {
         &self.place
     }
 }
 
-/// That the system refuses to send, in its own words.
+/// The text for a system that refuses to send, with its error.
 fn cannot_send(to: Ipv4Addr, errno: Errno) -> String {
     format!(
         "cannot send to {to}: {}; check interface, route and firewall of this host",
@@ -210,7 +211,7 @@ fn cannot_send(to: Ipv4Addr, errno: Errno) -> String {
     )
 }
 
-/// Whether a refusal says something about the network, not about one datagram or a full queue.
+/// Whether a refusal concerns the network, and not one datagram or a full queue.
 fn is_about_network(errno: Errno) -> bool {
     use Errno::*;
     ![EMSGSIZE, EINTR, EAGAIN, ENOBUFS, ENOMEM].contains(&errno)

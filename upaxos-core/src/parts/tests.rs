@@ -1,4 +1,4 @@
-//! What is cut arrives whole, whatever is lost, and nothing that is forged costs more than a bound.
+//! Tests of parts: a cut datagram arrives whole, whatever is lost, and forged parts never cost more than a bound.
 
 use super::*;
 use crate::types::GroupId;
@@ -17,7 +17,7 @@ fn said(head: &[u8], length: usize) -> Vec<u8> {
     head.iter().copied().chain(*b"2 Written 1 ").chain(text).collect()
 }
 
-/// Who says something, and who hears it; both of the same group.
+/// A sender and a receiver of the same group.
 fn pair() -> (Parts, Parts) {
     let mut to = Parts::new(9_000, LIMIT);
     assert_eq!(to.cut(&[said(&head(1, 5), 10)], NOW), None);
@@ -88,7 +88,7 @@ fn two_who_lack_the_same_ask_once_and_are_told_once() {
     hear(&mut from, &asked, later);
     hear(&mut from, &asked, later);
     assert_eq!(from.tick(later), [parts[0].clone()]);
-    // Of something else that is missing there, it does not say anything.
+    // A request for parts other than those that this node lacks does not delay its own request.
     let (_, mut third) = pair();
     hear(&mut third, &parts[..2], NOW);
     hear(&mut third, &asked, later);

@@ -1,7 +1,6 @@
 //! The framing of the log: blocks of record lines, each with a checksum chained to the one before.
 //!
-//! A log is a sequence of blocks, and a block is what one sync makes durable: a header line
-//! and a body of record lines.
+//! A log is a sequence of blocks. One sync makes one block durable: a header line and a body of record lines.
 //!
 //! ```text
 //! # b35bc59c b475ebc0 58e2d661 00000016 0000000000000001
@@ -10,74 +9,78 @@
 //!
 //! The fields have fixed widths, so every header is [`HEADER_BYTES`] long:
 //!
-//! | field | form | says |
+//! | field | form | content |
 //! | --- | --- | --- |
 //! | skeleton | 8 lower-case hex digits | CRC-32C of the rest of the header, and of the body without the bytes of values |
-//! | checksum | 8 lower-case hex digits | CRC-32C of all that follows: the rest of the header, and the body |
+//! | checksum | 8 lower-case hex digits | CRC-32C of everything behind it: the rest of the header, and the body |
 //! | previous | 8 lower-case hex digits | the checksum of the block before, or of the seed |
 //! | length | 8 decimal digits | bytes of the body, 1 to [`MAX_BODY_BYTES`] |
 //! | sequence | 16 decimal digits | one more than the block before, from 1 |
 //!
-//! *One block, one write, one sync, before the next block is begun.* That is what lets a torn
-//! write be told from damage: a power cut can only hurt the last block, in whatever order its
-//! sectors landed. So bytes that are no valid block, followed by a valid one, were once whole and synced, and
-//! cutting them would take back what this node has said. A valid block in the wrong place
-//! (its checksum holds, its previous or sequence does not) is a write that was lost, repeated
-//! or misdirected: damage too. Assumed of the device is what SQLite calls powersafe overwrite:
-//! a torn write leaves the bytes outside its own range alone.
+//! # Torn writes and damage
 //!
-//! Of the last block the bytes themselves tell. Blocks are written over zeros, and hold no zero byte (records
-//! escape those). A device writes a sector of 512 bytes whole or not at all; a process that is killed amid its write
-//! leaves a beginning of it. So a torn block lacks a part: all of its bytes in some sector are zero, or
-//! its last one is. A block that lacks no such part was written whole. If it is hurt, it is damaged: its sync may
-//! have returned, and others may rely on what it says. No flipped bit makes one look like the other: the first byte
-//! of a block is `#` and its last a newline, which no one bit turns into zero, and a sector that holds one byte of a
-//! block holds one of these two. A flipped bit in the *length* moves the end that is looked at; there the
-//! checksum decides, with each bit of the length flipped back in turn. What lies behind the last
-//! block, and what cites another block than the one before, no torn write leaves.
+//! *One block, one write, one sync, before the next block is begun.* This rule distinguishes a torn write from
+//! damage: a power cut can damage only the last block, in whatever order its sectors landed. If a valid block
+//! follows bytes that are no valid block, those bytes were once whole and synced. To cut them would take back
+//! messages that this node has sent. A valid block in the wrong place (its checksum holds, its previous or sequence
+//! does not) is a write that was lost, repeated or misdirected. That is damage, too. The device must provide what
+//! SQLite calls powersafe overwrite: a torn write leaves the bytes outside its own range alone.
 //!
-//! Two cases cannot be told apart by their bytes: the last block lost whole, and a whole sector of it that became zeros
-//! after the sync. Both pass for a torn write and are cut. The other choice, to keep as lost what may be
-//! torn, would be safe, but when the power of a whole group fails, the same request is torn everywhere, and
-//! a value that all have lost nobody can ever choose again; and where words are hurt there is nothing to keep.
-//! The same holds for a block that an older version wrote, with zero bytes in its values, if it is the last.
+//! For the last block, its own bytes decide. Blocks are written over zeros, and hold no zero byte (records escape
+//! those). A device writes a sector of 512 bytes whole or not at all. A process that is killed during its write
+//! leaves a beginning of it. So a torn block lacks a part: all of its bytes in some sector are zero, or its last
+//! one is. A block that lacks no such part was written whole. If it does not verify, it is damaged: its sync may
+//! have returned, and other nodes may rely on its records. A flipped bit cannot make one case look like the other.
+//! The first byte of a block is `#` and its last a newline, and no single bit turns these into zero; a sector that
+//! holds only one byte of a block holds one of these two. A flipped bit in the *length* moves the end that is
+//! examined. There the checksum decides, with each bit of the length flipped back in turn. A torn write never
+//! leaves bytes behind the last block, nor a block that cites another block than the one before.
 //!
-//! A block whose checksum fails while its skeleton holds is hurt inside values, and nowhere else: what its
-//! records say besides is as it was written, the lengths of the values too, and so is the checksum that the
-//! next block cites. It can be had without its values ([`Scanner::skip_hurt`]), when a whole block
-//! follows or when it was written whole. Where in a line a value begins, the owner of the lines says
-//! ([`ValueAt`]); a value that lost its newline, or got one, breaks the skeleton.
+//! Two cases cannot be distinguished by their bytes: the last block lost whole, and a whole sector of it that
+//! became zeros after the sync. Both count as torn writes and are cut. The alternative, to keep a possibly torn
+//! block as lost values, would be safe. But when the power of a whole group fails, the same request is torn on
+//! every node, and a value that all nodes have lost can never be chosen again. And if more than values is damaged,
+//! there is nothing to keep. The same holds for a block that an older version wrote, with zero bytes in its values,
+//! if it is the last.
 //!
-//! Record lines never contain a raw newline and never begin with `#`, so no body can hold what
-//! passes for a header. This module is pure; the disk of `upaxos-node` and the simulated disk
-//! both write through it, and neither knows the header's form.
+//! # Blocks that are corrupt inside values
+//!
+//! A block whose checksum fails while its skeleton holds is corrupt inside values, and nowhere else. Everything
+//! else in its records is as it was written: the lengths of the values, too, and the checksum that the next block
+//! cites. The block can be read without its values ([`Scanner::skip_hurt`]) when a whole block follows or when it
+//! was written whole. The owner of the lines says where in a line a value begins ([`ValueAt`]). A value that lost
+//! its newline, or got one, breaks the skeleton.
+//!
+//! Record lines never contain a raw newline and never begin with `#`, so no body can hold text that passes for a
+//! header. This module is pure. The disk of `upaxos-node` and the simulated disk both write through it, and neither
+//! knows the form of a header.
 
 use std::io::Write;
 
 /// The length of every header, its newline included.
 pub const HEADER_BYTES: usize = 55;
 
-/// The longest body that the header's length field can say.
+/// The longest body that the header's length field can express.
 pub const MAX_BODY_BYTES: usize = 99_999_999;
 
-/// Where the skeleton's sum stops and what it covers begins.
+/// The offset in a block of the first byte that the skeleton's sum covers.
 const SKELETON_FROM: usize = 11;
 
-/// Where the checksum stops and what it covers begins.
+/// The offset in a block of the first byte that the checksum covers.
 const COVERED_FROM: usize = 20;
 
-/// Where the length of the body stands.
+/// The offset of the length field in a header.
 const LENGTH_FROM: usize = 29;
 
-/// Says where in a line, which comes without its newline, a value begins that goes to its end: the line's
-/// length where there is none.
+/// Returns the offset of the value in a line, which is passed without its newline. A value ends with its line. The
+/// result is the length of the line if it has no value.
 pub type ValueAt = fn(&[u8]) -> usize;
 
-/// For lines whose values are not to be told from the rest.
+/// A [`ValueAt`] for logs whose values are not treated differently from the rest.
 pub const NO_VALUES: ValueAt = |line| line.len();
 
-/// What a device writes whole or not at all. A header may begin where a sector does, whatever stands before it: one
-/// damaged sector ends where the next begins.
+/// The unit that a device writes whole or not at all. A header may begin at the start of a sector, whatever stands
+/// before it: one damaged sector ends where the next begins.
 const SECTOR_BYTES: usize = 512;
 
 /// The end of a log as the next block must cite it.
@@ -88,20 +91,20 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A log without blocks. `seed` is the log's own random number: a block of a log with
-    /// another seed does not fit, not even as the first.
+    /// The chain of a log without blocks. `seed` is the log's own random number: a block of a log with another seed
+    /// does not fit, not even as the first.
     pub fn new(seed: u64) -> Chain {
         Chain { previous: crc32c::crc32c(&seed.to_be_bytes()), sequence: 0 }
     }
 
-    /// The chain that the block at the start of `bytes` cites, whatever it is: for the first block of
-    /// a log whose beginning is gone. `None` when there is no valid block.
+    /// The chain that the block at the start of `bytes` cites, without any check of that chain. It serves for the
+    /// first block of a log whose beginning is gone. `None` when there is no valid block.
     pub fn cited_by(bytes: &[u8], value_at: ValueAt) -> Option<Chain> {
         let (header, _) = Header::check(bytes, 0, value_at)?;
         Some(Chain { previous: header.previous, sequence: header.sequence.checked_sub(1)? })
     }
 
-    /// How many blocks the log has had.
+    /// The number of blocks in the log so far.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -111,7 +114,7 @@ impl Chain {
     }
 }
 
-/// Appends to `out` the block that carries `body`, and moves the chain on.
+/// Appends to `out` the block that carries `body`, and advances the chain.
 ///
 /// # Panics
 ///
@@ -134,7 +137,7 @@ pub fn seal(chain: &mut Chain, body: &[u8], value_at: ValueAt, out: &mut Vec<u8>
 /// The sum of a block without the bytes of its values: their lengths stand for them.
 fn skeleton(block: &[u8], value_at: ValueAt) -> u32 {
     let (header, body) = block.split_at(HEADER_BYTES);
-    // One sum over a few bytes of each line together is far cheaper than one for each line.
+    // One sum over a few bytes of each line together is far cheaper than one sum per line.
     let mut bones = Vec::with_capacity(body.len().min(64 * 1024));
     bones.extend_from_slice(&header[SKELETON_FROM..]);
     let mut rest = body;
@@ -149,54 +152,54 @@ fn skeleton(block: &[u8], value_at: ValueAt) -> u32 {
     crc32c::crc32c(&bones)
 }
 
-/// One valid block, where a scan found it.
+/// One valid block found by a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// Where its header begins, in bytes from the start of what is scanned.
+    /// The offset of its header, in bytes from the start of the scanned bytes.
     pub at: usize,
     /// Its record lines, each with its newline.
     pub body: &'a [u8],
 }
 
 impl Block<'_> {
-    /// Where its body begins.
+    /// The offset of the body.
     pub fn body_at(&self) -> usize {
         self.at + HEADER_BYTES
     }
 
-    /// Where the next block begins.
+    /// The offset of the next block.
     pub fn end(&self) -> usize {
         self.body_at() + self.body.len()
     }
 }
 
-/// How the valid blocks of a segment end.
+/// The state of a segment behind its valid blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Nothing but zeros from `at` on: the next block belongs there.
+    /// Only zeros follow from `at` on. The next block belongs there.
     Clean {
-        /// Where the blocks end.
+        /// The end of the valid blocks, in bytes.
         at: usize,
     },
-    /// A part of a block, and no block after it: a write that a crash cut short.
+    /// A part of a block follows, and no block after it: a crash cut a write short.
     Torn {
-        /// Where the blocks end.
+        /// The end of the valid blocks, in bytes.
         at: usize,
-        /// How many bytes to zero, from `at`.
+        /// The number of bytes to zero, from `at` on.
         bytes: usize,
     },
-    /// What stood at `at` was synced, or may have been, and is hurt or lost.
+    /// The bytes at `at` were synced, or may have been, and are corrupt or lost.
     Damaged {
-        /// Where the blocks end.
+        /// The end of the valid blocks, in bytes.
         at: usize,
-        /// The first valid block after; equal to `at` when it is whole but belongs elsewhere. `None` when there is
-        /// none: the last block, which was written whole.
+        /// The offset of the first valid block after `at`; equal to `at` if that block is whole but belongs
+        /// elsewhere. `None` if there is none: the corrupt block is the last one, and was written whole.
         next_valid_at: Option<usize>,
     },
 }
 
 impl End {
-    /// Where the valid blocks end.
+    /// The end of the valid blocks, in bytes.
     pub fn at(&self) -> usize {
         match *self {
             End::Clean { at } | End::Torn { at, .. } | End::Damaged { at, .. } => at,
@@ -204,7 +207,7 @@ impl End {
     }
 }
 
-/// Walks the blocks of one segment that follow a chain. It stops at the first that does not.
+/// Reads the blocks of one segment that follow a chain. It stops at the first block that does not.
 #[derive(Clone, Debug)]
 pub struct Scanner<'a> {
     bytes: &'a [u8],
@@ -219,8 +222,8 @@ impl<'a> Scanner<'a> {
         Scanner { bytes, at, chain, value_at }
     }
 
-    /// Goes past a block that is hurt inside values only, and hands it out. `None` when the next one is not
-    /// of that kind, or when it may have been torn: it lacks a part, and no whole block follows.
+    /// Returns the next block and moves past it, if it is corrupt inside values only. `None` when the next block is
+    /// of another kind, or when it may be torn: it lacks a part, and no whole block follows.
     pub fn skip_hurt(&mut self) -> Option<Block<'a>> {
         let (block, chain) = self.hurt(self.at, self.chain)?;
         let is_followed = self.next_valid_at().is_some_and(|at| at >= block.end());
@@ -241,13 +244,13 @@ impl<'a> Scanner<'a> {
         is_hurt.then_some((Block { at, body }, chain))
     }
 
-    /// Where the next block would begin, and the chain up to there.
+    /// The offset where the next block would begin, and the chain up to there.
     pub fn reached(&self) -> (usize, Chain) {
         (self.at, self.chain)
     }
 
-    /// Says what follows the last valid block, walking there first if need be. Linear in the
-    /// length of the segment: only what has the shape of a header is ever summed.
+    /// The state behind the last valid block; scans to there first if necessary. Takes time linear in the length of
+    /// the segment: only bytes in the form of a header are ever summed.
     pub fn end(mut self) -> End {
         self.by_ref().for_each(drop);
         let (at, rest) = (self.at, &self.bytes[self.at..]);
@@ -261,14 +264,15 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Whether what begins at `self.at`, no valid block, is more than a torn write leaves. Behind `end` there are zeros only.
+    /// Whether the bytes at `self.at`, which are no valid block, are more than a torn write leaves. Only zeros
+    /// follow behind `end`.
     fn is_written_whole(&self, end: usize) -> bool {
         let (bytes, at) = (self.bytes, self.at);
         let body_at = at + HEADER_BYTES;
         if body_at <= bytes.len() && self.lacks_a_part(at, body_at) {
             return false;
         }
-        // All of the header is there.
+        // The whole header was written.
         let Some((header, block)) = Header::find(bytes, at) else { return true };
         let said_end = at + block.len();
         if !self.chain.is_followed_by(&header) || end > said_end || !self.lacks_a_part(at, said_end) {
@@ -277,7 +281,7 @@ impl<'a> Scanner<'a> {
         self.is_hurt_in_length(&header, end)
     }
 
-    /// Whether the checksum holds once a bit of the length is flipped back: so it was written whole up to there.
+    /// Whether the checksum holds once a bit of the length is flipped back. If so, the block was written whole.
     fn is_hurt_in_length(&self, header: &Header, end: usize) -> bool {
         let body_at = self.at + HEADER_BYTES;
         let mut covered = self.bytes[self.at + COVERED_FROM..end.max(body_at)].to_vec();
@@ -293,7 +297,8 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Whether a part of what belongs in `from..to` was never written: all of it in some sector, or its end.
+    /// Whether a part of the block in `from..to` was never written: all of its bytes in some sector, or its first or
+    /// last byte.
     fn lacks_a_part(&self, from: usize, to: usize) -> bool {
         let is_zero = |at: usize| self.bytes[at] == 0;
         let sectors = (from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES)).map(|sector| sector * SECTOR_BYTES);
@@ -302,7 +307,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn next_valid_at(&self) -> Option<usize> {
-        // The header here may be whole and only the end of its body hurt, newline included.
+        // The header at `self.at` may be whole while only the end of its body is corrupt, newline included.
         let pointed =
             Header::parse(&self.bytes[self.at..]).map(|header| self.at + HEADER_BYTES + header.length);
         (self.at..self.bytes.len())
@@ -311,9 +316,9 @@ impl<'a> Scanner<'a> {
             .find(|at| Header::check(self.bytes, *at, self.value_at).is_some())
     }
 
-    /// Whether a header can begin here: it follows a line, a hole, or a damaged sector. Not just
-    /// anywhere, and never behind a backslash, because a client may put the text of a header into a value:
-    /// there, records escape the `#`.
+    /// Whether a header can begin here: behind a line, a hole, or a damaged sector. It cannot begin anywhere else,
+    /// and never behind a backslash, because a client may put the text of a header into a value, and there records
+    /// escape the `#`.
     fn may_begin_at(&self, at: usize) -> bool {
         let before = if at == self.at { b'\n' } else { self.bytes[at - 1] };
         matches!(before, b'\n' | 0) || (at.is_multiple_of(SECTOR_BYTES) && before != b'\\')
@@ -344,7 +349,7 @@ struct Header {
 }
 
 impl Header {
-    /// The header at the start of `bytes`, if it has the shape of one.
+    /// The header at the start of `bytes`, if it has the form of one.
     fn parse(bytes: &[u8]) -> Option<Header> {
         let line = bytes.first_chunk::<HEADER_BYTES>()?;
         let separators = [line[0], line[1], line[10], line[19], line[28], line[37], line[54]];
@@ -378,7 +383,7 @@ impl Header {
     }
 }
 
-/// Strict: one spelling per number, because a flipped bit must not pass as another spelling.
+/// Reads a number strictly: one spelling per number, because a flipped bit must not pass as another spelling.
 fn number(digits: &[u8], radix: u64) -> Option<u64> {
     digits.iter().try_fold(0, |sum, digit| {
         let value = match digit {

@@ -1,4 +1,4 @@
-//! The lines of a checkpoint that say what scripts remember.
+//! The lines of a checkpoint that hold the state of scripts.
 //!
 //! ```text
 //! script kv 81985529216486895 4660 22136
@@ -7,8 +7,8 @@
 //! state kv done true
 //! ```
 //!
-//! Owns their grammar. In a key, a blank travels as `\s`, `#` as `\h` and a zero byte as `\0`, beside what is escaped
-//! everywhere, so that it is one field. Numbers read back to the last bit.
+//! This module owns the grammar of these lines. In a key, a blank travels as `\s`, `#` as `\h` and a zero byte as
+//! `\0`, in addition to the usual escapes, so that a key is one field. Numbers read back exactly, to the last bit.
 
 use std::sync::Arc;
 
@@ -18,23 +18,23 @@ use crate::state::{Number, Scalar};
 use crate::types::Value;
 use crate::wire::{self, Dialect, ParseError};
 
-/// Numbers below this are whole in a double, and printed so.
+/// Doubles below this limit are exact as integers, and are printed as such.
 const WHOLE: f64 = 1e15;
 
-/// `script NAME SOURCE CHAIN STATE`.
+/// Appends `script NAME SOURCE CHAIN STATE`.
 pub(super) fn print_script(out: &mut Vec<u8>, script: &Script, chain: u64, state: u64) {
     out.extend_from_slice(b"script ");
     out.extend_from_slice(script.name.as_bytes());
     line(out, "", &[script.source, chain, state]);
 }
 
-/// What follows the word `script`.
+/// Reads the fields after the word `script`.
 pub(super) fn parse_script(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
     let script = Script { name: name(rest)?, source: number(rest)? };
     Ok(Record::Script { script, chain: number(rest)?, state: number(rest)? })
 }
 
-/// `state NAME KEY KIND …`.
+/// Appends `state NAME KEY KIND …`.
 pub(super) fn print_state(out: &mut Vec<u8>, name: &str, key: &Value, scalar: &Scalar) {
     out.extend_from_slice(b"state ");
     out.extend_from_slice(name.as_bytes());
@@ -50,7 +50,7 @@ pub(super) fn print_state(out: &mut Vec<u8>, name: &str, key: &Value, scalar: &S
     }
 }
 
-/// What follows the word `state`.
+/// Reads the fields after the word `state`.
 pub(super) fn parse_state(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
     let name = name(rest)?;
     let key = parse_key(field(rest))?;

@@ -1,56 +1,56 @@
-//! Why a store cannot be used, each with the act, the object and the way out.
+//! The errors of a store. Each names the act, the object and the remedy.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a log or its history cannot be read.
+/// The reason why a log or its history cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file system refused; the text names the act, the path and a remedy.
+    /// The file system refused. The text names the act, the path and a remedy.
     #[error(transparent)]
     Io(#[from] io::Error),
 
-    /// Something that was synced is hurt or gone. Nothing was changed.
+    /// Synced bytes are corrupt or missing. Nothing was changed.
     #[error("cannot trust {} at byte {at}: {what}; {}", file.display(), way_out(file))]
     Damaged {
-        /// The file.
+        /// The path of the damaged file.
         file: PathBuf,
-        /// Where the trouble begins.
+        /// The offset of the damage, in bytes.
         at: u64,
-        /// What is wrong there.
+        /// A description of the damage.
         what: String,
     },
 
-    /// A record whose block is whole means nothing to this program.
+    /// A record in a valid block means nothing to this program.
     #[error(
         "cannot use the record in {} at byte {at}: {reason}; start the version of upaxos that \
          wrote it, or else {}",
         file.display(), way_out(file)
     )]
     Record {
-        /// The file.
+        /// The path of the file with the record.
         file: PathBuf,
-        /// Where the line begins.
+        /// The offset of the line, in bytes.
         at: u64,
-        /// What the reader of records said.
+        /// The reason that the reader of records returned.
         reason: String,
     },
 
-    /// An option that no log can be made with.
+    /// No log can be created with this segment length.
     #[error("cannot make segments of {bytes} bytes; choose {min} to {max}")]
     SegmentBytes {
-        /// What was asked for.
+        /// The requested length, in bytes.
         bytes: u64,
-        /// The least possible.
+        /// The minimum, in bytes.
         min: u64,
-        /// The most possible.
+        /// The maximum, in bytes.
         max: u64,
     },
 }
 
-/// The harmless causes come first: what this says of a healthy directory must not destroy it. A backup is no way
-/// out: a node that forgot what it promised can break the group.
+/// The text for damage. The harmless causes come first: with a healthy directory, this advice must not destroy it.
+/// To restore a backup is no remedy: a node that forgot its promises can break the group.
 fn way_out(file: &Path) -> String {
     let dir = file.parent().unwrap_or(file).display();
     format!(

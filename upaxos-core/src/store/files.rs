@@ -1,46 +1,46 @@
-//! What the store needs of a file system: a directory of flat names.
+//! The file system as the store needs it: a directory of flat names.
 //!
-//! The daemon's is the real one, the simulator's a model that loses what real ones may lose. Owns no
-//! decision; the store alone calls it.
+//! The daemon uses the real one. The simulator uses a model that loses what real ones may lose. This module decides
+//! nothing, and only the store calls it.
 
 use std::fmt::{Debug, Display};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// A directory. Names hold no slash. Nothing is durable before it is synced: bytes of a file by
-/// [`Files::sync_data`], names (created, renamed, removed) by [`Files::sync_dir`], in order.
+/// A directory. Names hold no slash. Nothing is durable before a sync: [`Files::sync_data`] makes the bytes of a
+/// file durable, [`Files::sync_dir`] makes names (created, renamed, removed) durable, in order.
 pub trait Files {
-    /// An open file; stays readable when its name is gone.
+    /// An open file. It stays readable after its name is removed.
     type File: Debug;
 
     /// The path of `name`, for messages.
     fn place(&self, name: &str) -> PathBuf;
 
-    /// All names.
+    /// The names of all files in the directory.
     ///
     /// # Errors
-    /// As the file system says; so for all the others.
+    /// When the file system refuses. The same holds for all other methods.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes an empty file, or empties the one there is.
+    /// Creates an empty file, or truncates the existing one to zero length.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn create(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Opens a file to read and write; a directory of a reader, to read.
+    /// Opens a file for reading and writing; in the directory of a reader, for reading only.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
-    /// How many bytes a file has.
+    /// The length of a file, in bytes.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn length(&self, file: &Self::File) -> io::Result<u64>;
 
-    /// Writes all of `bytes` at byte `at`; the file grows as needed.
+    /// Writes all of `bytes` at byte `at`. The file grows as needed.
     ///
     /// # Errors
     /// See [`Files::list`].
@@ -49,35 +49,35 @@ pub trait Files {
     /// Fills `bytes` from byte `at` on.
     ///
     /// # Errors
-    /// See [`Files::list`]; also when the file ends before.
+    /// See [`Files::list`]; also when the file ends too early.
     fn read_at(&self, file: &Self::File, bytes: &mut [u8], at: u64) -> io::Result<()>;
 
-    /// Makes what was written durable, and the file's length with it.
+    /// Makes the written bytes durable, and the file's length with them.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
 
-    /// Gives a file another name, in place of what had it.
+    /// Renames a file. It replaces a file that has the new name.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Takes a name away.
+    /// Removes a name from the directory.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes the names durable.
+    /// Makes all changes of names durable.
     ///
     /// # Errors
     /// See [`Files::list`].
     fn sync_dir(&self) -> io::Result<()>;
 }
 
-/// Gives an error of the file system its act and object, and the remedy that its kind suggests.
+/// Adds the act, the object and a remedy for its kind to an error of the file system.
 pub fn cannot(act: impl Display, path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |cause| {
         let remedy = match cause.kind() {
@@ -97,7 +97,7 @@ pub fn cannot(act: impl Display, path: &Path) -> impl FnOnce(io::Error) -> io::E
     }
 }
 
-/// The same, for a name in a directory.
+/// Does the same as [`cannot`] for a name in a directory.
 pub(super) fn cannot_in<F: Files>(
     files: &F,
     act: impl Display,

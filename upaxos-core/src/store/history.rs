@@ -1,4 +1,4 @@
-//! History files: what was chosen, long ago, for ever.
+//! History files: old chosen values, kept for ever.
 //!
 //! ```text
 //! # 5a0e3f11 8c28b28a 00000075 0000000000000001
@@ -11,10 +11,10 @@
 //! # index 000000000228 00000001 8f21c3aa
 //! ```
 //!
-//! Owns the form of such a file: blocks of lines, each block with a checksum; an index, which says with
-//! which instance each block begins and where; and a last line of fixed length, which says where the index
-//! is. So a lookup reads the end, the index and one block, however long the history is. A file gets its
-//! name, which says what is in it, when it is whole and durable, and never changes after.
+//! This module owns the form of such a file: blocks of lines, each block with a checksum; an index, which holds the
+//! first instance and the offset of each block; and a last line of fixed length, which holds the offset of the
+//! index. A lookup therefore reads the end, the index and one block, however long the history is. A file gets its
+//! name, which states its content, when it is whole and durable. It never changes after that.
 
 use std::io;
 
@@ -26,19 +26,20 @@ use crate::record::block::{self, Chain, NO_VALUES, Scanner};
 use crate::types::{Instance, MAX_NUMBER, Value};
 use crate::wire;
 
-/// How many bytes of lines a block has, or one line if that is longer.
+/// The maximum length of the lines of a block, in bytes. A longer line gets a block of its own.
 const BLOCK_BYTES: usize = 16 * 1024;
 const ENTRY_BYTES: usize = 30;
 const END_BYTES: usize = 39;
 
-/// One instance of the past.
+/// One instance of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// Which.
+    /// The instance, from 1.
     pub instance: Instance,
-    /// What was chosen there, as it stands in the log.
+    /// The chosen value, as it stands in the log.
     pub value: Value,
-    /// Whether it had no effect; then whose duplicate it was, if of one still known.
+    /// `None` if the value took effect. Otherwise the instance that it duplicates, if it is a duplicate of one that
+    /// is still known.
     pub void: Option<Option<Instance>>,
 }
 
@@ -71,7 +72,7 @@ impl Past {
     }
 }
 
-/// What one history file holds.
+/// The instances in one history file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
     pub first: Instance,
@@ -103,13 +104,13 @@ impl Range {
     }
 }
 
-/// The history files that there are, in order, from instance 1 on.
+/// The existing history files, in order, from instance 1 on.
 pub(super) fn list<F: Files>(files: &F) -> Result<Vec<Range>, StoreError> {
     let (ranges, gap) = list_to_gap(files)?;
     gap.map_or(Ok(ranges), Err)
 }
 
-/// The same up to a gap, and what is missing there.
+/// The history files up to a gap, and the error for the missing file.
 pub(super) fn list_to_gap<F: Files>(files: &F) -> Result<(Vec<Range>, Option<StoreError>), StoreError> {
     let mut ranges: Vec<Range> = files.list()?.iter().filter_map(|name| Range::parse(name)).collect();
     ranges.sort_by_key(|range| range.first);
@@ -135,7 +136,7 @@ pub(super) fn list_to_gap<F: Files>(files: &F) -> Result<(Vec<Range>, Option<Sto
     Ok((ranges, None))
 }
 
-/// Prints a history file, a piece at a time, in memory.
+/// Prints a history file in memory, one piece at a time.
 #[derive(Debug)]
 pub(super) struct Printer {
     incarnation: u64,
@@ -150,7 +151,7 @@ impl Printer {
         Printer { incarnation, range, at: 0, written: 0, index: Vec::new() }
     }
 
-    /// The next piece, of about `bytes`; `None` after the last, which is the index.
+    /// The next piece, of about `bytes` bytes; `None` after the last piece, which is the index.
     pub(super) fn next(&mut self, values: &[Past], bytes: usize) -> Option<Vec<u8>> {
         let mut piece = Vec::new();
         if self.written == 0 {
@@ -186,13 +187,13 @@ fn end_line(offset: u64, count: u64, index: &[u8]) -> String {
     format!("{text}{checksum:08x}\n")
 }
 
-/// A history file, open to be read.
+/// A history file, open for reading.
 pub(super) struct Reader<'a, F: Files> {
     files: &'a F,
     file: F::File,
     range: Range,
     incarnation: u64,
-    /// With which instance each block begins, and where; at the end, where the last one ends.
+    /// The first instance and the offset of each block; as the last element, the end of the last block.
     index: Vec<(Instance, u64)>,
 }
 
@@ -222,7 +223,7 @@ impl<'a, F: Files> Reader<'a, F> {
         Ok(reader)
     }
 
-    /// How many blocks there are.
+    /// The number of blocks.
     pub(super) fn blocks(&self) -> usize {
         self.index.len() - 1
     }
@@ -232,7 +233,7 @@ impl<'a, F: Files> Reader<'a, F> {
         self.index.partition_point(|(first, _)| *first <= instance).saturating_sub(1)
     }
 
-    /// What block number `at` holds.
+    /// Reads the content of block number `at`.
     pub(super) fn block(&self, at: usize) -> Result<Vec<Past>, StoreError> {
         let ((first, offset), (next, end)) = (self.index[at], self.index[at + 1]);
         let bytes = self.bytes(offset, end.saturating_sub(offset))?;
@@ -268,7 +269,8 @@ fn parse_entry(line: &[u8]) -> Option<(Instance, u64)> {
     Some((Instance(first.parse().ok()?), offset.parse().ok()?))
 }
 
-/// Reads the values of `first` to `last`, in order, as far as about `bytes` of values and the history go.
+/// Reads the values of `first` to `last`, in order. It stops after about `bytes` bytes of values, or at the end of
+/// the history.
 pub(super) fn values<F: Files>(
     files: &F,
     (ranges, incarnation): (&[Range], u64),
@@ -298,7 +300,7 @@ pub(super) fn values<F: Files>(
     Ok(found)
 }
 
-/// A failure to write a history file, with its act and object.
+/// Adds act and object to a failure to write a history file.
 pub(super) fn cannot_write<F: Files>(
     files: &F,
     act: &str,

@@ -1,4 +1,4 @@
-//! Reads a log and its history without opening it: for those who look on.
+//! Reads a log and its history without opening it, for readers beside the node.
 
 use std::io;
 use std::mem;
@@ -9,20 +9,22 @@ use super::{Found, OnRecord, StoreError, walk};
 use crate::record::Record;
 use crate::types::Instance;
 
-/// What [`read`] found.
+/// The result of [`read`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Contents {
-    /// Where the walk stopped, if not at a clean end: the segment, the byte, how much is behind.
+    /// The position where the walk stopped, if not at a clean end: the segment, the offset, the number of bytes
+    /// behind it.
     pub torn: Option<(u64, u64, u64)>,
 }
 
-/// Walks the log without opening it: changes nothing, so it may run beside the node, and then ends at some
-/// block near the end. Hands out the history below the first record, then every record. What can be read of a damaged
-/// log is handed out, too, before the error is.
+/// Reads the log without opening it. It changes nothing, so it may run beside the node; it then ends at some block
+/// near the end. It passes on the history below the first record, then every record. Of a damaged log, it passes on
+/// all readable parts before it returns the error.
 ///
 /// # Errors
-/// As [`Store::open`](super::Store::open); but an end that is no block is not an error, only noted: it may be being written.
+/// As [`Store::open`](super::Store::open). But an end that is no block is only noted, not an error, because the
+/// node may be writing it.
 pub fn read<F: Files>(
     files: &F,
     incarnation: u64,
@@ -57,7 +59,7 @@ fn read_history<F: Files>(
     while next <= through {
         let last = if is_hurt { next } else { through };
         let found = match history::values(files, (&ranges, incarnation), (next, last), 1 << 20) {
-            // One after another, up to the damage.
+            // Read the instances one by one, up to the damage.
             Err(_) if !is_hurt => {
                 is_hurt = true;
                 continue;
@@ -75,10 +77,11 @@ fn read_history<F: Files>(
     Ok(())
 }
 
-/// The history does not go as far as the log needs it to.
+/// The error for a history that ends before the point where the log begins.
 pub(super) fn history_ends<F: Files>(files: &F, ranges: &[Range], needed: Instance) -> StoreError {
     let end = ranges.last().map_or(Instance(0), |range| range.last);
     let missing = Range { first: end.next(), last: needed };
-    let what = format!("it is missing: what was chosen at {} to {needed} is nowhere else", missing.first);
+    let what =
+        format!("it is missing: no other file holds the values chosen at {} to {needed}", missing.first);
     StoreError::Damaged { file: files.place(&missing.name()), at: 0, what }
 }

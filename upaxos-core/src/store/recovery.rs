@@ -1,4 +1,4 @@
-//! From a log, in whatever state the last run left it, to one that can be written on.
+//! Prepares a log for writing, whatever state the last run left it in.
 
 use std::io;
 
@@ -7,9 +7,9 @@ use super::segment::{self, Segment};
 use super::walk::Tail;
 use crate::mutant::{self, Mutant};
 
-/// Cuts what a crash cut short, makes sure of the last block, and opens the log where it ends.
+/// Cuts a write that a crash cut short, writes the last block again, and opens the log at its end.
 pub(super) fn mend<F: Files>(files: &F, tail: &Tail, warnings: &mut Vec<String>) -> io::Result<Segment<F>> {
-    // A name may be visible and not durable, if the sync of the directory failed.
+    // If an earlier sync of the directory failed, a name may be visible and yet not durable.
     files.sync_dir()?;
     if let Some(unfinished) = tail.unfinished {
         remove_from(files, unfinished)?;
@@ -32,8 +32,8 @@ pub(super) fn mend<F: Files>(files: &F, tail: &Tail, warnings: &mut Vec<String>)
     Ok(segment)
 }
 
-/// Removes the segments from `number` on, the last first and each durably: what is left has no gaps, in
-/// whatever order a power cut lets names go.
+/// Removes the segments from `number` on, the last first and each durably. In whatever order a power cut drops
+/// names, the rest then has no gaps.
 fn remove_from<F: Files>(files: &F, number: u64) -> io::Result<()> {
     for later in segment::numbers(files)?.into_iter().rev().filter(|later| *later >= number) {
         let name = segment::name(later);
@@ -43,10 +43,10 @@ fn remove_from<F: Files>(files: &F, number: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The last run may have ended because a sync failed. The kernel then keeps the pages, marked
-/// clean, so that what we have just read may be nowhere on the device; and no later sync would
-/// write it (fsync(2), "errors"). Only the last block can be in that state: nothing is written
-/// after a failed sync. So write it again before anything is built on it.
+/// The last run may have ended because a sync failed. The kernel then keeps the pages, marked clean, so that the
+/// bytes just read may be nowhere on the device, and no later sync would write them (fsync(2), "errors"). Only the
+/// last block can be in that state, because nothing is written after a failed sync. So this writes it again before
+/// anything builds on it.
 fn rewrite_last<F: Files>(files: &F, tail: &Tail) -> io::Result<()> {
     match tail.last.filter(|_| !mutant::is(Mutant::NoRewriteLast)) {
         Some((number, at, length)) => Segment::open(files, number, at)?.rewrite(files, at, length),

@@ -1,8 +1,8 @@
 //! One file of the log: a head, blocks, and zeros up to its full length.
 //!
-//! The zeros are written and synced before the file has its name, so that a commit overwrites
-//! in place: it never allocates, never changes the file's length, and its sync has no metadata to
-//! write. The head is one block of its own, with its own chain:
+//! The zeros are written and synced before the file has its name, so that a commit overwrites in place: it never
+//! allocates, never changes the file's length, and its sync has no metadata to write. The head is one block of its
+//! own, with its own chain:
 //!
 //! ```text
 //! # 00000000 5704d563 8c28b28a 00000079 0000000000000001
@@ -14,17 +14,17 @@ use std::io;
 use super::files::{Files, cannot_in};
 use crate::record::block::{self, Chain, NO_VALUES, Scanner};
 
-/// No head is longer.
+/// The maximum length of a head, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 256;
 
-/// What the first line of a segment says.
+/// The content of the head of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Counted from 1; the file's name says it too.
+    /// The number of the segment, from 1. The file's name contains it too.
     pub number: u64,
-    /// The length that the file was made with.
+    /// The length that the file was created with, in bytes.
     pub bytes: u64,
-    /// Which directory it was made for.
+    /// The incarnation of the directory that it was created for.
     pub incarnation: u64,
 }
 
@@ -42,7 +42,7 @@ impl Head {
         out
     }
 
-    /// The head of a segment, and where its blocks begin.
+    /// The head of a segment, and the offset of its first block.
     pub fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
         let block = Scanner::new(bytes, 0, head_chain(), NO_VALUES).next()?;
         let words: Vec<&str> = str::from_utf8(block.body).ok()?.split_whitespace().collect();
@@ -55,27 +55,27 @@ impl Head {
     }
 }
 
-/// Heads are not part of the log's chain: they are written before anyone knows its end.
+/// Heads are not part of the log's chain: they are written before the end of the log is known.
 fn head_chain() -> Chain {
     Chain::new(0)
 }
 
-/// A segment that blocks are written to.
+/// A segment, open for writing blocks.
 #[derive(Debug)]
 pub(super) struct Segment<F: Files> {
     file: F::File,
     name: String,
     number: u64,
-    /// Where the next block goes.
+    /// The offset of the next block.
     at: u64,
-    /// Its length.
+    /// The current length, in bytes.
     bytes: u64,
-    /// The length that it was made with.
+    /// The length that the segment was created with, in bytes.
     made: u64,
 }
 
 impl<F: Files> Segment<F> {
-    /// Makes a segment, whole and durable before it has its name.
+    /// Creates a segment. It is whole and durable before it gets its name.
     pub(super) fn create(files: &F, head: &Head) -> io::Result<Segment<F>> {
         let (name, draft) = (name(head.number), draft_name(head.number));
         let file = files.create(&draft).map_err(cannot_in(files, "create", &draft))?;
@@ -90,7 +90,7 @@ impl<F: Files> Segment<F> {
         Ok(segment)
     }
 
-    /// Opens a segment to write on from `at`.
+    /// Opens a segment to continue writing at `at`.
     pub(super) fn open(files: &F, number: u64, at: u64) -> io::Result<Segment<F>> {
         let name = name(number);
         let file = files.open(&name).map_err(cannot_in(files, "open", &name))?;
@@ -98,7 +98,7 @@ impl<F: Files> Segment<F> {
         Ok(Segment { file, name, number, at, bytes, made: bytes })
     }
 
-    /// The segment after the one in use: there already if an earlier run prepared it.
+    /// Opens the segment after the one in use, if an earlier run prepared it, or creates it.
     pub(super) fn open_or_create(files: &F, head: &Head) -> io::Result<Segment<F>> {
         if !numbers(files)?.contains(&head.number) {
             return Segment::create(files, head);
@@ -121,7 +121,7 @@ impl<F: Files> Segment<F> {
         self.number
     }
 
-    /// Makes room for so many bytes, and some more, if there is too little.
+    /// Extends the segment if fewer than `bytes` bytes are left; then it reserves some more.
     pub(super) fn make_room(&mut self, files: &F, bytes: usize) -> io::Result<()> {
         let end = self.at + bytes as u64;
         if end <= self.bytes {
@@ -130,17 +130,17 @@ impl<F: Files> Segment<F> {
         self.zero(files, self.bytes, end + self.made / 8)
     }
 
-    /// Whether it is time to think of the next one.
+    /// Whether it is time to prepare the next segment.
     pub(super) fn is_half_full(&self) -> bool {
         self.at >= self.bytes / 2
     }
 
-    /// Whether it is time for the next one: little more fits.
+    /// Whether it is time to begin the next segment: the free space is small.
     pub(super) fn is_nearly_full(&self) -> bool {
         self.at >= self.bytes - self.made / 16
     }
 
-    /// Whether it has grown to twice its length, waiting for the next one.
+    /// Whether the segment has grown to twice its length while waiting for the next one.
     pub(super) fn is_overlong(&self) -> bool {
         self.bytes >= self.made * 2
     }
@@ -164,7 +164,7 @@ impl<F: Files> Segment<F> {
         self.sync(files)
     }
 
-    /// Writes once more what the file says in `at..at + length`, and syncs it.
+    /// Writes the present bytes of `at..at + length` again, and syncs them.
     pub(super) fn rewrite(&mut self, files: &F, at: u64, length: usize) -> io::Result<()> {
         let mut bytes = vec![0; length];
         let read = files.read_at(&self.file, &mut bytes, at);
@@ -186,7 +186,7 @@ impl<F: Files> Segment<F> {
     }
 }
 
-/// Removes what an earlier run began to write and did not finish. It never counted.
+/// Removes files that an earlier run began and did not finish. They were never in use.
 pub(super) fn remove_drafts<F: Files>(files: &F) -> io::Result<()> {
     let is_draft = |name: &&String| name.strip_suffix(DRAFT).is_some_and(super::is_name);
     for name in files.list()?.iter().filter(is_draft) {
@@ -203,18 +203,18 @@ pub(super) fn numbers<F: Files>(files: &F) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// The file of a segment.
+/// The name of the file of a segment.
 pub fn name(number: u64) -> String {
     format!("{number:08}.log")
 }
 
-/// The number of the segment that is called so; `None` for every other name, however similar.
+/// The number in a segment's name; `None` for every other name, however similar.
 pub(super) fn number(text: &str) -> Option<u64> {
     let number = text.strip_suffix(".log")?.parse().ok()?;
     (name(number) == text).then_some(number)
 }
 
-/// How names end of what is not finished.
+/// The suffix in the names of unfinished files.
 pub const DRAFT: &str = ".tmp";
 
 fn draft_name(number: u64) -> String {

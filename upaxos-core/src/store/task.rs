@@ -1,8 +1,8 @@
-//! Work that no commit should wait for: the next segment's zeros, and compaction.
+//! Work that no commit should wait for: the zeros of the next segment, and compaction.
 //!
-//! A task is a machine with steps. The daemon takes them on a thread beside its loop, the simulator at any
-//! moment; the power may fail between any two operations of any step. Owns nothing of the store: what a
-//! task needs it carries, and what it made is handed back to [`Store::finish`](super::Store::finish).
+//! A task is a state machine with steps. The daemon runs the steps on a thread beside its loop, the simulator at
+//! any moment. The power may fail between any two operations of any step. A task owns nothing of the store: it
+//! carries everything it needs, and its result goes back to [`Store::finish`](super::Store::finish).
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::history::{Past, Printer, Range, cannot_write};
 use super::segment::{self, Head, Segment};
 use crate::mutant::{self, Mutant};
 
-/// About how many bytes of a history file one step writes.
+/// The approximate number of bytes that one step writes to a history file.
 const STEP_BYTES: usize = 256 * 1024;
 
 /// One piece of work in progress.
@@ -24,14 +24,14 @@ pub(super) enum Kind<F: Files> {
     Compact(Compaction<F>),
 }
 
-/// From values in memory to a history file, then to fewer segments. The order is what makes it safe: the
-/// file is durable before it has its name, its name is durable before anything else is removed, and each removal
-/// is durable before the next, so that a power cut leaves no gap, in whatever order it lets names go.
+/// Moves values from memory to a history file, then removes segments. The order makes it safe. The file is durable
+/// before it has its name. Its name is durable before anything else is removed. Each removal is durable before the
+/// next, so that a power cut leaves no gap, in whatever order it drops names.
 #[derive(Debug)]
 pub(super) struct Compaction<F: Files> {
     pub range: Range,
     values: Vec<Past>,
-    /// Which segments nobody needs after that, the oldest first.
+    /// The segments that are redundant after that, the oldest first.
     remove: Vec<u64>,
     stage: Stage<F>,
 }
@@ -49,7 +49,7 @@ enum Stage<F: Files> {
 }
 
 impl<F: Files> Compaction<F> {
-    /// Of `values`, which may be empty: then there is only something to remove.
+    /// A compaction of `values`. If they are empty, it only removes segments.
     pub(super) fn new(incarnation: u64, range: Range, values: Vec<Past>, remove: Vec<u64>) -> Self {
         let stage = match values.is_empty() {
             true if remove.is_empty() => Stage::Done,
@@ -108,17 +108,17 @@ impl<F: Files> Compaction<F> {
         if at < self.remove.len() { Stage::Remove(at) } else { Stage::Done }
     }
 
-    /// Which segments it removed.
+    /// The numbers of the segments that it removes.
     pub(super) fn removed(&self) -> &[u64] {
         &self.remove
     }
 }
 
 impl<F: Files> Task<F> {
-    /// Goes on; true when it is done.
+    /// Runs the next step. Returns true when the task is done.
     ///
     /// # Errors
-    /// When the file system refuses. Then the node must end: as after a failed commit.
+    /// When the file system refuses. The node must end then, as after a failed commit.
     pub fn step(&mut self, files: &F) -> io::Result<bool> {
         match &mut self.0 {
             Kind::Prepare { head, made } => {
@@ -129,7 +129,7 @@ impl<F: Files> Task<F> {
         }
     }
 
-    /// Goes on to the end.
+    /// Runs all remaining steps.
     ///
     /// # Errors
     /// See [`Task::step`].

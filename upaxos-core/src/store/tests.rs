@@ -1,5 +1,5 @@
-//! Claims about the store, on the simulated directory: a power cut anywhere loses nothing that was relied
-//! on, and old values are found at any age.
+//! Tests of the store on the simulated directory: a power cut at any point loses nothing that a peer relied on, and
+//! old values are found at any age.
 
 mod failures;
 
@@ -90,7 +90,7 @@ fn learn(store: &mut Store<Model>, learner: &mut Learner) {
     store.commit(learner).expect("commits");
 }
 
-/// Learns up to `last`, doing every task at once.
+/// Learns up to `last`, and runs every task at once.
 fn fill(files: &Model, last: u64) -> (Store<Model>, Learner) {
     let (mut store, mut learner) = open(files);
     while learner.learned.0 < last {
@@ -250,11 +250,12 @@ fn a_log_without_the_history_below_its_checkpoint_does_not_open() {
     drop(store);
     files.remove(&last).expect("removes");
     let refusal = Store::open(files.clone(), INCARNATION, &SMALL, &mut |_| Ok(())).expect_err("refused");
-    assert!(refusal.to_string().contains("nowhere else"), "{refusal}");
+    assert!(refusal.to_string().contains("no other file holds"), "{refusal}");
 }
 
-/// Found by the simulator (seed 805252): the second segment began before anything was learned, so that its checkpoint
-/// makes none before it needless; a power cut between the removal of the first and of the second left it first.
+/// Found by the simulator (seed 805252). The second segment began before anything was learned, so its checkpoint
+/// made none of the segments before it redundant. A power cut between the removals of the first and the second
+/// segment left the second as the first.
 #[test]
 fn a_power_cut_amid_a_removal_leaves_a_log_that_opens() {
     let files = fresh();

@@ -1,9 +1,9 @@
-//! Reads a log from its first segment on, and finds its end. Changes nothing.
+//! Reads a log from its first segment on, and finds its end. It changes nothing.
 //!
-//! Owns the rule which segments there must be: without gaps and, unless the first is number 1, beginning
-//! with a whole checkpoint. The checkpoints of later segments repeat what was read already: they are
-//! checked and skipped. One that is not whole, at the end of the log, was being written in a crash: the
-//! log ends before it, in the segment before.
+//! This module owns the rule which segments must exist: they have no gaps and, unless the first is number 1, begin
+//! with a whole checkpoint. The checkpoints of later segments repeat earlier records: they are checked and skipped.
+//! A checkpoint at the end of the log that is not whole was being written when the node crashed. The log then ends
+//! before it, in the previous segment.
 
 use std::collections::BTreeMap;
 
@@ -15,47 +15,47 @@ use crate::record::block::{Block, Chain, End, Scanner};
 use crate::record::{self, Record};
 use crate::types::Instance;
 
-/// The longest segment that is read: recovery holds one in memory.
+/// The longest segment that is read, in bytes: recovery holds one segment in memory.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
-/// Where the log ends.
+/// The end of the log.
 #[derive(Debug)]
 pub(super) struct Tail {
     /// The last segment in use.
     pub number: u64,
-    /// What the next block must cite.
+    /// The chain that the next block must cite.
     pub chain: Chain,
-    /// Where the blocks end in that segment.
+    /// The end of the blocks in that segment, in bytes.
     pub at: u64,
-    /// How many bytes of a torn block follow.
+    /// The number of bytes of a torn block behind it.
     pub torn_bytes: u64,
-    /// The last block: its segment, where it begins, its length.
+    /// The last block: its segment, its offset, its length.
     pub last: Option<(u64, u64, usize)>,
-    /// How far the checkpoint of each segment had learned.
+    /// The learned prefix of each segment's checkpoint.
     pub bases: BTreeMap<u64, Instance>,
-    /// The segment behind, with a checkpoint that is not whole.
+    /// The segment behind, if its checkpoint is not whole.
     pub unfinished: Option<u64>,
-    /// The blocks that are hurt inside values, a sentence each.
+    /// The blocks that are corrupt inside values, one sentence each.
     pub hurt: Vec<String>,
 }
 
 struct Walk<'a, F: Files> {
     files: &'a F,
     incarnation: u64,
-    /// The segments, opened before any is read: a node at work may remove the first ones.
+    /// The segments, opened before any is read, because a running node may remove the first ones.
     open: Vec<(u64, F::File)>,
     bytes: Vec<u8>,
     chain: Chain,
     last: Option<(u64, u64, usize)>,
     bases: BTreeMap<u64, Instance>,
     hurt: Vec<String>,
-    /// Whether what can be read of a damaged log is wanted. Its errors come after that.
+    /// Whether to read the valid parts of a damaged log. Its errors come after them.
     is_reader: bool,
-    /// That the segment read last is shorter than it was made.
+    /// The error for the segment read last, if the file is shorter than it was created.
     cut: Option<StoreError>,
 }
 
-/// How far the checkpoint at the beginning of a segment has been read.
+/// The progress of reading the checkpoint at the beginning of a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Checkpoint {
     Expected,
@@ -63,10 +63,10 @@ enum Checkpoint {
     Whole,
 }
 
-/// Hands every record of the log to `on_record`, in order.
+/// Passes every record of the log to `on_record`, in order.
 ///
-/// Another process may be writing meanwhile. What is in use is settled before anything is
-/// read, so every segment before the last in use is finished, and must end cleanly.
+/// Another process may write meanwhile. The segments in use are determined before anything is read, so every
+/// segment before the last one in use is finished, and must end cleanly.
 pub(super) fn walk<F: Files>(
     files: &F,
     incarnation: u64,
@@ -75,7 +75,7 @@ pub(super) fn walk<F: Files>(
     walk_as(false, files, incarnation, on_record)
 }
 
-/// The same for a reader: also of a log that is damaged, up to the damage.
+/// Does the same for a reader: it also reads a damaged log, up to the damage.
 pub(super) fn walk_what_there_is<F: Files>(
     files: &F,
     incarnation: u64,
@@ -114,8 +114,8 @@ fn walk_as<F: Files>(
         (used, _) => walk.all(used?, on_record)?,
     };
     if first > 1 && tail.bases.values().all(|base| base.0 == 0) {
-        // Only what a checkpoint has learned makes the segments before it needless: that of the first that is
-        // left or, where a power cut ended their removal halfway, of a later one.
+        // Only a checkpoint with a learned prefix makes the segments before it redundant. That is the checkpoint of
+        // the first remaining segment or, where a power cut interrupted the removal of segments, of a later one.
         let what = format!("the segment is missing, though there is {}", segment::name(first));
         return Err(damaged(files, first - 1, 0, what));
     }
@@ -124,7 +124,7 @@ fn walk_as<F: Files>(
 
 const NO_CHECKPOINT: &str = "no whole checkpoint, which every segment after the first begins with";
 
-/// Opens every segment. One that is removed meanwhile had its time.
+/// Opens every segment. A segment that a running node removes meanwhile is not needed.
 fn open_all<F: Files>(files: &F) -> Result<Vec<(u64, F::File)>, StoreError> {
     loop {
         let numbers = segment::numbers(files)?;
@@ -138,7 +138,7 @@ fn open_all<F: Files>(files: &F) -> Result<Vec<(u64, F::File)>, StoreError> {
 }
 
 impl<F: Files> Walk<'_, F> {
-    /// Reads these segments; says with which one the log begins, too.
+    /// Reads these segments. Returns the number of the log's first segment and the tail.
     fn all(
         mut self,
         (first, last_used): (u64, u64),
@@ -158,7 +158,7 @@ impl<F: Files> Walk<'_, F> {
             }
             let (end, is_whole) = read?;
             if !is_whole && number == last_used {
-                // The previous segment is still there, and nothing has been said since.
+                // The previous segment still exists, and this node has sent nothing since.
                 let Some((number_before, at)) = before else {
                     return Err(self.damaged(number, end.at(), NO_CHECKPOINT.into()));
                 };
@@ -188,7 +188,7 @@ impl<F: Files> Walk<'_, F> {
         Ok((first, self.tail(number, at, 0, None)))
     }
 
-    /// The segments from the first one on, up to one that is missing.
+    /// The segments from the first one up to the first gap.
     fn without_gap(&self) -> Option<(u64, u64)> {
         let (first, _) = self.open.first()?;
         let without_gap = (*first..).zip(&self.open).take_while(|(number, (found, _))| number == found);
@@ -200,7 +200,8 @@ impl<F: Files> Walk<'_, F> {
         Tail { number, chain, at, torn_bytes, last, bases, unfinished, hurt }
     }
 
-    /// The first segment, and the last with anything in it, be it garbage; the first if there is none.
+    /// The first segment, and the last one that is not empty (garbage counts, too); the first one twice if all are
+    /// empty.
     fn used(&mut self) -> Result<(u64, u64), StoreError> {
         let numbers: Vec<u64> = self.open.iter().map(|(number, _)| *number).collect();
         let Some(first) = numbers.first().copied() else {
@@ -215,7 +216,7 @@ impl<F: Files> Walk<'_, F> {
         }
         for number in numbers.into_iter().rev() {
             let at = self.load(number)?;
-            // Of the segment that is read last, that is told in its turn.
+            // If that segment is short, the error follows when it is read in its turn.
             self.cut = None;
             if self.bytes[at..].iter().any(|byte| *byte != 0) {
                 return Ok((first, number));
@@ -224,7 +225,7 @@ impl<F: Files> Walk<'_, F> {
         Ok((first, first))
     }
 
-    /// Reads a segment; says where its blocks begin.
+    /// Reads a segment. Returns the offset of its first block.
     fn load(&mut self, number: u64) -> Result<usize, StoreError> {
         let name = segment::name(number);
         let file = self.open.iter().find(|(found, _)| *found == number);
@@ -257,7 +258,7 @@ impl<F: Files> Walk<'_, F> {
             return Err(self.damaged(number, 0, what));
         }
         if length < head.bytes {
-            // It was whole before it had its name, so no crash does this; blocks may be gone with the rest.
+            // The file was whole before it had its name, so no crash causes this. Blocks may be lost with the rest.
             let what = format!("the file ends here, and was made with {} bytes", head.bytes);
             let cut = self.damaged(number, length as usize, what);
             if !self.is_reader {
@@ -268,7 +269,7 @@ impl<F: Files> Walk<'_, F> {
         Ok(())
     }
 
-    /// Reads one segment; says how it ends, and whether it has its checkpoint.
+    /// Reads one segment. Returns its end, and whether its checkpoint is whole.
     fn segment(
         &mut self,
         number: u64,
@@ -289,7 +290,7 @@ impl<F: Files> Walk<'_, F> {
             }
             if seen_hurt == Some(hurt) {
                 if state != Checkpoint::Whole && is_last {
-                    // As if it had been cut short: the segment before says all that this one does.
+                    // Treat it as cut short: the segment before holds everything that this one does.
                     return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, false));
                 }
                 let had = match state {
@@ -299,13 +300,13 @@ impl<F: Files> Walk<'_, F> {
                 at = had.ok_or_else(|| self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)))?;
                 continue;
             }
-            // A node at work may have written blocks between two parts of one read: look again.
+            // A running node may have written blocks between two parts of one read: read again.
             (seen_hurt, at) = (Some(hurt), hurt);
             self.load(number)?;
         }
     }
 
-    /// Hands out the blocks from `at` on.
+    /// Passes on the blocks from `at` on.
     fn blocks(
         &mut self,
         number: u64,
@@ -334,8 +335,8 @@ impl<F: Files> Walk<'_, F> {
         Ok(scanner.end())
     }
 
-    /// Hands out the block at `at`, if it is hurt inside values only, and says where it ends. No checkpoint
-    /// comes here: what it says, no peer knows.
+    /// Passes on the block at `at`, if it is corrupt inside values only, and returns its end. Blocks of a
+    /// checkpoint are never passed here: no peer knows their content.
     fn hurt_block(
         &mut self,
         number: u64,
@@ -356,8 +357,8 @@ impl<F: Files> Walk<'_, F> {
         };
         hand_out(block, take).map_err(|(at, reason)| self.damaged(number, at, reason))?;
         self.hurt.push(format!(
-            "{}: the block at byte {at} is damaged inside values; lost are those of {}: they count for nothing, \
-             and are fetched again from the peers",
+            "{}: the block at byte {at} is damaged inside values; the values of {} are lost, and are fetched \
+             again from the peers",
             self.files.place(&segment::name(number)).display(),
             lost.join(", ")
         ));
@@ -375,7 +376,7 @@ fn damaged<F: Files>(files: &F, number: u64, at: usize, what: String) -> StoreEr
     StoreError::Damaged { file: files.place(&segment::name(number)), at: at as u64, what }
 }
 
-/// One line of a checkpoint; its first says how far it has learned.
+/// Checks one line of a checkpoint. The first line states the learned prefix.
 fn step(state: &mut Checkpoint, number: u64, line: &[u8]) -> Result<Option<Instance>, String> {
     let is_expected = *state == Checkpoint::Expected;
     if !is_expected && line != b"checkpoint-end" {

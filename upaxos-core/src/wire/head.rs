@@ -1,8 +1,9 @@
-//! The first line of a datagram: who speaks, in which life, and for which group.
+//! The first line of a datagram: the sender, its life, and the group that it belongs to.
 //!
-//! Owns what ties the lines of a datagram to one data directory and one group. It never decides whether they are
-//! believed: that is for the node ([`crate::node::Node::hear`]) and for the client
-//! ([`Scope`](crate::client::Scope)). Classic nodes say none, and drop what has one: it is meant for another group.
+//! This module owns the link between the lines of a datagram and one data directory and one group. It never decides
+//! whether to believe the lines: that is up to the node ([`crate::node::Node::hear`]) and the client
+//! ([`Scope`](crate::client::Scope)). Classic nodes send no head, and drop datagrams with one: those are for
+//! another group.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +13,10 @@ use super::print::decimal as print_decimal;
 use super::{Dialect, decimal, lines};
 use crate::types::{GroupId, MAX_NUMBER, NodeId};
 
-/// The most bytes of a group's name.
+/// The maximum length of a group's name, in bytes.
 pub const MAX_GROUP_NAME: usize = 24;
 
-/// What a group is called: 1 to [`MAX_GROUP_NAME`] letters, digits, dots, dashes and underscores.
+/// The name of a group: 1 to [`MAX_GROUP_NAME`] letters, digits, dots, dashes and underscores.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupName {
     length: u8,
@@ -23,14 +24,14 @@ pub struct GroupName {
 }
 
 impl GroupName {
-    /// The name as text.
+    /// The name as ASCII text.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.bytes[..usize::from(self.length)]).expect("a name is made of ASCII only")
     }
 
     fn parse(text: &[u8]) -> Option<GroupName> {
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-        // A lone dash stands for "none" elsewhere on the wire.
+        // A single dash stands for "none" elsewhere on the wire.
         if text.is_empty() || text.len() > MAX_GROUP_NAME || text == b"-" || !text.iter().all(is_plain) {
             return None;
         }
@@ -52,7 +53,7 @@ impl fmt::Debug for GroupName {
     }
 }
 
-/// The text that is no [`GroupName`].
+/// A text that is no [`GroupName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no name of a group: use 1 to {MAX_GROUP_NAME} letters, digits, dots, dashes and underscores"
@@ -67,20 +68,21 @@ impl FromStr for GroupName {
     }
 }
 
-/// What the first line of a datagram says. The default is a datagram without one: of a client that names no
-/// group, of a person with netcat, or of a classic node.
+/// The content of the first line of a datagram. The default stands for a datagram without a head: of a client that
+/// names no group, of a person with netcat, or of a classic node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Head {
-    /// The node that speaks, and the incarnation of its directory; `None` for a client.
+    /// The sending node, and the incarnation of its directory; `None` for a client.
     pub from: Option<(NodeId, u64)>,
-    /// The identity of the group; of a node `None` while it belongs to none yet, of a client if any will do.
+    /// The identity of the group. A node that belongs to no group yet has `None`; so has a client that accepts any
+    /// group.
     pub group: Option<GroupId>,
-    /// The name of the group.
+    /// The name of the group, if it has one.
     pub name: Option<GroupName>,
 }
 
 impl Head {
-    /// Appends the line and a newline; nothing where there is nothing to say.
+    /// Appends the line and a newline; appends nothing if all fields are empty.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self.from {
             Some((id, incarnation)) => {
@@ -103,7 +105,7 @@ impl Head {
         out.push(b'\n');
     }
 
-    /// Reads S, if a node speaks, and the fields after `S From` or `For`.
+    /// Parses S, if the sender is a node, and the fields after `S From` or `For`.
     fn parse(from: Option<&[u8]>, fields: &[u8]) -> Result<Head, ParseError> {
         let mut fields = fields.split(|byte| *byte == b' ');
         let mut next = || fields.next().unwrap_or_default();
@@ -133,7 +135,8 @@ impl Head {
     }
 }
 
-/// Splits `line` at its verb if it is a head's: the digits of the sender, if it is a node, and the fields.
+/// Splits a head at its verb into the digits of the sender, if it is a node, and the fields. `None` for any other
+/// line.
 fn split(line: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if let Some(fields) = line.strip_prefix(b"For ") {
         return Some((None, fields));
@@ -143,13 +146,13 @@ fn split(line: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     Some((Some(&line[..digits]), fields))
 }
 
-/// Reads a line as a head, if it is one.
+/// Parses a line as a head. `None` if it is none.
 pub(super) fn head_of(line: &[u8]) -> Option<Head> {
     let (from, fields) = split(line)?;
     Head::parse(from, fields).ok()
 }
 
-/// Whether a line is a head, which may stand at the beginning of a datagram only.
+/// Whether a line is a head. A head may only be the first line of a datagram.
 pub(super) fn is_head(line: &[u8]) -> bool {
     split(line).is_some()
 }
@@ -157,9 +160,9 @@ pub(super) fn is_head(line: &[u8]) -> bool {
 /// Opens a datagram: its head, and the lines after it.
 ///
 /// # Errors
-/// When its first line is a head that does not parse, or one of several and nothing that parses, which may be a head
-/// that was damaged: then nobody can tell for whom the rest is meant, and the datagram is to be dropped whole. In a
-/// classic group a datagram with any head is another group's.
+/// When its first line is a head that does not parse. Also when its first line is one of several and does not
+/// parse: it may be a head that was damaged. The intended group of the rest is then unknown, and the whole datagram
+/// must be dropped. In a classic group, a datagram with any head is another group's.
 pub fn open(datagram: &[u8], dialect: Dialect) -> Result<(Head, Lines<'_>), ParseError> {
     let end = memchr::memchr(b'\n', datagram).unwrap_or(datagram.len());
     match split(&datagram[..end]) {

@@ -1,4 +1,4 @@
-//! Bytes to [`Line`]s. Never panics, never allocates more than the values it returns.
+//! Parses bytes into [`Line`]s. The parser never panics, and never allocates more than the values it returns.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::hooks::{MAX_NAME, Script};
 use crate::named::{Digest, NamedWrite, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
-/// Why a line was dropped.
+/// The reason why a line was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// The line has no verb, or one that this version does not know: to be ignored.
+    /// The line has no verb, or a verb that this version does not know. Receivers ignore such a line.
     #[error("unknown verb {0:?}")]
     UnknownVerb(String),
     /// A number is missing, not a plain decimal, or over 2^63-1 (65535 for ids).
     #[error("{field} is not a number in range: {text:?}")]
     BadNumber {
-        /// Which field, by its name in the grammar.
+        /// The name of the field in the grammar.
         field: &'static str,
         /// The offending text, shortened.
         text: String,
@@ -35,25 +35,25 @@ pub enum ParseError {
     /// A range ends before it begins.
     #[error("range {0}..{1} ends before it begins")]
     BadRange(Instance, Instance),
-    /// `&` first in a datagram, or after a line that cannot be continued.
+    /// `&` is first in a datagram, or follows a line that cannot be continued.
     #[error("continuation of nothing")]
     NothingToContinue,
-    /// A head that is not the first line of its datagram.
+    /// A head is not the first line of its datagram.
     #[error("a head that does not come first")]
     MisplacedHead,
-    /// A head, where the group is a classic one: what follows is meant for another group.
+    /// A head in a classic group: the following lines are for another group.
     #[error("a head, which classic datagrams do not have")]
     HeadInClassic,
 }
 
-/// Reads the lines of a datagram that has no head, or of what follows it ([`open`](super::open)); empty ones are
-/// skipped.
+/// Reads the lines of a datagram without a head, or the lines after the head ([`open`](super::open)). Empty lines
+/// are skipped.
 pub fn lines(datagram: &[u8], dialect: Dialect) -> Lines<'_> {
     Lines { rest: datagram, dialect, head: None, piece: None }
 }
 
-/// Short values that follow each other in a datagram lie together in memory, in pieces of so many bytes: one
-/// value that is kept never keeps more than that alive.
+/// Consecutive short values of a datagram share memory in pieces of this many bytes. One value that is kept
+/// therefore never keeps more than this alive.
 const PIECE: usize = 1024;
 const SHORT: usize = PIECE / 8;
 
@@ -63,11 +63,11 @@ pub struct Lines<'a> {
     rest: &'a [u8],
     dialect: Dialect,
     head: Option<Head>,
-    /// A copy of a part of the datagram, and how long the datagram was from there on.
+    /// A copy of a part of the datagram, and the length of the datagram from its start on.
     piece: Option<(Value, usize)>,
 }
 
-/// What a continuation line goes on from.
+/// The line that a continuation line repeats.
 #[derive(Clone, Copy, Debug)]
 enum Head {
     Submit(Tagged),
@@ -124,7 +124,7 @@ impl Iterator for Lines<'_> {
                 _ if self.dialect == Dialect::Extended && is_head(line) => Err(ParseError::MisplacedHead),
                 _ => parse_line(line, self.dialect),
             };
-            // A dropped line breaks the count, so nothing after it may go on from before it.
+            // A dropped line breaks the numbering, so a later continuation must not refer to a line before it.
             self.head = parsed.as_ref().ok().and_then(Head::of);
             return Some(parsed);
         }
@@ -132,7 +132,7 @@ impl Iterator for Lines<'_> {
 }
 
 impl<'a> Lines<'a> {
-    /// What of the datagram was not read yet.
+    /// The part of the datagram that was not read yet.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -168,10 +168,10 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Reads one line, without its newline. A continuation line is no line by itself.
+/// Reads one line, without its newline. A continuation line alone does not parse.
 ///
 /// # Errors
-/// Why the line is to be dropped; see [`ParseError`].
+/// The reason to drop the line; see [`ParseError`].
 pub fn parse_line(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
     match dialect {
         Dialect::Extended => parse_fields(line, dialect),
@@ -179,8 +179,8 @@ pub fn parse_line(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
     }
 }
 
-/// The line as a classic node reads it: split on any white space. Whoever read it otherwise would
-/// hold another value than its peers, in the same ballot.
+/// The line as a classic node reads it: split on any white space. A node that read it otherwise would hold another
+/// value than its peers, in the same ballot.
 pub fn joined_words(line: &[u8]) -> Vec<u8> {
     let mut words = Vec::with_capacity(line.len());
     for chunk in line.utf8_chunks() {
@@ -244,7 +244,7 @@ fn parse_fields(line: &[u8], dialect: Dialect) -> Result<Line, ParseError> {
 
 fn request(fields: &mut Fields) -> Result<Request, ParseError> {
     let instance = Instance(fields.number("instance", MAX_NUMBER)?);
-    // The text of a request is what somebody typed or piped: literal. An empty one is no value.
+    // The text of a request is typed or piped by a client, so it is literal. An empty text is no value.
     let value = fields.rest.filter(|text| !text.is_empty()).map(Value::from);
     Ok(match (instance, value) {
         (Instance(0), Some(value)) => Request::Write(value),
@@ -265,7 +265,7 @@ fn change(verb: &[u8], f: &mut Fields) -> Result<Change, ParseError> {
     if is_forced { Ok(change) } else { f.end(change) }
 }
 
-/// What classic nodes say to each other. Whatever else is on the wire is not meant for them.
+/// The verbs between classic nodes. Other verbs on the wire are not for them.
 const CLASSIC_VERBS: [&[u8]; 8] =
     [b"Propose", b"Promise", b"Write", b"Accept", b"NACK", b"Written", b"Join", b"OK"];
 
@@ -431,13 +431,13 @@ fn promise_none(f: &mut Fields) -> Result<Message, ParseError> {
 }
 
 fn last_value(f: &mut Fields) -> Result<Message, ParseError> {
-    // Nothing was written: instance 0, as in a prefix.
+    // If nothing was written, the instance is 0, as in a prefix.
     let (instance, learned) = (f.prefix()?, f.prefix()?);
     let (client, seq) = (f.number("client", MAX_NUMBER)?, f.seq()?);
     Ok(Message::Value { instance, learned, client, seq, value: f.value("Value")? })
 }
 
-/// 32 lower-case hex digits.
+/// Reads 32 lower-case hex digits.
 pub(crate) fn digest(text: &[u8]) -> Option<u128> {
     let is_spelt = text.len() == 32 && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     u128::from_str_radix(str::from_utf8(text).ok().filter(|_| is_spelt)?, 16).ok()
@@ -460,15 +460,15 @@ fn beat(f: &mut Fields) -> Result<Beat, ParseError> {
     Ok(Beat { n, boot, ballot, learned, stance, heard: f.ids()? })
 }
 
-/// What is left of a line: `None` after the last field, so that an absent last field and an empty
-/// one can be told apart.
+/// The rest of a line. It is `None` after the last field, which distinguishes an absent last field from an empty
+/// one.
 struct Fields<'a> {
     rest: Option<&'a [u8]>,
     dialect: Dialect,
 }
 
 impl<'a> Fields<'a> {
-    /// The text up to the next space; empty when there is nothing left.
+    /// The text up to the next space; empty at the end of the line.
     fn next(&mut self) -> &'a [u8] {
         let Some(rest) = self.rest else { return b"" };
         match memchr::memchr(b' ', rest) {
@@ -504,7 +504,7 @@ impl<'a> Fields<'a> {
 
     fn ballot(&mut self) -> Result<Ballot, ParseError> {
         let text = self.next();
-        // Classic groups never change, so their ballots know no epoch.
+        // Classic groups never change, so their ballots have no epoch.
         let is_known = self.dialect == Dialect::Extended || !text.contains(&b':');
         if is_known { ballot(text) } else { Err(bad_number("ballot", text)) }
     }
@@ -513,7 +513,7 @@ impl<'a> Fields<'a> {
         node_id(field, self.next())
     }
 
-    /// The name of a script.
+    /// Reads the name of a script.
     fn name(&mut self) -> Result<Arc<str>, ParseError> {
         let text = self.next();
         let name = str::from_utf8(text).ok().filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
@@ -524,7 +524,7 @@ impl<'a> Fields<'a> {
         self.number("epoch", MAX_NUMBER).map(Epoch)
     }
 
-    /// Comma-separated ids; `-` for none.
+    /// Reads a ballot; `-` for none.
     fn ballot_or_none(&mut self) -> Result<Option<Ballot>, ParseError> {
         match self.next() {
             b"-" => Ok(None),
@@ -572,7 +572,7 @@ fn node_id(field: &'static str, text: &[u8]) -> Result<NodeId, ParseError> {
     Ok(NodeId(id as u16))
 }
 
-/// Comma-separated ids; `-` for none.
+/// Reads comma-separated ids; `-` for none.
 pub(crate) fn ids(text: &[u8]) -> Result<Vec<NodeId>, ParseError> {
     match text {
         b"-" => Ok(Vec::new()),
@@ -580,7 +580,7 @@ pub(crate) fn ids(text: &[u8]) -> Result<Vec<NodeId>, ParseError> {
     }
 }
 
-/// A ballot as it stands on the wire and in the log: `P` or `E:P`.
+/// Reads a ballot as it stands on the wire and in the log: `P` or `E:P`.
 pub(crate) fn ballot(text: &[u8]) -> Result<Ballot, ParseError> {
     let (epoch, number) = match text.iter().position(|b| *b == b':') {
         Some(at) => (decimal(&text[..at], MAX_NUMBER), &text[at + 1..]),
@@ -591,7 +591,7 @@ pub(crate) fn ballot(text: &[u8]) -> Result<Ballot, ParseError> {
     Ok(Ballot { epoch: Epoch(epoch), number })
 }
 
-/// A plain decimal of at most `max`: digits only.
+/// Reads a plain decimal of at most `max`: digits only.
 pub(crate) fn decimal(text: &[u8], max: u64) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
@@ -638,7 +638,7 @@ pub(super) fn bad_number(field: &'static str, text: &[u8]) -> ParseError {
     ParseError::BadNumber { field, text: excerpt(text) }
 }
 
-/// Offending text for an error message: bounded, whatever came in.
+/// Shortens offending text for an error message, whatever its length and content.
 pub(super) fn excerpt(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned()
 }

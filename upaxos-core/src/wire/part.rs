@@ -1,58 +1,58 @@
-//! The two lines that carry what is longer than a packet: a part of a datagram, and the question for parts that are
-//! missing.
+//! The two lines for datagrams that are longer than a packet: a part of a datagram, and the request for missing
+//! parts.
 //!
-//! Owns their grammar. What is done with them is the business of [`Parts`](crate::parts::Parts), between the
-//! packing of lines and the socket: no node and no client ever sees them.
+//! This module owns their grammar. [`Parts`](crate::parts::Parts) handles them, between the packing of lines and
+//! the socket. Nodes and clients never see them.
 
 use super::head::{Head, head_of};
 use super::parse::decimal;
 use super::print::decimal as print_decimal;
 use crate::types::{MAX_NUMBER, NodeId};
 
-/// The most parts of one datagram.
+/// The maximum number of parts of one datagram.
 pub const MAX_PARTS: u16 = 1_024;
 
-/// The most ranges of parts that one question names.
+/// The maximum number of ranges in one `Missing` line.
 pub const MAX_ASKED: usize = 32;
 
-/// The room that `S Part X K N ` takes at most.
+/// The maximum length of `S Part X K N `, in bytes.
 pub const PART_HEAD: usize = b"65535 Part 9223372036854775807 1024 1024 ".len();
 
 /// `S Part X K N TEXT`, or `Part X K N TEXT` of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// X: which datagram of the sender.
+    /// X: the number of the datagram, assigned by its sender.
     pub number: u64,
-    /// K: which part of it, from 1.
+    /// K: the position of this part, from 1.
     pub place: u16,
-    /// N: how many there are.
+    /// N: the number of parts.
     pub count: u16,
-    /// The text itself: bytes of the datagram after its head, as they are.
+    /// The text itself: bytes of the datagram after its head, unchanged.
     pub text: &'a [u8],
 }
 
-/// `Missing X K,K-K,…`: parts of a datagram that were not heard.
+/// `Missing X K,K-K,…`: asks for parts of a datagram that were not received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// X: of which datagram.
+    /// X: the number of the datagram.
     pub number: u64,
-    /// Which of its parts, as ranges, both ends included.
+    /// The positions of the missing parts, as ranges that include both ends.
     pub places: Vec<(u16, u16)>,
 }
 
-/// What a datagram is that carries one of the two.
+/// The content of a datagram that carries one of the two lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// A part, behind the bytes of its head, newline included.
+    /// A part, with the bytes of its head (newline included) and the parsed head.
     Part(&'a [u8], Head, Part<'a>),
-    /// A question.
+    /// A request for missing parts.
     Missing(Missing),
 }
 
 impl<'a> Piece<'a> {
-    /// Reads a datagram as one of the two, if it is.
+    /// Reads a datagram as one of the two; `None` if it is neither.
     pub fn parse(datagram: &'a [u8]) -> Option<Piece<'a>> {
-        // Nothing else begins so: most datagrams are told by their first bytes.
+        // No other line begins with this word: the first bytes decide for most datagrams.
         if let Some(fields) = datagram.strip_prefix(b"Missing ") {
             return Missing::parse(fields).map(Piece::Missing);
         }
@@ -84,7 +84,7 @@ impl<'a> Part<'a> {
         (1 <= place && place <= count && count > 1).then_some(Part { number, place, count, text })
     }
 
-    /// A datagram of its own: `head` is that of the whole, printed.
+    /// Prints the part as a datagram of its own. `head` is the printed head of the whole datagram.
     pub fn print(&self, from: Option<NodeId>, head: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(head.len() + PART_HEAD + self.text.len());
         out.extend_from_slice(head);
@@ -123,7 +123,8 @@ impl Missing {
         (fields.next().is_none() && places.len() <= MAX_ASKED).then_some(Missing { number, places })
     }
 
-    /// A datagram of its own. It has no head: the number tells whose datagram is meant.
+    /// Prints the request as a datagram of its own. It has no head: the number identifies the datagram and thereby
+    /// its sender.
     pub fn print(&self) -> Vec<u8> {
         let mut out = b"Missing ".to_vec();
         print_decimal(&mut out, self.number);

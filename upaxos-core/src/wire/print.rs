@@ -1,4 +1,4 @@
-//! [`Line`]s to bytes, and bytes into datagrams. By hand, without `format!`: this is the hot path.
+//! Prints [`Line`]s as bytes, and packs them into datagrams. It avoids `format!`, because this is the hot path.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl Line {
 }
 
 impl fmt::Display for Line {
-    /// As on the wire, with `\xNN` for each byte that cannot be printed.
+    /// Prints the line as on the wire, with `\xNN` for each byte that cannot be printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         types::write_printable(f, &self.to_bytes(Dialect::Extended), |_| None)
     }
@@ -299,7 +299,7 @@ pub(crate) fn decimal(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends a value with the bytes that would break a line escaped.
+/// Appends a value, with escapes for the bytes that would break a line.
 pub(crate) fn escape(out: &mut Vec<u8>, value: &[u8]) {
     let mut plain = value;
     while let Some(at) = memchr::memchr3(b'\n', b'\r', b'\\', plain) {
@@ -314,35 +314,34 @@ pub(crate) fn escape(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(plain);
 }
 
-/// How long a value is once escaped, in bytes.
+/// The length of a value once escaped, in bytes.
 pub(crate) fn escaped_len(value: &[u8]) -> usize {
     value.len() + memchr::memchr3_iter(b'\n', b'\r', b'\\', value).count()
 }
 
-/// Puts lines together into datagrams: as many as fit, in order, continued where they follow on.
-/// Under [`Dialect::Classic`] one line per datagram.
+/// Packs lines into datagrams: as many as fit, in order, as continuations where possible. Under
+/// [`Dialect::Classic`] every line gets a datagram of its own.
 #[derive(Debug)]
 pub struct Packer {
     dialect: Dialect,
     limit: usize,
-    /// The head of every datagram, and how it is printed.
+    /// The head of every datagram, and its printed form.
     head: (Head, Vec<u8>),
     full: Vec<Vec<u8>>,
     open: Vec<u8>,
-    /// The line that the next one may go on from.
+    /// The line that the next one may continue.
     before: Option<Line>,
     line: Vec<u8>,
 }
 
 impl Packer {
-    /// A packer of datagrams of at most `limit` bytes; a single line that is longer gets a datagram
-    /// of its own.
+    /// A packer of datagrams of at most `limit` bytes. A single line that is longer gets a datagram of its own.
     pub fn new(dialect: Dialect, limit: usize) -> Packer {
         let (full, open, line) = Default::default();
         Packer { dialect, limit, head: Default::default(), full, open, before: None, line }
     }
 
-    /// Begins every datagram from the next one on with this head; under [`Dialect::Classic`] there are none.
+    /// Sets the head of every datagram from the next one on. Under [`Dialect::Classic`] there are no heads.
     pub fn set_head(&mut self, head: Head) {
         if self.head.0 != head && self.dialect == Dialect::Extended {
             let mut text = Vec::new();
@@ -351,7 +350,7 @@ impl Packer {
         }
     }
 
-    /// Adds a line.
+    /// Adds a line behind those added before.
     pub fn push(&mut self, line: &Line) {
         self.line.clear();
         if self.continues(line) {
@@ -361,7 +360,7 @@ impl Packer {
         }
         if !self.open.is_empty() && !self.fits() {
             self.close();
-            // The first line of a datagram has a full head.
+            // The first line of a datagram is never a continuation.
             self.line.clear();
             line.encode(self.dialect, &mut self.line);
         }
@@ -374,7 +373,7 @@ impl Packer {
         self.before = is_continuable(line).then(|| line.clone());
     }
 
-    /// Hands out the datagrams put together so far, the last one included.
+    /// Returns the datagrams packed so far, the last one included.
     pub fn finish(&mut self) -> Vec<Vec<u8>> {
         self.close();
         std::mem::take(&mut self.full)

@@ -1,4 +1,4 @@
-//! What the grammar promises, by example and by chance.
+//! Tests of the grammar, with examples and with random input.
 
 use proptest::prelude::*;
 

@@ -1,16 +1,16 @@
-//! Claims about the framing. Sizes are small, so that headers meet sector boundaries often.
+//! Tests of the framing. Sizes are small, so that headers meet sector boundaries often.
 
 use super::*;
 use proptest::prelude::*;
 
 const SEED: u64 = 0x00c0_ffee;
 
-/// In these lines, what follows the first blank is a value.
+/// In these lines, the value begins behind the first blank.
 fn value_at(line: &[u8]) -> usize {
     line.iter().position(|byte| *byte == b' ').map_or(line.len(), |blank| blank + 1)
 }
 
-/// Lines as records are: any bytes but a newline and zero, never `#` first.
+/// Lines in the form of records: any bytes but a newline and zero, never `#` first.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let line = prop::collection::vec(any::<u8>(), 0..300).prop_map(|mut line| {
         line.retain(|byte| !matches!(byte, b'\n' | 0));
@@ -25,7 +25,7 @@ fn bodies(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<u8>>> 
     prop::collection::vec(body(), count)
 }
 
-/// The bytes of a log, where each of its blocks begins, and where the last ends.
+/// The bytes of a log, with the offset of each block and the end of the last one.
 fn log(bodies: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
     let (mut chain, mut bytes, mut starts) = (Chain::new(SEED), Vec::new(), vec![0]);
     for body in bodies {
@@ -61,7 +61,7 @@ proptest! {
         let (mut bytes, starts) = log(&bodies);
         let (start, end) = (starts[bodies.len() - 1], starts[bodies.len()]);
         let cut = start + cut.index(end - start);
-        // The file was made with its full length.
+        // The file was created with its full length.
         bytes.truncate(cut);
         bytes.resize(end + zeros, 0);
         let (found, end) = scan(&bytes);
@@ -110,7 +110,7 @@ proptest! {
         let (mut bytes, starts) = log(&bodies);
         let last = starts[bodies.len() - 1];
         let from = sector.index(last) / 512 * 512;
-        // The hole may take the last block's beginning too; then only what comes before counts.
+        // The hole may include the beginning of the last block; then only the blocks before it count.
         let to = (from + 512).min(last);
         bytes[from..to].fill(0);
         let hurt = starts.iter().rposition(|start| *start <= from).unwrap_or(0);
@@ -229,7 +229,7 @@ fn a_flipped_bit_in_the_zeros_behind_the_log_stops_nothing() {
     }
 }
 
-/// Three blocks of equal length, so that one can stand in another's place.
+/// Three blocks of equal length, so that one can replace another.
 fn three() -> (Vec<u8>, Vec<usize>) {
     log(&[b"one\n".to_vec(), b"two\n".to_vec(), b"six\n".to_vec()])
 }

@@ -1,9 +1,10 @@
-//! What fails is told and ends the store; what is hurt is refused, or taken without its values.
+//! Tests of failures: an error is reported and ends the store; corrupt records are refused, or read without their
+//! values.
 
 use super::*;
 use crate::sim::files::Refusal;
 
-/// fsync(2), "errors": the kernel may keep the pages and take them for clean.
+/// The kernel may keep the pages and treat them as clean after a failed sync (fsync(2), "errors").
 #[test]
 fn what_a_failed_sync_left_in_memory_is_durable_after_the_next_start() {
     let files = fresh();
@@ -33,7 +34,7 @@ fn every_operation_of_a_task_that_fails_is_told_and_ends_it() {
             learn(&mut store, &mut learner);
             let begun = tasks.len();
             tasks.extend(store.task(&learner));
-            // A segment is made at once, its values are compacted later.
+            // A segment is made at once; its values are compacted later.
             if tasks.len() > begun && matches!(tasks[begun].0, Kind::Prepare { .. }) {
                 let task = tasks.pop().expect("it was begun just now");
                 store.finish(task.run(&files).expect("runs"));
@@ -109,7 +110,7 @@ fn every_segment_before_a_checkpoint_that_is_in_the_history_is_removed() {
     check(&store, &learner);
 }
 
-/// In a directory whose names a crash lets go in any order, one removal at a time leaves no gap.
+/// If a crash drops names of a directory in any order, one removal at a time leaves no gap.
 #[test]
 fn an_unfinished_checkpoint_is_removed_without_a_gap_in_whatever_order_names_go() {
     for seed in 0..40 {
