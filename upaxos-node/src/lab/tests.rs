@@ -1,4 +1,4 @@
-//! Claims about the runtime: what a script may do, how it is told what it may not, and that it repeats.
+//! Claims about the runtime: what a script may do, how it learns what it may not do, and that it repeats.
 
 mod fake;
 
@@ -11,7 +11,7 @@ use super::trouble::{Trouble, What};
 use super::worlds::Kind;
 use fake::Fake;
 
-/// Plays the one lab of a script, and what it has printed.
+/// Plays the one lab of a script. Returns its verdict and its printed lines.
 fn played(text: &str) -> (Verdict, Vec<String>) {
     let script = Script::embedded("test.lua", text);
     let loaded = script.load(1).unwrap_or_else(|trouble| panic!("{trouble}"));
@@ -24,19 +24,19 @@ fn played(text: &str) -> (Verdict, Vec<String>) {
     (verdict, said)
 }
 
-/// Plays this as the body of a lab of three.
+/// Plays this text as the body of a lab of three nodes.
 fn body(text: &str) -> (Verdict, Vec<String>) {
     played(&format!("lab.test('a lab', {{nodes = 3, spares = 1}}, function(g)\n{text}\nend)"))
 }
 
-/// What the body of a lab prints; it has to pass.
+/// The lines that the body of a lab prints. The lab has to pass.
 fn said(text: &str) -> Vec<String> {
     let (verdict, said) = body(text);
     assert_eq!(verdict.end, End::Passed, "{text}");
     said
 }
 
-/// How the body of a lab fails, in one line.
+/// The failure of a lab's body, in one line.
 fn fails(text: &str) -> String {
     match body(text).0.end {
         End::Failed { trouble, .. } => trouble.to_string(),

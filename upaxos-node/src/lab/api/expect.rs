@@ -1,4 +1,4 @@
-//! Expectations: `expect(got)` and what should be true of it, now or within a time.
+//! Expectations: `expect(got)` and its conditions, which must hold now or within a time.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::lab::run::{Begun, Run};
 use crate::lab::strict::{Time, shown};
 use crate::lab::trouble::{self, Place, Trouble};
 
-/// Something of which something is expected.
+/// A value or a function under test.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     got: Value,
@@ -22,7 +22,7 @@ pub struct Expectation {
     is_judged: Rc<Cell<bool>>,
 }
 
-/// `expect(got, what?)`.
+/// The documentation of the global function `expect(got, what?)`.
 pub const EXPECT: Doc = doc(
     "expect",
     "(got: any, what?: string): Expectation",
@@ -30,10 +30,10 @@ pub const EXPECT: Doc = doc(
      says in a failure what it is about.",
 );
 
-/// Begins an expectation.
+/// Starts an expectation.
 ///
 /// # Errors
-/// While the script is only loaded.
+/// While the script is still loading.
 pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<Held<Expectation>> {
     let run = run(lua)?;
     let is_judged = Rc::new(Cell::new(false));
@@ -43,7 +43,7 @@ pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<H
     Ok(Held(Expectation { got, what, within: Rc::default(), is_judged }))
 }
 
-/// An expectation that was begun and never judged: it would hold whatever happens.
+/// Reports an expectation that was started and never judged: it would hold in every case.
 pub fn unfinished(run: &Run) -> Option<Trouble> {
     let begun = run.expectations.borrow();
     let Begun { place, .. } = begun.iter().find(|begun| !begun.is_judged.get())?;
@@ -182,7 +182,7 @@ fn describe_outcomes<R: Registry<Expectation>>(registry: &mut R) {
 }
 
 impl Expectation {
-    /// Looks until it holds, or the time is over.
+    /// Tests the value until the condition holds or the time is over.
     async fn judge(
         self,
         lua: Lua,
@@ -224,7 +224,7 @@ fn holds(value: &Value) -> bool {
     !matches!(value, Value::Nil | Value::Boolean(false))
 }
 
-/// Whether two values are the same; tables by what is in them.
+/// Whether two values are the same. Tables are compared by their contents.
 fn same(left: &Value, right: &Value) -> mlua::Result<bool> {
     const DEEPEST: usize = 50;
     same_to(left, right, DEEPEST)

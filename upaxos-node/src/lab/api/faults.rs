@@ -1,4 +1,4 @@
-//! What can be done to the network, as methods of the group.
+//! The faults of the network, as methods of the group.
 
 use mlua::{Lua, Table, Variadic};
 
@@ -12,7 +12,7 @@ use crate::lab::strict::{self, Keys, Options};
 use crate::lab::trouble::Trouble;
 use crate::lab::world::{Fault, Link, Party};
 
-/// How links behave.
+/// The options of [`Link`].
 pub const LINK: Keys = Keys {
     name: "LinkOptions",
     keys: &[
@@ -26,7 +26,7 @@ pub const LINK: Keys = Keys {
     ],
 };
 
-/// Around whom a shape is made.
+/// The options of a named shape.
 pub const SHAPE: Keys = Keys {
     name: "ShapeOptions",
     keys: &[
@@ -35,7 +35,7 @@ pub const SHAPE: Keys = Keys {
     ],
 };
 
-/// Tells what a group can do to its network.
+/// Registers the methods that change the network.
 pub fn describe<R: Registry<Group>>(registry: &mut R) {
     let text = "Cuts the links between nodes so that each of these sides hears only itself; who is on no side \
                 is alone. Replaces the cuts that there were. Clients reach everybody.";
@@ -130,7 +130,7 @@ fn shape(lua: &Lua, name: &str, options: Option<Table>) -> mlua::Result<bool> {
         let names = SHAPES.iter().map(|(name, _)| *name);
         return Err(Trouble::misuse(strict::unknown("shape", name, names)).into());
     };
-    // The links of a spare stay.
+    // The shape leaves the links of spares as they are.
     faulty(&run, name, |links| links.shape(|from, to| from < n && to < n && cuts(from, to)))
 }
 
@@ -155,7 +155,7 @@ fn behave(lua: &Lua, options: &Options) -> mlua::Result<bool> {
     faulty(&run, "network", |links| links.set(&from, &to, |_, _, link| set(link)))
 }
 
-/// Changes links, in a world where they can fail.
+/// Changes links, if the world supports faults of links.
 fn faulty(
     run: &Run,
     what: &str,
@@ -170,7 +170,7 @@ fn faulty(
     Ok(true)
 }
 
-/// Which links change and how they are then, in few words.
+/// The changed links and their behaviour, in few words.
 fn told(changes: &[Change]) -> String {
     const SHOWN: usize = 6;
     let end = |party: &Party| match party {
@@ -185,7 +185,7 @@ fn told(changes: &[Change]) -> String {
     format!("{how}{}{more}", links.join(" "))
 }
 
-/// How a link behaves beside being cut.
+/// The faults of a link, except a cut.
 fn behaviour(link: &Link) -> String {
     let shares = [("loss", link.loss), ("duplicate", link.duplicate), ("corrupt", link.corrupt)];
     let shares = shares.into_iter().filter(|(_, share)| *share > 0.0);

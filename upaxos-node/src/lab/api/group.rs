@@ -1,4 +1,4 @@
-//! The group in the hands of a script: its nodes, what it is waited for, and judging it.
+//! The group as a script sees it: its nodes, waits for its progress, and its check.
 
 use mlua::{LuaString, Table};
 use upaxos_core::types::{Instance, NodeId};
@@ -14,14 +14,14 @@ use crate::lab::strict::{Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{Fault, NodeState, View};
 
-/// The group of a lab, and everything around it. It is a client, too.
+/// The group of a lab, with its network and its disks. It is a client, too.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The session of what is asked of the group without a client being named.
+    /// The client of requests that the script sends to the group without naming a client.
     pub client: u64,
 }
 
-/// Whom to wait for as a leader.
+/// The options of waiting for a leader.
 pub const LEADER: Keys = Keys {
     name: "LeaderOptions",
     keys: &[
@@ -31,7 +31,7 @@ pub const LEADER: Keys = Keys {
     ],
 };
 
-/// Whom to wait for to have learned.
+/// The options of waiting until nodes have learned an instance.
 pub const LEARNED: Keys = Keys {
     name: "LearnedOptions",
     keys: &[IN_TIME, ("nodes", "(Node|integer)[]", "who has to [all that run]")],

@@ -1,4 +1,4 @@
-//! Loads in the hands of a script.
+//! Loads as a script sees them.
 
 use mlua::{Lua, Table, Value};
 use upaxos_core::types::Micros;
@@ -13,7 +13,7 @@ use crate::lab::run::{PATIENCE, Run};
 use crate::lab::strict::{self, Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 
-/// What a load is.
+/// The options of a load.
 pub const LOAD: Keys = Keys {
     name: "LoadOptions",
     keys: &[
@@ -50,7 +50,7 @@ pub const SUMMARY: Keys = Keys {
     ],
 };
 
-/// A load, by its number.
+/// A load, by its number from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load(usize);
 
@@ -98,7 +98,7 @@ impl Load {
     }
 }
 
-/// Tells how a group is put under load.
+/// Registers the methods that start loads.
 pub fn describe<R: Registry<Group>>(registry: &mut R) {
     let text = "Begins a load, and comes back at once.";
     registry.method(doc("load", "(options?: LoadOptions): Load", text), |lua, _, options: Option<Table>| {
@@ -152,7 +152,7 @@ fn plan(run: &Run, options: &Options, clients: u64) -> mlua::Result<Plan> {
     })
 }
 
-/// In the order of the kinds, since that of a table is none.
+/// Reads the mix in the order of [`KINDS`], because a Lua table has no order.
 fn mix(table: &Table) -> mlua::Result<Vec<(Kind, u32)>> {
     let names = KINDS.iter().map(|(name, _)| *name);
     for pair in table.pairs::<Value, Value>() {

@@ -1,4 +1,4 @@
-//! The module `lab`: declaring labs, time, tasks, and what is told to people.
+//! The module `lab`: declares labs, and offers time, tasks and output.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::lab::run::{On, PATIENCE, Run, Wake};
 use crate::lab::strict::{self, Keys, Options, Time};
 use crate::lab::trouble::{self, Place, Trouble, What};
 
-/// The folder of the script, where the paths in it begin.
+/// The folder of the script, to which its paths are relative.
 pub struct Folder(pub PathBuf);
 
 /// The labs that a script has declared so far.
@@ -25,23 +25,23 @@ pub struct Labs(pub Vec<Lab>);
 /// A lab as it was declared.
 #[derive(Clone, Debug)]
 pub struct Lab {
-    /// Its name.
+    /// The lab's title. It is unique in the script.
     pub title: String,
-    /// Where it was declared.
+    /// The line of its declaration.
     pub place: Option<Place>,
-    /// Its options, not read yet.
+    /// The lab's options, not parsed yet.
     pub options: Option<Table>,
-    /// What happens in it.
+    /// The function that the lab runs.
     pub body: Function,
 }
 
-/// How long to wait for a condition.
+/// The options of waiting for a condition.
 pub const UNTIL: Keys = Keys {
     name: "UntilOptions",
     keys: &[IN_TIME, ("what", "string", "what is waited for, for the message of a failure")],
 };
 
-/// The module that scripts know as `lab`.
+/// The module that scripts use as `lab`.
 #[derive(Clone, Copy, Debug)]
 pub struct Module;
 
@@ -179,7 +179,7 @@ fn describe_words<R: Registry<Module>>(registry: &mut R) {
 /// Prints a line.
 ///
 /// # Errors
-/// While the script is only loaded.
+/// While the script is still loading.
 pub fn say(lua: &Lua, words: &[Value]) -> mlua::Result<()> {
     let word = |value: &Value| match value {
         Value::String(text) => text.to_string_lossy(),
@@ -189,7 +189,7 @@ pub fn say(lua: &Lua, words: &[Value]) -> mlua::Result<()> {
     Ok(())
 }
 
-/// Lets time pass. Never none at all: a loop without time would stop that of everybody.
+/// Lets time pass, at least 100 µs: a loop without time would stop all tasks.
 async fn pause(run: &Run, time: Micros, place: Option<Place>) {
     const SHORTEST: Micros = Micros(100);
     let at = run.now() + time.max(SHORTEST);

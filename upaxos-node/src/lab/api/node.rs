@@ -1,4 +1,4 @@
-//! A node in the hands of a script: what can be done to it, and what is seen of it.
+//! A node as a script sees it: acts on it, and observations of it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ use crate::lab::strict::{Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{DiskFault, Fault, NodeState, Start, View};
 
-/// A node, by its id.
+/// A node of the lab, by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(pub NodeId);
 
-/// How a node is started.
+/// The options of starting a node.
 pub const START: Keys = Keys {
     name: "StartOptions",
     keys: &[
@@ -29,7 +29,7 @@ pub const START: Keys = Keys {
     ],
 };
 
-/// How a node joins.
+/// The options of joining.
 pub const JOIN: Keys = Keys {
     name: "JoinOptions",
     keys: &[
@@ -39,7 +39,7 @@ pub const JOIN: Keys = Keys {
     ],
 };
 
-/// What is wrong with a disk.
+/// The faults of a disk.
 pub const DISK: Keys = Keys {
     name: "DiskOptions",
     keys: &[
@@ -49,7 +49,7 @@ pub const DISK: Keys = Keys {
     ],
 };
 
-/// What is seen of a node.
+/// The fields of a node's status.
 pub const STATUS: Keys = Keys {
     name: "Status",
     keys: &[
@@ -64,7 +64,7 @@ pub const STATUS: Keys = Keys {
     ],
 };
 
-/// How long a node may take to end in good order before it is said that it does not.
+/// How long a node may take to shut down cleanly before that counts as a failure.
 const GOODBYE: Micros = Micros::from_millis(10_000);
 
 impl Class for Node {
@@ -177,7 +177,7 @@ impl Node {
         matches!(run.look(|world| world.view(self.0)).state, NodeState::Down | NodeState::Ended(..))
     }
 
-    /// Does something to its process, in a world that can.
+    /// Acts on the node's process, if the world supports that.
     fn process(
         self,
         lua: &Lua,
@@ -227,7 +227,7 @@ impl Node {
         Ok(true)
     }
 
-    /// Waits until something is seen of it.
+    /// Waits until the view of the node satisfies `holds`.
     async fn until(
         self,
         run: &Run,
@@ -272,7 +272,7 @@ impl Node {
     }
 }
 
-/// What is done to a disk, in a few words.
+/// The fault of a disk, in a few words.
 fn disk_words(fault: Option<DiskFault>) -> String {
     match fault {
         None => "disk: good again".into(),
@@ -282,7 +282,7 @@ fn disk_words(fault: Option<DiskFault>) -> String {
     }
 }
 
-/// A file named beside the script that names it.
+/// The path of a file next to the script that names it.
 pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, Trouble> {
     let folder = lua.app_data_ref::<super::module::Folder>().map(|folder| folder.0.clone());
     let path = folder.unwrap_or_default().join(Path::new(name));
@@ -295,12 +295,12 @@ pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, Trouble> {
     )))
 }
 
-/// A length of time for people.
+/// A length of time in seconds, for messages.
 pub fn seconds(length: Micros) -> String {
     format!("{} s", length.0 as f64 / 1e6)
 }
 
-/// A view in a few words.
+/// A view in a few words, for messages.
 fn seen(view: &View) -> String {
     match &view.state {
         NodeState::Ended(status, words) => format!("it ended with status {status}: {words}"),
@@ -313,7 +313,7 @@ fn seen(view: &View) -> String {
     }
 }
 
-/// A view as scripts see it.
+/// A view as a table for scripts.
 fn status(lua: &Lua, view: &View) -> mlua::Result<Table> {
     let table = record(lua, &STATUS)?;
     let state = match &view.state {

@@ -1,4 +1,4 @@
-//! What clients ask, and how it ends: each question in two forms, one that waits and one that does not.
+//! The requests of clients and their outcomes. Each request has two forms: one that waits and one that does not.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,14 +15,14 @@ use crate::lab::strict::{Key, Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{Settled, Ticket};
 
-/// How patient a client is.
+/// The key for a client's patience.
 pub const ANSWERED: Key =
     ("within", "Time", "after how long without an answer the outcome is unknown [\"20s\"]");
 
-/// How a question is asked.
+/// The options of a request.
 pub const REQUEST: Keys = Keys { name: "RequestOptions", keys: &[ANSWERED] };
 
-/// How a change of the group is asked for.
+/// The options of a request to change the group.
 pub const CHANGE: Keys = Keys {
     name: "ChangeOptions",
     keys: &[
@@ -31,7 +31,7 @@ pub const CHANGE: Keys = Keys {
     ],
 };
 
-/// How a question ended.
+/// The fields of an outcome.
 pub const OUTCOME: Keys = Keys {
     name: "Outcome",
     keys: &[
@@ -50,13 +50,13 @@ pub const OUTCOME: Keys = Keys {
     ],
 };
 
-/// Whoever asks: under the number of a client.
+/// An object that sends requests as a client.
 pub trait Asks: Class {
-    /// The client.
+    /// The client's number, which identifies its session.
     fn client(&self) -> u64;
 }
 
-/// A client of its own: one session, whose requests happen once each.
+/// A client of its own: one session, whose requests are carried out exactly once each.
 #[derive(Clone, Debug)]
 pub struct Client(pub u64);
 
@@ -83,11 +83,11 @@ impl Class for Client {
     }
 }
 
-/// A question under way.
+/// A request in flight.
 #[derive(Clone, Debug)]
 pub struct Future {
     ticket: Ticket,
-    /// The outcome, once somebody has asked for it.
+    /// The outcome, once the script has asked for it.
     outcome: Rc<RefCell<Option<Table>>>,
 }
 
@@ -118,7 +118,7 @@ impl Future {
     async fn wait(self, lua: Lua, place: Option<Place>) -> mlua::Result<Table> {
         let run = run(&lua)?;
         while !self.is_done(&lua)? {
-            // Every question ends when its patience does: the world sees to that.
+            // The world ends every request when its patience ends.
             let wake = Wake { at: Micros(u64::MAX), on: On::Answer(self.ticket) };
             run.wait(wake, place.clone()).await;
         }
@@ -127,7 +127,7 @@ impl Future {
     }
 }
 
-/// The documentation of one question in both its forms.
+/// The documentation of one request in both forms.
 macro_rules! forms {
     ($name:literal, $args:literal, $text:literal) => {
         [
@@ -141,7 +141,7 @@ macro_rules! forms {
     };
 }
 
-/// Tells everything that can be asked.
+/// Registers all requests.
 pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let write = forms!(
         "write",
@@ -191,7 +191,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     describe_changes(registry);
 }
 
-/// Tells what can be asked about the group itself.
+/// Registers the requests about the group itself.
 fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
     let members = forms!("members", "options?: RequestOptions", "Who governs the group.");
     question(registry, members, &REQUEST, |options: Plain| Ok((Ask::Members, options)));
@@ -213,13 +213,13 @@ fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
     });
 }
 
-/// Options, not read yet.
+/// Options, not parsed yet.
 type Plain = Option<Table>;
 
-/// What is asked, and its options.
+/// A request, and its options.
 type Asked = (Ask, Plain);
 
-/// Registers a question; `make` understands its arguments.
+/// Registers a request in both forms. `make` parses its arguments.
 fn question<T: Asks, R: Registry<T>, A: FromLuaMulti + 'static>(
     registry: &mut R,
     [waits, waits_not]: [Doc; 2],
@@ -236,7 +236,7 @@ fn question<T: Asks, R: Registry<T>, A: FromLuaMulti + 'static>(
     });
 }
 
-/// Asks.
+/// Sends a request with these options, without waiting for its outcome.
 fn begin(
     lua: &Lua,
     client: u64,
@@ -253,7 +253,7 @@ fn begin(
     Ok(Future { ticket, outcome: Rc::default() })
 }
 
-/// An outcome as scripts see it.
+/// An outcome as a table for scripts.
 fn table(lua: &Lua, answer: &Settled) -> mlua::Result<Table> {
     let table = record(lua, &OUTCOME)?;
     let text = |value: &Value| lua.create_string(value.as_bytes());

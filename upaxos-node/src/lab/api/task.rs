@@ -1,4 +1,4 @@
-//! Tasks in the hands of a script: what goes on beside its main course.
+//! Tasks as a script sees them: functions that run beside its main course.
 
 use mlua::MultiValue;
 use upaxos_core::types::Micros;
@@ -8,7 +8,7 @@ use super::run;
 use crate::lab::run::{On, TaskId, Wake};
 use crate::lab::trouble::Trouble;
 
-/// A task that was begun with `lab.spawn` or `lab.every`.
+/// A task that `lab.spawn` or `lab.every` started.
 #[derive(Clone, Copy, Debug)]
 pub struct Task(pub TaskId);
 
