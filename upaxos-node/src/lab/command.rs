@@ -97,7 +97,7 @@ fn entries(args: &Args) -> Result<Vec<Entry>> {
         }
     }
     if let (true, Some(only)) = (entries.is_empty(), &args.only) {
-        anyhow::bail!("no lab has {only:?} in its name; --list says which there are");
+        anyhow::bail!("no lab has {only:?} in its name; --list shows all labs");
     }
     Ok(entries)
 }

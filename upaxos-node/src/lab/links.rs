@@ -79,10 +79,10 @@ impl Links {
 
 /// The named shapes, with the links that each leaves.
 pub const SHAPES: [(&str, &str); 6] = [
-    ("alone", "`center` hears nobody and is not heard"),
-    ("star", "only `center` has links, to everybody"),
+    ("alone", "`center` hears no other node and is not heard"),
+    ("star", "only `center` has links, to all others"),
     ("quorum_loss", "the same as star: every other node, a leader among them, loses its quorum"),
-    ("constrained", "a star around `center`, which has no link with `old`, the old leader perhaps"),
+    ("constrained", "a star around `center`, which has no link with `old`, such as the old leader"),
     ("chained", "a line that begins at `center`: each hears its neighbours"),
     ("ring", "the same, and the last hears the first"),
 ];

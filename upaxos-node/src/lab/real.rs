@@ -162,7 +162,7 @@ impl World for Real {
                 Ok(heard) => has_news = self.hear(heard)?,
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(anyhow!("nobody is left who could say anything").into());
+                    return Err(anyhow!("all child processes have exited").into());
                 }
             }
         }
@@ -213,7 +213,7 @@ impl World for Real {
         }
         let (from, to) = (self.host(from)?, self.host(to)?);
         if from == to {
-            let why = format!("{from} has no link to itself: what it says comes back to it without one");
+            let why = format!("{from} has no link to itself: its own datagrams return to it without one");
             return Err(WorldError::Misuse(why));
         }
         Ok(self.hosts.link(from, to, link)?)
@@ -239,11 +239,11 @@ impl World for Real {
         let network = match self.hosts.losses() {
             Ok(None) => String::new(),
             Ok(Some(Losses { unheard: 0, unsent: 0 })) => {
-                "network: no frame was lost but those that its links lose\n".into()
+                "network: no frame was lost, except on faulty links\n".into()
             }
             Ok(Some(Losses { unheard, unsent })) => format!(
-                "network: too slow for this group: beside what its links lose, {unheard} frames found its queue \
-                 full, and {unsent} were not taken from it\n"
+                "network: too slow for this group: besides losses on faulty links, {unheard} frames found its \
+                 queue full, and {unsent} were not accepted by their port\n"
             ),
             Err(error) => format!("network: {error}\n"),
         };

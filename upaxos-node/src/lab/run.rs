@@ -380,7 +380,7 @@ impl Run {
 
     fn too_late(&self, main: TaskId, end: Micros) -> Trouble {
         let text = format!(
-            "cannot wait any longer: the lab is not done after {} s; say `limit` in its options if it needs more",
+            "cannot wait any longer: the lab is not done after {} s; set `limit` in its options if it needs more",
             end.0 / 1_000_000
         );
         Trouble::misuse(text).at(self.place(main))

@@ -113,7 +113,7 @@ fn an_expectation_that_does_not_hold_names_both_sides_and_the_line() {
         ),
         (
             "for _, n in ipairs(g:nodes()) do n:crash() end g:leader({within = '1s'})",
-            "test.lua:2: expected a leader within 1 s; got nobody leads",
+            "test.lua:2: expected a leader within 1 s; got no leader",
         ),
         (
             "g:node(1):wait_learned(3, {within = '1s'})",
@@ -152,7 +152,7 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ("g.leader()", "`leader` is called with a colon: `group:leader(…)`"),
         (
             "g:topology('star', {center = 3})",
-            "a shape is one of the first group, nodes 0 to 2: a spare has no place in it",
+            "a shape covers the first group, nodes 0 to 2: a spare has no place in it",
         ),
         ("g:topology('chaned')", "there is no shape `chaned`; did you mean `chained`?"),
         ("g:load({mix = {writes = 1}})", "there is no kind of question `writes`; did you mean `write`?"),
@@ -162,7 +162,7 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ),
         ("g:load({clients = 0})", "a load has 1 to 10000 clients, not 0"),
         ("g:burst(1e9)", "a load has 1 to 10000 clients, not 1000000000"),
-        ("g:burst(5, {clients = 2})", "a burst is of `5` questions, by one client each: leave `clients` out"),
+        ("g:burst(5, {clients = 2})", "a burst has `5` requests, by one client each: leave `clients` out"),
         (
             "g:node(4)",
             "there is no node 4: this lab has nodes 0 to 3; `spares = 1` in its options adds another",

@@ -16,8 +16,8 @@ pub const TEST: Keys = Keys {
     keys: &[
         ("nodes", "integer", "the size of the first group, whose ids are 0 to nodes - 1 [3]"),
         ("spares", "integer", "how many more nodes may join; their ids follow [0]"),
-        ("hooks", "string[]", "hook scripts of every node; paths beside the lab's script"),
-        ("fast_read", "boolean", "whether untagged reads are fast ones [false]"),
+        ("hooks", "string[]", "hook scripts of every node; paths are relative to the lab's script"),
+        ("fast_read", "boolean", "whether untagged reads are fast reads [false]"),
         ("classic", "boolean", "whether the group speaks the classic grammar [false]"),
         ("beat", "Time", "the interval between two beats of a node [\"100ms\"]"),
         ("start", "boolean", "whether the first group is started before the lab begins [true]"),

@@ -26,8 +26,8 @@ pub struct Expectation {
 pub const EXPECT: Doc = doc(
     "expect",
     "(got: any, what?: string): Expectation",
-    "Begins an expectation. If `got` is a function, it is called, again and again with `:within(…)`. `what` \
-     says in a failure what it is about.",
+    "Starts an expectation. If `got` is a function, it is called, repeatedly with `:within(…)`. `what` names \
+     the value in a failure.",
 );
 
 /// Starts an expectation.
@@ -53,10 +53,10 @@ pub fn unfinished(run: &Run) -> Option<Trouble> {
 
 impl Class for Expectation {
     const NAME: &'static str = "Expectation";
-    const TEXT: &'static str = "What is expected of a value; of a function, of what it returns.";
+    const TEXT: &'static str = "A condition for a value, or for the result of a function.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
-        let text = "It may take so long until it holds; needs a function.";
+        let text = "Allows this much time until the condition holds. Needs a function.";
         registry.method(doc("within", "(time: Time): Expectation", text), |_, this, time: Time| {
             if !this.got.is_function() {
                 let text = "a value does not change by waiting: give `expect` a function that returns it";
@@ -77,7 +77,7 @@ impl Class for Expectation {
 }
 
 fn describe_values<R: Registry<Expectation>>(registry: &mut R) {
-    let text = "It is this; tables by what is in them.";
+    let text = "It equals this. Tables are compared by their contents.";
     registry.blocking(
         doc("equals", "(expected: any)", text),
         |lua, this, expected: Value, place| async move {
@@ -86,7 +86,7 @@ fn describe_values<R: Registry<Expectation>>(registry: &mut R) {
         },
     );
     registry.blocking(
-        doc("differs", "(from: any)", "It is not this."),
+        doc("differs", "(from: any)", "It does not equal this."),
         |lua, this, from: Value, place| async move {
             let test = |got: &Value| Ok(!same(got, &from)?);
             this.judge(lua, place, format!("anything but {}", shown(&from)), test).await
@@ -135,7 +135,7 @@ fn describe_numbers<R: Registry<Expectation>>(registry: &mut R) {
 }
 
 fn describe_texts<R: Registry<Expectation>>(registry: &mut R) {
-    let text = "It is a text that has this in it, or a list that has it as an element.";
+    let text = "It is a text that contains this, or a list that has it as an element.";
     registry.blocking(doc("contains", "(part: any)", text), |lua, this, part: Value, place| async move {
         let test = |got: &Value| match (got, &part) {
             (Value::String(got), Value::String(part)) => {
@@ -149,7 +149,7 @@ fn describe_texts<R: Registry<Expectation>>(registry: &mut R) {
         };
         this.judge(lua, place, format!("something with {} in it", shown(&part)), test).await
     });
-    let text = "It is a text that fits this pattern of Lua's.";
+    let text = "It is a text that matches this Lua pattern.";
     registry.blocking(
         doc("matches", "(pattern: string)", text),
         |lua, this, pattern: LuaString, place| async move {

@@ -27,7 +27,7 @@ pub const CHANGE: Keys = Keys {
     name: "ChangeOptions",
     keys: &[
         ANSWERED,
-        ("force", "boolean", "whether to do it although too few members would be alive [false]"),
+        ("force", "boolean", "whether to change the group even if too few members would be alive [false]"),
     ],
 };
 
@@ -38,15 +38,15 @@ pub const OUTCOME: Keys = Keys {
         (
             "status",
             "\"ok\"|\"refused\"|\"unknown\"|\"not_yet\"",
-            "how it ended; who does not know must not guess",
+            "how it ended; `unknown` may still turn out either way",
         ),
-        ("instance", "integer?", "where it was chosen, or (of a fast read) where the value was written"),
-        ("value", "string?", "what was chosen, or read"),
-        ("learned", "integer?", "how far who answered had learned"),
-        ("members", "integer[]?", "who governs the group"),
+        ("instance", "integer?", "where it was chosen, or (for a fast read) where the value was written"),
+        ("value", "string?", "the chosen or read value"),
+        ("learned", "integer?", "how far the answering node had learned"),
+        ("members", "integer[]?", "the members of the group"),
         ("epoch", "integer?", "the instance that chose this group"),
-        ("reason", "string?", "why it was refused, or why nobody knows"),
-        ("took", "number", "seconds"),
+        ("reason", "string?", "why it was refused, or why the outcome is unknown"),
+        ("took", "number", "the latency, in seconds"),
     ],
 };
 
@@ -68,7 +68,8 @@ impl Asks for Client {
 
 impl Class for Client {
     const NAME: &'static str = "Client";
-    const TEXT: &'static str = "A client: a session of its own, whose requests happen exactly once each.";
+    const TEXT: &'static str =
+        "A client: a session of its own, whose requests are carried out exactly once each.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
         describe(registry);
@@ -93,11 +94,11 @@ pub struct Future {
 
 impl Class for Future {
     const NAME: &'static str = "Future";
-    const TEXT: &'static str = "A question under way.";
+    const TEXT: &'static str = "A request in flight.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
         registry.field(doc("done", "boolean", "Whether it has ended."), |lua, this| this.is_done(lua));
-        let text = "Waits until the question has ended. Can be called again, and gives the same.";
+        let text = "Waits until the request has ended. Further calls return the same outcome.";
         registry.blocking(doc("await", "(): Outcome", text), |lua, this, (), place| this.wait(lua, place));
     }
 
@@ -123,7 +124,7 @@ impl Future {
             run.wait(wake, place.clone()).await;
         }
         let outcome = self.outcome.borrow().clone();
-        outcome.ok_or_else(|| Trouble::misuse("the question was given up").into())
+        outcome.ok_or_else(|| Trouble::misuse("the request was abandoned").into())
     }
 }
 
@@ -161,13 +162,13 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let fast_read = forms!(
         "fast_read",
         "options?: RequestOptions",
-        "Fast read: the last value written, without an instance if that can be had."
+        "Fast read: the last value written, without an instance where that is possible."
     );
     question(registry, fast_read, &REQUEST, |options: Plain| Ok((Ask::FastRead, options)));
     let query = forms!(
         "query",
         "question: string, options?: RequestOptions",
-        "What a hook script answers to a question, as a safe read: `ok` with the answer."
+        "A hook script's answer to a question, as a safe read: `ok` with the answer."
     );
     question(registry, query, &REQUEST, |(question, options): (LuaString, Plain)| {
         Ok((Ask::Query(Value::from(&*question.as_bytes())), options))
@@ -175,7 +176,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let fast_query = forms!(
         "fast_query",
         "question: string, options?: RequestOptions",
-        "The same, without an instance if that can be had."
+        "The same, without an instance where that is possible."
     );
     question(registry, fast_query, &REQUEST, |(question, options): (LuaString, Plain)| {
         Ok((Ask::FastQuery(Value::from(&*question.as_bytes())), options))
@@ -183,7 +184,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let history = forms!(
         "history",
         "instance: integer, options?: RequestOptions",
-        "What was chosen at an instance: `ok` with the value, or `not_yet`."
+        "The value chosen at an instance: `ok` with the value, or `not_yet`."
     );
     question(registry, history, &REQUEST, |(instance, options): (u64, Plain)| {
         Ok((Ask::History(Instance(instance)), options))
@@ -193,12 +194,12 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
 
 /// Registers the requests about the group itself.
 fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
-    let members = forms!("members", "options?: RequestOptions", "Who governs the group.");
+    let members = forms!("members", "options?: RequestOptions", "The members of the group.");
     question(registry, members, &REQUEST, |options: Plain| Ok((Ask::Members, options)));
     let leave = forms!(
         "leave",
         "node: Node|integer, options?: ChangeOptions",
-        "Takes a node out of the group: `ok` with the instance of the change."
+        "Removes a node from the group: `ok` with the instance of the change."
     );
     question(registry, leave, &CHANGE, |(node, options): (Who, Plain)| {
         Ok((Ask::Change(Change { act: Act::Leave(node.0), is_forced: false }), options))
@@ -206,7 +207,7 @@ fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
     let replace = forms!(
         "replace",
         "old: Node|integer, new: Node|integer, options?: ChangeOptions",
-        "Puts a node that stands ready to join in the place of a member, in one change."
+        "Replaces a member with a node that is ready to join, in one change."
     );
     question(registry, replace, &CHANGE, |(old, new, options): (Who, Who, Plain)| {
         Ok((Ask::Change(Change { act: Act::Replace(old.0, new.0), is_forced: false }), options))

@@ -357,7 +357,7 @@ fn summary(view: &View) -> String {
     let state = match &view.state {
         NodeState::Down => "is down".to_owned(),
         NodeState::Runs => "runs".to_owned(),
-        NodeState::Paused => "stands still".to_owned(),
+        NodeState::Paused => "is paused".to_owned(),
         NodeState::Ended(status, words) => format!("ended with status {status}: {words}"),
     };
     let stance = view.stance.map_or("is not heard", |stance| stance.word());
