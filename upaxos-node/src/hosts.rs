@@ -25,7 +25,7 @@ pub use client::{Answer, Client};
 pub use network::Hosts;
 pub use process::{Heard, Node, Plan};
 
-/// What the hosts of a [`Hosts`] are made of, the most faithful first.
+/// The means by which a [`Hosts`] makes its hosts, the most faithful first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ground {
     /// Raw IP between network namespaces, made with the privilege of root.
@@ -114,7 +114,7 @@ pub enum HostsError {
     Failed {
         /// The attempted act.
         act: String,
-        /// What the program printed.
+        /// The output of the program.
         said: String,
     },
     /// One of our own programs is not in its place.

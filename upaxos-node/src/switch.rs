@@ -37,7 +37,7 @@ use order::Order;
 use ports::Ports;
 use record::Recorder;
 
-/// What the switch is started with.
+/// The arguments of the switch.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The number of ports: p0, p1, …

@@ -98,7 +98,7 @@ struct Task {
     result: Option<MultiValue>,
 }
 
-/// What a task waits for.
+/// The conditions under which a waiting task continues.
 #[derive(Clone, Copy, Debug)]
 pub struct Wake {
     /// The latest time at which it continues.
@@ -107,7 +107,7 @@ pub struct Wake {
     pub on: On,
 }
 
-/// What a task waits for besides time.
+/// The event that a task waits for besides time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// It waits for time only.

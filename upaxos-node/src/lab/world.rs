@@ -18,7 +18,7 @@ pub trait World {
     /// The name that `--on` gives it: `sim`, `raw` or `udp`.
     fn name(&self) -> &'static str;
 
-    /// What the world is made of, for the report.
+    /// A description of the world for the report.
     fn about(&self) -> String {
         self.name().to_owned()
     }
@@ -112,10 +112,9 @@ pub trait World {
     /// node that was wiped or has left stays down. Then waits until the group has answered every request and all
     /// nodes have learned the same. Then cuts the power of all nodes and restarts them, where the world has power
     /// to cut. Last, reads every log. A script may continue afterwards.
-    /// go on afterwards.
     ///
+    /// # Errors
     /// When the world broke. A violation is not an error but part of the result.
-    /// When the world broke. What a judge objects to is no error but in the result.
     fn check(&mut self, patience: Micros) -> Result<Vec<Violation>, WorldError>;
 
     /// Writes the history of the run into a directory, as files for people and programs: the wire with times, the
@@ -201,7 +200,7 @@ pub enum Fault {
     Disk(DiskFault),
 }
 
-/// What is wrong with a disk.
+/// The fault of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
     /// Every sync takes this much longer.
@@ -250,9 +249,9 @@ pub struct View {
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule.
+    /// The rule that should hold, in words.
     pub expected: String,
-    /// What the judge found instead.
+    /// The finding that breaks it.
     pub got: String,
 }
 

@@ -1,4 +1,4 @@
-//! What damage does to a datagram on its way.
+//! Damages datagrams in flight.
 //!
 //! As in the simulator: bytes change, the end is missing, or random bytes follow. A datagram that then reads as
 //! another line is dropped, as a link's checksum would drop it. A sender that can forge lines can break a group

@@ -12,7 +12,7 @@ use crate::lab::Link;
 
 const MILLION: u64 = 1_000_000;
 
-/// What happens to one datagram on one link.
+/// The fate of one datagram on one link.
 #[derive(Clone, Debug)]
 pub enum Fate {
     /// The link is cut.

@@ -144,7 +144,7 @@ impl Header {
     }
 }
 
-/// What the fragments of a datagram have in common: the port, and from the header (RFC 791, 3.2) the source, the
+/// The common data of the fragments of a datagram: the port, and from the header (RFC 791, 3.2) the source, the
 /// protocol and the id.
 type Key = (usize, Ipv4Addr, u8, u16);
 

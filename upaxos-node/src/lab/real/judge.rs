@@ -128,7 +128,8 @@ fn replay(evidence: &Evidence, judges: &mut Judges) {
     }
 }
 
-/// What was chosen at the time of a request is unknown here. A read is judged by earlier answers.
+/// Passes a request to the judges. The chosen instances at that time are unknown here, so a read is judged by
+/// earlier answers.
 fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
     match (ask, tag) {
         (Ask::Write(value), Some(tag)) => judges.calls().on_call(tag, Some(value.clone()), Instance(0)),

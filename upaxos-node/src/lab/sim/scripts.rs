@@ -22,7 +22,7 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Option<Loads>, WorldError> {
     let (is_none, paths) = (paths.is_empty(), paths.to_owned());
     let loads = move || -> Rc<dyn Hooks> {
         Rc::new(InTurns(
-            load(&paths).expect("it was loaded before, and nobody changes scripts while a lab plays"),
+            load(&paths).expect("the scripts were loaded before, and do not change while a lab plays"),
         ))
     };
     Ok((!is_none).then(|| Loads(Rc::new(loads))))
