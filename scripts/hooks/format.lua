@@ -1,4 +1,4 @@
--- A formatter of safe reads: what `Request 0` answers, in other words.
+-- A formatter of safe reads: it formats the answer to `Request 0`.
 --
 --   upaxos-node -n 3 -i 0 --script scripts/hooks/format.lua    (the same on every node)
 --
@@ -7,7 +7,7 @@
 --   upaxos-send --wait --fast Request 0                        Value 1 2 one (3 bytes, written at 1)
 --   upaxos-send --wait query upper                             OK 3 safe read ONE
 --
--- It keeps no state: it sees the last value that a user wrote, and where.
+-- It keeps no state: it receives the last value that a user wrote, and its instance.
 
 local function read(_, at)
   if at.question == "upper" then return (at.last or ""):upper() end

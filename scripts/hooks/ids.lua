@@ -1,14 +1,14 @@
--- An allocator of ids without a lock: whoever writes gets a block of numbers that nobody else gets.
+-- An allocator of ids without a lock: every request receives a block of numbers that no other request receives.
 --
 --   upaxos-node -n 3 -i 0 --script scripts/hooks/ids.lua       (the same on every node)
 --
 --   upaxos-send --wait Request 0 take orders worker-7          one number of the series "orders" for worker-7
 --   upaxos-send --wait Request 0 take orders worker-7 100      a block of a hundred
---   upaxos-send --wait query of orders worker-7                the block that worker-7 took last: "101 200"
---   upaxos-send --wait query next orders                       the lowest number that nobody has
+--   upaxos-send --wait query of orders worker-7                the latest block of worker-7: "101 200"
+--   upaxos-send --wait query next orders                       the lowest free number
 --
--- The log is the lock: every node gives the same numbers to the same requests, in the same order. A request with a
--- tag (upaxos-send --wait, upaxos-repl) takes one block, however often it is sent.
+-- The log is the lock: every node assigns the same numbers to the same requests, in the same order. A request with
+-- a tag (upaxos-send --wait, upaxos-repl) receives one block, however often it is sent.
 
 local LARGEST = 1000000
 

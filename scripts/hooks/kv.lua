@@ -2,17 +2,17 @@
 --
 --   upaxos-node -n 3 -i 0 --script scripts/hooks/kv.lua        (the same on every node)
 --
---   upaxos-send --wait Request 0 set color dark red            put a value under a key
+--   upaxos-send --wait Request 0 set color dark red            set the value of a key
 --   upaxos-send --wait Request 0 add visits 2                  add to a number (0 if there is none)
---   upaxos-send --wait Request 0 cas color dark green          put "green" if "dark" stands there now
---   upaxos-send --wait Request 0 del color                     take a key away
---   upaxos-send --wait query get color                         what stands there
+--   upaxos-send --wait Request 0 cas color dark green          set "green" if the value is "dark"
+--   upaxos-send --wait Request 0 del color                     remove a key
+--   upaxos-send --wait query get color                         the value of a key
 --   upaxos-send --wait --fast query get color                  the same without an instance
---   upaxos-send --wait query list co                           keys that begin with "co", and their values
---   upaxos-send --wait query count                             how many keys there are
+--   upaxos-send --wait query list co                           keys that start with "co", and their values
+--   upaxos-send --wait query count                             the number of keys
 --
--- A key has no blanks. `cas` compares one word with one word; a `cas` that does not match changes nothing, and the
--- query afterwards tells. Whatever is no command is refused: the log has the refusal, and no `apply` sees it.
+-- A key has no blanks. `cas` compares one word with one word. A `cas` that does not match changes nothing; a later
+-- query shows that. Any other request is refused: the log contains the refusal, and no `apply` receives it.
 
 local MOST_LISTED = 100
 

@@ -1,13 +1,13 @@
--- A validator: only well-formed lines get into the log.
+-- A validator: only well-formed lines enter the log.
 --
 --   upaxos-node -n 3 -i 0 --script scripts/hooks/validate.lua
 --
---   upaxos-send --wait Request 0 temperature kitchen 21.5      OK: as it is
---   upaxos-send --wait Request 0 "  temperature kitchen 21,5"  OK: blanks are cut, the comma becomes a point
---   upaxos-send --wait Request 0 temperature kitchen hot       refused, and why
+--   upaxos-send --wait Request 0 temperature kitchen 21.5      OK: unchanged
+--   upaxos-send --wait Request 0 "  temperature kitchen 21,5"  OK: blanks are removed, the comma becomes a point
+--   upaxos-send --wait Request 0 temperature kitchen hot       refused, with the reason
 --
--- Change FIELDS and the checks to your needs. The leader asks this script once for every proposal; what it returns
--- is what goes into the log. It keeps no state, so SIGHUP may load a new version at any time.
+-- Adapt FIELDS and the checks. The leader calls this script once for every proposal, and the script's result enters
+-- the log. It keeps no state, so SIGHUP may load a new version at any time.
 
 local FIELDS = { temperature = { -90, 60 }, humidity = { 0, 100 } }
 

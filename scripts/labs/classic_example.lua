@@ -1,9 +1,9 @@
--- The classic example: one, two, three, and a question, typed by hand as with netcat.
+-- The classic example: one, two, three, and a query, typed by hand as with netcat.
 --
 --   upaxos-node lab scripts/labs/classic_example.lua [--on raw]
 --
--- Lines typed by hand carry no tag: whoever repeats one asks for it twice. So this looks at what is in the
--- log in order, and takes each value where it stands first.
+-- Lines typed by hand carry no tag, so a repeated line is a second request. This lab therefore reads the log in order,
+-- and counts each value where it first occurs.
 
 local function values(g, last)
   local found, seen = {}, {}
@@ -31,7 +31,7 @@ lab.test("the classic example", { nodes = 3 }, function(g)
   typed(g)
   expect(values(g, 5)):equals({ "one", "two", "three" })
 
-  -- The power fails. Started anew, each node has its log, and the second value is still two.
+  -- The power fails. After the restart each node has its log, and the second value is still two.
   if g:crash() then
     g:start()
   end

@@ -1,10 +1,10 @@
--- Plain Paxos, made to meet what a class is told of: a refusal, a duel, the three schedules in which a naive node
--- chooses two values, and a proposer that dies in phase 2.
+-- Plain Paxos in the cases that classes teach: a refusal, a duel, the three schedules in which a naive node chooses
+-- two values, and a proposer that dies in phase 2.
 --
 --   upaxos-node lab scripts/labs/classic_paxos.lua [--on udp]
 --
--- A proposer that is not there speaks through `g:send`, by hand; whatever it says, the nodes that are there must agree.
--- (tests/classic.rs plays the very letters of them, with peers that are the test.)
+-- An absent proposer speaks through `g:send`, by hand. Whatever it sends, the running nodes must agree.
+-- (tests/classic.rs plays the exact same messages, with peers that the test controls.)
 
 local options = { nodes = 3, classic = true }
 local one_by_one = { nodes = 3, classic = true, start = false }
@@ -15,7 +15,7 @@ local function reads(g, instance, value)
   end, "instance " .. instance):within("10s"):equals(value)
 end
 
--- One node alone hears what a proposer says, and is gone.
+-- Only this node hears the proposer's lines, and then it crashes.
 local function alone(g, id, lines)
   local node = g:node(id)
   node:start()
@@ -26,8 +26,8 @@ local function alone(g, id, lines)
   node:crash()
 end
 
-lab.test("NACK: who meets a higher ballot gives way, and comes back above it", options, function(g)
-  -- Node 2 asks for promises, and says nothing more.
+lab.test("NACK: a proposer that meets a higher ballot gives way, and retries above it", options, function(g)
+  -- Node 2 asks for promises, and sends nothing more.
   g:send("2 Propose 1 5 nothing")
   lab.sleep("50ms")
   expect(g:write("one", { within = "20s" })):ok()
@@ -36,7 +36,7 @@ end)
 
 lab.test("a duel ends", options, function(g)
   for round = 1, 4 do
-    -- The first in rank hears of the request when another one has begun.
+    -- The first node in rank hears of the request only after another one has started.
     g:node(0):pause()
     g:send("Request 0 duel " .. round)
     lab.sleep("35ms")
@@ -68,7 +68,7 @@ lab.test("accepts in two ballots are no quorum", one_by_one, function(g)
   alone(g, 2, { "1 Write 1 4 w" })
   alone(g, 0, { "2 Propose 1 32 u" })
   alone(g, 1, { "2 Write 1 32 u" })
-  -- u was accepted twice, in two ballots. These two hear of it in ballot 1, and of w in ballot 4.
+  -- u was accepted twice, in two ballots. These two nodes hear of it in ballot 1, and of w in ballot 4.
   g:node(0):start()
   g:node(2):start()
   expect(g:write("last", { within = "20s" })):ok()
@@ -79,7 +79,7 @@ lab.test("accepts in two ballots are no quorum", one_by_one, function(g)
 end)
 
 lab.test("a proposer that dies in phase 2 has perhaps chosen", one_by_one, function(g)
-  -- It has reached one node with its value; the next proposer hears that node, and must go on with the value.
+  -- The proposer's value reached one node. The next proposer hears that node, and must continue with the value.
   alone(g, 0, { "1 Propose 1 1 left behind", "1 Write 1 1 left behind" })
   g:node(0):start()
   g:node(2):start()
@@ -90,7 +90,7 @@ lab.test("a proposer that dies in phase 2 has perhaps chosen", one_by_one, funct
   expect(g:write("all three", { within = "20s" })):ok()
 end)
 
-lab.test("whoever proposes is killed, again and again", options, function(g)
+lab.test("the proposer is killed, again and again", options, function(g)
   for round = 1, 6 do
     local victim = g:node(round % 3)
     g:send("Request 0 killed " .. round)

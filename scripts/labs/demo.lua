@@ -1,4 +1,4 @@
--- The demo: three nodes, one log, and a crash. `upaxos-node demo` plays it where real nodes can be had:
+-- The demo: three nodes, one log, and a crash. `upaxos-node demo` plays it where real nodes are available:
 --
 --   upaxos-node demo
 --   upaxos-node lab scripts/labs/demo.lua          the same in a simulated world

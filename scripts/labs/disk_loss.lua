@@ -1,9 +1,9 @@
--- Disk loss: a node that comes back with an empty disk has forgotten what it promised, and must not vote.
+-- Disk loss: a node that returns with an empty disk has forgotten its promises, and must not vote.
 --
 --   upaxos-node lab scripts/labs/disk_loss.lua [--on raw]
 --
--- Its peers remember its disk's number. It learns and answers, but never votes again under its old id: its place
--- is taken by a node with a new one.
+-- Its peers remember its disk's number. It learns and answers, but never votes again under its old id. A node with a
+-- new id takes its place.
 
 lab.test("disk loss", { nodes = 3, spares = 1, needs = { "processes" } }, function(g)
   expect(g:write("before")):ok()
@@ -14,7 +14,7 @@ lab.test("disk loss", { nodes = 3, spares = 1, needs = { "processes" } }, functi
 
   -- The others are a quorum, and go on.
   expect(g:write("meanwhile")):ok()
-  -- It must not help to make one, however long it takes.
+  -- It must not help to form one, however long the wait.
   for _ = 1, 5 do
     lab.sleep("500ms")
     local status = node:status()

@@ -1,9 +1,9 @@
--- Exactly once: a request that is sent again and again happens once.
+-- Exactly once: a request that is sent many times is carried out once.
 --
 --   upaxos-node lab scripts/labs/exactly_once.lua [--on raw]
 --
--- A client tags its requests: a number for itself, one for each request. The tag is chosen with the value, and
--- the second choice of a tag is void. So a client may repeat itself until it is answered, through lost answers,
+-- A client tags its requests: a number for itself, and one for each request. The tag is chosen with the value, and a
+-- second choice of the same tag is void. So a client may retransmit until it has an answer, through lost answers,
 -- duplicates and new leaders.
 
 lab.test("exactly once", { nodes = 3 }, function(g)
@@ -28,7 +28,7 @@ lab.test("exactly once", { nodes = 3 }, function(g)
     highest = math.max(highest, outcome.instance)
   end
   g:heal()
-  -- Whoever is asked has to have learned it all: else it says "not yet", as it should.
+  -- The node that answers must have learned it all: else it rightly answers "not yet".
   g:wait_learned(highest)
 
   local times = {}

@@ -1,9 +1,9 @@
--- Hooks: scripts in the nodes, that agree about their states, and one that does not.
+-- Hooks: scripts in the nodes that agree about their states, and a script that does not.
 --
 --   upaxos-node lab scripts/labs/hook_divergence.lua [--on raw]
 --
--- `apply` of a hook script runs on every node, in the order of the log, so each node computes the same state, crash or
--- no crash. Digests of these states are compared between the nodes all the time.
+-- `apply` of a hook script runs on every node, in the order of the log. So each node computes the same state, with or
+-- without crashes. The nodes constantly compare digests of these states.
 
 lab.test("a replicated table", { nodes = 3, hooks = { "../hooks/kv.lua" } }, function(g)
   expect(g:write("set color red")):ok()
@@ -12,12 +12,12 @@ lab.test("a replicated table", { nodes = 3, hooks = { "../hooks/kv.lua" } }, fun
   expect(g:query("get color").value):contains("red")
   expect(g:fast_query("get visits").value):equals("5")
 
-  -- What is no command is refused: the log has the refusal, and no `apply` sees it.
+  -- Any other request is refused: the log contains the refusal, and no `apply` receives it.
   local outcome = g:write("paint it black")
   expect(outcome):refused()
   expect(outcome.reason):contains("set KEY VALUE")
 
-  -- The state is what the log makes of it: it survives the power.
+  -- The state is computed from the log: it survives a power failure.
   if g:crash() then
     g:start()
   end
@@ -28,8 +28,8 @@ lab.test("a replicated table", { nodes = 3, hooks = { "../hooks/kv.lua" } }, fun
   end
 end)
 
--- This one counts what its leader was asked, outside of the state, and uses it in `apply`: the leader computes
--- something else than the others. They find the very instance; the odd one out ends, since what it answers is wrong.
+-- This script counts the requests to its leader outside of the state, and uses the count in `apply`. So the leader's
+-- state differs. The nodes find the exact instance. The deviating node ends, since its answers are wrong.
 lab.test("hook divergence", { nodes = 3, hooks = { "hooks/impure.lua" } }, function(g)
   local leader = g:leader()
   for i = 1, 5 do
@@ -39,7 +39,7 @@ lab.test("hook divergence", { nodes = 3, hooks = { "hooks/impure.lua" } }, funct
   expect(probe):ok()
 
   local ended = leader:wait_ended({ within = "15s" })
-  expect(ended.exit, "the exit status of the odd one out"):equals(1)
+  expect(ended.exit, "the exit status of the deviating node"):equals(1)
   expect(ended.words):contains("from instance " .. probe.instance .. " on")
   expect(ended.diverged):contains("at instance " .. probe.instance)
   expect(g:write("on without it", { within = "30s" })):ok()

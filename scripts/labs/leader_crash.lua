@@ -1,9 +1,9 @@
--- Leader crash: under load, the leader dies; the group goes on; it comes back.
+-- Leader crash: the leader crashes under load, the group continues, and the leader returns.
 --
 --   upaxos-node lab scripts/labs/leader_crash.lua [--on raw]
 --
--- Nodes beat every 100 ms; a leader that misses four is missing, and the first in rank of those that have a
--- quorum proposes a higher ballot. Nothing acknowledged is lost: the judges at the end of every lab see to it.
+-- Nodes beat every 100 ms. A leader that misses four beats counts as gone, and the first in rank of the nodes with a
+-- quorum proposes a higher ballot. No acknowledged write is lost: the judges at the end of every lab verify that.
 
 lab.test("leader crash", { nodes = 3, needs = { "processes" } }, function(g)
   local load = g:load({ clients = 4, rate = 100 })
@@ -24,8 +24,8 @@ lab.test("leader crash", { nodes = 3, needs = { "processes" } }, function(g)
   expect(summary.longest_gap, "the longest gap"):below(10)
 end)
 
--- A leader that is paused does not know that it was replaced. When it goes on it must neither lead, nor answer
--- a read with what was true before.
+-- A paused leader does not know that it was replaced. After the pause it must neither lead, nor answer a read with an
+-- outdated value.
 lab.test("leader pause", { nodes = 3, needs = { "processes" } }, function(g)
   local leader = g:leader()
   expect(g:write("before")):ok()

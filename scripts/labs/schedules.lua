@@ -1,13 +1,13 @@
--- The three schedules that make a naive node choose two values, played with cuts and delays.
+-- The three schedules in which a naive node chooses two values, played with cuts and delays.
 --
 --   upaxos-node lab scripts/labs/schedules.lua [--on raw]
 --
--- Each tempts a real node into one short cut; the judges look for what would come of it. (tests/schedules.rs
--- plays the very letters of them, with peers that are the test.)
+-- Each schedule tempts a node into one short cut, and the judges look for its result. (tests/schedules.rs plays the
+-- exact same messages, with peers that the test controls.)
 
--- One ballot, two values. The leader's write of `a` reaches one node only, then the leader is gone. The next
--- leader hears of no value from a quorum, and must fix its own; then, late, a promise comes that carries `a`.
--- Whoever writes again, now with `a`, has put two values into one ballot.
+-- One ballot, two values. The leader's write of `a` reaches one node only, then the leader is gone. The next leader
+-- hears of no value from a quorum, and must fix its own. Then a late promise arrives that carries `a`. A leader that
+-- now writes `a` as well has put two values into one ballot.
 lab.test("one ballot, two values", { nodes = 5, needs = { "links" } }, function(g)
   local leader = g:leader()
   local others = g:others(leader)
@@ -17,18 +17,18 @@ lab.test("one ballot, two values", { nodes = 5, needs = { "links" } }, function(
   g:cut_one_way(leader, rest)
   g:cut("clients", others)
   g:client():write_async("a", { within = "1s" })
-  -- Long enough for it to arrive there, and to be on disk; too short for anybody to miss the leader.
+  -- Long enough to arrive there and to be on disk. Too short for the other nodes to miss the leader.
   lab.sleep("100ms")
   g:isolate(leader)
-  -- What the late one says comes long after what the others say.
+  -- The late node's messages arrive long after those of the others.
   g:network({ from = late, to = rest, delay = "150ms" })
   g:mend("clients", others)
   g:leader({ among = others, within = "15s" })
   expect(g:write("b", { within = "30s" })):ok()
 end)
 
--- A write does not raise the promise. The old leader's write of `w` to one node is late. Meanwhile the others
--- choose `v` in a higher ballot, that node among them. Then `w` arrives: it must be refused.
+-- A write does not raise the promise. The old leader's write of `w` to one node is late. Meanwhile the other nodes,
+-- including that one, choose `v` in a higher ballot. Then `w` arrives: it must be refused.
 lab.test("a late write of a lower ballot", { nodes = 3, needs = { "links" } }, function(g)
   local leader = g:leader()
   local others = g:others(leader)
@@ -39,7 +39,7 @@ lab.test("a late write of a lower ballot", { nodes = 3, needs = { "links" } }, f
   g:network({ from = leader, to = others[1], delay = "3s" })
   g:client():write_async("w", { within = "1s" })
   lab.sleep("100ms")
-  -- What is on its way arrives all the same.
+  -- Datagrams in flight arrive all the same.
   g:cut("clients", leader)
   g:mend("clients", others)
   local next = g:leader({ among = others, within = "10s" })
@@ -49,9 +49,9 @@ lab.test("a late write of a lower ballot", { nodes = 3, needs = { "links" } }, f
   expect(g:write("after it")):ok()
 end)
 
--- Counting across ballots. `u` is accepted by its leader only; `w`, in the next ballot, by its leader only;
--- then the first one is heard again, without the second, and writes `u` in a third ballot. Two nodes accepted
--- `u`, but in two ballots. A learner that adds them up has learned what was never chosen.
+-- Counting across ballots. Only its own leader accepts `u`, and in the next ballot only its own `w`. Then the first
+-- leader is heard again, without the second, and writes `u` in a third ballot. Two nodes have accepted `u`, but in
+-- two ballots. A learner that adds these up learns a value that was never chosen.
 lab.test("accepts in two ballots are no quorum", { nodes = 3, needs = { "links" } }, function(g)
   local first = g:leader()
   local others = g:others(first)

@@ -1,9 +1,9 @@
--- Slow and failing disks: no answer before the disk has it, and no node that goes on after a failed sync.
+-- Slow and failing disks: a node sends no vote before it is on disk, and ends after a failed sync.
 --
 --   upaxos-node lab scripts/labs/slow_disk.lua [--on raw]
 
--- Nothing that a vote claims is sent before it is durable, so a slow disk makes its node's votes slow. A quorum
--- of fast ones does not wait for it; a slow leader is slow for all, and still safe.
+-- A node sends its votes only when they are durable, so a slow disk makes its votes slow. A quorum of fast nodes does
+-- not wait for it. A slow leader slows every request, and is still safe.
 lab.test("slow disk", { nodes = 3, needs = { "disk" } }, function(g)
   local leader = g:leader()
   local slow = g:others(leader)[1]
@@ -17,8 +17,8 @@ lab.test("slow disk", { nodes = 3, needs = { "disk" } }, function(g)
   expect(g:write("all are well")):ok()
 end)
 
--- A sync that fails may have lost anything: the node ends at once, with a status that says so, and answers for
--- nothing. Started again it goes by what its disk has.
+-- A failed sync may have lost anything. The node ends at once, with an exit status for this case, and vouches for
+-- nothing. After a restart it continues with the contents of its disk.
 lab.test("failing disk", { nodes = 3, needs = { "disk" } }, function(g)
   local leader = g:leader()
   expect(g:write("before")):ok()

@@ -2,9 +2,9 @@
 --
 --   upaxos-node lab scripts/labs/split_brain.lua [--on raw]
 --
--- Clients that reach the minority only get no answer: neither a write nor a read, since each of them needs a
--- quorum. The majority goes on. After healing there is one history, and the write that nobody knew of stands
--- in it once or never.
+-- Clients that reach only the minority get no answer, neither to a write nor to a read, since each needs a quorum. The
+-- majority continues. After healing there is one history. It contains the write to the minority once or
+-- never.
 
 lab.test("split-brain attempt", { nodes = 5, needs = { "links" } }, function(g)
   local leader = g:leader()

@@ -1,11 +1,11 @@
--- Storm: everything at once, as drawn from the seed. Afterwards it must be as if nothing had been.
+-- Storm: all faults at once, drawn from the seed. Afterwards the group must work as before.
 --
 --   upaxos-node lab scripts/labs/storm.lua --seeds 0..1000
 --   upaxos-node lab scripts/labs/storm.lua --on raw --seed 7
 --
--- Loss, duplicates, delays, datagrams that overtake each other and damaged bytes; nodes that crash, pause and
--- come back; partitions of every shape; clients that write and read all the time. What is asked of the group
--- during the storm is safety alone. When it is over the group must answer again.
+-- Loss, duplicates, delays, reordered datagrams and damaged bytes; nodes that crash, pause and return; partitions of
+-- every shape; clients that write and read all the time. During the storm the group must only be safe. After it,
+-- the group must answer again.
 
 local SHAPES = { "alone", "star", "constrained", "chained", "ring" }
 

@@ -4,46 +4,46 @@
 --   upaxos-node lab scripts/labs/tutorial.lua --on raw            with real processes, over raw IP
 --   upaxos-node lab scripts/labs/tutorial.lua --only "2." --seed 7
 --
--- A script declares labs. Each has a name, options, and a function that is given a group: nodes, their
--- network, their disks, and clients. Every lab begins with a group of its own, and ends with the judges, who
--- look at everything that was said, written to disk and answered.
+-- A script declares labs. Each has a name, options, and a function that receives a group: nodes, their network, their
+-- disks, and clients. Every lab starts with a group of its own. It ends with the judges, which examine every
+-- datagram, write and answer.
 
 lab.test("1. requests and outcomes", { nodes = 3 }, function(g)
-  -- The three nodes run already. A call that waits lets time pass: virtual time in `sim`, real time elsewhere.
+  -- The three nodes already run. A call that waits lets time pass: virtual time in `sim`, real time elsewhere.
   local outcome = g:write("hello")
 
-  -- An operation ends ok, refused or unknown, and says so. `expect` fails the lab with what it got, the line,
-  -- what every node knew, and the command that plays it again.
+  -- An operation ends ok, refused or unknown. A failed `expect` fails the lab. Its report contains the value, the line,
+  -- the state of every node, and the command that repeats the lab.
   expect(outcome.status):equals("ok")
   expect(outcome.value):equals("hello")
   expect(g:history(outcome.instance).value):equals("hello")
 
-  -- Reads: a safe read takes an instance of the log, a fast read takes none where that is possible.
+  -- Reads: a safe read needs an instance of the log, a fast read needs none where that is possible.
   expect(g:read().value):contains("hello")
   expect(g:fast_read().value):equals("hello")
 
-  -- Nobody has written that far yet.
+  -- No value has been chosen that far yet.
   expect(g:history(1000).status):equals("not_yet")
 end)
 
 lab.test("2. many things at once", { nodes = 3 }, function(g)
-  -- Each question has a form that does not wait: it gives a future.
+  -- Each request has a form that does not wait: it returns a future.
   local first, second = g:write_async("one"), g:write_async("two")
   expect(second:await()):ok()
   expect(first:await()):ok()
 
-  -- A client is a session. `g` is one; others are made like this.
+  -- A client is a session. `g` is one. This makes another.
   local other = g:client()
   expect(other:write("three").instance):above(first:await().instance)
 
-  -- A task goes on beside the rest, and ends with the lab.
+  -- A task runs beside the rest, and ends with the lab.
   local task = lab.spawn(function(name)
     lab.sleep("50ms")
     return g:write(name).instance
   end, "four")
   expect(task:await()):at_least(4)
 
-  -- A load is many questions: so many clients, such a rate, such a mix.
+  -- A load is a stream of requests: a number of clients, a rate, a mix.
   local load = g:load({ clients = 3, rate = 100, lasts = "1s", mix = { write = 3, fast_read = 1 } })
   local summary = load:await()
   expect(summary.asked):equals(100)
@@ -54,18 +54,18 @@ lab.test("3. nodes that fail", { nodes = 3 }, function(g)
   local leader = g:leader() -- waits for one
   leader:crash() -- kill -9
 
-  -- The others elect another one. Every wait has an end, `within`; without it, 20 seconds.
+  -- The other nodes elect a new leader. Every wait has a limit, `within`; the default is 20 seconds.
   local next = g:leader({ not_among = { leader }, within = "10s" })
   expect(next):differs(leader)
   expect(g:write("without it")):ok()
 
   leader:start()
-  -- An expectation of a function may take its time.
+  -- An expectation of a function may take some time.
   expect(function()
     return leader:status().stance
   end, "the old leader"):within("10s"):equals("follows")
 
-  -- A node that is paused is alive, and unaware of it.
+  -- A paused node is alive, and does not notice the pause.
   next:pause()
   lab.sleep("2s")
   next:resume()
@@ -76,14 +76,14 @@ lab.test("4. a network that fails", { nodes = 3 }, function(g)
   local leader = g:leader()
   local others = g:others(leader)
 
-  -- Two sides. A world whose links cannot fail (udp) skips this, and the report says so: the functions that
-  -- make faults return whether they did.
+  -- Two sides. A world whose links cannot fail (udp) skips this, and the report mentions it. The functions that make
+  -- faults return whether they did.
   if g:partition({ leader }, others) then
     expect(g:leader({ among = others })):differs(leader)
   end
   g:heal()
 
-  -- From here to there only; some loss everywhere; datagrams that overtake each other.
+  -- One direction only; some loss everywhere; datagrams that overtake each other.
   g:cut_one_way(others[1], others[2])
   g:network({ loss = 0.1, duplicate = 0.1, reorder = "5ms" })
   expect(g:write("through all that", { within = "30s" })):ok()
@@ -93,7 +93,7 @@ end)
 lab.test("5. members come and go", { nodes = 3, spares = 1 }, function(g)
   expect(g:members().members):equals({ 0, 1, 2 })
 
-  -- Spares are hosts without a node: one joins, and votes when this comes back.
+  -- Spares are hosts without a node. This one joins, and votes when the call returns.
   g:node(3):join()
   expect(g:members().members):equals({ 0, 1, 2, 3 })
 
@@ -106,14 +106,14 @@ end)
 
 lab.test("6. lines by hand, and the judges", { nodes = 3 }, function(g)
   g:leader()
-  -- What a person would type: at least once, and no answer comes back here.
+  -- The same as typing the line: at least once, and without an answer here.
   g:send("Request 0 by hand")
   expect(function()
     return g:history(1).value
   end):within("5s"):equals("by hand")
 
-  -- The judges may be asked in the middle, too: they end every fault, start who is down, cut the power of all
-  -- (where that can be done), and read every log.
+  -- The judges may also run in the middle. They end every fault, start the nodes that are down, cut the power of all
+  -- nodes (where that is possible), and read every log.
   g:check()
   expect(g:write("afterwards")):ok()
 end)

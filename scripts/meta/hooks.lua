@@ -1,61 +1,61 @@
 ---@meta
--- The API of hook scripts (`upaxos-node --script FILE`), for editors that run the Lua language server. A test holds
--- it to the code that registers it (upaxos-node/src/script).
+-- The API of hook scripts (`upaxos-node --script FILE`), for editors that run the Lua language server. A test compares
+-- it with the code that registers it (upaxos-node/src/script).
 --
 -- A hook script returns one table: see `Hooks`.
 
----What `st` keeps under a key.
+---The types of the values in `st`.
 ---@alias Scalar boolean|number|string
 
----What a hook script returns.
+---The table that a hook script returns.
 ---@class Hooks
----@field request? fun(value: string, req: About): string?, string? before a value is proposed: the value to use, or nil and why it is refused
----@field apply? fun(st: State, value: string, entry: About) on every node, in the order of instances; pure
----@field read? fun(st: State, at: About): string?, string? words what is read; answers `query`: the answer, or nil and why there is none
----@field on_learn? fun(value: string, entry: About) told after the fact; may log
----@field on_role? fun(role: string, leader: integer?, ballot: string) told after the fact; may log
+---@field request? fun(value: string, req: About): string?, string? called before a value is proposed: the value to use, or nil and the reason of the refusal
+---@field apply? fun(st: State, value: string, entry: About) called on every node, in the order of instances; pure
+---@field read? fun(st: State, at: About): string?, string? formats reads and answers `query`: the answer, or nil and the reason
+---@field on_learn? fun(value: string, entry: About) called after a value was learned; may log
+---@field on_role? fun(role: string, leader: integer?, ballot: string) called after the node's role has changed; may log
 
----What a hook is told beside the value. It cannot be changed.
+---The context of a hook's call. It cannot be changed.
 ---@class About
----@field instance integer? where the value was chosen; of a read, up to where it sees
----@field client string? who asked, if the request is tagged
----@field seq number? which of its requests it is
----@field last string? of a read: the last value that a user wrote
----@field last_instance integer? of a read: where that stands
----@field question string? of a query: what was asked
+---@field instance integer? the instance that chose the value; for a read: the last instance that it covers
+---@field client string? the client that sent the request, if the request is tagged
+---@field seq number? the request's number among those of its client
+---@field last string? for a read: the last value that a user wrote
+---@field last_instance integer? for a read: the instance of that value
+---@field question string? for a query: the question
 
----The state of a script: a sorted map, the same on every node after the same instance. Only there while its hook
----runs; `read` cannot change it.
+---The state of a script: a sorted map, the same on every node after the same instance. Usable only while its hook runs.
+---`read` cannot change it.
 ---@class State
 local State = {}
 
----What stands under a key.
+---The value of a key, or nil.
 ---@param key string
 ---@return Scalar?
 function State:get(key) end
 
----Puts a value under a key; nil takes it away.
+---Sets the value of a key; nil removes the key.
 ---@param key string
 ---@param value Scalar?
 function State:set(key, value) end
 
----Takes away what stands under a key; true if something did.
+---Removes a key; returns true if it existed.
 ---@param key string
 ---@return boolean
 function State:del(key) end
 
----Whether something stands under a key.
+---Whether a key exists.
 ---@param key string
 ---@return boolean
 function State:has(key) end
 
----Adds to the number under a key (0 if there is none), and returns it.
+---Adds to the number of a key (0 if there is none), and returns the sum.
 ---@param key string
 ---@param number number
 ---@return number
 function State:add(key, number) end
 
----How many keys there are.
+---The number of keys.
 ---@return number
 function State:len() end
 
@@ -65,7 +65,7 @@ function State:len() end
 ---@return fun(): string?, Scalar?
 function State:range(first, last) end
 
----All keys that begin so, and their values, in order.
+---All keys with this prefix, and their values, in order.
 ---@param start string
 ---@return fun(): string?, Scalar?
 function State:prefix(start) end

@@ -11,8 +11,8 @@
 ---@class TestOptions
 ---@field nodes? integer the size of the first group, whose ids are 0 to nodes - 1 [3]
 ---@field spares? integer how many more nodes may join; their ids follow [0]
----@field hooks? string[] hook scripts of every node; paths beside the lab's script
----@field fast_read? boolean whether untagged reads are fast ones [false]
+---@field hooks? string[] hook scripts of every node; paths are relative to the lab's script
+---@field fast_read? boolean whether untagged reads are fast reads [false]
 ---@field classic? boolean whether the group speaks the classic grammar [false]
 ---@field beat? Time the interval between two beats of a node ["100ms"]
 ---@field start? boolean whether the first group is started before the lab begins [true]
@@ -24,97 +24,97 @@
 
 ---@class UntilOptions
 ---@field within? Time how long it may take ["20s"]
----@field what? string what is waited for, for the message of a failure
+---@field what? string the awaited condition, for the message of a failure
 
 ---@class LeaderOptions
 ---@field within? Time how long it may take ["20s"]
----@field among? (Node|integer)[] only one of these counts
----@field not_among? (Node|integer)[] none of these counts
+---@field among? (Node|integer)[] accept only one of these nodes
+---@field not_among? (Node|integer)[] accept none of these nodes
 
 ---@class LearnedOptions
 ---@field within? Time how long it may take ["20s"]
----@field nodes? (Node|integer)[] who has to [all that run]
+---@field nodes? (Node|integer)[] the nodes to wait for [all that run]
 
 ---@class RequestOptions
 ---@field within? Time after how long without an answer the outcome is unknown ["20s"]
 
 ---@class ChangeOptions
 ---@field within? Time after how long without an answer the outcome is unknown ["20s"]
----@field force? boolean whether to do it although too few members would be alive [false]
+---@field force? boolean whether to change the group even if too few members would be alive [false]
 
 ---@class Outcome
----@field status "ok"|"refused"|"unknown"|"not_yet" how it ended; who does not know must not guess
----@field instance integer? where it was chosen, or (of a fast read) where the value was written
----@field value string? what was chosen, or read
----@field learned integer? how far who answered had learned
----@field members integer[]? who governs the group
+---@field status "ok"|"refused"|"unknown"|"not_yet" how it ended; `unknown` may still turn out either way
+---@field instance integer? where it was chosen, or (for a fast read) where the value was written
+---@field value string? the chosen or read value
+---@field learned integer? how far the answering node had learned
+---@field members integer[]? the members of the group
 ---@field epoch integer? the instance that chose this group
----@field reason string? why it was refused, or why nobody knows
----@field took number seconds
+---@field reason string? why it was refused, or why the outcome is unknown
+---@field took number the latency, in seconds
 
 ---@class StartOptions
----@field joins? boolean whether it joins the group that runs [false; true for a spare]
----@field replaces? Node|integer in whose place it joins
+---@field joins? boolean whether it joins the running group [false; true for a spare]
+---@field replaces? Node|integer the member that it replaces
 ---@field hooks? string[] its hook scripts, instead of those of the lab
----@field fast_read? boolean whether its untagged reads are fast ones [as the lab says]
+---@field fast_read? boolean whether its untagged reads are fast reads [the lab's option]
 
 ---@class JoinOptions
----@field replaces? Node|integer in whose place it joins
+---@field replaces? Node|integer the member that it replaces
 ---@field hooks? string[] its hook scripts, instead of those of the lab
 ---@field within? Time how long it may take until it votes ["20s"]
 
 ---@class DiskOptions
----@field slow? Time every sync takes so much longer
+---@field slow? Time every sync takes this much longer
 ---@field sync_fails? boolean the next sync fails, as with EIO
 ---@field full? boolean the next write fails, as on a full disk
 
 ---@class Status
----@field state "runs"|"paused"|"down"|"ended" what it does; `ended`: by itself
----@field exit integer? the exit status of one that ended by itself
+---@field state "runs"|"paused"|"down"|"ended" the state of its process; `ended`: by itself
+---@field exit integer? its exit status, if it ended by itself
 ---@field words string? its last words
----@field stance "leads"|"seeks"|"follows"|"waits"|"learns"|nil what its last beat says
+---@field stance "leads"|"seeks"|"follows"|"waits"|"learns"|nil its stance in its last beat
 ---@field ballot string? the highest ballot that it knows
 ---@field learned integer its durably learned prefix
----@field heard integer[] whom it hears
----@field diverged string? what it has reported of states that differ
+---@field heard integer[] the nodes that it hears
+---@field diverged string? its report of states that differ
 
 ---@class LinkOptions
 ---@field loss? number the share of datagrams that are lost, 0 to 1
 ---@field duplicate? number the share that arrive twice
----@field corrupt? number the share of which bytes are damaged
----@field delay? Time added to the way of every datagram
----@field reorder? Time up to so much more for each, so that they overtake one another (jitter)
----@field from? End|End[] only links from there [from all]
----@field to? End|End[] only links to there [to all]
+---@field corrupt? number the share that arrive with damaged bytes
+---@field delay? Time a fixed delay for every datagram
+---@field reorder? Time the maximum extra delay of each, so that datagrams overtake each other (jitter)
+---@field from? End|End[] only links from these ends [all]
+---@field to? End|End[] only links to these ends [all]
 
 ---@class ShapeOptions
----@field center? Node|integer the node that the shape is about [0]
----@field old? Node|integer of `constrained`: who has no link with the center [the node after it]
+---@field center? Node|integer the node at the center of the shape [0]
+---@field old? Node|integer for `constrained`: the node without a link to the center [the node after it]
 
 ---@class LoadOptions
----@field clients? integer how many clients ask, each a session of its own [4]
----@field rate? number questions per second, of all together [each asks as soon as it is answered]
----@field mix? table<string, integer> what is asked, by weight: write, read, fast_read, history [{write = 1}]
----@field count? integer how many questions [without end]
----@field lasts? Time for how long it asks [without end]
+---@field clients? integer the number of clients, each a session of its own [4]
+---@field rate? number requests per second, of all clients together [each sends its next request after an answer]
+---@field mix? table<string, integer> kinds of requests, by weight: write, read, fast_read, history [{write = 1}]
+---@field count? integer the maximum number of requests [no limit]
+---@field lasts? Time how long it sends requests [no limit]
 ---@field within? Time after how long without an answer the outcome is unknown ["20s"]
----@field name? string what its values begin with ["load1", "load2", …]
+---@field name? string the prefix of its values ["load1", "load2", …]
 
 ---@class Summary
----@field asked integer how many questions
----@field ok integer how many were carried out, or answered
+---@field asked integer the number of requests
+---@field ok integer how many were carried out or answered
 ---@field refused integer how many were refused
----@field unknown integer of how many nobody knows
----@field open integer how many are under way
+---@field unknown integer how many have an unknown outcome
+---@field open integer how many are in flight
 ---@field seconds number how long it has lasted
 ---@field rate number how many per second were ok
----@field longest_gap number the longest time without an answer that was ok, in seconds
----@field p50 number half of the answers took no longer, in seconds
----@field p99 number 99 of 100 took no longer, in seconds
----@field longest number the longest, in seconds
----@field highest integer the highest instance that was acknowledged
+---@field longest_gap number the longest time without an answer `ok`, in seconds
+---@field p50 number the median latency, in seconds
+---@field p99 number the 99th percentile of the latency, in seconds
+---@field longest number the maximum latency, in seconds
+---@field highest integer the highest acknowledged instance
 
----The group of a lab, its network and its disks. It asks as a client, too.
+---The group of a lab, its network and its disks. It is a client, too.
 ---@class Group
 ---@field size integer The size of the first group.
 local Group = {}
@@ -128,31 +128,31 @@ function Group:node(id) end
 ---@return Node[]
 function Group:nodes() end
 
----The nodes of the first group but these.
+---The nodes of the first group except these.
 ---@param ... Node|integer
 ---@return Node[]
 function Group:others(...) end
 
----Another client: a session of its own.
+---A new client: a session of its own.
 ---@return Client
 function Group:client() end
 
 ---Starts every node of the first group that is down.
 function Group:start() end
 
----Ends all nodes at once between two instructions, as when the power fails.
+---Ends all nodes at once between two instructions, as in a power failure.
 ---@return boolean
 function Group:crash() end
 
----Somebody sends these bytes to all nodes, as one datagram, and waits for nothing: lines by hand.
+---Sends these bytes to all nodes, as one datagram, and waits for no answer: lines by hand.
 ---@param lines string
 function Group:send(lines) end
 
----What everybody knows, as a failure shows it.
+---What is known of all nodes, as a failure shows it.
 ---@return string
 function Group:describe() end
 
----Waits until somebody leads, and says who: of those that say so, the highest ballot.
+---Waits for a leader and returns it: of the nodes that claim to lead, the one with the highest ballot.
 ---@param options? LeaderOptions
 ---@return Node
 function Group:leader(options) end
@@ -162,7 +162,7 @@ function Group:leader(options) end
 ---@param options? LearnedOptions
 function Group:wait_learned(instance, options) end
 
----Judges everything that has happened: ends every fault, starts who is down, waits until all is answered and learned alike, cuts the power of all, and reads every log. Every lab ends with this, unless nothing was done since.
+---Judges everything so far: ends every fault, starts the nodes that are down, waits until every request is answered and all nodes have learned the same, cuts the power of all, and reads every log. Every lab ends with a check, unless nothing was done since the last one.
 ---@param options? WaitOptions
 function Group:check(options) end
 
@@ -188,7 +188,7 @@ function Group:read(options) end
 ---@return Future
 function Group:read_async(options) end
 
----Fast read: the last value written, without an instance if that can be had.
+---Fast read: the last value written, without an instance where that is possible.
 ---@param options? RequestOptions
 ---@return Outcome
 function Group:fast_read(options) end
@@ -198,7 +198,7 @@ function Group:fast_read(options) end
 ---@return Future
 function Group:fast_read_async(options) end
 
----What a hook script answers to a question, as a safe read: `ok` with the answer.
+---A hook script's answer to a question, as a safe read: `ok` with the answer.
 ---@param question string
 ---@param options? RequestOptions
 ---@return Outcome
@@ -210,7 +210,7 @@ function Group:query(question, options) end
 ---@return Future
 function Group:query_async(question, options) end
 
----The same, without an instance if that can be had.
+---The same, without an instance where that is possible.
 ---@param question string
 ---@param options? RequestOptions
 ---@return Outcome
@@ -222,7 +222,7 @@ function Group:fast_query(question, options) end
 ---@return Future
 function Group:fast_query_async(question, options) end
 
----What was chosen at an instance: `ok` with the value, or `not_yet`.
+---The value chosen at an instance: `ok` with the value, or `not_yet`.
 ---@param instance integer
 ---@param options? RequestOptions
 ---@return Outcome
@@ -234,7 +234,7 @@ function Group:history(instance, options) end
 ---@return Future
 function Group:history_async(instance, options) end
 
----Who governs the group.
+---The members of the group.
 ---@param options? RequestOptions
 ---@return Outcome
 function Group:members(options) end
@@ -244,7 +244,7 @@ function Group:members(options) end
 ---@return Future
 function Group:members_async(options) end
 
----Takes a node out of the group: `ok` with the instance of the change.
+---Removes a node from the group: `ok` with the instance of the change.
 ---@param node Node|integer
 ---@param options? ChangeOptions
 ---@return Outcome
@@ -256,7 +256,7 @@ function Group:leave(node, options) end
 ---@return Future
 function Group:leave_async(node, options) end
 
----Puts a node that stands ready to join in the place of a member, in one change.
+---Replaces a member with a node that is ready to join, in one change.
 ---@param old Node|integer
 ---@param new Node|integer
 ---@param options? ChangeOptions
@@ -270,54 +270,54 @@ function Group:replace(old, new, options) end
 ---@return Future
 function Group:replace_async(old, new, options) end
 
----Cuts the links between nodes so that each of these sides hears only itself; who is on no side is alone. Replaces the cuts that there were. Clients reach everybody.
+---Cuts the links between nodes so that each of these sides hears only itself. A node on no side is alone. Replaces earlier cuts. Clients still reach all nodes.
 ---@param ... (Node|integer)[]
 ---@return boolean
 function Group:partition(...) end
 
----Cuts the links between nodes into a shape with a name: alone, star, quorum_loss, constrained, chained, ring. Replaces the cuts that there were.
+---Cuts the links between nodes into a named shape: alone, star, quorum_loss, constrained, chained, ring. Replaces earlier cuts.
 ---@param name string
 ---@param options? ShapeOptions
 ---@return boolean
 function Group:topology(name, options) end
 
----Cuts the links between these ends and those, in both directions.
+---Cuts the links between the ends `a` and the ends `b`, in both directions.
 ---@param a End|End[]
 ---@param b End|End[]
 ---@return boolean
 function Group:cut(a, b) end
 
----Cuts the links in that direction only: what `from` says does not reach `to`.
+---Cuts the links in one direction only: datagrams of `from` do not reach `to`.
 ---@param from End|End[]
 ---@param to End|End[]
 ---@return boolean
 function Group:cut_one_way(from, to) end
 
----Mends what was cut between these ends and those; how links behave otherwise stays.
+---Ends the cuts between the ends `a` and the ends `b`. Other faults of these links remain.
 ---@param a End|End[]
 ---@param b End|End[]
 ---@return boolean
 function Group:mend(a, b) end
 
----Cuts all links of a node, those with clients, too.
+---Cuts all links of a node, including those with clients.
 ---@param node Node|integer
 ---@return boolean
 function Group:isolate(node) end
 
----From now on links behave like this, all of them or those between some ends; cuts stay.
+---Sets how links behave from now on: all of them, or those between some ends. Cuts remain.
 ---@param options LinkOptions
 ---@return boolean
 function Group:network(options) end
 
----Makes every link good: mends what is cut, and nothing is lost, late, twice or damaged any more.
+---Makes every link good: ends cuts, loss, delays, duplicates and damage.
 function Group:heal() end
 
----Begins a load, and comes back at once.
+---Starts a load, and returns at once.
 ---@param options? LoadOptions
 ---@return Load
 function Group:load(options) end
 
----So many questions at once, by one client each; waits until all are answered.
+---Sends `count` requests at once, by one client each, and waits until all have ended.
 ---@param count integer
 ---@param options? LoadOptions
 ---@return Summary
@@ -328,48 +328,48 @@ function Group:burst(count, options) end
 ---@field id integer Its id.
 local Node = {}
 
----Starts it, on the disk that it has, or with a new one.
+---Starts it on its disk, or on a new one if it has none.
 ---@param options? StartOptions
 function Node:start(options) end
 
----Ends it in good order, and waits until it has ended.
+---Shuts it down cleanly, and waits until it has ended.
 ---@return boolean
 function Node:stop() end
 
----Ends it between two instructions (kill -9): what was not synced may be lost.
+---Ends it between two instructions (kill -9). Writes that it had not synced may be lost.
 ---@return boolean
 function Node:crash() end
 
----It stands still: alive, silent, and unaware of it.
+---Pauses it: it is alive and silent, and does not notice the pause.
 ---@return boolean
 function Node:pause() end
 
----The end of a pause.
+---Ends a pause.
 ---@return boolean
 function Node:resume() end
 
----Ends it in good order if it runs, and starts it again.
+---Shuts it down cleanly if it runs, and starts it again.
 ---@return boolean
 function Node:restart() end
 
----Takes the disk of a node away that is down: it starts with an empty one.
+---Removes its disk while it is down: it will start with an empty one.
 ---@return boolean
 function Node:wipe() end
 
----From now on its disk misbehaves; without options that ends.
+---Makes its disk fail in this way from now on. Without options the fault ends.
 ---@param fault? DiskOptions
 ---@return boolean
 function Node:disk(fault) end
 
----Starts it as one that joins, and waits until it votes.
+---Starts it to join the group, and waits until it votes.
 ---@param options? JoinOptions
 function Node:join(options) end
 
----What is seen of it now: of its protocol state, what its last beat said.
+---Its status now. The protocol state comes from its last beat.
 ---@return Status
 function Node:status() end
 
----Whether it says that it leads.
+---Whether it claims to lead.
 ---@return boolean
 function Node:leads() end
 
@@ -378,12 +378,12 @@ function Node:leads() end
 ---@param options? WaitOptions
 function Node:wait_learned(instance, options) end
 
----Waits until it has ended by itself, and says how.
+---Waits until it has ended by itself, and returns its status.
 ---@param options? WaitOptions
 ---@return Status
 function Node:wait_ended(options) end
 
----A client: a session of its own, whose requests happen exactly once each.
+---A client: a session of its own, whose requests are carried out exactly once each.
 ---@class Client
 local Client = {}
 
@@ -409,7 +409,7 @@ function Client:read(options) end
 ---@return Future
 function Client:read_async(options) end
 
----Fast read: the last value written, without an instance if that can be had.
+---Fast read: the last value written, without an instance where that is possible.
 ---@param options? RequestOptions
 ---@return Outcome
 function Client:fast_read(options) end
@@ -419,7 +419,7 @@ function Client:fast_read(options) end
 ---@return Future
 function Client:fast_read_async(options) end
 
----What a hook script answers to a question, as a safe read: `ok` with the answer.
+---A hook script's answer to a question, as a safe read: `ok` with the answer.
 ---@param question string
 ---@param options? RequestOptions
 ---@return Outcome
@@ -431,7 +431,7 @@ function Client:query(question, options) end
 ---@return Future
 function Client:query_async(question, options) end
 
----The same, without an instance if that can be had.
+---The same, without an instance where that is possible.
 ---@param question string
 ---@param options? RequestOptions
 ---@return Outcome
@@ -443,7 +443,7 @@ function Client:fast_query(question, options) end
 ---@return Future
 function Client:fast_query_async(question, options) end
 
----What was chosen at an instance: `ok` with the value, or `not_yet`.
+---The value chosen at an instance: `ok` with the value, or `not_yet`.
 ---@param instance integer
 ---@param options? RequestOptions
 ---@return Outcome
@@ -455,7 +455,7 @@ function Client:history(instance, options) end
 ---@return Future
 function Client:history_async(instance, options) end
 
----Who governs the group.
+---The members of the group.
 ---@param options? RequestOptions
 ---@return Outcome
 function Client:members(options) end
@@ -465,7 +465,7 @@ function Client:members(options) end
 ---@return Future
 function Client:members_async(options) end
 
----Takes a node out of the group: `ok` with the instance of the change.
+---Removes a node from the group: `ok` with the instance of the change.
 ---@param node Node|integer
 ---@param options? ChangeOptions
 ---@return Outcome
@@ -477,7 +477,7 @@ function Client:leave(node, options) end
 ---@return Future
 function Client:leave_async(node, options) end
 
----Puts a node that stands ready to join in the place of a member, in one change.
+---Replaces a member with a node that is ready to join, in one change.
 ---@param old Node|integer
 ---@param new Node|integer
 ---@param options? ChangeOptions
@@ -491,58 +491,58 @@ function Client:replace(old, new, options) end
 ---@return Future
 function Client:replace_async(old, new, options) end
 
----A question under way.
+---A request in flight.
 ---@class Future
 ---@field done boolean Whether it has ended.
 local Future = {}
 
----Waits until the question has ended. Can be called again, and gives the same.
+---Waits until the request has ended. Further calls return the same outcome.
 ---@return Outcome
 function Future:await() end
 
----Clients that ask and ask, while the script does other things.
+---Clients that send requests while the script does other things.
 ---@class Load
----@field done boolean Whether it asks nothing more, and everything is answered.
+---@field done boolean Whether it sends no more requests, and every request has ended.
 local Load = {}
 
----Its figures by now.
+---Its figures so far.
 ---@return Summary
 function Load:summary() end
 
----No more questions: waits until all are answered.
+---Stops new requests, and waits until all have ended.
 ---@return Summary
 function Load:stop() end
 
----Waits until it is done: for a load that has a `count`, or that `lasts` so long.
+---Waits until it is done: for a load with `count` or `lasts`.
 ---@return Summary
 function Load:await() end
 
----A function that goes on beside the others. If it fails, the lab fails.
+---A function that runs beside the others. If it fails, the lab fails.
 ---@class Task
 ---@field done boolean Whether it has ended.
 local Task = {}
 
----Waits until it has ended, and gives what it has returned.
+---Waits until it has ended, and returns its result.
 ---@return any
 function Task:await() end
 
----Ends it where it waits.
+---Ends it at its current wait.
 function Task:cancel() end
 
----What is expected of a value; of a function, of what it returns.
+---A condition for a value, or for the result of a function.
 ---@class Expectation
 local Expectation = {}
 
----It may take so long until it holds; needs a function.
+---Allows this much time until the condition holds. Needs a function.
 ---@param time Time
 ---@return Expectation
 function Expectation:within(time) end
 
----It is this; tables by what is in them.
+---It equals this. Tables are compared by their contents.
 ---@param expected any
 function Expectation:equals(expected) end
 
----It is not this.
+---It does not equal this.
 ---@param from any
 function Expectation:differs(from) end
 
@@ -575,11 +575,11 @@ function Expectation:above(bound) end
 ---@param bound number
 function Expectation:below(bound) end
 
----It is a text that has this in it, or a list that has it as an element.
+---It is a text that contains this, or a list that has it as an element.
 ---@param part any
 function Expectation:contains(part) end
 
----It is a text that fits this pattern of Lua's.
+---It is a text that matches this Lua pattern.
 ---@param pattern string
 function Expectation:matches(pattern) end
 
@@ -594,8 +594,8 @@ function Expectation:unknown() end
 
 ---Labs: what happens to a group, and what must hold.
 ---@class lab
----@field world string The world that the lab is played in: sim, raw or udp.
----@field seed integer Where all chance comes from.
+---@field world string The world of the lab: sim, raw or udp.
+---@field seed integer The seed of all chance.
 lab = {}
 
 ---Declares a lab: a group of its own, and what happens to it.
@@ -608,33 +608,33 @@ function lab.test(name, options, body) end
 ---@return number
 function lab.now() end
 
----Lets time pass; everything else goes on.
+---Waits; everything else continues.
 ---@param time Time
 function lab.sleep(time) end
 
----Waits until the function returns something true, and returns that.
+---Waits until the function returns a true value, and returns that value.
 ---@param condition fun(): any
 ---@param options? UntilOptions
 ---@return any
 function lab.wait_until(condition, options) end
 
----Begins a task: the function goes on beside everything else, and ends with the lab.
+---Starts a task: the function runs beside everything else, and ends with the lab.
 ---@param body fun(...: any): any
 ---@param ... any
 ---@return Task
 function lab.spawn(body, ...) end
 
----Begins a task that calls the function again and again, with so much time between.
+---Starts a task that calls the function again and again, with this much time between two calls.
 ---@param time Time
 ---@param body fun()
 ---@return Task
 function lab.every(time, body) end
 
----Prints a line; while seeds are swept, and with --json, nothing is printed.
+---Prints a line. In a sweep of seeds, and with --json, nothing is printed.
 ---@param ... any
 function lab.say(...) end
 
----One step of a story: does what the function does, and prints the name, the text that it returns, and how long it took (or the seconds that it returns as well).
+---One step of a story: calls the function, and prints the name, the text that the function returns, and how long it took (or the seconds that it also returns).
 ---@param name string
 ---@param body fun(): string
 ---@param number? any
@@ -648,7 +648,7 @@ function lab.skip(reason) end
 ---@param why string
 function lab.fail(why) end
 
----Begins an expectation. If `got` is a function, it is called, again and again with `:within(…)`. `what` says in a failure what it is about.
+---Starts an expectation. If `got` is a function, it is called, repeatedly with `:within(…)`. `what` names the value in a failure.
 ---@param got any
 ---@param what? string
 ---@return Expectation

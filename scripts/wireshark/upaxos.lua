@@ -5,9 +5,9 @@
 -- Filters: upaxos.verb == "Write", upaxos.instance == 7, upaxos.from == 2, upaxos.value contains "one",
 -- upaxos.malformed.
 --
--- The grammar is the table in docs/protocol.md, "The wire". A line that no node would take is marked as malformed, with the
--- reason; tests compare that with the parser of the nodes, for every verb. Lines of classic groups are read by the same
--- rules, though classic nodes are less strict about white space.
+-- The grammar is the table in docs/protocol.md, "The wire". A line that no node would accept is marked as malformed, with the
+-- reason. Tests compare that with the parser of the nodes, for every verb. The same rules apply to lines of classic
+-- groups, though classic nodes are less strict about white space.
 
 local upaxos = Proto("upaxos", "upaxos")
 
@@ -62,8 +62,8 @@ local e = {
 }
 upaxos.experts = e
 
--- The fields behind each verb, by the names of what reads them (below), in the order of the line. After `?` the line may
--- end; what follows `*` is repeated to the end of the line.
+-- The fields after each verb, by the names of their readers (below), in the order of the line. After `?` the line may
+-- end. The names after `*` repeat to the end of the line.
 local client_forms = {
   For = "group ? name",
   Request = "instance_or_0 ? literal",
@@ -127,13 +127,13 @@ local node_forms = {
   Barred = "node boot incarnation start ? boot",
   Part = "datagram place parts text",
 }
--- What `& V` goes on from, and which number it makes higher.
+-- The verb that `& V` continues, and the number that it increases.
 local continued = { Submit = "seq", Write = "instance", Written = "instance" }
 
 local MAX = "9223372036854775807"
 local MAX_ID = "65535"
 
--- The digits of a plain decimal of at most `max`, without zeros in front; or nil.
+-- The digits of a plain decimal of at most `max`, without leading zeros; or nil.
 local function decimal(text, max)
   if #text > 20 or not text:match("^%d+$") then return nil end
   local digits = text:gsub("^0+(%d)", "%1")
@@ -141,7 +141,7 @@ local function decimal(text, max)
   return fits and digits or nil
 end
 
--- Fields that are numbers: in which one each is shown, its bounds.
+-- Number fields: the field that displays each, and its bounds.
 local numbers = {
   instance = { least = 1 }, instance_or_0 = { field = "instance" },
   learned = {}, client = {}, seq = {}, floor = {}, begin = {}, pause = {}, epoch = {}, nonce = {}, mark = {},
@@ -170,7 +170,7 @@ end
 
 local stances = { leads = true, seeks = true, follows = true, waits = true, learns = true }
 
--- Fields that are words: in which one each is shown, and what it must look like.
+-- Word fields: the field that displays each, and its form.
 local words = {
   ballot = { is = is_ballot, must = "a ballot" },
   accepted = { is = is_ballot, must = "a ballot" },
@@ -215,18 +215,18 @@ local words = {
   force = { must = "force", is = function(text) return text == "force" end },
 }
 
--- The rest of the line: in which field it is shown, and whether a backslash begins an escape.
+-- The rest of the line: the field that displays it, and whether a backslash starts an escape.
 local rests = { value = { escapes = true }, literal = { field = "value" }, text = {} }
 
 local function has_bad_escape(text)
   return text:gsub("\\[nr\\]", ""):find("\\", 1, true) ~= nil
 end
 
--- One line that is being read: `text` are its bytes, `at` is where the next field begins, from 1, or nil after the last.
+-- The line being read: `text` holds its bytes, `at` is the start of the next field, from 1, or nil after the last.
 local Line = {}
 Line.__index = Line
 
--- The bytes of a part of the line; nothing where it is empty.
+-- The bytes of a part of the line. Empty for an empty part.
 function Line:part(first, length)
   if length == 0 then return nil end
   return self.range(first - 1, length)
@@ -234,7 +234,7 @@ end
 
 function Line:add(name, text, first, value)
   local range = self:part(first, #text) or self.range
-  -- Text is shown as the bytes say, so that those that are no text do no harm.
+  -- The value is passed as raw bytes, so bytes that are not valid text are harmless.
   if value == nil and #text > 0 then
     self.tree:add_packet_field(f[name], range, ENC_UTF_8)
   else
@@ -249,7 +249,7 @@ function Line:complain(what, first, length)
   self.tree:add_proto_expert_info(e.malformed, what)
 end
 
--- The next field and where it begins; nil when there is none.
+-- The next field and its start; nil when there is none.
 function Line:next()
   local first = self.at
   if not first then return nil end
@@ -298,7 +298,7 @@ function Line:rest(name)
   self:add(spec.field or name, text, first)
 end
 
--- Of `WriteTags`: tags, each with how many follow it, as many as there are instances.
+-- For `WriteTags`: tags, each with the number of its followers, as many as there are instances.
 function Line:runs()
   local open = self.seen.last - self.seen.instance + UInt64(1)
   while not self.is_malformed and open > UInt64(0) do
@@ -313,7 +313,7 @@ function Line:runs()
   end
 end
 
--- Of `Change`: one of the lines of an operator.
+-- For `Change`: one of an operator's lines.
 function Line:change()
   local verb, first = self:next()
   if verb ~= "leave" and verb ~= "replace" then return self:complain("no change of the group", first, #(verb or "")) end
@@ -328,7 +328,7 @@ function Line:field(name)
   self[name](self)
 end
 
--- Reads fields; what comes after one that is malformed is not read, as the nodes do not.
+-- Reads fields. The fields after a malformed one are not read, as in the nodes.
 function Line:fields(form)
   local repeats
   for name in form:gmatch("%S+") do

@@ -1,8 +1,8 @@
-//! `upaxos-node bench`: what a group can do, measured, and judged after every run.
+//! `upaxos-node bench`: measures what a group can do, and judges every run.
 //!
-//! Owns the matrix of runs and what is printed of them. The nodes are real daemons on hosts of their own
-//! (`group`), the load a process beside them ([`load`]); what a node uses, the kernel says (`usage`); and no run
-//! counts whose logs do not agree or lack an acknowledged write (`judge`).
+//! Owns the matrix of runs and the printed results. The nodes are real daemons on hosts of their own (`group`). The
+//! load is a process next to them ([`load`]). The kernel reports what each node uses (`usage`). A run counts only
+//! if its logs agree and hold every acknowledged write (`judge`).
 
 mod attached;
 mod drive;
@@ -35,38 +35,38 @@ use load::Acks;
 use report::Report;
 use watch::Watch;
 
-/// What to measure: every combination of nodes, sizes and requests under way is one run.
+/// What to measure: every combination of nodes, sizes and requests in flight is one run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where the group runs: raw IP between network namespaces, or UDP multicast on loopback
     #[arg(long, value_enum, default_value_t = On::Raw)]
     on: On,
 
-    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are out of reach, so
-    /// the judges ask it for a sample of what it acknowledged
+    /// Load a running group, found through -a, -p, --transport and --interface; its logs are out of reach, so the
+    /// judges query a sample of its acknowledged writes
     #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
     attach: bool,
 
     #[command(flatten)]
     net: net::Args,
 
-    /// Sizes of the group
+    /// Number of nodes in the group
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "3", value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: Vec<u16>,
 
-    /// Bytes of each value
+    /// Bytes per value
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     size: Vec<u32>,
 
-    /// Requests under way at once, of all clients together
+    /// Requests in flight at once, of all clients together
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256,1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     outstanding: Vec<u32>,
 
-    /// Clients, each with a session of its own
+    /// Number of clients, each with a session of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     clients: u32,
 
-    /// How long each run is measured, in seconds
+    /// Duration of each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = seconds)]
     seconds: f64,
 
@@ -74,35 +74,36 @@ pub struct Args {
     #[arg(long, value_enum)]
     reads: Option<Reads>,
 
-    /// Values to write before each run: a log of some length; for reads, 20000 at least
+    /// Values to write before each run: a log of some length; for reads, at least 20000
     #[arg(long, value_name = "N", default_value_t = 0)]
     fill: u64,
 
-    /// Ask so many times per second, whether answers come or not; --outstanding is then the most under way
+    /// Send this many requests per second, whether answers arrive or not; --outstanding is then the maximum in
+    /// flight
     #[arg(long, value_name = "PER-SECOND", value_parser = positive)]
     rate: Option<f64>,
 
-    /// kill -9 the leader in the middle of each run; the longest gap is then that of the failover
+    /// Kill the leader (kill -9) in the middle of each run; the longest gap is then the failover
     #[arg(long)]
     kill_leader: bool,
 
-    /// When a run is over, kill -9 a node and start it again: how long until it is back
+    /// After each run, kill a node (kill -9) and restart it, and measure the time until it is back
     #[arg(long)]
     restart: bool,
 
-    /// After each run another one that asks so many times as much as the first could do, for --seconds
+    /// After each run, add another that sends this multiple of the first run's throughput, for --seconds
     #[arg(long, value_name = "FACTOR", conflicts_with = "rate", value_parser = positive)]
     overload: Option<f64>,
 
-    /// Interval between signs of life of the nodes, as of the daemon
+    /// Interval between signs of life of the nodes, as for the daemon
     #[arg(long, value_name = "TIME", value_parser = cli::beat)]
     beat: Option<Micros>,
 
-    /// Repeat the whole matrix so many times
+    /// Number of times to repeat the whole matrix
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
 
-    /// Where the data goes, below a directory that is removed in the end; to mean anything, on a real disk
+    /// Parent of the data directory, which is removed at the end; use a real disk for meaningful numbers
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 
@@ -115,62 +116,62 @@ pub struct Args {
     json: bool,
 }
 
-/// Where a group runs.
+/// The network of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum On {
     Raw,
     Udp,
 }
 
-/// Which way of reading.
+/// The kind of reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reads {
-    /// The last value written, without an instance.
+    /// A read of the last value written, without an instance.
     Fast,
-    /// The same, through an instance.
+    /// A read of the last value written, through an instance.
     Safe,
-    /// What was chosen at some instance.
+    /// A query for the value chosen at some instance.
     History,
 }
 
 /// One run of the matrix.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cell {
-    /// Members of the group; 0 when it is not ours.
+    /// The size of the group. 0 for an attached group.
     pub nodes: u16,
     /// Bytes of each value.
     pub size: u32,
-    /// Requests under way at once.
+    /// The maximum number of requests in flight.
     pub outstanding: u32,
-    /// Clients.
+    /// The number of clients, as --clients gives it.
     pub clients: u32,
-    /// What is asked for, if not writes.
+    /// The kind of reads. `None` for writes.
     pub reads: Option<Reads>,
-    /// Values written before.
+    /// The number of values written before the run.
     pub fill: u64,
-    /// Requests per second, where that is given.
+    /// The requested rate in requests per second. `None`: as fast as answers arrive.
     pub rate: Option<f64>,
-    /// Which round of the matrix.
+    /// The round of the matrix, from 1.
     pub round: u32,
 }
 
-/// Values to choose from for reads: far more than are under way.
+/// The minimum number of values to choose from for reads: far more than are in flight.
 const LEAST_TO_READ: u64 = 20_000;
 
-/// How many requests clients keep under way at most when they ask more than the group can do.
+/// The maximum number of requests in flight when clients send more than the group can handle.
 const MOST_UNDER_WAY: u32 = 65_536;
 
-/// Measures every cell.
+/// Measures every cell of the matrix.
 ///
 /// # Errors
-/// When a group cannot be started or loaded, or a run is not what it should be.
+/// When a group cannot be started or loaded, or a run breaks a rule.
 pub fn run(args: &Args) -> Result<()> {
     let dir = args.dir.canonicalize().with_context(|| format!("cannot use {}", args.dir.display()))?;
     if !args.attach && group::is_in_memory(&dir) {
         complain(format_args!(
-            "upaxos-node: {} is kept in memory: nothing here is durable, and no number means anything; \
-             name a real disk with --dir",
+            "upaxos-node: {} is in memory: nothing there is durable, and the results are meaningless; \
+             name a directory on a real disk with --dir",
             dir.display()
         ));
     }
@@ -232,7 +233,7 @@ impl Args {
         cells
     }
 
-    /// What nodes are started with, beside who and where they are.
+    /// The nodes' flags, besides their ids and their network.
     fn node_flags(&self) -> Vec<String> {
         let beat = self.beat.map(|beat| format!("--beat={}us", beat.0));
         beat.into_iter().chain(self.datagram_flag()).collect()
@@ -242,7 +243,7 @@ impl Args {
         self.net.datagram.map(|most| format!("--datagram={most}"))
     }
 
-    /// The load of one cell, as a command that is to be given its flags.
+    /// Adds the flags of one cell to the load's command.
     fn load(&self, cell: &Cell, mut command: Command, acks: &Path) -> Command {
         let mut flag = |name: &str, value: String| {
             command.arg(format!("--{name}={value}"));
@@ -311,7 +312,7 @@ fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &Progres
     Ok(Report { leader: watch.led, killed: watch.killed, restart_ms: watch.restart_ms, ..report })
 }
 
-/// When in the measured time the leader is to be killed, if at all.
+/// How long after the start of the measurement the leader is killed, if at all.
 fn kill_after(args: &Args) -> Option<Duration> {
     args.kill_leader.then(|| Duration::from_secs_f64(args.seconds / 2.0))
 }

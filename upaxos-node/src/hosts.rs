@@ -1,11 +1,11 @@
-//! The lab's grounds: hosts that real processes run on, made for one run and gone after it.
+//! The lab's grounds: hosts for real processes. One run makes them, and its end removes them.
 //!
-//! [`Hosts`] are joined by a network of their own; a [`Node`] is one daemon on one of
-//! them, and a [`Client`] asks them. The demo and the live tests share all three. Many of these may exist
-//! at once, in one process or in several, without hearing one another.
+//! A network of their own joins the hosts of a [`Hosts`]. A [`Node`] is one daemon on one host. A [`Client`] sends
+//! requests to the daemons. The demo and the live tests share all three. Many `Hosts` may exist at once, in one
+//! process or in several, and do not hear one another.
 //!
-//! This module owns processes, namespaces and temporary directories, and never speaks the protocol: even
-//! its client is a program on a host.
+//! This module owns processes, namespaces and temporary directories. It never speaks the protocol: even its client
+//! is a program on a host.
 
 mod client;
 mod faults;
@@ -25,12 +25,12 @@ pub use client::{Answer, Client};
 pub use network::Hosts;
 pub use process::{Heard, Node, Plan};
 
-/// What the hosts of a [`Hosts`] are made of, the most faithful first.
+/// The means by which a [`Hosts`] makes its hosts, the most faithful first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ground {
     /// Raw IP between network namespaces, made with the privilege of root.
     Root,
-    /// The same inside a user namespace, which any user may make where the kernel allows it.
+    /// The same inside a user namespace, which every user may create where the kernel allows it.
     User,
     /// UDP multicast on the loopback interface: no namespaces, no privilege, no faults.
     Udp,
@@ -81,86 +81,86 @@ impl fmt::Display for Host {
     }
 }
 
-/// Why the lab could not do what was asked.
+/// Why the lab could not carry out a request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostsError {
-    /// No ground that was allowed could be had; each reason names its ground.
+    /// No allowed ground could be set up. Each reason names its ground.
     #[error("make hosts: {}", .reasons.join("; "))]
     NoGround {
         /// One reason for each ground tried.
         reasons: Vec<String>,
     },
-    /// The ground has no such fault.
+    /// The ground does not support this fault.
     #[error("{fault}: not on this ground ({ground}): {reason}")]
     Unsupported {
-        /// The fault that was asked for.
+        /// The requested fault.
         fault: &'static str,
         /// The ground that lacks it.
         ground: Ground,
-        /// Why it lacks it.
+        /// Why the ground lacks the fault.
         reason: &'static str,
     },
-    /// A program of the system could not be started.
+    /// A program of the system did not start.
     #[error("run {program}: {source}{}", remedy(.program))]
     Tool {
         /// The program's name.
         program: String,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// A program of the system ran and failed.
     #[error("{act}: {said}")]
     Failed {
-        /// What was attempted.
+        /// The attempted act.
         act: String,
-        /// The program's own words.
+        /// The output of the program.
         said: String,
     },
-    /// One of our own programs is not where it should be.
+    /// One of our own programs is not in its place.
     #[error("find {name} at {}: not built; run `cargo build --workspace`", .path.display())]
     NotBuilt {
         /// The program's name.
         name: String,
-        /// Where it was looked for.
+        /// The path where the lab looked for it.
         path: PathBuf,
     },
-    /// A node did not do in time what was waited for.
+    /// A node did not reach the awaited state in time.
     #[error("{host}: no {awaited} within {after:?}; its log:\n{log}")]
     TimedOut {
         /// The node's host.
         host: Host,
-        /// What was waited for.
+        /// The awaited line or state.
         awaited: String,
-        /// How long.
+        /// How long the caller waited.
         after: Duration,
         /// The node's log so far.
         log: String,
     },
-    /// A node ended while something else was expected of it.
+    /// A node ended before it reached the awaited state.
     #[error("{host}: ended ({status}) before {awaited}; its log:\n{log}")]
     Ended {
         /// The node's host.
         host: Host,
-        /// Its exit status in words.
+        /// Its exit status, in words.
         status: String,
-        /// What was waited for.
+        /// The awaited line or state.
         awaited: String,
         /// The node's log so far.
         log: String,
     },
-    /// The system refused something else.
+    /// The system refused another act.
     #[error("{act}: {source}")]
     Io {
-        /// What was attempted.
+        /// The attempted act.
         act: String,
-        /// What the system said.
+        /// The error that the system returned.
         source: io::Error,
     },
 }
 
 impl HostsError {
-    /// That the system refused this act.
+    /// Makes the error of an act that the system refused.
     pub(crate) fn io(act: impl Into<String>) -> impl FnOnce(io::Error) -> HostsError {
         let act = act.into();
         move |source| HostsError::Io { act, source }
@@ -172,7 +172,7 @@ impl HostsError {
     }
 }
 
-/// Which Debian package brings a program that the lab calls.
+/// The remedy for a missing program: the Debian package that contains it.
 fn remedy(program: &str) -> &'static str {
     match program {
         "ip" => " (remedy: apt-get install iproute2)",
@@ -182,12 +182,12 @@ fn remedy(program: &str) -> &'static str {
     }
 }
 
-/// The path of one of our own programs, which cargo puts next to the running one.
+/// The path of one of our own programs. Cargo puts them next to the running program.
 ///
 /// # Errors
 ///
-/// [`HostsError::NotBuilt`] if it is not there: cargo builds only the programs of the package
-/// under test, so the others need `cargo build --workspace` first.
+/// [`HostsError::NotBuilt`] if the program is not there. Cargo builds only the programs of the package under test,
+/// so the others need `cargo build --workspace` first.
 pub fn binary(name: &str) -> Result<PathBuf, HostsError> {
     let own = env::current_exe().map_err(HostsError::io("find the running program"))?;
     let mut dir = own.parent().unwrap_or(&own);

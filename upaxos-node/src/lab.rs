@@ -1,8 +1,8 @@
-//! The lab: one Lua script says what happens to a group, and runs in every world.
+//! The lab: one Lua script describes what happens to a group, and runs in every world.
 //!
-//! A [`World`] is a group together with its network, its disks and its clients: simulated, or real
-//! processes. The choreography knows worlds through this trait alone, so that a script means the same in
-//! each; what a world cannot do it says, and the step is skipped with that reason, never in silence.
+//! A [`World`] is a group together with its network, its disks and its clients: simulated, or real processes. The
+//! choreography uses worlds through this trait alone, so a script means the same in each. A world reports every
+//! fault that it cannot produce. The step is then skipped with that reason, never in silence.
 
 pub mod api;
 pub mod command;

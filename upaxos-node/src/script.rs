@@ -1,13 +1,13 @@
-//! Scripts: what a node lets Luau decide, and how that is kept from doing harm.
+//! Scripts: the decisions that a node leaves to Luau, and the limits that keep them harmless.
 //!
-//! Owns the files given with `--script`, in their order: each `request` sees what the one before made of a value,
-//! each `apply` has a state of its own, one `read` at most words what is read. It decides when a script has had
-//! enough time in a turn of the daemon's loop, and what a broken limit means:
+//! Owns the files given with `--script`, in their order. Each `request` receives the value as the previous script
+//! left it. Each `apply` has a state of its own. At most one script has a `read`, which formats reads. This module
+//! decides when a script has used its time in a turn of the daemon's loop, and what a broken limit means:
 //!
 //! - in `request` and `read`: the client is refused, with the reason;
-//! - in `apply`, of steps: an error like any other. Steps are counted, and so the same on every node: the state is
-//!   undone everywhere, and the fact is part of the digest;
-//! - in `apply`, of memory or time: the node ends, since elsewhere it might have worked;
+//! - in `apply`, for steps: an error like any other. Steps are counted, so every node gets the same result: the
+//!   change of the state is undone everywhere, and the fact is part of the digest;
+//! - in `apply`, for memory or time: the node ends, since the call might have worked on other nodes;
 //! - in `on_learn` and `on_role`: it is logged.
 //!
 //! Scripts never see a promise or a vote.
@@ -35,28 +35,28 @@ pub use meter::Limits;
 use meter::Violation;
 pub use notices::{MAX_NOTICES, Notice};
 
-/// What a call counts in a turn beside its steps.
+/// The cost of a call in a turn, besides its steps.
 const CALL_STEPS: u64 = 50;
 
 /// The scripts of a node.
 #[derive(Debug)]
 pub struct Scripts {
     engines: Vec<Engine>,
-    /// Of those with an `apply`, in order.
+    /// The scripts that have an `apply`, in order.
     stateful: Vec<Script>,
-    /// Their places among all.
+    /// The index of each of them among all scripts.
     places: Vec<usize>,
     limits: Limits,
-    /// How many steps were taken in this turn.
+    /// The number of steps taken in this turn.
     taken: Cell<u64>,
     notices: notices::Notices,
 }
 
 impl Scripts {
-    /// Loads the files, which are to run together.
+    /// Loads the files, which will run together.
     ///
     /// # Errors
-    /// With file, line, and what is wrong with the first that cannot be used.
+    /// With file, line and reason, for the first file that cannot be used.
     pub fn load(paths: &[PathBuf], limits: Limits) -> Result<Scripts, LoadError> {
         let mut engines: Vec<Engine> = Vec::new();
         for path in paths {
@@ -73,14 +73,14 @@ impl Scripts {
         Ok(Scripts { engines, stateful, places, limits, taken: Cell::new(0), notices })
     }
 
-    /// The scripts in words: their names, and the hooks that each has.
+    /// A description of each script: its name and its hooks.
     pub fn describe(&self) -> Vec<String> {
         let line = |engine: &Engine| format!("{}: {}", engine.name, engine.hooks.names().join(", "));
         self.engines.iter().map(line).collect()
     }
 
-    /// Why these cannot take the place of the scripts that run, if so: what one of them computes could differ
-    /// from what it computed so far.
+    /// Why `new` cannot replace the running scripts, if it cannot: the results of one of them could differ from its
+    /// results so far.
     pub fn objection_to(&self, new: &Scripts) -> Option<String> {
         let differs = |ours: &[Script], theirs: &[Script]| {
             ours.iter().find(|script| !theirs.contains(script)).map(|script| script.name.to_string())
@@ -95,7 +95,7 @@ impl Scripts {
         ))
     }
 
-    /// A turn of the daemon's loop begins: scripts have time again.
+    /// Starts a turn of the daemon's loop: scripts have time again.
     pub fn begin_turn(&self) {
         self.taken.set(0);
     }
@@ -105,7 +105,7 @@ impl Scripts {
     }
 }
 
-/// Why a script cannot run beside those before it, if so.
+/// Why a script cannot run beside those before it, if it cannot.
 fn objection(engines: &[Engine], new: &Engine) -> Option<String> {
     if engines.iter().any(|engine| engine.name == new.name) {
         return Some(format!(
@@ -121,7 +121,7 @@ fn objection(engines: &[Engine], new: &Engine) -> Option<String> {
     ))
 }
 
-/// Loads scripts to see whether a node could run them; says what is in them.
+/// Loads scripts to check whether a node could run them. Returns their descriptions.
 ///
 /// # Errors
 /// As [`Scripts::load`].

@@ -1,15 +1,15 @@
-//! `upaxos-node switch`: what joins the hosts of a lab, and where their network fails.
+//! `upaxos-node switch`: joins the hosts of a lab, and makes their network fail.
 //!
-//! A process in a network namespace whose interfaces `p0`, `p1`, … are the ports: it hears every frame on
-//! each and passes it to the others, late, damaged, twice or not at all, as each [link](order) is told to
-//! behave. IPv4 alone suffers; everything else (ARP) passes untouched. All chance comes from one seed, a
-//! stream for each link and direction, so that what happens to the k-th datagram of a link depends on the
-//! seed alone. Owns nothing of the protocol: it looks into datagrams only to write them down, and to drop
-//! damage that would read as another line.
+//! The switch is a process in a network namespace whose interfaces `p0`, `p1`, … are its ports. It receives every
+//! frame on each port and passes it to the others: late, damaged, twice or not at all, as each [link](order)
+//! requires. Only IPv4 suffers faults. Everything else (ARP) passes untouched. All chance starts from one seed,
+//! with one stream for each link and direction. So the fate of the k-th datagram of a link depends on the seed
+//! alone. The switch owns nothing of the protocol. It reads datagrams only to record them, and to drop damage that
+//! would read as another line.
 //!
-//! A process, and no thread: a program of many threads may not enter a user namespace. It does what the lines
-//! of its standard input say (see [`order`]) and ends with that input, so it never outlives who started
-//! it. [`Hosts`](crate::hosts::Hosts) alone calls it.
+//! It is a process and not a thread, because a program with many threads may not enter a user namespace. It carries
+//! out the lines of its standard input (see [`order`]) and ends with that input, so it never outlives its parent.
+//! [`Hosts`](crate::hosts::Hosts) alone calls it.
 
 mod damage;
 mod fate;
@@ -37,14 +37,14 @@ use order::Order;
 use ports::Ports;
 use record::Recorder;
 
-/// What the switch is started with.
+/// The arguments of the switch.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many ports there are: p0, p1, …
+    /// The number of ports: p0, p1, …
     #[arg(long)]
     ports: usize,
 
-    /// Where all chance comes from
+    /// The seed of all chance
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
@@ -53,15 +53,15 @@ pub struct Args {
     record: Option<PathBuf>,
 }
 
-/// The batches of frames that may be taken in before an order is carried out: more than the queue holds, and
-/// not without end while hosts go on talking.
+/// The maximum number of batches of frames taken in before an order is carried out: more than the queue holds, but
+/// bounded while hosts keep sending.
 const MOST_BEFORE_ORDER: usize = 1_000;
 
 /// Passes frames until standard input ends.
 ///
 /// # Errors
-/// A port that is not there, no privilege for packet sockets, a line of input that is no order, a record that
-/// cannot be written.
+/// A missing port, no privilege for packet sockets, a line of input that is not an order, or a record that cannot
+/// be written.
 pub fn run(args: &Args) -> Result<()> {
     let recorder = args.record.as_deref().map(|path| Recorder::create(path, args.ports)).transpose()?;
     let mut switch = Switch {
@@ -88,17 +88,17 @@ struct Switch {
     links: Links,
     assembly: Assembly,
     recorder: Option<Recorder>,
-    /// When the clock showed 0.
+    /// The instant at which the clock showed 0.
     origin: Instant,
-    /// What is under way.
+    /// The frames in flight, earliest first.
     pending: BinaryHeap<Reverse<Pending>>,
-    /// How many were ever put under way: who is due at the same time leaves in that order.
+    /// How many were ever put in flight. Frames that are due at the same time leave in this order.
     count: u64,
-    /// At which port an Ethernet address was seen last.
+    /// The port where an Ethernet address was last seen as a source.
     stations: BTreeMap<[u8; 6], usize>,
 }
 
-/// Frames on their way to a port. Ordered by what stands first.
+/// Frames on their way to a port. Ordered by the first fields: due time, then number.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Pending {
     due: Micros,
@@ -113,7 +113,7 @@ impl Switch {
         loop {
             self.deliver()?;
             let (has_order, has_frame) = self.wait()?;
-            // What came before an order is not subject to it, however busy we were.
+            // Frames that arrived before an order are not subject to it, however busy the switch was.
             let batches = if has_order { MOST_BEFORE_ORDER } else { usize::from(has_frame) };
             for _ in 0..batches {
                 if self.hear()? == 0 {
@@ -133,7 +133,7 @@ impl Switch {
         self.origin.elapsed().into()
     }
 
-    /// Sends all that is due.
+    /// Sends all frames that are due.
     fn deliver(&mut self) -> Result<()> {
         let now = self.now();
         let is_due = |pending: &Reverse<Pending>| pending.0.due <= now;
@@ -144,7 +144,8 @@ impl Switch {
         self.ports.send(&batch).context("cannot send frames")
     }
 
-    /// Until there is an order or a frame, or something is due: which of the first two.
+    /// Waits for an order, a frame, or a due frame in flight. Returns whether there is an order, and whether there
+    /// is a frame.
     fn wait(&self) -> Result<(bool, bool)> {
         let now = self.now();
         let wait = self.pending.peek().map(|pending| Duration::from_micros(pending.0.due.since(now).0));
@@ -160,10 +161,10 @@ impl Switch {
         Ok((order, frame))
     }
 
-    /// Carries out the orders that have come; whether more may come.
+    /// Carries out the orders that have arrived. Returns whether more may follow.
     fn obey(&mut self, input: &mut Vec<u8>) -> Result<bool> {
         let mut room = [0; 4096];
-        // Unbuffered, or a line that the buffer holds would not wake the poll.
+        // Unbuffered: a line held in a buffer would not wake the poll.
         let length = nix::unistd::read(io::stdin().as_fd(), &mut room).context("cannot read orders")?;
         input.extend_from_slice(&room[..length]);
         while let Some(end) = input.iter().position(|byte| *byte == b'\n') {
@@ -184,7 +185,7 @@ impl Switch {
         Ok(length > 0)
     }
 
-    /// Takes a batch of frames in and decides what becomes of each; says how many there were.
+    /// Takes a batch of frames in and decides their fates. Returns how many there were.
     fn hear(&mut self) -> Result<usize> {
         let now = self.now();
         let mut heard = Vec::new();
@@ -208,7 +209,7 @@ impl Switch {
         Ok(count)
     }
 
-    /// The ports that a frame is for: that of its receiver, where that is known, else all others.
+    /// The ports that a frame is for: the receiver's port where it is known, else all others.
     fn receivers(&self, from: usize, frame: &[u8]) -> Vec<usize> {
         match self.stations.get(&frame::destination(frame)) {
             Some(port) => vec![*port].into_iter().filter(|port| *port != from).collect(),
@@ -224,7 +225,7 @@ impl Switch {
             if let Fate::Damaged { delay, chance } = &fate {
                 match damage::damaged(&packet, chance.clone()) {
                     Some(damaged) => self.post(to, now + *delay, Rc::new(damaged.into_frames())),
-                    // It would read as another line: what a link's checksum is there to stop.
+                    // It would read as another line: a link's checksum stops exactly that.
                     None => fate = Fate::Lost,
                 }
             }

@@ -1,5 +1,5 @@
--- A hook that breaks the rule on purpose, for scripts/labs/hook_divergence.lua: it remembers outside of `st` what
--- only the leader's `request` has seen, and lets `apply` use it.
+-- A hook that breaks the rule on purpose, for scripts/labs/hook_divergence.lua: it counts the calls of the leader's
+-- `request` outside of `st`, and uses the count in `apply`.
 local seen = 0
 
 return {

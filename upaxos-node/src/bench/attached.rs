@@ -1,4 +1,5 @@
-//! A group that runs already: loaded from here, its logs out of reach, its answers asked for again.
+//! A running group: this module loads it, and then queries a sample of its answers again, because its logs are out
+//! of reach.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -19,12 +20,12 @@ use super::report::Report;
 use super::watch::Watch;
 use super::{Args, Cell, Reads};
 
-/// How many acknowledged writes are asked for again.
+/// The number of acknowledged writes in the sample.
 const SAMPLE: u64 = 500;
 /// How long all answers may take.
 const PATIENCE: Micros = Micros::from_millis(20_000);
 
-/// Loads the group and asks it for a sample of what it acknowledged.
+/// Loads the group, and queries a sample of its acknowledged writes.
 pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Result<Report> {
     let acks = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     let mut command = Command::new(env::current_exe().context("cannot find the running program")?);
@@ -37,13 +38,13 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
     let mut watch = Watch::new(load, None);
     let summary = watch.follow(None, progress)?;
     ensure!(summary.stale == 0, "{} reads did not see the last value written", summary.stale);
-    progress.set_message("asking again for some of it");
+    progress.set_message("querying a sample of the acknowledged writes");
     let judged = ask_again(cell, args, &summary, &Acks::read(acks.path())?)?;
     let report = Report::new(cell.clone(), &summary, &watch.used, None);
     Ok(Report { leader: watch.led, judged: Some(judged), ..report })
 }
 
-/// Asks what stands where the group said it would; says for how many.
+/// Queries the acknowledged instances. Returns how many were checked.
 fn ask_again(cell: &Cell, args: &Args, load: &Summary, acks: &[Run]) -> Result<u64> {
     let socket = Socket::open(&args.net.options())?;
     let id = getrandom::u64().context("cannot draw a random client id from the system")?;
@@ -72,15 +73,15 @@ fn ask_again(cell: &Cell, args: &Args, load: &Summary, acks: &[Run]) -> Result<u
         socket.receive(Some(Duration::from_millis(20)), each).context("cannot receive answers")?;
         for settled in settled {
             let Outcome::Chosen { instance, value } = settled.outcome else {
-                bail!("what was acknowledged is not there: {:?}", settled.outcome);
+                bail!("an acknowledged write is missing: {:?}", settled.outcome);
             };
             let Some(seq) = wanted.get(&instance) else { continue };
-            // What a safe read has left there was judged when it was answered; no write of the load looks like that.
+            // A safe read's entry was judged when it was answered. No write of the load looks like one.
             if cell.reads == Some(Reads::Safe) && value.as_bytes().starts_with(SAFE_READ.as_bytes()) {
                 continue;
             }
             load::value_of(*seq, &mut expected);
-            ensure!(value.as_bytes() == expected, "instance {instance} does not read what was acknowledged");
+            ensure!(value.as_bytes() == expected, "instance {instance} does not hold the acknowledged value");
         }
     }
     Ok(asked)

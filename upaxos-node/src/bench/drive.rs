@@ -1,4 +1,4 @@
-//! The load as a process: started on a host, listened to, and ended with the bench.
+//! The load as a process: started on a host, observed, and ended with the bench.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,22 +10,22 @@ use anyhow::{Context, Result, bail};
 
 use super::load::Summary;
 
-/// What the load says.
+/// A line that the load prints.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Word {
     /// This node leads.
     Leader(usize),
     /// The measured time begins.
     Begin,
-    /// So far into it, so many requests are answered.
+    /// The time since the start of the measurement, and the number of requests answered in it.
     At(Duration, u64),
     /// The measured time is over.
     End,
-    /// All nodes have learned all, and one is to be started again.
+    /// Every node has learned all, and the bench should restart one now.
     Settled,
-    /// It was heard.
+    /// The restarted node was heard.
     Back,
-    /// All is over.
+    /// The last line: all phases are over.
     Done(Box<Summary>),
 }
 
@@ -48,7 +48,7 @@ impl Word {
     }
 }
 
-/// The process. Dropping it ends it.
+/// The load's process. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Load {
     child: Child,
@@ -56,7 +56,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `command`, which is to be `upaxos-node load`.
+    /// Starts `command`, which must be `upaxos-node load`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -76,15 +76,15 @@ impl Load {
         Ok(Load { child, words })
     }
 
-    /// Its pid.
+    /// The process id of the load.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it says next; nothing when `until` comes first.
+    /// The next line of the load. `None` when `until` comes first.
     ///
     /// # Errors
-    /// When it has ended without a last word: it has said why on standard error.
+    /// When the load has ended without its last line. Its standard error then contains the reason.
     pub fn next(&self, until: Option<Instant>) -> Result<Option<Word>> {
         let Some(until) = until else {
             return self.words.recv().map(Some).map_err(|_| anyhow::anyhow!("the load ended early"));

@@ -1,6 +1,6 @@
 //! The group under load: real daemons on hosts of their own, and what they use.
 //!
-//! Starts and ends processes; measures nothing but what the kernel counts.
+//! Starts and ends processes. Measures nothing except what the kernel counts.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,37 +11,37 @@ use anyhow::{Context, Result, ensure};
 use super::usage::Usage;
 use crate::hosts::{Ground, Hosts, Node};
 
-/// How long a node may take to end in good order.
+/// How long a node may take to shut down cleanly.
 const GOODBYE: Duration = Duration::from_secs(20);
 
-/// A group that runs.
+/// A running group.
 #[derive(Debug)]
 pub struct Group {
     nodes: Vec<Node>,
-    /// What a node had used when it was killed.
+    /// The usage of each node at the time when it was killed.
     spent: Vec<Usage>,
-    // Last: nodes end before the hosts they run on.
+    // Last field: nodes end before the hosts that they run on.
     hosts: Hosts,
 }
 
-/// How a group is to be started.
+/// The parameters of a group.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
     /// Raw IP between namespaces, or UDP on loopback.
     pub is_raw: bool,
-    /// Where its data goes.
+    /// The parent of the data directory.
     pub dir: PathBuf,
-    /// More flags for each node.
+    /// Further flags for each node.
     pub flags: Vec<String>,
 }
 
 impl Group {
-    /// Starts all nodes. They say nothing below a warning: a line for every answer is for people.
+    /// Starts all nodes. They log only warnings and errors: a line for every answer would cost too much.
     ///
     /// # Errors
-    /// When there are no such hosts to be had, or a node cannot be started.
+    /// When such hosts are not available, or a node cannot be started.
     pub fn start(plan: &Plan) -> Result<Group> {
         let grounds: &[Ground] = if plan.is_raw { &[Ground::Root, Ground::User] } else { &[Ground::Udp] };
         let hosts = Hosts::within(&plan.dir, grounds, plan.nodes)?;
@@ -55,22 +55,22 @@ impl Group {
         Ok(Group { spent: vec![Usage::default(); nodes.len()], nodes, hosts })
     }
 
-    /// How many nodes it has.
+    /// The number of nodes.
     pub fn size(&self) -> usize {
         self.nodes.len()
     }
 
-    /// The hosts, for whom else is to run there.
+    /// The hosts, for other programs on them.
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
     }
 
-    /// The interface that is a host's own, if it has one.
+    /// The interface of each host, if hosts have interfaces of their own.
     pub fn interface(&self) -> Option<&'static str> {
         self.hosts.ground().is_raw().then_some("eth0")
     }
 
-    /// What each node has used so far.
+    /// The usage of each node so far.
     pub fn usage(&mut self) -> Vec<Usage> {
         let interface = self.interface();
         let of = |(node, spent): (&mut Node, &Usage)| match node.is_running() {
@@ -80,7 +80,7 @@ impl Group {
         self.nodes.iter_mut().zip(&self.spent).map(of).collect()
     }
 
-    /// `kill -9`.
+    /// Kills a node with SIGKILL, and keeps its usage.
     ///
     /// # Errors
     /// When there is no such node.
@@ -90,7 +90,7 @@ impl Group {
         Ok(())
     }
 
-    /// Starts a node again that was killed.
+    /// Restarts a node that was killed.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -98,10 +98,10 @@ impl Group {
         self.nodes[id].start().context("cannot start a node again")
     }
 
-    /// Ends all nodes in good order, so that their logs are whole.
+    /// Shuts all nodes down cleanly, so that their logs are complete.
     ///
     /// # Errors
-    /// When one does not end, or ends with a failure: its log is in the error.
+    /// When a node does not end, or ends with a failure. The error contains its log.
     pub fn end(&mut self) -> Result<()> {
         self.nodes.iter().for_each(Node::terminate);
         for node in &mut self.nodes {
@@ -116,15 +116,15 @@ impl Group {
         (0..self.nodes.len()).map(|index| self.hosts.node_dir(index)).collect()
     }
 
-    /// What the nodes have logged: warnings, if anything.
+    /// The log lines of all nodes: warnings, if any.
     pub fn log(&self) -> String {
         self.nodes.iter().map(Node::log).filter(|log| !log.is_empty()).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// Whether files in `dir` are kept in memory: then a sync costs nothing, and nothing is durable.
+/// Whether files in `dir` are kept in memory. A sync then costs nothing, and nothing is durable.
 pub fn is_in_memory(dir: &Path) -> bool {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-    // Of the file systems of memory only this one is common.
+    // Of the in-memory file systems only this one is common.
     statfs(dir).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
 }

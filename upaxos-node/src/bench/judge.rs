@@ -1,7 +1,7 @@
-//! The judges of a load: whether the logs of all nodes agree, and hold every acknowledged write exactly once.
+//! The judges of a load: the logs of all nodes must agree, and hold every acknowledged write exactly once.
 //!
-//! Reads data directories after their nodes have ended, one record at a time: a log may have more entries
-//! than there is room for. Believes nothing that a node or the load says about itself.
+//! Reads data directories after their nodes have ended, one record at a time, because a log may not fit into
+//! memory. Trusts no report of a node or of the load about itself.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -15,23 +15,23 @@ use upaxos_core::wire::Dialect;
 use super::load::{self, Run, Summary};
 use crate::disk;
 
-/// What the judges found in order.
+/// The numbers of a run that passed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Entries of the log.
+    /// The number of entries in the log.
     pub entries: u64,
-    /// Acknowledged requests that were found where they were said to be.
+    /// The number of acknowledged requests, each found at its acknowledged instance.
     pub found: u64,
-    /// Entries that repeat a request: void.
+    /// The number of entries that repeat a request. They are void.
     pub repeated: u64,
-    /// Blocks that each node has written since it was made: syncs, nearly.
+    /// The number of blocks that each node has written since it was made: about the number of syncs.
     pub syncs: Vec<u64>,
 }
 
-/// Looks through `dirs`; `load` said that `acks` were acknowledged.
+/// Judges the logs in `dirs` against the load's summary and its acknowledgements `acks`.
 ///
 /// # Errors
-/// The first thing that does not hold.
+/// The first rule that does not hold.
 pub fn judge(dirs: &[impl AsRef<Path>], load: &Summary, acks: &[Run]) -> Result<Verdict> {
     let mut first = Log::new(load);
     let mut syncs = Vec::new();
@@ -58,13 +58,14 @@ pub fn judge(dirs: &[impl AsRef<Path>], load: &Summary, acks: &[Run]) -> Result<
     Ok(Verdict { entries: first.hashes.len() as u64, found, repeated: first.repeated, syncs })
 }
 
-/// What one log says, in numbers.
+/// The summary of one log.
 struct Log {
     first_client: u64,
     size: usize,
-    /// One hash for each instance, from 1 on.
+    /// One hash for each instance, from instance 1.
     hashes: Vec<u64>,
-    /// For each session: where the effect of each request stands, by its number from 0; 0 for nowhere.
+    /// For each session: the instance where each request has its effect, indexed by the request's number; 0 for
+    /// none.
     effects: Vec<Vec<u64>>,
     repeated: u64,
     expected: Vec<u8>,
@@ -82,7 +83,7 @@ impl Log {
         }
     }
 
-    /// Reads a directory; says how many blocks its log has had.
+    /// Reads a directory. Returns the number of blocks that its log has had.
     fn read(&mut self, dir: &Path) -> Result<u64> {
         let mut reader = Reader::default();
         let mut blocks = 0;
@@ -107,7 +108,7 @@ impl Log {
         let hash = hasher.finish();
         let at = (instance.0 - 1) as usize;
         if at < self.hashes.len() {
-            // Where history and log meet, both may tell.
+            // History and log overlap: both may hold an instance where they meet.
             let is_same = self.hashes[at] == hash;
             return if is_same { Ok(()) } else { Err(format!("instance {instance} reads in two ways")) };
         }
@@ -122,14 +123,14 @@ impl Log {
         }
     }
 
-    /// A request of the load stands at `instance`: if it is the first of its tag, that is its effect.
+    /// A request of the load is chosen at `instance`. The first entry of its tag is its effect.
     fn effect(&mut self, tag: Tag, instance: Instance, value: Option<&Value>) -> Result<(), String> {
         let session = tag.client.checked_sub(self.first_client).map_or(usize::MAX, |at| at as usize);
         let Some(effects) = self.effects.get_mut(session) else { return Ok(()) };
         if let Some(value) = value {
             load::value_of(tag.seq, &mut self.expected);
             if value.as_bytes() != self.expected.as_slice() {
-                return Err(format!("instance {instance} holds {} bytes that nobody wrote", self.size));
+                return Err(format!("instance {instance} holds {} bytes that no request wrote", self.size));
             }
         }
         let at = tag.seq as usize;
@@ -144,7 +145,7 @@ impl Log {
         Ok(())
     }
 
-    /// Counts the acknowledged requests, each of which must have its one effect where it was said to be.
+    /// Counts the acknowledged requests. Each must have its one effect at its acknowledged instance.
     fn find(&self, acks: &[Run], load: &Summary) -> Result<u64> {
         let mut found = 0;
         for run in acks {
@@ -178,7 +179,7 @@ mod tests {
 
     const CLIENT: u64 = 700;
 
-    /// What request `seq` of the first session puts into the log.
+    /// The log entry of request `seq` of the first session.
     fn entry(seq: u64) -> Entry {
         let mut value = load::filling(8);
         load::value_of(seq, &mut value);
@@ -200,7 +201,7 @@ mod tests {
         dir.to_owned()
     }
 
-    /// What the judges say of two logs and these acknowledgements of the first session: (seq, instance).
+    /// The verdict about two logs and these acknowledgements of the first session: (seq, instance).
     fn verdict(first: &[Entry], second: &[Entry], acks: &[(u64, u64)]) -> Result<Verdict> {
         let dir = tempfile::tempdir().unwrap();
         let dirs = [log(&dir.path().join("0"), first), log(&dir.path().join("1"), second)];
@@ -250,6 +251,6 @@ mod tests {
             Entry::Tagged(Tagged { tag: Tag { client: CLIENT, seq: 1 }, floor: 1 }, "forged!!".into());
         let entries = [forged];
         let said = refusal(&entries, &entries, &[(1, 1)]);
-        assert!(said.contains("that nobody wrote"), "{said}");
+        assert!(said.contains("that no request wrote"), "{said}");
     }
 }

@@ -1,20 +1,20 @@
 //! `upaxos-node load`: the load of `upaxos-node bench`, on the client's host; hidden from the help.
 //!
-//! One thread and one socket stand for all clients. It must never be what limits a measurement: requests
-//! are packed into few datagrams, answers are found without parsing what is not for clients, and nothing is
-//! allocated or searched per request. It starts nothing and judges nothing; the bench does.
+//! One thread and one socket stand for all clients. The load must never limit a measurement. So requests are packed
+//! into few datagrams, answers are found without parsing lines that are not for clients, and no request costs an
+//! allocation or a search. It starts nothing and judges nothing; the bench does both.
 //!
-//! It says on standard output what happens, a line each. After `done` it stays until its standard input ends:
-//! what a process has used can only be asked for while it is there.
+//! It reports its progress on standard output, one line each. After `done` it waits until its standard input ends:
+//! the kernel reports the usage of a process only while it exists.
 //!
-//! | line | says |
+//! | line | means |
 //! | --- | --- |
-//! | `leader S` | node S leads from now on, as far as beats tell |
+//! | `leader S` | node S leads from now on, according to the beats |
 //! | `begin` | the measured time begins |
-//! | `at MS OK` | MS into it, OK requests are answered |
-//! | `end` | it is over; what is under way is awaited |
-//! | `settled` | all nodes have learned all; with `--restart` only, which waits for a node to begin a new life |
-//! | `back` | one has, and was heard |
+//! | `at MS OK` | OK requests are answered MS after the start of the measurement |
+//! | `end` | the measured time is over; the load awaits the requests in flight |
+//! | `settled` | every node has learned all; only with `--restart`, which then waits for a restarted node |
+//! | `back` | a restarted node was heard |
 //! | `done JSON` | the numbers: a [`Summary`] |
 
 mod acks;
@@ -46,29 +46,29 @@ pub use tally::{Counts, Summary};
 
 use super::Reads;
 
-/// What to ask, how much of it, and for how long.
+/// What to request, how much, and for how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     net: net::Args,
 
-    /// Bytes of each value
+    /// Bytes per value
     #[arg(long)]
     size: usize,
 
-    /// Requests under way at once, of all clients together
+    /// Requests in flight at once, of all clients together
     #[arg(long)]
     outstanding: usize,
 
-    /// Clients, each with a session of its own
+    /// Number of clients, each with a session of its own
     #[arg(long, default_value_t = 1)]
     clients: usize,
 
-    /// How long to measure
+    /// Duration of the measurement, in seconds
     #[arg(long)]
     seconds: f64,
 
-    /// How long to load before that, from the first answer on
+    /// Duration of the load before that, from the first answer on, in seconds
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
 
@@ -80,33 +80,34 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     fill: u64,
 
-    /// Ask so many times per second, whether answers come or not
+    /// Send this many requests per second, whether answers arrive or not
     #[arg(long)]
     rate: Option<f64>,
 
-    /// How many nodes are to have learned everything in the end
+    /// Number of nodes that must have learned everything at the end
     #[arg(long)]
     nodes: usize,
 
-    /// In the end, wait until some node has been started again
+    /// At the end, wait until a node has been restarted
     #[arg(long)]
     restart: bool,
 
-    /// Where to write what was acknowledged
+    /// File for the acknowledgements
     #[arg(long)]
     acks: PathBuf,
 }
 
-/// How many requests are under way while values are written ahead of a measurement.
+/// The number of requests in flight while values are written ahead of a measurement.
 const FILLING: usize = 1_024;
-/// How long the next answer may take while values are written ahead, the first one else; what is under way in the
-/// end; and the nodes to learn everything.
+/// In nanoseconds: how long the next answer may take while values are written ahead, how long the first answer may
+/// take otherwise, how long the requests in flight may take at the end, and how long the nodes may take to learn
+/// everything.
 const PATIENCE: u64 = 30_000_000_000;
-/// How often is looked for late requests.
+/// The interval between two checks for late requests, in nanoseconds.
 const LOOK: u64 = 10_000_000;
-/// The longest that one receive may wait.
+/// The maximum wait of one receive.
 const GLANCE: Duration = Duration::from_millis(10);
-/// The shortest, with a rate: less would mean to spin.
+/// The minimum wait with a rate, in nanoseconds: a shorter one would spin.
 const SHORTEST: u64 = 200_000;
 
 struct Load<'a> {
@@ -117,15 +118,15 @@ struct Load<'a> {
     packing: Packing,
     scope: Scope,
     view: View,
-    /// Which life of each node is speaking.
+    /// The boot number of each node's current run.
     boots: BTreeMap<NodeId, u64>,
     has_returned: bool,
     leader: Option<NodeId>,
     tally: Option<Tally>,
     counts: Counts,
-    /// When the last answer was heard.
+    /// When the last answer arrived, in nanoseconds since the load began.
     last_ok: u64,
-    /// With a rate: how many requests of the present phase were due so far.
+    /// With a rate: the number of requests of the current phase that were due so far.
     due: u64,
     due_since: u64,
     asked: u64,
@@ -135,10 +136,10 @@ struct Load<'a> {
     next_word: u64,
 }
 
-/// Loads the group, and says how it went.
+/// Loads the group, and prints the results.
 ///
 /// # Errors
-/// A socket that cannot be opened or used; a group that never answers.
+/// When a socket cannot be opened or used, or a group never answers.
 pub fn run(args: &Args) -> Result<()> {
     let chance = getrandom::u64().context("cannot draw a random client id from the system")?;
     let mut socket = Socket::open(&args.net.options())?.with_pieces(Pieces::of(chance, Dialect::Extended));
@@ -169,14 +170,14 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A line for the bench; it may be gone, and then there is nothing left to do.
+/// Prints a line for the bench. If the bench is gone, there is nothing left to do.
 fn say(line: &str) -> Result<()> {
     writeln!(io::stdout(), "{line}").context("cannot speak to the bench")
 }
 
 impl Load<'_> {
     fn new(args: &Args, scope: Scope, first_client: u64, max_payload: usize) -> Load<'_> {
-        /// Of a group on loopback: what one datagram may hold there.
+        /// The maximum bytes per datagram for a group on loopback.
         const MOST: usize = 60_000;
         let most = if args.fill > 0 { args.outstanding.max(FILLING) } else { args.outstanding };
         Load {
@@ -214,7 +215,7 @@ impl Load<'_> {
         }
     }
 
-    /// Goes on to the next phase when it is time.
+    /// Moves to the next phase when it is time.
     fn advance(&mut self, now: u64) -> Result<()> {
         if let Some(why) = self.scope.refusal() {
             bail!("cannot load the group: {why}");
@@ -287,7 +288,7 @@ impl Load<'_> {
         learned >= self.args.nodes
     }
 
-    /// Packs what is to be asked now, and what has to be asked again.
+    /// Packs the requests that are due now, and those that must be retransmitted.
     fn ask(&mut self, now: u64) {
         let asks = self.asks();
         match self.phase {
@@ -298,7 +299,7 @@ impl Load<'_> {
             }
             Phase::WarmUp(_) | Phase::Measure(_) if self.args.rate.is_some() => self.ask_at_rate(asks, now),
             Phase::Wake | Phase::WarmUp(_) | Phase::Measure(_) => {
-                // A group that is to be loaded at a rate is not to be flooded before.
+                // A group that is to be loaded at a rate must not be flooded before.
                 let most = if self.args.rate.is_some() { 1 } else { self.args.outstanding };
                 let free = most.saturating_sub(self.crowd.open());
                 let asked = self.crowd.ask(asks, free, now, now, &mut self.packing);
@@ -313,7 +314,7 @@ impl Load<'_> {
         }
     }
 
-    /// Asks for what is due; where there is no room for it, it stays unsent: nobody waits in a queue here.
+    /// Sends the requests that are due. A request without room stays unsent: this load keeps no queue.
     fn ask_at_rate(&mut self, asks: Asks, now: u64) {
         let rate = self.args.rate.unwrap_or_default();
         let due = ((now - self.due_since) as f64 / 1e9 * rate) as u64;

@@ -1,7 +1,7 @@
 //! Latency over load as a picture: one SVG file, throughput to the right, latency up, both by powers of ten.
 //!
-//! Drawn with plotters: axes by powers of ten, their labels and a legend are a library's work. Of its back
-//! ends only SVG is built, which needs no fonts and no image formats.
+//! Drawn with plotters: axes by powers of ten, their labels and a legend are a library's work. Only its SVG back
+//! end is built, which needs no fonts and no image formats.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,11 +11,11 @@ use plotters::prelude::*;
 
 use super::report::Report;
 
-/// Width and height of the picture.
+/// Width and height of the picture, in pixels.
 const SIZE: (u32, u32) = (900, 560);
-/// The room for the legend, to the right.
+/// The width of the legend on the right, in pixels.
 const LEGEND: u32 = 190;
-/// Colours that people who cannot tell red from green still tell apart (Okabe and Ito).
+/// Colours that readers with red-green blindness can tell apart (Okabe and Ito).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -26,10 +26,10 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 
-/// Runs that differ in how much is under way: one curve, from little to much.
+/// Runs that differ only in the requests in flight form one curve, from few to many.
 type Curves<'a> = BTreeMap<(u16, u32, u32), Vec<&'a Report>>;
 
-/// Draws all runs: a curve for each size of group and value, p50 full and p99 dashed.
+/// Draws all runs: a curve for each size of group and value, p50 solid and p99 dashed.
 ///
 /// # Errors
 /// When there is nothing to draw, or the file cannot be written.
@@ -87,7 +87,7 @@ fn render(curves: &Curves<'_>, text: &mut String) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// The legend: what each colour is, and the two kinds of lines.
+/// The legend: the meaning of each colour, and the two kinds of lines.
 fn explain<B: DrawingBackend>(
     area: &DrawingArea<B, plotters::coord::Shift>,
     curves: &Curves<'_>,
@@ -102,14 +102,14 @@ fn explain<B: DrawingBackend>(
         area.draw(&Text::new(format!("{size} B{of}{again}"), (32, y - 7), style.clone()))?;
         y += ROW;
     }
-    for note in ["full: p50", "dashed: p99", "numbers: under way"] {
+    for note in ["full: p50", "dashed: p99", "numbers: in flight"] {
         area.draw(&Text::new(note, (0, y), style.clone().color(&RGBColor(90, 90, 90))))?;
         y += ROW;
     }
     Ok(())
 }
 
-/// From the power of ten below the lowest to the one above the highest.
+/// The range from the power of ten below the lowest to the one above the highest.
 fn around(numbers: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     let (low, high) = numbers.fold((f64::MAX, f64::MIN), |(low, high), n| (low.min(n), high.max(n)));
     10f64.powf(low.max(1.0).log10().floor())..10f64.powf((high.max(1.0) * 1.01).log10().ceil())

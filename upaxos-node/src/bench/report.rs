@@ -1,4 +1,4 @@
-//! What a run came to, in numbers: one line of a table, or one JSON object.
+//! The results of a run: one line of a table, or one JSON object.
 
 use serde::Serialize;
 
@@ -7,11 +7,10 @@ use super::judge::Verdict;
 use super::load::{Counts, Summary};
 use super::usage::Usage;
 
-/// One run. Rates are per second, latencies in microseconds, and what is "per write" per read where the load
-/// reads.
+/// One run. Rates are per second, latencies in microseconds. Where the load reads, values "per write" are per read.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// What was measured.
+    /// The parameters of the run.
     #[serde(flatten)]
     pub cell: Cell,
     /// Answers and latencies.
@@ -19,53 +18,53 @@ pub struct Report {
     pub counts: Counts,
     /// CPU time of all nodes, in seconds per 1,000 answers.
     pub cpu_s_per_1000: f64,
-    /// The same of each node.
+    /// The same for each node.
     pub cpu_s_per_1000_of: Vec<f64>,
-    /// The same of the load itself.
+    /// The same for the load itself.
     pub cpu_s_per_1000_of_load: f64,
-    /// The most memory that a node ever held, in MiB.
+    /// The maximum memory that a node ever used, in MiB.
     pub peak_mib: f64,
-    /// Packets sent by anybody, per answer; nothing where hosts share an interface.
+    /// Packets that nodes and load sent, per answer. `None` where hosts share an interface.
     pub packets_per_write: Option<f64>,
-    /// Blocks that a node wrote, each with a sync, per entry of its log; nothing where logs were not read.
+    /// Blocks that a node wrote, each with a sync, per entry of its log. `None` where logs were not read.
     pub syncs_per_write: Option<f64>,
-    /// Who led when the measured time began.
+    /// The leader at the start of the measured time.
     pub leader: Option<usize>,
-    /// The leader that was killed in mid-run.
+    /// The leader that was killed during the run.
     pub killed: Option<usize>,
-    /// From the start of a node that was killed when all was over, to its first beat, in milliseconds.
+    /// The time from the restart of a node that was killed at the end, to its first beat, in milliseconds.
     pub restart_ms: Option<f64>,
-    /// Under overload: the share of what the same group did without.
+    /// Under overload: the throughput relative to the same group without overload.
     pub of_peak: Option<f64>,
-    /// Requests per second that were asked for.
+    /// The number of requests sent per second.
     pub asked_per_second: f64,
-    /// Requests that were sent again.
+    /// The number of retransmitted requests.
     pub sent_again: u64,
-    /// With a rate: requests for which there was no room among those under way.
+    /// With a rate: the number of requests without room among those in flight.
     pub unsent: u64,
-    /// Requests that were never answered.
+    /// The number of requests without an answer.
     pub unanswered: u64,
-    /// Acknowledged writes that the judges found, each once and where it was said to be; nothing where logs
-    /// were not read.
+    /// The number of acknowledged writes that the judges found, each once and at its acknowledged instance; for an
+    /// attached group, the size of the checked sample.
     pub judged: Option<u64>,
 }
 
-/// What was used in the measured time.
+/// The usage in the measured time.
 #[derive(Debug, Default)]
 pub struct Used {
-    /// By each node.
+    /// The usage of each node, by id.
     pub nodes: Vec<Usage>,
-    /// By the load.
+    /// The usage of the load's process.
     pub load: Usage,
 }
 
 impl Report {
-    /// Puts together what the load counted, the kernel counted, and the judges found.
+    /// Combines the load's counts, the kernel's counts and the judges' verdict.
     pub fn new(cell: Cell, summary: &Summary, used: &Used, verdict: Option<&Verdict>) -> Report {
         let per_answer = |amount: f64| amount / (summary.counts.ok.max(1) as f64);
         let cpu: Vec<f64> = used.nodes.iter().map(|node| per_answer(node.cpu_s * 1_000.0)).collect();
-        let everybody = used.nodes.iter().chain([&used.load]);
-        let packets: Option<u64> = everybody.map(|usage| usage.packets).sum();
+        let all = used.nodes.iter().chain([&used.load]);
+        let packets: Option<u64> = all.map(|usage| usage.packets).sum();
         let mean = |syncs: &[u64]| syncs.iter().sum::<u64>() as f64 / syncs.len().max(1) as f64;
         let peak = used.nodes.iter().map(|node| node.peak_bytes).max().unwrap_or(0);
         Report {
@@ -91,7 +90,7 @@ impl Report {
 }
 
 /// The heading of the table.
-pub const HEADING: &str = "nodes    size  under way      per s    p50 µs    p99 µs  p99.9 µs    max µs   gap ms  \
+pub const HEADING: &str = "nodes    size  in flight      per s    p50 µs    p99 µs  p99.9 µs    max µs   gap ms  \
                            CPU s/1000     MiB  packets   syncs";
 
 /// A line of the table.
@@ -116,7 +115,7 @@ pub fn row(report: &Report) -> String {
     )
 }
 
-/// What the table has no column for, if there is anything to say.
+/// Remarks about results without a column in the table.
 pub fn remarks(report: &Report) -> Vec<String> {
     let counts = &report.counts;
     let mut said = Vec::new();
@@ -129,7 +128,7 @@ pub fn remarks(report: &Report) -> Vec<String> {
     }
     let several = [
         (counts.refused, "requests were refused"),
-        (report.unsent, "requests found no room among those under way, and were not sent"),
+        (report.unsent, "requests found no room among those in flight, and were not sent"),
         (report.sent_again, "requests were sent again"),
         (report.unanswered, "requests were never answered"),
     ];
@@ -142,12 +141,14 @@ pub fn remarks(report: &Report) -> Vec<String> {
         ));
     }
     if let Some(took) = report.restart_ms {
-        said.push(format!("a node that was killed in the end spoke again {took:.0} ms after its start"));
+        said.push(format!(
+            "a node that was killed at the end was heard again {took:.0} ms after its restart"
+        ));
     }
     said
 }
 
-/// Three digits, whatever the size.
+/// Formats a number with three digits.
 fn short(number: f64) -> String {
     if number >= 100.0 {
         format!("{number:.0}")

@@ -1,26 +1,27 @@
-//! What a process has used so far, as the kernel counts it.
+//! The usage of a process so far, as the kernel counts it.
 
 use std::fs;
 use std::ops::Sub;
 
 use serde::{Deserialize, Serialize};
 
-/// Ticks per second in `/proc/PID/stat`: the same on every Linux there is.
+/// Ticks per second in `/proc/PID/stat`: the same on every Linux system.
 const TICKS: f64 = 100.0;
 
-/// What a process has used, or what it used between two moments.
+/// The usage of a process, or its usage between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
-    /// CPU time, its own and the kernel's for it, in seconds.
+    /// CPU time in user mode and in the kernel, in seconds.
     pub cpu_s: f64,
-    /// Packets sent by its host; nothing where it has no network of its own.
+    /// Packets that its host has sent. `None` where the host has no network of its own.
     pub packets: Option<u64>,
-    /// The most memory it ever held, in bytes.
+    /// The maximum memory that it ever used, in bytes.
     pub peak_bytes: u64,
 }
 
 impl Usage {
-    /// What process `pid` has used; zeros if there is none. `interface` is its host's, if it has one of its own.
+    /// The usage of process `pid`: zeros if it does not exist. `interface` is the name of its host's own interface,
+    /// if any.
     pub fn of(pid: u32, interface: Option<&str>) -> Usage {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
         Usage {
@@ -34,7 +35,7 @@ impl Usage {
 impl Sub for Usage {
     type Output = Usage;
 
-    /// What was used since `earlier`; the peak is that of the whole life.
+    /// The usage since `earlier`. The peak is that of the whole life of the process.
     fn sub(self, earlier: Usage) -> Usage {
         let packets = self.packets.zip(earlier.packets);
         Usage {
@@ -45,14 +46,14 @@ impl Sub for Usage {
     }
 }
 
-/// Fields 14 and 15 of proc(5)'s stat; the second field, the name, may contain blanks.
+/// Reads fields 14 and 15 of proc(5)'s stat. The second field, the name, may contain blanks.
 fn cpu_s(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS)
 }
 
-/// The tenth number behind an interface's name: packets sent.
+/// The tenth number after an interface's name: packets sent.
 fn packets(dev: &str, interface: &str) -> Option<u64> {
     let line = dev.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'))?;
     line.split_ascii_whitespace().nth(9)?.parse().ok()

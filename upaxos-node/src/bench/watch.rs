@@ -1,4 +1,4 @@
-//! A load as it runs: what it says, and what is done to the group at its words.
+//! A running load: follows its lines, and acts on the group when they require it.
 
 use std::time::{Duration, Instant};
 
@@ -11,27 +11,27 @@ use super::load::Summary;
 use super::report::Used;
 use super::usage::Usage;
 
-/// Follows a load from its start to its last word, and does to the group what is to be done meanwhile.
+/// Follows a load from its start to its last line, and kills and restarts nodes in between.
 pub struct Watch {
     load: Load,
-    /// When in the measured time the leader is to be killed.
+    /// How long after the start of the measurement the leader is killed.
     kill_after: Option<Duration>,
     kill_at: Option<Instant>,
     leader: Option<usize>,
-    /// Who led when the measured time began.
+    /// The leader at the start of the measured time.
     pub led: Option<usize>,
-    /// Who was killed in it.
+    /// The leader that was killed during it.
     pub killed: Option<usize>,
     restarted: Option<Instant>,
-    /// How long a node that was killed in the end took to be back.
+    /// How long a node that was killed at the end took to be back, in milliseconds.
     pub restart_ms: Option<f64>,
     before: Used,
-    /// What was used in the measured time.
+    /// The usage in the measured time.
     pub used: Used,
 }
 
 impl Watch {
-    /// To follow `load`; the leader is killed so long after the measured time began.
+    /// Prepares to follow `load`. The leader is killed `kill_after` after the start of the measured time.
     pub fn new(load: Load, kill_after: Option<Duration>) -> Watch {
         Watch {
             load,
@@ -47,16 +47,16 @@ impl Watch {
         }
     }
 
-    /// Listens until the load is done; `group` is the group, if it is ours.
+    /// Listens until the load is done. `group` is `None` for an attached group.
     ///
     /// # Errors
-    /// When the load ends early, or what is to be done to the group cannot be.
+    /// When the load ends early, or an act on the group fails.
     pub fn follow(&mut self, mut group: Option<&mut Group>, progress: &ProgressBar) -> Result<Summary> {
         loop {
             match (self.load.next(self.kill_at)?, &mut group) {
                 (None, group) => {
                     self.kill_at = None;
-                    let leader = self.leader.context("cannot kill the leader: nobody leads")?;
+                    let leader = self.leader.context("cannot kill the leader: no node leads")?;
                     self.killed = Some(leader);
                     group.as_mut().context("the group is not ours to kill")?.kill(leader)?;
                 }
@@ -76,11 +76,11 @@ impl Watch {
                     if let (Some(killed), Some(group)) = (self.killed, group) {
                         group.revive(killed)?;
                     }
-                    progress.set_message("waiting until all have learned all");
+                    progress.set_message("waiting until every node has learned all");
                 }
                 (Some(Word::Settled), group) => {
                     let group = group.as_mut().context("the group is not ours to start again")?;
-                    // Another one than the leader, where there is another.
+                    // A node other than the leader, where there is one.
                     let other = self.leader.map_or(0, |leader| (leader + 1) % group.size());
                     group.kill(other)?;
                     self.restarted = Some(Instant::now());

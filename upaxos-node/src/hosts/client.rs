@@ -1,4 +1,4 @@
-//! A client on its own host, driven through `upaxos-node client`.
+//! A client on its own host: the program `upaxos-node client`, driven through its standard input.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::{Host, Hosts, HostsError};
 
-/// Somebody who asks the group from the client's host: exactly once, patiently, many things at once.
+/// A client that sends requests to the group from the client's host. It has many requests in flight at once,
+/// carries out each exactly once, and keeps retrying.
 #[derive(Debug)]
 pub struct Client {
     child: Child,
@@ -21,12 +22,12 @@ pub struct Client {
     asked: usize,
 }
 
-/// What the group answered to one line.
+/// The group's answer to one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The number of the line, from 0.
     pub number: usize,
-    /// How long it took, as the client saw it.
+    /// How long the answer took, as the client measured it.
     pub took: Duration,
     /// The outcome as text, such as `OK 1 one`.
     pub text: String,
@@ -49,8 +50,8 @@ impl Answer {
 }
 
 impl Client {
-    /// Starts `program client` (`program` being `upaxos-node`) on the client's host, with
-    /// `args` beyond those of the hosts.
+    /// Starts `program client` on the client's host, with `args` after the hosts' own arguments. `program` is
+    /// `upaxos-node`.
     ///
     /// # Errors
     /// [`HostsError::Tool`] or [`HostsError::Io`] if it cannot be started.
@@ -90,7 +91,7 @@ impl Client {
         Ok(Client { child, stdin, answers, complaints, asked: 0 })
     }
 
-    /// Asks without waiting; returns the number that the answer will carry.
+    /// Sends a request without waiting. Returns the number that the answer will carry.
     ///
     /// # Errors
     /// [`HostsError::Failed`] if the client has ended.
@@ -102,15 +103,15 @@ impl Client {
         }
     }
 
-    /// The next answer, whichever it is.
+    /// Waits for the next answer to any request.
     ///
     /// # Errors
-    /// [`HostsError::Failed`] if none comes in time.
+    /// [`HostsError::Failed`] if no answer arrives in time.
     pub fn next(&self, timeout: Duration) -> Result<Answer, HostsError> {
         self.answers.recv_timeout(timeout).map_err(|_| self.failed("await an answer"))
     }
 
-    /// Asks, and waits for the answer; for a client with nothing else under way.
+    /// Sends a request and waits for the answer. Needs a client without any other request in flight.
     ///
     /// # Errors
     /// As [`Client::ask`] and [`Client::next`].

@@ -1,7 +1,7 @@
 //! The faults of the network between the hosts: how each link behaves, in each direction.
 //!
-//! Owns what was asked for. The switch alone carries it out; hosts without one have no such faults, and say
-//! so.
+//! Owns the requested state of the links. The switch alone carries it out. Hosts without a switch have no such
+//! faults and report that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use super::{Ground, Host, Hosts, HostsError, binary};
 use crate::lab::Link;
 use crate::switch::order::{Losses, Order};
 
-/// The switch, and what it was told last of each link.
+/// The switch, and the last state that it received for each link.
 #[derive(Debug)]
 pub(super) struct Weather {
     switch: Switch,
     count: usize,
-    /// The links that are not good.
+    /// The links that differ from a good link.
     bad: BTreeMap<(Host, Host), Link>,
 }
 
@@ -38,7 +38,7 @@ impl Weather {
         Ok(Some(Weather { switch, count, bad: BTreeMap::new() }))
     }
 
-    /// Brings every link into the state that `wanted` has for it.
+    /// Brings every link into its state in `wanted`.
     fn become_like(&mut self, wanted: BTreeMap<(Host, Host), Link>) -> Result<(), HostsError> {
         let ends: BTreeSet<_> = self.bad.keys().chain(wanted.keys()).collect();
         let changed = ends.into_iter().filter(|ends| self.bad.get(ends) != wanted.get(ends));
@@ -67,7 +67,7 @@ fn record(dir: &Path) -> PathBuf {
 }
 
 impl Hosts {
-    /// Sets how a link behaves in one direction, in place of what was set before.
+    /// Sets how a link behaves in one direction. Replaces the earlier setting.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Hosts {
         })
     }
 
-    /// Loses `percent` of the datagrams on every link, the client's included; 0 ends it.
+    /// Loses `percent` of the datagrams on every link, the client's included. 0 ends the loss.
     ///
     /// # Errors
     ///
@@ -110,8 +110,8 @@ impl Hosts {
         self.change("a one-way cut", |links| links.entry(ends).or_default().is_cut = true)
     }
 
-    /// Cuts every link between nodes, or not, all at once, each direction on its own: `to` hears `from` where
-    /// `hears(from, to)`. The client's links stay as they are.
+    /// Cuts or restores every link between nodes at once, each direction on its own: `to` hears `from` where
+    /// `hears(from, to)`. The client's links keep their state.
     ///
     /// # Errors
     ///
@@ -124,8 +124,8 @@ impl Hosts {
         })
     }
 
-    /// Splits the nodes into islands that do not hear one another. A node in none of them is
-    /// alone; the client still reaches all. What was cut before stays cut.
+    /// Splits the nodes into islands that do not hear one another. A node in none of them is alone. The client
+    /// still reaches all nodes. Earlier cuts remain.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Hosts {
         })
     }
 
-    /// Ends every fault of the network.
+    /// Ends all faults of the network.
     ///
     /// # Errors
     ///
@@ -157,8 +157,8 @@ impl Hosts {
         self.with_switch("a record", |weather| weather.switch.tell(&[Order::Clock(now)]))
     }
 
-    /// Returns once the switch has passed on, or put aside for later, all that was sent before. Hosts without one
-    /// have nothing to wait for.
+    /// Returns once the switch has passed on, or queued for later, all earlier frames. Hosts without a switch
+    /// return at once.
     ///
     /// # Errors
     ///
@@ -170,8 +170,8 @@ impl Hosts {
         }
     }
 
-    /// The frames that the switch itself has lost so far, beside those that its links were told to lose; nothing
-    /// where there is no switch.
+    /// The frames that the switch itself has lost so far, apart from those that its links had to lose. `None` where
+    /// there is no switch.
     ///
     /// # Errors
     ///
@@ -183,8 +183,7 @@ impl Hosts {
         }
     }
 
-    /// The file with every datagram so far, if these hosts write one: see
-    /// [`switched_on`](Hosts::switched_on).
+    /// The file with all datagrams so far, if these hosts record them: see [`switched_on`](Hosts::switched_on).
     ///
     /// # Errors
     ///
@@ -195,7 +194,7 @@ impl Hosts {
         Ok(Some(record(self.dir())))
     }
 
-    /// Why links cannot fail here, if they cannot.
+    /// Why links cannot fail here. `None` where they can.
     #[must_use]
     pub fn lacks_faults(&self) -> Option<&'static str> {
         match (self.ground, self.shape) {

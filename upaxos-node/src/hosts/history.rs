@@ -1,4 +1,4 @@
-//! What a data directory says was learned, for those who compare nodes.
+//! Reads the learned values from a data directory, for comparisons between nodes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use upaxos_core::types::{Instance, Value};
 use super::HostsError;
 use crate::disk;
 
-/// Reads what was learned, in order and as it stands in the log; also while the node runs.
+/// Reads the learned values in order, exactly as the log holds them. Works while the node runs.
 pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Value>, HostsError> {
     let mut reader = Reader::default();
     let (mut old, mut learned) = (BTreeMap::new(), BTreeMap::new());
@@ -20,7 +20,7 @@ pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Value>, HostsError> 
     };
     let outcome = disk::read(dir, &mut on_past, &mut |found| {
         let record = found.record().map_err(|error| error.to_string())?;
-        // A missing value leaves a hole, for the comparison to find.
+        // A missing value leaves a hole, which the comparison finds.
         let found = reader.take(&record).into_iter();
         learned.extend(found.filter_map(|(instance, value)| Some((instance, value?))));
         Ok(())
@@ -28,7 +28,7 @@ pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Value>, HostsError> 
     let cannot = |said| HostsError::Failed { act: format!("read the log in {}", dir.display()), said };
     outcome.map_err(|error| cannot(error.to_string()))?;
     for (instance, value) in old {
-        // Where history and log meet, both may tell.
+        // History and log overlap: both may hold an instance where they meet.
         if learned.get(&instance).is_some_and(|known| *known != value) {
             return Err(cannot(format!("instance {instance} reads in two ways")));
         }

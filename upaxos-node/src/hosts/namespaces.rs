@@ -1,10 +1,9 @@
-//! The holder: one child process that owns the hosts' namespaces and outlives nobody.
+//! The holder: one child process that owns the hosts' namespaces and never outlives its parent.
 //!
-//! The holder makes the namespaces, says `ready` and waits for its standard input to end, which
-//! happens when the hosts are dropped and also when our process is killed with -9. Its mounts
-//! and network names are private to it, so fixed names never clash and nothing needs to be
-//! deleted. Every program of the hosts is in the holder's process group, so that one signal
-//! ends them all, without relying on a list that a dying parent could no longer keep.
+//! The holder makes the namespaces, prints `ready` and waits for the end of its standard input. The input ends when
+//! the hosts are dropped, and also when our process is killed with -9. The holder's mounts and network names are
+//! private to it. So fixed names never clash, and nothing needs to be deleted. Every program of the hosts is in the
+//! holder's process group. One signal ends them all, without a list that a dying parent could no longer keep.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -17,11 +16,11 @@ use nix::unistd::{Pid, Uid};
 
 use super::{Ground, Host, HostsError};
 
-/// Whatever befalls us, also while the namespaces are being made, the last step is still taken.
+/// Ignores signals, also while the namespaces are being made, so that the last step still runs.
 const ENDURE: &str = "trap '' HUP INT TERM PIPE";
 
-/// A place in the middle, `$2` hosts and the client's around it. With `$3` the kernel's bridge joins their
-/// links there; else they end in ports for a switch of our own.
+/// A network in the middle, with `$2` hosts and the client's around it. With `$3` the kernel's bridge joins their
+/// links there. Without it the links end in ports for a switch of our own.
 const JOINED: &str = r#"
 set -e
 mount -t tmpfs none /run
@@ -46,7 +45,7 @@ done
 set +e
 "#;
 
-/// One network for everybody, with nothing in it but the loopback interface.
+/// One network for all hosts. It contains only the loopback interface.
 const LOOPBACK: &str = r#"
 set -e
 mount -t tmpfs none /run
@@ -56,8 +55,8 @@ ip -n lab-lo link set lo up
 set +e
 "#;
 
-/// Wait for the end of our input, then end the whole group and remove the directory `$1`.
-/// The last step needs a session of its own, because the group it ends is the holder's.
+/// Waits for the end of its input, then ends the whole group and removes the directory `$1`. The last step needs a
+/// session of its own, because the group that it ends is the holder's.
 const KEEP: &str = r#"
 echo ready
 cat >/dev/null
@@ -67,17 +66,17 @@ exec setsid --fork sh -c 'kill -s KILL -- "-$1"; rm -rf -- "$2"' sh $$ "$1"
 /// How the hosts are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Every host in a network of its own, joined by the kernel's bridge: 10.253.0.0/24. Fast, and without
+    /// Each host has a network of its own, and the kernel's bridge joins them: 10.253.0.0/24. Fast, and without
     /// faults.
     Bridged,
-    /// The same, joined by a switch of our own, where links can fail by chance from `seed`.
+    /// The same, joined by a switch of our own. Its links can fail by chance from `seed`.
     Switched {
-        /// Where its chance comes from.
+        /// The seed of all chance in the switch.
         seed: u64,
-        /// Whether it writes down every datagram.
+        /// Whether the switch records every datagram.
         records: bool,
     },
-    /// All on one loopback interface.
+    /// All hosts share one loopback interface.
     Loopback,
 }
 
@@ -90,7 +89,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// Makes the namespaces of the hosts; `dir` is removed if we die before they are dropped.
+    /// Makes the namespaces of the hosts. The holder removes `dir` if we die before the hosts are dropped.
     pub(super) fn start(
         ground: Ground,
         shape: Shape,
@@ -114,7 +113,7 @@ impl Holder {
         command.args(["-c", &format!("{ENDURE}{setup}{KEEP}"), "upaxos-lab"]);
         command.arg(dir).arg(count.to_string());
         command.args((shape == Shape::Bridged).then_some("bridged"));
-        // A group of its own: Ctrl-C reaches us alone, and our end reaches the holder.
+        // A group of its own: Ctrl-C reaches us alone, and our end reaches the holder through its input.
         command.process_group(0);
         command.stdin(Stdio::piped());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -154,7 +153,7 @@ impl Holder {
         self.command_in("sw", program)
     }
 
-    /// nsenter executes in place: the process that is spawned becomes the program.
+    /// nsenter executes in place: the spawned process becomes the program.
     fn command_in(&self, network: &str, program: &Path) -> Command {
         let mut command = match self.ground {
             Ground::Udp => Command::new(program),
@@ -165,7 +164,7 @@ impl Holder {
                 command
             }
         };
-        // What is set for us is not meant for the programs of another network.
+        // Our own settings are not meant for the programs of another network.
         let ours = env::vars_os().map(|(name, _)| name);
         for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"UPAXOS_")) {
             command.env_remove(name);
@@ -174,7 +173,8 @@ impl Holder {
         command
     }
 
-    /// The mount namespace is looked through, not entered: programs see the files that we see.
+    /// The path leads through the holder's mount namespace without entering it: programs see the same files as we
+    /// do.
     fn enter(&self, network: &str, command: &mut Command) {
         let holder = self.child.id();
         if self.ground == Ground::User {
@@ -189,8 +189,8 @@ impl Holder {
 }
 
 impl Drop for Holder {
-    /// Ends every process of the hosts. The holder is not reaped before that, so its number
-    /// cannot belong to another group yet.
+    /// Ends every process of the hosts. The holder is reaped only afterwards, so its number cannot belong to
+    /// another group yet.
     fn drop(&mut self) {
         let _ = killpg(self.group(), Signal::SIGKILL);
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! The hosts, and what joins them: made, and asked about. Their faults are next door.
+//! The hosts and the network that joins them: how they are made and queried. [`super::faults`] owns their faults.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,10 +17,10 @@ use super::faults::Weather;
 use super::namespaces::{Holder, Shape};
 use super::{Ground, Host, HostsError, history};
 
-/// Hosts for real processes, with a network that nobody else hears.
+/// Hosts for real processes, with a network that no other process hears.
 ///
-/// Dropping them ends every process that was started on them and removes their directory. The
-/// same happens within moments when our own process is killed.
+/// Dropping them ends every process on them and removes their directory. The same happens within moments after our
+/// own process is killed.
 ///
 /// ```no_run
 /// # use upaxos_node::hosts::{Host, Hosts};
@@ -37,7 +37,7 @@ pub struct Hosts {
     pub(super) shape: Shape,
     pub(super) count: usize,
     refused: Vec<String>,
-    /// Where links can fail.
+    /// The switch, where links can fail.
     pub(super) weather: Option<Mutex<Weather>>,
     // Before `dir`: processes end before their files are removed.
     holder: Holder,
@@ -45,7 +45,7 @@ pub struct Hosts {
     dir: TempDir,
 }
 
-/// The group address and port that these hosts have for themselves where all share one network.
+/// The group address and the port of these hosts, where all hosts share one network.
 #[derive(Debug)]
 struct Channel {
     group: String,
@@ -53,11 +53,11 @@ struct Channel {
 }
 
 impl Hosts {
-    /// The most hosts that there can be; they share one /24 with the client.
+    /// The maximum number of hosts. They share one /24 with the client.
     pub const MOST: usize = 200;
 
-    /// Makes `count` hosts and one for clients, on the first ground that can be had; the kernel joins them, and
-    /// no link fails.
+    /// Makes `count` hosts and one for clients, on the first available ground. The kernel joins them, and no link
+    /// fails.
     ///
     /// # Errors
     ///
@@ -75,11 +75,11 @@ impl Hosts {
         Hosts::first_of(&[Ground::Root, Ground::User], Shape::Bridged, count, &env::temp_dir())
     }
 
-    /// Hosts on `ground` and no other.
+    /// Makes hosts on `ground` and on no other.
     ///
     /// # Errors
     ///
-    /// [`HostsError::NoGround`] where it cannot be had.
+    /// [`HostsError::NoGround`] where this ground is not available.
     pub fn on(ground: Ground, count: usize) -> Result<Hosts, HostsError> {
         Hosts::first_of(&[ground], Shape::Bridged, count, &env::temp_dir())
     }
@@ -94,17 +94,17 @@ impl Hosts {
         Hosts::first_of(&[Ground::Root, Ground::User], shape, count, &env::temp_dir())
     }
 
-    /// The same on `ground` and no other, with a [record](Hosts::record) if `records`.
+    /// The same on `ground` and on no other, with a [record](Hosts::record) if `records`.
     ///
     /// # Errors
     ///
-    /// [`HostsError::NoGround`] where it cannot be had; on [`Ground::Udp`] never.
+    /// [`HostsError::NoGround`] where this ground is not available: always on [`Ground::Udp`].
     pub fn switched_on(ground: Ground, count: usize, seed: u64, records: bool) -> Result<Hosts, HostsError> {
         Hosts::first_of(&[ground], Shape::Switched { seed, records }, count, &env::temp_dir())
     }
 
-    /// Hosts on the first of `grounds` that can be had, with their directory in `parent`: for those who
-    /// care which disk that is on.
+    /// Makes hosts on the first available ground of `grounds`, with their directory in `parent`. For callers that
+    /// care about the disk under it.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ impl Hosts {
         Hosts::first_of(grounds, Shape::Bridged, count, parent)
     }
 
-    /// Hosts that are all one and share 127.0.0.1, apart from the machine's own.
-    /// Raw IP only.
+    /// Makes hosts that are all the same host and share a loopback interface (127.0.0.1) apart from the machine's
+    /// own. Raw IP only.
     ///
     /// # Errors
     ///
@@ -147,43 +147,43 @@ impl Hosts {
         Err(HostsError::NoGround { reasons: refused })
     }
 
-    /// What the hosts are made of.
+    /// The ground that the hosts were made on.
     #[must_use]
     pub fn ground(&self) -> Ground {
         self.ground
     }
 
-    /// The better grounds that could not be had, each with its reason.
+    /// The better grounds that were not available, each with its reason.
     #[must_use]
     pub fn refused(&self) -> &[String] {
         &self.refused
     }
 
-    /// The number of hosts, without the client's.
+    /// The number of hosts, the client's not counted.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// A directory that lives as long as the hosts; nodes keep their logs below it.
+    /// The hosts' directory. It is removed with the hosts. Nodes keep their logs below it.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The data directory of node `index`: not created, only named.
+    /// The path of node `index`'s data directory. This call does not create it.
     #[must_use]
     pub fn node_dir(&self, index: usize) -> PathBuf {
         self.dir.path().join(format!("upaxos-{index}"))
     }
 
-    /// A command that runs `program` on `host`. The spawned process becomes the program, so
-    /// its pid is the program's own.
+    /// A command that runs `program` on `host`. The spawned process becomes the program, so its pid is the
+    /// program's own.
     pub fn command(&self, host: impl Into<Host>, program: impl AsRef<OsStr>) -> Command {
         self.holder.command(host.into(), Path::new(program.as_ref()))
     }
 
-    /// The flags that make one of our programs speak on this network.
+    /// The flags that one of our programs needs to use this network.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
         let flags = match (self.ground, self.shape) {
@@ -197,8 +197,7 @@ impl Hosts {
         flags.split(' ').map(str::to_owned).collect()
     }
 
-    /// What node `index` has learned and has on its disk, marks and all. Works whether the node runs or
-    /// not.
+    /// The learned entries on the disk of node `index`, marks included. Works whether the node runs or not.
     ///
     /// # Errors
     /// [`HostsError::Failed`] if the directory cannot be read.
@@ -207,7 +206,7 @@ impl Hosts {
         Ok(values.map(|(at, value)| (at, Entry::decode(at, &value, Dialect::Extended))).collect())
     }
 
-    /// The same as bytes, for those who know which grammar it is in.
+    /// The same as raw values, for callers that know their grammar.
     ///
     /// # Errors
     /// As [`Hosts::history`].
@@ -217,8 +216,8 @@ impl Hosts {
 }
 
 impl Channel {
-    /// A port that the system calls free, and a group drawn by chance: two hosts made in the
-    /// same moment may be told the same port.
+    /// A port that the system reports free, and a random group. Two `Hosts` made in the same moment may receive the
+    /// same port.
     fn unused() -> Result<Channel, HostsError> {
         let act = "find a free port on loopback";
         let socket = UdpSocket::bind("127.0.0.1:0").map_err(HostsError::io(act))?;

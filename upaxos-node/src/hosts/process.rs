@@ -1,4 +1,4 @@
-//! One daemon as a process: started, listened to, hurt and ended by its pid.
+//! One daemon as a process: started, observed, disturbed and ended by its pid.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,7 +18,7 @@ use super::{Host, Hosts, HostsError};
 
 /// A program under test on one host of a [`Hosts`], usually a node.
 ///
-/// Dropping it kills the process if it still lives.
+/// Dropping it kills the process if it still runs.
 #[derive(Debug)]
 pub struct Node {
     host: Host,
@@ -27,7 +27,7 @@ pub struct Node {
     log: Arc<Log>,
 }
 
-/// The lines of standard error, of every start; shared with the thread that reads them.
+/// The lines of standard error of every start. Shared with the thread that reads them.
 #[derive(Debug, Default)]
 struct Log {
     state: Mutex<Lines>,
@@ -36,25 +36,25 @@ struct Log {
     ignored: Option<String>,
 }
 
-/// Something about a process that somebody listens to: see [`Plan::report`].
+/// A report about a process for a listener: see [`Plan::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// Whose.
+    /// The host of the process.
     pub host: Host,
-    /// A line that it printed, without its end; `None` once there can be no more of this start.
+    /// A line that it printed, without its end. `None` once this start can print no more.
     pub line: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     all: Vec<String>,
-    /// Where the latest start begins.
+    /// The index of the first line of the latest start.
     start: usize,
-    /// How many starts still have somebody who may write.
+    /// How many starts may still write: their standard error is open.
     writers: usize,
 }
 
-/// How a [`Node`] is to be started.
+/// A plan to start a [`Node`].
 ///
 /// ```no_run
 /// # use upaxos_node::hosts::{Node, Hosts};
@@ -77,21 +77,21 @@ pub struct Plan<'w> {
 }
 
 impl Plan<'_> {
-    /// Keeps and reports no line that contains `text`: for long runs that log much of one kind.
+    /// Keeps and reports no line that contains `text`. For long runs that log much of one kind.
     #[must_use]
     pub fn ignore(mut self, text: &str) -> Self {
         self.ignored = Some(text.to_owned());
         self
     }
 
-    /// Has every line that it logs, and the end of each start, reported as well.
+    /// Reports every line that it logs, and the end of each start, to `listener` as well.
     #[must_use]
     pub fn report(mut self, listener: Sender<Heard>) -> Self {
         self.listener = Some(listener);
         self
     }
 
-    /// Adds arguments of the program.
+    /// Adds arguments for the program.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -107,7 +107,7 @@ impl Plan<'_> {
 
     /// Runs the program under strace with this fault, such as `fdatasync:error=EIO:when=5`.
     ///
-    /// With `-D` the tracer is the grandchild: the spawned process still is the program.
+    /// With `-D` the tracer is the grandchild: the spawned process is still the program.
     #[must_use]
     pub fn inject(mut self, fault: &str) -> Self {
         let call = fault.split(':').next().unwrap_or(fault);
@@ -118,8 +118,8 @@ impl Plan<'_> {
         self
     }
 
-    /// Has the process stand still before the first instruction of the program, until it is
-    /// [resumed](Node::resume): see [`Node::wait_held`].
+    /// Stops the process before the first instruction of the program, until it is [resumed](Node::resume): see
+    /// [`Node::wait_held`].
     #[must_use]
     pub fn held(mut self) -> Self {
         self.wrapper = ["sh", "-c", r#"kill -s STOP $$; exec "$@""#, "sh"].map(str::to_owned).into();
@@ -152,7 +152,7 @@ impl Plan<'_> {
 }
 
 impl Node {
-    /// A plan to run `program` on `host`.
+    /// Plans to run `program` on `host`.
     pub fn on(hosts: &Hosts, host: impl Into<Host>, program: impl AsRef<Path>) -> Plan<'_> {
         Plan {
             hosts,
@@ -166,7 +166,7 @@ impl Node {
         }
     }
 
-    /// Starts the process again, with the arguments it had; its log goes on.
+    /// Starts the process again with the same arguments. Its log continues.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If it still runs.
+    /// If the process still runs.
     pub fn start(&mut self) -> Result<(), HostsError> {
         assert!(self.child.is_none(), "{} still runs", self.host);
         let program = self.command.get_program().to_string_lossy().into_owned();
@@ -189,7 +189,7 @@ impl Node {
         Ok(())
     }
 
-    /// Ends the process as an operator would and starts it again.
+    /// Ends the process with SIGTERM, as an operator would, and starts it again.
     ///
     /// # Errors
     ///
@@ -200,7 +200,7 @@ impl Node {
         self.start()
     }
 
-    /// Where it runs.
+    /// The host that it runs on.
     #[must_use]
     pub fn host(&self) -> Host {
         self.host
@@ -216,7 +216,7 @@ impl Node {
         self.child.as_ref().expect("the process runs").id()
     }
 
-    /// Whether the process was started and nobody has seen it end.
+    /// Whether the process was started and has not ended since.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         match &mut self.child {
@@ -225,7 +225,7 @@ impl Node {
         }
     }
 
-    /// SIGKILL, as sudden as an end can be. Returns when it is over.
+    /// Sends SIGKILL: the most sudden end. Returns when the process has ended.
     pub fn kill9(&mut self) {
         self.signal(Signal::SIGKILL);
         if let Some(mut child) = self.child.take() {
@@ -233,35 +233,35 @@ impl Node {
         }
     }
 
-    /// SIGSTOP: alive, silent, and unaware of it.
+    /// Sends SIGSTOP: the process is alive and silent, and does not notice the pause.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT: the end of a pause.
+    /// Sends SIGCONT: ends the pause.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Waits until a process that is to be [held](Plan::held) stands still.
+    /// Waits until a process that starts [held](Plan::held) has stopped.
     ///
     /// # Errors
     ///
-    /// [`HostsError::Io`] if it cannot be waited for.
+    /// [`HostsError::Io`] if the system cannot wait for it.
     pub fn wait_held(&self) -> Result<(), HostsError> {
         let pid = i32::try_from(self.pid()).expect("a pid fits an i32");
-        // One that has ended instead stays there for whoever looks at its end.
+        // A process that has ended instead keeps its status for a later wait.
         let what = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         let waited = waitid(Id::Pid(Pid::from_raw(pid)), what).map_err(io::Error::from);
         waited.map(drop).map_err(HostsError::io("wait until a process stands still"))
     }
 
-    /// SIGTERM: the wish that it ends. See [`Node::wait_exit`].
+    /// Sends SIGTERM: asks the process to end. See [`Node::wait_exit`].
     pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 
-    /// Not reaped yet, so the pid is still ours even if the process is dead.
+    /// The process is not reaped yet, so the pid is still ours even if the process is dead.
     fn signal(&self, signal: Signal) {
         if let Some(child) = &self.child {
             let pid = i32::try_from(child.id()).expect("a pid fits an i32");
@@ -277,7 +277,7 @@ impl Node {
     ///
     /// # Panics
     ///
-    /// If it has not been started or its end was already seen.
+    /// If it has not been started or its end was already reported.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus, HostsError> {
         let until = Instant::now() + timeout;
         let child = self.child.as_mut().expect("the process runs");
@@ -298,7 +298,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`HostsError::TimedOut`], or [`HostsError::Ended`] if no such line can come any more.
+    /// [`HostsError::TimedOut`], or [`HostsError::Ended`] if no further line can arrive.
     pub fn wait_for_line(&self, pattern: &str, timeout: Duration) -> Result<String, HostsError> {
         let awaited = format!("line with {pattern:?}");
         let until = Instant::now() + timeout;
@@ -328,7 +328,7 @@ impl Node {
         }
     }
 
-    /// Everything it has logged, of every start.
+    /// All lines that it has logged, of every start.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.lock().all.join("\n")
@@ -343,7 +343,7 @@ impl Node {
         let path = format!("/proc/{}/status", self.pid());
         let status = fs::read_to_string(&path).map_err(HostsError::io(format!("read {path}")))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        // A dead process that nobody has reaped has a status without memory.
+        // A dead process that has not been reaped has a status without memory.
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         Ok(kib.unwrap_or(0) * 1024)
     }
@@ -364,7 +364,7 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs on a thread of its own until nobody holds the other end any more.
+    /// Reads lines until every holder of the other end has closed it. Runs on a thread of its own.
     fn fill(&self, stderr: impl Read, host: Host) {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
@@ -385,7 +385,7 @@ impl Log {
 
     fn report(&self, host: Host, line: Option<Vec<u8>>) {
         if let Some(listener) = &self.listener {
-            // Who stopped listening wants to know nothing.
+            // A listener that is gone needs no report.
             let _ = listener.send(Heard { host, line });
         }
     }

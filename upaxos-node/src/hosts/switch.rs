@@ -1,6 +1,6 @@
 //! The switch between the hosts, as a process: `upaxos-node switch`.
 //!
-//! Owns the dialogue with it. It ends with us, because its standard input does.
+//! Owns the dialogue with it. The switch ends with our process, because its standard input does.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use super::HostsError;
 use crate::switch::order::{Losses, Order};
 
-/// A switch that runs.
+/// A running switch. Dropping it ends the process.
 #[derive(Debug)]
 pub(super) struct Switch {
     child: Child,
@@ -19,7 +19,7 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    /// Starts it with `command`, which runs our own program where the ports are.
+    /// Starts the switch with `command`, which runs our own program in the network namespace of the ports.
     pub(super) fn start(
         mut command: Command,
         ports: usize,
@@ -40,19 +40,19 @@ impl Switch {
         Ok(switch)
     }
 
-    /// Tells it to do these, and returns when all are in force.
+    /// Sends these orders. Returns when all are in force.
     pub(super) fn tell(&mut self, orders: &[Order]) -> Result<(), HostsError> {
         // Few enough at a time that neither pipe fills while the other waits.
         for some in orders.chunks(100) {
             let lines: String = some.iter().map(|order| format!("{order}\n")).collect();
-            // If it has ended, its last words say why.
+            // If the switch has ended, its last words give the reason.
             let _ = self.stdin.write_all(lines.as_bytes());
             some.iter().try_for_each(|_| self.hear("done"))?;
         }
         Ok(())
     }
 
-    /// The frames that it has lost itself.
+    /// The frames that the switch itself has lost.
     pub(super) fn losses(&mut self) -> Result<Losses, HostsError> {
         let _ = writeln!(self.stdin, "{}", Order::Losses);
         let said = self.listen()?;
@@ -70,7 +70,7 @@ impl Switch {
         Ok(said)
     }
 
-    /// It is of no use any more: its last words say why.
+    /// Ends the switch and makes an error of its last words: it can no longer be used.
     fn fail<T>(&mut self, said: &str, expected: &str) -> Result<T, HostsError> {
         let _ = self.child.kill();
         let words = io::read_to_string(&mut self.stderr).unwrap_or_default();

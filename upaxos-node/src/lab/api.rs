@@ -1,7 +1,7 @@
-//! What scripts can hold and call: the lab's API, class by class.
+//! The lab's API for scripts, class by class.
 //!
-//! Owns the names that scripts use, and how their arguments become acts. Every function is registered through
-//! [`registry`], with its documentation; `scripts/meta/lab.lua` is made from that ([`meta`]).
+//! Owns the names that scripts use, and turns their arguments into acts. Every function is registered through
+//! [`registry`], with its documentation. `scripts/meta/lab.lua` is generated from there ([`meta`]).
 
 pub mod registry;
 
@@ -29,10 +29,10 @@ pub use node::beside;
 use super::run::Run;
 use super::trouble::Trouble;
 
-/// The lab that is being played.
+/// The lab in play.
 ///
 /// # Errors
-/// While the script is only loaded.
+/// While the script is still loading.
 pub fn run(lua: &Lua) -> Result<Rc<Run>, Trouble> {
     let run = lua.app_data_ref::<Rc<Run>>().map(|run| Rc::clone(&run));
     run.ok_or_else(|| {

@@ -1,7 +1,7 @@
-//! `upaxos-node lab`: which labs are played with which seeds in which world, and what is printed of it.
+//! `upaxos-node lab`: plays labs with seeds in a world, and prints the results.
 //!
-//! Owns the flags and the report. Exit status: 0 every lab passed or was skipped with its reason, 1 one failed,
-//! 2 a script cannot be loaded or nothing is to be played, 77 the world needs privilege that is not there.
+//! Owns the flags and the report. Exit status: 0 every lab passed or was skipped with its reason, 1 a lab failed, 2
+//! a script cannot be loaded or there is nothing to play, 77 the world needs a privilege that is not available.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,38 +24,38 @@ use super::sweep::{Entry, Sweep};
 use super::worlds::Kind;
 use crate::sim;
 
-/// Which labs, in which world, from which seeds.
+/// Which labs, in which world, with which seeds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Lab scripts; scripts/labs has some, and a tutorial.
+    /// Lab scripts; scripts/labs has examples and a tutorial.
     #[arg(value_name = "SCRIPT.lua", required = true)]
     pub scripts: Vec<PathBuf>,
 
-    /// The world to play them in.
+    /// World to play them in.
     #[arg(long, value_enum, default_value = "sim")]
     pub on: Kind,
 
-    /// Where all chance comes from.
+    /// Seed of all chance.
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub seed: u64,
 
-    /// Many seeds: the first, and the one after the last; the first that fails ends its lab's sweep.
+    /// Range of seeds: the first, and the one after the last; a failure ends the sweep of its lab.
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = sim::range)]
     pub seeds: Option<Range<u64>>,
 
-    /// Only labs with this in their name.
+    /// Play only labs with this text in their name.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
 
-    /// Save the wire, the nodes' logs and a report of each play there; of a sweep, of what failed.
+    /// Save the wire, the nodes' logs and a report of each play in this directory; for a sweep, only of failures.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Print one JSON object a line: one for each lab and seed.
+    /// Print one JSON object a line for each lab and seed.
     #[arg(long)]
     pub json: bool,
 
-    /// Only say which labs there are.
+    /// List labs and exit.
     #[arg(long)]
     pub list: bool,
 }
@@ -63,7 +63,7 @@ pub struct Args {
 /// Plays the labs.
 ///
 /// # Errors
-/// When no world can be had, or something cannot be written.
+/// When no world is available, or the output cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let entries = match entries(args) {
         Ok(entries) => entries,
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// The labs that are to be played.
+/// The labs to play.
 fn entries(args: &Args) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for path in &args.scripts {
@@ -97,30 +97,30 @@ fn entries(args: &Args) -> Result<Vec<Entry>> {
         }
     }
     if let (true, Some(only)) = (entries.is_empty(), &args.only) {
-        anyhow::bail!("no lab has {only:?} in its name; --list says which there are");
+        anyhow::bail!("no lab has {only:?} in its name; --list shows all labs");
     }
     Ok(entries)
 }
 
-/// What has come of each lab so far, and how it is told.
+/// The results of each lab so far, and how they are printed.
 struct Report<'r> {
     args: &'r Args,
     entries: &'r [Entry],
     seeds: Range<u64>,
     bar: ProgressBar,
     labs: Vec<Sum>,
-    /// The labs whose line has been printed.
+    /// The number of labs whose line has been printed.
     told: usize,
     written: Result<()>,
 }
 
-/// All plays of one lab, added up.
+/// The totals of all plays of one lab.
 #[derive(Clone, Debug, Default)]
 struct Sum {
     plays: u64,
     asked: u64,
     skips: BTreeMap<String, u64>,
-    /// Why it was skipped as a whole.
+    /// Why the whole lab was skipped.
     skipped: Option<String>,
     /// The lowest seed that failed.
     failed: Option<Verdict>,
@@ -146,7 +146,7 @@ impl<'r> Report<'r> {
         Name { script: &script.name, title, world: self.args.on }
     }
 
-    /// Plays everything; true when a lab failed.
+    /// Plays all labs. Returns true when a lab failed.
     fn play(mut self, open: Open) -> Result<bool> {
         let cores = thread::available_parallelism().context("cannot count the cores")?.get();
         let threads = if self.args.on.is_simulated() { cores } else { 1 };
@@ -188,7 +188,7 @@ impl<'r> Report<'r> {
             self.print(&json.to_string());
         }
         self.labs[entry].add(verdict);
-        // Labs are told in order, each when its last seed is done.
+        // Labs are printed in order, each after its last seed.
         let is_done = |lab: &Sum| lab.plays == self.seeds.end - self.seeds.start;
         let done = self.labs.iter().take_while(|lab| is_done(lab)).count();
         self.told_up_to(done);
@@ -204,7 +204,7 @@ impl<'r> Report<'r> {
         self.told = end.max(self.told);
     }
 
-    /// What one lab has come to.
+    /// The result of one lab, as printed.
     fn verdict(&self, entry: usize) -> String {
         let (lab, name) = (&self.labs[entry], self.name(entry));
         let mut text: String = lab.said.iter().flat_map(|line| [line, "\n"]).collect();
@@ -240,7 +240,7 @@ impl<'r> Report<'r> {
         text + &format!("; {plays} plays in {:.1} s", took.as_secs_f64())
     }
 
-    /// A sweep keeps nothing of what goes well; what failed is played again, with everything recorded.
+    /// A sweep saves nothing of the plays that pass. Each failure is played again with everything recorded.
     fn save_failures(&mut self, open: Open) -> Result<()> {
         let Some(out) = self.args.out.as_deref() else { return Ok(()) };
         for entry in 0..self.entries.len() {
@@ -261,7 +261,7 @@ impl<'r> Report<'r> {
         Ok(())
     }
 
-    /// Prints lines, above the bar; whoever closes the pipe early still gets the exit status.
+    /// Prints lines above the progress bar. A closed pipe does not change the exit status.
     fn print(&self, text: &str) {
         self.bar.suspend(|| cli::tell(text));
     }
@@ -292,7 +292,7 @@ impl Sum {
     }
 }
 
-/// Writes the reports, for programs and for people, beside what the world has saved.
+/// Writes the reports, for programs and for people, next to the files that the world has saved.
 fn save(folder: &Path, name: Name, verdict: &Verdict, json: &serde_json::Value) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = folder.join("report.json");

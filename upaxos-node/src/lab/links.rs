@@ -1,7 +1,7 @@
-//! What a script has set on the links, and the shapes of partitions that have names.
+//! The script's settings of the links, and the named shapes of partitions.
 //!
-//! Owns the picture of all links, so that cuts and bad behaviour can be set one without the other; a world
-//! hears only of what changes. Cuts nothing itself.
+//! Owns the state of all links, so that cuts and other faults can be set independently. A world receives only the
+//! changes. Cuts nothing itself.
 
 use std::collections::BTreeMap;
 
@@ -10,35 +10,35 @@ use upaxos_core::types::NodeId;
 
 use super::world::{Link, Party};
 
-/// All links of a world, each direction on its own.
+/// All links of a world, each direction on its own. Keeps only links that were ever changed.
 #[derive(Debug)]
 pub struct Links {
     nodes: u16,
     set: BTreeMap<(Party, Party), Link>,
 }
 
-/// A link in one direction, and how it behaves from now on.
+/// A link in one direction, and its new behaviour.
 pub type Change = (Party, Party, Link);
 
 impl Links {
-    /// All links between so many nodes, and between them and the clients: good ones.
+    /// Makes links without faults between so many nodes, and between them and the clients.
     pub fn new(nodes: u16) -> Links {
         Links { nodes, set: BTreeMap::new() }
     }
 
-    /// All parties, the clients last.
+    /// All ends of links: the nodes by id, the clients last.
     pub fn parties(&self) -> Vec<Party> {
         let nodes = (0..self.nodes).map(|id| Party::Node(NodeId(id)));
         nodes.chain([Party::Clients]).collect()
     }
 
-    /// All nodes.
+    /// All nodes, by id.
     pub fn nodes(&self) -> Vec<Party> {
         (0..self.nodes).map(|id| Party::Node(NodeId(id))).collect()
     }
 
-    /// Changes the links from any of these to any of those, but not to oneself; what really changes is
-    /// returned.
+    /// Changes the links from any of `from` to any of `to`, except from a party to itself. Returns only the links
+    /// that changed.
     pub fn set(
         &mut self,
         from: &[Party],
@@ -60,13 +60,13 @@ impl Links {
         changes
     }
 
-    /// Makes every link good again.
+    /// Removes every fault of every link.
     pub fn heal(&mut self) -> Vec<Change> {
         let all = self.parties();
         self.set(&all, &all, |_, _, link| *link = Link::default())
     }
 
-    /// Cuts the links between nodes exactly as `cuts` says; those of the clients stay.
+    /// Cuts exactly the links between nodes that `cuts` selects. The clients' links keep their state.
     pub fn shape(&mut self, cuts: impl Fn(u16, u16) -> bool) -> Vec<Change> {
         let nodes = self.nodes();
         self.set(&nodes, &nodes, |from, to, link| {
@@ -77,17 +77,17 @@ impl Links {
     }
 }
 
-/// The shapes that have names, with what each leaves.
+/// The named shapes, with the links that each leaves.
 pub const SHAPES: [(&str, &str); 6] = [
-    ("alone", "`center` hears nobody and is not heard"),
-    ("star", "only `center` has links, to everybody"),
+    ("alone", "`center` hears no other node and is not heard"),
+    ("star", "only `center` has links, to all others"),
     ("quorum_loss", "the same as star: every other node, a leader among them, loses its quorum"),
-    ("constrained", "a star around `center`, which has no link with `old`, the old leader perhaps"),
+    ("constrained", "a star around `center`, which has no link with `old`, such as the old leader"),
     ("chained", "a line that begins at `center`: each hears its neighbours"),
     ("ring", "the same, and the last hears the first"),
 ];
 
-/// Which links the shape of that name cuts among `n` nodes.
+/// The links that the shape of that name cuts among `n` nodes.
 pub fn shape(name: &str, n: u16, center: u16, old: u16) -> Option<Box<dyn Fn(u16, u16) -> bool>> {
     let topology = match name {
         "alone" => Topology::Alone(center),

@@ -1,7 +1,7 @@
-//! Loads: many questions by clients of their own, while the script does other things.
+//! Loads: many requests by clients of their own, while the script does other things.
 //!
-//! Owns who asks what and when, and the figures. It asks through [`Run`], like the script itself, and
-//! everything it draws comes from the seed.
+//! Owns the schedule of requests, and the figures. It sends requests through [`Run`], like the script itself. All
+//! its chance comes from the seed.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use super::run::Run;
 use super::trouble::Trouble;
 use super::world::{Settled, Ticket};
 
-/// What a load asks.
+/// The kind of a load's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A write of a value that no other has.
+    /// A write of a value that no other request writes.
     Write,
-    /// A safe read.
+    /// A safe read through an instance of its own.
     Read,
-    /// A fast read.
+    /// A fast read, without an instance where that is possible.
     FastRead,
-    /// A look at an instance that was acknowledged before.
+    /// A query for an instance that was acknowledged before.
     History,
 }
 
@@ -30,49 +30,49 @@ pub enum Kind {
 pub const KINDS: [(&str, Kind); 4] =
     [("write", Kind::Write), ("read", Kind::Read), ("fast_read", Kind::FastRead), ("history", Kind::History)];
 
-/// What a load is to be.
+/// The parameters of a load.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What its values begin with.
+    /// The prefix of its values.
     pub name: String,
-    /// The sessions that ask.
+    /// The numbers of the clients that send its requests.
     pub clients: Vec<u64>,
-    /// The time between two questions of the whole load; without it each client asks as soon as it is answered.
+    /// The time between two requests of the whole load. `None`: each client sends its next request after an answer.
     pub interval: Option<Micros>,
-    /// What is asked, by weight; the weights are not all 0.
+    /// The kinds of requests, by weight. At least one weight is above 0.
     pub mix: Vec<(Kind, u32)>,
-    /// How many questions there are, at most.
+    /// The maximum number of requests.
     pub count: Option<u64>,
-    /// When it ends by itself.
+    /// The time at which it ends by itself.
     pub end: Option<Micros>,
-    /// How long a question may take.
+    /// How long a request may take.
     pub patience: Micros,
 }
 
 /// The figures of a load.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// How many questions were asked.
+    /// The number of requests sent.
     pub asked: u64,
-    /// How many were carried out, or answered.
+    /// The number of requests carried out or answered.
     pub ok: u64,
-    /// How many were refused.
+    /// The number of requests refused.
     pub refused: u64,
-    /// Of how many nobody knows.
+    /// The number of requests with an unknown outcome.
     pub unknown: u64,
-    /// How many are under way.
+    /// The number of requests in flight.
     pub open: u64,
-    /// How long it has lasted.
+    /// The duration of the load so far.
     pub lasted: Micros,
-    /// The longest time without an answer that was ok.
+    /// The longest time without a successful answer.
     pub longest_gap: Micros,
-    /// Half of the answers took no longer; of those that were ok.
+    /// The median latency of successful answers.
     pub p50: Micros,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile of that latency.
     pub p99: Micros,
-    /// The longest.
+    /// The maximum of that latency.
     pub longest: Micros,
-    /// The highest instance that was acknowledged.
+    /// The highest acknowledged instance.
     pub highest: Instance,
 }
 
@@ -80,9 +80,9 @@ struct Load {
     plan: Plan,
     chance: Chance,
     began: Micros,
-    /// When the next question is due, for a load with an interval.
+    /// When the next request is due, for a load with an interval.
     due: Micros,
-    /// The clients that have no question under way, for a load without one.
+    /// The clients without a request in flight, for a load without an interval.
     idle: Vec<u64>,
     is_over: bool,
     ended: Option<Micros>,
@@ -99,7 +99,7 @@ pub struct Loads {
 }
 
 impl Loads {
-    /// Begins a load; returns its number.
+    /// Starts a load. Returns its number.
     pub fn begin(&mut self, plan: Plan, seed: u64, now: Micros) -> usize {
         let number = self.loads.len();
         self.loads.push(Load {
@@ -117,24 +117,24 @@ impl Loads {
         number
     }
 
-    /// No new questions from this load.
+    /// Stops the requests of this load.
     pub fn stop(&mut self, number: usize, now: Micros) {
         self.loads[number].stop(now);
     }
 
-    /// No new questions from any load.
+    /// Stops the requests of all loads.
     pub fn stop_all(&mut self, now: Micros) {
         for load in &mut self.loads {
             load.stop(now);
         }
     }
 
-    /// How many loads there were.
+    /// The number of loads so far.
     pub fn count(&self) -> usize {
         self.loads.len()
     }
 
-    /// Whether it asks nothing more, and everything is answered.
+    /// Whether it sends no more requests, and every request has ended.
     pub fn is_done(&self, number: usize) -> bool {
         let load = &self.loads[number];
         load.is_over && load.figures.open == 0
@@ -158,14 +158,14 @@ impl Loads {
         }
     }
 
-    /// When some load has something to do again.
+    /// When the next load has something to do.
     pub fn next_at(&self) -> Option<Micros> {
         let due = |load: &Load| load.plan.interval.map(|_| load.due);
         let running = self.loads.iter().filter(|load| !load.is_over);
         running.flat_map(|load| [due(load), load.plan.end]).flatten().min()
     }
 
-    /// Takes an answer to a load's question; gives it back if it is none.
+    /// Takes the answer to a load's request. Returns an answer that belongs to no load.
     pub fn take(&mut self, answer: Settled, now: Micros) -> Option<Settled> {
         match self.open.remove(&answer.ticket) {
             Some((number, client)) => {
@@ -176,10 +176,10 @@ impl Loads {
         }
     }
 
-    /// Asks what is due.
+    /// Sends the requests that are due.
     ///
     /// # Errors
-    /// When the world refuses to ask.
+    /// When the world refuses a request.
     pub fn drive(run: &Run) -> Result<(), Trouble> {
         let now = run.now();
         let count = run.loads.borrow().count();
@@ -203,7 +203,7 @@ impl Load {
         }
     }
 
-    /// The next question that is due by now, and who asks it.
+    /// The next request that is due at `now`, with its client and its patience.
     fn next(&mut self, now: Micros) -> Option<(u64, Ask, Micros)> {
         let is_enough = self.plan.count.is_some_and(|count| self.figures.asked >= count);
         if is_enough || self.plan.end.is_some_and(|end| now >= end) {

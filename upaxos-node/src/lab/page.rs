@@ -1,7 +1,7 @@
 //! `report.html`: one play as a space-time diagram, in one file that needs no network.
 //!
-//! Owns what goes into the page (`page.html` shows it). The wire it takes from the file that the world has
-//! saved, what the script did from the run.
+//! Owns the data of the page; `page.html` displays it. The wire comes from the file that the world has saved, the
+//! script's acts come from the verdict.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,7 +16,8 @@ use super::report::{self, Name};
 const TEMPLATE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";
 
-/// Writes the page beside what the world has saved in a folder; without a recorded wire there is none.
+/// Writes the page next to the files that the world has saved in a folder. Without a recorded wire it writes no
+/// page.
 ///
 /// # Errors
 /// When the wire cannot be read, or the page cannot be written.
@@ -32,7 +33,7 @@ pub fn write(folder: &Path, name: Name, verdict: &Verdict) -> Result<()> {
     fs::write(&page, filled(name, verdict, wire)).with_context(|| format!("cannot write {}", page.display()))
 }
 
-/// A line of the wire as the page takes it.
+/// Converts a line of the wire to the page's form.
 fn passed(line: &str) -> serde_json::Result<Value> {
     let passed: Value = serde_json::from_str(line)?;
     let text = passed["text"].as_str().map_or_else(|| format!("? {}", passed["hex"]), str::to_owned);
@@ -56,7 +57,7 @@ fn filled(name: Name, verdict: &Verdict, wire: Vec<Value>) -> String {
     data["nodes"] = json!(verdict.nodes);
     data["failure"] = json!(failure);
     data["wire"] = Value::Array(wire);
-    // What stands in a script must not end it.
+    // Text from a script must not end the page's script element.
     TEMPLATE.replacen(PLACE, &data.to_string().replace('<', "\\u003c"), 1)
 }
 

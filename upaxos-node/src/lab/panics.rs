@@ -1,7 +1,7 @@
-//! Panics in the course of a play: told in its report with their place, instead of printed in the middle of it.
+//! Panics during a play: its report names their place, instead of a message in the middle of the output.
 //!
-//! Owns the process's hook of panics. Catches nothing: whoever plays does. A panic outside of every play is
-//! printed as ever, or the program would end without a word.
+//! Owns the process's panic hook. Catches nothing: the player does. A panic outside of every play is printed as
+//! usual, because the program must not end in silence.
 
 use std::cell::{Cell, RefCell};
 use std::panic;
@@ -20,7 +20,7 @@ pub fn hush() {
     }));
 }
 
-/// Does what catches its own panics; says as well where the last of them began, if there was one.
+/// Runs `play`, which catches its own panics. Returns also the place of the last panic, if there was one.
 pub fn noticed<T>(play: impl FnOnce() -> T) -> (T, Option<String>) {
     IS_PLAYING.set(true);
     let played = play();

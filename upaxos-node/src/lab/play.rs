@@ -1,7 +1,7 @@
-//! Playing one lab with one seed in one world, from the first node to the last judge.
+//! Plays one lab with one seed in one world, from the first node to the last judge.
 //!
-//! Owns the course of a play and its verdict. How many are played, and what is printed of them, is decided in
-//! [`super::sweep`].
+//! Owns the course of a play and its verdict. [`super::sweep`] decides how many plays there are, [`super::command`]
+//! what is printed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,72 +19,72 @@ use super::strict::{self, Options};
 use super::trouble::{Trouble, What};
 use super::world::{DiskFault, Fault, Setup, Start, World, WorldError};
 
-/// How long a lab may take, unless it says otherwise.
+/// The time limit of a lab, unless its options name another.
 const LIMIT: Micros = Micros::from_millis(300_000);
 
-/// How a world is made.
+/// The constructor of a world.
 pub type Open<'o> = &'o (dyn Fn(&Setup) -> Result<Box<dyn World>, WorldError> + Sync);
 
-/// Which lab is played, and how.
+/// Which lab to play, and how.
 pub struct Order<'o> {
-    /// The script.
+    /// The loaded text of the script.
     pub script: &'o Script,
-    /// The lab in it.
+    /// The title of the lab in the script.
     pub title: &'o str,
-    /// Where all chance comes from.
+    /// The seed of all chance.
     pub seed: u64,
-    /// Where everything is saved, if it is.
+    /// The directory in which the play is saved. `None`: nothing is saved.
     pub out: Option<PathBuf>,
-    /// What the script prints.
+    /// Receives the lines that the script prints.
     pub say: Say,
 }
 
-/// What a play has come to.
+/// The result of a play.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// The seed.
+    /// The seed that the play used.
     pub seed: u64,
     /// How it ended.
     pub end: End,
-    /// What the script has printed, if that was kept.
+    /// The lines that the script has printed, if they were kept.
     pub said: Vec<String>,
-    /// Steps that were skipped because the world cannot do them, with the reason, and how often.
+    /// Steps that were skipped because the world does not support them, with the reason, and how often.
     pub skips: BTreeMap<String, u64>,
-    /// What the script did to nodes and links, in order.
+    /// The script's acts on nodes and links, in order.
     pub acts: Vec<Act>,
     /// How many nodes there were, spares included.
     pub nodes: u16,
-    /// How many questions were asked.
+    /// The number of requests.
     pub asked: u64,
-    /// How long it took on the clock of its world.
+    /// The duration on the clock of its world.
     pub lasted: Micros,
-    /// How long it took for us.
+    /// The duration in real time.
     pub took: Duration,
 }
 
-/// How a play ends.
+/// The outcome of a play.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// Everything held.
+    /// Every expectation and every rule held.
     Passed,
-    /// It could not be played here, and why.
+    /// It could not be played here, for this reason.
     Skipped(String),
-    /// Something did not hold.
+    /// An expectation or a rule did not hold.
     Failed {
-        /// What, and where.
+        /// The failure and its place.
         trouble: Trouble,
-        /// What everybody knew.
+        /// The knowledge about all nodes at that time.
         views: String,
     },
 }
 
 impl Verdict {
-    /// That of a lab that did not get far.
+    /// The verdict of a lab that failed before it began.
     pub fn failed(seed: u64, trouble: Trouble) -> Verdict {
         Verdict { end: End::Failed { trouble, views: String::new() }, ..Verdict::passed(seed) }
     }
 
-    /// That of a lab in which nothing happened.
+    /// A verdict with no events, for a lab that passed.
     pub fn passed(seed: u64) -> Verdict {
         Verdict {
             seed,
@@ -100,10 +100,10 @@ impl Verdict {
     }
 }
 
-/// Plays.
+/// Plays the lab and returns its verdict.
 ///
 /// # Errors
-/// When no world can be had, or what happened cannot be saved.
+/// When no world is available, or the history cannot be saved.
 pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
     let began = Instant::now();
     let failed = |trouble| Ok(Verdict::failed(order.seed, trouble));
@@ -150,8 +150,8 @@ pub fn play(order: &Order, open: Open) -> Result<Verdict, WorldError> {
     })
 }
 
-/// Lets go of the run, and so of its world, however a play ends: what is left of the script holds the run, and
-/// the run holds it.
+/// Releases the run, and so its world, however a play ends. The rest of the script's state holds the run, and the
+/// run holds that state: without this, neither would be freed.
 struct Over<'o> {
     run: &'o Run,
     lua: &'o Lua,
@@ -168,7 +168,7 @@ fn skip(why: String) -> Trouble {
     Trouble { place: None, what: What::Skip(why) }
 }
 
-/// The lab itself: its nodes, its body, its judges.
+/// Runs the lab itself: its nodes, its body, its judges.
 fn course(run: &Rc<Run>, lab: &Lab, wishes: &Wishes) -> Result<(), Trouble> {
     let end = run.now() + wishes.limit;
     for id in (0..run.setup.nodes).map(NodeId).filter(|_| wishes.starts) {
@@ -188,7 +188,7 @@ fn course(run: &Rc<Run>, lab: &Lab, wishes: &Wishes) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The options of a lab, understood.
+/// The parsed options of a lab.
 struct Wishes {
     setup: Setup,
     start: Start,
@@ -221,7 +221,7 @@ impl Wishes {
         })
     }
 
-    /// Why the lab cannot be played in this world.
+    /// Why the lab cannot be played in this world, if it cannot.
     fn missing(&self, run: &Run) -> Option<String> {
         self.needs.iter().find_map(|(name, fault)| {
             let lacks = run.look(|world| world.lacks(*fault))?;

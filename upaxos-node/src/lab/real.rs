@@ -1,8 +1,8 @@
 //! The real worlds: `upaxos-node` processes on hosts of their own, for `--on raw` and `--on udp`.
 //!
-//! Owns what was started and asked, and how it went. What the nodes, the network and the client do they do by
-//! themselves: this module sends signals and lines, and listens. Everything that comes back (answers, beats that
-//! were overheard, lines of logs, ends of processes) comes over one channel, so that waiting is one wait.
+//! Owns the started processes, the requests and their history. Nodes, network and client work by themselves: this
+//! module sends them signals and lines, and listens. All events (answers, overheard beats, lines of logs, ends of
+//! processes) arrive over one channel, so one wait is enough.
 
 mod asker;
 mod check;
@@ -36,9 +36,9 @@ pub struct Real {
     heard: Receiver<Heard>,
     asker: Asker,
     members: Members,
-    /// What was settled and not handed out yet.
+    /// The ended requests that the caller has not fetched yet.
     settled: Vec<Settled>,
-    // Last: processes end before the hosts they run on.
+    // Last field: processes end before the hosts that they run on.
     hosts: Hosts,
 }
 
@@ -48,7 +48,7 @@ impl From<HostsError> for WorldError {
     }
 }
 
-/// The reasons of both.
+/// Joins the reasons of both errors.
 fn neither(root: HostsError, user: HostsError) -> HostsError {
     let reasons = |error: HostsError| match error {
         HostsError::NoGround { reasons } => reasons,
@@ -58,10 +58,10 @@ fn neither(root: HostsError, user: HostsError) -> HostsError {
 }
 
 impl Real {
-    /// Raw IP between network namespaces: as root, else inside a user namespace.
+    /// A group on raw IP between network namespaces: as root, else inside a user namespace.
     ///
     /// # Errors
-    /// When neither can be had, with the reasons.
+    /// When neither is available, with the reasons.
     pub fn raw(setup: &Setup) -> Result<Real, WorldError> {
         let count = usize::from(setup.nodes + setup.spares);
         let made = |ground| Hosts::switched_on(ground, count, setup.seed, setup.records);
@@ -72,7 +72,7 @@ impl Real {
         Real::on("raw", hosts, setup)
     }
 
-    /// UDP multicast on the machine's own loopback interface: no privilege, and no faults of links.
+    /// A group on UDP multicast on the machine's own loopback interface: no privilege, and no faults of links.
     ///
     /// # Errors
     /// When the machine has no such interface.
@@ -92,7 +92,7 @@ impl Real {
         Ok(Real { name, setup: setup.clone(), origin, heard, asker, members, settled: Vec::new(), hosts })
     }
 
-    /// Takes what came in note of; whether a waiting script may want to know.
+    /// Takes an event. Returns whether a waiting script may want to know.
     fn hear(&mut self, heard: Heard) -> Result<bool, WorldError> {
         match heard.host {
             Host::Client => {
@@ -155,18 +155,18 @@ impl World for Real {
 
     fn step(&mut self, until: Micros) -> Result<(), WorldError> {
         let mut has_news = false;
-        // Lines that are no news may come without end, too.
+        // Lines that are no news may also arrive without end.
         while !has_news && self.now() <= until {
             let left = until.since(self.now());
             match self.heard.recv_timeout(Duration::from_micros(left.0)) {
                 Ok(heard) => has_news = self.hear(heard)?,
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(anyhow!("nobody is left who could say anything").into());
+                    return Err(anyhow!("all child processes have exited").into());
                 }
             }
         }
-        // What came with it is of the same moment.
+        // Events that have already arrived belong to the same moment.
         while let Ok(heard) = self.heard.try_recv() {
             self.hear(heard)?;
         }
@@ -213,7 +213,7 @@ impl World for Real {
         }
         let (from, to) = (self.host(from)?, self.host(to)?);
         if from == to {
-            let why = format!("{from} has no link to itself: what it says comes back to it without one");
+            let why = format!("{from} has no link to itself: its own datagrams return to it without one");
             return Err(WorldError::Misuse(why));
         }
         Ok(self.hosts.link(from, to, link)?)
@@ -239,11 +239,11 @@ impl World for Real {
         let network = match self.hosts.losses() {
             Ok(None) => String::new(),
             Ok(Some(Losses { unheard: 0, unsent: 0 })) => {
-                "network: no frame was lost but those that its links lose\n".into()
+                "network: no frame was lost, except on faulty links\n".into()
             }
             Ok(Some(Losses { unheard, unsent })) => format!(
-                "network: too slow for this group: beside what its links lose, {unheard} frames found its queue \
-                 full, and {unsent} were not taken from it\n"
+                "network: too slow for this group: besides losses on faulty links, {unheard} frames found its \
+                 queue full, and {unsent} were not accepted by their port\n"
             ),
             Err(error) => format!("network: {error}\n"),
         };

@@ -1,4 +1,4 @@
-//! What is told of a play: to people, and as JSON to programs.
+//! The report of a play: text for people, JSON for programs.
 //!
 //! Owns the wording of verdicts. Decides nothing.
 
@@ -12,14 +12,14 @@ use super::run::Act;
 use super::trouble::{Trouble, What};
 use super::worlds::Kind;
 
-/// Which lab it was.
+/// The name of a play: script, lab and world.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'n> {
-    /// The script.
+    /// The path of the script, as given on the command line.
     pub script: &'n str,
-    /// The lab.
+    /// The title of the lab.
     pub title: &'n str,
-    /// The world.
+    /// The world in which it is played.
     pub world: Kind,
 }
 
@@ -31,7 +31,7 @@ impl Name<'_> {
     }
 }
 
-/// As a word of the shell.
+/// Quotes a text as one word of the shell.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -40,7 +40,8 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A failure for people: where, what was expected, what was got, what everybody knew, and how to see it again.
+/// The report of a failure: the place, the expected and the actual state, the knowledge about all nodes, and the
+/// command that repeats it.
 pub fn failure(name: Name, seed: u64, trouble: &Trouble, views: &str) -> String {
     let mut text = format!("FAILED  {}  (seed {seed}, on {})\n", name.title, name.world);
     let place = trouble.place.as_ref().map_or_else(|| name.script.to_owned(), ToString::to_string);
@@ -57,7 +58,7 @@ pub fn failure(name: Name, seed: u64, trouble: &Trouble, views: &str) -> String 
     text
 }
 
-/// One line of a story: what was done, what came of it, and how long it took.
+/// One line of a story: the act, its result, and how long it took.
 pub fn step(name: &str, what: &str, took: Duration) -> String {
     let took = took.as_secs_f64() * 1e3;
     let digits = if took < 10.0 { 1 } else { 0 };
@@ -68,7 +69,7 @@ fn act(act: &Act) -> Value {
     json!({ "at": act.at.0, "node": act.node.map(|node| node.0), "what": act.what })
 }
 
-/// What is told of one play as JSON.
+/// The JSON form of one play.
 pub fn json(name: Name, verdict: &Verdict) -> Value {
     let (outcome, reason) = match &verdict.end {
         End::Passed => ("passed", None),

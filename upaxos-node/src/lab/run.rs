@@ -1,9 +1,9 @@
-//! One lab being played: its world, its clock, and who waits for what.
+//! One lab in play: its world, its clock, and its waiting tasks.
 //!
-//! Owns the world for the time of the play, and is shared by everything that scripts can hold. The one rule
-//! that makes scripts mean the same in virtual and in real time stands here: nobody blocks but [`Run::wait`],
-//! and time passes only when every task of the script waits. Tasks go on in the order in which they began, so
-//! that a simulated run repeats. Knows no Lua beyond the results that tasks leave.
+//! Owns the world during the play. Every object that scripts hold shares it. It enforces the one rule that makes
+//! scripts mean the same in virtual and in real time: only [`Run::wait`] blocks, and time passes only when every
+//! task of the script waits. Tasks continue in the order in which they started, so a simulated run repeats. It
+//! knows no Lua beyond the results of tasks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,32 +22,32 @@ use super::load::Loads;
 use super::trouble::{Place, Trouble};
 use super::world::{Fault, Settled, Setup, Start, Ticket, World, WorldError};
 
-/// How long any wait takes at most, unless the script says otherwise.
+/// The time limit of any wait, unless the script names another.
 pub const PATIENCE: Micros = Micros::from_millis(20_000);
 
-/// How often a condition is looked at that no world can report on, such as the script's own variables.
+/// How often to re-check a condition that no world reports, such as the script's own variables.
 const GLANCE: Micros = Micros::from_millis(20);
 
-/// Where what a script prints goes.
+/// Receives the lines that a script prints.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What is shared by all parts of a lab that is being played.
+/// The state that all parts of a lab in play share.
 pub struct Run {
-    /// What the world was made for.
+    /// The parameters of the world.
     pub setup: Setup,
-    /// What the script prints.
+    /// Receives the lines that the script prints.
     pub say: Say,
     /// The name of the world.
     pub world_name: &'static str,
-    /// What was set on the links.
+    /// The current settings of the links.
     pub links: RefCell<Links>,
-    /// The loads that the script has begun.
+    /// The loads that the script has started.
     pub loads: RefCell<Loads>,
-    /// The steps that the script has taken since it last waited.
+    /// The steps that the script has taken since its last wait.
     pub steps: Rc<Cell<u64>>,
-    /// The expectations that were begun; each is judged, or the lab says nothing with it.
+    /// The expectations that were started. Each must be judged, or the lab tests nothing with it.
     pub expectations: RefCell<Vec<Begun>>,
-    /// How nodes are started, as the lab's options say.
+    /// The lab's default way to start nodes, from its options.
     pub defaults: Start,
     starts: RefCell<BTreeMap<NodeId, Start>>,
     world: RefCell<Box<dyn World>>,
@@ -63,65 +63,65 @@ pub struct Run {
     is_checked: Cell<bool>,
 }
 
-/// An expectation, from its beginning on.
+/// An expectation that has started.
 pub struct Begun {
-    /// Whether it was judged.
+    /// Whether it has been judged.
     pub is_judged: Rc<Cell<bool>>,
-    /// Where it began.
+    /// The line where it started.
     pub place: Option<Place>,
 }
 
-/// Something that the script did to a node, or to the network, for the report.
+/// A script's act on a node or on the network, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Act {
-    /// When.
+    /// The time on the clock of the world.
     pub at: Micros,
-    /// To which node, if it was one.
+    /// The node, if the act concerns one.
     pub node: Option<NodeId>,
-    /// What, beginning with the name of the function.
+    /// A description that starts with the name of the function.
     pub what: String,
 }
 
-/// A task of the script, by its number; they go on in this order.
+/// The number of a task of the script. Tasks continue in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId(u64);
 
 type Body = Pin<Box<dyn Future<Output = mlua::Result<MultiValue>>>>;
 
 struct Task {
-    /// What is left to do; nothing while it is being done, and afterwards.
+    /// The rest of the task. `None` while it runs, and after its end.
     body: Option<Body>,
     wake: Wake,
-    /// How often something had happened when it began to wait.
+    /// The value of the run's change counter when it started to wait.
     changes: u64,
     place: Option<Place>,
     result: Option<MultiValue>,
 }
 
-/// What a task waits for.
+/// The conditions under which a waiting task continues.
 #[derive(Clone, Copy, Debug)]
 pub struct Wake {
-    /// Until then at most.
+    /// The latest time at which it continues.
     pub at: Micros,
-    /// For what besides.
+    /// The event that it waits for, besides time.
     pub on: On,
 }
 
-/// What a task waits for besides time.
+/// The event that a task waits for besides time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
-    /// Nothing.
+    /// It waits for time only.
     Nothing,
-    /// This answer.
+    /// It waits for the answer with this ticket.
     Answer(Ticket),
-    /// The end of that task.
+    /// It waits for the end of this task.
     End(TaskId),
-    /// Whatever happens.
+    /// It waits for any change in the world.
     Anything,
 }
 
 impl Run {
-    /// A play in this world, in which nothing has happened yet.
+    /// A play in this world, before its first event.
     pub fn new(world: Box<dyn World>, setup: Setup, defaults: Start, steps: Rc<Cell<u64>>, say: Say) -> Run {
         Run {
             say,
@@ -147,17 +147,17 @@ impl Run {
         }
     }
 
-    /// What the clock of the world shows.
+    /// The current time on the clock of the world.
     pub fn now(&self) -> Micros {
         self.world.borrow().now()
     }
 
-    /// Looks at the world.
+    /// Reads the world.
     pub fn look<T>(&self, look: impl FnOnce(&dyn World) -> T) -> T {
         look(&**self.world.borrow())
     }
 
-    /// Does something to the world, which will have to be checked after it.
+    /// Changes the world. It has to be checked again afterwards.
     ///
     /// # Errors
     /// As the act.
@@ -166,7 +166,7 @@ impl Run {
         act(&mut **self.world.borrow_mut()).map_err(Trouble::from)
     }
 
-    /// Whether the world has this fault; if not, that it was skipped is noted with the reason.
+    /// Whether the world supports this fault. If not, records the skipped step with the reason.
     pub fn has(&self, fault: Fault, what: &str) -> bool {
         let lacks = self.look(|world| world.lacks(fault));
         if let Some(lacks) = &lacks {
@@ -175,42 +175,42 @@ impl Run {
         lacks.is_none()
     }
 
-    /// What was skipped, and how often.
+    /// The skipped steps, and how often each was skipped.
     pub fn skips(&self) -> BTreeMap<String, u64> {
         self.skips.borrow().clone()
     }
 
-    /// Notes for the report what is done to a node, or to the network.
+    /// Records an act on a node or on the network, for the report.
     pub fn note(&self, node: Option<NodeId>, what: impl Into<String>) {
         self.acts.borrow_mut().push(Act { at: self.now(), node, what: what.into() });
     }
 
-    /// What was done to nodes and to the network.
+    /// The acts on nodes and on the network so far.
     pub fn acts(&self) -> Vec<Act> {
         self.acts.borrow().clone()
     }
 
-    /// How many questions were asked.
+    /// The number of requests so far.
     pub fn asked(&self) -> u64 {
         self.asked.get()
     }
 
-    /// How a node was started last, or would be.
+    /// How a node was last started, or would be started.
     pub fn started(&self, node: NodeId) -> Start {
         self.starts.borrow().get(&node).cloned().unwrap_or_else(|| self.defaults.clone())
     }
 
-    /// Notes how a node was started.
+    /// Records how a node was started.
     pub fn note_start(&self, node: NodeId, start: Start) {
         self.starts.borrow_mut().insert(node, start);
     }
 
-    /// A number that no client of this lab has had.
+    /// A client number that is new in this lab.
     pub fn new_client(&self) -> u64 {
         self.clients.replace(self.clients.get() + 1)
     }
 
-    /// A client asks.
+    /// Sends a client's request.
     ///
     /// # Errors
     /// As [`World::ask`].
@@ -219,17 +219,17 @@ impl Run {
         self.act(|world| world.ask(client, ask, patience))
     }
 
-    /// The answer, if it has come; it is handed out once.
+    /// The answer, if it has arrived. Returned only once.
     pub fn take_answer(&self, ticket: Ticket) -> Option<Settled> {
         self.answers.borrow_mut().remove(&ticket)
     }
 
-    /// Whether everything that was done has been judged.
+    /// Whether all acts so far have been judged.
     pub fn is_checked(&self) -> bool {
         self.is_checked.get()
     }
 
-    /// Judges everything; the script may go on afterwards.
+    /// Judges everything so far. The script may continue afterwards.
     ///
     /// # Errors
     /// At the first violation, or when the world broke.
@@ -246,7 +246,7 @@ impl Run {
         Ok(())
     }
 
-    /// Begins another task, which goes on when everybody before it waits.
+    /// Starts another task. It runs when every task before it waits.
     pub fn spawn(&self, body: Body) -> TaskId {
         let id = TaskId(self.count.replace(self.count.get() + 1));
         let wake = Wake { at: Micros(0), on: On::Nothing };
@@ -255,9 +255,9 @@ impl Run {
         id
     }
 
-    /// Ends a task where it waits.
+    /// Ends a waiting task.
     pub fn cancel(&self, id: TaskId) {
-        // Bound to a name: what it drops may look at the tasks again.
+        // Bound to a name: dropping the body may access the tasks again.
         let body = self.tasks.borrow_mut().get_mut(&id).and_then(|task| {
             task.result.get_or_insert_with(MultiValue::new);
             task.body.take()
@@ -271,17 +271,17 @@ impl Run {
         drop(tasks);
     }
 
-    /// What a task has come to, once it has ended.
+    /// The result of a task, once it has ended.
     pub fn result(&self, id: TaskId) -> Option<MultiValue> {
         self.tasks.borrow().get(&id).and_then(|task| task.result.clone())
     }
 
-    /// The task that is at work.
+    /// The running task.
     pub fn current(&self) -> TaskId {
         self.current.get()
     }
 
-    /// Lets the task that is at work wait. Comes back when `wake` says so, and never before.
+    /// Suspends the running task until `wake` applies.
     pub async fn wait(&self, wake: Wake, place: Option<Place>) {
         if let Some(task) = self.tasks.borrow_mut().get_mut(&self.current.get()) {
             task.wake = wake;
@@ -291,16 +291,16 @@ impl Run {
         Once(false).await;
     }
 
-    /// Waits until something has happened that a condition might depend on, and at the latest until `end`.
+    /// Waits for an event that a condition might depend on, and at the latest until `end`.
     pub async fn wait_for_change(&self, end: Micros, place: Option<Place>) {
         let at = end.min(self.now() + GLANCE);
         self.wait(Wake { at, on: On::Anything }, place).await;
     }
 
-    /// Plays until a task has ended, and at the latest until `end`.
+    /// Plays until the task `main` has ended, and at the latest until `end`.
     ///
     /// # Errors
-    /// At the first task that fails, when the world broke or objects, or when the time is over.
+    /// At the first task that fails, when the world broke, at a violation, or when the time is over.
     pub fn play(&self, main: TaskId, end: Micros) -> Result<(), Trouble> {
         loop {
             while let Some(id) = self.ready() {
@@ -326,7 +326,7 @@ impl Run {
         }
     }
 
-    /// Lets time pass, and takes the answers that it brings.
+    /// Lets time pass, and collects the answers that arrive.
     fn pass(&self, until: Micros) -> Result<(), Trouble> {
         let stepped = self.world.borrow_mut().step(until);
         self.collect();
@@ -364,7 +364,7 @@ impl Run {
         self.steps.set(0);
         let polled = body.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         let mut tasks = self.tasks.borrow_mut();
-        // It may have ended itself meanwhile.
+        // It may have cancelled itself meanwhile.
         let Some(task) = tasks.get_mut(&id).filter(|task| task.result.is_none()) else { return Ok(()) };
         match polled {
             Poll::Pending => task.body = Some(body),
@@ -373,21 +373,21 @@ impl Run {
         Ok(())
     }
 
-    /// Where a task waits.
+    /// The line where a task waits.
     fn place(&self, id: TaskId) -> Option<Place> {
         self.tasks.borrow().get(&id).and_then(|task| task.place.clone())
     }
 
     fn too_late(&self, main: TaskId, end: Micros) -> Trouble {
         let text = format!(
-            "cannot wait any longer: the lab is not done after {} s; say `limit` in its options if it needs more",
+            "cannot wait any longer: the lab is not done after {} s; set `limit` in its options if it needs more",
             end.0 / 1_000_000
         );
         Trouble::misuse(text).at(self.place(main))
     }
 }
 
-/// Waits once.
+/// A future that is pending once and then ready.
 struct Once(bool);
 
 impl Future for Once {

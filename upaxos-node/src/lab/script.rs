@@ -1,8 +1,8 @@
-//! A lab script: loading it in its sandbox, and what it has declared.
+//! A lab script: its sandbox, its loading, and the labs that it declares.
 //!
-//! Owns the Lua state of a script. A script is trusted, but must repeat from its seed: it sees no clock, no
-//! files, no environment, and its chance is seeded. What it must not do it is told with its line: set a global,
-//! use one that is not there, or go on for ever without waiting.
+//! Owns the Lua state of a script. A script is trusted, but must repeat from its seed. It sees no clock, no files
+//! and no environment, and its chance is seeded. Three mistakes are reported with their line: to set a global, to
+//! use an unknown one, and to run for ever without waiting.
 
 use std::cell::Cell;
 use std::fs;
@@ -19,13 +19,13 @@ use super::trouble::{self, Trouble};
 
 pub use super::api::Lab;
 
-/// How many steps (calls, and turns of loops) a script may take without waiting.
+/// The maximum number of steps (calls, and turns of loops) of a script between two waits.
 const STEPS: u64 = 3_000_000;
 
-/// The most memory that a script may take, in bytes.
+/// The maximum memory of a script, in bytes.
 const MEMORY: usize = 512 << 20;
 
-/// What scripts keep of Lua's own: what is in all of Lua 5.1 to 5.4, and repeats.
+/// The names that scripts keep from Lua itself: those that exist in all of Lua 5.1 to 5.4, and repeat.
 const KEPT: [&str; 22] = [
     "assert",
     "error",
@@ -54,20 +54,20 @@ const KEPT: [&str; 22] = [
 /// The text of a script.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// As it was named; stands in messages and in the command that replays.
+    /// The script's name as given. It appears in messages and in the command that repeats a play.
     pub name: String,
-    /// Where the paths in it begin.
+    /// The folder to which the script's paths are relative.
     folder: PathBuf,
     text: String,
 }
 
 /// A script that has declared its labs.
 pub struct Loaded {
-    /// Its state.
+    /// The Lua state that the labs run in.
     pub lua: Lua,
-    /// Its labs, in order.
+    /// The labs, in the order of their declaration.
     pub labs: Vec<Lab>,
-    /// The steps that it has taken since it last waited.
+    /// The steps that it has taken since its last wait.
     pub steps: Rc<Cell<u64>>,
 }
 
@@ -83,12 +83,12 @@ impl Script {
         Ok(Script { name: path.display().to_string(), folder, text })
     }
 
-    /// A script that this program brings along.
+    /// A script that is part of this program.
     pub fn embedded(name: &str, text: &str) -> Script {
         Script { name: name.to_owned(), folder: PathBuf::new(), text: text.to_owned() }
     }
 
-    /// Runs the script as far as it declares its labs.
+    /// Runs the script's main chunk, which declares its labs.
     ///
     /// # Errors
     /// When it cannot be loaded, with the line.
@@ -112,7 +112,7 @@ impl Script {
         lua.set_app_data(Labs::default());
         lua.set_app_data(Folder(self.folder.clone()));
         let math: Table = lua.globals().get("math")?;
-        // The lowest bits of neighbouring seeds would begin alike.
+        // The lowest bits of neighbouring seeds would produce similar first numbers.
         math.get::<Function>("randomseed")?.call::<()>(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33)?;
         math.raw_remove("randomseed")?;
         let steps = Rc::new(Cell::new(0));
@@ -130,7 +130,7 @@ impl Script {
     }
 }
 
-/// The globals that a script sees, and no others.
+/// The only globals that a script sees.
 fn environment(lua: &Lua) -> mlua::Result<Table> {
     let (environment, globals) = (lua.create_table()?, lua.globals());
     for name in KEPT {

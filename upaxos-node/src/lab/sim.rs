@@ -1,8 +1,8 @@
 //! The world of `--on sim`: real nodes and real log bytes in one process, on virtual time, all from one seed.
 //!
-//! Owns the translation between the lab's words and those of [`Play`], which does everything, and what is
-//! written down at the end. It runs no process, opens no socket, and touches no file but in
-//! [`World::save`].
+//! Owns the translation between the lab's types and those of [`Play`], which does the work, and the files of
+//! [`World::save`]. It runs no process and opens no socket. It touches no file outside of [`World::save`], except
+//! to load hook scripts.
 
 use std::path::Path;
 
@@ -29,10 +29,10 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// A simulated group, none of whose nodes runs.
+    /// A simulated group. None of its nodes runs yet.
     ///
     /// # Errors
-    /// When it would have no node, or too many.
+    /// When it would have no node, or too many, or a beat below 1 ms.
     pub fn new(setup: &Setup) -> Result<Sim, WorldError> {
         let dialect = setup.dialect();
         let timing = Timing { beat: setup.beat };
@@ -50,13 +50,13 @@ impl Sim {
         })
     }
 
-    /// A hash of all that has happened: the same whenever a script runs on the same seed.
+    /// A hash of the whole run: the same whenever a script runs with the same seed.
     pub fn trace(&self) -> u64 {
         self.play.trace()
     }
 }
 
-/// Shorter ones would leave no time between them for a sync.
+/// The shortest allowed beat. Shorter beats would leave no time between them for a sync.
 const SHORTEST_BEAT: Micros = Micros::from_millis(1);
 
 impl World for Sim {

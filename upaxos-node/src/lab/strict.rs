@@ -1,26 +1,26 @@
-//! Option tables that refuse what they do not know, and the one way to write lengths of time.
+//! Option tables that refuse unknown keys, and the one way to write lengths of time.
 //!
 //! Owns the wording of those refusals. Every function of the lab's API that takes options reads them through
-//! [`Options`], so that a misspelt key is an error with a suggestion and never silence.
+//! [`Options`]. So a misspelt key is an error with a suggestion, and is never ignored.
 
 use mlua::{FromLua, Lua, Table, Value};
 use upaxos_core::types::Micros;
 
 use super::trouble::Trouble;
 
-/// The keys that an option table may have, for the reader and for editors.
+/// The keys of an option table, for the reader and for editors.
 #[derive(Debug)]
 pub struct Keys {
-    /// What the table is called in the definitions for editors.
+    /// The name of the table in the definitions for editors.
     pub name: &'static str,
-    /// Each key.
+    /// The allowed keys, each with its type and its meaning.
     pub keys: &'static [Key],
 }
 
-/// A key, its type as editors know it, and what it means.
+/// A key, its type in editors, and its meaning.
 pub type Key = (&'static str, &'static str, &'static str);
 
-/// An option table whose keys are all known.
+/// An option table that has only known keys.
 #[derive(Debug)]
 pub struct Options {
     keys: &'static Keys,
@@ -29,10 +29,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Takes a table that has only known keys; no table at all is an empty one.
+    /// Takes a table that has only known keys. No table counts as an empty one.
     ///
     /// # Errors
-    /// At the first key that is not known, with the closest one that is.
+    /// At the first unknown key, with the closest known one.
     pub fn read(lua: &Lua, keys: &'static Keys, table: Option<Table>) -> mlua::Result<Options> {
         for pair in table.iter().flat_map(|table| table.pairs::<Value, Value>()) {
             match pair?.0 {
@@ -53,10 +53,10 @@ impl Options {
         Ok(Options { keys, lua: lua.clone(), table })
     }
 
-    /// The value of a key, if it is given.
+    /// The value of a key, if it is set.
     ///
     /// # Errors
-    /// When it is of another type.
+    /// When the value has another type.
     pub fn get<T: FromLua>(&self, key: &str) -> mlua::Result<Option<T>> {
         let known = self.keys.keys.iter().find(|(name, _, _)| *name == key);
         let (_, kind, _) = known.expect("only keys of the list are asked for");
@@ -73,18 +73,18 @@ impl Options {
         }
     }
 
-    /// A length of time, if it is given.
+    /// A length of time, if it is set.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the value is not a length of time.
     pub fn time(&self, key: &str) -> mlua::Result<Option<Micros>> {
         Ok(self.get::<Time>(key)?.map(|time| time.0))
     }
 
-    /// A share between 0 and 1, if it is given.
+    /// A share between 0 and 1, if it is set.
     ///
     /// # Errors
-    /// When it is none.
+    /// When the value is not such a share.
     pub fn share(&self, key: &str) -> mlua::Result<Option<f64>> {
         match self.get::<f64>(key)? {
             Some(share) if !(0.0..=1.0).contains(&share) => {
@@ -99,7 +99,7 @@ impl Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Micros);
 
-/// More than any lab takes, and small enough to be added up without care.
+/// In seconds: more than any lab takes, and small enough that sums cannot overflow.
 const LONGEST: f64 = 1e9;
 
 impl FromLua for Time {
@@ -124,7 +124,7 @@ impl FromLua for Time {
     }
 }
 
-/// That there is no such thing, and what was meant, perhaps.
+/// Reports an unknown name, with a suggestion.
 pub fn unknown<'n>(noun: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
     format!("there is no {noun} `{name}`; {}", hint(name, known))
 }
@@ -135,7 +135,7 @@ pub fn article(noun: &str) -> String {
     format!("{} {noun}", if an { "an" } else { "a" })
 }
 
-/// What was meant by a name that is not known: the closest that is, or all there are.
+/// The suggestion for an unknown name: the closest known one, or all of them.
 pub fn hint<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
     const ALIKE: f64 = 0.75;
     let likeness = |known: &str| strsim::jaro_winkler(known, name);
@@ -146,7 +146,7 @@ pub fn hint<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> Str
     }
 }
 
-/// A value of Lua, for people: short, one line.
+/// A value of Lua for messages: short, one line.
 pub fn shown(value: &Value) -> String {
     shown_to(value, 3)
 }

@@ -1,7 +1,7 @@
-//! Playing labs with many seeds: on all cores where worlds do not disturb each other.
+//! Plays labs with many seeds: on all cores where worlds do not disturb each other.
 //!
-//! Owns which plays there are, and when a lab is given up: the first seed that fails ends its sweep. What is
-//! printed is decided in [`super::command`].
+//! Owns the list of plays, and when a lab ends early: the first failing seed ends its sweep. [`super::command`]
+//! decides what is printed.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,19 +18,19 @@ use super::script::Script;
 use super::trouble::Trouble;
 use super::world::WorldError;
 
-/// A lab that is to be played.
+/// A lab to play.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its script.
+    /// The script that declares the lab.
     pub script: Script,
-    /// Its name.
+    /// The title of the lab.
     pub title: String,
-    /// What the folders of its plays are called, beside their seeds: no two labs share that.
+    /// The first part of the names of its plays' folders; the seed follows. No two labs share it.
     pub folder: String,
 }
 
 impl Entry {
-    /// A lab of a script that is to be played beside `others`.
+    /// A lab of a script, to be played together with `others`.
     pub fn new(script: &Script, title: &str, others: &[Entry]) -> Entry {
         let plain = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         let name: String = title.chars().map(plain).collect();
@@ -40,37 +40,37 @@ impl Entry {
         Entry { script: script.clone(), title: title.to_owned(), folder }
     }
 
-    /// The folder below `out` in which a play of it is saved.
+    /// The folder below `out` in which one of its plays is saved.
     pub fn folder_in(&self, out: &Path, seed: u64) -> PathBuf {
         out.join(format!("{}-{seed}", self.folder))
     }
 }
 
-/// Plays to be done, and how.
+/// The plays to run, and their settings.
 pub struct Sweep<'s> {
     /// The labs, in order.
     pub entries: &'s [Entry],
-    /// The seeds of each.
+    /// The seeds for each lab.
     pub seeds: Range<u64>,
-    /// How many are played at once.
+    /// The number of plays at once.
     pub threads: usize,
-    /// How a world is made.
+    /// The constructor of a world.
     pub open: Open<'s>,
-    /// Where every play is saved, if it is.
+    /// The directory in which each play is saved. `None`: nothing is saved.
     pub out: Option<&'s Path>,
-    /// Whether what a script prints is printed at once, and not kept for the verdict.
+    /// Whether the script's lines are printed at once, instead of kept for the verdict.
     pub prints: bool,
 }
 
-/// What a sweep tells while it goes on.
+/// Receives each verdict with the index of its lab, while the sweep runs.
 pub type Tell<'t> = &'t mut (dyn FnMut(usize, Verdict) + Send);
 
 impl Sweep<'_> {
-    /// Plays everything; tells each verdict as it comes. After a lab has failed with a seed, no higher seed of
-    /// it is begun.
+    /// Plays everything, and passes on each verdict when its play ends. After a lab has failed with a seed, no
+    /// higher seed of it starts.
     ///
     /// # Errors
-    /// When no world can be had.
+    /// When no world is available.
     pub fn run(&self, tell: Tell) -> Result<(), WorldError> {
         let next = AtomicUsize::new(0);
         let failed: Vec<AtomicU64> = self.entries.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
@@ -104,13 +104,13 @@ impl Sweep<'_> {
         }
     }
 
-    /// Plays one. A node's panic is a failure like any other.
+    /// Plays one lab with one seed. A node's panic is a failure like any other.
     fn play(&self, entry: usize, seed: u64) -> Result<Verdict, WorldError> {
         let entry = &self.entries[entry];
         let said = Arc::new(Mutex::new(Vec::new()));
         let (kept, prints) = (Arc::clone(&said), self.prints);
         let say: Say = Arc::new(move |line| match prints {
-            // Whoever closes the pipe early still gets the exit status.
+            // A closed pipe does not change the exit status.
             true => cli::tell(line),
             false => kept.lock().expect("nothing panics with it").push(line.to_owned()),
         });

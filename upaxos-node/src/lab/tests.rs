@@ -1,4 +1,4 @@
-//! Claims about the runtime: what a script may do, how it is told what it may not, and that it repeats.
+//! Claims about the runtime: what a script may do, how it learns what it may not do, and that it repeats.
 
 mod fake;
 
@@ -11,7 +11,7 @@ use super::trouble::{Trouble, What};
 use super::worlds::Kind;
 use fake::Fake;
 
-/// Plays the one lab of a script, and what it has printed.
+/// Plays the one lab of a script. Returns its verdict and its printed lines.
 fn played(text: &str) -> (Verdict, Vec<String>) {
     let script = Script::embedded("test.lua", text);
     let loaded = script.load(1).unwrap_or_else(|trouble| panic!("{trouble}"));
@@ -24,19 +24,19 @@ fn played(text: &str) -> (Verdict, Vec<String>) {
     (verdict, said)
 }
 
-/// Plays this as the body of a lab of three.
+/// Plays this text as the body of a lab of three nodes.
 fn body(text: &str) -> (Verdict, Vec<String>) {
     played(&format!("lab.test('a lab', {{nodes = 3, spares = 1}}, function(g)\n{text}\nend)"))
 }
 
-/// What the body of a lab prints; it has to pass.
+/// The lines that the body of a lab prints. The lab has to pass.
 fn said(text: &str) -> Vec<String> {
     let (verdict, said) = body(text);
     assert_eq!(verdict.end, End::Passed, "{text}");
     said
 }
 
-/// How the body of a lab fails, in one line.
+/// The failure of a lab's body, in one line.
 fn fails(text: &str) -> String {
     match body(text).0.end {
         End::Failed { trouble, .. } => trouble.to_string(),
@@ -113,7 +113,7 @@ fn an_expectation_that_does_not_hold_names_both_sides_and_the_line() {
         ),
         (
             "for _, n in ipairs(g:nodes()) do n:crash() end g:leader({within = '1s'})",
-            "test.lua:2: expected a leader within 1 s; got nobody leads",
+            "test.lua:2: expected a leader within 1 s; got no leader",
         ),
         (
             "g:node(1):wait_learned(3, {within = '1s'})",
@@ -152,7 +152,7 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ("g.leader()", "`leader` is called with a colon: `group:leader(…)`"),
         (
             "g:topology('star', {center = 3})",
-            "a shape is one of the first group, nodes 0 to 2: a spare has no place in it",
+            "a shape covers the first group, nodes 0 to 2: a spare has no place in it",
         ),
         ("g:topology('chaned')", "there is no shape `chaned`; did you mean `chained`?"),
         ("g:load({mix = {writes = 1}})", "there is no kind of question `writes`; did you mean `write`?"),
@@ -162,7 +162,7 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ),
         ("g:load({clients = 0})", "a load has 1 to 10000 clients, not 0"),
         ("g:burst(1e9)", "a load has 1 to 10000 clients, not 1000000000"),
-        ("g:burst(5, {clients = 2})", "a burst is of `5` questions, by one client each: leave `clients` out"),
+        ("g:burst(5, {clients = 2})", "a burst has `5` requests, by one client each: leave `clients` out"),
         (
             "g:node(4)",
             "there is no node 4: this lab has nodes 0 to 3; `spares = 1` in its options adds another",

@@ -1,7 +1,7 @@
-//! What can go wrong in a lab, and where in the script.
+//! The failures of a lab, and their places in the script.
 //!
-//! Owns the one error type that travels through Lua, so that its parts (expected, got, file, line) are still
-//! parts when it comes out at the other end. Decides nothing; [`super::report`] makes words of it.
+//! Owns the one error type that travels through Lua. Its parts (expected, got, file, line) are still separate when
+//! it returns to Rust. Decides nothing. [`super::report`] turns it into words.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::script::engine;
 /// A line of a script.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The script, as it was named on the command line.
+    /// The path of the script, as given on the command line.
     pub file: String,
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
 }
 
@@ -26,28 +26,28 @@ impl fmt::Display for Place {
     }
 }
 
-/// How a lab ends before its end.
+/// Why a lab ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Something else was expected.
+    /// An expectation did not hold.
     Expected {
-        /// What should have been.
+        /// The expected state.
         expected: String,
-        /// What was.
+        /// The actual state.
         got: String,
     },
-    /// The script asks for what makes no sense, or the world broke: act, object and remedy.
+    /// The script's call makes no sense, or the world broke. The text names act, object and remedy.
     Error(String),
-    /// The script says that it cannot be played here.
+    /// The script asked to be skipped here, for this reason.
     Skip(String),
 }
 
-/// What went wrong, and where.
+/// A failure and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// The line of the script that asked for it, if it was one.
+    /// The line of the script that caused it, if a line did.
     pub place: Option<Place>,
-    /// What.
+    /// The failure itself.
     pub what: What,
 }
 
@@ -85,24 +85,24 @@ impl From<WorldError> for Trouble {
 }
 
 impl Trouble {
-    /// A use of the API that makes no sense.
+    /// Makes the error of an API call that makes no sense.
     pub fn misuse(text: impl Into<String>) -> Trouble {
         Trouble { place: None, what: What::Error(text.into()) }
     }
 
-    /// Something else was expected.
+    /// Makes the failure of an expectation.
     pub fn expected(expected: impl Into<String>, got: impl Into<String>) -> Trouble {
         Trouble { place: None, what: What::Expected { expected: expected.into(), got: got.into() } }
     }
 
-    /// At this place, unless it has one.
+    /// Adds the place, unless it already has one.
     #[must_use]
     pub fn at(mut self, place: Option<Place>) -> Trouble {
         self.place = self.place.or(place);
         self
     }
 
-    /// What an error out of Lua says: one of ours unwrapped, any other as Lua words it.
+    /// Converts a Lua error: one of ours is unwrapped, any other keeps Lua's words.
     pub fn of(error: &mlua::Error) -> Trouble {
         let mut traceback = None;
         let mut inner = error;
@@ -135,7 +135,8 @@ impl Trouble {
         }
     }
 
-    /// Lua begins its own messages with the place; of ours that it carries as text, nothing more is known.
+    /// Lua's own messages start with the place. Our own errors that Lua carries as text contain no more
+    /// information.
     fn worded(text: &str, traceback: Option<&str>) -> Trouble {
         let text =
             text.strip_prefix("runtime error: ").or(text.strip_prefix("syntax error: ")).unwrap_or(text);
@@ -150,7 +151,7 @@ impl Trouble {
     }
 }
 
-/// `FILE.lua:LINE: text`, taken apart.
+/// Splits `FILE.lua:LINE: text`.
 fn split_place(line: &str) -> Option<(Place, &str)> {
     let end = line.find(".lua:")? + ".lua".len();
     let rest = &line[end + 1..];
@@ -163,7 +164,7 @@ fn first_place(traceback: &str) -> Option<Place> {
     traceback.lines().find_map(|line| split_place(line).map(|(place, _)| place))
 }
 
-/// The line of the script that is being carried out.
+/// The line of the script that is running now.
 pub fn place(lua: &Lua) -> Option<Place> {
     const DEEP: usize = 32;
     (0..DEEP).find_map(|level| {

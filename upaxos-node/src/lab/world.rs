@@ -1,7 +1,7 @@
-//! What every world can be told, and asked: the seam between choreography and worlds.
+//! The commands and queries of every world: the interface between choreography and worlds.
 //!
-//! Owns no behaviour. Time is a [`Micros`] since the world began, virtual or real. Nothing here blocks but
-//! [`World::step`]: everything else takes effect at once, or begins.
+//! Owns no behaviour. Time is a [`Micros`] since the world began, virtual or real. Only [`World::step`] blocks.
+//! Every other call takes effect at once, or starts something.
 
 use std::path::{Path, PathBuf};
 
@@ -10,70 +10,70 @@ pub use upaxos_core::sim::play::{Settled, Ticket};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Stance};
 
-/// A group, its network, its disks, its clients, and everything that can be done to them.
+/// A group, its network, its disks and its clients, with every operation on them.
 ///
-/// Made for a first group of so many nodes, none of which runs yet. Dropping it ends all that it began.
+/// A world is made for a first group of a given size, none of whose nodes runs yet. Dropping it ends everything
+/// that it started.
 pub trait World {
     /// The name that `--on` gives it: `sim`, `raw` or `udp`.
     fn name(&self) -> &'static str;
 
-    /// What it is made of, for people.
+    /// A description of the world for the report.
     fn about(&self) -> String {
         self.name().to_owned()
     }
 
-    /// Why this world has no such fault, if it has not. Asked before the fault is; a fault of which this
-    /// says `None` works.
+    /// Why this world does not support the fault. Called before the fault is used. `None`: the fault works.
     fn lacks(&self, fault: Fault) -> Option<Lacks>;
 
-    /// What its clock shows.
+    /// The current time on the world's clock.
     fn now(&self) -> Micros;
 
-    /// Lets time pass: until something has happened that a waiting script may want to know (an answer, a
-    /// node that ended, a change in any [`View`]), and at the latest until its clock shows `until`.
+    /// Lets time pass until an event that a waiting script may want to know (an answer, a node that ended, a change
+    /// in any [`View`]), and at the latest until its clock shows `until`.
     ///
     /// # Errors
-    /// When the world broke, or a judge that watches all the time has objected.
+    /// When the world broke, or a judge that watches all the time found a violation.
     fn step(&mut self, until: Micros) -> Result<(), WorldError>;
 
-    /// Starts a node, for the first time or again: on the disk that it has, with a new one if it has none.
+    /// Starts a node, for the first time or again. It starts on its disk, or on a new one if it has none.
     ///
     /// # Errors
-    /// When it runs already, or cannot be started at all. A node that starts and then refuses to go on is no
-    /// error: its [`View`] says how it ended.
+    /// When it already runs, or cannot be started at all. A node that starts and then ends by itself is no error:
+    /// its [`View`] reports how it ended.
     fn start(&mut self, node: NodeId, how: &Start) -> Result<(), WorldError>;
 
-    /// Asks the node to end in good order (SIGTERM).
+    /// Asks the node to shut down cleanly (SIGTERM).
     ///
     /// # Errors
     /// When it does not run.
     fn stop(&mut self, node: NodeId) -> Result<(), WorldError>;
 
-    /// Ends the node between two instructions (kill -9): what it had not synced may be lost.
+    /// Ends the node between two instructions (kill -9). Writes that it had not synced may be lost.
     ///
     /// # Errors
     /// When it does not run.
     fn crash(&mut self, node: NodeId) -> Result<(), WorldError>;
 
-    /// The node stands still (SIGSTOP): alive, silent, and unaware of it.
+    /// Pauses the node (SIGSTOP): it is alive and silent, and does not notice the pause.
     ///
     /// # Errors
     /// When it does not run.
     fn pause(&mut self, node: NodeId) -> Result<(), WorldError>;
 
-    /// The end of a pause.
+    /// Resumes a paused node (SIGCONT).
     ///
     /// # Errors
     /// When it does not run.
     fn resume(&mut self, node: NodeId) -> Result<(), WorldError>;
 
-    /// Takes the disk of a node away, which must be down: it will start with an empty one.
+    /// Removes the disk of a node that is down. The node will start with an empty disk.
     ///
     /// # Errors
     /// When it runs.
     fn wipe(&mut self, node: NodeId) -> Result<(), WorldError>;
 
-    /// From now on the disk of a node misbehaves; `None` ends that.
+    /// Sets the fault of a node's disk from now on. `None` ends it.
     ///
     /// # Errors
     /// See [`World::lacks`].
@@ -85,38 +85,39 @@ pub trait World {
     /// See [`World::lacks`].
     fn link(&mut self, from: Party, to: Party, link: Link) -> Result<(), WorldError>;
 
-    /// A client asks, exactly once where the question has an effect, and again until it is answered or its
-    /// `patience` has ended. Clients are numbered from 0 by the script; each is a session of its own.
+    /// Sends a client's request. The client retries until it has an answer or its `patience` has ended. A request
+    /// with an effect is carried out exactly once. The script numbers clients from 0. Each client is a session of
+    /// its own.
     ///
     /// # Errors
-    /// When the question cannot be asked at all.
+    /// When this request cannot be sent at all.
     fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, WorldError>;
 
-    /// Somebody sends these bytes to all nodes as one datagram, and waits for nothing.
+    /// Sends these bytes to all nodes as one datagram, and does not wait for an answer.
     ///
     /// # Errors
     /// When the world broke.
     fn say(&mut self, datagram: &[u8]) -> Result<(), WorldError>;
 
-    /// The questions that have ended since this was asked last, in the order of their ends.
+    /// The requests that have ended since the last call, in the order of their ends.
     fn settled(&mut self) -> Vec<Settled>;
 
-    /// What is known of a node now.
+    /// The current knowledge about a node.
     fn view(&self, node: NodeId) -> View;
 
-    /// What everybody knows, for a message of failure: many lines, the ends of logs among them.
+    /// The knowledge about all nodes, for a failure message: many lines, the ends of logs among them.
     fn describe(&self) -> String;
 
-    /// Judges everything that has happened so far. Ends every fault first, starts who is down (who was wiped
-    /// or has left stays down), waits until the group has answered everything and learned alike; then the power
-    /// of all fails and all come back, where the world has power to cut; then every log is read. A script may
-    /// go on afterwards.
+    /// Judges everything that has happened so far. First ends every fault and starts the nodes that are down. A
+    /// node that was wiped or has left stays down. Then waits until the group has answered every request and all
+    /// nodes have learned the same. Then cuts the power of all nodes and restarts them, where the world has power
+    /// to cut. Last, reads every log. A script may continue afterwards.
     ///
     /// # Errors
-    /// When the world broke. What a judge objects to is no error but in the result.
+    /// When the world broke. A violation is not an error but part of the result.
     fn check(&mut self, patience: Micros) -> Result<Vec<Violation>, WorldError>;
 
-    /// Writes what has happened into a directory, as files for people and programs: the wire with times, the
+    /// Writes the history of the run into a directory, as files for people and programs: the wire with times, the
     /// nodes' logs.
     ///
     /// # Errors
@@ -124,64 +125,65 @@ pub trait World {
     fn save(&self, dir: &Path) -> Result<(), WorldError>;
 }
 
-/// What a world is made for: every world has a constructor that takes this.
+/// The parameters of a world. Every world has a constructor that takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     /// The size of the first group; its ids are 0 to `nodes` - 1.
     pub nodes: u16,
-    /// How many more may join; their ids follow. None of all runs yet.
+    /// How many more nodes may join. Their ids follow the first group's. No node runs yet.
     pub spares: u16,
-    /// Where all chance comes from.
+    /// The seed of all chance.
     pub seed: u64,
     /// The interval between two beats of a node.
     pub beat: Micros,
-    /// Whether the group speaks the classic grammar, its clients too.
+    /// Whether the group and its clients speak the classic grammar.
     pub classic: bool,
-    /// Whether the wire is recorded for [`World::save`], which else has little to write.
+    /// Whether the wire is recorded for [`World::save`]. Without the record it saves little.
     pub records: bool,
 }
 
 impl Setup {
-    /// The grammar of the group, and of its clients.
+    /// The grammar of the group and of its clients.
     pub fn dialect(&self) -> Dialect {
         if self.classic { Dialect::Classic } else { Dialect::Extended }
     }
 }
 
-/// How a node is started.
+/// How to start a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Start {
-    /// Whether it joins a group that runs, and in whose place; else it is one of the first group.
+    /// `Some` if it joins a running group; the inner value is the member that it replaces. `None` if it belongs to
+    /// the first group.
     pub joins: Option<Option<NodeId>>,
-    /// Hook scripts, in order.
+    /// The paths of its hook scripts, in order.
     pub scripts: Vec<PathBuf>,
-    /// Whether its untagged reads are fast ones.
+    /// Whether its untagged reads are fast reads.
     pub fast_read: bool,
 }
 
 /// An end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Party {
-    /// A node.
+    /// The host of this node.
     Node(NodeId),
-    /// All clients.
+    /// The host of all clients.
     Clients,
 }
 
-/// How a link behaves in one direction. The default is a good one.
+/// How a link behaves in one direction. The default is a link without faults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Link {
-    /// Nothing passes.
+    /// Whether the link drops every datagram.
     pub is_cut: bool,
     /// The share of datagrams that are lost, 0 to 1.
     pub loss: f64,
-    /// The share that arrive twice.
+    /// The share of datagrams that arrive twice, 0 to 1.
     pub duplicate: f64,
-    /// The share of which bytes are damaged.
+    /// The share of datagrams that arrive with damaged bytes, 0 to 1.
     pub corrupt: f64,
-    /// Added to the way of every datagram.
+    /// A fixed delay for every datagram.
     pub delay: Micros,
-    /// At most so much more, drawn evenly for each: what reorders.
+    /// The maximum extra delay, drawn evenly for each datagram. It makes datagrams overtake each other.
     pub jitter: Micros,
 }
 
@@ -198,10 +200,10 @@ pub enum Fault {
     Disk(DiskFault),
 }
 
-/// What is wrong with a disk.
+/// The fault of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
-    /// Every sync takes so much longer.
+    /// Every sync takes this much longer.
     Slow(Micros),
     /// The next sync fails, as with EIO.
     SyncFails,
@@ -209,64 +211,64 @@ pub enum DiskFault {
     Full,
 }
 
-/// Why a world lacks a fault, for people.
+/// Why a world does not support a fault, in words for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacks(pub String);
 
-/// What a node does, seen from outside.
+/// The state of a node's process, seen from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodeState {
-    /// It was never started, or ended as it was told to.
+    /// It was never started, or ended as requested.
     #[default]
     Down,
-    /// It runs.
+    /// The process runs.
     Runs,
-    /// It stands still.
+    /// The process is paused.
     Paused,
-    /// It ended by itself: with which exit status, and its last words.
+    /// It ended by itself, with this exit status and these last words.
     Ended(u8, String),
 }
 
-/// What is known of a node: of its protocol state, what its last beat said.
+/// The knowledge about a node. Its protocol state comes from its last beat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// What it does.
+    /// The state of its process.
     pub state: NodeState,
-    /// Its stance, while it runs and speaks.
+    /// Its stance in the protocol, while it runs and its beats arrive.
     pub stance: Option<Stance>,
-    /// Its ballot.
+    /// The ballot in its last beat, if it named one.
     pub ballot: Option<Ballot>,
-    /// Its durably learned prefix.
+    /// Its durably learned prefix, as its last beat reported it.
     pub learned: Instance,
-    /// Whom it hears.
+    /// The nodes that it hears.
     pub heard: Vec<NodeId>,
-    /// What it has reported of states that differ: the instance, in its words.
+    /// Its report of states that differ: the instance, in its own words.
     pub diverged: Option<String>,
 }
 
-/// Something that must not be.
+/// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What must hold.
+    /// The rule that should hold, in words.
     pub expected: String,
-    /// What was found.
+    /// The finding that breaks it.
     pub got: String,
 }
 
-/// Why a world could not do something.
+/// Why a world could not carry out a call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorldError {
-    /// It was asked for what makes no sense now, such as starting a node that runs.
+    /// The call makes no sense now, such as starting a node that runs.
     #[error("{0}")]
     Misuse(String),
-    /// It has no such fault.
+    /// The world does not support the fault.
     #[error("not in this world: {}", .0.0)]
     Lacks(Lacks),
-    /// A judge has objected while things went on.
+    /// A judge found a violation while the run went on.
     #[error("expected {}; got {}", .0.expected, .0.got)]
     Violated(Violation),
-    /// It broke.
+    /// The world itself broke.
     #[error(transparent)]
     Broken(#[from] anyhow::Error),
 }

@@ -1,6 +1,6 @@
-//! The worlds by their names, and making them.
+//! The worlds by their names, and their constructors.
 //!
-//! Owns which worlds there are. What each can do it says itself ([`World::lacks`]).
+//! Owns the list of worlds. Each world reports its own limits ([`World::lacks`]).
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::real::Real;
 use super::sim::Sim;
 use super::world::{Setup, World, WorldError};
 
-/// Where labs are played.
+/// The world in which labs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Simulated: one process, virtual time, repeats from its seed.
@@ -20,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether many can be played at once: a simulated world disturbs nobody.
+    /// Whether many can run at once: simulated worlds do not disturb each other.
     pub fn is_simulated(self) -> bool {
         self == Kind::Sim
     }
@@ -28,7 +28,7 @@ impl Kind {
     /// Makes a world.
     ///
     /// # Errors
-    /// When it cannot be had here.
+    /// When this world is not available here.
     pub fn open(self, setup: &Setup) -> Result<Box<dyn World>, WorldError> {
         Ok(match self {
             Kind::Sim => Box::new(Sim::new(setup)?),

@@ -1,8 +1,8 @@
-//! One script: its file, its Luau state, and a call of one of its hooks.
+//! One script: its file, its Luau state, and calls of its hooks.
 //!
-//! Owns what a call may cost and what becomes of it when it costs more. Memory is counted anew for each call:
-//! nothing is collected while a hook runs, and what is left behind is collected between calls, so that what a
-//! call may ask for does not depend on those before it.
+//! Owns the cost limits of a call, and the consequence of exceeding them. Memory is counted anew for each call. No
+//! garbage is collected while a hook runs; it is collected between calls. So the memory that a call may request
+//! does not depend on earlier calls.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -18,27 +18,28 @@ use super::meter::{APPLY_TIME, Limits, Meter, Violation};
 use super::sandbox;
 use super::st::{self, About, Access, St};
 
-/// How much garbage is left at least before it is collected: little enough for the caches of a processor. As
-/// much as is kept, where that is more, so that going through what is kept costs no more than making it.
+/// The minimum amount of garbage, in bytes, before it is collected: little enough for a processor's caches. If more
+/// memory than this is kept, the limit is that amount, so that a traversal of the kept memory costs no more than
+/// its allocation.
 const GARBAGE: usize = 256 << 10;
 
-/// How long it may take to load a script.
+/// How long a script may take to load.
 const LOAD_TIME: Duration = Duration::from_millis(500);
 
-/// Counted into what a script is known by: what the names in its world mean.
+/// The version of the scripts' environment. It is part of a script's fingerprint.
 const WORLD: &str = "upaxos hooks 3";
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The script raised an error: `kv.lua:12: …`.
     Raised(String),
-    /// It broke a limit, in words.
+    /// It broke a limit. The text describes which.
     Limit(Violation, String),
 }
 
 impl Broken {
-    /// In words.
+    /// The error in words, with file and line where known.
     pub fn text(self) -> String {
         let (Broken::Raised(text) | Broken::Limit(_, text)) = self;
         text
@@ -48,13 +49,13 @@ impl Broken {
 /// A loaded script.
 #[derive(Debug)]
 pub struct Engine {
-    /// The stem of its file.
+    /// The stem of the script's file name.
     pub name: Rc<str>,
-    /// What it is known by: its source, and all else that decides what it computes.
+    /// The script's fingerprint: its source, and everything else that decides its results.
     pub source: u64,
-    /// Its hooks.
+    /// The hooks that the script defines.
     pub hooks: Table,
-    /// The arguments of hooks, the same for every call.
+    /// The `about` argument of hooks, the same object for every call.
     pub about: Rc<About>,
     about_object: AnyUserData,
     st: Rc<St>,
@@ -63,20 +64,20 @@ pub struct Engine {
     meter: Rc<Meter>,
     limits: Limits,
     may_log: Rc<std::cell::Cell<bool>>,
-    /// How much memory was in use when garbage was last collected.
+    /// The memory in use after the last collection, in bytes.
     kept: std::cell::Cell<usize>,
 }
 
 impl Engine {
-    /// Loads a file.
+    /// Loads a script from its file.
     ///
     /// # Errors
-    /// With file, line, and what is wrong.
+    /// With file, line and reason.
     pub fn load(path: &Path, limits: Limits) -> Result<Engine, LoadError> {
         let (name, text) = file::read(path)?;
         let (meter, may_log) = (Rc::new(Meter::default()), Rc::new(std::cell::Cell::new(false)));
         let cannot = |error: Error| LoadError::Broken { path: path.into(), reason: words(&error) };
-        // What makes the world runs in it, too.
+        // The setup of the environment runs in it, too.
         meter.begin(limits.steps, LOAD_TIME);
         let lua = sandbox::state(&meter, logger(&name, &may_log)).map_err(cannot)?;
         let (st, about) = (Rc::new(St::default()), Rc::new(About::default()));
@@ -111,7 +112,7 @@ impl Engine {
     /// Calls `apply`.
     ///
     /// # Errors
-    /// What broke.
+    /// The broken limit or the error.
     pub fn apply(&self, function: &Function, state: &mut State, value: &[u8]) -> Result<(), Broken> {
         let args = |value| (&self.st_object, value, &self.about_object);
         self.st.lend(state, Access::Writes, || {
@@ -123,26 +124,26 @@ impl Engine {
     /// Calls `read`.
     ///
     /// # Errors
-    /// What broke.
+    /// The broken limit or the error.
     pub fn read<R: FromLuaMulti>(&self, function: &Function, state: &State) -> Result<R, Broken> {
         let mut copy = state.clone();
         let args = (&self.st_object, &self.about_object);
         self.st.lend(&mut copy, Access::Reads, || self.call(function, args, self.limits.time))
     }
 
-    /// Calls a hook that is told of a value.
+    /// Calls a hook with a value.
     ///
     /// # Errors
-    /// What broke.
+    /// The broken limit or the error.
     pub fn show<R: FromLuaMulti>(&self, function: &Function, value: &[u8]) -> Result<R, Broken> {
         let value = self.lua.create_string(value).map_err(|error| self.explain(error))?;
         self.call(function, (value, &self.about_object), self.limits.time)
     }
 
-    /// Calls a hook that is only told something, and may log.
+    /// Calls a hook that only receives a report, and may log.
     ///
     /// # Errors
-    /// What broke.
+    /// The broken limit or the error.
     pub fn tell(&self, function: &Function, args: impl IntoLuaMulti) -> Result<(), Broken> {
         self.may_log.set(true);
         let told = self.call(function, args, self.limits.time);
@@ -150,12 +151,12 @@ impl Engine {
         told
     }
 
-    /// The object that says what a value is about, to hand to [`Engine::tell`].
+    /// The object that describes a value, for [`Engine::tell`].
     pub fn about_object(&self) -> &AnyUserData {
         &self.about_object
     }
 
-    /// How many steps the last call took; all, if it broke a limit.
+    /// The number of steps of the last call. All of the limit, if it broke a limit.
     pub fn steps(&self) -> u64 {
         match self.meter.broken() {
             Some(_) => u64::from(self.limits.steps),
@@ -181,7 +182,7 @@ impl Engine {
         self.lua.set_memory_limit(0).expect("the state has an allocator of its own");
         match (self.meter.broken(), result) {
             (None, Ok(result)) => Ok(result),
-            // Whatever it returned: it went on after it was to end.
+            // The result is ignored: the call continued after it should have ended.
             (Some((violation, line)), _) => Err(self.limit(violation, line)),
             (None, Err(error)) => Err(self.explain(error)),
         }
@@ -189,7 +190,7 @@ impl Engine {
 
     #[cold]
     fn collect(&self) {
-        // A finalizer could fail; there is none.
+        // Only a finalizer could fail here, and there is none.
         let _ = self.lua.gc_collect();
         self.lua.gc_stop();
         self.kept.set(self.lua.used_memory());
@@ -243,7 +244,7 @@ fn is_out_of_memory(error: &Error) -> bool {
     }
 }
 
-/// The first line of a script that a traceback names: `kv.lua:12`.
+/// The first line of a script in a traceback: `kv.lua:12`.
 fn line_in(trace: &str) -> Option<&str> {
     let place = |line: &'_ str| -> Option<usize> {
         let (file, rest) = line.split_once(".lua:")?;
@@ -252,22 +253,22 @@ fn line_in(trace: &str) -> Option<&str> {
     trace.lines().map(str::trim).find_map(|line| Some(&line[..place(line)?]))
 }
 
-/// What Luau calls an error that is no text (`table: 0x55d0c8`), without the address: that would differ from run
-/// to run, and from node to node.
+/// Luau's text for an error that is not a string (`table: 0x55d0c8`), without the address: an address would differ
+/// between runs and between nodes.
 pub fn without_address(text: &str) -> Option<String> {
     let (kind, address) = text.split_once(": 0x")?;
     let is_address = address.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_address.then(|| format!("an error that is no text, but a {kind}"))
 }
 
-/// An error of Luau in one line, without the traceback.
+/// A Luau error in one line, without the traceback.
 pub fn words(error: &Error) -> String {
     match error {
         Error::CallbackError { cause, .. } => words(cause),
         Error::RuntimeError(text) | Error::SyntaxError { message: text, .. } => {
             let (text, trace) = text.split_once("\nstack traceback:").unwrap_or((text, ""));
             let text = text.trim_end().replace('\n', " ");
-            // What the prelude stands before is at fault for nothing: it is the line that called.
+            // An error whose place is in the prelude: blame the script's line that called it.
             match (text.strip_prefix("prelude:").and_then(|rest| rest.split_once(' ')), line_in(trace)) {
                 (Some((_, rest)), Some(place)) => format!("{place}: {rest}"),
                 _ => without_address(&text).unwrap_or(text),

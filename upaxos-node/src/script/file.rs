@@ -1,7 +1,6 @@
 //! The file of a script, and the table that it returns.
 //!
-//! Owns what that table may say: every other key is a mistake, and told with its line and the key that was meant
-//! perhaps.
+//! Owns the allowed keys of that table. Every other key is an error, reported with its line and a suggested key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mlua::{Function, MultiValue, Value};
 use upaxos_core::hooks::MAX_NAME;
 
-/// The most bytes that a script may have.
+/// The maximum size of a script, in bytes.
 const MAX_SOURCE: u64 = 1 << 20;
 
 const KEYS: [&str; 5] = ["request", "apply", "read", "on_learn", "on_role"];
@@ -21,57 +20,57 @@ pub enum LoadError {
     /// It cannot be read.
     #[error("cannot read script {}: {cause}", path.display())]
     Read {
-        /// Which.
+        /// The path of the script.
         path: PathBuf,
-        /// Why.
+        /// The error that the system returned.
         cause: std::io::Error,
     },
-    /// Its file has a name that no script can have.
+    /// Its file name is not a legal name of a script.
     #[error(
         "cannot use script {}: its name goes into logs and onto the wire; name the file like `counter.lua`: letters, \
          digits, - and _, at most {MAX_NAME}", path.display()
     )]
     Name {
-        /// Which.
+        /// The path of the script.
         path: PathBuf,
     },
     /// It is too long.
     #[error("cannot use script {}: it has {bytes} bytes, over the limit of {MAX_SOURCE}", path.display())]
     TooLong {
-        /// Which.
+        /// The path of the script.
         path: PathBuf,
-        /// How long.
+        /// The script's size, in bytes.
         bytes: u64,
     },
     /// It does not compile, or does not run to its end.
     #[error("cannot use script {}: {reason}", path.display())]
     Broken {
-        /// Which.
+        /// The path of the script.
         path: PathBuf,
-        /// Where, and what.
+        /// The place and the error.
         reason: String,
     },
-    /// What it returns is no table of hooks.
+    /// It does not return a table of hooks.
     #[error("cannot use script {}:{line}: {reason}", path.display())]
     Table {
-        /// Which.
+        /// The path of the script.
         path: PathBuf,
-        /// Where.
+        /// The number of the line, counted from 1.
         line: usize,
-        /// What.
+        /// The error in words.
         reason: String,
     },
-    /// Two of them do not go together.
+    /// Two scripts cannot run together.
     #[error("cannot use script {}: {reason}", path.display())]
     Together {
-        /// The second one.
+        /// The path of the second script.
         path: PathBuf,
-        /// Why not.
+        /// Why they conflict.
         reason: String,
     },
 }
 
-/// The name and the text of a script.
+/// Reads a script. Returns its name and its text.
 pub fn read(path: &Path) -> Result<(String, Vec<u8>), LoadError> {
     let is_legal = |name: &str| {
         let mut bytes = name.bytes();
@@ -102,10 +101,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// What the script returned, taken apart.
+    /// Reads the table that the script returned.
     ///
     /// # Errors
-    /// With the line of what is wrong.
+    /// With the line and the reason.
     pub fn take(path: &Path, text: &[u8], returned: MultiValue) -> Result<Table, LoadError> {
         let wrong = |line, reason: String| LoadError::Table { path: path.into(), line, reason };
         let end = line_of(text, "return").unwrap_or(1);
@@ -141,7 +140,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The names of the hooks that there are.
+    /// The names of the hooks that are set.
     pub fn names(&self) -> Vec<&'static str> {
         let Table { request, apply, read, on_learn, on_role } = self;
         let hooks = [request, apply, read, on_learn, on_role];
@@ -156,7 +155,7 @@ fn unknown(name: &str) -> String {
     format!("unknown key `{name}` in the table of hooks{meant} There are {}", KEYS.join(", "))
 }
 
-/// The last line with that word in it.
+/// The last line that contains this word.
 fn line_of(text: &[u8], word: &str) -> Option<usize> {
     let is_letter =
         |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');

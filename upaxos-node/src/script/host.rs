@@ -1,6 +1,8 @@
-//! The scripts of a daemon: loaded at its start, behind the log perhaps, told what happens, loaded again on SIGHUP.
+//! The scripts of a daemon: loaded at its start, brought up to date with the log, informed of events, and reloaded
+//! on SIGHUP.
 //!
-//! Owns the files' paths and which version of them runs. The daemon asks it in its loop; it never touches a vote.
+//! Owns the paths of the files, and which version of them runs. The daemon calls it in its loop. It never touches a
+//! vote.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -16,26 +18,26 @@ use upaxos_core::node::{Config, Event, Node, Recovery};
 use super::{Limits, Notice, Scripts};
 use crate::disk::Disk;
 
-/// How often to say how far a state is computed.
+/// The interval between two log lines about the progress of a state.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Which scripts a daemon runs, and how.
+/// The scripts of a daemon, and their limits.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Their files, in order.
+    /// The paths of the scripts, in order.
     pub paths: Vec<PathBuf>,
-    /// What a call may cost.
+    /// The cost limits of a call.
     pub limits: Limits,
     /// Whether to compute all states anew, from the first instance on.
     pub rebuild_state: bool,
 }
 
-/// The scripts that run.
+/// The running scripts.
 #[derive(Debug)]
 pub struct Host {
     options: Options,
     scripts: Rc<Scripts>,
-    /// Somebody asks to load them again.
+    /// Set by SIGHUP: a request to reload the scripts.
     hangup: Arc<AtomicBool>,
 }
 
@@ -43,7 +45,7 @@ impl Host {
     /// Loads the scripts, if there are any.
     ///
     /// # Errors
-    /// With file, line, and what is wrong.
+    /// With file, line and reason.
     pub fn start(options: &Options) -> Result<Option<Host>> {
         if options.paths.is_empty() {
             return Ok(None);
@@ -56,21 +58,21 @@ impl Host {
         Ok(Some(Host { options: options.clone(), scripts, hangup }))
     }
 
-    /// For the node.
+    /// The scripts as hooks of the node.
     pub fn hooks(&self) -> Rc<dyn Hooks> {
         Rc::clone(&self.scripts) as Rc<dyn Hooks>
     }
 
-    /// For a log that is taken up again.
+    /// The recovery of a log, with these scripts.
     pub fn recovery(&self, config: Config) -> Recovery {
         let recovery = Recovery::with_hooks(config, self.hooks());
         if self.options.rebuild_state { recovery.rebuild() } else { recovery }
     }
 
-    /// Lets scripts that were added, or changed, since the log began, compute what was chosen before.
+    /// Lets scripts that were added or changed since the log began process the earlier values.
     ///
     /// # Errors
-    /// When the history cannot be read, or a script cannot go on.
+    /// When the history cannot be read, or a script cannot continue.
     pub fn catch_up(&self, node: &mut Node, disk: &Disk) -> Result<()> {
         let Some(first) = node.behind() else { return Ok(()) };
         info!(
@@ -89,15 +91,15 @@ impl Host {
         Ok(())
     }
 
-    /// A turn of the loop begins. When somebody has asked for it and nothing speaks against it, the scripts are
-    /// loaded again: then it is true, and the node needs the new ones.
+    /// Starts a turn of the loop. On SIGHUP, reloads the scripts unless an error or an objection prevents it.
+    /// Returns true if they were reloaded: the node then needs the new ones.
     pub fn begin_turn(&mut self) -> bool {
         let is_changed = self.hangup.swap(false, Ordering::Relaxed) && self.reload();
         self.scripts.begin_turn();
         is_changed
     }
 
-    /// All or nothing.
+    /// Reloads all scripts or none.
     fn reload(&mut self) -> bool {
         let new = match Scripts::load(&self.options.paths, self.options.limits) {
             Ok(new) => new,
@@ -115,12 +117,12 @@ impl Host {
         true
     }
 
-    /// Whether they want to know of everything that is learned.
+    /// Whether any script listens to learned values.
     pub fn listens(&self) -> bool {
         self.scripts.listens()
     }
 
-    /// Takes note of what scripts may want to know.
+    /// Records an event for the scripts.
     pub fn note(&self, event: &Event) {
         match event {
             Event::Learned { instance, reads } if self.scripts.listens() => {
@@ -137,7 +139,7 @@ impl Host {
         }
     }
 
-    /// Tells them. True when there was no time for all.
+    /// Delivers the recorded events. Returns true when there was no time for all.
     pub fn tell(&self) -> bool {
         self.scripts.tell()
     }

@@ -1,26 +1,26 @@
-//! What a call may cost, and what ends it when it costs more.
+//! The cost limits of a call, and the meter that ends it.
 //!
-//! Owns the count of steps, which is the same on every machine, and the guard of time, which is not. Luau asks
-//! here at every call, return, turn of a loop and step of a pattern; library functions that do much in one go
-//! are charged for it by the prelude. Once broken, a call stays broken: no `pcall` gets it back.
+//! Owns the count of steps, which is the same on every machine, and the time guard, which is not. Luau calls it at
+//! every call, return, turn of a loop and step of a pattern. The prelude charges library functions for the work
+//! that they do in one step. A call that has broken a limit stays broken: no `pcall` can rescue it.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// How often the guard of time looks at the clock: every so many steps. A look is a system call, which costs as
-/// much as dozens of steps: most calls are over before the first.
+/// The number of steps between two looks of the time guard at the clock. A look is a system call, which costs as
+/// much as dozens of steps. Most calls end before the first look.
 const LOOK_EVERY: i64 = 64;
 
-/// What a call of a hook may cost.
+/// The cost limits of a hook's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Steps: calls, returns, turns of loops, steps of patterns.
+    /// The maximum steps: calls, returns, turns of loops, steps of patterns.
     pub steps: u32,
-    /// Bytes that one call may ask for, whether it keeps them or not.
+    /// The maximum bytes that one call may request, whether it keeps them or not.
     pub memory: usize,
-    /// Processor time of a call whose outcome only this node sees.
+    /// The maximum processor time of a call whose outcome only this node sees.
     pub time: Duration,
 }
 
@@ -30,17 +30,17 @@ impl Default for Limits {
     }
 }
 
-/// How long an `apply` may take that stays within its steps: only code that no count can see is so slow.
+/// The maximum time of an `apply` within its steps: only work that no count can see is so slow.
 pub const APPLY_TIME: Duration = Duration::from_millis(250);
 
-/// Which limit a call broke.
+/// The limit that a call broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// It took more steps than it may: so it does everywhere.
+    /// It took too many steps: the same happens on every node.
     Steps,
-    /// It asked for more memory than it may.
+    /// It requested too much memory.
     Memory,
-    /// It took longer than it may.
+    /// It took too much time.
     Time,
 }
 
@@ -48,17 +48,17 @@ pub enum Violation {
 #[derive(Debug, Default)]
 pub struct Meter {
     left: Cell<i64>,
-    /// At how many left it is time to look whether the call may go on.
+    /// The number of remaining steps at which the next check is due.
     look_at: Cell<i64>,
     time: Cell<Duration>,
     began: Cell<Option<Duration>>,
     broken: Cell<Option<Violation>>,
-    /// In which line, if that could be found out.
+    /// The script's line, if it is known.
     line: Cell<Option<usize>>,
 }
 
 impl Meter {
-    /// A call begins.
+    /// Starts a call.
     pub fn begin(&self, steps: u32, time: Duration) {
         self.left.set(i64::from(steps));
         self.look_at.set((i64::from(steps) - LOOK_EVERY).max(0));
@@ -68,15 +68,15 @@ impl Meter {
         self.line.set(None);
     }
 
-    /// One step.
+    /// Counts one step of the current call.
     #[inline]
     pub fn step(&self) -> Result<(), Violation> {
         self.take(1)
     }
 
-    /// As much as `steps` steps.
+    /// Counts `steps` steps.
     pub fn charge(&self, steps: f64) -> Result<(), Violation> {
-        // Whatever is no number is more than anybody may.
+        // A value that is not a number counts as more than any limit.
         let steps = if (0.0..1e15).contains(&steps) { steps as i64 } else { 1_000_000_000_000_000 };
         self.take(steps)
     }
@@ -88,22 +88,22 @@ impl Meter {
         if left > self.look_at.get() { Ok(()) } else { self.look() }
     }
 
-    /// How many steps the call has taken, of so many.
+    /// The number of steps that the call has taken, of the limit `of`.
     pub fn taken(&self, of: u32) -> u64 {
         (i64::from(of) - self.left.get()).clamp(0, i64::from(of)) as u64
     }
 
-    /// How long the call may take.
+    /// The time limit of the call.
     pub fn time(&self) -> Duration {
         self.time.get()
     }
 
-    /// The limit that was broken, and in which line.
+    /// The broken limit, and the script's line.
     pub fn broken(&self) -> Option<(Violation, Option<usize>)> {
         self.broken.get().map(|violation| (violation, self.line.get()))
     }
 
-    /// A limit was broken in this line. The first one counts; no step is free after it.
+    /// Records a broken limit and its line. Only the first counts. Every later step fails.
     pub fn break_at(&self, violation: Violation, line: Option<usize>) {
         if self.broken.get().is_none() {
             self.broken.set(Some(violation));
@@ -121,7 +121,7 @@ impl Meter {
             return Err(Violation::Steps);
         }
         self.look_at.set((self.left.get() - LOOK_EVERY).max(0));
-        // Only its own time counts: a machine that is busy with others, or a node that was stopped, breaks nothing.
+        // Only the thread's own time counts: neither a busy machine nor a stopped node breaks the limit.
         let now =
             Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|_| Violation::Time)?);
         match self.began.get() {

@@ -1,7 +1,7 @@
-//! `on_learn` and `on_role`: what scripts are told after the fact.
+//! `on_learn` and `on_role`: reports to scripts after the fact.
 //!
-//! Owns a bounded queue, so that scripts that are slow to listen never hold the node up: what does not fit any
-//! more is counted and reported. An error of such a hook is logged, and nothing else.
+//! Owns a bounded queue, so slow scripts never delay the node. Notices that do not fit are counted and reported. An
+//! error of such a hook is logged, and has no other effect.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,15 +12,15 @@ use upaxos_core::types::{Instance, Value};
 
 use super::Scripts;
 
-/// How many notices wait at most.
+/// The maximum number of queued notices.
 pub const MAX_NOTICES: usize = 16_384;
 
-/// Something that scripts may want to know of.
+/// An event that scripts may listen to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// An instance was learned, and what it reads.
+    /// An instance was learned; with its value as reads return it.
     Learned(Instance, Value),
-    /// What this node does now (`leads`, `follows`, …), whom it follows, and in which ballot.
+    /// The node's new role (`leads`, `follows`, …), the leader that it follows, and the ballot.
     Role(&'static str, Option<u16>, String),
 }
 
@@ -31,12 +31,12 @@ pub(super) struct Notices {
 }
 
 impl Scripts {
-    /// Whether any script wants to know what is learned.
+    /// Whether any script listens to learned values.
     pub fn listens(&self) -> bool {
         self.engines.iter().any(|engine| engine.hooks.on_learn.is_some())
     }
 
-    /// Takes note of something, to be told when there is time.
+    /// Queues a notice for later delivery.
     pub fn note(&self, notice: Notice) {
         let mut waiting = self.notices.waiting.borrow_mut();
         if waiting.len() < MAX_NOTICES {
@@ -46,7 +46,7 @@ impl Scripts {
         }
     }
 
-    /// Tells what there is time for in this turn. True when something is left.
+    /// Delivers as many notices as this turn has time for. Returns true when some are left.
     pub fn tell(&self) -> bool {
         let lost = self.notices.lost.take();
         if lost > 0 {

@@ -1,8 +1,8 @@
--- What a script finds in its world, and what it does not.
+-- The names that a script finds in its environment, and those that it does not find.
 --
--- Runs once, before the script, with the whole of Luau's library, and leaves what is named at the end. What it
--- changes, it changes for one of these reasons: the original shows where something lies in memory, catches what
--- must not be caught, shows when memory is collected, or does much work in what counts as one step.
+-- Runs once, before the script, with the whole of Luau's library, and returns the names to keep. It changes a
+-- function for one of these reasons: the original reveals an address in memory, catches an error that must not be
+-- caught, reveals when memory is collected, or does much work in what counts as one step.
 
 local charge, check = ...
 
@@ -16,7 +16,7 @@ local type, select, error, getmetatable, rawget = type, select, error, getmetata
 local isfrozen, freeze, pack, unpack, log = table.isfrozen, table.freeze, table.pack, table.unpack, math.log
 local sfind = string.find
 
--- What ends a call ends it: `check` raises it again.
+-- An error that ends a call must not be caught: `check` raises it again.
 local function caught(ok, ...)
   if not ok then check((...)) end
   return ok, ...
@@ -64,7 +64,7 @@ string.format = function(form, ...)
   return raw.format(form, ...)
 end
 
--- Weak tables show when memory is collected. A metatable could be made weak later: it is frozen.
+-- Weak tables reveal when memory is collected. A metatable could be made weak later: it is frozen.
 function setmetatable(value, meta)
   if type(meta) == "table" then
     if rawget(meta, "__mode") ~= nil then
@@ -77,17 +77,19 @@ function setmetatable(value, meta)
   return raw.setmetatable(value, meta)
 end
 
--- Work that counts as one step otherwise. A step stands for about a thousand bytes, or some dozens of elements.
+-- Charges work that would otherwise count as one step. A step stands for about a thousand bytes, or a few dozen
+-- elements.
 local function length(value)
   local kind = type(value)
   return (kind == "string" or kind == "table") and #value or 0
 end
 
--- What is looked at when a pattern is looked for: up to this product of lengths it is worth no step of its own,
--- which is nearly always so. A balance has four letters (`%b()`), so that none escapes what is counted for it below.
+-- Up to this product of lengths a pattern search is not charged, which is nearly always the case. A balance has
+-- four letters (`%b()`), so a search for one in a long text is
+-- always charged below.
 local LITTLE = 1024
 
--- From every place, each of which is a step, a balance (`%b`) may be looked for up to the end.
+-- A search may look for a balance (`%b`) up to the end from every place, each of which is a step.
 local FAR = 256
 
 local function scan(subject, pattern)
@@ -97,7 +99,7 @@ local function scan(subject, pattern)
   return cost
 end
 
--- None of them takes more than four: to pass on any number costs more.
+-- None of these functions takes more than four arguments: a variable number would cost more.
 local function scanned(name)
   local original = string[name]
   string[name] = function(subject, pattern, third, fourth)
@@ -142,7 +144,7 @@ table.move = function(from, first, last, ...)
   return raw.move(from, first, last, ...)
 end
 
--- A large table that was emptied makes every look into it slow: none begins large.
+-- A large table that was emptied makes every lookup slow: no table starts large.
 local LARGEST = 65536
 
 table.create = function(count, ...)
@@ -173,7 +175,7 @@ buffer.copy = function(target, offset, source, from, count)
   return raw.copy(target, offset, source, from, count)
 end
 
--- No chance, no clock, nothing that changes between two runs.
+-- No randomness, no clock, nothing that differs between two runs.
 for _, name in { "random", "randomseed", "noise" } do math[name] = nil end
 for _, name in { "clear", "foreach", "foreachi", "getn", "maxn" } do table[name] = nil end
 

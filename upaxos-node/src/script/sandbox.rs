@@ -1,7 +1,7 @@
-//! The world of a script: a Luau state with a whitelist of names, frozen, on a meter.
+//! The environment of a script: a Luau state with a whitelist of names, frozen, with a meter.
 //!
-//! Owns what a script can reach. `prelude.lua` says what is changed and why; what is not named there, is not
-//! there. Nothing here knows what a hook is.
+//! Owns the names that a script can reach. `prelude.lua` documents the changes and their reasons. A name that is
+//! not listed there is not available. This module knows nothing about hooks.
 
 use std::rc::Rc;
 
@@ -13,13 +13,13 @@ use super::st;
 
 const PRELUDE: &str = include_str!("prelude.lua");
 
-/// What Luau would do by itself, past the prelude's version, because it knows the name.
+/// Functions that Luau would compile as built-ins, bypassing the prelude's versions.
 const NOT_BUILT_IN: [&str; 2] = ["setmetatable", "tostring"];
 
-/// A state whose every step is counted by `meter`, and which logs through `log`.
+/// Makes a state that counts every step in `meter`, and logs through `log`.
 ///
 /// # Errors
-/// When there is no memory for it.
+/// When there is not enough memory.
 pub fn state(
     meter: &Rc<Meter>,
     log: impl Fn(&Lua, log::Level, &str) -> mlua::Result<()> + 'static,
@@ -44,8 +44,8 @@ pub fn state(
         None if is_out_of_memory(&problem) => Err(broken(lua, &checked, Violation::Memory)),
         None => Ok(()),
     })?;
-    // Its small functions within its larger ones: a call of one would be two steps. A script's own stay calls, as
-    // written: `error("…", 2)` names the line of the caller.
+    // Inlines the prelude's small functions into its larger ones: a call of one would be two steps. A script's own
+    // functions are not inlined: `error("…", 2)` must name the caller's line.
     let compiler = Compiler::new().set_optimization_level(2).set_disabled_builtins(NOT_BUILT_IN);
     let prelude = lua.load(PRELUDE).set_name("=prelude").set_compiler(compiler).into_function()?;
     let names: Vec<String> = prelude.call((charge, check))?;
@@ -66,7 +66,7 @@ pub fn state(
     Ok(lua)
 }
 
-/// `log.info(TEXT)` and its like.
+/// The table `log`, with `log.info(TEXT)` and its other levels.
 fn logger(
     lua: &Lua,
     log: impl Fn(&Lua, log::Level, &str) -> mlua::Result<()> + 'static,
@@ -87,13 +87,13 @@ fn logger(
     Ok(table)
 }
 
-/// Takes note of a broken limit, with the line that the script has reached.
+/// Records a broken limit, with the script's current line.
 fn broken(lua: &Lua, meter: &Meter, violation: Violation) -> Error {
     meter.break_at(violation, st::place(lua).map(|(_, line)| line));
     Error::runtime("a limit was broken")
 }
 
-/// What Luau raises when it gets no memory.
+/// Whether this is Luau's error for failed allocations.
 fn is_out_of_memory(problem: &Value) -> bool {
     match problem {
         Value::String(text) => *text == *"not enough memory",

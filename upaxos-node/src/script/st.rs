@@ -1,20 +1,20 @@
-//! `st` and `entry`: what a hook is given beside the value.
+//! `st` and `entry`: the arguments of a hook besides the value.
 //!
 //! | call | does |
 //! | --- | --- |
-//! | `st:get(key)` | what stands under a key: a boolean, a number, a string, or nil |
-//! | `st:set(key, value)` | puts it there; nil takes it away |
-//! | `st:del(key)` | takes away what stands there; true if something did |
-//! | `st:has(key)` | whether something stands there |
-//! | `st:add(key, number)` | adds to the number that stands there (0 if none does), and returns it |
-//! | `st:len()` | how many keys there are |
+//! | `st:get(key)` | returns the value of a key: a boolean, a number, a string, or nil |
+//! | `st:set(key, value)` | sets the value of a key; nil removes the key |
+//! | `st:del(key)` | removes a key; returns true if it existed |
+//! | `st:has(key)` | returns whether the key exists |
+//! | `st:add(key, number)` | adds to the number of a key (0 if there is none), and returns the sum |
+//! | `st:len()` | returns the number of keys |
 //! | `for key, value in st:range(first, last) do` | from `first` to `last`, both included, in order of bytes; both may be nil |
-//! | `for key, value in st:prefix(start) do` | all keys that begin so, in order |
+//! | `for key, value in st:prefix(start) do` | all keys with this prefix, in order |
 //!
-//! A key is a string; a number stands for its digits, a buffer for its bytes.
+//! A key is a string. A number is converted to its digits, a buffer to its bytes.
 //!
-//! Owns the way between Luau's values and [`Scalar`]s, one object of each kind for all calls: nothing is made for
-//! a call. A script that keeps `st` and uses it later is told so.
+//! Owns the conversion between Luau's values and [`Scalar`]s. All calls share one object of each kind, so a call
+//! allocates none. A script that keeps `st` and uses it later gets an error.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Bound;
@@ -24,10 +24,10 @@ use mlua::{AnyUserData, BString, Error, Function, Lua, MultiValue, UserDataRegis
 use upaxos_core::state::{Number, Scalar, State};
 use upaxos_core::types::{Instance, Tag, Value as Bytes};
 
-/// What may be done with the state now.
+/// The permitted use of the state at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// No hook runs that has a state.
+    /// No hook with a state is running.
     #[default]
     None,
     /// A `read` runs.
@@ -36,7 +36,7 @@ pub enum Access {
     Writes,
 }
 
-/// The state that is lent to the hook that runs.
+/// The state of the running hook.
 #[derive(Debug, Default)]
 pub struct St {
     state: RefCell<State>,
@@ -44,7 +44,7 @@ pub struct St {
 }
 
 impl St {
-    /// Lends a state for the time of `call`, and takes it back.
+    /// Lends a state during `call`, and takes it back.
     pub fn lend<R>(&self, state: &mut State, access: Access, call: impl FnOnce() -> R) -> R {
         std::mem::swap(&mut *self.state.borrow_mut(), state);
         self.access.set(access);
@@ -73,23 +73,23 @@ impl St {
     }
 }
 
-/// Who the value is from, or what is read.
+/// The origin of a value, or the subject of a read.
 #[derive(Debug, Default)]
 pub struct About {
-    /// Where it was chosen; of a read, up to where it sees.
+    /// The instance that chose the value. For a read: the last instance that it covers.
     pub instance: Cell<Option<Instance>>,
-    /// The request, if it is tagged.
+    /// The tag of the request, if it has one.
     pub tag: Cell<Option<Tag>>,
-    /// Of a read: the last value that a user wrote, and where.
+    /// For a read: the last value that a user wrote, and its instance.
     pub last: RefCell<Option<(Instance, Bytes)>>,
-    /// Of a query: what was asked.
+    /// For a query: the question.
     pub question: RefCell<Option<Bytes>>,
 }
 
-/// Registers the two kinds of object with a state, and makes one of each.
+/// Registers both kinds of objects with a state, and makes one of each.
 ///
 /// # Errors
-/// When there is no memory for them.
+/// When there is not enough memory.
 pub fn objects(lua: &Lua, st: &Rc<St>, about: &Rc<About>) -> mlua::Result<(AnyUserData, AnyUserData)> {
     lua.register_userdata_type::<Rc<St>>(register_st)?;
     lua.register_userdata_type::<Rc<About>>(register_about)?;
@@ -99,7 +99,7 @@ pub fn objects(lua: &Lua, st: &Rc<St>, about: &Rc<About>) -> mlua::Result<(AnyUs
 fn register_st(registry: &mut UserDataRegistry<Rc<St>>) {
     use mlua::UserDataMethods;
     registry.enable_namecall();
-    // Copied keys cost less than borrowed ones: those are references, for which Luau and mlua keep books.
+    // Copied keys are cheaper than borrowed ones: Luau and mlua must track references.
     registry.add_method("get", |lua, st, key: BString| {
         st.get(lua, |state| state.get(&key).map_or(Ok(Value::Nil), |scalar| to_lua(lua, scalar)))?
     });
@@ -132,8 +132,8 @@ fn register_st(registry: &mut UserDataRegistry<Rc<St>>) {
     });
 }
 
-/// Goes through the keys from `first` on, as long as they are `within`. Each step looks anew: what is changed
-/// behind it, or before it, it sees.
+/// Iterates over the keys from `first` on, as long as they are `within`. Each step searches the current state, so
+/// the iteration sees later changes before and behind it.
 fn iterator(
     lua: &Lua,
     st: &Rc<St>,
@@ -157,7 +157,7 @@ fn iterator(
 const NOT_A_NUMBER: &str =
     "rule: what is not a number (NaN) cannot be kept: its bits differ between machines";
 
-/// A value of Luau as it can be kept.
+/// Converts a value of Luau to the form that a state keeps.
 fn scalar(lua: &Lua, value: &Value) -> mlua::Result<Option<Scalar>> {
     Ok(Some(match value {
         Value::Nil => return Ok(None),
@@ -176,7 +176,7 @@ fn scalar(lua: &Lua, value: &Value) -> mlua::Result<Option<Scalar>> {
     }))
 }
 
-/// What a script calls the type of a value.
+/// The scripts' name for the type of a value.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Integer(_) | Value::Number(_) => "number",
@@ -224,7 +224,7 @@ fn register_about(registry: &mut UserDataRegistry<Rc<About>>) {
     });
 }
 
-/// An error with the place in the script that called.
+/// An error with the script's calling line.
 pub fn raise(lua: &Lua, text: &str) -> Error {
     Error::runtime(match place(lua) {
         Some((source, line)) => format!("{source}:{line}: {text}"),
@@ -232,7 +232,7 @@ pub fn raise(lua: &Lua, text: &str) -> Error {
     })
 }
 
-/// Where the script is, below whatever of the prelude, or of the way to Rust, stands above it.
+/// The current line of the script. Skips the frames of the prelude and of Rust above it.
 pub fn place(lua: &Lua) -> Option<(String, usize)> {
     let of_script = |debug: &mlua::debug::Debug<'_>| {
         let source = debug.source().short_src?.into_owned();

@@ -1,4 +1,4 @@
-//! What a script can do, and what it cannot: nothing gets out of its limits, its world or its state.
+//! The abilities and the limits of scripts: no script escapes its limits, its environment or its state.
 
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use upaxos_core::types::Instance;
 
 use super::*;
 
-/// Scripts in a folder of their own.
+/// Scripts in a temporary folder.
 struct Folder(TempDir);
 
 impl Folder {
@@ -33,7 +33,7 @@ fn loaded(text: &str) -> Scripts {
     load(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// One script with an `apply` of this body, applied to values in turn, as the node does it.
+/// Applies values in turn to one script with this body of `apply`, as the node does.
 struct Applies {
     scripts: Scripts,
     state: State,
@@ -76,7 +76,7 @@ impl Applies {
     }
 }
 
-/// What an expression comes to, in `apply`.
+/// The value of an expression in `apply`.
 fn value_of(expression: &str) -> String {
     let mut applies = Applies::with(&format!("st:set('result', {expression})"));
     applies.apply("x").unwrap_or_else(|fault| panic!("{expression}: {fault:?}"));
@@ -217,7 +217,7 @@ fn two_worlds_with_different_pasts_go_through_a_table_alike() {
     assert_eq!(fresh.text("order"), used.text("order"));
 }
 
-/// Bodies that never end by themselves, or would take for ever.
+/// Bodies that never end by themselves, or take very long.
 const ENDLESS: [(&str, &str); 13] = [
     ("loop", "while true do end"),
     ("pcall loop", "while true do pcall(function() while true do end end) end"),

@@ -1,21 +1,20 @@
-//! What damage does to a datagram on its way.
+//! Damages datagrams in flight.
 //!
-//! As in the simulator: bytes change, are missing at the end, or more than were sent. Where the rest happens to
-//! read as another line, the datagram is dropped, as the checksum of a link would do it: whoever can forge
-//! lines can break a group without a key, and no lab changes that.
+//! As in the simulator: bytes change, the end is missing, or random bytes follow. A datagram that then reads as
+//! another line is dropped, as a link's checksum would drop it. A sender that can forge lines can break a group
+//! without a key, and no lab changes that.
 
 use upaxos_core::sim::chance::Chance;
 use upaxos_core::wire::{self, Dialect, Line};
 
 use super::frame::Packet;
 
-/// The packet with its payload damaged as chance will have it; `None` if that reads as a line that was not
-/// sent.
+/// The packet with its payload damaged at random. `None` if the result contains a line that was not sent.
 pub fn damaged(packet: &Packet, mut chance: Chance) -> Option<Packet> {
     let sent = packet.payload();
     let mut bytes = sent.to_vec();
     let length = bytes.len() as u64;
-    // The fragments of a datagram are filled as they are.
+    // The fragments of a datagram keep their lengths.
     match chance.below(if packet.is_whole() { 3 } else { 1 }) {
         1 => bytes.truncate(chance.below(length) as usize),
         2 => bytes.extend((0..20).map(|_| chance.below(256) as u8)),

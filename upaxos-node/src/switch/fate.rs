@@ -1,8 +1,8 @@
-//! What becomes of each datagram on each link.
+//! The fate of each datagram on each link.
 //!
-//! Pure: how links behave and a seed in, fates out. For every datagram the same numbers are drawn from the
-//! link's stream, whether its settings need them or not; so the k-th datagram of a link meets the same chance
-//! in every run of a seed, and a change of one setting leaves the others alone.
+//! Pure: takes the links' settings and a seed, and returns fates. For every datagram the same numbers are drawn
+//! from the link's stream, whether its settings need them or not. So the k-th datagram of a link meets the same
+//! chance in every run of a seed, and a change of one setting leaves the others alone.
 
 use anyhow::{Result, ensure};
 use upaxos_core::sim::chance::{Chance, Stream};
@@ -12,28 +12,28 @@ use crate::lab::Link;
 
 const MILLION: u64 = 1_000_000;
 
-/// What happens to one datagram on one link.
+/// The fate of one datagram on one link.
 #[derive(Clone, Debug)]
 pub enum Fate {
     /// The link is cut.
     Cut,
-    /// Chance has lost it.
+    /// Lost by chance.
     Lost,
-    /// It arrives after a while.
+    /// It arrives after this delay.
     Arrives(Micros),
-    /// It arrives, and once more.
+    /// It arrives after the first delay, and once more after the second.
     Twice(Micros, Micros),
-    /// It arrives damaged, in a way that comes from this chance.
+    /// It arrives damaged.
     Damaged {
-        /// After how long.
+        /// The delay until it arrives.
         delay: Micros,
-        /// Decides which bytes.
+        /// Decides which bytes are damaged.
         chance: Chance,
     },
 }
 
 impl Fate {
-    /// After how long each copy arrives that is as it was sent.
+    /// The delay of each undamaged copy that arrives.
     pub fn whole(&self) -> Vec<Micros> {
         match self {
             Fate::Arrives(delay) => vec![*delay],
@@ -43,28 +43,28 @@ impl Fate {
     }
 }
 
-/// All links between so many ports, each in both directions.
+/// All links between the ports, each in both directions.
 #[derive(Debug)]
 pub struct Links {
     ports: usize,
-    /// From `from * ports + to`.
+    /// Indexed by `from * ports + to`.
     all: Vec<(Link, Chance)>,
 }
 
 impl Links {
-    /// Good links, with chance from `seed`.
+    /// Makes good links, with chance from `seed`.
     pub fn new(ports: usize, seed: u64) -> Links {
         let mut seeds = Chance::new(seed, Stream::Network);
         let mut chance = || Chance::new(seeds.below(u64::MAX), Stream::Network);
         Links { ports, all: (0..ports * ports).map(|_| (Link::default(), chance())).collect() }
     }
 
-    /// How many ports there are.
+    /// The number of ports.
     pub fn ports(&self) -> usize {
         self.ports
     }
 
-    /// From now on a link behaves like this.
+    /// Sets how a link behaves from now on.
     ///
     /// # Errors
     /// When there is no such port.
@@ -75,7 +75,7 @@ impl Links {
         Ok(())
     }
 
-    /// What becomes of the next datagram from one port to another.
+    /// Decides the fate of the next datagram from one port to another.
     pub fn decide(&mut self, from: usize, to: usize) -> Fate {
         let (link, chance) = &mut self.all[from * self.ports + to];
         let [loss, duplicate, corrupt, late, later] = [(); 5].map(|()| chance.below(MILLION));
@@ -122,7 +122,7 @@ mod tests {
         let mut links = Links::new(3, 7);
         links.set(0, 1, &Link { loss: 0.3, duplicate: 0.2, corrupt: 0.1, ..Link::default() }).unwrap();
         let there = words(&mut links, 0, 1);
-        // More than five deviations to each side.
+        // The range is more than five deviations wide on each side.
         assert!((2_750..3_250).contains(&count(&there, "lost")));
         assert!((550..850).contains(&count(&there, "damaged")));
         assert!((1_050..1_470).contains(&count(&there, "twice")));

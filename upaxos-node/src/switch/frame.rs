@@ -1,27 +1,27 @@
 //! Frames as they cross the switch, and the IPv4 datagrams in them.
 //!
-//! Owns the reading and writing of headers. A datagram that came in fragments is put together before its
-//! fate is decided, so that a loss of one in ten loses one datagram in ten, whatever its size; it leaves as
-//! the frames it came in.
+//! Owns the reading and writing of headers. The switch reassembles a fragmented datagram before it decides the
+//! datagram's fate. So a loss of one in ten loses one datagram in ten, whatever its size. The datagram leaves as
+//! the frames in which it arrived.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// The length of an Ethernet header.
+/// The length of an Ethernet header, in bytes.
 const ETHERNET: usize = 14;
-/// Datagrams of which fragments are missing, at most; the one that waits longest for its next gives way.
+/// The maximum number of incomplete datagrams. The one that has waited longest for its next fragment is dropped.
 const OPEN: usize = 64;
 const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
 
-/// Who sent a frame.
+/// The source address of a frame; zeros if the frame is too short.
 pub fn source(frame: &[u8]) -> [u8; 6] {
     address(frame, 6)
 }
 
-/// Whom a frame is for.
+/// The destination address of a frame; zeros if the frame is too short.
 pub fn destination(frame: &[u8]) -> [u8; 6] {
     address(frame, 0)
 }
@@ -30,16 +30,16 @@ fn address(frame: &[u8], at: usize) -> [u8; 6] {
     frame.get(at..at + 6).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default()
 }
 
-/// What came in.
+/// A frame or a datagram that has arrived.
 #[derive(Debug)]
 pub enum Frame {
-    /// No IPv4.
+    /// A frame that does not carry IPv4; it passes untouched.
     Other(Vec<u8>),
     /// An IPv4 datagram, with its last fragment.
     Packet(Packet),
 }
 
-/// An IPv4 datagram: its frames in order, and what it carries.
+/// An IPv4 datagram: its frames in order, and the bytes that it carries.
 #[derive(Clone, Debug)]
 pub struct Packet {
     frames: Rc<Vec<Vec<u8>>>,
@@ -53,28 +53,28 @@ impl Packet {
         &self.frames[0]
     }
 
-    /// All frames.
+    /// All frames, in the order in which they arrived.
     pub fn frames(&self) -> Rc<Vec<Vec<u8>>> {
         Rc::clone(&self.frames)
     }
 
-    /// All frames, of a packet that nobody else needs.
+    /// All frames, without a copy when the packet is not shared.
     pub fn into_frames(self) -> Vec<Vec<u8>> {
         Rc::unwrap_or_clone(self.frames)
     }
 
-    /// What the programs at both ends see.
+    /// The payload that the programs at both ends see.
     pub fn payload(&self) -> &[u8] {
         let head = if self.is_udp { UDP_HEADER } else { 0 };
         self.carried.get(head..).unwrap_or_default()
     }
 
-    /// Whether it came in one frame.
+    /// Whether it arrived in one frame.
     pub fn is_whole(&self) -> bool {
         self.frames.len() == 1
     }
 
-    /// The same datagram with another payload, its headers made to fit. One that came in fragments keeps its
+    /// The same datagram with another payload and corrected headers. A datagram that arrived in fragments keeps its
     /// length.
     pub fn with_payload(&self, payload: &[u8]) -> Packet {
         let mut carried = self.carried.clone();
@@ -100,7 +100,7 @@ impl Packet {
     }
 }
 
-/// Sets the length in the IPv4 header to that of the frame, and the checksum to what it has to be then.
+/// Sets the length in the IPv4 header to that of the frame, and recomputes the checksum.
 fn fit(frame: &mut [u8]) {
     let length = u16::try_from(frame.len() - ETHERNET).unwrap_or(u16::MAX);
     let end = ETHERNET + 4 * usize::from(frame[ETHERNET] & 0x0f);
@@ -114,15 +114,15 @@ fn fit(frame: &mut [u8]) {
     frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// What of an IPv4 header (RFC 791, 3.1) matters here.
+/// The fields of an IPv4 header (RFC 791, 3.1) that matter here.
 struct Header {
     id: u16,
-    /// Where in the datagram the fragment begins, in bytes.
+    /// Where in the datagram the fragment starts, in bytes.
     offset: usize,
     has_more: bool,
     protocol: u8,
     from: Ipv4Addr,
-    /// Where in the frame the carried bytes are; what follows is padding.
+    /// Where in the frame the carried bytes are. Any bytes after them are padding.
     carried: Range<usize>,
 }
 
@@ -144,24 +144,25 @@ impl Header {
     }
 }
 
-/// What the fragments of a datagram have in common: the port, and of the header (RFC 791, 3.2) who sends, the
+/// The common data of the fragments of a datagram: the port, and from the header (RFC 791, 3.2) the source, the
 /// protocol and the id.
 type Key = (usize, Ipv4Addr, u8, u16);
 
-/// Datagrams of which not every fragment has come, the one that waits longest first.
+/// Incomplete datagrams, the one that waits longest first.
 #[derive(Debug, Default)]
 pub struct Assembly {
     open: VecDeque<(Key, Packet)>,
 }
 
 impl Assembly {
-    /// Takes a frame in from `port`; gives back what it completes. A host sends fragments in order, so one
-    /// that does not follow on those before it belongs to a datagram that is lost.
+    /// Takes in a frame from `port`. Returns the datagram that it completes. A host sends fragments in order, so a
+    /// fragment that does not follow the earlier ones belongs to a lost datagram.
     pub fn take(&mut self, port: usize, mut frame: Vec<u8>) -> Option<Frame> {
         let Some(header) = Header::read(&frame) else { return Some(Frame::Other(frame)) };
         let is_udp = header.protocol == UDP;
         if is_udp && header.offset == 0 && header.carried.len() >= UDP_HEADER {
-            // Not computed yet, where the kernel leaves it to a device; 0 stands for none (RFC 768).
+            // The kernel may leave the checksum to a device, so it is not computed yet. 0 means no checksum (RFC
+            // 768).
             frame[header.carried.start + 6..header.carried.start + 8].fill(0);
         }
         let key = (port, header.from, header.protocol, header.id);

@@ -1,4 +1,4 @@
-//! What the switch can be told: one order a line.
+//! The orders that the switch accepts: one order a line.
 //!
 //! | line | means |
 //! | --- | --- |
@@ -7,8 +7,8 @@
 //! | `flush` | the record is to be on file, up to now |
 //! | `losses` | how many frames have been lost in the switch itself? |
 //!
-//! Each is answered with `done` once it is in force, the question with `lost UNHEARD UNSENT` ([`Losses`]); before
-//! the first, the switch says `ready`. What is under way already arrives as it was to arrive.
+//! The switch answers an order with `done` once it is in force, and the question with `lost UNHEARD UNSENT`
+//! ([`Losses`]). Before the first order it prints `ready`. Frames already in flight arrive as planned.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use upaxos_core::types::Micros;
 
 use crate::lab::Link;
 
-/// One order.
+/// One order, or one question, to the switch.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the table of the module says it")]
 pub enum Order {
@@ -27,17 +27,17 @@ pub enum Order {
     Losses,
 }
 
-/// Frames that the switch has lost although no link was told to lose them: a machine that is too slow for what its
-/// hosts say.
+/// Frames that the switch has lost although no link had to lose them: the machine is too slow for the traffic of
+/// its hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Came while the switch's own queue was full.
+    /// Frames that arrived while the switch's own queue was full.
     pub unheard: u64,
-    /// Were passed on to a port that did not take them.
+    /// Frames that their port did not accept.
     pub unsent: u64,
 }
 
-/// A line that is no order.
+/// The line that is not an order.
 #[derive(Debug, thiserror::Error)]
 #[error("expected `clock …`, `link …` with eight fields, `flush` or `losses`, not {0:?}")]
 pub struct NoOrder(String);

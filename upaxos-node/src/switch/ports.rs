@@ -1,7 +1,7 @@
-//! The ports of the switch: one packet socket that hears and speaks on all of them, in batches.
+//! The ports of the switch: one packet socket that receives and sends on all of them, in batches.
 //!
-//! The namespace has nothing in it but ports (and a loopback that is down), so one socket that is bound to
-//! none of them hears them all, and one wait is enough; each frame names its port.
+//! The namespace contains only ports (and a loopback interface that is down). So one socket that is bound to none
+//! of them receives from all of them, and one wait is enough. Each frame names its port.
 
 use std::array;
 use std::collections::BTreeMap;
@@ -20,17 +20,18 @@ use nix::{getsockopt_impl, libc, setsockopt_impl, sockopt_impl};
 
 use super::order::Losses;
 
-/// Frames per system call, at most.
+/// The maximum number of frames per system call.
 const BATCH: usize = 64;
-/// Room per frame: what a host hands over in one piece is never larger.
+/// Bytes of room per frame: a host never hands over more in one piece.
 const ROOM: usize = 66_000;
-/// Bytes that may wait for us, asked for; without privilege on the whole machine it is less.
+/// The requested size of the receive queue, in bytes. Without privilege on the whole machine the kernel grants
+/// less.
 const QUEUE: usize = 32 << 20;
 /// The kernel's number for `PACKET_IGNORE_OUTGOING` (packet(7)), which libc does not name.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
 
 sockopt_impl!(
-    /// What the switch itself sends does not come back to it.
+    /// Frames that the switch itself sends do not return to it.
     IgnoreOutgoing, SetOnly, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, bool
 );
 
@@ -38,16 +39,16 @@ sockopt_impl!(
 const PACKET_STATISTICS: libc::c_int = 6;
 
 sockopt_impl!(
-    /// How many frames came since this was asked last, and how many of them found the queue full.
+    /// How many frames arrived since the last query, and how many of them found the queue full.
     Statistics, GetOnly, libc::SOL_PACKET, PACKET_STATISTICS, [libc::c_uint; 2]
 );
 
-/// All ports.
+/// All ports, behind one packet socket.
 pub struct Ports {
     socket: OwnedFd,
-    /// By the number of the port.
+    /// Indexed by the number of the port.
     addresses: Vec<LinkAddr>,
-    /// The number of the port, by that of its interface.
+    /// The number of the port, by the number of its interface.
     numbers: BTreeMap<usize, usize>,
     incoming: MultiHeaders<LinkAddr>,
     outgoing: MultiHeaders<LinkAddr>,
@@ -81,15 +82,15 @@ impl Ports {
         })
     }
 
-    /// What to wait for.
+    /// The descriptor to poll for incoming frames.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Hands out what has come in, up to a batch: each frame with its port.
+    /// Hands out the received frames, up to a batch, each with its port.
     ///
     /// # Errors
-    /// When the socket cannot be used any more.
+    /// When the socket can no longer be used.
     pub fn receive(&mut self, each: &mut dyn FnMut(usize, &[u8])) -> io::Result<()> {
         let mut rooms = self.room.chunks_exact_mut(ROOM);
         let mut slices: [_; BATCH] =
@@ -98,7 +99,7 @@ impl Ports {
         let fd = self.socket.as_raw_fd();
         let received = match recvmmsg(fd, &mut self.incoming, &mut slices, flags, None) {
             Ok(received) => received,
-            // A port that goes down says so once.
+            // A port that goes down reports that once.
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };
@@ -111,20 +112,21 @@ impl Ports {
         Ok(())
     }
 
-    /// The frames that were lost here so far, which no link was told to lose.
+    /// The frames lost here so far that no link had to lose.
     ///
     /// # Errors
-    /// When the socket cannot be asked.
+    /// When the socket's statistics cannot be read.
     pub fn losses(&mut self) -> io::Result<Losses> {
         let [_, overflowed] = getsockopt(&self.socket, Statistics)?;
         self.losses.unheard += u64::from(overflowed);
         Ok(self.losses)
     }
 
-    /// Sends frames, each to its port, in order. What a port does not take is lost, as on any network, and counted.
+    /// Sends frames, each to its port, in order. A frame that a port does not accept is lost, as on any network,
+    /// and counted.
     ///
     /// # Errors
-    /// When the socket cannot be used any more.
+    /// When the socket can no longer be used.
     pub fn send(&mut self, batch: &[(usize, Rc<Vec<Vec<u8>>>)]) -> io::Result<()> {
         let frames = batch.iter().flat_map(|(to, frames)| frames.iter().map(|frame| (*to, frame)));
         let frames: Vec<(usize, &Vec<u8>)> = frames.collect();
@@ -137,7 +139,7 @@ impl Ports {
             match sendmmsg(fd, &mut self.outgoing, &slices, to, [], MsgFlags::empty()) {
                 Ok(sent) => rest = &rest[sent.count()..],
                 Err(Errno::EINTR) => {}
-                // The error speaks of the first frame only (sendmmsg(2)): go on behind it.
+                // The error concerns the first frame only (sendmmsg(2)): continue behind it.
                 Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENETDOWN | Errno::EMSGSIZE | Errno::ENXIO) => {
                     self.losses.unsent += 1;
                     rest = &rest[1..];

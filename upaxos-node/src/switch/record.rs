@@ -1,9 +1,9 @@
-//! The record of the network: every datagram that came to the switch, for each of its receivers.
+//! The record of the network: every datagram that reached the switch, for each of its receivers.
 //!
-//! The form is that of the simulated world, one JSON object a line: `us` (when the switch heard it), `from` and
+//! The form is that of the simulated world, one JSON object a line: `us` (when the switch received it), `from` and
 //! `to` (a node's number, or `clients`: the last port), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or
-//! `cut`), `arrives` (when it went on, if it did) and `text`, as it was sent; a datagram that is not UTF-8 stands
-//! in `hex` instead, two digits a byte. A second copy has a line of its own.
+//! `cut`), `arrives` (when the switch passes it on, if it does) and `text`, as it was sent. A datagram that is not
+//! UTF-8 is in `hex` instead, two digits a byte. A second copy has a line of its own.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -15,27 +15,27 @@ use upaxos_core::types::Micros;
 
 use super::fate::Fate;
 
-/// Writes the record.
+/// Writes the record, buffered; see [`Recorder::flush`].
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
     out: BufWriter<File>,
-    /// The clients' port.
+    /// The clients' port: the last one.
     clients: usize,
 }
 
 impl Recorder {
-    /// Begins a record of so many ports, in place of what the file held.
+    /// Starts a record for so many ports. Replaces the contents of the file.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// When the file cannot be created.
     pub fn create(path: &Path, ports: usize) -> Result<Recorder> {
         let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         let (out, clients) = (BufWriter::with_capacity(1 << 18, file), ports.saturating_sub(1));
         Ok(Recorder { path: path.to_owned(), out, clients })
     }
 
-    /// Takes note of a datagram and its fate on one link.
+    /// Records a datagram and its fate on one link.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -77,7 +77,7 @@ impl Recorder {
         written.and_then(|()| self.out.write_all(b"\n")).with_context(|| self.cannot())
     }
 
-    /// All that was noted is on file.
+    /// Flushes the buffer: the file then holds all that was recorded.
     ///
     /// # Errors
     /// When it cannot be written.

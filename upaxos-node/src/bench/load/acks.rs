@@ -1,4 +1,4 @@
-//! What the load was told: which request stands at which instance. Written to a file, for the judge.
+//! The acknowledgements of the load: the instance of each request. Written to a file, for the judge.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -7,24 +7,24 @@ use std::path::Path;
 /// Requests with consecutive numbers at consecutive instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The place of the session among the load's.
+    /// The index of the session in the load.
     pub session: u64,
     /// The number of the first request.
     pub seq: u64,
-    /// Where that stands.
+    /// The instance of the first request.
     pub instance: u64,
-    /// How many.
+    /// The number of requests in the run.
     pub count: u64,
 }
 
-/// All that was acknowledged, in the order in which it was.
+/// All acknowledgements, in the order of arrival.
 #[derive(Debug, Default)]
 pub struct Acks {
     runs: Vec<Run>,
 }
 
 impl Acks {
-    /// Adds a run, to the one before it where it goes on from that.
+    /// Adds a run. Merges it with the previous one if it continues that.
     pub fn push(&mut self, run: Run) {
         if let Some(last) = self.runs.last_mut()
             && last.session == run.session
@@ -37,7 +37,7 @@ impl Acks {
         self.runs.push(run);
     }
 
-    /// The lowest and the highest instance that was told; nothing before there is one.
+    /// The lowest and the highest acknowledged instance. `None` before the first acknowledgement.
     pub fn span(&self) -> Option<(u64, u64)> {
         let low = self.runs.iter().map(|run| run.instance).min()?;
         let high = self.runs.iter().map(|run| run.instance + run.count - 1).max()?;
@@ -62,10 +62,10 @@ impl Acks {
         file.flush()
     }
 
-    /// Reads what [`write`](Self::write) wrote.
+    /// Reads a file of [`write`](Self::write).
     ///
     /// # Errors
-    /// When the file cannot be read, or is another.
+    /// When the file cannot be read, or has another form.
     pub fn read(path: &Path) -> io::Result<Vec<Run>> {
         let run = |line: &str| {
             let mut numbers = line.split(' ').map(|number| number.parse().ok());

@@ -1,13 +1,13 @@
-//! What of a datagram is an answer to a client, or a beat; found without reading the rest.
+//! Finds the answers to clients and the beats in a datagram, without reading the rest.
 //!
-//! Whoever listens to a group hears every value go by. A load that parsed them all would cost more than a
-//! node; this looks at the beginning of each line only, and leaves what matters to [`wire::parse_line`].
+//! A listener in a group receives every value. A load that parsed them all would cost more than a node. This module
+//! looks only at the beginning of each line, and leaves the relevant lines to [`wire::parse_line`].
 
 use memchr::memchr;
 use upaxos_core::types::NodeId;
 use upaxos_core::wire::{self, Dialect, Line, Message};
 
-/// The verbs of nodes that a client cares for, with the blank before.
+/// The nodes' verbs that matter to a client, each with the blank before it.
 const VERBS: [&[u8]; 9] = [
     b" Done ",
     b" Answer ",
@@ -23,7 +23,7 @@ const VERBS: [&[u8]; 9] = [
 /// The longest id of a node, in digits.
 const ID_DIGITS: usize = 5;
 
-/// Hands out what the nodes say in `datagram` that a client cares for.
+/// Hands out the nodes' messages in `datagram` that matter to a client.
 pub fn each(datagram: &[u8], mut take: impl FnMut(NodeId, Message)) {
     let mut rest = datagram;
     while !rest.is_empty() {
@@ -39,7 +39,7 @@ pub fn each(datagram: &[u8], mut take: impl FnMut(NodeId, Message)) {
 }
 
 fn concerns_clients(line: &[u8]) -> bool {
-    // Most lines are continuations, and most others writes.
+    // Most lines are continuations, and most of the others are writes.
     if !line.first().is_some_and(u8::is_ascii_digit) {
         return false;
     }

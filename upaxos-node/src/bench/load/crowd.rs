@@ -1,4 +1,4 @@
-//! All clients of the load together: who asks next, what is answered, what is late.
+//! All clients of the load together: the next requests, the answered ones, and the late ones.
 
 use std::ops::Range;
 
@@ -12,66 +12,69 @@ use super::packing::{self, Packing};
 use super::session::{Answered, MOST_OPEN, Session};
 use crate::bench::Reads;
 
-/// How long a request waits at least before it is sent again, and at most: as other clients of the group.
+/// How long, in nanoseconds, a request waits at least and at most before it is retransmitted: as with other clients
+/// of the group.
 const FIRST_WAIT: u64 = upaxos_core::client::FIRST_WAIT.0 * 1_000;
 const LONGEST_WAIT: u64 = upaxos_core::client::LONGEST_WAIT.0 * 1_000;
 
-/// About how many requests are sent again at once: many clients would not do so in the same moment.
+/// About how many requests are retransmitted at once: many real clients would not retransmit in the same moment.
 const MOST_AGAIN: u64 = 512;
 
-/// What the load asks for.
+/// The kind of the load's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asks {
-    /// Writes.
+    /// Writes of numbered values.
     Writes,
-    /// Reads, of values that were written before.
+    /// Reads of values that were written before.
     Reads(Reads),
 }
 
-/// What an answer was.
+/// The meaning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// So many requests, asked for at that time, are done.
+    /// A group of requests with the same start time is done.
     Ok {
-        /// When they were asked for.
+        /// When they were requested, in nanoseconds since the load began.
         asked: u64,
-        /// How many.
+        /// The number of these requests.
         count: u64,
     },
-    /// The group refused one.
+    /// The group refused a request.
     Refused,
 }
 
-/// The clients.
+/// All sessions of the load, with their acknowledgements.
 #[derive(Debug)]
 pub struct Crowd {
     first_client: u64,
     sessions: Vec<Session>,
-    /// Whose turn it is to ask, and to ask again.
+    /// The session whose turn it is to send, and the one whose turn it is to retransmit.
     turn: usize,
     turn_again: usize,
     open: usize,
-    /// Requests that the group knows nothing of: nobody will ever say what has come of them.
+    /// The number of requests that the group knows nothing of. Their outcome stays unknown.
     given_up: usize,
     acks: Acks,
-    /// Where the values stand that reads of the history ask for.
+    /// The range of instances that history queries ask for.
     past: (u64, u64),
-    /// The mean time to an answer, lately.
+    /// The mean latency, lately, in nanoseconds.
     usual: u64,
-    /// How much longer than usual requests wait now before they are sent again.
+    /// The current exponent of the retransmission backoff.
     patience: u32,
-    /// Reads that read something else than was written last.
+    /// The number of reads that did not return the last value written.
     stale: u64,
-    /// What was written last, before the reads.
+    /// The last value written before the reads.
     last_written: Option<Vec<u8>>,
 }
 
 impl Crowd {
-    /// `clients` sessions, more where so many `outstanding` requests need more; ids from `first_client` on.
+    /// Makes `clients` sessions, or more where this many `outstanding` requests need more. Their ids start at
+    /// `first_client`.
     pub fn new(first_client: u64, clients: usize, outstanding: usize) -> Crowd {
         let clients = clients.max(outstanding.div_ceil(MOST_OPEN / 2)).max(1);
         let most = outstanding.div_ceil(clients);
-        // Between the lowest open number and the highest, nodes remember what is done: of all together, so much.
+        // Nodes remember the answered numbers between the lowest open and the highest. They remember this many in
+        // all.
         let share = MAX_TAGS / clients;
         let session = |at| Session::new(first_client + at as u64, most, share);
         Crowd {
@@ -90,37 +93,37 @@ impl Crowd {
         }
     }
 
-    /// How many requests are under way.
+    /// The number of requests in flight.
     pub fn open(&self) -> usize {
         self.open
     }
 
-    /// How many requests were not answered: those under way, and those that were given up.
+    /// The number of requests without an answer: those in flight, and those that were given up.
     pub fn unanswered(&self) -> u64 {
         (self.open + self.given_up) as u64
     }
 
-    /// What was acknowledged.
+    /// The acknowledgements so far.
     pub fn acks(&self) -> &Acks {
         &self.acks
     }
 
-    /// The id of the first client; the others follow.
+    /// The id of the first client. The others follow.
     pub fn first_client(&self) -> u64 {
         self.first_client
     }
 
-    /// How many sessions there are.
+    /// The number of sessions.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Reads that did not read what was written last.
+    /// The number of reads that did not return the last value written.
     pub fn stale(&self) -> u64 {
         self.stale
     }
 
-    /// From now on questions about the past are about what has been acknowledged: values of `size` bytes.
+    /// From now on history queries ask for the instances acknowledged so far, whose values have `size` bytes.
     pub fn remember_past(&mut self, size: usize) {
         self.past = self.acks.span().unwrap_or((1, 1));
         self.last_written = self.acks.last().map(|seq| {
@@ -130,9 +133,9 @@ impl Crowd {
         });
     }
 
-    /// Asks for up to `count` more, by turns, as rings have room; says for how many.
+    /// Packs up to `count` new requests, session by session, as far as rings have room. Returns how many.
     pub fn ask(&mut self, asks: Asks, count: usize, asked: u64, now: u64, packing: &mut Packing) -> usize {
-        // Untagged questions cannot tell sessions apart.
+        // Untagged requests cannot tell sessions apart.
         let sessions = if asks == Asks::Reads(Reads::History) { 1 } else { self.sessions.len() };
         let share = count.div_ceil(sessions).max(1);
         let mut left = count;
@@ -164,7 +167,7 @@ impl Crowd {
         }
     }
 
-    /// Sends again what has waited too long, but not more than [`MOST_AGAIN`] at once, by turns.
+    /// Retransmits late requests, about [`MOST_AGAIN`] at once, session by session. Returns how many.
     pub fn ask_again(&mut self, asks: Asks, now: u64, packing: &mut Packing) -> u64 {
         let wait = ((self.usual * 4).max(FIRST_WAIT) << self.patience).min(LONGEST_WAIT);
         let Some(before) = now.checked_sub(wait) else { return 0 };
@@ -189,7 +192,7 @@ impl Crowd {
         again
     }
 
-    /// Hears what a node said to clients.
+    /// Takes a node's message to clients.
     pub fn on_message(&mut self, message: &Message, now: u64, each: &mut dyn FnMut(Heard)) {
         match *message {
             Message::Done { first, last, client, seq } => {
@@ -264,7 +267,7 @@ impl Crowd {
         self.patience = 0;
     }
 
-    /// An answer about the past settles the question of the first session about that instance.
+    /// An answer about the past settles the first session's query for that instance.
     fn on_past(&mut self, instance: u64, now: u64, each: &mut dyn FnMut(Heard)) {
         let (low, high) = self.past;
         if self.last_written.is_none() || !(low..=high).contains(&instance) {
@@ -275,7 +278,7 @@ impl Crowd {
         self.settle(self.first_client, floor + ahead, 1, None, now, each);
     }
 
-    /// Nobody writes while the load reads: every read must see the same, the last value written.
+    /// No client writes while the load reads. So every read must return the same, last written value.
     fn check(&mut self, client: u64, mark: &[u8], value: &Value) {
         if let Some(last) = &self.last_written
             && self.place(client).is_some()
@@ -307,7 +310,7 @@ mod tests {
         assert_eq!(crowd.ask(Asks::Writes, 8, 5, 5, &mut packing), 8);
         assert_eq!(heard(&mut crowd, &done(10, 12, 50, 2), 9), [Heard::Ok { asked: 5, count: 3 }]);
         assert_eq!(heard(&mut crowd, &done(9, 12, 50, 1), 9), [Heard::Ok { asked: 5, count: 1 }]);
-        assert_eq!(heard(&mut crowd, &done(1, 4, 49, 1), 9), [], "somebody else's");
+        assert_eq!(heard(&mut crowd, &done(1, 4, 49, 1), 9), [], "another client's");
         assert_eq!(crowd.open(), 4);
         assert_eq!(crowd.acks().span(), Some((9, 12)));
     }

@@ -1,4 +1,4 @@
-//! Requests of the load as datagrams: as many in each as fit, in buffers that are used again.
+//! Packs the load's requests into datagrams: as many in each as fit, in reused buffers.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use super::session::Session;
 /// Room for the longest head, `Submit C Q F `.
 const HEAD_BYTES: usize = 72;
 
-/// How many bytes of a value tell it from others: its number, in digits.
+/// The number of bytes that distinguish a value from others: its number, in digits.
 const DIGITS: usize = 16;
 
-/// The value that request `seq` of a session writes, in place of what `value` holds: its number in decimal,
-/// as many digits as there is room for, and filling behind. The judge knows it from the tag.
+/// Writes the value of request `seq` over `value`: the request's number in decimal, with as many digits as there is
+/// room for, and the old filling behind it. The judge knows the number from the tag.
 pub fn value_of(seq: u64, value: &mut [u8]) {
     let digits = value.len().min(DIGITS);
     let mut number = seq;
@@ -23,29 +23,29 @@ pub fn value_of(seq: u64, value: &mut [u8]) {
     }
 }
 
-/// A value of `size` bytes, for [`value_of`] to number.
+/// A value of `size` bytes. [`value_of`] puts the number into it.
 pub fn filling(size: usize) -> Vec<u8> {
     b"abcdefghijklmnopqrstuvwxyz".iter().copied().cycle().take(size).collect()
 }
 
-/// Datagrams that are being filled.
+/// The datagrams being filled.
 #[derive(Debug)]
 pub struct Packing {
     limit: usize,
     value: Vec<u8>,
-    /// What every datagram begins with.
+    /// The beginning of every datagram.
     head: (Head, Vec<u8>),
     datagrams: Vec<Vec<u8>>,
     used: usize,
 }
 
 impl Packing {
-    /// Datagrams of at most `limit` bytes, where single values of `size` bytes allow it.
+    /// Datagrams of at most `limit` bytes, unless a single value of `size` bytes needs more.
     pub fn new(limit: usize, size: usize) -> Packing {
         Packing { limit, value: filling(size), head: Default::default(), datagrams: Vec::new(), used: 0 }
     }
 
-    /// Begins every datagram from the next one on with this.
+    /// Sets the beginning of every datagram from the next one on.
     pub fn set_head(&mut self, head: Head) {
         if self.head.0 != head {
             let mut text = Vec::new();
@@ -54,7 +54,7 @@ impl Packing {
         }
     }
 
-    /// Adds writes of a session: the first with a full head in each datagram, the others as continuations.
+    /// Adds writes of a session: the first in each datagram with all fields, the others as continuations.
     pub fn writes(&mut self, session: &Session, seqs: Range<u64>) {
         let continuation = b"\n& ".len() + self.value.len();
         let mut follows = false;
@@ -76,7 +76,7 @@ impl Packing {
         self.value = value;
     }
 
-    /// Adds reads of a session, a line each, that begin with `verb`.
+    /// Adds reads of a session, one line each. The lines start with `verb`.
     pub fn reads(&mut self, verb: &[u8], session: &Session, seqs: Range<u64>) {
         for seq in seqs {
             let datagram = self.open(HEAD_BYTES);
@@ -84,25 +84,25 @@ impl Packing {
         }
     }
 
-    /// Adds a question about the past.
+    /// Adds a query for an instance.
     pub fn history(&mut self, instance: u64) {
         let datagram = self.open(HEAD_BYTES);
         datagram.extend_from_slice(b"Request ");
         decimal(datagram, instance);
     }
 
-    /// What is to be sent.
+    /// The datagrams to send.
     pub fn datagrams(&self) -> &[Vec<u8>] {
         &self.datagrams[..self.used]
     }
 
-    /// It was sent: the buffers are free.
+    /// Frees the buffers, after the datagrams were sent.
     pub fn clear(&mut self) {
         self.used = 0;
     }
 
-    /// The datagram that `bytes` more go into, 0 for a continuation: the last one, or the next, at the beginning of
-    /// a line.
+    /// The datagram for `bytes` more bytes (0 for a continuation): the last one, or a new one. Starts a new line in
+    /// it.
     fn open(&mut self, bytes: usize) -> &mut Vec<u8> {
         let Packing { limit, head: (_, head), datagrams, used, .. } = self;
         if *used == 0 || datagrams[*used - 1].len() + bytes > *limit {

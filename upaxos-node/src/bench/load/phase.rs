@@ -1,27 +1,27 @@
-//! What the load does at the moment, and its clock: nanoseconds since it began.
+//! The phases of the load, and its clock: nanoseconds since it began.
 
 use std::time::Instant as Clock;
 
 use upaxos_core::types::Micros;
 
-/// What the load does at the moment, and until when.
+/// The current phase of the load. `u64` values are deadlines, except in [`Phase::Fill`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Phase {
-    /// Writes so many values more.
+    /// Writes this many more values.
     Fill(u64),
     /// Waits until those are answered.
     Filled,
     /// Waits for the first answer.
     Wake,
-    /// Asks, and counts nothing yet.
+    /// Sends requests, and counts nothing yet.
     WarmUp(u64),
-    /// Asks and counts.
+    /// Sends requests and counts answers.
     Measure(u64),
-    /// Asks nothing more; waits for answers.
+    /// Sends no new requests, and waits for answers.
     Drain(u64),
-    /// All is answered; waits for nodes to learn it.
+    /// Every request is answered: waits until the nodes have learned all.
     Settle(u64),
-    /// All have; waits for a node to begin a new life.
+    /// The nodes have learned all: waits for a restarted node.
     Return(u64),
     /// Has nothing left to do.
     Done,
@@ -32,12 +32,12 @@ pub fn nanos(start: Clock) -> u64 {
     u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
 }
 
-/// So many seconds, in nanoseconds.
+/// Converts seconds to nanoseconds.
 pub fn seconds(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
 }
 
-/// The same time in microseconds.
+/// Converts nanoseconds to microseconds.
 pub fn micros(nanos: u64) -> Micros {
     Micros(nanos / 1_000)
 }

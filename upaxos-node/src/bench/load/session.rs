@@ -1,24 +1,24 @@
-//! One client of the load: its numbers, and when each was sent.
+//! One client of the load: its requests' numbers, and when each was sent.
 //!
-//! Owns rings of fixed size, so that no request costs an allocation or a search, however many are under
-//! way. Knows neither the wire nor the clock: times are nanoseconds since the load began, and never 0.
+//! Owns rings of fixed size, so no request costs an allocation or a search, however many are in flight. Knows
+//! neither the wire nor the clock: times are nanoseconds since the load began, and never 0.
 
 use std::ops::Range;
 
-/// The most numbers between the lowest unanswered request of a session and its highest: nodes remember so
-/// many of one client, and no more.
+/// The maximum span of numbers between a session's lowest unanswered request and its highest: nodes remember that
+/// many of one client.
 pub const MOST_OPEN: usize = 4_096;
 
-/// What a ring holds of one request.
+/// The ring's data of one request.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    /// When it was asked for; 0 when it is answered.
+    /// When it was requested. 0 when it is answered.
     asked: u64,
     /// When it was last sent.
     sent: u64,
 }
 
-/// A session: a client id, and the requests of it that are not answered.
+/// A session: a client id, and its unanswered requests.
 #[derive(Debug)]
 pub struct Session {
     client: u64,
@@ -30,50 +30,51 @@ pub struct Session {
     ring: Box<[Slot]>,
 }
 
-/// A stretch of answers that began to wait at the same time.
+/// Consecutive answered requests with the same start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// The first number.
+    /// The number of the first request.
     pub first: u64,
-    /// How many.
+    /// The number of requests in this stretch.
     pub count: u64,
-    /// When they were asked for.
+    /// When they were requested, in nanoseconds.
     pub asked: u64,
 }
 
 impl Session {
-    /// A session of client `client` with room for `most` open requests, and for what is answered above one that
-    /// is not; for both together up to [`MOST_OPEN`], and up to its `share` of what nodes remember, but for 64.
+    /// A session of client `client`. It has room for `most` open requests and for answered numbers above an open
+    /// one. The ring has at least 64 slots. Above that it is limited by [`MOST_OPEN`], and by this session's
+    /// `share` of the numbers that nodes remember.
     pub fn new(client: u64, most: usize, share: usize) -> Session {
-        // Twice the room: one late answer should not hold up what comes after it.
+        // Twice the room: one late answer should not hold up the requests after it.
         let wanted = (most * 2).clamp(64, MOST_OPEN).next_power_of_two();
         let share = (share / 2 + 1).next_power_of_two();
         let slots = wanted.min(share).max(64);
         Session { client, floor: 1, next: 1, open: 0, ring: vec![Slot::default(); slots].into() }
     }
 
-    /// The client's id.
+    /// The client's id on the wire.
     pub fn client(&self) -> u64 {
         self.client
     }
 
-    /// The lowest number that may be sent again.
+    /// The lowest number that may still be retransmitted.
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// How many requests are not answered.
+    /// The number of unanswered requests.
     #[cfg(test)]
     fn open(&self) -> usize {
         self.open
     }
 
-    /// How many more requests the ring has room for.
+    /// The number of further requests that the ring has room for.
     pub fn room(&self) -> usize {
         self.ring.len() - (self.next - self.floor) as usize
     }
 
-    /// Takes `count` new numbers, asked for and sent at `now`.
+    /// Takes `count` new numbers, requested at `asked` and sent at `now`.
     ///
     /// # Panics
     /// If there is no [`room`](Self::room) for them.
@@ -88,7 +89,7 @@ impl Session {
         first..self.next
     }
 
-    /// The numbers `seq`, … of `count` requests are answered; hands out those that were not before.
+    /// Marks `count` requests from `seq` on as answered. Hands out those that were not answered before.
     pub fn on_answer(&mut self, seq: u64, count: u64, mut each: impl FnMut(Answered)) {
         let (from, to) = (seq.max(self.floor), seq.saturating_add(count).min(self.next));
         let mut at = from;
@@ -115,8 +116,8 @@ impl Session {
         self.open > 0 && self.ring[self.at(self.floor)].sent < before
     }
 
-    /// The first stretch from `from` on of unanswered requests that were last sent before `before`: they
-    /// count as sent at `now`.
+    /// The first stretch from `from` on of unanswered requests last sent before `before`. They now count as sent at
+    /// `now`.
     pub fn take_late(&mut self, from: u64, before: u64, now: u64) -> Option<Range<u64>> {
         let is_due = |slot: &Slot| slot.asked > 0 && slot.sent < before;
         let first = (from.max(self.floor)..self.next).find(|seq| is_due(&self.ring[self.at(*seq)]))?;
@@ -128,7 +129,7 @@ impl Session {
         Some(first..end)
     }
 
-    /// A request that is not answered counts as sent at `until`, so that it is sent again later.
+    /// An unanswered request counts as sent at `until`, so it is retransmitted later.
     pub fn put_off(&mut self, seq: u64, until: u64) {
         if (self.floor..self.next).contains(&seq) {
             let slot = self.slot(seq);
@@ -136,8 +137,8 @@ impl Session {
         }
     }
 
-    /// The group knows nothing of this session, and new ones begin above `begin`: all that is open is given
-    /// up. Says how many requests that were.
+    /// Gives up all open requests: the group has forgotten this session, and new numbers must start above `begin`.
+    /// Returns how many were given up.
     pub fn begin_above(&mut self, begin: u64) -> usize {
         if begin < self.next {
             return 0;

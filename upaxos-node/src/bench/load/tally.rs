@@ -1,98 +1,99 @@
-//! What the load counts while it is measured: how many, how long each, and the longest silence; and all that it
-//! has to say in the end.
+//! The counts of the load during the measurement: how many answers, the latency of each, and the longest silence.
+//! Also the load's final summary.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Three digits of every latency are kept, from 1 µs on; what took longer counts as this many.
+/// The maximum recorded latency, in microseconds; longer ones count as this. Latencies from 1 µs on keep three
+/// digits.
 const LONGEST_US: u64 = 600_000_000;
 
-/// What was counted in the measured time.
+/// The counts of the measured time.
 #[derive(Debug)]
 pub struct Tally {
-    /// When it began, in nanoseconds.
+    /// The start of the measurement, in nanoseconds.
     began: u64,
     latencies: Histogram<u64>,
     last: u64,
     gap: u64,
     gap_began: u64,
-    /// Requests that the group refused.
+    /// The number of requests that the group refused.
     pub refused: u64,
 }
 
-/// A tally in numbers; latencies and gaps in microseconds.
+/// The results of a tally. Latencies and gaps are in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Answers.
+    /// The number of answers.
     pub ok: u64,
-    /// Requests that the group refused.
+    /// The number of requests that the group refused.
     pub refused: u64,
-    /// How long was measured, in seconds.
+    /// The length of the measurement, in seconds.
     pub seconds: f64,
     /// Answers per second.
     pub per_second: f64,
-    /// Half of the answers took no longer.
+    /// The median latency.
     pub p50_us: u64,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile of the latency.
     pub p99_us: u64,
-    /// 999 of 1,000 took no longer.
+    /// The 99.9th percentile of the latency.
     pub p999_us: u64,
-    /// The longest.
+    /// The maximum latency.
     pub max_us: u64,
     /// The longest time without an answer.
     pub gap_us: u64,
-    /// When that began, in microseconds since the measurement did.
+    /// When that gap began, in microseconds since the start of the measurement.
     pub gap_at_us: u64,
 }
 
-/// What the load has to say in the end.
+/// The final report of the load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Of the measured time.
+    /// The results of the measured time.
     #[serde(flatten)]
     pub counts: Counts,
     /// The id of the first client; the others follow.
     pub first_client: u64,
-    /// How many clients there were.
+    /// The number of clients.
     pub clients: u64,
-    /// Bytes of each value.
+    /// Bytes per value.
     pub size: u64,
-    /// Requests that were asked for in the measured time.
+    /// The number of requests sent in the measured time.
     pub asked: u64,
-    /// Requests that were sent again, in the measured time.
+    /// The number of retransmitted requests in the measured time.
     pub sent_again: u64,
-    /// With a rate: requests for which there was no room among those under way.
+    /// With a rate: the number of requests without room among those in flight.
     pub unsent: u64,
-    /// Reads that did not see the last value written.
+    /// The number of reads that did not return the last value written.
     pub stale: u64,
-    /// Requests that were never answered.
+    /// The number of requests without an answer.
     pub unanswered: u64,
-    /// How far the nodes that were heard have learned in the end.
+    /// How far each node that was heard has learned at the end: (id, instance).
     pub learned: Vec<(u16, u64)>,
-    /// The last instance that was acknowledged.
+    /// The last acknowledged instance.
     pub last: u64,
 }
 
 impl Tally {
-    /// Counts from `now` on.
+    /// Starts counting at `now`.
     pub fn new(now: u64) -> Tally {
         let latencies = Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are a histogram's");
         Tally { began: now, latencies, last: now, gap: 0, gap_began: now, refused: 0 }
     }
 
-    /// `count` requests that were asked for at `asked` are answered.
+    /// `count` requests from the time `asked` are answered.
     pub fn on_ok(&mut self, asked: u64, count: u64, now: u64) {
         self.latencies.saturating_record_n(now.saturating_sub(asked).div_ceil(1_000).max(1), count);
         self.silence_until(now);
         self.last = now;
     }
 
-    /// How many were answered so far.
+    /// The number of answers so far.
     pub fn ok(&self) -> u64 {
         self.latencies.len()
     }
 
-    /// The numbers, of a measurement that ends at `now`.
+    /// The results of a measurement that ends at `now`.
     pub fn finish(mut self, now: u64) -> Counts {
         self.silence_until(now);
         let seconds = now.saturating_sub(self.began) as f64 / 1e9;

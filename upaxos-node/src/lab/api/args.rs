@@ -1,4 +1,4 @@
-//! What functions of the API take and give beside plain values: nodes by object or id, tables with fixed fields.
+//! The API's arguments and results besides plain values: nodes by object or id, tables with fixed fields.
 
 use mlua::{FromLua, Lua, Table, Value};
 use upaxos_core::types::NodeId;
@@ -10,14 +10,14 @@ use crate::lab::strict::{self, Key, Keys};
 use crate::lab::trouble::{self, Trouble};
 use crate::lab::world::Party;
 
-/// The options of a lab.
+/// The keys of a lab's options.
 pub const TEST: Keys = Keys {
     name: "TestOptions",
     keys: &[
         ("nodes", "integer", "the size of the first group, whose ids are 0 to nodes - 1 [3]"),
         ("spares", "integer", "how many more nodes may join; their ids follow [0]"),
-        ("hooks", "string[]", "hook scripts of every node; paths beside the lab's script"),
-        ("fast_read", "boolean", "whether untagged reads are fast ones [false]"),
+        ("hooks", "string[]", "hook scripts of every node; paths are relative to the lab's script"),
+        ("fast_read", "boolean", "whether untagged reads are fast reads [false]"),
         ("classic", "boolean", "whether the group speaks the classic grammar [false]"),
         ("beat", "Time", "the interval between two beats of a node [\"100ms\"]"),
         ("start", "boolean", "whether the first group is started before the lab begins [true]"),
@@ -26,10 +26,10 @@ pub const TEST: Keys = Keys {
     ],
 };
 
-/// How long something may take.
+/// The key that limits how long an act may take.
 pub const IN_TIME: Key = ("within", "Time", "how long it may take [\"20s\"]");
 
-/// How long to wait for something.
+/// The key of waits: how long to wait.
 pub const WITHIN: Keys = Keys { name: "WaitOptions", keys: &[IN_TIME] };
 
 /// A node, by object or by id.
@@ -52,7 +52,7 @@ impl FromLua for Who {
     }
 }
 
-/// The id, if this lab has such a node.
+/// Returns the id if this lab has such a node.
 pub fn known(run: &Run, id: NodeId) -> Result<NodeId, Trouble> {
     let last = run.setup.nodes + run.setup.spares - 1;
     if id.0 <= last {
@@ -96,7 +96,7 @@ impl FromLua for Ends {
     }
 }
 
-/// A table of these fields, of which every other name is refused.
+/// Makes a table with these fields. Reading any other field is an error.
 pub fn record(lua: &Lua, keys: &'static Keys) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     let metatable = match lua.named_registry_value::<Option<Table>>(keys.name)? {
@@ -116,11 +116,11 @@ pub fn record(lua: &Lua, keys: &'static Keys) -> mlua::Result<Table> {
     Ok(table)
 }
 
-/// A field that may be there but is not, is nil; any other name is refused.
+/// A known field without a value is nil. Any other name is refused.
 fn refuse(lua: &Lua, keys: &'static Keys, key: &Value) -> mlua::Result<Value> {
     let key = key.to_string()?;
     let names = keys.keys.iter().map(|(name, _, _)| *name);
-    // A list is walked until its first nil.
+    // Lua walks a list until its first nil.
     if names.clone().any(|name| name == key) || key.parse::<u64>().is_ok() {
         return Ok(Value::Nil);
     }

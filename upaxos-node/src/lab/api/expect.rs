@@ -1,4 +1,4 @@
-//! Expectations: `expect(got)` and what should be true of it, now or within a time.
+//! Expectations: `expect(got)` and its conditions, which must hold now or within a time.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::lab::run::{Begun, Run};
 use crate::lab::strict::{Time, shown};
 use crate::lab::trouble::{self, Place, Trouble};
 
-/// Something of which something is expected.
+/// A value or a function under test.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     got: Value,
@@ -22,18 +22,18 @@ pub struct Expectation {
     is_judged: Rc<Cell<bool>>,
 }
 
-/// `expect(got, what?)`.
+/// The documentation of the global function `expect(got, what?)`.
 pub const EXPECT: Doc = doc(
     "expect",
     "(got: any, what?: string): Expectation",
-    "Begins an expectation. If `got` is a function, it is called, again and again with `:within(…)`. `what` \
-     says in a failure what it is about.",
+    "Starts an expectation. If `got` is a function, it is called, repeatedly with `:within(…)`. `what` names \
+     the value in a failure.",
 );
 
-/// Begins an expectation.
+/// Starts an expectation.
 ///
 /// # Errors
-/// While the script is only loaded.
+/// While the script is still loading.
 pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<Held<Expectation>> {
     let run = run(lua)?;
     let is_judged = Rc::new(Cell::new(false));
@@ -43,7 +43,7 @@ pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<H
     Ok(Held(Expectation { got, what, within: Rc::default(), is_judged }))
 }
 
-/// An expectation that was begun and never judged: it would hold whatever happens.
+/// Reports an expectation that was started and never judged: it would hold in every case.
 pub fn unfinished(run: &Run) -> Option<Trouble> {
     let begun = run.expectations.borrow();
     let Begun { place, .. } = begun.iter().find(|begun| !begun.is_judged.get())?;
@@ -53,10 +53,10 @@ pub fn unfinished(run: &Run) -> Option<Trouble> {
 
 impl Class for Expectation {
     const NAME: &'static str = "Expectation";
-    const TEXT: &'static str = "What is expected of a value; of a function, of what it returns.";
+    const TEXT: &'static str = "A condition for a value, or for the result of a function.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
-        let text = "It may take so long until it holds; needs a function.";
+        let text = "Allows this much time until the condition holds. Needs a function.";
         registry.method(doc("within", "(time: Time): Expectation", text), |_, this, time: Time| {
             if !this.got.is_function() {
                 let text = "a value does not change by waiting: give `expect` a function that returns it";
@@ -77,7 +77,7 @@ impl Class for Expectation {
 }
 
 fn describe_values<R: Registry<Expectation>>(registry: &mut R) {
-    let text = "It is this; tables by what is in them.";
+    let text = "It equals this. Tables are compared by their contents.";
     registry.blocking(
         doc("equals", "(expected: any)", text),
         |lua, this, expected: Value, place| async move {
@@ -86,7 +86,7 @@ fn describe_values<R: Registry<Expectation>>(registry: &mut R) {
         },
     );
     registry.blocking(
-        doc("differs", "(from: any)", "It is not this."),
+        doc("differs", "(from: any)", "It does not equal this."),
         |lua, this, from: Value, place| async move {
             let test = |got: &Value| Ok(!same(got, &from)?);
             this.judge(lua, place, format!("anything but {}", shown(&from)), test).await
@@ -135,7 +135,7 @@ fn describe_numbers<R: Registry<Expectation>>(registry: &mut R) {
 }
 
 fn describe_texts<R: Registry<Expectation>>(registry: &mut R) {
-    let text = "It is a text that has this in it, or a list that has it as an element.";
+    let text = "It is a text that contains this, or a list that has it as an element.";
     registry.blocking(doc("contains", "(part: any)", text), |lua, this, part: Value, place| async move {
         let test = |got: &Value| match (got, &part) {
             (Value::String(got), Value::String(part)) => {
@@ -149,7 +149,7 @@ fn describe_texts<R: Registry<Expectation>>(registry: &mut R) {
         };
         this.judge(lua, place, format!("something with {} in it", shown(&part)), test).await
     });
-    let text = "It is a text that fits this pattern of Lua's.";
+    let text = "It is a text that matches this Lua pattern.";
     registry.blocking(
         doc("matches", "(pattern: string)", text),
         |lua, this, pattern: LuaString, place| async move {
@@ -182,7 +182,7 @@ fn describe_outcomes<R: Registry<Expectation>>(registry: &mut R) {
 }
 
 impl Expectation {
-    /// Looks until it holds, or the time is over.
+    /// Tests the value until the condition holds or the time is over.
     async fn judge(
         self,
         lua: Lua,
@@ -224,7 +224,7 @@ fn holds(value: &Value) -> bool {
     !matches!(value, Value::Nil | Value::Boolean(false))
 }
 
-/// Whether two values are the same; tables by what is in them.
+/// Whether two values are the same. Tables are compared by their contents.
 fn same(left: &Value, right: &Value) -> mlua::Result<bool> {
     const DEEPEST: usize = 50;
     same_to(left, right, DEEPEST)

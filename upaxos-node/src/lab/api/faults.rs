@@ -1,4 +1,4 @@
-//! What can be done to the network, as methods of the group.
+//! The faults of the network, as methods of the group.
 
 use mlua::{Lua, Table, Variadic};
 
@@ -12,33 +12,41 @@ use crate::lab::strict::{self, Keys, Options};
 use crate::lab::trouble::Trouble;
 use crate::lab::world::{Fault, Link, Party};
 
-/// How links behave.
+/// The options of [`Link`].
 pub const LINK: Keys = Keys {
     name: "LinkOptions",
     keys: &[
         ("loss", "number", "the share of datagrams that are lost, 0 to 1"),
         ("duplicate", "number", "the share that arrive twice"),
-        ("corrupt", "number", "the share of which bytes are damaged"),
-        ("delay", "Time", "added to the way of every datagram"),
-        ("reorder", "Time", "up to so much more for each, so that they overtake one another (jitter)"),
-        ("from", "End|End[]", "only links from there [from all]"),
-        ("to", "End|End[]", "only links to there [to all]"),
+        ("corrupt", "number", "the share that arrive with damaged bytes"),
+        ("delay", "Time", "a fixed delay for every datagram"),
+        (
+            "reorder",
+            "Time",
+            "the maximum extra delay of each, so that datagrams overtake each other (jitter)",
+        ),
+        ("from", "End|End[]", "only links from these ends [all]"),
+        ("to", "End|End[]", "only links to these ends [all]"),
     ],
 };
 
-/// Around whom a shape is made.
+/// The options of a named shape.
 pub const SHAPE: Keys = Keys {
     name: "ShapeOptions",
     keys: &[
-        ("center", "Node|integer", "the node that the shape is about [0]"),
-        ("old", "Node|integer", "of `constrained`: who has no link with the center [the node after it]"),
+        ("center", "Node|integer", "the node at the center of the shape [0]"),
+        (
+            "old",
+            "Node|integer",
+            "for `constrained`: the node without a link to the center [the node after it]",
+        ),
     ],
 };
 
-/// Tells what a group can do to its network.
+/// Registers the methods that change the network.
 pub fn describe<R: Registry<Group>>(registry: &mut R) {
-    let text = "Cuts the links between nodes so that each of these sides hears only itself; who is on no side \
-                is alone. Replaces the cuts that there were. Clients reach everybody.";
+    let text = "Cuts the links between nodes so that each of these sides hears only itself. A node on no side is \
+                alone. Replaces earlier cuts. Clients still reach all nodes.";
     registry.method(
         doc("partition", "(...: (Node|integer)[]): boolean", text),
         |lua, _, sides: Variadic<Vec<Who>>| {
@@ -53,19 +61,18 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
             faulty(&run, "partition", |links| links.shape(|from, to| !together(from, to)))
         },
     );
-    let text = "Cuts the links between nodes into a shape with a name: alone, star, quorum_loss, constrained, \
-                chained, ring. Replaces the cuts that there were.";
+    let text = "Cuts the links between nodes into a named shape: alone, star, quorum_loss, constrained, chained, \
+                ring. Replaces earlier cuts.";
     registry.method(
         doc("topology", "(name: string, options?: ShapeOptions): boolean", text),
         |lua, _, (name, options): (String, Option<Table>)| shape(lua, &name, options),
     );
     describe_cuts(registry);
-    let text = "From now on links behave like this, all of them or those between some ends; cuts stay.";
+    let text = "Sets how links behave from now on: all of them, or those between some ends. Cuts remain.";
     registry.method(doc("network", "(options: LinkOptions): boolean", text), |lua, _, options: Table| {
         behave(lua, &Options::read(lua, &LINK, Some(options))?)
     });
-    let text =
-        "Makes every link good: mends what is cut, and nothing is lost, late, twice or damaged any more.";
+    let text = "Makes every link good: ends cuts, loss, delays, duplicates and damage.";
     registry.method(doc("heal", "()", text), |lua, _, ()| {
         let run = run(lua)?;
         let changes = run.links.borrow_mut().heal();
@@ -75,7 +82,7 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
 }
 
 fn describe_cuts<R: Registry<Group>>(registry: &mut R) {
-    let text = "Cuts the links between these ends and those, in both directions.";
+    let text = "Cuts the links between the ends `a` and the ends `b`, in both directions.";
     registry.method(
         doc("cut", "(a: End|End[], b: End|End[]): boolean", text),
         |lua, _, (a, b): (Ends, Ends)| {
@@ -86,14 +93,14 @@ fn describe_cuts<R: Registry<Group>>(registry: &mut R) {
             })
         },
     );
-    let text = "Cuts the links in that direction only: what `from` says does not reach `to`.";
+    let text = "Cuts the links in one direction only: datagrams of `from` do not reach `to`.";
     registry.method(
         doc("cut_one_way", "(from: End|End[], to: End|End[]): boolean", text),
         |lua, _, (from, to): (Ends, Ends)| {
             faulty(&*run(lua)?, "cut", |links| links.set(&from.0, &to.0, |_, _, link| link.is_cut = true))
         },
     );
-    let text = "Mends what was cut between these ends and those; how links behave otherwise stays.";
+    let text = "Ends the cuts between the ends `a` and the ends `b`. Other faults of these links remain.";
     registry.method(
         doc("mend", "(a: End|End[], b: End|End[]): boolean", text),
         |lua, _, (a, b): (Ends, Ends)| {
@@ -104,7 +111,7 @@ fn describe_cuts<R: Registry<Group>>(registry: &mut R) {
             })
         },
     );
-    let text = "Cuts all links of a node, those with clients, too.";
+    let text = "Cuts all links of a node, including those with clients.";
     registry.method(doc("isolate", "(node: Node|integer): boolean", text), |lua, _, node: End| {
         faulty(&*run(lua)?, "isolate", |links| {
             let all = links.parties();
@@ -123,14 +130,14 @@ fn shape(lua: &Lua, name: &str, options: Option<Table>) -> mlua::Result<bool> {
     let old = options.get::<Who>("old")?.map_or((center + 1) % n, |node| node.0.0);
     if center >= n || old >= n {
         let text =
-            format!("a shape is one of the first group, nodes 0 to {}: a spare has no place in it", n - 1);
+            format!("a shape covers the first group, nodes 0 to {}: a spare has no place in it", n - 1);
         return Err(Trouble::misuse(text).into());
     }
     let Some(cuts) = links::shape(name, n, center, old) else {
         let names = SHAPES.iter().map(|(name, _)| *name);
         return Err(Trouble::misuse(strict::unknown("shape", name, names)).into());
     };
-    // The links of a spare stay.
+    // The shape leaves the links of spares as they are.
     faulty(&run, name, |links| links.shape(|from, to| from < n && to < n && cuts(from, to)))
 }
 
@@ -155,7 +162,7 @@ fn behave(lua: &Lua, options: &Options) -> mlua::Result<bool> {
     faulty(&run, "network", |links| links.set(&from, &to, |_, _, link| set(link)))
 }
 
-/// Changes links, in a world where they can fail.
+/// Changes links, if the world supports faults of links.
 fn faulty(
     run: &Run,
     what: &str,
@@ -170,7 +177,7 @@ fn faulty(
     Ok(true)
 }
 
-/// Which links change and how they are then, in few words.
+/// The changed links and their behaviour, in few words.
 fn told(changes: &[Change]) -> String {
     const SHOWN: usize = 6;
     let end = |party: &Party| match party {
@@ -185,7 +192,7 @@ fn told(changes: &[Change]) -> String {
     format!("{how}{}{more}", links.join(" "))
 }
 
-/// How a link behaves beside being cut.
+/// The faults of a link, except a cut.
 fn behaviour(link: &Link) -> String {
     let shares = [("loss", link.loss), ("duplicate", link.duplicate), ("corrupt", link.corrupt)];
     let shares = shares.into_iter().filter(|(_, share)| *share > 0.0);

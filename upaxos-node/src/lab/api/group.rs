@@ -1,4 +1,4 @@
-//! The group in the hands of a script: its nodes, what it is waited for, and judging it.
+//! The group as a script sees it: its nodes, waits for its progress, and its check.
 
 use mlua::{LuaString, Table};
 use upaxos_core::types::{Instance, NodeId};
@@ -14,27 +14,27 @@ use crate::lab::strict::{Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{Fault, NodeState, View};
 
-/// The group of a lab, and everything around it. It is a client, too.
+/// The group of a lab, with its network and its disks. It is a client, too.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The session of what is asked of the group without a client being named.
+    /// The client of requests that the script sends to the group without naming a client.
     pub client: u64,
 }
 
-/// Whom to wait for as a leader.
+/// The options of waiting for a leader.
 pub const LEADER: Keys = Keys {
     name: "LeaderOptions",
     keys: &[
         IN_TIME,
-        ("among", "(Node|integer)[]", "only one of these counts"),
-        ("not_among", "(Node|integer)[]", "none of these counts"),
+        ("among", "(Node|integer)[]", "accept only one of these nodes"),
+        ("not_among", "(Node|integer)[]", "accept none of these nodes"),
     ],
 };
 
-/// Whom to wait for to have learned.
+/// The options of waiting until nodes have learned an instance.
 pub const LEARNED: Keys = Keys {
     name: "LearnedOptions",
-    keys: &[IN_TIME, ("nodes", "(Node|integer)[]", "who has to [all that run]")],
+    keys: &[IN_TIME, ("nodes", "(Node|integer)[]", "the nodes to wait for [all that run]")],
 };
 
 impl Asks for Group {
@@ -45,7 +45,7 @@ impl Asks for Group {
 
 impl Class for Group {
     const NAME: &'static str = "Group";
-    const TEXT: &'static str = "The group of a lab, its network and its disks. It asks as a client, too.";
+    const TEXT: &'static str = "The group of a lab, its network and its disks. It is a client, too.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
         describe_nodes(registry);
@@ -74,7 +74,7 @@ fn describe_nodes<R: Registry<Group>>(registry: &mut R) {
     registry.method(doc("nodes", "(): Node[]", text), |lua, _, ()| {
         Ok((0..run(lua)?.setup.nodes).map(|id| Held(Node(NodeId(id)))).collect::<Vec<_>>())
     });
-    let text = "The nodes of the first group but these.";
+    let text = "The nodes of the first group except these.";
     registry.method(
         doc("others", "(...: Node|integer): Node[]", text),
         |lua, _, but: mlua::Variadic<Who>| {
@@ -83,7 +83,7 @@ fn describe_nodes<R: Registry<Group>>(registry: &mut R) {
             Ok(others.map(|id| Held(Node(id))).collect::<Vec<_>>())
         },
     );
-    let text = "Another client: a session of its own.";
+    let text = "A new client: a session of its own.";
     registry.method(doc("client", "(): Client", text), |lua, _, ()| Ok(Held(Client(run(lua)?.new_client()))));
     let text = "Starts every node of the first group that is down.";
     registry.method(doc("start", "()", text), |lua, _, ()| {
@@ -96,7 +96,7 @@ fn describe_nodes<R: Registry<Group>>(registry: &mut R) {
         }
         Ok(())
     });
-    let text = "Ends all nodes at once between two instructions, as when the power fails.";
+    let text = "Ends all nodes at once between two instructions, as in a power failure.";
     registry.method(doc("crash", "(): boolean", text), |lua, _, ()| {
         let run = run(lua)?;
         if !run.has(Fault::Processes, "crash") {
@@ -110,20 +110,19 @@ fn describe_nodes<R: Registry<Group>>(registry: &mut R) {
         }
         Ok(true)
     });
-    let text =
-        "Somebody sends these bytes to all nodes, as one datagram, and waits for nothing: lines by hand.";
+    let text = "Sends these bytes to all nodes, as one datagram, and waits for no answer: lines by hand.";
     registry.method(doc("send", "(lines: string)", text), |lua, _, lines: LuaString| {
         run(lua)?.act(|world| world.say(&lines.as_bytes()))?;
         Ok(())
     });
-    let text = "What everybody knows, as a failure shows it.";
+    let text = "What is known of all nodes, as a failure shows it.";
     registry.method(doc("describe", "(): string", text), |lua, _, ()| {
         Ok(run(lua)?.look(|world| world.describe()))
     });
 }
 
 fn describe_waits<R: Registry<Group>>(registry: &mut R) {
-    let text = "Waits until somebody leads, and says who: of those that say so, the highest ballot.";
+    let text = "Waits for a leader and returns it: of the nodes that claim to lead, the one with the highest ballot.";
     registry.blocking(
         doc("leader", "(options?: LeaderOptions): Node", text),
         |lua, _, options, place| async move {
@@ -139,9 +138,9 @@ fn describe_waits<R: Registry<Group>>(registry: &mut R) {
             learned(&*run(&lua)?, Instance(instance), &options, place).await
         },
     );
-    let text = "Judges everything that has happened: ends every fault, starts who is down, waits until all is \
-                answered and learned alike, cuts the power of all, and reads every log. Every lab ends with \
-                this, unless nothing was done since.";
+    let text = "Judges everything so far: ends every fault, starts the nodes that are down, waits until every \
+                request is answered and all nodes have learned the same, cuts the power of all, and reads \
+                every log. Every lab ends with a check, unless nothing was done since the last one.";
     registry.blocking(doc("check", "(options?: WaitOptions)", text), |lua, _, options, _| async move {
         let within = Options::read(&lua, &WITHIN, options)?.time("within")?;
         run(&lua)?.check(within.unwrap_or(PATIENCE))?;
@@ -172,7 +171,7 @@ async fn leader(run: &Run, options: &Options, place: Option<Place>) -> mlua::Res
                 Some(_) => format!("one of the named nodes to lead within {}", seconds(within)),
                 None => format!("a leader within {}", seconds(within)),
             };
-            let got = best.map_or("nobody leads".into(), |id| format!("node {id} leads"));
+            let got = best.map_or("no leader".into(), |id| format!("node {id} leads"));
             return Err(Trouble::expected(expected, got).into());
         }
         run.wait_for_change(end, place.clone()).await;

@@ -1,4 +1,4 @@
-//! Loads in the hands of a script.
+//! Loads as a script sees them.
 
 use mlua::{Lua, Table, Value};
 use upaxos_core::types::Micros;
@@ -13,21 +13,25 @@ use crate::lab::run::{PATIENCE, Run};
 use crate::lab::strict::{self, Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 
-/// What a load is.
+/// The options of a load.
 pub const LOAD: Keys = Keys {
     name: "LoadOptions",
     keys: &[
-        ("clients", "integer", "how many clients ask, each a session of its own [4]"),
-        ("rate", "number", "questions per second, of all together [each asks as soon as it is answered]"),
+        ("clients", "integer", "the number of clients, each a session of its own [4]"),
+        (
+            "rate",
+            "number",
+            "requests per second, of all clients together [each sends its next request after an answer]",
+        ),
         (
             "mix",
             "table<string, integer>",
-            "what is asked, by weight: write, read, fast_read, history [{write = 1}]",
+            "kinds of requests, by weight: write, read, fast_read, history [{write = 1}]",
         ),
-        ("count", "integer", "how many questions [without end]"),
-        ("lasts", "Time", "for how long it asks [without end]"),
+        ("count", "integer", "the maximum number of requests [no limit]"),
+        ("lasts", "Time", "how long it sends requests [no limit]"),
         ANSWERED,
-        ("name", "string", "what its values begin with [\"load1\", \"load2\", …]"),
+        ("name", "string", "the prefix of its values [\"load1\", \"load2\", …]"),
     ],
 };
 
@@ -35,45 +39,45 @@ pub const LOAD: Keys = Keys {
 pub const SUMMARY: Keys = Keys {
     name: "Summary",
     keys: &[
-        ("asked", "integer", "how many questions"),
-        ("ok", "integer", "how many were carried out, or answered"),
+        ("asked", "integer", "the number of requests"),
+        ("ok", "integer", "how many were carried out or answered"),
         ("refused", "integer", "how many were refused"),
-        ("unknown", "integer", "of how many nobody knows"),
-        ("open", "integer", "how many are under way"),
+        ("unknown", "integer", "how many have an unknown outcome"),
+        ("open", "integer", "how many are in flight"),
         ("seconds", "number", "how long it has lasted"),
         ("rate", "number", "how many per second were ok"),
-        ("longest_gap", "number", "the longest time without an answer that was ok, in seconds"),
-        ("p50", "number", "half of the answers took no longer, in seconds"),
-        ("p99", "number", "99 of 100 took no longer, in seconds"),
-        ("longest", "number", "the longest, in seconds"),
-        ("highest", "integer", "the highest instance that was acknowledged"),
+        ("longest_gap", "number", "the longest time without an answer `ok`, in seconds"),
+        ("p50", "number", "the median latency, in seconds"),
+        ("p99", "number", "the 99th percentile of the latency, in seconds"),
+        ("longest", "number", "the maximum latency, in seconds"),
+        ("highest", "integer", "the highest acknowledged instance"),
     ],
 };
 
-/// A load, by its number.
+/// A load, by its number from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load(usize);
 
 impl Class for Load {
     const NAME: &'static str = "Load";
-    const TEXT: &'static str = "Clients that ask and ask, while the script does other things.";
+    const TEXT: &'static str = "Clients that send requests while the script does other things.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
-        let text = "Whether it asks nothing more, and everything is answered.";
+        let text = "Whether it sends no more requests, and every request has ended.";
         registry
             .field(doc("done", "boolean", text), |lua, load| Ok(run(lua)?.loads.borrow().is_done(load.0)));
-        registry.method(doc("summary", "(): Summary", "Its figures by now."), |lua, load, ()| {
+        registry.method(doc("summary", "(): Summary", "Its figures so far."), |lua, load, ()| {
             let run = run(lua)?;
             let figures = run.loads.borrow().figures(load.0, run.now());
             summary(lua, &figures)
         });
-        let text = "No more questions: waits until all are answered.";
+        let text = "Stops new requests, and waits until all have ended.";
         registry.blocking(doc("stop", "(): Summary", text), |lua, load, (), place| async move {
             let run = run(&lua)?;
             run.loads.borrow_mut().stop(load.0, run.now());
             load.finish(&lua, &run, place).await
         });
-        let text = "Waits until it is done: for a load that has a `count`, or that `lasts` so long.";
+        let text = "Waits until it is done: for a load with `count` or `lasts`.";
         registry.blocking(doc("await", "(): Summary", text), |lua, load, (), place| async move {
             load.finish(&lua, &*run(&lua)?, place).await
         });
@@ -98,9 +102,9 @@ impl Load {
     }
 }
 
-/// Tells how a group is put under load.
+/// Registers the methods that start loads.
 pub fn describe<R: Registry<Group>>(registry: &mut R) {
-    let text = "Begins a load, and comes back at once.";
+    let text = "Starts a load, and returns at once.";
     registry.method(doc("load", "(options?: LoadOptions): Load", text), |lua, _, options: Option<Table>| {
         let options = Options::read(lua, &LOAD, options)?;
         let run = run(lua)?;
@@ -109,7 +113,7 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
         let (seed, now) = (run.setup.seed, run.now());
         Ok(Held(Load(run.loads.borrow_mut().begin(plan, seed, now))))
     });
-    let text = "So many questions at once, by one client each; waits until all are answered.";
+    let text = "Sends `count` requests at once, by one client each, and waits until all have ended.";
     registry.blocking(
         doc("burst", "(count: integer, options?: LoadOptions): Summary", text),
         |lua, _, (count, options): (u64, Option<Table>), place| async move {
@@ -117,7 +121,7 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
             for given in ["clients", "count"] {
                 if options.get::<Value>(given)?.is_some() {
                     let text =
-                        format!("a burst is of `{count}` questions, by one client each: leave `{given}` out");
+                        format!("a burst has `{count}` requests, by one client each: leave `{given}` out");
                     return Err(Trouble::misuse(text).into());
                 }
             }
@@ -152,7 +156,7 @@ fn plan(run: &Run, options: &Options, clients: u64) -> mlua::Result<Plan> {
     })
 }
 
-/// In the order of the kinds, since that of a table is none.
+/// Reads the mix in the order of [`KINDS`], because a Lua table has no order.
 fn mix(table: &Table) -> mlua::Result<Vec<(Kind, u32)>> {
     let names = KINDS.iter().map(|(name, _)| *name);
     for pair in table.pairs::<Value, Value>() {

@@ -1,6 +1,6 @@
-//! Definitions for editors (LuaLS), made from what is registered: `scripts/meta/lab.lua`.
+//! Definitions for editors (LuaLS), generated from the registered API: `scripts/meta/lab.lua`.
 //!
-//! Owns the form of those definitions alone. A test holds the file to this; to write it anew, run
+//! Owns only the form of those definitions. A test compares the file with them. To write the file anew, run
 //! `UPAXOS_WRITE=1 cargo test -p upaxos-node --test labs`.
 
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use super::requests::{CHANGE, Client, Future, OUTCOME, REQUEST};
 use super::task::Task;
 use crate::lab::strict::Keys;
 
-/// Every option table and every table that is given back.
+/// Every option table and every result table, except [`SUMMARY`].
 const TABLES: [&Keys; 15] = [
     &TEST, &WITHIN, &UNTIL, &LEADER, &LEARNED, &REQUEST, &CHANGE, &OUTCOME, &START, &JOIN, &DISK, &STATUS,
     &LINK, &SHAPE, &LOAD,
@@ -34,7 +34,7 @@ const HEAD: &str = "---@meta
 ---@alias End Node|integer|\"clients\"
 ";
 
-/// The definitions of everything that lab scripts can hold and call.
+/// The definitions of all objects and functions of lab scripts.
 pub fn definitions() -> String {
     let mut text = HEAD.to_owned();
     for keys in TABLES.into_iter().chain([&SUMMARY]) {
@@ -92,7 +92,7 @@ fn function(text: &mut String, prefix: &str, doc: Doc) {
     let _ = writeln!(text, "function {prefix}{}({}) end", doc.name, names.join(", "));
 }
 
-/// The arguments and the results of `(a: string, b?: fun(x: any)): Result`.
+/// Splits `(a: string, b?: fun(x: any)): Result` into its arguments and its results.
 fn parts(signature: &str) -> (Vec<&str>, &str) {
     let (mut depth, mut start, mut args) = (0_i32, 1, Vec::new());
     for (at, c) in signature.char_indices() {

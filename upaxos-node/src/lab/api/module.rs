@@ -1,4 +1,4 @@
-//! The module `lab`: declaring labs, time, tasks, and what is told to people.
+//! The module `lab`: declares labs, and offers time, tasks and output.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::lab::run::{On, PATIENCE, Run, Wake};
 use crate::lab::strict::{self, Keys, Options, Time};
 use crate::lab::trouble::{self, Place, Trouble, What};
 
-/// The folder of the script, where the paths in it begin.
+/// The folder of the script, to which its paths are relative.
 pub struct Folder(pub PathBuf);
 
 /// The labs that a script has declared so far.
@@ -25,23 +25,23 @@ pub struct Labs(pub Vec<Lab>);
 /// A lab as it was declared.
 #[derive(Clone, Debug)]
 pub struct Lab {
-    /// Its name.
+    /// The lab's title. It is unique in the script.
     pub title: String,
-    /// Where it was declared.
+    /// The line of its declaration.
     pub place: Option<Place>,
-    /// Its options, not read yet.
+    /// The lab's options, not parsed yet.
     pub options: Option<Table>,
-    /// What happens in it.
+    /// The function that the lab runs.
     pub body: Function,
 }
 
-/// How long to wait for a condition.
+/// The options of waiting for a condition.
 pub const UNTIL: Keys = Keys {
     name: "UntilOptions",
-    keys: &[IN_TIME, ("what", "string", "what is waited for, for the message of a failure")],
+    keys: &[IN_TIME, ("what", "string", "the awaited condition, for the message of a failure")],
 };
 
-/// The module that scripts know as `lab`.
+/// The module that scripts use as `lab`.
 #[derive(Clone, Copy, Debug)]
 pub struct Module;
 
@@ -53,10 +53,9 @@ impl Class for Module {
         let text = "Declares a lab: a group of its own, and what happens to it.";
         let signature = "(name: string, options: TestOptions, body: fun(g: Group))";
         registry.function(doc("test", signature, text), declare);
-        let text = "The world that the lab is played in: sim, raw or udp.";
+        let text = "The world of the lab: sim, raw or udp.";
         registry.field(doc("world", "string", text), |lua, _| Ok(run(lua)?.world_name));
-        registry
-            .field(doc("seed", "integer", "Where all chance comes from."), |lua, _| Ok(run(lua)?.setup.seed));
+        registry.field(doc("seed", "integer", "The seed of all chance."), |lua, _| Ok(run(lua)?.setup.seed));
         describe_time(registry);
         describe_tasks(registry);
         describe_words(registry);
@@ -93,13 +92,13 @@ fn describe_time<R: Registry<Module>>(registry: &mut R) {
     let text = "The seconds since the lab began, on the clock of its world.";
     registry.function(doc("now", "(): number", text), |lua, ()| Ok(run(lua)?.now().0 as f64 / 1e6));
     registry.blocking_function(
-        doc("sleep", "(time: Time)", "Lets time pass; everything else goes on."),
+        doc("sleep", "(time: Time)", "Waits; everything else continues."),
         |lua, time: Time, place| async move {
             pause(&*run(&lua)?, time.0, place).await;
             Ok(())
         },
     );
-    let text = "Waits until the function returns something true, and returns that.";
+    let text = "Waits until the function returns a true value, and returns that value.";
     registry.blocking_function(
         doc("wait_until", "(condition: fun(): any, options?: UntilOptions): any", text),
         |lua, (condition, options): (Function, Option<Table>), place| async move {
@@ -124,7 +123,7 @@ fn describe_time<R: Registry<Module>>(registry: &mut R) {
 }
 
 fn describe_tasks<R: Registry<Module>>(registry: &mut R) {
-    let text = "Begins a task: the function goes on beside everything else, and ends with the lab.";
+    let text = "Starts a task: the function runs beside everything else, and ends with the lab.";
     registry.function(
         doc("spawn", "(body: fun(...: any): any, ...: any): Task", text),
         |lua, (body, args): (Function, MultiValue)| {
@@ -132,7 +131,8 @@ fn describe_tasks<R: Registry<Module>>(registry: &mut R) {
             Ok(Held(Task(run(lua)?.spawn(Box::pin(body)))))
         },
     );
-    let text = "Begins a task that calls the function again and again, with so much time between.";
+    let text =
+        "Starts a task that calls the function again and again, with this much time between two calls.";
     registry.function(
         doc("every", "(time: Time, body: fun()): Task", text),
         |lua, (time, body): (Time, Function)| {
@@ -151,10 +151,10 @@ fn describe_tasks<R: Registry<Module>>(registry: &mut R) {
 }
 
 fn describe_words<R: Registry<Module>>(registry: &mut R) {
-    let text = "Prints a line; while seeds are swept, and with --json, nothing is printed.";
+    let text = "Prints a line. In a sweep of seeds, and with --json, nothing is printed.";
     registry.function(doc("say", "(...: any)", text), |lua, words: mlua::Variadic<Value>| say(lua, &words));
-    let text = "One step of a story: does what the function does, and prints the name, the text that it returns, \
-                and how long it took (or the seconds that it returns as well).";
+    let text = "One step of a story: calls the function, and prints the name, the text that the function returns, \
+                and how long it took (or the seconds that it also returns).";
     registry.blocking_function(
         doc("step", "(name: string, body: fun(): string, number?)", text),
         |lua, (name, body): (String, Function), _| async move {
@@ -179,7 +179,7 @@ fn describe_words<R: Registry<Module>>(registry: &mut R) {
 /// Prints a line.
 ///
 /// # Errors
-/// While the script is only loaded.
+/// While the script is still loading.
 pub fn say(lua: &Lua, words: &[Value]) -> mlua::Result<()> {
     let word = |value: &Value| match value {
         Value::String(text) => text.to_string_lossy(),
@@ -189,7 +189,7 @@ pub fn say(lua: &Lua, words: &[Value]) -> mlua::Result<()> {
     Ok(())
 }
 
-/// Lets time pass. Never none at all: a loop without time would stop that of everybody.
+/// Lets time pass, at least 100 µs: a loop without time would stop all tasks.
 async fn pause(run: &Run, time: Micros, place: Option<Place>) {
     const SHORTEST: Micros = Micros(100);
     let at = run.now() + time.max(SHORTEST);

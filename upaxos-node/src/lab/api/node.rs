@@ -1,4 +1,4 @@
-//! A node in the hands of a script: what can be done to it, and what is seen of it.
+//! A node as a script sees it: acts on it, and observations of it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,57 +14,57 @@ use crate::lab::strict::{Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{DiskFault, Fault, NodeState, Start, View};
 
-/// A node, by its id.
+/// A node of the lab, by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(pub NodeId);
 
-/// How a node is started.
+/// The options of starting a node.
 pub const START: Keys = Keys {
     name: "StartOptions",
     keys: &[
-        ("joins", "boolean", "whether it joins the group that runs [false; true for a spare]"),
-        ("replaces", "Node|integer", "in whose place it joins"),
+        ("joins", "boolean", "whether it joins the running group [false; true for a spare]"),
+        ("replaces", "Node|integer", "the member that it replaces"),
         ("hooks", "string[]", "its hook scripts, instead of those of the lab"),
-        ("fast_read", "boolean", "whether its untagged reads are fast ones [as the lab says]"),
+        ("fast_read", "boolean", "whether its untagged reads are fast reads [the lab's option]"),
     ],
 };
 
-/// How a node joins.
+/// The options of joining.
 pub const JOIN: Keys = Keys {
     name: "JoinOptions",
     keys: &[
-        ("replaces", "Node|integer", "in whose place it joins"),
+        ("replaces", "Node|integer", "the member that it replaces"),
         ("hooks", "string[]", "its hook scripts, instead of those of the lab"),
         ("within", "Time", "how long it may take until it votes [\"20s\"]"),
     ],
 };
 
-/// What is wrong with a disk.
+/// The faults of a disk.
 pub const DISK: Keys = Keys {
     name: "DiskOptions",
     keys: &[
-        ("slow", "Time", "every sync takes so much longer"),
+        ("slow", "Time", "every sync takes this much longer"),
         ("sync_fails", "boolean", "the next sync fails, as with EIO"),
         ("full", "boolean", "the next write fails, as on a full disk"),
     ],
 };
 
-/// What is seen of a node.
+/// The fields of a node's status.
 pub const STATUS: Keys = Keys {
     name: "Status",
     keys: &[
-        ("state", "\"runs\"|\"paused\"|\"down\"|\"ended\"", "what it does; `ended`: by itself"),
-        ("exit", "integer?", "the exit status of one that ended by itself"),
+        ("state", "\"runs\"|\"paused\"|\"down\"|\"ended\"", "the state of its process; `ended`: by itself"),
+        ("exit", "integer?", "its exit status, if it ended by itself"),
         ("words", "string?", "its last words"),
-        ("stance", "\"leads\"|\"seeks\"|\"follows\"|\"waits\"|\"learns\"|nil", "what its last beat says"),
+        ("stance", "\"leads\"|\"seeks\"|\"follows\"|\"waits\"|\"learns\"|nil", "its stance in its last beat"),
         ("ballot", "string?", "the highest ballot that it knows"),
         ("learned", "integer", "its durably learned prefix"),
-        ("heard", "integer[]", "whom it hears"),
-        ("diverged", "string?", "what it has reported of states that differ"),
+        ("heard", "integer[]", "the nodes that it hears"),
+        ("diverged", "string?", "its report of states that differ"),
     ],
 };
 
-/// How long a node may take to end in good order before it is said that it does not.
+/// How long a node may take to shut down cleanly before that counts as a failure.
 const GOODBYE: Micros = Micros::from_millis(10_000);
 
 impl Class for Node {
@@ -87,7 +87,7 @@ impl Class for Node {
 }
 
 fn describe_acts<R: Registry<Node>>(registry: &mut R) {
-    let text = "Starts it, on the disk that it has, or with a new one.";
+    let text = "Starts it on its disk, or on a new one if it has none.";
     registry.method(doc("start", "(options?: StartOptions)", text), |lua, node, options: Option<Table>| {
         let options = Options::read(lua, &START, options)?;
         let run = run(lua)?;
@@ -95,23 +95,23 @@ fn describe_acts<R: Registry<Node>>(registry: &mut R) {
         let joins = options.get("joins")?.unwrap_or(is_spare);
         node.start(lua, &run, &options, joins, options.get("fast_read")?)
     });
-    let text = "Ends it in good order, and waits until it has ended.";
+    let text = "Shuts it down cleanly, and waits until it has ended.";
     registry.blocking(doc("stop", "(): boolean", text), |lua, node, (), place| async move {
         let run = run(&lua)?;
         node.stop(&run, place).await
     });
-    let text = "Ends it between two instructions (kill -9): what was not synced may be lost.";
+    let text = "Ends it between two instructions (kill -9). Writes that it had not synced may be lost.";
     registry.method(doc("crash", "(): boolean", text), |lua, node, ()| {
         node.process(lua, "crash", |run| run.act(|world| world.crash(node.0)))
     });
-    let text = "It stands still: alive, silent, and unaware of it.";
+    let text = "Pauses it: it is alive and silent, and does not notice the pause.";
     registry.method(doc("pause", "(): boolean", text), |lua, node, ()| {
         node.process(lua, "pause", |run| run.act(|world| world.pause(node.0)))
     });
-    registry.method(doc("resume", "(): boolean", "The end of a pause."), |lua, node, ()| {
+    registry.method(doc("resume", "(): boolean", "Ends a pause."), |lua, node, ()| {
         node.process(lua, "resume", |run| run.act(|world| world.resume(node.0)))
     });
-    let text = "Ends it in good order if it runs, and starts it again.";
+    let text = "Shuts it down cleanly if it runs, and starts it again.";
     registry.blocking(doc("restart", "(): boolean", text), |lua, node, (), place| async move {
         let run = run(&lua)?;
         let has_ended = node.is_down(&run) || node.stop(&run, place).await?;
@@ -121,16 +121,16 @@ fn describe_acts<R: Registry<Node>>(registry: &mut R) {
         }
         Ok(has_ended)
     });
-    let text = "Takes the disk of a node away that is down: it starts with an empty one.";
+    let text = "Removes its disk while it is down: it will start with an empty one.";
     registry.method(doc("wipe", "(): boolean", text), |lua, node, ()| {
         node.process(lua, "wipe", |run| run.act(|world| world.wipe(node.0)))
     });
-    let text = "From now on its disk misbehaves; without options that ends.";
+    let text = "Makes its disk fail in this way from now on. Without options the fault ends.";
     registry
         .method(doc("disk", "(fault?: DiskOptions): boolean", text), |lua, node, options: Option<Table>| {
             node.disk(lua, &Options::read(lua, &DISK, options)?)
         });
-    let text = "Starts it as one that joins, and waits until it votes.";
+    let text = "Starts it to join the group, and waits until it votes.";
     registry.blocking(doc("join", "(options?: JoinOptions)", text), |lua, node, options, place| async move {
         let options = Options::read(&lua, &JOIN, options)?;
         let run = run(&lua)?;
@@ -142,11 +142,11 @@ fn describe_acts<R: Registry<Node>>(registry: &mut R) {
 }
 
 fn describe_sights<R: Registry<Node>>(registry: &mut R) {
-    let text = "What is seen of it now: of its protocol state, what its last beat said.";
+    let text = "Its status now. The protocol state comes from its last beat.";
     registry.method(doc("status", "(): Status", text), |lua, node, ()| {
         status(lua, &run(lua)?.look(|world| world.view(node.0)))
     });
-    registry.method(doc("leads", "(): boolean", "Whether it says that it leads."), |lua, node, ()| {
+    registry.method(doc("leads", "(): boolean", "Whether it claims to lead."), |lua, node, ()| {
         Ok(run(lua)?.look(|world| world.view(node.0)).stance == Some(Stance::Leads))
     });
     let text = "Waits until it has durably learned an instance.";
@@ -159,7 +159,7 @@ fn describe_sights<R: Registry<Node>>(registry: &mut R) {
             node.until(&*run(&lua)?, within, &what, place, has).await
         },
     );
-    let text = "Waits until it has ended by itself, and says how.";
+    let text = "Waits until it has ended by itself, and returns its status.";
     registry.blocking(
         doc("wait_ended", "(options?: WaitOptions): Status", text),
         |lua, node, options, place| async move {
@@ -177,7 +177,7 @@ impl Node {
         matches!(run.look(|world| world.view(self.0)).state, NodeState::Down | NodeState::Ended(..))
     }
 
-    /// Does something to its process, in a world that can.
+    /// Acts on the node's process, if the world supports that.
     fn process(
         self,
         lua: &Lua,
@@ -203,7 +203,7 @@ impl Node {
     ) -> mlua::Result<()> {
         let replaces = options.get::<Who>("replaces")?.map(|old| old.0);
         if replaces.is_some() && !joins {
-            return Err(Trouble::misuse("who takes a place has to join: add `joins = true`").into());
+            return Err(Trouble::misuse("a node that replaces another must join: add `joins = true`").into());
         }
         let mut start = Start { joins: joins.then_some(replaces), ..run.defaults.clone() };
         if let Some(hooks) = options.get::<Vec<String>>("hooks")? {
@@ -227,7 +227,7 @@ impl Node {
         Ok(true)
     }
 
-    /// Waits until something is seen of it.
+    /// Waits until the view of the node satisfies `holds`.
     async fn until(
         self,
         run: &Run,
@@ -272,7 +272,7 @@ impl Node {
     }
 }
 
-/// What is done to a disk, in a few words.
+/// The fault of a disk, in a few words.
 fn disk_words(fault: Option<DiskFault>) -> String {
     match fault {
         None => "disk: good again".into(),
@@ -282,7 +282,7 @@ fn disk_words(fault: Option<DiskFault>) -> String {
     }
 }
 
-/// A file named beside the script that names it.
+/// The path of a file next to the script that names it.
 pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, Trouble> {
     let folder = lua.app_data_ref::<super::module::Folder>().map(|folder| folder.0.clone());
     let path = folder.unwrap_or_default().join(Path::new(name));
@@ -295,12 +295,12 @@ pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, Trouble> {
     )))
 }
 
-/// A length of time for people.
+/// A length of time in seconds, for messages.
 pub fn seconds(length: Micros) -> String {
     format!("{} s", length.0 as f64 / 1e6)
 }
 
-/// A view in a few words.
+/// A view in a few words, for messages.
 fn seen(view: &View) -> String {
     match &view.state {
         NodeState::Ended(status, words) => format!("it ended with status {status}: {words}"),
@@ -313,7 +313,7 @@ fn seen(view: &View) -> String {
     }
 }
 
-/// A view as scripts see it.
+/// A view as a table for scripts.
 fn status(lua: &Lua, view: &View) -> mlua::Result<Table> {
     let table = record(lua, &STATUS)?;
     let state = match &view.state {

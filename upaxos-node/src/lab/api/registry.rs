@@ -1,8 +1,8 @@
-//! How functions are put before scripts: registered once, for Lua and for the definitions that editors read.
+//! How functions reach scripts: registered once, for Lua and for the editors' definitions.
 //!
-//! Owns what all functions have in common: a colon where one belongs, arguments that fit, and the line of the
-//! script in every error. A class says what it has in [`Class::describe`]; one registry puts that into Lua,
-//! another collects its documentation, so that neither can lack what the other has.
+//! Owns the common part of all functions: the check for a colon call, the check of arguments, and the script's line
+//! in every error. A class lists its members in [`Class::describe`]. One registry puts them into Lua, and another
+//! collects their documentation, so both always have the same members.
 
 use std::future::Future;
 
@@ -12,37 +12,37 @@ use mlua::{UserDataMethods, Value};
 use crate::lab::strict;
 use crate::lab::trouble::{self, Place, Trouble};
 
-/// How something of a class is used.
+/// How a script uses a member of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// `object.name`.
+    /// A value, read as `object.name`.
     Field,
-    /// `object:name(…)`.
+    /// A method, called as `object:name(…)`.
     Method,
-    /// `module.name(…)`.
+    /// A function of a module, called as `module.name(…)`.
     Function,
 }
 
-/// One thing that a class has, for people.
+/// The documentation of one member of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doc {
-    /// Its name.
+    /// The name that scripts use.
     pub name: &'static str,
-    /// Its arguments and results, as `(a: string, b?: Options): Result`; of a field its type.
+    /// The arguments and results, as `(a: string, b?: Options): Result`; for a field its type.
     pub signature: &'static str,
-    /// What it does, in a sentence or two.
+    /// What the member does, in a sentence or two.
     pub text: &'static str,
 }
 
-/// Short for a [`Doc`].
+/// Shorthand for a [`Doc`].
 pub const fn doc(name: &'static str, signature: &'static str, text: &'static str) -> Doc {
     Doc { name, signature, text }
 }
 
-/// What takes up the parts of a class: all of them, or those that it is for. Functions that wait are
-/// `blocking`: they let the task wait, and nothing else.
+/// Receives the members of a class: all of them, or only one kind. `blocking` functions may wait: they suspend the
+/// calling task, and nothing else.
 pub trait Registry<T> {
-    /// A value that can be read.
+    /// Registers a readable value.
     fn field<R: IntoLua + 'static>(
         &mut self,
         _doc: Doc,
@@ -50,7 +50,7 @@ pub trait Registry<T> {
     ) {
     }
 
-    /// A method that comes back at once.
+    /// Registers a method that returns at once.
     fn method<A, R>(&mut self, _doc: Doc, _call: impl Fn(&Lua, &T, A) -> mlua::Result<R> + 'static)
     where
         A: FromLuaMulti,
@@ -58,7 +58,7 @@ pub trait Registry<T> {
     {
     }
 
-    /// A method that may wait. It gets the line of the script that calls it.
+    /// Registers a method that may wait. It receives the script's calling line.
     fn blocking<A, R, F>(&mut self, _doc: Doc, _call: impl Fn(Lua, T, A, Option<Place>) -> F + 'static)
     where
         A: FromLuaMulti,
@@ -67,7 +67,7 @@ pub trait Registry<T> {
     {
     }
 
-    /// A function of a module that comes back at once.
+    /// Registers a function of a module that returns at once.
     fn function<A, R>(&mut self, _doc: Doc, _call: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
     where
         A: FromLuaMulti,
@@ -75,7 +75,7 @@ pub trait Registry<T> {
     {
     }
 
-    /// A function of a module that may wait.
+    /// Registers a function of a module that may wait.
     fn blocking_function<A, R, F>(&mut self, _doc: Doc, _call: impl Fn(Lua, A, Option<Place>) -> F + 'static)
     where
         A: FromLuaMulti,
@@ -85,26 +85,26 @@ pub trait Registry<T> {
     }
 }
 
-/// Something that scripts can hold.
+/// A type of objects that scripts can hold.
 pub trait Class: Clone + Sized + 'static {
-    /// What it is called in definitions and messages.
+    /// The class's name in definitions and messages.
     const NAME: &'static str;
-    /// What it is, in a sentence.
+    /// A description of the class in a sentence.
     const TEXT: &'static str;
 
-    /// Tells everything that it has.
+    /// Lists all members.
     fn describe<R: Registry<Self>>(registry: &mut R);
 
-    /// How it is shown to people.
+    /// The text form of an object, for messages.
     fn show(&self) -> String;
 
-    /// Whether it is the same thing as another.
+    /// Whether both objects stand for the same thing.
     fn is_same(&self, _: &Self) -> bool {
         false
     }
 }
 
-/// What a script holds: an object of a class, with everything unknown refused.
+/// The object that a script holds. It refuses unknown members.
 #[derive(Clone, Debug)]
 pub struct Held<T>(pub T);
 
@@ -141,26 +141,26 @@ impl<T: Class> UserData for Held<T> {
     }
 }
 
-/// The object that a value holds, if it is one of this class.
+/// The object in a value, if it belongs to this class.
 pub fn held<T: Class>(value: &Value) -> Option<T> {
     let held = value.as_userdata()?.borrow::<Held<T>>().ok()?;
     Some(held.0.clone())
 }
 
-/// Everything that a class has, in the order in which it tells it.
+/// The documentation of all members of a class, in the order of [`Class::describe`].
 pub fn docs<T: Class>() -> Vec<(Use, Doc)> {
     let mut docs = Docs(Vec::new());
     T::describe(&mut docs);
     docs.0
 }
 
-/// What a function is called with, once that is understood.
+/// The parsed arguments of a call.
 trait Understood: Sized {
-    /// Understands it, or says what it should have been.
+    /// Parses the arguments, or reports the expected ones.
     fn read(lua: &Lua, doc: Doc, args: MultiValue, place: Option<&Place>) -> mlua::Result<Self>;
 }
 
-/// The object and the other arguments of a method.
+/// The object and the other arguments of a method call.
 struct Called<T, A>(T, A);
 
 impl<T: Class, A: FromLuaMulti> Understood for Called<T, A> {
@@ -176,7 +176,7 @@ impl<T: Class, A: FromLuaMulti> Understood for Called<T, A> {
     }
 }
 
-/// The arguments of a function of a module.
+/// The arguments of a call to a module's function.
 struct Plain<A>(A);
 
 impl<A: FromLuaMulti> Understood for Plain<A> {
@@ -193,7 +193,7 @@ impl<A: FromLuaMulti> Understood for Plain<A> {
     }
 }
 
-/// An error of ours gets the line, if it has none yet.
+/// Adds the line to an error of ours that has none yet.
 fn located(error: mlua::Error, place: Option<&Place>) -> mlua::Error {
     match &error {
         mlua::Error::ExternalError(external) => match external.downcast_ref::<Trouble>() {
@@ -217,7 +217,7 @@ impl<T: Class, F: UserDataFields<Held<T>>> Registry<T> for Fields<'_, F> {
 struct Methods<'m, M>(&'m mut M);
 
 impl<M> Methods<'_, M> {
-    /// A function that comes back at once.
+    /// Adds a function that returns at once.
     fn prompt<T, A, R>(&mut self, doc: Doc, call: impl Fn(&Lua, A) -> mlua::Result<R> + 'static)
     where
         M: UserDataMethods<Held<T>>,
@@ -231,7 +231,7 @@ impl<M> Methods<'_, M> {
         });
     }
 
-    /// A function that may wait.
+    /// Adds a function that may wait.
     fn patient<T, A, R, F>(&mut self, doc: Doc, call: impl Fn(Lua, A, Option<Place>) -> F + 'static)
     where
         M: UserDataMethods<Held<T>>,

@@ -1,4 +1,4 @@
-//! What clients ask, and how it ends: each question in two forms, one that waits and one that does not.
+//! The requests of clients and their outcomes. Each request has two forms: one that waits and one that does not.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,48 +15,48 @@ use crate::lab::strict::{Key, Keys, Options};
 use crate::lab::trouble::{Place, Trouble};
 use crate::lab::world::{Settled, Ticket};
 
-/// How patient a client is.
+/// The key for a client's patience.
 pub const ANSWERED: Key =
     ("within", "Time", "after how long without an answer the outcome is unknown [\"20s\"]");
 
-/// How a question is asked.
+/// The options of a request.
 pub const REQUEST: Keys = Keys { name: "RequestOptions", keys: &[ANSWERED] };
 
-/// How a change of the group is asked for.
+/// The options of a request to change the group.
 pub const CHANGE: Keys = Keys {
     name: "ChangeOptions",
     keys: &[
         ANSWERED,
-        ("force", "boolean", "whether to do it although too few members would be alive [false]"),
+        ("force", "boolean", "whether to change the group even if too few members would be alive [false]"),
     ],
 };
 
-/// How a question ended.
+/// The fields of an outcome.
 pub const OUTCOME: Keys = Keys {
     name: "Outcome",
     keys: &[
         (
             "status",
             "\"ok\"|\"refused\"|\"unknown\"|\"not_yet\"",
-            "how it ended; who does not know must not guess",
+            "how it ended; `unknown` may still turn out either way",
         ),
-        ("instance", "integer?", "where it was chosen, or (of a fast read) where the value was written"),
-        ("value", "string?", "what was chosen, or read"),
-        ("learned", "integer?", "how far who answered had learned"),
-        ("members", "integer[]?", "who governs the group"),
+        ("instance", "integer?", "where it was chosen, or (for a fast read) where the value was written"),
+        ("value", "string?", "the chosen or read value"),
+        ("learned", "integer?", "how far the answering node had learned"),
+        ("members", "integer[]?", "the members of the group"),
         ("epoch", "integer?", "the instance that chose this group"),
-        ("reason", "string?", "why it was refused, or why nobody knows"),
-        ("took", "number", "seconds"),
+        ("reason", "string?", "why it was refused, or why the outcome is unknown"),
+        ("took", "number", "the latency, in seconds"),
     ],
 };
 
-/// Whoever asks: under the number of a client.
+/// An object that sends requests as a client.
 pub trait Asks: Class {
-    /// The client.
+    /// The client's number, which identifies its session.
     fn client(&self) -> u64;
 }
 
-/// A client of its own: one session, whose requests happen once each.
+/// A client of its own: one session, whose requests are carried out exactly once each.
 #[derive(Clone, Debug)]
 pub struct Client(pub u64);
 
@@ -68,7 +68,8 @@ impl Asks for Client {
 
 impl Class for Client {
     const NAME: &'static str = "Client";
-    const TEXT: &'static str = "A client: a session of its own, whose requests happen exactly once each.";
+    const TEXT: &'static str =
+        "A client: a session of its own, whose requests are carried out exactly once each.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
         describe(registry);
@@ -83,21 +84,21 @@ impl Class for Client {
     }
 }
 
-/// A question under way.
+/// A request in flight.
 #[derive(Clone, Debug)]
 pub struct Future {
     ticket: Ticket,
-    /// The outcome, once somebody has asked for it.
+    /// The outcome, once the script has asked for it.
     outcome: Rc<RefCell<Option<Table>>>,
 }
 
 impl Class for Future {
     const NAME: &'static str = "Future";
-    const TEXT: &'static str = "A question under way.";
+    const TEXT: &'static str = "A request in flight.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
         registry.field(doc("done", "boolean", "Whether it has ended."), |lua, this| this.is_done(lua));
-        let text = "Waits until the question has ended. Can be called again, and gives the same.";
+        let text = "Waits until the request has ended. Further calls return the same outcome.";
         registry.blocking(doc("await", "(): Outcome", text), |lua, this, (), place| this.wait(lua, place));
     }
 
@@ -118,16 +119,16 @@ impl Future {
     async fn wait(self, lua: Lua, place: Option<Place>) -> mlua::Result<Table> {
         let run = run(&lua)?;
         while !self.is_done(&lua)? {
-            // Every question ends when its patience does: the world sees to that.
+            // The world ends every request when its patience ends.
             let wake = Wake { at: Micros(u64::MAX), on: On::Answer(self.ticket) };
             run.wait(wake, place.clone()).await;
         }
         let outcome = self.outcome.borrow().clone();
-        outcome.ok_or_else(|| Trouble::misuse("the question was given up").into())
+        outcome.ok_or_else(|| Trouble::misuse("the request was abandoned").into())
     }
 }
 
-/// The documentation of one question in both its forms.
+/// The documentation of one request in both forms.
 macro_rules! forms {
     ($name:literal, $args:literal, $text:literal) => {
         [
@@ -141,7 +142,7 @@ macro_rules! forms {
     };
 }
 
-/// Tells everything that can be asked.
+/// Registers all requests.
 pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let write = forms!(
         "write",
@@ -161,13 +162,13 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let fast_read = forms!(
         "fast_read",
         "options?: RequestOptions",
-        "Fast read: the last value written, without an instance if that can be had."
+        "Fast read: the last value written, without an instance where that is possible."
     );
     question(registry, fast_read, &REQUEST, |options: Plain| Ok((Ask::FastRead, options)));
     let query = forms!(
         "query",
         "question: string, options?: RequestOptions",
-        "What a hook script answers to a question, as a safe read: `ok` with the answer."
+        "A hook script's answer to a question, as a safe read: `ok` with the answer."
     );
     question(registry, query, &REQUEST, |(question, options): (LuaString, Plain)| {
         Ok((Ask::Query(Value::from(&*question.as_bytes())), options))
@@ -175,7 +176,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let fast_query = forms!(
         "fast_query",
         "question: string, options?: RequestOptions",
-        "The same, without an instance if that can be had."
+        "The same, without an instance where that is possible."
     );
     question(registry, fast_query, &REQUEST, |(question, options): (LuaString, Plain)| {
         Ok((Ask::FastQuery(Value::from(&*question.as_bytes())), options))
@@ -183,7 +184,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     let history = forms!(
         "history",
         "instance: integer, options?: RequestOptions",
-        "What was chosen at an instance: `ok` with the value, or `not_yet`."
+        "The value chosen at an instance: `ok` with the value, or `not_yet`."
     );
     question(registry, history, &REQUEST, |(instance, options): (u64, Plain)| {
         Ok((Ask::History(Instance(instance)), options))
@@ -191,14 +192,14 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     describe_changes(registry);
 }
 
-/// Tells what can be asked about the group itself.
+/// Registers the requests about the group itself.
 fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
-    let members = forms!("members", "options?: RequestOptions", "Who governs the group.");
+    let members = forms!("members", "options?: RequestOptions", "The members of the group.");
     question(registry, members, &REQUEST, |options: Plain| Ok((Ask::Members, options)));
     let leave = forms!(
         "leave",
         "node: Node|integer, options?: ChangeOptions",
-        "Takes a node out of the group: `ok` with the instance of the change."
+        "Removes a node from the group: `ok` with the instance of the change."
     );
     question(registry, leave, &CHANGE, |(node, options): (Who, Plain)| {
         Ok((Ask::Change(Change { act: Act::Leave(node.0), is_forced: false }), options))
@@ -206,20 +207,20 @@ fn describe_changes<T: Asks, R: Registry<T>>(registry: &mut R) {
     let replace = forms!(
         "replace",
         "old: Node|integer, new: Node|integer, options?: ChangeOptions",
-        "Puts a node that stands ready to join in the place of a member, in one change."
+        "Replaces a member with a node that is ready to join, in one change."
     );
     question(registry, replace, &CHANGE, |(old, new, options): (Who, Who, Plain)| {
         Ok((Ask::Change(Change { act: Act::Replace(old.0, new.0), is_forced: false }), options))
     });
 }
 
-/// Options, not read yet.
+/// Options, not parsed yet.
 type Plain = Option<Table>;
 
-/// What is asked, and its options.
+/// A request, and its options.
 type Asked = (Ask, Plain);
 
-/// Registers a question; `make` understands its arguments.
+/// Registers a request in both forms. `make` parses its arguments.
 fn question<T: Asks, R: Registry<T>, A: FromLuaMulti + 'static>(
     registry: &mut R,
     [waits, waits_not]: [Doc; 2],
@@ -236,7 +237,7 @@ fn question<T: Asks, R: Registry<T>, A: FromLuaMulti + 'static>(
     });
 }
 
-/// Asks.
+/// Sends a request with these options, without waiting for its outcome.
 fn begin(
     lua: &Lua,
     client: u64,
@@ -253,7 +254,7 @@ fn begin(
     Ok(Future { ticket, outcome: Rc::default() })
 }
 
-/// An outcome as scripts see it.
+/// An outcome as a table for scripts.
 fn table(lua: &Lua, answer: &Settled) -> mlua::Result<Table> {
     let table = record(lua, &OUTCOME)?;
     let text = |value: &Value| lua.create_string(value.as_bytes());

@@ -1,4 +1,4 @@
-//! Tasks in the hands of a script: what goes on beside its main course.
+//! Tasks as a script sees them: functions that run beside its main course.
 
 use mlua::MultiValue;
 use upaxos_core::types::Micros;
@@ -8,19 +8,19 @@ use super::run;
 use crate::lab::run::{On, TaskId, Wake};
 use crate::lab::trouble::Trouble;
 
-/// A task that was begun with `lab.spawn` or `lab.every`.
+/// A task that `lab.spawn` or `lab.every` started.
 #[derive(Clone, Copy, Debug)]
 pub struct Task(pub TaskId);
 
 impl Class for Task {
     const NAME: &'static str = "Task";
-    const TEXT: &'static str = "A function that goes on beside the others. If it fails, the lab fails.";
+    const TEXT: &'static str = "A function that runs beside the others. If it fails, the lab fails.";
 
     fn describe<R: Registry<Self>>(registry: &mut R) {
         registry.field(doc("done", "boolean", "Whether it has ended."), |lua, task| {
             Ok(run(lua)?.result(task.0).is_some())
         });
-        let text = "Waits until it has ended, and gives what it has returned.";
+        let text = "Waits until it has ended, and returns its result.";
         registry.blocking(doc("await", "(): any", text), |lua, task, (), place| async move {
             let run = run(&lua)?;
             if run.current() == task.0 {
@@ -33,7 +33,7 @@ impl Class for Task {
                 run.wait(Wake { at: Micros(u64::MAX), on: On::End(task.0) }, place.clone()).await;
             }
         });
-        registry.method(doc("cancel", "()", "Ends it where it waits."), |lua, task, ()| {
+        registry.method(doc("cancel", "()", "Ends it at its current wait."), |lua, task, ()| {
             run(lua)?.cancel(task.0);
             Ok(MultiValue::new())
         });

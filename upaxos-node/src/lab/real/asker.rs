@@ -1,8 +1,8 @@
 //! All clients of a real world: one process on the clients' host, `upaxos-node client`.
 //!
-//! Owns what was asked and how it ended, in the order in which both happened here: the history that the
-//! judges read. A question counts as asked before its line is written to the process, and as answered after
-//! its answer was read from it, so nothing is ever judged by an order that nobody could see.
+//! Owns the requests and their outcomes, in the order in which both happened here: the history that the judges
+//! read. A request counts as sent before its line is written to the process, and as answered after its answer was
+//! read from it. So the judges never rely on an order that no observer could see.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,42 +21,42 @@ use super::super::{Settled, Ticket};
 use crate::client::hex;
 use crate::hosts::{Heard, Host, Hosts, HostsError, binary};
 
-/// More questions under way than any script asks at once.
+/// The maximum number of requests in flight: more than any script sends at once.
 const WINDOW: &str = "1000000";
 
-/// The process, and the history of what was asked.
+/// The process, and the history of its requests.
 pub struct Asker {
     child: Child,
     stdin: ChildStdin,
     complaints: PathBuf,
     dialect: Dialect,
-    /// Lines written so far: the number of the next one.
+    /// The number of lines written so far, which is the number of the next one.
     lines: u64,
-    /// Whose answer is awaited, by the number of its line: where in the history it was asked.
+    /// The requests in flight: the number of the line → the request's index in the history.
     open: BTreeMap<u64, usize>,
     acknowledged: Instance,
-    /// Everything so far.
+    /// All events so far, in order.
     pub history: Vec<Happening>,
 }
 
-/// What happened on the clients' side.
+/// An event on the clients' side.
 #[derive(Clone, Debug)]
 pub enum Happening {
-    /// A client asked.
+    /// A client sent a request.
     Asked { ask: Ask },
-    /// Its question ended: the one that was asked at this place of the history.
+    /// A request ended. `asked` is its index in the history.
     Ended { asked: usize, tag: Option<Tag>, outcome: Outcome },
-    /// Somebody sent a datagram by hand.
+    /// The script sent a datagram by hand.
     Said(Vec<u8>),
 }
 
-/// What a node was heard saying of itself, or that it was not heard any more.
+/// A node's overheard beat, or a report that the node is no longer heard.
 pub enum Watched {
     Says(NodeId, Box<Beat>),
     Silent(NodeId),
 }
 
-/// Understands a line of the client that is no answer.
+/// Parses a line of the client that is not an answer.
 pub fn watched(line: &[u8]) -> Option<Watched> {
     if let Some(id) = line.strip_prefix(b"silent ") {
         return Some(Watched::Silent(NodeId(std::str::from_utf8(id).ok()?.parse().ok()?)));
@@ -68,7 +68,7 @@ pub fn watched(line: &[u8]) -> Option<Watched> {
 }
 
 impl Asker {
-    /// Starts the process; everything that it says goes to `listener`.
+    /// Starts the process. All its lines go to `listener`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -96,12 +96,12 @@ impl Asker {
         Ok(asker)
     }
 
-    /// A client asks.
+    /// Sends a client's request.
     ///
     /// # Errors
-    /// When a group of this grammar cannot be asked that, or the process has ended.
+    /// When the group's grammar does not support this request, or the process has ended.
     pub fn ask(&mut self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket> {
-        // The process would end over it.
+        // Checked here, because the process would end on such a line.
         ask.check(self.dialect).context("cannot ask")?;
         let line = format!("as {client} {} {}", patience.0, hex(&ask.to_line()));
         self.open.insert(self.lines, self.history.len());
@@ -120,10 +120,10 @@ impl Asker {
         self.write(&format!("say {}", hex(datagram))).with_context(|| self.last_words())
     }
 
-    /// Takes an answer in.
+    /// Takes an answer.
     ///
     /// # Errors
-    /// When the line is none.
+    /// When the line is not an answer.
     pub fn hear(&mut self, line: &[u8]) -> Result<Option<Settled>> {
         let unreadable = || format!("read {:?}", String::from_utf8_lossy(line));
         let mut fields = line.splitn(4, |byte| *byte == b' ');
@@ -149,17 +149,17 @@ impl Asker {
         Ok(Some(Settled { ticket: Ticket(number), outcome, took }))
     }
 
-    /// The highest instance that anybody was told of.
+    /// The highest instance that any client was told of.
     pub fn acknowledged(&self) -> Instance {
         self.acknowledged
     }
 
-    /// Whether everything that was asked has ended.
+    /// Whether every request has ended.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Why the process ended, in its words.
+    /// The last words of the process: why it ended.
     pub fn last_words(&self) -> String {
         let said = fs::read_to_string(&self.complaints).unwrap_or_default();
         format!("the client's process has ended: {}", said.trim())

@@ -1,7 +1,7 @@
-//! The check of a real run: everything heals, everybody comes back, and then the judges look.
+//! The check of a real run: every fault ends, every node returns, and then the judges look.
 //!
-//! In the middle all nodes are killed at once and start again. That cannot show a sync that is missing: what a
-//! killed process has written, the kernel still holds. A real power cut is another test's business.
+//! In between, all nodes are killed at once and restarted. That cannot reveal a missing sync: the kernel still
+//! holds the writes of a killed process. Another test covers real power cuts.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::super::{NodeState, Violation, World, WorldError};
 use super::judge::{Evidence, judge};
 use super::{Real, record};
 
-/// How often to look at what nobody reports.
+/// How often to check conditions that no process reports.
 const GLANCE: Micros = Micros::from_millis(200);
 
 /// See [`World::check`].
@@ -35,14 +35,15 @@ fn violation(rule: Rule, got: String) -> Violation {
     Violation { expected: rule.text().to_owned(), got }
 }
 
-/// Ends every fault, starts who is down, and waits until all is answered and learned alike. Whoever was sound must
-/// go on then, or who cannot open its log any more would be judged by nobody.
+/// Ends every fault, starts the nodes that are down, and waits until every request is answered and all nodes have
+/// learned the same. Every node that was sound must survive this. Otherwise no judge would examine a node that can
+/// no longer open its log.
 fn come_back(world: &mut Real, patience: Micros, when: &str) -> Result<Vec<Violation>, WorldError> {
     let sound = world.members.sound();
     recover(world)?;
     let mut found: Vec<Violation> = settle(world, patience, when)?.into_iter().collect();
     for id in sound {
-        // Who has left, or is told that it has no place any more, goes in good order.
+        // A node that has left, or learns that it is no longer a member, shuts down cleanly.
         if let NodeState::Ended(status, words) = world.view(id).state
             && !matches!(status, 0 | 4)
         {
@@ -53,7 +54,7 @@ fn come_back(world: &mut Real, patience: Micros, when: &str) -> Result<Vec<Viola
     Ok(found)
 }
 
-/// Ends every fault, and starts who is down.
+/// Ends every fault, and starts the nodes that are down.
 fn recover(world: &mut Real) -> Result<(), WorldError> {
     if world.hosts.lacks_faults().is_none() {
         world.hosts.heal()?;
@@ -71,7 +72,7 @@ fn recover(world: &mut Real) -> Result<(), WorldError> {
     Ok(())
 }
 
-/// Lets time pass until everything is answered and all have learned alike.
+/// Lets time pass until every request is answered and all nodes have learned the same.
 fn settle(world: &mut Real, patience: Micros, when: &str) -> Result<Option<Violation>, WorldError> {
     let until = world.now() + patience;
     while !is_settled(world)? {
@@ -92,7 +93,7 @@ fn is_settled(world: &Real) -> Result<bool, WorldError> {
     let running = world.members.running();
     let acknowledged = world.asker.acknowledged();
     if world.setup.classic {
-        // Nobody says how far it has learned: their disks do.
+        // Classic nodes do not report how far they have learned: read their disks.
         let mut learned = BTreeSet::new();
         for id in running {
             let log = world.hosts.values(usize::from(id.0))?;
@@ -107,7 +108,7 @@ fn is_settled(world: &Real) -> Result<bool, WorldError> {
     Ok(views.is_empty() || is_alike && has_leader && learned >= Some(acknowledged))
 }
 
-/// What there is to judge.
+/// Collects the evidence for the judges.
 fn evidence(world: &Real) -> Result<Evidence, WorldError> {
     let mut logs = Vec::new();
     for id in world.members.running() {

@@ -1,4 +1,4 @@
-//! Disks that misbehave: strace attached to a node, which makes its system calls slow or fail.
+//! Faulty disks: strace, attached to a node, makes its system calls slow or fail.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -20,16 +20,16 @@ pub fn lacks() -> Option<Lacks> {
     (!is_there).then(|| Lacks(why.into()))
 }
 
-/// A tracer that makes a disk misbehave; dropping it ends that.
+/// A tracer that makes a disk fail. Dropping it ends the fault.
 pub struct Trouble {
     tracer: Child,
 }
 
 impl Trouble {
-    /// Attaches to a process that runs; returns when the fault is in force.
+    /// Attaches to a running process. Returns when the fault is in force.
     ///
     /// # Errors
-    /// When strace cannot attach, with its words.
+    /// When strace cannot attach, with its output.
     pub fn begin(hosts: &Hosts, node: &Node, fault: DiskFault) -> Result<Trouble> {
         let (call, fault) = match fault {
             DiskFault::Slow(by) => ("fdatasync", format!("fdatasync:delay_exit={}", by.0)),
@@ -50,14 +50,15 @@ impl Trouble {
                 bail!("strace cannot attach to node {}: {}", node.host(), words.trim());
             }
         }
-        // It goes on talking, of every thread, and must not wait for somebody to listen.
+        // strace continues to report every thread, and must not block on a full pipe.
         thread::spawn(move || said.lines().map_while(Result::ok).for_each(drop));
         Ok(trouble)
     }
 }
 
 impl Drop for Trouble {
-    /// Asked to end, strace lets the process go on without it; killed, it might leave it standing.
+    /// On SIGTERM, strace detaches and the process continues. If strace were killed, the process might stay
+    /// stopped.
     fn drop(&mut self) {
         if let Ok(pid) = i32::try_from(self.tracer.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);

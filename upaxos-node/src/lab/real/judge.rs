@@ -1,7 +1,7 @@
-//! The judges of a real run: those of the simulator, given what a real run can show.
+//! The judges of a real run: the simulator's judges, with the evidence that a real run offers.
 //!
-//! Pure: evidence in, violations out. It believes no node: only what stands on disks, what passed the switch,
-//! and what clients were told.
+//! Pure: evidence in, violations out. It believes no node. It uses only the disks, the datagrams that passed the
+//! switch, and the clients' answers.
 
 use std::collections::BTreeMap;
 
@@ -16,30 +16,30 @@ use super::super::Violation;
 use super::asker::Happening;
 use super::record::Heard;
 
-/// What is known of a run.
+/// The evidence of a run.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// The size of the first group.
     pub nodes: u16,
-    /// How many more might have joined.
+    /// How many more nodes might have joined.
     pub spares: u16,
-    /// What they speak.
+    /// The grammar of the group.
     pub dialect: Dialect,
-    /// The clients' side.
+    /// The clients' requests and outcomes, in order.
     pub history: Vec<Happening>,
-    /// Who was told to join, and in whose place.
+    /// The nodes that were started to join, each with the member that it replaces.
     pub joiners: Vec<(NodeId, Option<NodeId>)>,
-    /// Whether scripts of nodes may have changed what was asked for.
+    /// Whether the nodes' scripts may have changed requested values.
     pub has_scripts: bool,
-    /// Whose disk was taken away, and when.
+    /// The nodes whose disk was removed, and when.
     pub lost: Vec<(NodeId, Micros)>,
-    /// What each node has learned, of those that run in the end.
+    /// The learned values of each node that runs in the end.
     pub logs: Vec<(NodeId, BTreeMap<Instance, Value>)>,
-    /// What nodes sent, where the switch wrote it down.
+    /// The nodes' datagrams, where the switch recorded them.
     pub wire: Vec<Heard>,
 }
 
-/// What must not be, if there is something: the first thing found on each side.
+/// The violations: at most one from the wire and one from the outcome.
 pub fn judge(evidence: &Evidence) -> Vec<Violation> {
     let judges = [judge_wire(evidence), judge_outcome(evidence)];
     let found = judges.iter().filter_map(Judges::violation);
@@ -50,7 +50,7 @@ fn judges(evidence: &Evidence) -> Judges {
     Judges::new(evidence.nodes, evidence.spares, evidence.dialect, Limits::USUAL)
 }
 
-/// One value in a ballot, and promises that never regress: judged from the wire.
+/// Judges the wire: one value in a ballot, and promises that never regress.
 fn judge_wire(evidence: &Evidence) -> Judges {
     let mut judges = judges(evidence);
     let mut lost = evidence.lost.clone();
@@ -69,7 +69,7 @@ fn judge_wire(evidence: &Evidence) -> Judges {
     judges
 }
 
-/// What clients asked and were told, against the logs of all nodes.
+/// Judges the clients' requests and answers against the logs of all nodes.
 fn judge_outcome(evidence: &Evidence) -> Judges {
     let mut judges = judges(evidence);
     judges.calls().may_be_refused();
@@ -87,20 +87,20 @@ fn judge_outcome(evidence: &Evidence) -> Judges {
     let learned = |(id, log): &(NodeId, BTreeMap<Instance, Value>)| {
         (id.0, log.last_key_value().map(|(instance, _)| *instance).unwrap_or_default())
     };
-    // Who lost its disk may be without a history for good: nobody has to teach it.
+    // A node that lost its disk may lack the history for good: no node has to teach it.
     let is_whole = |(id, _): &&(NodeId, _)| evidence.lost.iter().all(|(lost, _)| lost != id);
     let learned: Vec<_> = evidence.logs.iter().filter(is_whole).map(learned).collect();
     judges.finish(&learned);
     judges
 }
 
-/// Tells the judges the clients' side, in the order in which it happened.
+/// Passes the clients' side to the judges, in the order in which it happened.
 fn replay(evidence: &Evidence, judges: &mut Judges) {
     let tag = |happening: &Happening| match happening {
         Happening::Ended { asked, tag, .. } => Some((*asked, (*tag)?)),
         _ => None,
     };
-    // Under which tag each question was asked, its answer tells.
+    // The answer reveals the tag of its request.
     let tags: BTreeMap<usize, Tag> = evidence.history.iter().filter_map(tag).collect();
     let mut after = BTreeMap::new();
     for (at, happening) in evidence.history.iter().enumerate() {
@@ -128,7 +128,8 @@ fn replay(evidence: &Evidence, judges: &mut Judges) {
     }
 }
 
-/// What was chosen when somebody asked, nobody knows here: a read is judged by what was answered before.
+/// Passes a request to the judges. The chosen instances at that time are unknown here, so a read is judged by
+/// earlier answers.
 fn on_asked(judges: &mut Judges, ask: &Ask, tag: Option<Tag>) {
     match (ask, tag) {
         (Ask::Write(value), Some(tag)) => judges.calls().on_call(tag, Some(value.clone()), Instance(0)),

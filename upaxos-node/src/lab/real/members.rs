@@ -1,7 +1,7 @@
-//! The nodes of a real world: started, hurt and listened to.
+//! The nodes of a real world: started, disturbed and observed.
 //!
-//! Owns what is known of each. A node's own beats, as a client overhears them, say where it stands; its process
-//! says whether it runs.
+//! Owns the knowledge about each node. A node's own beats, overheard by a client, report its protocol state. Its
+//! process shows whether it runs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,13 +21,13 @@ use super::asker::Watched;
 use super::disks::Trouble;
 use crate::hosts::{Heard, Hosts, Node, binary};
 
-/// How long a process may take to say that it starts.
+/// How long a process may take to log that it starts.
 const FIRST_WORDS: Duration = Duration::from_secs(5);
-/// How long a process may take to be gone once its standard error is closed.
+/// How long a process may take to end after its standard error is closed.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
-/// The lines of each log that a message of failure shows.
+/// The number of lines of each log that a failure message shows.
 const SHOWN: usize = 12;
-/// The exit status of a program of Rust that panicked; those above are of signals that nobody here sends.
+/// The exit status of a Rust program that panicked. Higher ones come from signals that the lab never sends.
 const PANICKED: u8 = 101;
 
 /// All nodes that were ever started, by id.
@@ -36,32 +36,32 @@ pub struct Members {
     all: BTreeMap<NodeId, Member>,
 }
 
-/// One node, over all its lives.
+/// One node, over all its starts.
 #[derive(Default)]
 struct Member {
     process: Option<Node>,
     state: NodeState,
     how: Start,
-    /// Whether it was told to end.
+    /// Whether it was asked to end.
     is_stopping: bool,
-    /// How often it was started, and how often one of its lives was seen to end.
+    /// How often it was started, and how often a run of it was seen to end.
     lives: (u64, u64),
-    /// What it has logged, in all lives.
+    /// The lines that it has logged, in all runs.
     log: Vec<String>,
-    /// What it said of itself last, in this life, while it is heard.
+    /// Its last beat in this run, while it is heard.
     beat: Option<Beat>,
     learned: Instance,
     diverged: Option<String>,
-    /// When its disk was taken away last.
+    /// When its disk was last removed.
     lost_disk_at: Option<Micros>,
     fault: Option<DiskFault>,
     trouble: Option<Trouble>,
-    /// How a life of it ended as none may, whatever befalls a node.
+    /// The report of a run that ended in a way that no fault permits.
     broke: Option<String>,
 }
 
 impl Members {
-    /// None yet; what their processes say goes to `listener`.
+    /// No nodes yet. All lines of their processes go to `listener`.
     pub fn new(listener: Sender<Heard>) -> Members {
         Members { listener, all: BTreeMap::new() }
     }
@@ -84,7 +84,7 @@ impl Members {
         let process = match member.fault {
             None => plan.start()?,
             Some(fault) => {
-                // Its very first sync is to meet the fault.
+                // The very first sync must already meet the fault.
                 let process = plan.held().start()?;
                 process.wait_held()?;
                 member.trouble = Some(Trouble::begin(hosts, &process, fault)?);
@@ -93,8 +93,8 @@ impl Members {
             }
         };
         if setup.classic {
-            // A classic client sends once, and nobody ever tells it that a node hears it by now. One that ended
-            // instead is looked at when its end is heard.
+            // A classic client sends once, and is never told that a node now hears it. A node that ended instead is
+            // handled when its end is reported.
             let _ = process.wait_for_line(" starting ", FIRST_WORDS);
         }
         member.process = Some(process);
@@ -112,7 +112,7 @@ impl Members {
         let member = self.must_run(id, "stop")?;
         member.is_stopping = true;
         member.process().terminate();
-        // One that stands still would never hear of it.
+        // A paused process would never handle SIGTERM.
         member.process().resume();
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Members {
         Ok(())
     }
 
-    /// From now on its disk misbehaves like this, also when it starts again.
+    /// Sets the fault of a node's disk from now on, also after a restart.
     ///
     /// # Errors
     /// When the fault cannot be injected.
@@ -184,7 +184,7 @@ impl Members {
         Ok(())
     }
 
-    /// Takes note of a line of a log; whether a view has changed.
+    /// Records a line of a log. Returns whether a view has changed.
     pub fn log(&mut self, id: NodeId, line: &str) -> bool {
         let Some(member) = self.all.get_mut(&id) else { return false };
         member.log.push(line.to_owned());
@@ -195,14 +195,14 @@ impl Members {
         is_news
     }
 
-    /// Takes note of a beat that was overheard, or of a silence; whether a view has changed.
+    /// Records an overheard beat, or a silence. Returns whether a view has changed.
     pub fn overhear(&mut self, watched: Watched) -> bool {
         let (Watched::Silent(id) | Watched::Says(id, _)) = watched;
-        // Whoever else says that it is a node was not started here.
+        // Another sender with a node's number was not started here.
         let Some(member) = self.all.get_mut(&id) else { return false };
         match watched {
             Watched::Silent(_) => member.beat.take().is_some(),
-            // Of a life before this one, or of one that stands still: heard late.
+            // A late beat: from an earlier run, or from before a pause.
             Watched::Says(..) if member.state != NodeState::Runs => false,
             Watched::Says(_, beat) => {
                 member.learned = beat.learned;
@@ -214,10 +214,10 @@ impl Members {
         }
     }
 
-    /// Takes note that a life of the node has ended; whether it was the last one.
+    /// Records that a run of the node has ended. Returns whether it was the latest one.
     ///
     /// # Errors
-    /// When it has not ended after all.
+    /// When the process has not ended after all.
     pub fn note_end(&mut self, id: NodeId) -> Result<bool, WorldError> {
         let Some(member) = self.all.get_mut(&id) else { return Ok(false) };
         member.lives.1 += 1;
@@ -236,7 +236,7 @@ impl Members {
         Ok(true)
     }
 
-    /// See [`World::view`](super::super::World::view).
+    /// The knowledge about a node: see [`World::view`](super::super::World::view).
     pub fn view(&self, id: NodeId) -> View {
         let Some(member) = self.all.get(&id) else { return View::default() };
         let beat = member.beat.as_ref();
@@ -250,7 +250,7 @@ impl Members {
         }
     }
 
-    /// See [`World::describe`](super::super::World::describe).
+    /// The knowledge about all nodes: see [`World::describe`](super::super::World::describe).
     pub fn describe(&self) -> String {
         let mut text = String::new();
         for (id, member) in &self.all {
@@ -262,14 +262,14 @@ impl Members {
         text
     }
 
-    /// The nodes that run, or stand still.
+    /// The nodes that run or are paused.
     pub fn running(&self) -> Vec<NodeId> {
         let running = self.all.iter().filter(|(_, member)| member.process.is_some());
         running.map(|(id, _)| *id).collect()
     }
 
-    /// The nodes that ended and may be started again as they were: nobody who has left, was refused, or has
-    /// lost its disk.
+    /// The nodes that ended and may restart unchanged: those that have not left, were not refused, and have not
+    /// lost their disk.
     pub fn returning(&self) -> Vec<(NodeId, Start)> {
         let returns = |member: &&Member| {
             let has_gone = matches!(member.state, NodeState::Ended(0 | 4, _));
@@ -279,28 +279,28 @@ impl Members {
         returning.map(|(id, member)| (*id, member.how.clone())).collect()
     }
 
-    /// The nodes that have been started and have not ended by themselves since.
+    /// The nodes that were started and have not ended by themselves since.
     pub fn sound(&self) -> Vec<NodeId> {
         let is_sound = |member: &Member| member.lives.0 > 0 && !matches!(member.state, NodeState::Ended(..));
         self.all.iter().filter(|(_, member)| is_sound(member)).map(|(id, _)| *id).collect()
     }
 
-    /// How each node ended that panicked, or was ended by a signal that is not ours.
+    /// The report of each node that panicked, or that a foreign signal ended.
     pub fn broken(&self) -> impl Iterator<Item = &str> {
         self.all.values().filter_map(|member| member.broke.as_deref())
     }
 
-    /// The nodes that were ever started to join, and in whose place.
+    /// The nodes that were ever started to join, each with the member that it replaces.
     pub fn joiners(&self) -> impl Iterator<Item = (NodeId, Option<NodeId>)> {
         self.all.iter().filter_map(|(id, member)| Some((*id, member.how.joins?)))
     }
 
-    /// Whether any node was started with scripts of its own.
+    /// Whether any node was started with hook scripts.
     pub fn have_scripts(&self) -> bool {
         self.all.values().any(|member| !member.how.scripts.is_empty())
     }
 
-    /// The nodes whose disk was taken away, and when.
+    /// The nodes whose disk was removed, and when.
     pub fn lost(&self) -> impl Iterator<Item = (NodeId, Micros)> {
         self.all.iter().filter_map(|(id, member)| Some((*id, member.lost_disk_at?)))
     }
@@ -323,14 +323,14 @@ impl Member {
 
     fn is_gone(&mut self, state: NodeState) {
         if matches!(self.fault, Some(DiskFault::SyncFails | DiskFault::Full)) && self.trouble.is_some() {
-            // It was to befall the next one, and has.
+            // The fault was meant for the next call only, and has happened.
             self.fault = None;
         }
         (self.process, self.trouble, self.beat, self.state) = (None, None, None, state);
     }
 }
 
-/// The flags of a node, beside those of its network and its directory.
+/// The flags of a node, besides those of its network and its directory.
 fn flags(setup: &Setup, id: NodeId, how: &Start) -> Vec<OsString> {
     let mut flags: Vec<OsString> = vec!["-i".into(), id.to_string().into()];
     flags.extend(["--beat".into(), format!("{}us", setup.beat.0).into()]);
@@ -357,7 +357,7 @@ fn summary(view: &View) -> String {
     let state = match &view.state {
         NodeState::Down => "is down".to_owned(),
         NodeState::Runs => "runs".to_owned(),
-        NodeState::Paused => "stands still".to_owned(),
+        NodeState::Paused => "is paused".to_owned(),
         NodeState::Ended(status, words) => format!("ended with status {status}: {words}"),
     };
     let stance = view.stance.map_or("is not heard", |stance| stance.word());

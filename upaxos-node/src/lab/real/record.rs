@@ -1,4 +1,4 @@
-//! Reads what the switch wrote down, for the judges. The form is the [switch](crate::switch)'s.
+//! Reads the switch's record for the judges. The form is the [switch](crate::switch)'s.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -10,20 +10,20 @@ use upaxos_core::types::{Micros, NodeId};
 
 use crate::client::unhex;
 
-/// A datagram that a node sent: when the switch heard it, whose it is, what it says.
+/// A datagram that a node sent: when the switch received it, the sender, and the bytes.
 pub type Heard = (Micros, NodeId, Vec<u8>);
 
-/// Every datagram of every node once, however many it was for, in the order in which they came.
+/// Every datagram of every node once, however many receivers it had, in the order of arrival.
 ///
 /// # Errors
-/// When the file cannot be read, or holds something else.
+/// When the file cannot be read, or has another form.
 pub fn read(path: &Path) -> Result<Vec<Heard>> {
     let act = || format!("cannot read the record {}", path.display());
     let file = File::open(path).with_context(act)?;
     let mut datagrams: Vec<Heard> = Vec::new();
     for line in BufReader::new(file).lines() {
         let entry: Json = serde_json::from_str(&line.with_context(act)?).with_context(act)?;
-        // What clients say, nobody has to answer for.
+        // Datagrams of clients are not judged.
         let Some(from) = entry["from"].as_u64() else { continue };
         let from = NodeId(u16::try_from(from).with_context(act)?);
         let at = Micros(entry["us"].as_u64().with_context(act)?);
@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<Vec<Heard>> {
     Ok(datagrams)
 }
 
-/// The bytes of a datagram: values need not be text, and whoever votes for one that is not must be judged, too.
+/// The bytes of a datagram. A value need not be text, and votes for such values are judged, too.
 fn said(entry: &Json) -> Result<Vec<u8>> {
     match (entry["text"].as_str(), entry["hex"].as_str()) {
         (Some(text), _) => Ok(text.as_bytes().to_vec()),

@@ -1,4 +1,4 @@
-//! What a real run leaves behind: the wire as it was recorded, and the log of each node.
+//! The files of a real run: the recorded wire, and the log of each node.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::Real;
 /// When it cannot be written.
 pub fn save(world: &Real, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    // Where the switch has ended the lab has failed with that; what the nodes said is worth keeping all the same.
+    // If the switch has ended, the lab has already failed with that. The nodes' logs are still worth keeping.
     if let Some(record) = world.hosts.record().ok().flatten() {
         let to = dir.join("wire.jsonl");
         fs::copy(&record, &to).with_context(|| format!("cannot write {}", to.display()))?;

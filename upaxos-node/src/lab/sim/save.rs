@@ -1,10 +1,10 @@
-//! What a simulated run leaves in a directory: the wire as JSON lines, and one log for each node.
+//! The files of a simulated run: the wire as JSON lines, and one log for each node.
 //!
-//! Owns the form of these files. Called at the end of a run, if anybody wants it.
+//! Owns the form of these files. Called at the end of a run, if the run is to be saved.
 //!
-//! A line of `wire.jsonl` is one datagram on one link: `us` (when it was sent), `from` and `to` (a node's
-//! number, or `clients`), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or `cut`), `arrives` (when, if it
-//! does) and `text`, as it was sent, or as it arrives damaged; bytes that are not UTF-8 stand in `hex` instead.
+//! A line of `wire.jsonl` is one datagram on one link: `us` (when it was sent), `from` and `to` (a node's number,
+//! or `clients`), `fate` (`delivered`, `duplicate`, `lost`, `damaged` or `cut`), `arrives` (when, if it does) and
+//! `text`, as it was sent, or as it arrives damaged. Bytes that are not UTF-8 are in `hex` instead.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json, json};
 use upaxos_core::sim::network::{CLIENTS, Fate, Passed};
 use upaxos_core::sim::play::Play;
 
-/// Writes everything that was kept.
+/// Writes the recorded wire and all logs.
 pub(super) fn all(play: &Play, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     if let Some(wire) = play.wire() {

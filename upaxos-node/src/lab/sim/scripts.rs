@@ -1,7 +1,7 @@
 //! The hook scripts of simulated nodes: the real ones, each node with states of its own.
 //!
-//! Owns the turns: where the daemon begins one, scripts have time again. Here a turn ends when they have had
-//! enough, so that a run depends on nothing but its seed.
+//! Owns the turns. The daemon starts a turn in each pass of its loop, and the scripts then have time again. Here a
+//! turn ends when the scripts have used its time, so a run depends on nothing but its seed.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,14 +15,14 @@ use upaxos_core::types::{Tag, Value};
 use super::WorldError;
 use crate::script::{Limits, Scripts};
 
-/// What loads the scripts of one node at each of its starts; nothing if there are no files.
+/// The function that loads the scripts of one node at each of its starts. `None` if there are no files.
 pub(super) fn load(paths: &[PathBuf]) -> Result<Option<Loads>, WorldError> {
     let load = |paths: &[PathBuf]| Scripts::load(paths, Limits::default());
     load(paths).context("cannot load hook scripts")?;
     let (is_none, paths) = (paths.is_empty(), paths.to_owned());
     let loads = move || -> Rc<dyn Hooks> {
         Rc::new(InTurns(
-            load(&paths).expect("it was loaded before, and nobody changes scripts while a lab plays"),
+            load(&paths).expect("the scripts were loaded before, and do not change while a lab plays"),
         ))
     };
     Ok((!is_none).then(|| Loads(Rc::new(loads))))

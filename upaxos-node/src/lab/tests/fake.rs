@@ -1,7 +1,7 @@
-//! A world in which everything is easy: for tests of the runtime, not of any group.
+//! A fake world in which everything succeeds: for tests of the runtime, not of any group.
 //!
-//! While a majority runs, the lowest node leads, and every question is answered after a millisecond. Links can
-//! be set but change nothing; disks cannot fail.
+//! While a majority runs, the lowest node leads, and every request is answered after a millisecond. Links can be
+//! set but change nothing. Disks cannot fail.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub struct Fake {
     open: BTreeMap<(Micros, Ticket), (Ask, Micros)>,
     settled: Vec<Settled>,
     tickets: u64,
-    /// What was said by hand; `violate` is what the judges wait for.
+    /// The datagrams that the script sent by hand. The judges object to `violate`.
     said: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The judges of a real run against runs that never were.
+//! The judges of a real run, tested with invented runs.
 
 use upaxos_core::entry::Entry;
 
@@ -43,7 +43,7 @@ fn good() -> Evidence {
     }
 }
 
-/// What the judges expect of a run that they object to.
+/// The rules that the judges find broken in a changed run.
 fn objections(change: impl FnOnce(&mut Evidence)) -> Vec<String> {
     let mut evidence = good();
     change(&mut evidence);
@@ -86,7 +86,7 @@ fn a_value_that_nobody_asked_for_is_found() {
 #[test]
 fn an_answer_that_stands_below_an_earlier_one_is_found() {
     let change = |run: &mut Evidence| {
-        // The second is asked before the first is answered, in the log as in the answers the other way round.
+        // The second write starts after the first answer, but log and answers have the opposite order.
         for at in [1, 3] {
             if let Happening::Ended { outcome: Outcome::Chosen { instance, .. }, .. } = &mut run.history[at] {
                 *instance = Instance(if at == 1 { 2 } else { 1 });
