@@ -1,20 +1,20 @@
-//! What the command lines of all three programs share: where they print, and how they read lines.
+//! Output and line input of the three programs.
 //!
-//! Owns the rule for a stream that is closed or full. Results that cannot be written are an error with a sentence
-//! of its own, except where the reader has closed the pipe: such a program ends quietly. What cannot be said on
-//! standard error is lost, and nothing panics. The programs never use `println!` and `eprintln!`, which panic.
+//! Owns the rule for a stream that is closed or full. A program whose results cannot be written fails with a
+//! message of its own; a program whose reader has closed the pipe ends quietly. A line that standard error does not
+//! take is lost. Nothing here panics, so the programs never use `println!` and `eprintln!`, which do.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Standard output took not all of the results.
+/// Standard output did not take all of the results.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct OutputError(io::Error);
 
 impl OutputError {
-    /// Whether the reader has closed the pipe, as `head` does when it has enough: no reason to complain.
+    /// Whether the reader has closed the pipe, as `head` does after its last line. The program then reports no error.
     pub fn is_closed(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
@@ -44,17 +44,17 @@ pub fn print_bytes(line: &[u8]) -> Result<(), OutputError> {
     Ok(out.flush()?)
 }
 
-/// Why a line that was told is missing.
+/// The first failure of [`tell`], until [`told`] takes it.
 static UNTOLD: Mutex<Option<OutputError>> = Mutex::new(None);
 
-/// Prints one line of a report while work goes on that must not end because of it. [`told`] says whether all arrived.
+/// Prints one line of a report without failing, for work that must continue. [`told`] returns the first failure.
 pub fn tell(line: impl Display) {
     if let Err(why) = print(line) {
         untold().get_or_insert(why);
     }
 }
 
-/// Whether all lines of [`tell`] were written, or the reader had heard enough.
+/// Checks that every line of [`tell`] was written, or that the reader closed the pipe.
 ///
 /// # Errors
 /// When standard output could not be written.
@@ -66,13 +66,13 @@ fn untold() -> MutexGuard<'static, Option<OutputError>> {
     UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says on standard error what went wrong.
+/// Prints one line about an error on standard error.
 pub fn complain(line: impl Display) {
-    // One write, so that lines of several processes do not mix. There is nobody to tell that it failed.
+    // One write, so that lines of several processes do not mix. No stream is left to report its failure on.
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Prints what the parser of the command line has to say, such as the help, and returns the exit status.
+/// Prints the message of the command line's parser, a usage error or the help, and returns the exit status.
 pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
     let printed = said.print().map_err(OutputError::from);
     match printed {
@@ -85,18 +85,18 @@ pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
     }
 }
 
-/// What [`read_line`] found.
+/// The result of [`read_line`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
     /// A line, without its newline.
     Line(Vec<u8>),
-    /// A line that is longer than the limit. The rest of it is skipped by [`skip_line`], or by nobody.
+    /// A line longer than the limit. The rest of it stays in the stream until the caller calls [`skip_line`].
     TooLong,
-    /// There is no more.
+    /// The stream has ended.
     End,
 }
 
-/// Reads a line of at most `limit` bytes; no line takes more memory than that.
+/// Reads a line of at most `limit` bytes. No line takes more memory than that.
 ///
 /// # Errors
 /// When the stream cannot be read.
@@ -109,7 +109,7 @@ pub fn read_line(stream: &mut impl BufRead, limit: usize) -> io::Result<Input> {
     Ok(if read == 0 { Input::End } else { Input::TooLong })
 }
 
-/// Skips the rest of a line, its newline too.
+/// Skips the rest of a line, including its newline.
 ///
 /// # Errors
 /// When the stream cannot be read.
@@ -121,7 +121,7 @@ pub fn skip_line(stream: &mut impl BufRead) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// An endless stream without a newline, that says how much was taken of it.
+    /// An endless stream without a newline. It counts the bytes that were read from it.
     struct Endless(usize);
 
     impl io::Read for Endless {
