@@ -38,75 +38,75 @@ use watch::Watch;
 /// What to measure: every combination of nodes, sizes and requests under way is one run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where the group runs: raw IP between network namespaces, or UDP multicast on loopback
-    #[arg(long, value_enum, default_value_t = On::Raw)]
+    /// Transport of the group: raw (IP between network namespaces) or udp (multicast on loopback)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "raw|udp", default_value_t = On::Raw)]
     on: On,
 
-    /// Load a group that runs, where -a, -p, --transport and --interface say; its logs are out of reach, so
-    /// the judges ask it for a sample of what it acknowledged
+    // The logs of such a group are out of reach, so the judges ask it for the sample.
+    /// Load the running group of the network options, and check a sample of its acknowledged requests
     #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
     attach: bool,
 
     #[command(flatten)]
     net: net::Args,
 
-    /// Sizes of the group
+    /// Numbers of nodes, 1 to 100
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "3", value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: Vec<u16>,
 
-    /// Bytes of each value
+    /// Sizes of a value in bytes, 1 to 60000
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     size: Vec<u32>,
 
-    /// Requests under way at once, of all clients together
+    /// Numbers of requests in flight, over all clients
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256,1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     outstanding: Vec<u32>,
 
-    /// Clients, each with a session of its own
+    /// Number of clients, 1 to 16384, each with its own session
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     clients: u32,
 
-    /// How long each run is measured, in seconds
+    /// Measured time per run, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = seconds)]
     seconds: f64,
 
-    /// Read instead of writing
-    #[arg(long, value_enum)]
+    /// Read instead of write: fast (no instance), safe (through an instance) or history (a chosen instance)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "KIND")]
     reads: Option<Reads>,
 
-    /// Values to write before each run: a log of some length; for reads, 20000 at least
+    /// Number of values written before each run; at least 20000 with --reads
     #[arg(long, value_name = "N", default_value_t = 0)]
     fill: u64,
 
-    /// Ask so many times per second, whether answers come or not; --outstanding is then the most under way
+    /// Requests per second, sent whether answers arrive or not, up to --outstanding in flight
     #[arg(long, value_name = "PER-SECOND", value_parser = positive)]
     rate: Option<f64>,
 
-    /// kill -9 the leader in the middle of each run; the longest gap is then that of the failover
+    /// Kill the leader (kill -9) in the middle of each run; the longest gap is then the failover's
     #[arg(long)]
     kill_leader: bool,
 
-    /// When a run is over, kill -9 a node and start it again: how long until it is back
+    /// After each run, kill a node (kill -9), start it again and measure the time until it is back
     #[arg(long)]
     restart: bool,
 
-    /// After each run another one that asks so many times as much as the first could do, for --seconds
+    /// After each run, send FACTOR times the rate that it reached, for --seconds
     #[arg(long, value_name = "FACTOR", conflicts_with = "rate", value_parser = positive)]
     overload: Option<f64>,
 
-    /// Interval between signs of life of the nodes, as of the daemon
+    /// Interval between heartbeats of the nodes, 1ms to 10s [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = cli::beat)]
     beat: Option<Micros>,
 
-    /// Repeat the whole matrix so many times
+    /// Number of times that the whole matrix is run
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
 
-    /// Where the data goes, below a directory that is removed in the end; to mean anything, on a real disk
+    /// Directory on a real disk; the data goes into a temporary directory below it
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 
-    /// Draw latency over load, as an SVG
+    /// Draw latency over load into an SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 

@@ -32,7 +32,7 @@ static QUEUE: OnceLock<Queue> = OnceLock::new();
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// `12:00:00.000Z 0: OK 1 one`.
+    /// A line of text, such as `12:00:00.000Z 0: OK 1 one`.
     Text,
     /// One JSON object per line, with the keys `at`, `level`, `node` and `text`.
     Json,

@@ -36,7 +36,7 @@ fn spoken(dir: &Path, incarnation: u64) -> Result<Option<Dialect>, DiskError> {
     store::read(&Dir::to_read(dir), incarnation, &mut |_| Ok(()), &mut |found| {
         // A record that cannot be read is reported when the log is opened.
         let said = found.record().ok().as_ref().and_then(dialect_of);
-        // An accepted value stands in both; a record of one grammar alone is proof.
+        // Logs of both grammars hold accepted values. A record that only one grammar has is proof.
         if said == Some(Dialect::Extended) || spoken.is_none() {
             spoken = said.or(spoken);
         }

@@ -27,35 +27,35 @@ use crate::sim;
 /// Which labs, in which world, from which seeds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Lab scripts; scripts/labs has some, and a tutorial.
+    /// Lab scripts; scripts/labs holds examples and a tutorial
     #[arg(value_name = "SCRIPT.lua", required = true)]
     pub scripts: Vec<PathBuf>,
 
-    /// The world to play them in.
-    #[arg(long, value_enum, default_value = "sim")]
+    /// World: sim (virtual time), raw (processes over IP) or udp (processes on loopback)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "WORLD", default_value = "sim")]
     pub on: Kind,
 
-    /// Where all chance comes from.
+    /// Seed of all random choices
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub seed: u64,
 
-    /// Many seeds: the first, and the one after the last; the first that fails ends its lab's sweep.
+    /// Run each lab with seeds A to B-1 until one fails
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = sim::range)]
     pub seeds: Option<Range<u64>>,
 
-    /// Only labs with this in their name.
+    /// Run only labs whose name contains NAME
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
 
-    /// Save the wire, the nodes' logs and a report of each play there; of a sweep, of what failed.
+    /// Save the wire, the nodes' logs and a report of each run in DIR; with --seeds, of failed runs
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Print one JSON object a line: one for each lab and seed.
+    /// Print one JSON object per lab and seed, one per line
     #[arg(long)]
     pub json: bool,
 
-    /// Only say which labs there are.
+    /// List labs and exit
     #[arg(long)]
     pub list: bool,
 }
