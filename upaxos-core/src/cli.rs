@@ -1,9 +1,8 @@
-//! The parts that the command lines of all three programs share: output, and input of lines.
+//! Output and line input of the three programs.
 //!
-//! This module owns the rule for a stream that is closed or full. If results cannot be written, the program reports
-//! an error. The exception is a pipe that its reader has closed: the program then ends quietly. Messages that
-//! cannot be written to standard error are lost, and nothing panics. The programs never use `println!` and
-//! `eprintln!`, which panic.
+//! Owns the rule for a stream that is closed or full. A program whose results cannot be written fails with a
+//! message of its own; a program whose reader has closed the pipe ends quietly. A line that standard error does not
+//! take is lost. Nothing here panics, so the programs never use `println!` and `eprintln!`, which do.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, Write};
@@ -15,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct OutputError(io::Error);
 
 impl OutputError {
-    /// Whether the reader has closed the pipe, as `head` does when it has enough lines. That is no fault.
+    /// Whether the reader has closed the pipe, as `head` does after its last line. The program then reports no error.
     pub fn is_closed(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
@@ -45,17 +44,17 @@ pub fn print_bytes(line: &[u8]) -> Result<(), OutputError> {
     Ok(out.flush()?)
 }
 
-/// The first error of [`tell`].
+/// The first failure of [`tell`], until [`told`] takes it.
 static UNTOLD: Mutex<Option<OutputError>> = Mutex::new(None);
 
-/// Prints one line of a report. An error does not interrupt the caller's work; [`told`] returns it later.
+/// Prints one line of a report without failing, for work that must continue. [`told`] returns the first failure.
 pub fn tell(line: impl Display) {
     if let Err(why) = print(line) {
         untold().get_or_insert(why);
     }
 }
 
-/// Returns the first error of [`tell`], unless the reader has closed the pipe.
+/// Checks that every line of [`tell`] was written, or that the reader closed the pipe.
 ///
 /// # Errors
 /// When standard output could not be written.
@@ -67,13 +66,13 @@ fn untold() -> MutexGuard<'static, Option<OutputError>> {
     UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reports an error on standard error.
+/// Prints one line about an error on standard error.
 pub fn complain(line: impl Display) {
-    // One write, so that lines of several processes do not mix. A failure cannot be reported anywhere.
+    // One write, so that lines of several processes do not mix. No stream is left to report its failure on.
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Prints the output of the command-line parser, such as the help, and returns the exit status.
+/// Prints the message of the command line's parser, a usage error or the help, and returns the exit status.
 pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
     let printed = said.print().map_err(OutputError::from);
     match printed {
@@ -91,13 +90,13 @@ pub fn say_usage(program: &str, said: &clap::Error) -> u8 {
 pub enum Input {
     /// A line, without its newline.
     Line(Vec<u8>),
-    /// A line longer than the limit. [`skip_line`] skips the rest of it, if the caller continues.
+    /// A line longer than the limit. The rest of it stays in the stream until the caller calls [`skip_line`].
     TooLong,
-    /// The end of the stream.
+    /// The stream has ended.
     End,
 }
 
-/// Reads a line of at most `limit` bytes, and never needs more memory than that.
+/// Reads a line of at most `limit` bytes. No line takes more memory than that.
 ///
 /// # Errors
 /// When the stream cannot be read.
@@ -110,7 +109,7 @@ pub fn read_line(stream: &mut impl BufRead, limit: usize) -> io::Result<Input> {
     Ok(if read == 0 { Input::End } else { Input::TooLong })
 }
 
-/// Skips the rest of a line, its newline included.
+/// Skips the rest of a line, including its newline.
 ///
 /// # Errors
 /// When the stream cannot be read.
@@ -122,7 +121,7 @@ pub fn skip_line(stream: &mut impl BufRead) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// An endless stream without a newline, which counts the bytes taken from it.
+    /// An endless stream without a newline. It counts the bytes that were read from it.
     struct Endless(usize);
 
     impl io::Read for Endless {

@@ -38,76 +38,75 @@ use watch::Watch;
 /// What to measure: every combination of nodes, sizes and requests in flight is one run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where the group runs: raw IP between network namespaces, or UDP multicast on loopback
-    #[arg(long, value_enum, default_value_t = On::Raw)]
+    /// Transport of the group: raw (IP between network namespaces) or udp (multicast on loopback)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "raw|udp", default_value_t = On::Raw)]
     on: On,
 
-    /// Load a running group, found through -a, -p, --transport and --interface; its logs are out of reach, so the
-    /// judges query a sample of its acknowledged writes
+    // The logs of such a group are out of reach, so the judges ask it for the sample.
+    /// Load the running group of the network options, and check a sample of its acknowledged requests
     #[arg(long, conflicts_with_all = ["on", "nodes", "dir", "beat", "kill_leader", "restart", "overload"])]
     attach: bool,
 
     #[command(flatten)]
     net: net::Args,
 
-    /// Number of nodes in the group
+    /// Numbers of nodes, 1 to 100
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "3", value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: Vec<u16>,
 
-    /// Bytes per value
+    /// Sizes of a value in bytes, 1 to 60000
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "256", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     size: Vec<u32>,
 
-    /// Requests in flight at once, of all clients together
+    /// Numbers of requests in flight, over all clients
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16,256,1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     outstanding: Vec<u32>,
 
-    /// Number of clients, each with a session of its own
+    /// Number of clients, 1 to 16384, each with its own session
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     clients: u32,
 
-    /// Duration of each measurement, in seconds
+    /// Measured time per run, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = seconds)]
     seconds: f64,
 
-    /// Read instead of writing
-    #[arg(long, value_enum)]
+    /// Read instead of write: fast (no instance), safe (through an instance) or history (a chosen instance)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "KIND")]
     reads: Option<Reads>,
 
-    /// Values to write before each run: a log of some length; for reads, at least 20000
+    /// Number of values written before each run; at least 20000 with --reads
     #[arg(long, value_name = "N", default_value_t = 0)]
     fill: u64,
 
-    /// Send this many requests per second, whether answers arrive or not; --outstanding is then the maximum in
-    /// flight
+    /// Requests per second, sent whether answers arrive or not, up to --outstanding in flight
     #[arg(long, value_name = "PER-SECOND", value_parser = positive)]
     rate: Option<f64>,
 
-    /// Kill the leader (kill -9) in the middle of each run; the longest gap is then the failover
+    /// Kill the leader (kill -9) in the middle of each run; the longest gap is then the failover's
     #[arg(long)]
     kill_leader: bool,
 
-    /// After each run, kill a node (kill -9) and restart it, and measure the time until it is back
+    /// After each run, kill a node (kill -9), start it again and measure the time until it is back
     #[arg(long)]
     restart: bool,
 
-    /// After each run, add another that sends this multiple of the first run's throughput, for --seconds
+    /// After each run, send FACTOR times the rate that it reached, for --seconds
     #[arg(long, value_name = "FACTOR", conflicts_with = "rate", value_parser = positive)]
     overload: Option<f64>,
 
-    /// Interval between signs of life of the nodes, as for the daemon
+    /// Interval between heartbeats of the nodes, 1ms to 10s [default: 100ms]
     #[arg(long, value_name = "TIME", value_parser = cli::beat)]
     beat: Option<Micros>,
 
-    /// Number of times to repeat the whole matrix
+    /// Number of times that the whole matrix is run
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
 
-    /// Parent of the data directory, which is removed at the end; use a real disk for meaningful numbers
+    /// Directory on a real disk; the data goes into a temporary directory below it
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 
-    /// Draw latency over load, as an SVG
+    /// Draw latency over load into an SVG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 

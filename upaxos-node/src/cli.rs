@@ -1,4 +1,9 @@
-//! The command line of `upaxos-node`, and what a failure exits with.
+//! The command line of `upaxos-node`, and the exit status of a failure.
+//!
+//! Owns the options of the daemon, the list of the tools, and the checks of options that contradict each other. The
+//! texts at the end of each help page are in `help`. `main` calls it; it runs nothing.
+
+mod help;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,153 +21,158 @@ use crate::logging::Format;
 use crate::script::{Limits, host};
 use crate::{bench, client, daemon, lab, sim, switch};
 
-/// A member of a upaxos group: a replicated log agreed on by Multi-Paxos, straight over IP.
-///
-/// With flags it is the daemon; the subcommands are tools around it.
+/// The heading of the options about scripts.
+const SCRIPTS: &str = "Script options";
+
+/// The whole command line. Options alone run the daemon; a subcommand runs a tool instead.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(after_help = "Exit status: 0 done, or left the group; 1 fault; 2 usage; \
-                        4 refused by the group it asked to join; 77 no privilege.")]
+#[command(about = help::NODE, after_help = help::NODE_END)]
 pub struct Cli {
-    /// What to do instead of running a node.
+    /// The tool to run instead of the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// The daemon's flags.
+    /// The daemon's options; `None` when a subcommand is given.
     #[command(flatten)]
     pub daemon: Option<DaemonArgs>,
 
-    /// Where its group meets.
+    /// Where the daemon's group meets. Tools that use the network have their own copy.
     #[command(flatten)]
     pub net: net::Args,
 }
 
-/// The tools.
+/// The tools around the daemon. `client`, `switch` and `load` serve the other tools and are hidden from the help.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch three real nodes agree, lose their leader and go on: a few seconds, nothing left behind.
+    /// Run three real nodes through a leader crash; takes a few seconds and cleans up
+    #[command(after_help = help::DEMO_END)]
     Demo,
-    /// The demo's client.
-    #[command(hide = true)]
+    /// Answer the requests of another program, one per line of standard input
+    #[command(hide = true, after_help = help::CLIENT_END)]
     Client(client::Args),
-    /// Load scripts as a node would, and say what hooks they have: for editors and CI.
+    /// Load scripts as a node does and print their hooks, for editors and CI
+    #[command(after_help = help::CHECK_SCRIPT_END)]
     CheckScript {
-        /// The files that are to run together, in their order.
-        #[arg(required = true)]
+        /// Scripts that run together, in this order
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// What joins the hosts of a lab.
-    #[command(hide = true)]
+    /// Pass frames between the hosts of a lab
+    #[command(hide = true, after_help = help::SWITCH_END)]
     Switch(switch::Args),
-    /// Print the log of a data directory; also while its node runs.
-    ///
-    /// Reads only: it takes no lock and needs no right to write. docs/storage.md describes every line.
-    #[command(after_help = "Examples:\n  \
-                            upaxos-node log ./upaxos-0\n  \
-                            diff <(upaxos-node log --learned a) <(upaxos-node log --learned b)")]
+    /// Print the log of a data directory, also while its node runs
+    #[command(after_help = help::LOG_END)]
     Log {
-        /// Print only what was learned, one `INSTANCE VALUE` per line, to compare nodes.
-        ///
-        /// Values are printed as they stand in the log, with tags and other marks. Two nodes print the same lines
-        /// where their logs are the same.
+        /// Print only learned values, one `INSTANCE VALUE` per line, to compare nodes
         #[arg(long)]
         learned: bool,
-        /// The data directory.
+        /// Data directory of a node
         dir: PathBuf,
     },
-    /// Measure what a group can do: throughput, latency, what it costs; every run is judged.
+    /// Measure the throughput, latency and cost of a group, and check its logs after each run
+    #[command(after_help = help::BENCH_END)]
     Bench(Box<bench::Args>),
-    /// The bench's load.
-    #[command(hide = true)]
+    /// Load a group for the bench and print the measurements
+    #[command(hide = true, override_usage = help::LOAD_USAGE, after_help = help::LOAD_END)]
     Load(bench::load::Args),
-    /// Run simulated groups under every fault there is, seed after seed, until one breaks a rule.
+    /// Run simulated groups under faults, seed after seed, until one breaks a rule
+    #[command(after_help = help::SIM_END)]
     Sim(sim::Args),
-    /// Play lab scripts: what happens to a group, told in Lua, in a simulated or a real world.
+    /// Run labs: Lua scripts that describe what happens to a group, simulated or real
+    #[command(after_help = help::LAB_END)]
     Lab(lab::command::Args),
 }
 
-/// How to run a node.
+/// The daemon's options. An option overrides its environment variable, which overrides the file of --config.
 #[derive(Debug, Args)]
+#[command(mut_args = |arg: clap::Arg| arg.hide_env(true))]
 pub struct DaemonArgs {
-    /// Number of members of the first group, whose ids are 0 to N-1; not with --join.
+    /// Number of members of the first group, 1 to 1024, with ids 0 to N-1; not with --join
     #[arg(short, long = "nodes", value_name = "N", env = "UPAXOS_NODES", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub n: Option<u16>,
 
-    /// This node's id.
+    /// Id of this node; a group never uses an id twice
     #[arg(short, long, value_name = "ID", env = "UPAXOS_ID")]
     pub id: u16,
 
-    /// Join a group that runs, under an id that was never a member; also at every later start.
+    /// Join a running group under an id that was never a member; also at every later start
     #[arg(long, env = "UPAXOS_JOIN")]
     pub join: bool,
 
-    /// With --join: take the place of member OLD, in one change.
+    /// With --join, take the place of member OLD in one change
     #[arg(long, value_name = "OLD", env = "UPAXOS_REPLACE")]
     pub replace: Option<u16>,
 
-    /// With --join: catch up and wait, until an operator says `replace OLD ID`.
+    /// With --join, catch up and wait until an operator sends `replace OLD ID`
     #[arg(long, env = "UPAXOS_STANDBY")]
     pub standby: bool,
 
-    /// Data directory, made if it is not there [default: ./upaxos-ID].
+    /// Data directory, created if it is missing [default: ./upaxos-ID]
     #[arg(long, value_name = "DIR", env = "UPAXOS_DIR")]
     pub dir: Option<PathBuf>,
 
-    /// Interval between signs of life; a leader that misses four is replaced.
+    /// Interval between heartbeats, 1ms to 10s; a leader that misses four is replaced
     #[arg(long, value_name = "TIME", default_value = "100ms", env = "UPAXOS_BEAT", value_parser = beat)]
     pub beat: Micros,
 
-    /// Speak the classic grammar only: plain Paxos, one instance at a time.
+    /// Speak the classic grammar only: plain Paxos, one instance at a time
     #[arg(long, env = "UPAXOS_CLASSIC")]
     pub classic: bool,
 
-    /// Answer `Request 0` without an instance where that is possible: with the last value written.
+    /// Answer `Request 0` with the last value written, without an instance where possible
     #[arg(long, env = "UPAXOS_FAST_READ", conflicts_with = "classic")]
     pub fast_read: bool,
 
-    /// Luau script with hooks (request, apply, read, on_learn, on_role); may be given several times. SIGHUP
-    /// loads them again.
-    #[arg(long, value_name = "FILE", env = "UPAXOS_SCRIPT", value_delimiter = ':')]
+    /// Luau script with hooks (request, apply, read, on_learn, on_role); repeatable; SIGHUP reloads all
+    #[arg(long, help_heading = SCRIPTS, value_name = "FILE", env = "UPAXOS_SCRIPT", value_delimiter = ':')]
     pub script: Vec<PathBuf>,
 
-    /// Steps that one call of a hook may take: calls, returns, turns of loops. The same on all nodes.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().steps, env = "UPAXOS_SCRIPT_STEPS", value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    /// Maximum steps per hook call (calls, returns, loop turns); the same on all nodes
+    #[arg(long, help_heading = SCRIPTS, value_name = "N", default_value_t = Limits::default().steps, env = "UPAXOS_SCRIPT_STEPS", value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
     pub script_steps: u32,
 
-    /// Memory that one call of a hook may ask for, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 32, env = "UPAXOS_SCRIPT_MEMORY", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    /// Maximum memory per hook call, in MiB, 1 to 4096
+    #[arg(long, help_heading = SCRIPTS, value_name = "MIB", default_value_t = 32, env = "UPAXOS_SCRIPT_MEMORY", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub script_memory: u16,
 
-    /// Processor time that one call of request, read, on_learn or on_role may take.
-    #[arg(long, value_name = "TIME", default_value = "5ms", env = "UPAXOS_SCRIPT_TIME", value_parser = script_time)]
+    /// Maximum processor time per call of request, read, on_learn or on_role, 1ms to 1s
+    #[arg(long, help_heading = SCRIPTS, value_name = "TIME", default_value = "5ms", env = "UPAXOS_SCRIPT_TIME", value_parser = script_time)]
     pub script_time: Duration,
 
-    /// Compute the states of all scripts anew, from instance 1 on, whatever the last checkpoint says.
-    #[arg(long)]
+    /// Recompute the states of all scripts from instance 1 on, without the last checkpoint
+    #[arg(long, help_heading = SCRIPTS)]
     pub rebuild_state: bool,
 
-    /// TOML file with defaults for these flags, by their long names: `nodes = 3`.
+    /// TOML file with defaults for these options, by their long names: `nodes = 3`
     #[arg(long, value_name = "FILE", env = "UPAXOS_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Honour `quit` from beyond loopback, too.
+    /// Accept `quit` from other hosts too [default: from loopback only]
     #[arg(long, env = "UPAXOS_REMOTE_QUIT")]
     pub remote_quit: bool,
 
-    /// Form of the log lines on standard error.
-    #[arg(long, value_enum, default_value = "text", env = "UPAXOS_LOG_FORMAT")]
+    /// Format of the log lines on standard error: text or json
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        default_value = "text",
+        env = "UPAXOS_LOG_FORMAT"
+    )]
     pub log_format: Format,
 
-    /// Say more: -v what is learned and dropped, -vv every line of the wire.
+    /// Log more: -v learned values and dropped messages, -vv every line on the wire
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
 impl DaemonArgs {
-    /// What the daemon needs of it; its group meets at `net`.
+    /// The options of a daemon whose group meets at `net`.
     ///
     /// # Errors
-    /// When the flags do not go together, or the id cannot be a member.
+    /// When the flags contradict each other, or the id cannot be a member.
     pub fn options(&self, net: &net::Args) -> Result<daemon::Options> {
         let name = net.group;
         if let (Some(name), true) = (name, self.classic) {
@@ -174,18 +184,17 @@ impl DaemonArgs {
             (Some(n), false) => self.member(n)?,
             (None, true) => self.joiner()?,
             (None, false) => bail!(
-                "cannot run node {id}: it is not said how; pass -n N, the size of the group at its first start, \
-                 or --join to join a group that runs"
+                "cannot start node {id}: pass -n N (size of the first group) or --join (to join a running group)"
             ),
             (Some(n), true) => bail!(
-                "cannot run node {id} both as one of a first group of {n} and as one that joins later; leave out \
-                 -n (nodes) or --join"
+                "cannot start node {id} both as a member of a first group of {n} and as a node that joins later; \
+                 leave out -n (nodes) or --join"
             ),
         };
         if self.classic && !self.script.is_empty() {
             bail!(
-                "cannot run scripts with --classic: a classic group has no tags, and nobody would compare what they \
-                 compute; leave out one of the two"
+                "cannot run scripts with --classic: a classic group has no tags, and its nodes do not compare what \
+                 scripts compute; leave out one of the two"
             );
         }
         Ok(daemon::Options {
@@ -220,8 +229,8 @@ impl DaemonArgs {
         }
         if self.id >= n {
             bail!(
-                "cannot run node {} of {n}: the ids of a first group of {n} are 0 to {}; pass another -i or -n, \
-                 or join a group that runs: --join without -n",
+                "cannot start node {} of {n}: the ids of a first group of {n} are 0 to {}; pass another -i or -n, \
+                 or join a running group: --join without -n",
                 self.id,
                 n - 1
             );
@@ -256,19 +265,19 @@ fn script_time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "must be a time from 1ms to 1s, such as 5ms".into())
 }
 
-/// The interval of a beat, as it is written on a command line.
+/// Parses the interval between heartbeats, such as `100ms`: 1ms to 10s.
 pub(crate) fn beat(text: &str) -> Result<Micros, String> {
     let is_fit = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(time);
     let time = humantime::parse_duration(text).ok().filter(is_fit);
     time.map(Micros::from).ok_or_else(|| "must be a time from 1ms to 10s, such as 100ms".into())
 }
 
-/// Whether all went well, except that the reader of standard output has gone.
+/// Whether the only failure is that the reader of standard output has closed the pipe.
 pub fn is_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(OutputError::is_closed)
 }
 
-/// The exit status that the contract gives to a failure.
+/// The exit status that the contract assigns to a failure: 77 without privilege, 2 for wrong usage, otherwise 1.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     if let Some(WorldError::Broken(error)) = error.downcast_ref() {
         return exit_status(error);

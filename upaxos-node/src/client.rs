@@ -1,24 +1,23 @@
-//! `upaxos-node client`: a client for other programs to talk to, hidden from the help.
+//! `upaxos-node client`: a client that other programs drive, hidden from the help.
 //!
-//! The demo, the lab and the live tests need somebody who asks from another host than theirs, with many
-//! requests under way at once, and who hears who leads. Owns that dialogue and nothing else; people use
-//! `upaxos-send` and `upaxos-repl`.
+//! The demo, the lab and the live tests need a client on another host than theirs, with many requests in flight,
+//! that also reports the leader. This module owns that dialogue and nothing else. People use `upaxos-send` and
+//! `upaxos-repl`.
 //!
-//! Every line of standard input is a request or a wish to be told when something holds; each gets one
-//! line of standard output, `NUMBER MICROS TEXT`, with the line's number from 0, in the order in which
-//! the answers come:
+//! Every line of standard input is a request, or a condition to wait for. Each gets one line of standard output,
+//! `NUMBER MICROS TEXT`, with the line's number from 0, in the order in which the answers arrive:
 //!
-//! | line | answered |
+//! | line | answer |
 //! | --- | --- |
-//! | `Request …` | with the outcome: `OK 1 one`, `Refused …`, `Unknown …` |
-//! | `fast` | as `Request 0` without an instance: `Value 1 1 one` |
-//! | `query …`, `fast query …` | what a script answers: `OK 2 safe read …`, `Reply 1 …` |
-//! | `leave …`, `replace …`, `members` | the same: `OK 5 leave 2`, `Members 5 41 0,1` |
-//! | `leader` | `leader 2`, once somebody leads |
+//! | `Request …` | the outcome: `OK 1 one`, `Refused …`, `Unknown …` |
+//! | `fast` | the outcome of `Request 0` without an instance: `Value 1 1 one` |
+//! | `query …`, `fast query …` | the answer of a script: `OK 2 safe read …`, `Reply 1 …` |
+//! | `leave …`, `replace …`, `members` | the outcome: `OK 5 leave 2`, `Members 5 41 0,1` |
+//! | `leader` | `leader 2`, once a node leads |
 //! | `learned N I` | `learned N I`, once N nodes have durably learned instance I |
-//! | `as S M HEX` | session S asks the question that HEX spells, with a patience of M microseconds: `C:Q` (its tag, or `-`) and the outcome, or `forgotten` |
+//! | `as S M HEX` | for the request that HEX encodes, of session S, with a timeout of M microseconds: `C:Q` (its tag, or `-`) and the outcome, or `forgotten` |
 //! | `say HEX` | `said`, once these bytes were sent as a datagram |
-//! | `watch` | `watching`; from then on also lines without a number: `view` with every beat that says what the one before it did not, `silent N` when nothing was heard of node N for a while |
+//! | `watch` | `watching`; from then on also lines without a number: `view` with every beat that differs from the node's previous one, `silent N` when nothing was heard of node N for a while |
 
 mod input;
 mod line;
@@ -38,35 +37,34 @@ use input::Input;
 use line::{Order, State};
 pub use line::{hex, unhex};
 
-/// Where to ask, and how eagerly.
+/// The options of the client.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     net: net::Args,
 
-    /// How long to wait for each answer
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    /// Maximum wait for each answer
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
-    /// Requests under way at once, at most
-    #[arg(long, default_value_t = 64)]
+    /// Maximum requests in flight
+    #[arg(long, value_name = "N", default_value_t = 64)]
     window: usize,
 
-    /// Ask a group that speaks the classic grammar
+    /// Speak the classic grammar only
     #[arg(long)]
     classic: bool,
 }
 
-/// How often to look who has fallen silent, if anybody watches: nobody says that of himself.
+/// Interval between looks for silent nodes while `watch` is on. A silent node sends nothing that could report it.
 const LOOK: Micros = Micros::from_millis(50);
-/// How often to look when there is nothing to wait for but lines and datagrams: as often as the socket looks at the
-/// network.
+/// Longest wait when only lines and datagrams can arrive: the interval at which the socket looks at the network.
 const IDLE: Micros = Micros::from_millis(1_000);
 
-/// Answers every line of standard input, until it ends and all is answered.
+/// Answers the lines of standard input until it ends and every line is answered.
 ///
 /// # Errors
-/// A socket that cannot be opened or used, a line that is none of the forms.
+/// When a socket cannot be opened or used, or a line has none of the forms.
 pub fn run(args: &Args) -> Result<()> {
     let dialect = if args.classic { Dialect::Classic } else { Dialect::Extended };
     let socket = Socket::open(&args.net.options())?.with_pieces(Pieces::of(random()?, dialect));
@@ -88,20 +86,20 @@ pub fn run(args: &Args) -> Result<()> {
 struct Dialogue {
     socket: Socket,
     dialect: Dialect,
-    /// Which group is asked: all sessions ask the same.
+    /// The group that is asked. All sessions ask the same group.
     scope: Scope,
     sessions: BTreeMap<u64, Session>,
     view: View,
     start: Instant,
     patience: Micros,
     wishes: Vec<Wish>,
-    /// Lines of input so far.
+    /// Number of input lines so far.
     taken: usize,
-    /// What was said last of each node, if anybody watches.
+    /// The beat of each node that was reported last; `None` until `watch` is given.
     watched: Option<BTreeMap<NodeId, Beat>>,
 }
 
-/// One client of the group, with what is under way for it.
+/// One client of the group, with its requests in flight.
 struct Session {
     client: Client,
     questions: BTreeMap<Ticket, Asked>,
@@ -109,7 +107,7 @@ struct Session {
 
 struct Asked {
     number: usize,
-    /// Whether the answer is to begin with the tag.
+    /// Whether the answer begins with the request's tag.
     says_tag: bool,
 }
 
@@ -117,7 +115,7 @@ fn random() -> Result<u64> {
     getrandom::u64().context("cannot draw a random number from the system")
 }
 
-/// Something about the group that somebody waits for.
+/// A condition of the group that an input line waits for.
 struct Wish {
     number: usize,
     asked: Micros,
@@ -142,7 +140,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// How long nothing has to be done unless somebody says something.
+    /// Time until the next deadline, if no line and no datagram arrives before it.
     fn until_due(&self) -> Duration {
         let now = self.now();
         let sessions = self.sessions.values().filter_map(|session| session.client.next_deadline(now));
@@ -160,7 +158,7 @@ impl Dialogue {
         self.wishes.len() + self.sessions.values().map(|session| session.questions.len()).sum::<usize>()
     }
 
-    /// Sends what is due; hands out what is given up, with its session.
+    /// Sends the requests that are due. Returns those that timed out, each with its session.
     fn tick(&mut self) -> Result<Vec<(u64, Settled)>> {
         let (now, limit) = (self.now(), self.socket.max_payload());
         if self.under_way() > 0 && self.scope.asks(now) {
@@ -169,7 +167,7 @@ impl Dialogue {
         let mut given_up = Vec::new();
         for (number, Session { client, .. }) in &mut self.sessions {
             let turn = client.tick(now);
-            // What one has begun to ask, all have.
+            // The scope is shared: once one client has begun, all have.
             if client.scope().has_begun() {
                 self.scope.begin();
             }
@@ -216,7 +214,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Lines that name a node, without a head before them, with that of the node's present life.
+    /// Prefixes lines of a node that have no head with the head of that node's current incarnation.
     fn with_head(&self, lines: Vec<u8>) -> Vec<u8> {
         let Ok((head, mut read)) = wire::open(&lines, self.dialect) else { return lines };
         let Some(Ok(Line::Node(from, _))) = read.next().filter(|_| head == Head::default()) else {
@@ -298,7 +296,7 @@ impl Dialogue {
     }
 }
 
-/// Says what is new about every node.
+/// Prints what has changed about every node since the last report.
 fn report(
     view: &View,
     now: Micros,
@@ -320,7 +318,7 @@ fn report(
 }
 
 impl Wish {
-    /// The answer, if there is one by now.
+    /// The answer, once the condition holds or the wish has timed out.
     fn text(&self, view: &View, scope: &Scope, now: Micros, patience: Micros) -> Option<String> {
         self.state.holds(view, now).or_else(|| {
             let is_late = now.since(self.asked) >= patience;

@@ -1,7 +1,8 @@
 //! `--config FILE`: defaults for the daemon's flags, from TOML.
 //!
-//! A flag beats an environment variable, which beats the file: its values become the defaults of the
-//! command line, so that every check of a flag is a check of the file.
+//! Owns the precedence: a flag overrides an environment variable, which overrides the file. The file's values
+//! become the defaults of the command line, so that every check of a flag also checks the file. `main` calls this
+//! before it parses.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Command};
 use toml::{Table, Value};
 
-/// The file that a command line names, if it names one: `--config FILE`, `--config=FILE`, or in the
-/// environment. Found before the command line is parsed, because the file takes part in that.
+/// The configuration file: the one in `--config FILE` or `--config=FILE`, else the one in the environment, if any.
+/// The search runs before the command line is parsed, because parsing needs the file's values.
 pub fn path(args: &[OsString], environment: Option<OsString>) -> Option<PathBuf> {
     let after = |at: usize| args.get(at + 1).map(PathBuf::from);
     let named = args.iter().enumerate().find_map(|(at, arg)| match arg.to_str()? {
@@ -23,8 +24,8 @@ pub fn path(args: &[OsString], environment: Option<OsString>) -> Option<PathBuf>
 /// Makes the values of a file the defaults of the flags that they name.
 ///
 /// # Errors
-/// What is wrong with the file, as a sentence: not readable, not TOML, an unknown key, a value that is
-/// neither text, a number nor a truth value.
+/// A sentence about the fault of the file: it is not readable or not TOML, it has an unknown key, or a value that is
+/// neither text, a list of texts, a number nor a truth value.
 pub fn apply(mut command: Command, file: &Path) -> Result<Command, String> {
     let explain = |what: String| format!("cannot use configuration {}: {what}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| explain(error.to_string()))?;

@@ -1,7 +1,7 @@
 //! `upaxos-node demo`: three real nodes, one log, and a crash, in a few seconds.
 //!
-//! Owns the frame of the story: on what ground it is played, and that nothing is left behind. The story itself
-//! is a lab, `scripts/labs/demo.lua`, which this program carries along; nothing in it is simulated here.
+//! Owns the frame of the demo: the choice of the world, and the report that nothing is left behind. The story
+//! itself is a lab, `scripts/labs/demo.lua`, which is compiled into this program. Nothing in it is simulated.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -20,10 +20,10 @@ use crate::lab::{Setup, World, WorldError};
 const SCRIPT: &str = "scripts/labs/demo.lua";
 const TITLE: &str = "demo";
 
-/// Tells the story, and checks every sentence of it.
+/// Runs the demo. The lab checks each of its statements.
 ///
 /// # Errors
-/// When no ground can be had for real nodes.
+/// When no world of real nodes is possible here.
 pub fn run() -> Result<ExitCode> {
     say("Three nodes, one log, and a crash.\n");
     let script = Script::embedded(SCRIPT, include_str!("../../scripts/labs/demo.lua"));
@@ -50,23 +50,23 @@ pub fn run() -> Result<ExitCode> {
     }
 }
 
-/// The most faithful world of real nodes that can be had here.
+/// Opens the most realistic world of real nodes that is possible here.
 fn ground(setup: &Setup) -> Result<Box<dyn World>, WorldError> {
     let began = Instant::now();
     let world = Kind::Raw.open(setup).or_else(|error| {
-        say(format_args!("Not to be had here: {error:#}"));
+        say(format_args!("Not possible here: {error:#}"));
         Kind::Udp.open(setup)
     })?;
     step("ground", &world.about(), began.elapsed());
     Ok(world)
 }
 
-/// One line of the story that is not in the script.
+/// Prints a step that is not in the script.
 fn step(name: &str, what: &str, took: Duration) {
     say(report::step(name, what, took));
 }
 
-/// Prints a line; whoever closes the pipe early still gets the exit status.
+/// Prints a line. A reader that closes the pipe early still gets the exit status.
 fn say(line: impl Display) {
     tell(line);
 }

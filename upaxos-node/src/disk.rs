@@ -1,15 +1,15 @@
-//! The disk of one node: a directory with its identity, its lock, and its store.
+//! The disk of one node: a directory with its identity, its lock and its store.
 //!
 //! ```text
-//! upaxos-2/identity        whose log it is, and of which incarnation
-//! upaxos-2/lock            held while a process has it open
+//! upaxos-2/identity        the node, its group and its incarnation
+//! upaxos-2/lock            held while a process has the directory open
 //! upaxos-2/00000007.log    segments of the log, and history files: see [`upaxos_core::store`]
 //! ```
 //!
-//! Owns what a store needs of a real machine: files that only this user may read, one process per
-//! directory, threads for what no commit should wait for. The daemon appends records and commits; when
-//! `commit` returns, they are durable, and only then may anything be said that they stand behind (README,
-//! "What is promised"). After one failed write or sync it is of no use; the daemon ends.
+//! Owns what a store needs of a real machine: files that only this user may read, one process per directory, and
+//! threads for tasks that no commit should wait for. The daemon appends records and commits. When `commit` returns,
+//! they are durable; only then may the node send a message that depends on them (README, "What is promised"). After
+//! one failed write or sync the disk cannot be used any more, and the daemon ends.
 
 mod create;
 mod dialect;
@@ -34,18 +34,18 @@ pub use identity::{Identity, Named};
 pub use upaxos_core::store::{Found, Options};
 use worker::Worker;
 
-/// Whose directory it should be.
+/// The identity that this start expects of the directory.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// The node's id.
+    /// Id of the node, as `-i` gives it.
     pub id: u16,
-    /// The size of the first group; 0 for a node that joins later.
+    /// Size of the first group; 0 for a node that joins later.
     pub n: u16,
-    /// A fresh random number, used only when the directory is made.
+    /// A fresh random number, used only when this call creates the directory.
     pub incarnation_if_new: u64,
-    /// The grammar that it is to vote in.
+    /// The grammar that the node votes in.
     pub dialect: Dialect,
-    /// What its group is called, if it has a name; a classic group has none.
+    /// The name of its group, if it has one. A classic group has none.
     pub name: Option<GroupName>,
 }
 
@@ -58,56 +58,56 @@ impl Wanted {
     }
 }
 
-/// An open directory, and what was found in it.
+/// An open directory and its state.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Opened {
     /// The log, ready for the next record.
     pub disk: Disk,
-    /// Whose it is.
+    /// The identity that the directory holds.
     pub identity: Identity,
-    /// Whether this call made it: then the node has said nothing under this incarnation.
+    /// Whether this call created the directory. The node has then sent nothing under this incarnation.
     pub is_new: bool,
-    /// What the owner should know, a sentence each, as a tail that was cut.
+    /// Warnings for the operator, one sentence each, such as a torn tail that was cut.
     pub warnings: Vec<String>,
-    /// What the owner may want to know, a sentence each, as files of others.
+    /// Notices for the operator, one sentence each, such as foreign files.
     pub notices: Vec<String>,
 }
 
-/// What [`read`] found.
+/// The result of [`read`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Contents {
-    /// Whose log it is.
+    /// The identity of the log's node.
     pub identity: Identity,
-    /// Where the walk stopped, if not at a clean end.
+    /// The place where the scan stopped, if it is not a clean end.
     pub note: Option<String>,
 }
 
-/// The log of one node, open for writing. There is one per directory at any time.
+/// The log of one node, open for writing. At any time there is at most one per directory.
 #[derive(Debug)]
 pub struct Disk {
     store: Store<Dir>,
     dir: PathBuf,
-    /// What its file says.
+    /// The identity in the directory's file.
     identity: Identity,
-    /// What this start says that the group is called.
+    /// The name of the group that this start was given.
     asked: Named,
-    // Before the lock, so that it is dropped first: its threads work in the directory.
+    // Declared before the lock, so that it is dropped first: its threads work in the directory.
     worker: Worker,
     _lock: lock::Lock,
 }
 
 impl Disk {
-    /// Opens the log in `dir`, or makes one, and hands every record in it to `on_record`.
+    /// Opens the log in `dir`, or creates one, and hands every record in it to `on_record`.
     ///
-    /// A tail that a crash tore is cut; the warnings say so.
+    /// A tail that a crash has torn is cut, with a warning.
     ///
     /// # Errors
     ///
-    /// When another process has the directory, when it is another node's or another group's, or speaks another grammar,
-    /// when something that was synced is hurt or gone ([`StoreError::Damaged`]), when `on_record` refuses a record,
-    /// or when the file system does.
+    /// When another process has the directory open; when the directory belongs to another node or group, or to
+    /// another grammar; when synced data is corrupt or missing ([`StoreError::Damaged`]); when `on_record` rejects
+    /// a record; or when the file system reports an error.
     pub fn open(
         dir: &Path,
         wanted: &Wanted,
@@ -145,23 +145,23 @@ impl Disk {
         Ok(Opened { disk, identity, is_new, warnings, notices })
     }
 
-    /// Adds to the batch the record that `write` puts at the end of the buffer it is given. Nothing is
-    /// written before [`Disk::commit`].
+    /// Adds one record to the batch. `write` appends the record to the buffer that it gets. Nothing is written before
+    /// [`Disk::commit`].
     ///
     /// # Panics
     ///
-    /// When that contains a newline or begins with `#`: no record does.
+    /// When the record contains a newline or begins with `#`: no record does.
     pub fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.store.append_with(write);
     }
 
-    /// Makes the batch durable: one write, one sync; now and then a new segment too. Does nothing when
-    /// there is no batch.
+    /// Makes the batch durable, with one write and one sync. Now and then it also begins a new segment. Does nothing
+    /// without a batch.
     ///
     /// # Errors
     ///
-    /// When a write or sync fails, here or in what goes on beside, and ever after: then nobody knows what
-    /// is durable, the process must end, and the next start reads what there is.
+    /// When a write or sync fails, here or in a task beside the loop, and at every later call. It is then unknown
+    /// which records are durable: the process must end, and the next start reads the disk.
     pub fn commit(&mut self, source: &dyn Source) -> io::Result<()> {
         while let Some(done) = self.worker.done() {
             self.finish(done)?;
@@ -183,12 +183,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Writes down what the group is called, as this start said: that is confirmed. Does nothing where the directory
-    /// says so already.
+    /// Records in the directory the name of the group that this start was given, once it is confirmed. Does nothing
+    /// where the directory already has that name.
     ///
     /// # Errors
     ///
-    /// When that cannot be written.
+    /// When the identity cannot be written.
     pub fn confirm_name(&mut self) -> io::Result<()> {
         let confirmed = Identity { group: self.asked, ..self.identity };
         if confirmed != self.identity {
@@ -198,26 +198,26 @@ impl Disk {
         Ok(())
     }
 
-    /// How far the history files go: what is up to there need not be held in memory.
+    /// The last instance in the history files. Values up to it need not be kept in memory.
     pub fn compacted(&self) -> Instance {
         self.store.compacted()
     }
 
-    /// Old values: of `first` to `last` those that the history holds, in order, until about `bytes`.
+    /// The values of `first` to `last` that the history holds, in order, up to about `bytes` bytes.
     ///
     /// # Errors
     ///
-    /// When the history is damaged, or cannot be read: then the node must end.
+    /// When the history is damaged or cannot be read. The node must then end.
     pub fn past(&self, first: Instance, last: Instance, bytes: usize) -> Result<Vec<Past>, DiskError> {
         Ok(self.store.past(first, last, bytes)?)
     }
 }
 
-/// Whose log is in `dir`.
+/// The identity of the node whose log is in `dir`.
 ///
 /// # Errors
 ///
-/// When there is none, or its identity is hurt, or missing.
+/// When there is no log, or its identity is corrupt or missing.
 pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
     if let Some(identity) = Identity::load(dir)? {
         return Ok(identity);
@@ -225,22 +225,21 @@ pub fn identity(dir: &Path) -> Result<Identity, DiskError> {
     Err(create::without_identity(dir)?.unwrap_or_else(|| DiskError::NoLog { dir: dir.into() }))
 }
 
-/// The grammar of the node of `dir`, whose identity is `found`.
+/// The grammar of the node in `dir`, whose identity is `found`.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// The same as [`read`].
 pub fn dialect(dir: &Path, found: &Identity) -> Result<Dialect, DiskError> {
     Ok(dialect::said_or_spoken(dir, found)?.unwrap_or(Dialect::Extended))
 }
 
-/// Walks the log in `dir` without opening it: takes no lock and changes nothing, so it may run
-/// beside the node, and then ends at some block near the end. Hands out the history first.
+/// Scans the log in `dir` without opening it. It takes no lock and changes nothing, so it may run beside the node;
+/// it then stops at some block near the end. It hands out the history first.
 ///
 /// # Errors
 ///
-/// As [`Disk::open`]; but an end that is no block is not an error, only noted: it may be being
-/// written.
+/// The same as [`Disk::open`], except that an end that is no block is only noted: the node may be writing it.
 pub fn read(
     dir: &Path,
     on_past: &mut dyn FnMut(Past) -> Result<(), String>,

@@ -1,6 +1,6 @@
-//! What a node that joins tells its operator: how far it has caught up, and that it is a member.
+//! The progress that a joining node reports to its operator: how far it has caught up, and that it is a member.
 //!
-//! Owns the pace of these lines and their words. The daemon asks it once a turn; it decides nothing.
+//! Owns the pace and the words of these lines. The daemon asks for a line once a turn. This module decides nothing.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,27 @@ use upaxos_core::client;
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::GroupName;
 
-/// How often to say how far it has caught up.
+/// Interval between reports while the node catches up.
 const PACE: Micros = Micros::from_millis(1_000);
-/// How often to say that there is nothing to do but wait.
+/// Interval between reports while the node waits.
 const WAITING_PACE: Micros = Micros::from_millis(5_000);
 
-/// Where a node that joins stands.
+/// The state of a joining node, as the daemon sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether it has heard of the group.
+    /// Whether the node has heard its group.
     pub hears_group: bool,
-    /// What the other groups are called that it has heard.
+    /// The names of the other groups that it has heard; `None` is a group without a name.
     pub others: BTreeSet<Option<GroupName>>,
     /// Whether it is a member whose votes count.
     pub votes: bool,
-    /// What it has learned.
+    /// The last instance up to which it has learned all.
     pub learned: Instance,
-    /// The highest instance that it has heard of.
+    /// The highest instance that it knows of.
     pub heard_of: Instance,
 }
 
-/// The lines said so far.
+/// The state of the reports so far.
 #[derive(Debug)]
 pub struct Progress {
     began_with: Instance,
@@ -38,17 +38,17 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins at time 0, with what the disk held.
+    /// Begins at time 0. `learned` is the last instance that the disk held.
     pub fn new(learned: Instance) -> Progress {
         Progress { began_with: learned, said_at: Micros(0), learned_then: learned, is_member: false }
     }
 
-    /// Whether it has said that it is a member.
+    /// Whether a report has said that the node is a member.
     pub fn is_member(&self) -> bool {
         self.is_member
     }
 
-    /// The line to say at `now`, if it is time for one.
+    /// The line to report at `now`, if one is due.
     pub fn line(&mut self, standing: Standing, now: Micros) -> Option<String> {
         let Standing { hears_group, others, votes, learned, heard_of } = standing;
         if self.is_member {

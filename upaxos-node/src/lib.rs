@@ -1,6 +1,7 @@
-//! The upaxos daemon, its disk and its tools. The binary is a few lines on top.
+//! The upaxos daemon, its disk and its tools. The binary adds only the parsing of its command line and the exit
+//! status.
 
-// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod bench;

@@ -1,7 +1,7 @@
-//! What the daemon says, and how: lines for people, or objects for programs.
+//! The daemon's log: lines for people, or JSON objects for programs.
 //!
-//! Owns the form of a log line, and its way to standard error (`queue`): the loop never waits for the reader.
-//! Answers (`OK …`) are among what is always said.
+//! Owns the form of a log line, and its way to standard error (`queue`). The daemon's loop never waits for the
+//! reader of the log. Answers (`OK …`) are logged at every level of verbosity.
 
 mod queue;
 
@@ -20,26 +20,26 @@ use upaxos_core::cli;
 
 use queue::{Bounds, Queue};
 
-/// Some minutes of a busy node's log, for a reader that is slow.
+/// Room for some minutes of a busy node's log while the reader is slow.
 const BOUNDS: Bounds = Bounds { lines: 1 << 16, bytes: 8 << 20 };
 
-/// How long the end of the process waits for its last lines to be read.
+/// Longest time that the end of the process waits for the reader to take the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// There is one standard error; set while a daemon runs.
+/// The queue of this process's standard error. [`start`] sets it; only the daemon does.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// `12:00:00.000Z 0: OK 1 one`.
+    /// A line of text, such as `12:00:00.000Z 0: OK 1 one`.
     Text,
-    /// One JSON object per line.
+    /// One JSON object per line, with the keys `at`, `level`, `node` and `text`.
     Json,
 }
 
 impl Format {
-    /// A line of node `id`, with its newline.
+    /// Formats a line of node `id`, with its newline.
     fn line(self, id: u16, level: Level, text: &dyn Display) -> String {
         let at = humantime::format_rfc3339_millis(SystemTime::now());
         let level_text = level.as_str().to_lowercase();
@@ -55,8 +55,8 @@ impl Format {
     }
 }
 
-/// Starts logging to standard error for node `id`. Without `verbose`, what happens; once, also what is
-/// learned and dropped; twice, every line of the wire. `UPAXOS_LOG` overrides, as in env_logger.
+/// Starts logging to standard error for node `id`. With `verbose` 0 it logs events; with 1 also what is learned and
+/// dropped; with 2 every line on the wire. `UPAXOS_LOG` overrides the level, as in env_logger.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -85,7 +85,8 @@ pub fn start(id: u16, format: Format, verbose: u8) -> Result<()> {
     Ok(())
 }
 
-/// Says on standard error what went wrong; of a daemon behind its log, and without waiting for the reader.
+/// Prints one line about an error on standard error. In a daemon the line follows its log and never waits for the
+/// reader.
 pub fn complain(line: impl Display) {
     match QUEUE.get() {
         Some(queue) => queue.push(format!("{line}\n").as_bytes()),
@@ -93,7 +94,7 @@ pub fn complain(line: impl Display) {
     }
 }
 
-/// Gives the last lines a second to be read. Without a daemon there is nothing to wait for.
+/// Waits up to a second until the last lines are written. Returns at once where no log was started.
 pub fn finish() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(PATIENCE);

@@ -1,6 +1,6 @@
-//! The `upaxos-node` binary: flags in, exit status out.
+//! The `upaxos-node` binary: it parses the command line, starts the daemon or a tool, and returns the exit status.
 
-// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     status
 }
 
-/// The command line, with what a configuration file adds to it.
+/// Parses the command line, with the defaults of the configuration file if there is one.
 fn parse() -> Result<Cli, clap::Error> {
     let args: Vec<_> = std::env::args_os().collect();
     let command = match config::path(&args, std::env::var_os("UPAXOS_CONFIG")) {

@@ -1,6 +1,7 @@
-//! `upaxos-node log DIR`: what a data directory holds, for people and to compare nodes.
+//! `upaxos-node log DIR`: prints a data directory, for people and to compare nodes.
 //!
-//! Owns the words. What was learned, and what of it had an effect, the node's own recovery says.
+//! Owns the words of the printed lines. It decides nothing: the node's own recovery tells it which values were
+//! learned and which had an effect.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -17,16 +18,17 @@ use upaxos_core::wire::Dialect;
 
 use crate::disk;
 
-/// Prints every record as `ID: …`, and each learned instance with its value, without the marks that the log keeps with
-/// it; with `only_learned` one line `INSTANCE VALUE` for each learned instance, with these marks, and nothing else.
+/// Prints every record as `ID: …`, and each learned instance with its value, without the marks that the log stores
+/// with it. With `only_learned` it prints one line `INSTANCE VALUE` for each learned instance, with these marks,
+/// and nothing else.
 ///
 /// # Errors
-/// When the directory cannot be read, after what can be read of it; or standard output cannot be written
+/// When the directory cannot be read, after the readable part is printed; or when standard output cannot be written
 /// ([`OutputError`]).
 pub fn log(dir: &Path, only_learned: bool) -> Result<()> {
     let identity = disk::identity(dir)?;
     let dialect = disk::dialect(dir, &identity);
-    // Damage is told when all that comes before it has been printed.
+    // Damage is reported below, after everything before it is printed.
     let dialect = dialect.as_ref().map_or(Dialect::Extended, |dialect| *dialect);
     let out = io::BufWriter::new(io::stdout().lock());
     let printer = RefCell::new(Printer::new((identity.id, identity.n), dialect, only_learned, out));
@@ -58,17 +60,17 @@ pub fn log(dir: &Path, only_learned: bool) -> Result<()> {
     })
 }
 
-/// Prints records in the order of the log, and follows what was learned and who governs.
+/// Prints records in the order of the log. It follows the learned instances and the members of the group.
 struct Printer<W> {
     id: u16,
     dialect: Dialect,
     only_learned: bool,
     recovery: Recovery,
     membership: Membership,
-    /// The last start that was printed: a checkpoint names the last ones again.
+    /// The last start that was printed. A checkpoint repeats the last ones.
     start: u64,
     out: W,
-    /// After the first failure nothing more is printed.
+    /// The first failure of the output. Nothing is printed after it.
     written: io::Result<()>,
 }
 
@@ -142,7 +144,7 @@ impl<W: Write> Printer<W> {
         self.say(&format!("learn {instance} {mark}{}{moves}", entry.reads()));
     }
 
-    /// The end of the log, or of what can be read of it.
+    /// Prints the end of the log, or of its readable part.
     fn end(&mut self) {
         if let Some(lost) = self.recovery.lost() {
             if self.only_learned && self.written.is_ok() {
@@ -153,8 +155,8 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// Why what was learned had no effect, in words that are the same on every node; `None` where it had one. That it had
-/// none is decided elsewhere.
+/// The reason why a learned value had no effect, in words that are the same on every node; `None` where it had an
+/// effect. `past.void` holds the decision, which the node's recovery makes.
 fn without_effect(past: &Past, entry: &Entry) -> Option<String> {
     Some(match (past.void?, entry) {
         (Some(original), _) => format!("duplicate of {original}"),
@@ -166,10 +168,10 @@ fn without_effect(past: &Past, entry: &Entry) -> Option<String> {
     })
 }
 
-/// From when on a group governs, and who came and went.
+/// The instance from which a group governs, and the nodes that came and went.
 fn moves(instance: Instance, before: &Group, after: &Group) -> String {
     if before.members.is_empty() {
-        // Who joined has its first group from a record that may come later.
+        // A joiner has its first group from a record that may come later.
         return format!(" (governs from {} on)", instance.next());
     }
     let comes = after.members.difference(&before.members).map(|id| format!("node {id} comes"));
@@ -189,7 +191,7 @@ fn listed(group: &Group) -> String {
 mod tests {
     use super::*;
 
-    /// What is printed of these records of member 2 of 3.
+    /// The text that is printed for these records of member 2 of 3.
     fn printed(records: &[&str], only_learned: bool) -> String {
         let mut printer = Printer::new((2, 3), Dialect::Extended, only_learned, Vec::new());
         for record in records {

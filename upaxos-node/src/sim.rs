@@ -1,7 +1,7 @@
 //! `upaxos-node sim`: runs simulated groups, seed after seed, on all cores, until one breaks a rule.
 //!
-//! Owns the sweep and the report. What happens in a seed, and what must hold, is decided in
-//! [`upaxos_core::sim`].
+//! Owns the sweep over the seeds and the report. [`upaxos_core::sim`] decides what happens in a seed and which
+//! rules must hold.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -17,51 +17,51 @@ use upaxos_core::node::Bound;
 use upaxos_core::sim::shrink::Shrunk;
 use upaxos_core::sim::{self, Class, Failure, Outcome, Plan, Seen};
 
-/// Which seeds, of how many nodes, and what to leave out.
+/// The options of the sweep: its seeds, the number of nodes, and the faults to leave out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Seeds to run: the first, and the one after the last.
+    /// Seeds to run, A to B-1
     #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = range)]
     pub seeds: Range<u64>,
 
-    /// One seed only.
+    /// Run this seed only
     #[arg(long, value_name = "S", conflicts_with = "seeds")]
     pub seed: Option<u64>,
 
-    /// Number of nodes, 1 to 9; otherwise each seed has its own.
+    /// Number of nodes, 1 to 9 [default: drawn from the seed]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     pub nodes: Option<u16>,
 
-    /// Classic groups only; otherwise one seed in twenty has one.
+    /// Simulate classic groups only [default: in one seed of twenty]
     #[arg(long)]
     pub classic: bool,
 
-    /// Classes of faults to leave out, with commas: loss, crash, partition, …
+    /// Classes of faults to leave out, separated by commas: loss, crash, partition, …
     #[arg(long, value_name = "CLASS", value_delimiter = ',', value_parser = class)]
     pub without: Vec<Class>,
 
-    /// Single faults to leave out, by their numbers in the plan, with commas.
+    /// Faults to leave out, by their numbers in the plan, separated by commas
     #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
     pub skip: Vec<usize>,
 
-    /// Print one JSON object instead of text.
+    /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
 }
 
-/// What a sweep came to.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 struct Sweep {
     seeds: u64,
     seen: Seen,
-    /// Of how many seeds each of [`SHARES`] was seen.
+    /// The number of seeds in which each of [`SHARES`] was seen.
     shares: Vec<u64>,
-    /// Of how many seeds each bound was reached.
+    /// The number of seeds in which each bound was reached.
     bounds: [u64; Bound::ALL.len()],
     failed: Option<u64>,
 }
 
-/// Words for something that a seed may have seen, and whether it has.
+/// The name of an event that a seed may have seen, and the test for it.
 type Share = (&'static str, fn(&Seen) -> bool);
 
 const SHARES: &[Share] = &[
@@ -103,12 +103,12 @@ const SHARES: &[Share] = &[
     ("forgotten promise broken, and no two logs differ", |seen| seen.untold > 0),
 ];
 
-/// Runs the seeds; tells what was seen, or how the first one fails.
+/// Runs the seeds, and reports the events seen, or how the first failing seed fails.
 ///
 /// # Errors
 /// When a failure does not repeat.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    // What a node's panic says is part of the report.
+    // The report holds the message of a node's panic.
     std::panic::set_hook(Box::new(|_| ()));
     let threads = std::thread::available_parallelism().context("cannot count the cores")?.get();
     let report = report(args, sim::run, threads)?;
@@ -116,14 +116,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(report.status))
 }
 
-/// What a sweep comes to, in words or JSON, and the exit status that says the same.
+/// The result of a sweep in words or JSON, with the exit status for it: 1 if a seed failed.
 #[derive(Debug)]
 struct Report {
     text: String,
     status: u8,
 }
 
-/// Runs the seeds with `simulate`, and makes the first that fails smaller.
+/// Runs the seeds with `simulate`, and shrinks the first that fails.
 fn report(args: &Args, simulate: impl Fn(&Plan) -> Outcome + Sync, threads: usize) -> Result<Report> {
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     let began = Instant::now();
@@ -151,7 +151,7 @@ impl Args {
         self.skip.iter().fold(plan, |plan, number| plan.skip(*number))
     }
 
-    /// The command that shows a failure again, and nothing else.
+    /// The command that repeats exactly this failure.
     fn again(&self, shrunk: &Shrunk) -> String {
         let mut text = format!("upaxos-node sim --seed {}", shrunk.plan.seed);
         if let Some(nodes) = self.nodes {
@@ -172,7 +172,7 @@ impl Args {
     }
 }
 
-/// Runs seeds on all cores until they are done, or one fails. Of several, the lowest is kept.
+/// Runs the seeds on all cores until they are done or one fails. Of several failing seeds, the lowest is kept.
 fn sweep(
     args: &Args,
     seeds: &Range<u64>,
@@ -279,10 +279,10 @@ fn json_report(
     })
 }
 
-/// Seeds as they are typed: the first, and the one after the last.
+/// Parses a range of seeds, such as `0..1000`: the first, and the one after the last.
 ///
 /// # Errors
-/// When it is no range, or an empty one.
+/// When the text is no range, or the range is empty.
 pub fn range(text: &str) -> Result<Range<u64>, String> {
     let numbers = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match numbers {
@@ -331,13 +331,13 @@ mod tests {
         assert_eq!(parsed(&words).unwrap().plan(11), shrunk.plan, "{again}");
     }
 
-    /// The first seed with a partition among more.
+    /// The first seed whose plan has a partition and at least two other classes of faults.
     fn seed() -> u64 {
         let has_more = |classes: &[Class]| classes.len() > 2 && classes.contains(&Class::Partition);
         (0..).find(|seed| has_more(&Plan::draw(*seed, Some(5)).classes())).expect("seeds go on for ever")
     }
 
-    /// A simulation in which that seed breaks a rule, as long as its plan has a partition.
+    /// A simulation in which the seed of [`seed`] breaks a rule, as long as its plan has a partition.
     fn simulate(plan: &Plan) -> Outcome {
         let breaks = plan.seed == seed() && plan.classes().contains(&Class::Partition);
         let violation = sim::Violation { rule: sim::Rule::Agreement, got: "two values".into() };
@@ -345,7 +345,7 @@ mod tests {
         Outcome { trace: 0, seen: Seen::default(), failure }
     }
 
-    /// A sweep that comes to that seed.
+    /// A sweep that reaches the seed of [`seed`].
     fn args(more: &[&str]) -> Args {
         let seeds = format!("0..{}", seed() + 2);
         parsed(&[&["--seeds", &seeds, "--nodes", "5"], more].concat()).unwrap()

@@ -40,16 +40,16 @@ use record::Recorder;
 /// The arguments of the switch.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The number of ports: p0, p1, …
-    #[arg(long)]
+    /// Number of ports: p0, p1, …
+    #[arg(long, value_name = "N")]
     ports: usize,
 
-    /// The seed of all chance
-    #[arg(long, default_value_t = 0)]
+    /// Seed of all random choices
+    #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
 
-    /// File to write every datagram to, with its fate; one JSON object a line
-    #[arg(long)]
+    /// File for every datagram with its fate, one JSON object per line
+    #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 }
 

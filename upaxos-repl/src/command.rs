@@ -1,45 +1,47 @@
-//! What people type, understood.
+//! Parses the commands of the prompt and of piped input, and describes them: help, completion and hints.
+//!
+//! Owns the words that have a meaning here alone. The session calls it; it sends nothing.
 
 use upaxos_core::client::Ask;
 use upaxos_core::types::Value;
 use upaxos_core::wire::CLIENT_FORMS;
 
-/// Words that mean something here and nothing on the wire; the second column is for the help.
+/// Commands that exist here and not on the wire, each with its line of the help.
 const OWN_FORMS: [(&str, &str); 6] = [
     ("query TEXT", "what the nodes' script answers to TEXT, through an instance of its own, as a safe read"),
-    ("fast query TEXT", "the same without an instance, if that can be had"),
-    ("fast", "fast read: the last value written, without an instance of its own if that can be had"),
-    ("status", "who is there, who leads, how far each has learned, from the beats heard"),
+    ("fast query TEXT", "the same without an instance, where that is possible"),
+    ("fast", "fast read: the last value written, without an instance of its own where that is possible"),
+    ("status", "the nodes, the leader and how far each has learned, from the beats heard"),
     ("help", "this text"),
-    ("exit", "leave this program, the group goes on (also bye, Ctrl-D)"),
+    ("exit", "leave this program; the group goes on (also bye, Ctrl-D)"),
 ];
 
-/// One typed line.
+/// A parsed line of input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// An empty line, or a comment.
     Nothing,
-    /// Something to do with the group.
+    /// Work for the engine, with the group.
     Work(Work),
-    /// Show what can be typed.
+    /// Show the commands.
     Help,
-    /// Leave this program.
+    /// Leave this program; the group goes on.
     Exit,
 }
 
-/// What can be done with the group.
+/// A command that the engine carries out with the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Ask it, and wait for the answer.
+    /// Send a request to the group and wait for the answer.
     Ask(Ask),
-    /// Show who is there.
+    /// Show the nodes, the leader and the members.
     Status,
     /// Tell every node to quit.
     Quit,
 }
 
 impl Command {
-    /// Understands a line; the error says what to type instead.
+    /// Parses a line. The error names what to type instead.
     pub fn parse(line: &[u8]) -> Result<Command, String> {
         let line = line.trim_ascii_start();
         match line.trim_ascii_end() {
@@ -52,7 +54,7 @@ impl Command {
             _ if line.starts_with(b"#") => return Ok(Command::Nothing),
             _ => {}
         }
-        // What follows the word of a value is the value; what follows the others may end in blanks.
+        // A value follows its word exactly as typed. The other commands may end in blanks.
         let line = match first_word(line) {
             b"Request" | b"query" => line,
             b"fast" => {
@@ -76,30 +78,30 @@ fn asks(ask: Ask) -> Command {
     Command::Work(Work::Ask(ask))
 }
 
-/// What can be typed, with what it does.
+/// The text of `help`: each command with its meaning.
 pub fn help() -> String {
     let mut text = String::new();
     for (form, meaning) in CLIENT_FORMS.iter().filter(|(form, _)| *form != "quit").chain(&OWN_FORMS) {
         text.push_str(&format!("  {form:<22} {meaning}\n"));
     }
     text.push_str(
-        "  quit                   end every node of the group that honours it; you stay here\n\n\
-         Writes, reads, leave and replace are sent until answered, and happen exactly once.\n\
-         A VALUE is taken as it stands. In double quotes, from its first byte to its last, it may\n\
-         contain \\n, \\r, \\t, \\\\, \\\" and \\xNN.\n\
+        "  quit                   end every node of the group that honours it; this program goes on\n\n\
+         Writes, reads, leave and replace are sent until answered, and take effect exactly once.\n\
+         A VALUE is taken literally. If it is in double quotes, from its first byte to its last, it\n\
+         may contain \\n, \\r, \\t, \\\\, \\\" and \\xNN.\n\
          On the wire `exit` and `bye` mean `quit`; typed here they only leave this program.",
     );
     text
 }
 
-/// What may begin a line, for completion.
+/// The beginnings of all commands, for completion.
 pub fn beginnings() -> impl Iterator<Item = &'static str> {
     ["Request 0 ", "Request ", "query ", "fast query ", "members", "leave ", "replace ", "quit"]
         .into_iter()
         .chain(OWN_FORMS.iter().map(|(form, _)| *form))
 }
 
-/// What could follow what has been typed, if that is clear.
+/// The rest of the command that begins with `typed`, if it is clear.
 pub fn hint(typed: &str) -> Option<String> {
     match typed {
         "" => None,
@@ -130,11 +132,11 @@ fn unknown(line: &[u8]) -> String {
     let rest = String::from_utf8_lossy(&line[first_word(line).len()..]).into_owned();
     match best.filter(|best| likeness(best) > 0.8) {
         Some(best) => format!("unknown command {word:?}; did you mean `{best}{}`?", rest.trim_end()),
-        None => format!("unknown command {word:?}; type help to see what there is"),
+        None => format!("unknown command {word:?}; type help to list the commands"),
     }
 }
 
-/// The write of what stands behind `Request 0 `, quotes undone.
+/// The write of the value that follows `Request 0 `, without its quotes.
 fn write(typed: &Value) -> Result<Ask, String> {
     let bytes = match typed.as_bytes() {
         [b'"', inner @ .., b'"'] => unquote(inner)?,
@@ -154,7 +156,7 @@ fn unquote(inner: &[u8]) -> Result<Vec<u8>, String> {
             b'"' => return Err("a quote inside a quoted value must be written \\\"".into()),
             b'\\' => escaped(&mut rest).ok_or(
                 "in a quoted value a backslash begins \\n, \\r, \\t, \\\\, \\\" or \\xNN; \
-                 leave the quotes away to have it taken as it stands",
+                 leave out the quotes to have it taken literally",
             )?,
             plain => *plain,
         });

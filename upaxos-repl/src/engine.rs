@@ -1,6 +1,6 @@
-//! The conversation with the group: one thread listens, one does everything else.
+//! The conversation with the group: one thread listens, another does everything else.
 //!
-//! The prompt hands jobs in and never touches the network, so answers appear while somebody types.
+//! Owns both sockets. The prompt hands in jobs and never touches the network, so answers appear while the user types.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -19,17 +19,17 @@ use crate::output::Output;
 use crate::table;
 use crate::watch::Watch;
 
-/// How long to listen at least before a picture of the group counts as complete: somewhat more than a node takes to beat
-/// that is asked who governs, however slow its beats are.
+/// Shortest time to listen before `status` is complete. A node that is asked for the members sends a beat somewhat
+/// sooner, however long the interval of its beats is.
 const LISTEN: Micros = Micros::from_millis(150);
-/// How long to listen at most for all members to be heard, and for somebody to say who they are.
+/// Longest time to wait for a beat of every member, and for a node that names the members.
 const LONGEST_LISTEN: Micros = Micros::from_millis(1_000);
-/// How long until that is asked again.
+/// Time until the members are asked for again.
 const ASK_AGAIN: Micros = Micros::from_millis(250);
-/// How long to listen before it is news that nobody leads.
+/// Time to listen before a missing leader is news.
 const SETTLE_IN: Micros = Micros::from_millis(300);
 
-/// Work, as it was typed, and whom to tell when it is done.
+/// A command as it was typed, and the channel for its end.
 #[derive(Debug)]
 pub struct Job {
     pub work: Work,
@@ -41,7 +41,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Done {
     pub status: Status,
-    /// Whether its answer could be printed. At a prompt the engine ends where it cannot.
+    /// Whether its answer could be printed. At a prompt the engine ends after a failure.
     pub printed: Result<(), OutputError>,
 }
 
@@ -50,47 +50,47 @@ impl Job {
         self.is_printed(status, Ok(()));
     }
 
-    /// Nobody may wait for it any more.
+    /// Reports the end of the job. The receiver may be gone.
     fn is_printed(&self, status: Status, printed: Result<(), OutputError>) {
         let _ = self.done.send(Done { status, printed });
     }
 }
 
-/// What the engine reacts to.
+/// An input of the engine.
 #[derive(Debug)]
 pub enum Event {
-    /// These datagrams were on the wire.
+    /// The listener received these datagrams of nodes.
     Heard(Vec<Vec<u8>>),
-    /// The prompt wants something.
+    /// The prompt or the session hands in a job.
     Do(Job),
-    /// The network is another one than before.
+    /// The network of this host has changed.
     Network(News),
-    /// The listener has failed.
+    /// The listener has failed and ends.
     Deaf(std::io::Error),
 }
 
-/// What the engine needs to know.
+/// The settings of the engine.
 pub struct Settings {
-    /// Where the group meets.
+    /// The address of the group and the transport, for both sockets.
     pub place: Options,
-    /// What is too long for a packet: said by one of the two sockets, and asked for at the other.
+    /// The parts of lines too long for a packet. One of the two sockets sends them; requests for them arrive at the
+    /// other.
     pub pieces: Option<Pieces>,
-    /// Who asks.
+    /// The client that sends the requests.
     pub client: Client,
-    /// How long a request may take.
+    /// Time until a request without an answer ends as unknown.
     pub patience: Duration,
 }
 
-/// Starts both threads and hands out where they take jobs; they end with the program.
+/// Starts both threads and returns the channel for their jobs. The threads end with the program.
 ///
-/// The sockets are opened by the threads that use them, and before this returns, so that no beat and
-/// no answer is missed.
+/// Each thread opens its socket before this returns, so that no beat and no answer is missed.
 pub fn start(settings: Settings, output: Output) -> Result<Sender<Event>> {
     let (events, queue) = mpsc::channel();
     listen(settings.place.clone(), settings.pieces.clone(), events.clone())?;
     let (tell, opened) = mpsc::channel();
     thread::spawn(move || {
-        // Only sends: what arrives here is heard by the listener.
+        // This socket only sends. The listener receives.
         let sender = Options { receive_buffer: 0, ..settings.place.clone() };
         match Socket::open(&sender) {
             Ok(socket) => {
@@ -125,7 +125,7 @@ fn listen(place: Options, pieces: Option<Pieces>, events: Sender<Event>) -> Resu
 fn hear(socket: &mut Socket) -> Event {
     let mut heard = Vec::new();
     let received = socket.receive(None, &mut |datagram, _| {
-        // What clients say is for the nodes.
+        // A line of a client is for the nodes. A line of a node begins with a digit.
         if datagram.first().is_some_and(u8::is_ascii_digit) {
             heard.push(datagram.to_vec());
         }
@@ -142,13 +142,13 @@ struct Engine {
     patience: Micros,
     start: Instant,
     asked: BTreeMap<Ticket, Job>,
-    /// When each picture of the group was asked for.
+    /// The jobs of `status` that are not shown yet, each with its start.
     shows: VecDeque<(Micros, Job)>,
-    /// When somebody said last who the members are, and when that was asked last.
+    /// The last time that a node named the members, and the last time that they were asked for.
     members_at: Option<Micros>,
     members_asked: Micros,
     told_silence: bool,
-    /// Other groups of which it was said that they are on the wire.
+    /// The other groups on the wire that were reported.
     others: BTreeSet<GroupId>,
 }
 
@@ -172,10 +172,10 @@ impl Engine {
         }
     }
 
-    /// Ends when the group can no longer be reached, or nobody can be told anything.
+    /// Ends when a socket fails, when an answer cannot be printed at a prompt, or when every sender of jobs is gone.
     fn run(mut self, queue: &Receiver<Event>) {
         if self.output.is_prompt() && self.client.dialect() == Dialect::Extended {
-            // So that slow beats are no news.
+            // Nodes then beat at once, so that a long interval of beats is not reported as silence.
             let _ = self.ask_members();
         }
         loop {
@@ -225,7 +225,7 @@ impl Engine {
         self.tell_others()
     }
 
-    /// Says for each that another group is on the wire: once, while it is heard.
+    /// Reports each other group on the wire, once for as long as it is heard.
     fn tell_others(&mut self) -> Result<()> {
         let others: BTreeSet<_> = self.client.scope().namesakes(self.now()).collect();
         for group in others.difference(&self.others) {
@@ -276,7 +276,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks who is there: beats do not say who is a member, and come at once then.
+    /// Asks for the members. Beats do not name them; the nodes also beat at once when they are asked.
     fn ask_members(&mut self) -> Result<()> {
         self.members_asked = self.now();
         self.say(Request::Members).context("cannot ask the group who its members are")
@@ -300,24 +300,24 @@ impl Engine {
             self.send(&turn.send).context("cannot send to the group")?;
         }
         self.show(now)?;
-        // That nobody leads is no news of a classic group.
+        // A classic group has no leader, so a missing one is no news.
         let has_leaders = self.client.dialect() == Dialect::Extended;
         if has_leaders && now >= SETTLE_IN { self.tell_news(now) } else { Ok(()) }
     }
 
-    /// How long a picture of the group is worked at.
+    /// Longest time to collect beats for one `status`.
     fn longest_listen(&self) -> Micros {
         LONGEST_LISTEN.min(self.patience)
     }
 
-    /// Whether everybody has had time for a beat since `asked`, the members are known, and all were heard; who does not
-    /// hear that in time has to do without.
+    /// Whether `status` is complete: since `asked` every node has had time for a beat, the members are known, and
+    /// all were heard. After the longest time it is shown as it is.
     fn is_whole(&self, asked: Micros, now: Micros) -> bool {
         let is_told = self.members_at.is_some_and(|at| at >= asked) && self.view.silent(now).next().is_none();
         now >= asked + self.longest_listen() || is_told && now >= asked + LISTEN
     }
 
-    /// The tables that are due.
+    /// Prints the answers of `status` that are due.
     fn show(&mut self, now: Micros) -> Result<()> {
         while self.shows.front().is_some_and(|(asked, _)| self.is_whole(*asked, now)) {
             let Some((_, job)) = self.shows.pop_front() else { break };
@@ -364,7 +364,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A job is done. Where its answer cannot be printed, a session of commands ends itself; a prompt is of no use.
+    /// Reports that a job is done. If its answer cannot be printed, a session of commands ends itself, and a
+    /// prompt's engine ends.
     fn finish(&self, job: &Job, status: Status, printed: Result<(), OutputError>) -> Result<()> {
         if self.output.is_prompt() {
             job.is_done(status);

@@ -1,6 +1,6 @@
 //! The `upaxos-repl` binary: the interactive client of a upaxos group.
 
-// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::fs::File;
@@ -26,48 +26,78 @@ mod watch;
 
 use session::Session;
 
-/// Talk to a upaxos group: write, read, look at its history and its state.
-///
-/// At a terminal it prompts (type help); otherwise it reads commands from -e, FILE or standard input,
-/// one a line, and asks one after the other. Commands are `Request 0 VALUE` (write), `Request 0`
-/// (safe read), `Request I` (what was chosen at instance I), `query TEXT` (what the nodes' script
-/// answers), `fast` and `fast query TEXT` (both without an instance), `members`, `leave ID [force]`,
-/// `replace ID NEW [force]` (who governs, and how to change that), `status`, `quit` (ends the nodes),
-/// `help` and `exit` (leaves this program). Lines that begin with # are comments.
-///
-/// Writes and safe reads are sent until answered and happen exactly once. Answers are printed as
-/// `OK I VALUE`, with newline, carriage return and backslash in the value as \n, \r and \\.
-///
-/// Exit status, the worst of what happened: 0 done; 1 something failed; 2 usage, or a command that is
-/// unknown or not for a classic group (`status`, `members`, …); 3 not answered in time (the outcome is
-/// unknown), or not chosen yet; 4 refused; 5 no quorum; 77 no privilege for a raw socket.
-///
-/// The prompt's history is kept in $XDG_STATE_HOME/upaxos/history (by default under ~/.local/state).
+/// The sentence above the options.
+const ABOUT: &str = "Talk to a upaxos group: write, read, query its history and show its state";
+
+/// The text below the options. A paragraph is one line; only tables and examples have lines of their own.
+const END: &str = "\
+Commands, one per line of -e, FILE or standard input; at a terminal, the program prompts:
+  Request 0 VALUE         write VALUE
+  Request 0               safe read
+  Request I               read the value that was chosen at instance I
+  query TEXT              ask the script of the nodes
+  fast                    read the last value without an instance
+  fast query TEXT         ask the script without an instance
+  members                 show the members
+  leave ID [force]        remove node ID from the group
+  replace ID NEW [force]  replace node ID by NEW, which runs with --join
+  status                  show the nodes, the leader and how far each has learned
+  quit                    end the nodes
+  help                    list the commands
+  exit                    leave this program
+  A line that begins with # is a comment. Writes and safe reads are sent until answered and take effect once.
+
+Answers:
+  OK I VALUE: VALUE was chosen at instance I. Newline, carriage return and backslash are printed as \\n, \\r and \\\\.
+
+JSON keys of --json:
+  request, outcome, instance, value (value_hex if not UTF-8), learned, epoch, members, reason, ms; of status: differs, \
+twins, nodes, leader, quorum, epoch, members, group, name, others; or error
+
+Files:
+  The prompt's history is in $XDG_STATE_HOME/upaxos/history, by default below ~/.local/state.
+
+Environment:
+  UPAXOS_ADDRESS, UPAXOS_PROTOCOL, UPAXOS_TRANSPORT, UPAXOS_INTERFACE, UPAXOS_GROUP and UPAXOS_DATAGRAM set the \
+defaults of the network options.
+
+Exit status, the worst of all commands:
+  0   done
+  1   fault
+  2   wrong usage, an unknown command, or one that a classic group does not have
+  3   no answer in time, so the outcome is unknown; or not chosen yet
+  4   refused
+  5   no quorum
+  77  no privilege for a raw socket
+
+Examples:
+  upaxos-repl -e 'Request 0 hello' -e status
+  upaxos-repl --transport udp -a 239.1.2.3";
+
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, about = ABOUT, after_help = END)]
 struct Args {
     #[command(flatten)]
     net: net::Args,
 
-    /// How long to wait for each answer, such as 500ms, 5s or 1m
-    #[arg(long, default_value = "5s", value_parser = time)]
+    /// Maximum wait for each answer, such as 500ms, 5s or 1m
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     timeout: Duration,
 
-    /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
+    /// Speak the classic grammar only: no tags, no retransmission, answers matched by their words
     #[arg(long)]
     classic: bool,
 
-    /// A command to carry out instead of prompting; may be given several times
+    /// Command to carry out instead of prompting; repeatable
     #[arg(short = 'e', value_name = "COMMAND", conflicts_with = "file")]
     commands: Vec<String>,
 
-    /// Print answers as JSON, one object per line: request, outcome, instance, value (value_hex where
-    /// it is not UTF-8), learned, epoch, members, reason, ms; for status: differs, nodes, leader, quorum,
-    /// epoch, members, group, name, others; or error
+    /// Print answers and errors as JSON, one object per line
     #[arg(long)]
     json: bool,
 
-    /// A file of commands, one a line, instead of the prompt
+    /// File of commands, one per line, instead of the prompt
     file: Option<PathBuf>,
 }
 

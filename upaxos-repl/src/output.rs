@@ -1,4 +1,6 @@
-//! Where answers go: above the prompt for people, to the standard streams for everything else.
+//! Prints answers: above the prompt for people, to the standard streams for programs.
+//!
+//! Owns the words of answers and news. The engine calls it.
 
 use std::io::{self, IsTerminal};
 
@@ -8,24 +10,24 @@ use upaxos_core::cli::{self, OutputError};
 use upaxos_core::client::{FORGOTTEN, Outcome, Settled, request_json};
 use upaxos_core::types::{Epoch, Group, Instance, Micros, NodeId};
 
-/// Prints for the engine.
+/// The engine's output, to a prompt or to the standard streams, as text or JSON.
 pub struct Output {
     prompt: Option<Box<dyn ExternalPrinter + Send>>,
     json: bool,
 }
 
 impl Output {
-    /// Prints above the prompt, with latencies and news.
+    /// An output above the prompt, with latencies and news.
     pub fn above_prompt(printer: impl ExternalPrinter + Send + 'static, json: bool) -> Output {
         Output { prompt: Some(Box::new(printer)), json }
     }
 
-    /// Answers to standard output, one line each and nothing else; what went wrong to standard error.
+    /// An output of one line per answer on standard output, and of errors on standard error.
     pub fn streams(json: bool) -> Output {
         Output { prompt: None, json }
     }
 
-    /// How a request ended; `why` explains a missing answer.
+    /// Prints the outcome of a request. `why` explains a missing answer.
     pub fn settled(&mut self, request: &[u8], settled: &Settled, why: &str) -> Result<(), OutputError> {
         if self.json {
             return self.object(&request_json(request, &settled.outcome, settled.took));
@@ -52,12 +54,12 @@ impl Output {
         }
     }
 
-    /// Something that happened, told to people only.
+    /// Prints an event, at a prompt without JSON only.
     pub fn news(&mut self, text: &str) -> Result<(), OutputError> {
         if self.prompt.is_some() && !self.json { self.text(text) } else { Ok(()) }
     }
 
-    /// Text that was asked for.
+    /// Prints the text of an answer.
     pub fn text(&mut self, text: &str) -> Result<(), OutputError> {
         match &mut self.prompt {
             Some(prompt) => prompt.print(format!("{text}\n")).map_err(|why| io::Error::other(why).into()),
@@ -65,12 +67,12 @@ impl Output {
         }
     }
 
-    /// One line of JSON.
+    /// Prints a JSON object as one line.
     pub fn object(&mut self, object: &Json) -> Result<(), OutputError> {
         self.text(&object.to_string())
     }
 
-    /// What went wrong.
+    /// Prints an error: above the prompt, or on standard error.
     pub fn complain(&mut self, text: &str) -> Result<(), OutputError> {
         match (&self.prompt, self.json) {
             (Some(_), true) => self.object(&json!({ "error": text })),
@@ -86,18 +88,18 @@ impl Output {
         }
     }
 
-    /// Whether somebody sits at a prompt.
+    /// Whether this output is above a prompt.
     pub fn is_prompt(&self) -> bool {
         self.prompt.is_some()
     }
 
-    /// Whether answers are JSON.
+    /// Whether answers and errors are printed as JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
 }
 
-/// The answer, up to how long it took; of a fast read with a word on whether it used an instance.
+/// The text of an answer, up to its latency. For a fast read it includes whether the read used an instance.
 fn answer(outcome: &Outcome, is_fast: bool) -> String {
     match outcome {
         Outcome::Chosen { instance, value } if is_fast => {
@@ -124,7 +126,7 @@ fn answer(outcome: &Outcome, is_fast: bool) -> String {
     }
 }
 
-/// Who governs, for people.
+/// The members, their first instance and their quorum, for people.
 fn members_text(epoch: Epoch, learned: Instance, members: &[NodeId]) -> String {
     let ids: Vec<_> = members.iter().map(NodeId::to_string).collect();
     let group = Group { epoch, members: members.iter().copied().collect() };

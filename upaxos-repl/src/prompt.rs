@@ -1,4 +1,4 @@
-//! The prompt: editing, completion, hints, and a history that outlives the program.
+//! The prompt: editing, completion, hints, and a history that is kept for later runs.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ use crate::command;
 const PROMPT: &str = "upaxos> ";
 const HISTORY: usize = 10_000;
 
-/// A terminal to read lines from.
+/// A terminal from which lines are read.
 pub struct Prompt {
     editor: Editor<Forms, DefaultHistory>,
     history: Option<PathBuf>,
 }
 
 impl Prompt {
-    /// Takes over the terminal; `None` when it cannot be edited on.
+    /// Takes over the terminal, and loads the history.
     pub fn open() -> rustyline::Result<Prompt> {
         let config = Config::builder()
             .max_history_size(HISTORY)?
@@ -43,12 +43,12 @@ impl Prompt {
         Ok(Prompt { editor, history })
     }
 
-    /// Something that prints above the prompt from another thread.
+    /// A printer for another thread. It prints above the prompt.
     pub fn printer(&mut self) -> rustyline::Result<impl ExternalPrinter + Send + 'static> {
         self.editor.create_external_printer()
     }
 
-    /// The next line; `None` at Ctrl-D. Ctrl-C gives up the line being typed.
+    /// The next line; `None` at Ctrl-D. Ctrl-C discards the line being typed.
     pub fn read(&mut self) -> rustyline::Result<Option<String>> {
         loop {
             match self.editor.readline(PROMPT) {
@@ -63,7 +63,7 @@ impl Prompt {
         }
     }
 
-    /// History is a convenience: where it cannot be written, there is none next time.
+    /// Appends the new lines to the history file. The history is a convenience, so a failure is ignored.
     fn remember(&mut self) {
         let Some(path) = &self.history else { return };
         if let Some(parent) = path.parent() {
@@ -81,7 +81,7 @@ fn history_file() -> Option<PathBuf> {
     Some(state.join("upaxos/history"))
 }
 
-/// Completion and hints from the forms that a line may have.
+/// Completion and hints from the forms of a command.
 struct Forms;
 
 impl Completer for Forms {
@@ -101,7 +101,7 @@ impl Hint for Rest {
         &self.0
     }
 
-    /// A hint names what is missing; it is nothing to insert.
+    /// A hint only names the missing words: it is not text to insert.
     fn completion(&self) -> Option<&str> {
         None
     }

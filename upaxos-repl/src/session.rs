@@ -1,4 +1,6 @@
-//! From lines to jobs: one after the other from a pipe, all at once from a person.
+//! Turns lines into jobs of the engine: one after the other from a pipe, at once from a prompt.
+//!
+//! Owns the exit status of a run. `main` calls it; it never touches the network.
 
 use std::io::{self, BufRead};
 use std::iter;
@@ -16,12 +18,12 @@ use crate::engine::{self, Done, Event, Job, Settings};
 use crate::output::Output;
 use crate::prompt::Prompt;
 
-/// How long leaving the prompt waits before it says for what.
+/// Time that leaving the prompt waits before it prints the reason.
 const SOON: Duration = Duration::from_millis(500);
-/// The longest command that is read: as long as a datagram, with every byte of its value written as `\xNN`.
+/// The longest command that is read, in bytes: a datagram with every byte of its value written as `\xNN`.
 const LONGEST: usize = 4 * MAX_DATAGRAM;
 
-/// Commands without a person: each is done before the next begins.
+/// A session of piped commands. Each command is done before the next one begins.
 pub struct Session {
     engine: Sender<Event>,
     json: bool,
@@ -32,8 +34,8 @@ impl Session {
         Ok(Session { engine: engine::start(settings, Output::streams(json))?, json })
     }
 
-    /// Carries out all commands; `noun` names one in errors. The worst outcome is the status. When the reader of the
-    /// answers has gone, no further command is carried out.
+    /// Carries out all commands. `noun` is the word for a command in errors. The worst outcome is the status. When
+    /// the reader of the answers has closed the pipe, no further command is carried out.
     pub fn run(&self, noun: &str, commands: impl Iterator<Item = io::Result<Input>>) -> Result<Status> {
         let mut worst = Status::Done;
         for (index, command) in commands.enumerate() {
@@ -63,7 +65,7 @@ impl Session {
     fn work(&self, work: Work, text: Vec<u8>) -> Done {
         let (done, ended) = mpsc::channel();
         let job = Job { work, text, done };
-        // The engine says itself why it has ended.
+        // An engine that has ended has printed the reason itself.
         let _ = self.engine.send(Event::Do(job));
         ended.recv().unwrap_or(Done { status: Status::Fault, printed: Ok(()) })
     }
@@ -82,11 +84,11 @@ impl Session {
     }
 }
 
-/// The commands of a stream, one a line. None takes more memory than the longest that there is.
+/// The commands of a stream, one per line. No line takes more memory than the longest command.
 pub fn lines(mut stream: impl BufRead) -> impl Iterator<Item = io::Result<Input>> {
     let mut is_within = false;
     iter::from_fn(move || {
-        // Not before somebody was told: a line may have no end.
+        // Skips only after the caller has the report: a line may have no end.
         let skipped = if is_within { cli::skip_line(&mut stream) } else { Ok(()) };
         let input = skipped.and_then(|()| cli::read_line(&mut stream, LONGEST));
         is_within = matches!(input, Ok(Input::TooLong));
@@ -94,7 +96,7 @@ pub fn lines(mut stream: impl BufRead) -> impl Iterator<Item = io::Result<Input>
     })
 }
 
-/// Commands of a person: answers appear above the prompt as they come.
+/// Carries out the commands of a user at a prompt. Answers appear above the prompt as they arrive.
 pub fn at_prompt(settings: Settings, json: bool) -> Result<Status> {
     let (place, patience) = (settings.place.clone(), settings.patience);
     let mut prompt = Prompt::open().context("cannot take over the terminal; pipe commands in instead")?;
@@ -110,7 +112,7 @@ pub fn at_prompt(settings: Settings, json: bool) -> Result<Status> {
     carry_out(&engine, typed, patience)
 }
 
-/// Carries out what is typed, without waiting for answers; leaving waits for those that are still to come.
+/// Carries out the typed lines without waiting for answers. Leaving waits for the missing answers.
 fn carry_out(
     engine: &Sender<Event>,
     typed: impl Iterator<Item = Result<String>>,
@@ -118,7 +120,7 @@ fn carry_out(
 ) -> Result<Status> {
     let (done, ended) = mpsc::channel();
     'typing: for typed in typed {
-        // What is pasted may be several commands.
+        // Pasted text may hold several commands.
         for line in typed?.lines() {
             let work = match Command::parse(line.as_bytes()) {
                 Ok(Command::Nothing) => continue,
@@ -139,13 +141,13 @@ fn carry_out(
             }
         }
     }
-    // From here on the jobs alone hold on to it.
+    // From here on only the jobs hold a sender, so `ended` closes with the last of them.
     drop(done);
     wait(&ended, patience);
     Ok(Status::Done)
 }
 
-/// Waits until every job was answered or its time has run out; not for ever, if nothing can be printed any more.
+/// Waits until every job has ended. The wait is bounded, for the case that nothing can be printed any more.
 fn wait(ended: &Receiver<Done>, patience: Duration) {
     let (start, mut longest) = (Instant::now(), SOON);
     loop {

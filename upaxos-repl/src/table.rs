@@ -1,4 +1,6 @@
-//! `status`: the group as its beats describe it.
+//! `status`: the state of the group according to the beats of its nodes.
+//!
+//! Owns the columns of the table and the keys of its JSON form.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +13,7 @@ const HEADS: [&str; 6] = ["node", "member", "does", "ballot", "learned", "hears"
 
 type Row = [String; 6];
 
-/// One row a node, members that are silent included, then what follows from them.
+/// One row per node, including silent members, and below it the conclusions: split logs, the leader, the groups.
 pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
     let mut rows: BTreeMap<NodeId, Row> =
         view.nodes(now).map(|(id, beat)| (id, row(view, id, beat))).collect();
@@ -35,7 +37,7 @@ pub fn text(view: &View, scope: &Scope, now: Micros) -> String {
     text + &split(view, now) + &twins(view, now) + &verdict(view, scope, now) + &group(scope, now)
 }
 
-/// Whose logs differ, if any do.
+/// One line for each pair of nodes whose logs differ.
 fn split(view: &View, now: Micros) -> String {
     let lines = view.differs(now).map(|(a, b, first)| {
         format!("THE LOG DIVERGES: nodes {a} and {b} hold different values from instance {first} on\n")
@@ -43,7 +45,7 @@ fn split(view: &View, now: Micros) -> String {
     lines.collect()
 }
 
-/// Under which ids two processes run.
+/// One line for each id under which two processes run.
 fn twins(view: &View, now: Micros) -> String {
     view.twins(now).map(|id| format!("two processes run as node {id}: stop one of them\n")).collect()
 }
@@ -55,7 +57,7 @@ fn verdict(view: &View, scope: &Scope, now: Micros) -> String {
     }
 }
 
-/// Which group that is, and which others are on the wire.
+/// The id and name of the group, and the other groups of that name on the wire.
 fn group(scope: &Scope, now: Micros) -> String {
     let Some(group) = scope.group() else { return String::new() };
     let name = scope.name().map_or_else(String::new, |name| format!(" {name}"));
@@ -83,11 +85,13 @@ fn is_member(view: &View, id: NodeId) -> Option<bool> {
     view.members().map(|(_, members)| members.contains(&id))
 }
 
-/// The same as one object: `nodes` (those heard, each with `node`, `member`, `does`, `ballot`, `learned`,
-/// `hears`), `differs` (pairs of `nodes` whose logs differ, from the instance `first` on), `twins` (ids under which two
-/// processes run), `leader`, `quorum`,
-/// `members` and their `epoch`, `group` and its `name`, where null means that nothing is known, and `others` (each
-/// other group that was heard lately, with `group` and `name`).
+/// The state of the group as one JSON object:
+///
+/// - `nodes`: the nodes that were heard, each with `node`, `member`, `does`, `ballot`, `learned` and `hears`;
+/// - `differs`: pairs of `nodes` whose logs differ, from the instance `first` on;
+/// - `twins`: ids under which two processes run;
+/// - `leader`, `quorum`, `members` and their `epoch`, `group` and its `name`, where null means unknown;
+/// - `others`: each other group that was heard lately, with `group` and `name`.
 pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     let node = |(id, beat): (NodeId, &Beat)| {
         json!({
@@ -118,7 +122,7 @@ pub fn json(view: &View, scope: &Scope, now: Micros) -> Json {
     })
 }
 
-/// Whether the group can be worked with: not if its log is split.
+/// The exit status of `status`: a fault if the log is split, otherwise by whether a node leads.
 pub fn status(view: &View, now: Micros) -> Status {
     if view.differs(now).next().is_some() {
         return Status::Fault;

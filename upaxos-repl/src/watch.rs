@@ -1,4 +1,4 @@
-//! What a person at the prompt wants to see of the traffic of others.
+//! The news for a user at the prompt, from the traffic of other clients and the beats of the nodes.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use upaxos_core::client::{Scope, View};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::Message;
 
-/// How many answers are remembered, so that each is told once however many nodes give it.
+/// Number of answers that are remembered, so that each is reported once however many nodes send it.
 const REMEMBERED: usize = 64;
 
-/// Picks the news out of the traffic.
+/// Selects the news from the traffic. It remembers the reported leader and answers.
 #[derive(Debug, Default)]
 pub struct Watch {
     leader: Option<NodeId>,
@@ -17,18 +17,18 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// News in a message that settled nothing of ours, if any.
+    /// The news in a message that settled none of our requests, if any.
     pub fn on_message(&mut self, from: NodeId, message: &Message) -> Option<String> {
         match message {
             Message::Ok { instance, value } if self.is_new(*instance) => {
-                Some(format!("OK {instance} {value}   (asked by somebody else)"))
+                Some(format!("OK {instance} {value}   (asked by another client)"))
             }
             Message::Error { reason } => Some(format!("node {from} refuses an untagged request: {reason}")),
             _ => None,
         }
     }
 
-    /// Marks an instance as told.
+    /// Marks an instance as reported. Returns whether it was not yet.
     pub fn is_new(&mut self, instance: Instance) -> bool {
         if self.told.contains(&instance) {
             return false;
@@ -40,7 +40,7 @@ impl Watch {
         true
     }
 
-    /// News about who leads, if that has changed.
+    /// The news about the leader, if it has changed.
     pub fn on_view(&mut self, view: &View, scope: &Scope, now: Micros) -> Option<String> {
         let leader = view.leader(now);
         if leader == self.leader {

@@ -1,4 +1,4 @@
-//! `--wait`: one line, one request, one answer.
+//! `--wait`: sends each line as a request and prints its answer before it reads the next line.
 
 use std::io::{self, IsTerminal, Read};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use upaxos_core::types::Micros;
 
 use crate::pipe::{Complain, Lines};
 
-/// Asks the group, one request at a time, so that answers come in the order of the lines.
+/// Asks the group, one request at a time, so that the answers have the order of the lines.
 pub struct Asker {
     socket: Socket,
     client: Client,
@@ -22,7 +22,7 @@ pub struct Asker {
     json: bool,
 }
 
-/// Time since the program began.
+/// The clock of the program. It counts from the start of the [`Asker`].
 #[derive(Clone, Copy)]
 struct Clock(Instant);
 
@@ -39,7 +39,7 @@ impl Asker {
         Asker { socket, client, view, patience, clock, fast, json }
     }
 
-    /// Asks every line and prints every answer; the worst outcome is the status.
+    /// Sends every line and prints every answer. The worst outcome is the status.
     pub fn ask_all<R: Read>(&mut self, mut lines: Lines<R>, complain: &Complain) -> Result<Status> {
         let mut worst = Status::Done;
         while let Some((number, line)) =
@@ -54,7 +54,7 @@ impl Asker {
                     let settled = self.until_settled()?;
                     let status = Status::after(&settled.outcome, &self.view, self.clock.now());
                     match self.print(&line, &settled) {
-                        // Whoever reads the answers has heard enough.
+                        // The reader of the answers has closed the pipe.
                         Err(why) if why.is_closed() => return Ok(worst.max(status)),
                         printed => printed?,
                     }
@@ -75,7 +75,7 @@ impl Asker {
         Ok(worst)
     }
 
-    /// Sends, listens and sends again until the one question under way is settled.
+    /// Sends, listens and sends again until the one request in flight is settled.
     fn until_settled(&mut self) -> Result<Settled> {
         loop {
             let turn = self.client.tick(self.clock.now());
@@ -92,7 +92,7 @@ impl Asker {
         }
     }
 
-    /// Listens until the client has something to do, or hears its answer.
+    /// Listens until the client's next deadline or until its answer arrives.
     fn hear(&mut self) -> Result<Option<Settled>> {
         let now = self.clock.now();
         let wait = self.client.next_deadline(now).map(|deadline| deadline.since(now).into());

@@ -1,6 +1,7 @@
-//! The `upaxos-send` binary: one line of standard input, one datagram.
+//! The `upaxos-send` binary: it sends each line of standard input as one datagram, and waits for answers with
+//! `--wait`.
 
-// They panic where the stream is closed or full: `upaxos_core::cli` prints.
+// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::ffi::OsString;
@@ -22,29 +23,59 @@ mod pipe;
 use ask::Asker;
 use pipe::{Complain, Lines};
 
-/// Send lines to a upaxos group, one datagram each, and wait for answers if asked to.
-///
-/// Without MESSAGE, every line of standard input becomes one datagram, byte for byte and without its
-/// newline; empty lines are skipped. MESSAGE words, joined by one space, become one datagram. A line
-/// that is too large to carry is refused on standard error with its number, the rest is sent, and the
-/// exit status is 1.
-///
-/// With --wait, every line must be `Request 0 VALUE` (write), `Request 0` (safe read), `Request I` (what
-/// was chosen at instance I), `query TEXT` (what the nodes' script answers), `members` (who governs),
-/// `leave ID [force]` (take a node out of the group) or `replace ID NEW [force]` (put NEW, which runs with
-/// --join, in its place; `force`: even if too few stay alive). Each is asked in turn, exactly once however
-/// often it has to be sent, and its answer printed: `OK I VALUE`, with newline, carriage return and
-/// backslash in the value as \n, \r and \\. `members` is answered `Members I L H`: the nodes H govern from
-/// the instance after I on, as told by one that has learned up to L. A value with newlines is given as
-/// MESSAGE. With --fast, `Request 0` and `query` take no instance where that is possible, and are answered
-/// `Value I L VALUE` (as of L, VALUE was written last, at I) and `Reply L TEXT` (as of L, the script
-/// answers TEXT).
-///
-/// Exit status: 0 sent, or chosen; 1 something failed; 2 usage; 3 not answered in time (the outcome is
-/// unknown), or not chosen yet; 4 refused; 5 not answered, and no quorum to be heard; 77 no privilege
-/// for a raw socket. The worst decides.
+/// The sentence above the options.
+const ABOUT: &str = "Send lines to a upaxos group, one datagram each, and print the answers with --wait";
+
+/// The text below the options. A paragraph is one line; only tables and examples have lines of their own.
+const END: &str = "\
+Input:
+  Each line of standard input is sent as one datagram, byte for byte, without its newline. Empty lines are skipped. \
+The words of MESSAGE, joined by one space, are sent as one datagram instead; only they may contain a newline. A line \
+that is too large is reported with its number and not sent; the others are sent, and the exit status is 1.
+
+Requests with --wait:
+  Request 0 VALUE         write VALUE
+  Request 0               safe read
+  Request I               read the value that was chosen at instance I
+  query TEXT              ask the script of the nodes
+  members                 show the members
+  leave ID [force]        remove node ID from the group
+  replace ID NEW [force]  replace node ID by NEW, which runs with --join
+  Each request is sent until it is answered, one after the other, and takes effect once. `force` makes a change even \
+if too few members stay alive.
+
+Answers:
+  OK I VALUE              VALUE was chosen at instance I
+  NotYet I L              no value of instance I is known yet
+  Members I L H           nodes H govern from the instance after I on
+  Value I L VALUE         with --fast: VALUE was written last, at instance I
+  Reply L TEXT            with --fast: the script answers TEXT
+  L is the last instance that the answering node has learned. In a value, newline, carriage return and backslash are \
+printed as \\n, \\r and \\\\.
+
+JSON keys of --json:
+  request, outcome, instance, learned, epoch, members, value (value_hex if not UTF-8), reason, ms; or error, line
+
+Environment:
+  UPAXOS_ADDRESS, UPAXOS_PROTOCOL, UPAXOS_TRANSPORT, UPAXOS_INTERFACE, UPAXOS_GROUP and UPAXOS_DATAGRAM set the \
+defaults of the network options.
+
+Exit status, the worst of all lines:
+  0   sent, or chosen
+  1   fault
+  2   wrong usage
+  3   no answer in time, so the outcome is unknown; or not chosen yet
+  4   refused
+  5   no answer, and no quorum was heard
+  77  no privilege for a raw socket
+
+Examples:
+  upaxos-send --wait Request 0 hello
+  seq 1000 | sed 's/^/Request 0 /' | upaxos-send --transport udp";
+
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, about = ABOUT, after_help = END)]
 struct Args {
     #[command(flatten)]
     net: net::Args,
@@ -53,24 +84,23 @@ struct Args {
     #[arg(short, long)]
     wait: bool,
 
-    /// How long to wait for each answer, such as 500ms, 2s or 1m
-    #[arg(long, requires = "wait", default_value = "2s", value_parser = time)]
+    /// Maximum wait for each answer, such as 500ms, 2s or 1m
+    #[arg(long, value_name = "TIME", requires = "wait", default_value = "2s", value_parser = time)]
     timeout: Duration,
 
-    /// Read fast: `Request 0` and `query` ask without taking an instance
+    /// Answer `Request 0` and `query` without an instance where possible
     #[arg(long, requires = "wait", conflicts_with = "classic")]
     fast: bool,
 
-    /// The group speaks the classic grammar only: ask it without tags, once, and know answers by words
+    /// Speak the classic grammar only: no tags, no retransmission, answers matched by their words
     #[arg(long, requires = "wait")]
     classic: bool,
 
-    /// Print answers and errors as JSON, one object per line: request, outcome, instance, learned, epoch,
-    /// members, value (value_hex where it is not UTF-8), reason, ms; or error, line
+    /// Print answers and errors as JSON, one object per line
     #[arg(long)]
     json: bool,
 
-    /// What to send, as one datagram, instead of standard input (behind -- if a word begins with -)
+    /// Words to send as one datagram instead of standard input; after -- if a word begins with -
     #[arg(value_name = "MESSAGE")]
     message: Vec<OsString>,
 }

@@ -1,4 +1,4 @@
-//! Lines in, datagrams out.
+//! Sends lines as datagrams, without waiting for answers, and reads the lines for both ways of sending.
 
 use std::io::{self, BufReader, Read};
 use std::time::Duration;
@@ -10,15 +10,16 @@ use upaxos_core::client::Status;
 use upaxos_core::net::Socket;
 use upaxos_core::wire::{self, Dialect, Head, Line, MAX_DATAGRAM, Request};
 
-/// Datagrams that are sent without a breath, at most.
+/// Maximum datagrams that are sent without a pause.
 const BATCH: usize = 128;
-/// Bytes that are sent without a breath, at most.
+/// Maximum bytes that are sent without a pause.
 const BATCH_BYTES: usize = 256 << 10;
-/// The breath after a full batch: about 25,000 lines a second. Nobody answers a plain datagram, so
-/// nothing else keeps a long file from running over the receivers' queues while nodes sync disks.
+/// The pause after a full batch, which allows about 25,000 lines a second. Nodes do not answer a plain datagram, so
+/// nothing else keeps a long file from overflowing the receivers' queues while the nodes sync their disks.
 const BREATH: Duration = Duration::from_millis(5);
 
-/// The longest line that is read whole. It does not fit a datagram by far, but its refusal can say how long it is.
+/// The longest line that is read whole, in bytes. It is far too long for a datagram, but its refusal names its
+/// length.
 const LONGEST: usize = 1 << 20;
 
 /// Numbered lines, byte for byte, without newlines; empty ones are skipped.
@@ -30,8 +31,8 @@ pub enum Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// The next line and its number, from 1; `None` at the end. Lines that no datagram could carry are refused by
-    /// `complain`, and lead to `status`; one without an end takes no more memory than others.
+    /// The next line and its number, from 1; `None` at the end. A line too long for any datagram is reported to
+    /// `complain` and raises `status`. A line without an end takes no more memory than others.
     pub fn read(&mut self, complain: &Complain, status: &mut Status) -> io::Result<Option<(usize, Vec<u8>)>> {
         let (stream, number) = match self {
             Lines::Message(message) => {
@@ -62,13 +63,13 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Whether another line is here already, so that reading it waits for nobody.
+    /// Whether the buffer holds another line, so that reading it does not block.
     fn has_more(&self) -> bool {
         matches!(self, Lines::Stream(stream, _) if stream.buffer().contains(&b'\n'))
     }
 }
 
-/// Says on standard error what went wrong with a line.
+/// Reports errors about lines on standard error, as text or JSON.
 pub struct Complain {
     pub json: bool,
 }
@@ -91,7 +92,7 @@ impl Complain {
     }
 }
 
-/// Sends every line as a datagram of its own, which begins with `head`. Nothing is dropped in silence.
+/// Sends every line as a datagram of its own, which begins with `head`. No line is dropped silently.
 pub fn send_all<R: Read>(
     mut socket: Socket,
     mut lines: Lines<R>,
@@ -129,7 +130,7 @@ pub fn send_all<R: Read>(
     }
 }
 
-/// Why no node could take this line, if none could.
+/// The reason why no node accepts this line, if there is one.
 fn refusal(line: &[u8], room: usize) -> Option<String> {
     if line.len() > room {
         let size = line.len();

@@ -1,4 +1,6 @@
-//! The flags for the meeting place of a group. They are the same for every program.
+//! The network options of a command line: the same options in every program.
+//!
+//! Owns their names, their defaults and their help. It opens nothing: callers open a socket with [`Args::options`].
 
 use std::net::Ipv4Addr;
 
@@ -6,43 +8,48 @@ use super::{Options, Transport};
 use crate::client::Scope;
 use crate::wire::{Dialect, GroupName};
 
-/// The name given to a classic group, which has none.
+/// The heading of these options on a help page.
+const NETWORK: &str = "Network options";
+
+/// The command line gives a name to a classic group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot use --group {0} with --classic: a classic group has no name; leave out one of the two")]
 pub struct NoNameInClassic(pub GroupName);
 
-/// The flags. A flag beats its environment variable.
+/// The options of the network. An option overrides its environment variable.
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
+#[command(mut_args = |arg: clap::Arg| arg.hide_env(true))]
 pub struct Args {
     /// Address of the group: a broadcast address, a multicast group, or an address of this host
-    #[arg(short, long, value_name = "ADDR", env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
+    #[arg(short, long, help_heading = NETWORK, value_name = "ADDR", env = "UPAXOS_ADDRESS", default_value = "127.0.0.1")]
     pub address: Ipv4Addr,
 
-    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 stand for 25000 + N
-    #[arg(short, long, value_name = "PROTO", env = "UPAXOS_PROTOCOL", default_value_t = 253)]
+    /// IP protocol, 1 to 254; over UDP the port, where 0 to 255 mean 25000 + N
+    #[arg(short, long, help_heading = NETWORK, value_name = "PROTO", env = "UPAXOS_PROTOCOL", default_value_t = 253)]
     pub protocol: u16,
 
-    /// raw: straight over IP, needs CAP_NET_RAW; udp: multicast or broadcast, needs nothing
-    #[arg(long, value_name = "raw|udp", env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw)]
+    /// Transport: raw (directly over IP, needs CAP_NET_RAW) or udp (needs no privilege)
+    #[arg(long, help_heading = NETWORK, value_name = "raw|udp", env = "UPAXOS_TRANSPORT", default_value_t = Transport::Raw)]
     pub transport: Transport,
 
-    /// Network interface to send and receive on, instead of the choice of the routing table
-    #[arg(long, value_name = "IF", env = "UPAXOS_INTERFACE")]
+    /// Network interface to send and receive on [default: the routing table's choice]
+    #[arg(long, help_heading = NETWORK, value_name = "IF", env = "UPAXOS_INTERFACE")]
     pub interface: Option<String>,
 
-    /// Name of the group, if several groups share an address: letters, digits, dots, dashes, underscores
-    #[arg(long, value_name = "NAME", env = "UPAXOS_GROUP")]
+    /// Name of the group: letters, digits, dots, dashes and underscores [default: no name]
+    #[arg(long, help_heading = NETWORK, value_name = "NAME", env = "UPAXOS_GROUP")]
     pub group: Option<GroupName>,
 
-    /// Maximum bytes per datagram [default: path MTU, at most 1500 with headers]. Longer lines are cut into parts.
-    /// More than the MTU: fragments of IP; cheaper where nothing is lost, and with one fragment all are
-    #[arg(long, value_name = "BYTES", env = "UPAXOS_DATAGRAM", value_parser = clap::value_parser!(u16).range(256..=65_507))]
+    // A datagram above the path's MTU travels in IP fragments. They cost less than as many datagrams, but the loss of
+    // one fragment loses the whole datagram.
+    /// Maximum bytes per datagram, 256 to 65507; longer lines are sent in parts [default: path MTU]
+    #[arg(long, help_heading = NETWORK, value_name = "BYTES", env = "UPAXOS_DATAGRAM", value_parser = clap::value_parser!(u16).range(256..=65_507))]
     pub datagram: Option<u16>,
 }
 
 impl Args {
-    /// The options of the socket to open, for a client.
+    /// The options of the socket that these arguments describe.
     pub fn options(&self) -> Options {
         Options {
             transport: self.transport,
@@ -54,10 +61,10 @@ impl Args {
         }
     }
 
-    /// The group for a client that uses `dialect`.
+    /// The group that a client of the grammar `dialect` talks to.
     ///
     /// # Errors
-    /// [`NoNameInClassic`].
+    /// [`NoNameInClassic`]: a classic group has no name.
     pub fn scope(&self, dialect: Dialect) -> Result<Scope, NoNameInClassic> {
         match (self.group, dialect) {
             (Some(name), Dialect::Classic) => Err(NoNameInClassic(name)),

@@ -52,48 +52,48 @@ pub struct Args {
     #[command(flatten)]
     net: net::Args,
 
-    /// Bytes per value
-    #[arg(long)]
+    /// Size of each value in bytes
+    #[arg(long, value_name = "BYTES")]
     size: usize,
 
-    /// Requests in flight at once, of all clients together
-    #[arg(long)]
+    /// Maximum requests in flight, over all clients
+    #[arg(long, value_name = "N")]
     outstanding: usize,
 
-    /// Number of clients, each with a session of its own
-    #[arg(long, default_value_t = 1)]
+    /// Number of clients, each with its own session
+    #[arg(long, value_name = "N", default_value_t = 1)]
     clients: usize,
 
-    /// Duration of the measurement, in seconds
+    /// Measured time, in seconds
     #[arg(long)]
     seconds: f64,
 
-    /// Duration of the load before that, from the first answer on, in seconds
-    #[arg(long, default_value_t = 0.5)]
+    /// Unmeasured time before that, from the first answer on, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     warm_up: f64,
 
-    /// Read instead of writing
-    #[arg(long)]
+    /// Read instead of write: fast (no instance), safe (through an instance) or history (a chosen instance)
+    #[arg(long, hide_possible_values = true, value_name = "KIND")]
     reads: Option<Reads>,
 
-    /// Values to write before anything else
-    #[arg(long, default_value_t = 0)]
+    /// Number of values written before the load
+    #[arg(long, value_name = "N", default_value_t = 0)]
     fill: u64,
 
-    /// Send this many requests per second, whether answers arrive or not
-    #[arg(long)]
+    /// Requests per second, sent whether answers arrive or not
+    #[arg(long, value_name = "PER-SECOND")]
     rate: Option<f64>,
 
     /// Number of nodes that must have learned everything at the end
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     nodes: usize,
 
-    /// At the end, wait until a node has been restarted
+    /// Wait at the end until a node has been restarted
     #[arg(long)]
     restart: bool,
 
-    /// File for the acknowledgements
-    #[arg(long)]
+    /// File for the acknowledged requests
+    #[arg(long, value_name = "FILE")]
     acks: PathBuf,
 }
 

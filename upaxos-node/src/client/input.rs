@@ -1,7 +1,7 @@
 //! Standard input of the client, awaited together with its socket.
 //!
-//! Owns the bytes that came and are not taken up yet: never more than one read of them and an unfinished line, so
-//! whoever asks more than may be under way waits in the pipe.
+//! Owns the bytes that were read but not handed out: at most one read and an unfinished line. Requests beyond the
+//! limit of requests in flight therefore wait in the pipe.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,14 +12,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-/// Bytes per read, at most.
+/// Maximum bytes per read.
 const ROOM: usize = 1 << 16;
 
-/// Lines of standard input.
+/// The lines of standard input that were read and not handed out.
 #[derive(Debug)]
 pub(super) struct Input {
     lines: VecDeque<Vec<u8>>,
-    /// A line whose end has not come.
+    /// A line whose newline has not arrived.
     begun: Vec<u8>,
     is_open: bool,
 }
@@ -29,17 +29,17 @@ impl Input {
         Input { lines: VecDeque::new(), begun: Vec::new(), is_open: true }
     }
 
-    /// The next line, without its end, if it is there.
+    /// The next line without its newline, if one was read.
     pub fn next(&mut self) -> Option<Vec<u8>> {
         self.lines.pop_front()
     }
 
-    /// Whether no line will come any more.
+    /// Whether the stream has ended and every line was handed out.
     pub fn has_ended(&self) -> bool {
         !self.is_open && self.lines.is_empty()
     }
 
-    /// Waits until `socket` has something, until there is a line if one is wanted, and for so long at most.
+    /// Waits until `socket` is readable, until a line is there if one is wanted, and for `most` at most.
     pub fn wait(&mut self, socket: BorrowedFd<'_>, wants_line: bool, most: Duration) -> io::Result<()> {
         let stdin = io::stdin();
         let stdin = (wants_line && self.is_open && self.lines.is_empty()).then(|| stdin.as_fd());
@@ -60,7 +60,7 @@ impl Input {
         }
     }
 
-    /// Unbuffered: what a buffer held would not end the wait.
+    /// Reads without a buffer: `ppoll` does not see what a buffer holds.
     fn read(&mut self) -> io::Result<()> {
         let mut room = [0; ROOM];
         let length = nix::unistd::read(io::stdin().as_fd(), &mut room)?;
@@ -68,7 +68,7 @@ impl Input {
         Ok(())
     }
 
-    /// Takes in what was read; nothing at all means that there is no more.
+    /// Cuts the bytes of one read into lines. A read of no bytes is the end of the stream.
     fn take(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             self.is_open = false;

@@ -1,28 +1,28 @@
-//! The lines that other programs say to the client, understood.
+//! Parses the lines that other programs send to the client; the parent module lists their forms.
 
 use anyhow::{Context, Result, anyhow, bail};
 use upaxos_core::client::{Ask, View};
 use upaxos_core::types::{Instance, Micros};
 
-/// What a line wants.
+/// What a line asks the client to do.
 pub(super) enum Order {
-    /// An answer from the group. With `Some`, as a session of this number, with patience of its own.
+    /// Send a request to the group. `Some` names the session that sends it, and the request's own timeout.
     Ask(Ask, Option<(u64, Micros)>),
-    /// To be told when something holds.
+    /// Report when a condition holds.
     Wish(State),
-    /// These bytes sent as one datagram.
+    /// Send these bytes as one datagram.
     Say(Vec<u8>),
-    /// To be told of every change in what nodes say of themselves.
+    /// Report every change in the nodes' beats.
     Watch,
 }
 
-/// Something about the group that somebody waits for.
+/// A condition of the group that a line waits for.
 pub(super) enum State {
     Leader,
     Learned { nodes: usize, instance: Instance },
 }
 
-/// Understands a line.
+/// Parses one line of input.
 pub(super) fn parse(line: &[u8]) -> Result<Order> {
     const ASKS: [&[u8]; 6] = [b"Request", b"query ", b"fast", b"leave ", b"replace ", b"members"];
     if ASKS.iter().any(|ask| line.starts_with(ask)) {
@@ -49,7 +49,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Order> {
     }
 }
 
-/// The question in a line of [`Ask::to_line`].
+/// Parses the request in a line of [`Ask::to_line`].
 fn ask(line: &[u8]) -> Result<Ask> {
     match line {
         b"fast" => Ok(Ask::FastRead),
@@ -59,15 +59,15 @@ fn ask(line: &[u8]) -> Result<Ask> {
     }
 }
 
-/// Bytes as the lines of the client carry them: two digits each.
+/// Encodes bytes for a line of the client: two hexadecimal digits each.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that [`hex`] wrote.
+/// Decodes the digits of [`hex`].
 ///
 /// # Errors
-/// When these are no such digits.
+/// When the text is not an even number of hexadecimal digits.
 pub fn unhex(text: &str) -> Result<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pair = |pair: &[u8]| match *pair {
@@ -79,7 +79,7 @@ pub fn unhex(text: &str) -> Result<Vec<u8>> {
 }
 
 impl State {
-    /// The answer, if it holds now.
+    /// The answer, if the condition holds now.
     pub fn holds(&self, view: &View, now: Micros) -> Option<String> {
         match self {
             State::Leader => view.leader(now).map(|id| format!("leader {id}")),

@@ -1,4 +1,7 @@
-//! Makes a node's directory, or says whose it is.
+//! Creates a node's directory, or checks the identity of an existing one.
+//!
+//! Owns the order of creation and the checks of a start against the directory. Only [`Disk::open`](super::Disk::open)
+//! and the readers of `super` call it. It leaves foreign files alone.
 
 use std::fs;
 use std::io;
@@ -12,7 +15,7 @@ use upaxos_core::store::{self, Options};
 use super::dir::Dir;
 use super::{DiskError, Identity, Named, Wanted, damaged, dialect, identity, lock};
 
-/// The identity of the directory, and whether this call gave it one.
+/// The identity of the directory, and whether this call created it.
 pub(super) fn identify(
     dir: &Path,
     wanted: &Wanted,
@@ -43,8 +46,8 @@ fn check(dir: &Path, option: &'static str, expected: u16, found: u16) -> Result<
     Err(DiskError::Mismatch { dir: dir.into(), option, expected, found })
 }
 
-/// Refuses a start under another name than the one that was written down, if one was. A group without a name may be
-/// given one, when all of it is stopped; none gets rid of it.
+/// Refuses a start under another name than the recorded one, if a name is recorded. A stopped group without a name
+/// may be given one; a name is never removed.
 fn check_name(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<(), DiskError> {
     match (found.group, wanted.named()) {
         (Named::Unsaid | Named::Nameless, _) => Ok(()),
@@ -53,8 +56,8 @@ fn check_name(dir: &Path, wanted: &Wanted, found: &Identity) -> Result<(), DiskE
     }
 }
 
-/// The identity gets its name last: a directory that has one is complete, so a missing segment
-/// is a loss and never a crash half way through making it.
+/// Creates the directory's files. The identity gets its final name last, so a directory that has one is complete: a
+/// missing segment is then a loss, never the trace of a crash during creation.
 fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity> {
     let Wanted { id, n, incarnation_if_new: incarnation, dialect, .. } = *wanted;
     let identity = Identity { id, n, incarnation, dialect: Some(dialect), group: Named::Unsaid };
@@ -65,8 +68,8 @@ fn create(dir: &Path, wanted: &Wanted, options: &Options) -> io::Result<Identity
     Ok(identity)
 }
 
-/// Without an identity there must be nothing, or what `create` leaves when it is cut short:
-/// the draft of the identity, and perhaps a first segment that was never written to.
+/// Removes the traces of an interrupted `create`: the draft of the identity, and perhaps a first segment that was
+/// never written to. A directory without an identity may hold nothing else of a node.
 fn clear_unfinished(dir: &Path) -> Result<(), DiskError> {
     if let Some(error) = without_identity(dir)? {
         return Err(error);
@@ -78,8 +81,8 @@ fn clear_unfinished(dir: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// What is wrong with a directory that has no identity: nothing, if it has no log either, or only what `create` leaves
-/// when it is cut short.
+/// The fault of a directory that has no identity. `None` if it has no log either, or only the traces of an
+/// interrupted `create`.
 pub(super) fn without_identity(dir: &Path) -> Result<Option<DiskError>, DiskError> {
     if !dir.exists() {
         return Ok(None);
@@ -103,7 +106,7 @@ fn is_written(path: &Path) -> Result<bool, DiskError> {
     Ok(bytes[at..].iter().any(|byte| *byte != 0))
 }
 
-/// Names what lies in the directory and is not the node's: it is left alone.
+/// Lists the foreign files of the directory in a notice. They are left alone.
 pub(super) fn tell_foreign(dir: &Path, notices: &mut Vec<String>) -> io::Result<()> {
     const NAMED: usize = 5;
     let mut foreign = Dir::new(dir).list()?;
@@ -124,7 +127,7 @@ pub(super) fn tell_foreign(dir: &Path, notices: &mut Vec<String>) -> io::Result<
     Ok(())
 }
 
-/// Says so when others may read what is in the log; the owner may want it so.
+/// Warns when other users have access to the directory. The owner may want that.
 pub(super) fn warn_of_open_doors(dir: &Path, warnings: &mut Vec<String>) -> io::Result<()> {
     let metadata = fs::metadata(dir).map_err(cannot("look at", dir))?;
     let mode = metadata.permissions().mode() & 0o777;

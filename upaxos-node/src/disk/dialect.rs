@@ -1,8 +1,8 @@
-//! In which grammar a directory's node has voted, and that it goes on so.
+//! The grammar in which a directory's node has voted. The node must keep it.
 //!
-//! A log has no meaning in the other grammar: values are marked in one and literal in the other, promises hold
-//! for all instances or for one. A node that changed over would answer under its group's own ballots with other
-//! values than it accepted.
+//! A log has no meaning in the other grammar: values are marked in one and literal in the other, and promises hold
+//! for all instances or for one. A node that changed its grammar would answer under its group's own ballots with
+//! other values than it accepted.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use upaxos_core::wire::Dialect;
 use super::dir::Dir;
 use super::{DiskError, Identity};
 
-/// That the node of `dir` votes in the grammar `wanted`, or has not voted yet.
+/// Checks that the node of `dir` votes in the grammar `wanted`, or has not voted yet.
 pub(super) fn check(dir: &Path, wanted: Dialect, found: &Identity) -> Result<(), DiskError> {
     let spoken = said_or_spoken(dir, found)?;
     if spoken.is_some_and(|spoken| spoken != wanted) {
@@ -22,7 +22,7 @@ pub(super) fn check(dir: &Path, wanted: Dialect, found: &Identity) -> Result<(),
     Ok(())
 }
 
-/// In which grammar the node of `dir` has voted, if it has.
+/// The grammar in which the node of `dir` has voted, if it has voted.
 pub(super) fn said_or_spoken(dir: &Path, found: &Identity) -> Result<Option<Dialect>, DiskError> {
     match found.dialect {
         Some(dialect) => Ok(Some(dialect)),
@@ -30,13 +30,13 @@ pub(super) fn said_or_spoken(dir: &Path, found: &Identity) -> Result<Option<Dial
     }
 }
 
-/// What the records tell; `None` where they tell nothing, so that either will do.
+/// The grammar that the records prove; `None` where they prove none, so that either is possible.
 fn spoken(dir: &Path, incarnation: u64) -> Result<Option<Dialect>, DiskError> {
     let mut spoken = None;
     store::read(&Dir::to_read(dir), incarnation, &mut |_| Ok(()), &mut |found| {
-        // What cannot be read is reported when the log is opened.
+        // A record that cannot be read is reported when the log is opened.
         let said = found.record().ok().as_ref().and_then(dialect_of);
-        // An accepted value stands in both; a record of one grammar alone is proof.
+        // Logs of both grammars hold accepted values. A record that only one grammar has is proof.
         if said == Some(Dialect::Extended) || spoken.is_none() {
             spoken = said.or(spoken);
         }
@@ -48,7 +48,7 @@ fn spoken(dir: &Path, incarnation: u64) -> Result<Option<Dialect>, DiskError> {
 fn dialect_of(record: &Record) -> Option<Dialect> {
     match record {
         Record::Start { .. } => None,
-        // Nobody votes in an extended group before one of the records below stands in its log.
+        // A node of an extended group does not vote before its log holds one of the records of the last arm.
         Record::Promise { .. }
         | Record::Accept { .. }
         | Record::Chosen { .. }

@@ -10,7 +10,7 @@ use upaxos_core::store::files::cannot;
 
 use super::lock;
 
-/// A directory. Only this user may read what is made in it: values may be secrets.
+/// A node's directory. Only this user may read the files that it creates: values may be secrets.
 #[derive(Clone, Debug)]
 pub struct Dir {
     path: PathBuf,
@@ -18,12 +18,12 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// The directory at `path`, which exists.
+    /// The directory at `path`, which must exist.
     pub fn new(path: &Path) -> Dir {
         Dir { path: path.into(), is_read_only: false }
     }
 
-    /// The same, for a reader that needs no right to write there.
+    /// The directory at `path` for a reader, which needs no permission to write there.
     pub fn to_read(path: &Path) -> Dir {
         Dir { path: path.into(), is_read_only: true }
     }

@@ -1,4 +1,4 @@
-//! Why a directory cannot be used, each with the act, the object and the way out.
+//! The errors of a data directory. Each text names the act, the object and a remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use super::{Identity, Named};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskError {
-    /// The file system refused; the text names the act, the path and a remedy.
+    /// The file system reports an error. The text names the act, the path and a remedy.
     #[error(transparent)]
     Io(#[from] io::Error),
 
-    /// Another process holds the lock.
+    /// Another process holds the directory's lock.
     #[error(
         "cannot open {}: another process has it open; stop that process, or give this node \
          a directory of its own (--dir)",
         dir.display()
     )]
     InUse {
-        /// The directory.
+        /// The data directory that is in use.
         dir: PathBuf,
     },
 
@@ -35,20 +35,20 @@ pub enum DiskError {
     NoLocks {
         /// The file that was to be locked.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the lock call.
         cause: io::Error,
     },
 
-    /// Something else has the name of the directory.
+    /// The path of the directory names something else.
     #[error("cannot use {} as a data directory: {what}; choose another --dir", dir.display())]
     NoDirectory {
-        /// The path.
+        /// The path that was given as a data directory.
         dir: PathBuf,
-        /// What is there.
+        /// A sentence about the thing at that path.
         what: String,
     },
 
-    /// The directory is another node's, or another group's.
+    /// The directory belongs to another node or another group.
     #[error(
         "cannot open {}: it belongs to a node started with {option} {found}, and this one is \
          started with {option} {expected}; start it with {option} {found}, or in another \
@@ -56,17 +56,18 @@ pub enum DiskError {
         dir.display()
     )]
     Mismatch {
-        /// The directory.
+        /// The data directory of the other node.
         dir: PathBuf,
-        /// The option that says it, as `-i`.
+        /// The option that differs, such as `-i`.
         option: &'static str,
-        /// What this start asks for.
+        /// The option's value at this start.
         expected: u16,
-        /// What the directory says.
+        /// The option's value in the directory.
         found: u16,
     },
 
-    /// A member of the first group starts with -n, who joined starts with --join, each for ever.
+    /// A start changes the role of a node. A member of the first group always starts with -n, a joiner always with
+    /// --join.
     #[error(
         "cannot open {}: {}",
         dir.display(),
@@ -80,15 +81,15 @@ pub enum DiskError {
         }
     )]
     OtherRole {
-        /// The directory.
+        /// The data directory of the node.
         dir: PathBuf,
-        /// Whose it is.
+        /// The identity that the directory holds.
         found: Identity,
     },
 
-    /// A node votes in one grammar for ever.
+    /// A start changes the grammar of a node, which never changes.
     #[error(
-        "cannot open {}: its node {} --classic, and what it has said means something else {}; start it {} --classic, \
+        "cannot open {}: its node {} --classic, and its votes mean something else {}; start it {} --classic, \
          or in another directory (--dir)",
         dir.display(),
         if *is_classic { "was started with" } else { "was started without" },
@@ -96,13 +97,13 @@ pub enum DiskError {
         if *is_classic { "with" } else { "without" }
     )]
     OtherDialect {
-        /// The directory.
+        /// The data directory of the node.
         dir: PathBuf,
         /// Whether its node speaks the classic grammar.
         is_classic: bool,
     },
 
-    /// A node belongs to the group of one name for ever: under another one it would hear nothing of its own.
+    /// A start changes the name of a node's group. Under another name the node would hear nothing of its group.
     #[error(
         "cannot open {}: its node belongs to a group {}, and this one is started {}; start it {}, or in another \
          directory (--dir)",
@@ -112,15 +113,16 @@ pub enum DiskError {
         with_group(found)
     )]
     OtherGroup {
-        /// The directory.
+        /// The data directory of the node.
         dir: PathBuf,
-        /// What this start asks for.
+        /// The name that this start was given.
         expected: Named,
-        /// What the directory says.
+        /// The name in the directory.
         found: Named,
     },
 
-    /// The log of a classic node is hurt: there is no other id to come back under, and no peer to believe.
+    /// The log of a classic node is corrupt. A classic node cannot rejoin under another id, and no peer can restore
+    /// it.
     #[error(
         "cannot trust {} at byte {at}: {what}; first check that this is the directory of this node (--dir, and the \
          working directory), that this version of upaxos wrote it, and that no other program put a file there. If the \
@@ -130,22 +132,22 @@ pub enum DiskError {
         file.display()
     )]
     DamagedClassic {
-        /// The file.
+        /// The damaged file.
         file: PathBuf,
-        /// Where the trouble begins.
+        /// The byte at which the damage begins.
         at: u64,
-        /// What is wrong there.
+        /// A sentence about the damage.
         what: String,
     },
 
-    /// There is no log here to read.
+    /// The directory holds no log.
     #[error("cannot read {}: there is no log of a node in it; name the directory of a node, such as ./upaxos-0", dir.display())]
     NoLog {
-        /// The directory.
+        /// The directory that was to be read.
         dir: PathBuf,
     },
 
-    /// The log or the history is hurt, means nothing, or cannot be made.
+    /// The log or the history is corrupt, holds a record without meaning, or cannot be created.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -158,7 +160,7 @@ fn with_group(named: &Named) -> String {
 }
 
 impl DiskError {
-    /// The same, with a way out that a group of this grammar has.
+    /// The same error, with a remedy that is possible in a group of this grammar.
     pub(super) fn in_dialect(self, dialect: Dialect) -> DiskError {
         match (self, dialect) {
             (DiskError::Store(StoreError::Damaged { file, at, what }), Dialect::Classic) => {

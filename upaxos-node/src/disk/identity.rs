@@ -1,4 +1,4 @@
-//! Whose directory this is: a small text file, written when the directory is made.
+//! The identity of a data directory: a small text file, written when the directory is created.
 //!
 //! ```text
 //! format 1
@@ -10,10 +10,10 @@
 //! checksum f309412e
 //! ```
 //!
-//! Directories made by the first version have no `dialect`: their records tell it ([`super::dialect`]), and it is
-//! written down. What the group is called (`-`: nothing) is written down when that is confirmed: the node has heard
-//! another one of its group under that name, or votes in a group of one. Until then the file keeps what it said, so that
-//! a start under a mistyped name leaves no trace. A classic group has no name.
+//! Directories of the first version have no `dialect`. Their records prove it ([`super::dialect`]), and the next
+//! start adds it. The name of the group (`-`: no name) is recorded when it is confirmed: the node has heard another
+//! node of its group under that name, or votes in a group of one. Until then the file stays as it is, so that a
+//! start under a mistyped name leaves no trace. A classic group has no name.
 
 use super::{DiskError, damaged, lock};
 use std::fmt;
@@ -27,7 +27,7 @@ use upaxos_core::wire::{Dialect, GroupName};
 const FORMAT: &str = "format 1";
 const DIALECTS: [Dialect; 2] = [Dialect::Extended, Dialect::Classic];
 
-/// A dialect, as the file names it.
+/// The word for a dialect in the file.
 pub(super) fn word(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Extended => "extended",
@@ -35,25 +35,25 @@ pub(super) fn word(dialect: Dialect) -> &'static str {
     }
 }
 
-/// Whose log a directory holds.
+/// The identity of the node whose log a directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The node's id.
+    /// Id of the node, as `-i` gave it.
     pub id: u16,
-    /// The size of the first group; 0 for a node that joined later, which hears of it.
+    /// Size of the first group; 0 for a node that joined later, which learns it from the group.
     pub n: u16,
-    /// The random number that tells this directory from every other, of this id too.
+    /// The random number that distinguishes this directory from every other, also from those of the same id.
     pub incarnation: u64,
-    /// The grammar in which its votes were given; absent in a directory of the first version.
+    /// The grammar of its votes; `None` in a directory of the first version.
     pub dialect: Option<Dialect>,
-    /// What its group is called.
+    /// The name of its group, as far as it is confirmed.
     pub group: Named,
 }
 
-/// What a directory knows of the name of its node's group.
+/// The knowledge of a directory about the name of its node's group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Named {
-    /// Nothing: none was confirmed yet, or its node is a classic one.
+    /// No name is confirmed yet, or the node is a classic one.
     #[default]
     Unsaid,
     /// The group has no name.
@@ -63,7 +63,7 @@ pub enum Named {
 }
 
 impl Named {
-    /// What a node was started with: `--group NAME`, or without it.
+    /// The name of a start with `--group NAME`, or without it.
     pub(super) fn from_flag(name: Option<GroupName>) -> Named {
         name.map_or(Named::Nameless, Named::As)
     }
@@ -100,14 +100,14 @@ impl Identity {
         let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
         let (id, n) = (field("id")?.parse().ok()?, field("n")?.parse().ok()?);
         let incarnation = u64::from_str_radix(field("incarnation")?, 16).ok()?;
-        // What later versions added: each line may be missing.
+        // Later versions added these lines: each may be missing.
         let mut optional = lines.map_while(|line| line.split_once(' ')).peekable();
         let dialect = optional.next_if(|(name, _)| *name == "dialect").map(|(_, text)| text);
         let dialect = DIALECTS.into_iter().find(|known| dialect == Some(word(*known)));
         let group = optional.next_if(|(name, _)| *name == "group").map(|(_, text)| text);
         let group = group.and_then(Named::parse).unwrap_or_default();
         let identity = Identity { id, n, incarnation, dialect, group };
-        // Also settles the checksum, and that there is one spelling only.
+        // The comparison checks the checksum, and that the file has the only spelling of this identity.
         (identity.to_string() == text).then_some(identity)
     }
 
@@ -124,7 +124,7 @@ impl Identity {
         identity.map(Some).ok_or_else(|| damaged(file, what()))
     }
 
-    /// Writes the identity under a name that does not count yet.
+    /// Writes the identity under its draft name, which a start ignores.
     pub(super) fn draft(&self, dir: &Path) -> io::Result<()> {
         let path = draft_path(dir);
         let file = lock::private().create(true).truncate(true).open(&path);
@@ -135,13 +135,13 @@ impl Identity {
         .map_err(cannot("write", &path))
     }
 
-    /// Writes the identity in the place of the one that is there.
+    /// Replaces the identity of the directory by this one.
     pub(super) fn replace(&self, dir: &Path) -> io::Result<()> {
         self.draft(dir)?;
         Identity::publish(dir)
     }
 
-    /// Gives the draft the name that counts. From here on the directory is this node's.
+    /// Renames the draft to its final name. From here on the directory belongs to this node.
     pub(super) fn publish(dir: &Path) -> io::Result<()> {
         let draft = draft_path(dir);
         fs::rename(&draft, path(dir)).map_err(cannot("rename", &draft))?;
@@ -152,17 +152,17 @@ impl Identity {
 const NAME: &str = "identity";
 const DRAFT_NAME: &str = "identity.tmp";
 
-/// Whether a directory's identity may be called so, finished or not.
+/// Whether this is the name of an identity or of its draft.
 pub(super) fn is_own(name: &str) -> bool {
     [NAME, DRAFT_NAME].contains(&name)
 }
 
-/// The file that says whose log it is.
+/// The path of the identity file.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// Its name until the directory is complete.
+/// The path of the identity file until the directory is complete.
 pub(super) fn draft_path(dir: &Path) -> PathBuf {
     dir.join(DRAFT_NAME)
 }

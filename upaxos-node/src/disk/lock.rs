@@ -1,4 +1,4 @@
-//! One process per directory, and what makes names in a directory durable.
+//! The lock that admits one process per directory, and the sync that makes names in a directory durable.
 
 use super::DiskError;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -8,15 +8,15 @@ use std::path::Path;
 
 use upaxos_core::store::files::cannot;
 
-/// Held for as long as the directory is in use. The kernel lets go of it when the process ends,
-/// however it ends; so the file itself stays and says nothing.
+/// A lock that is held while the directory is in use. The kernel releases it when the process ends, however it
+/// ends. The file itself stays, and its presence means nothing.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
 
-/// The file that is locked.
+/// The name of the locked file.
 pub(super) const NAME: &str = "lock";
 
-/// Takes the directory, or says at once that somebody has it.
+/// Locks the directory, or fails at once if another process has it.
 pub(super) fn lock(dir: &Path) -> Result<Lock, DiskError> {
     let path = dir.join(NAME);
     let file = private().create(true).truncate(false).open(&path);
@@ -35,8 +35,8 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Makes the directory if it is missing. Its parent must exist: a typing error in `--dir` must
-/// not start an empty node somewhere else.
+/// Creates the directory if it is missing. Its parent must exist: a typing error in `--dir` must not start an empty
+/// node somewhere else.
 pub(super) fn create_dir(dir: &Path) -> Result<(), DiskError> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => Ok(()),
@@ -45,7 +45,7 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// That what has this name is a directory, or a link to one.
+/// Checks that the path names a directory, or a link to one.
 fn check_dir(dir: &Path) -> Result<(), DiskError> {
     match fs::metadata(dir) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -58,7 +58,7 @@ fn check_dir(dir: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// A name is durable only when its directory is synced (fsync(2)).
+/// Syncs a directory: only then are the names in it durable (fsync(2)).
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|opened| opened.sync_all()).map_err(cannot("sync the directory", dir))
 }

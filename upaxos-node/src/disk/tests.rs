@@ -17,7 +17,7 @@ mod space;
 const WANTED: Wanted = Wanted { id: 1, n: 3, incarnation_if_new: 99, dialect: Dialect::Extended, name: None };
 const SMALL: Options = Options { segment_bytes: 4096 };
 
-/// A node that keeps its log whole; for whoever writes a log in a test.
+/// A source that keeps its log whole, for tests that write a log.
 pub(crate) struct Whole;
 
 impl Source for Whole {

@@ -1,4 +1,4 @@
-//! Threads beside the loop, one for each task of the store, so that no commit waits for one.
+//! Threads beside the daemon's loop, one for each task of the store, so that no commit waits for a task.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -7,7 +7,7 @@ use upaxos_core::store::{Files, Task};
 
 use super::dir::Dir;
 
-/// The tasks under way; the store gives out two at most.
+/// The running tasks. The store has at most two at a time.
 #[derive(Debug)]
 pub(super) struct Worker {
     dir: Dir,
@@ -19,7 +19,7 @@ impl Worker {
         Worker { dir, running: Vec::new() }
     }
 
-    /// Begins a task.
+    /// Starts a task in a thread of its own.
     pub(super) fn begin(&mut self, task: Task<Dir>) -> io::Result<()> {
         let dir = self.dir.clone();
         let thread = Builder::new().name("store".into()).spawn(move || task.run(&dir));
@@ -28,16 +28,16 @@ impl Worker {
         Ok(())
     }
 
-    /// A task that is done, if one is. Its failure is told here.
+    /// A finished task, if there is one, or the error with which it failed.
     pub(super) fn done(&mut self) -> Option<io::Result<Task<Dir>>> {
         let at = self.running.iter().position(JoinHandle::is_finished)?;
         Some(join(self.running.swap_remove(at)))
     }
 
-    /// Waits for the task that was begun first.
+    /// Waits for the task that was started first.
     ///
     /// # Panics
-    /// When there is none.
+    /// When no task runs.
     pub(super) fn wait(&mut self) -> io::Result<Task<Dir>> {
         join(self.running.remove(0))
     }
@@ -48,7 +48,7 @@ fn join(thread: JoinHandle<io::Result<Task<Dir>>>) -> io::Result<Task<Dir>> {
 }
 
 impl Drop for Worker {
-    /// Waits: a thread must not work in a directory whose lock is gone.
+    /// Waits for all tasks: a thread must not work in a directory whose lock is released.
     fn drop(&mut self) {
         for thread in self.running.drain(..) {
             let _ = thread.join();

@@ -27,35 +27,35 @@ use crate::sim;
 /// Which labs, in which world, with which seeds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Lab scripts; scripts/labs has examples and a tutorial.
+    /// Lab scripts; scripts/labs holds examples and a tutorial
     #[arg(value_name = "SCRIPT.lua", required = true)]
     pub scripts: Vec<PathBuf>,
 
-    /// World to play them in.
-    #[arg(long, value_enum, default_value = "sim")]
+    /// World: sim (virtual time), raw (processes over IP) or udp (processes on loopback)
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "WORLD", default_value = "sim")]
     pub on: Kind,
 
-    /// Seed of all chance.
+    /// Seed of all random choices
     #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     pub seed: u64,
 
-    /// Range of seeds: the first, and the one after the last; a failure ends the sweep of its lab.
+    /// Run each lab with seeds A to B-1 until one fails
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = sim::range)]
     pub seeds: Option<Range<u64>>,
 
-    /// Play only labs with this text in their name.
+    /// Run only labs whose name contains NAME
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
 
-    /// Save the wire, the nodes' logs and a report of each play in this directory; for a sweep, only of failures.
+    /// Save the wire, the nodes' logs and a report of each run in DIR; with --seeds, of failed runs
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Print one JSON object a line for each lab and seed.
+    /// Print one JSON object per lab and seed, one per line
     #[arg(long)]
     pub json: bool,
 
-    /// List labs and exit.
+    /// List labs and exit
     #[arg(long)]
     pub list: bool,
 }

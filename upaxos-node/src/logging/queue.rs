@@ -1,25 +1,27 @@
-//! Log lines on their way to standard error: a queue of bounded size, and a thread that writes.
+//! Log lines on their way to standard error: a bounded queue and a thread that writes it.
 //!
-//! Owns that no log line ever makes the loop wait. A pipe that is not read, or a terminal that is stopped, takes
-//! nothing; then the queue fills, and further lines are dropped and counted. The thread says how many when it can
-//! write again.
+//! Owns the rule that a log line never makes the daemon's loop wait. A pipe that is not read, or a stopped
+//! terminal, takes nothing. The queue then fills, and further lines are dropped and counted. The thread logs their
+//! number when it can write again.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How much waits to be written at most; as much again may be on its way.
+/// Bounds of the lines that wait in the queue. The batch that the thread is writing may be as large again.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// Maximum number of waiting lines.
     pub lines: usize,
+    /// Maximum bytes of all waiting lines together.
     pub bytes: usize,
 }
 
-/// Turns the sentence about lines that were dropped into a log line.
+/// Formats the message about dropped lines as a log line.
 pub type Form = Box<dyn Fn(&str) -> Vec<u8> + Send>;
 
-/// What writes for the logger; clones share one queue.
+/// The logger's sink. Clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Shared>);
 
@@ -30,13 +32,13 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What is not written yet.
+/// The lines that the thread has not taken yet.
 #[derive(Debug, Default)]
 struct Waiting {
     text: Vec<u8>,
     lines: usize,
     dropped: u64,
-    /// The thread has taken a batch, and not written all of it yet.
+    /// Whether the thread has taken a batch and has not finished writing it.
     is_writing: bool,
 }
 
@@ -47,7 +49,7 @@ impl Waiting {
 }
 
 impl Queue {
-    /// Starts the thread that writes to `sink`. A failed write loses lines; they count as dropped.
+    /// Starts the thread that writes to `sink`. Lines of a failed write are lost and count as dropped.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -58,8 +60,8 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Queues one line with its newline, or drops it. After a line was dropped all are, until the thread takes the
-    /// next batch: then the sentence about them stands in their place.
+    /// Queues one line with its newline, or drops it. After one dropped line every line is dropped until the thread
+    /// takes the next batch. The message about them then takes their place in the log.
     pub fn push(&self, line: &[u8]) {
         let mut waiting = self.0.lock();
         let fits = waiting.lines < self.0.bounds.lines
@@ -74,7 +76,7 @@ impl Queue {
         self.0.changed.notify_all();
     }
 
-    /// Waits until everything is written, but no longer than `patience`. Says whether it is.
+    /// Waits until everything is written, but no longer than `patience`. Returns whether everything is written.
     pub fn flush(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut waiting = self.0.lock();
@@ -91,14 +93,14 @@ impl Queue {
 }
 
 impl Shared {
-    /// Nothing panics with it, and a log must go on in any case.
+    /// Ignores poison: no holder of the lock panics, and the log must go on in any case.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_on(&self, mut sink: impl Write, form: &Form) {
         let mut batch = Vec::new();
-        // Lines of batches that could not be written, and why.
+        // The number of lines in batches that could not be written, and the last error.
         let mut lost: Option<(u64, io::Error)> = None;
         loop {
             let (lines, dropped) = self.take(&mut batch);
@@ -120,7 +122,7 @@ impl Shared {
         }
     }
 
-    /// Waits for lines and takes them all; says how many they are, and how many were dropped after them.
+    /// Waits for lines and takes them all. Returns their number, and the number of lines dropped after them.
     fn take(&self, batch: &mut Vec<u8>) -> (u64, u64) {
         let mut waiting = self.lock();
         while waiting.is_empty() {
@@ -153,7 +155,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { lines: 3, bytes: 100 };
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Takes a write when the test does, as a full pipe does.
+    /// Blocks each write until the test reads it, as a full pipe does.
     struct Pipe(SyncSender<String>);
 
     impl Write for Pipe {
@@ -171,7 +173,7 @@ mod tests {
         Box::new(|text| format!("{text}\n").into_bytes())
     }
 
-    /// A queue whose thread is stuck in the write of a first line.
+    /// A queue whose thread is blocked in the write of a first line.
     fn stuck() -> (Queue, Receiver<String>) {
         let (pipe, reader) = mpsc::sync_channel(0);
         let queue = Queue::start(BOUNDS, Pipe(pipe), form()).expect("a thread");

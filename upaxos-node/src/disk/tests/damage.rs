@@ -1,4 +1,4 @@
-//! What a crash may leave is cut; what it may not leave stops the start.
+//! Claims about damage. A state that a crash may leave is cut; any other damage stops the start.
 
 use upaxos_core::store::Files;
 
@@ -51,7 +51,7 @@ fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(segment::name(number))
 }
 
-/// Where the first block ends that begins at `at`: there, the checkpoint of a segment.
+/// The end of the block that begins at `at`. Callers pass the first block of a segment, its checkpoint.
 fn end_of_block(bytes: &[u8], at: usize) -> usize {
     let length = str::from_utf8(&bytes[at + 29..at + 37]).expect("digits").parse::<usize>();
     at + HEADER_BYTES + length.expect("a number")
@@ -286,7 +286,7 @@ fn a_record_that_means_nothing_is_named_with_its_place() {
     assert!(failure.contains(&says), "{failure}");
 }
 
-/// What a reader is told of a damaged log: its records, and then the error.
+/// The records that a reader of a damaged log gets, and the error that follows them.
 fn read_damaged(dir: &Path) -> (Vec<String>, String) {
     let mut records = Vec::new();
     let read = read(dir, &mut |_| Ok(()), &mut |found| {
@@ -328,7 +328,7 @@ fn a_reader_needs_no_right_to_write() {
     let (_parent, dir) = fresh();
     let records = fill(&dir, 2);
     let before = contents(&dir);
-    // Whoever is root may write all the same: what counts there is how the files are opened.
+    // Root may write in any case; there the test checks how the files are opened.
     let files = Dir::to_read(&dir);
     let file = files.open(&segment::name(1)).expect("opens");
     files.write_at(&file, b"x", 0).expect_err("it is open to be read");

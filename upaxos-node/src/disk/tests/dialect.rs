@@ -6,7 +6,7 @@ pub(super) fn opened_as(dir: &Path, dialect: Dialect) -> Result<Opened, DiskErro
     Disk::open(dir, &Wanted { dialect, ..WANTED }, &SMALL, &mut |_| Ok(()))
 }
 
-/// A directory as the first version made it, with these records.
+/// Creates a directory as the first version did, with these records.
 fn old(dir: &Path, records: &[&str]) {
     let mut opened = opened_as(dir, Dialect::Extended).expect("opens");
     records.iter().for_each(|record| append(&mut opened.disk, record.as_bytes()));

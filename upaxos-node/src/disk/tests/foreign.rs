@@ -1,4 +1,4 @@
-//! Claims about files in the directory that are not the node's, and about directories that are none.
+//! Claims about foreign files in a data directory, and about paths that are no directory.
 
 use std::os::unix::fs::symlink;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A node of that name starts, and hears another one of its group.
+/// Starts a node under that group name and lets it hear another node of its group.
 fn meets(dir: &Path, name: Option<&str>) {
     let mut disk = opened_with(dir, name).expect("opens").disk;
     append(&mut disk, b"start 1 77");

@@ -4,7 +4,7 @@ use super::*;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-/// A tmpfs of so many KiB on `dir`; or why there can be none.
+/// Mounts a tmpfs of `kib` KiB on `dir`, or returns the reason why that is impossible.
 fn small_disk(dir: &Path, kib: u32) -> nix::Result<()> {
     let none = None::<&str>;
     fs::create_dir(dir).expect("creates");
