@@ -253,7 +253,7 @@ impl Node {
         // A process that has ended instead keeps its status for a later wait.
         let what = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         let waited = waitid(Id::Pid(Pid::from_raw(pid)), what).map_err(io::Error::from);
-        waited.map(drop).map_err(HostsError::io("wait until a process stands still"))
+        waited.map(drop).map_err(HostsError::io("wait until a process has stopped"))
     }
 
     /// Sends SIGTERM: asks the process to end. See [`Node::wait_exit`].

@@ -185,11 +185,11 @@ fn what_is_misspelt_is_named_with_what_was_meant() {
         ),
         (
             "local a, b = {}, {} a.a, b.a = a, b expect(a):equals(b)",
-            "cannot compare tables that stand in one another without end: name what is in them",
+            "cannot compare tables that contain each other: compare their fields",
         ),
         (
             "expect(g:write('x')) lab.sleep(1)",
-            "this expects nothing: say what should be, with `:ok()` or `:equals(…)` for example",
+            "this tests nothing: add a condition, for example `:ok()` or `:equals(…)`",
         ),
         ("lab.test('inner', {}, function() end)", "a lab cannot be declared inside of another"),
         ("local x = nil; lab.say(x.y)", "attempt to index nil with 'y'"),

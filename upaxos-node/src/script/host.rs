@@ -76,7 +76,7 @@ impl Host {
     pub fn catch_up(&self, node: &mut Node, disk: &Disk) -> Result<()> {
         let Some(first) = node.behind() else { return Ok(()) };
         info!(
-            "a script was added, changed, or is to begin anew: computes its state from instance {first} to {}",
+            "a script was added or changed, or its state is to be rebuilt: computes its state from instance {first} to {}",
             node.learned()
         );
         let mut said = Instant::now();

@@ -50,7 +50,7 @@ impl Scripts {
     pub fn tell(&self) -> bool {
         let lost = self.notices.lost.take();
         if lost > 0 {
-            warn!("scripts are slow to listen: {lost} notices were not told");
+            warn!("scripts are too slow: {lost} notices were dropped");
         }
         while self.has_time() {
             let Some(notice) = self.notices.waiting.borrow_mut().pop_front() else { return false };

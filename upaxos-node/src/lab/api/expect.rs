@@ -47,7 +47,7 @@ pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<H
 pub fn unfinished(run: &Run) -> Option<Trouble> {
     let begun = run.expectations.borrow();
     let Begun { place, .. } = begun.iter().find(|begun| !begun.is_judged.get())?;
-    let text = "this expects nothing: say what should be, with `:ok()` or `:equals(…)` for example";
+    let text = "this tests nothing: add a condition, for example `:ok()` or `:equals(…)`";
     Some(Trouble::misuse(text).at(place.clone()))
 }
 
@@ -233,7 +233,7 @@ fn same(left: &Value, right: &Value) -> mlua::Result<bool> {
 fn same_to(left: &Value, right: &Value, depth: usize) -> mlua::Result<bool> {
     match (left, right) {
         (Value::Table(left), Value::Table(right)) if left != right && depth == 0 => {
-            let text = "cannot compare tables that stand in one another without end: name what is in them";
+            let text = "cannot compare tables that contain each other: compare their fields";
             Err(Trouble::misuse(text).into())
         }
         (Value::Table(left), Value::Table(right)) if left != right => {

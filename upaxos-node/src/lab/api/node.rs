@@ -307,7 +307,7 @@ fn seen(view: &View) -> String {
         NodeState::Down => "it is down".into(),
         NodeState::Paused => "it is paused".into(),
         NodeState::Runs => {
-            let stance = view.stance.map_or("says nothing", Stance::word);
+            let stance = view.stance.map_or("is silent", Stance::word);
             format!("it {stance}, and has learned {}", view.learned)
         }
     }

@@ -230,7 +230,7 @@ impl Members {
         if code >= PANICKED {
             let last = &member.log[member.log.len().saturating_sub(SHOWN)..];
             member.broke =
-                Some(format!("node {id} ended with status {code}; it said last:\n{}", last.join("\n")));
+                Some(format!("node {id} ended with status {code}; its last lines:\n{}", last.join("\n")));
         }
         member.is_gone(if is_told { NodeState::Down } else { NodeState::Ended(code, words) });
         Ok(true)
