@@ -6,5 +6,5 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo test --workspace --locked
 # Every mistake made on purpose must be found; needs the speed of a release build.
-cargo test --release -p upaxos-core --features mutants --test mutants --test model_mutants --locked -- --nocapture
+cargo test --release -p upaxos-core -p upaxos-sim --features mutants --test mutants --test model_mutants --locked -- --nocapture
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -7,11 +7,12 @@ mod lone;
 #[path = "support/group.rs"]
 mod support;
 
-use lone::Lone;
-use support::Group;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Instance, Micros, Value};
 use upaxos_core::wire::{Line, Message};
+
+use lone::Lone;
+use support::Group;
 
 const TIMEOUT_MS: u64 = 400;
 

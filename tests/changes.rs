@@ -3,10 +3,11 @@
 #[path = "support/group.rs"]
 mod support;
 
-use support::Group;
 use upaxos_core::node::Event;
 use upaxos_core::types::Instance;
 use upaxos_core::wire::{Line, Message};
+
+use support::Group;
 
 fn has_left(group: &Group, id: u16) -> bool {
     group.members[usize::from(id)].events.iter().any(|event| matches!(event, Event::Left { .. }))

@@ -7,14 +7,15 @@ mod puppet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use group::{Group, Guest};
-use puppet::{Puppet, assert_classic};
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
 use upaxos_core::node::{Config, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::types::{Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Line, Message};
+
+use group::{Group, Guest};
+use puppet::{Puppet, assert_classic};
 
 /// A classic group of three. The nodes `ours` run the code under test, and each of their datagrams is checked. The
 /// test plays the other nodes.

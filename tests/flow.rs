@@ -3,9 +3,10 @@
 #[path = "support/lone.rs"]
 mod lone;
 
-use lone::Lone;
 use upaxos_core::named::Digest;
 use upaxos_core::types::Value;
+
+use lone::Lone;
 
 /// Requests of client 7, from number `first` on, one per line.
 fn requests(first: u64, count: u64) -> String {

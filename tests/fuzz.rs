@@ -1,6 +1,6 @@
 //! Replays the corpora of the fuzz targets. So every `cargo test` repeats all inputs that the fuzzer found useful.
 //!
-//! The targets are in `upaxos-core/fuzz`, outside the workspace. Their bodies are in `support/fuzz_bodies.rs` and
+//! The targets are in `crates/core/fuzz`, outside the workspace. Their bodies are in `support/fuzz_bodies.rs` and
 //! `support/fuzz_session.rs`. Their first inputs are in `corpus/`.
 //!
 //! # Fuzzing
@@ -10,17 +10,17 @@
 //! ```text
 //! cargo install cargo-fuzz
 //! cd upaxos-core && export RUSTC_BOOTSTRAP=1 && mkdir -p /tmp/found/{session,datagram,log,new}
-//! cargo fuzz run -s none session /tmp/found/session ../tests/corpus/session -- \
+//! cargo fuzz run -s none session /tmp/found/session ../../../tests/corpus/session -- \
 //!     -dict=fuzz/wire.dict -max_len=1000 -max_total_time=300
-//! cargo fuzz run -s none datagram /tmp/found/datagram ../tests/corpus/datagram -- \
+//! cargo fuzz run -s none datagram /tmp/found/datagram ../../../tests/corpus/datagram -- \
 //!     -dict=fuzz/wire.dict -max_len=1000 -max_total_time=300
-//! cargo fuzz run -s none log /tmp/found/log ../tests/corpus/log -- -max_len=4096 -max_total_time=300
+//! cargo fuzz run -s none log /tmp/found/log ../../../tests/corpus/log -- -max_len=4096 -max_total_time=300
 //! ```
 //!
 //! The first folder receives the new inputs. This keeps the few that reach code that the corpus does not reach:
 //!
 //! ```text
-//! cargo fuzz run -s none session /tmp/found/new ../tests/corpus/session /tmp/found/session -- \
+//! cargo fuzz run -s none session /tmp/found/new ../../../tests/corpus/session /tmp/found/session -- \
 //!     -merge=1 -set_cover_merge=1 -use_counters=0 -max_len=400
 //! ```
 //!
@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 fn replay(target: &str, body: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus").join(target);
     let mut paths: Vec<_> =
         fs::read_dir(folder).expect("a corpus").flatten().map(|entry| entry.path()).collect();
     paths.sort();

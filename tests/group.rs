@@ -3,10 +3,11 @@
 #[path = "support/group.rs"]
 mod group;
 
-use group::Group;
 use upaxos_core::node::Event;
 use upaxos_core::types::{Ballot, Epoch, NodeId};
 use upaxos_core::wire::{Line, Message};
+
+use group::Group;
 
 #[test]
 fn three_nodes_agree_on_one_two_three_and_read_the_second() {

@@ -8,11 +8,12 @@ mod lone;
 #[path = "support/group.rs"]
 mod support;
 
-use lone::Lone;
-use support::Group;
 use upaxos_core::node::{Event, Outbox};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{Line, Message};
+
+use lone::Lone;
+use support::Group;
 
 /// A group that began with `from` members, wrote "one", and grew to `to` members.
 fn grown(from: u16, to: u16) -> Group {

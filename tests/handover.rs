@@ -5,8 +5,9 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::Group;
 use upaxos_core::wire::{Line, Message};
+
+use support::Group;
 
 /// Restarts these nodes one after the other, each when the last one votes again. Returns how many ballots that
 /// took.

@@ -9,11 +9,12 @@ mod group;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use group::Group;
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
 use upaxos_core::node::Event;
 use upaxos_core::state::{Number, Scalar, State};
 use upaxos_core::types::{Instance, Tag, Value};
+
+use group::Group;
 
 /// A script that records its calls.
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use upaxos_testbed::hosts::{Ground, Host, Hosts, HostsError, Node};
+
 use live::{PATIENCE, eventually, oneself, or_skip, stat};
-use upaxos_node::hosts::{Ground, Host, Hosts, HostsError, Node};
 
 /// The random seed of the switches.
 const SEED: u64 = 253;
@@ -339,7 +340,7 @@ fn the_plain_ground_runs_programs_and_names_the_faults_it_lacks() -> Outcome {
 
 #[test]
 fn a_program_that_is_not_built_is_named_with_the_remedy() {
-    let error = upaxos_node::hosts::binary("upaxos-nothing").expect_err("not there");
+    let error = upaxos_testbed::hosts::binary("upaxos-nothing").expect_err("not there");
     assert!(error.to_string().contains("cargo build --workspace"), "{error}");
 }
 

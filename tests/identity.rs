@@ -5,8 +5,9 @@ mod directed;
 #[path = "support/lone.rs"]
 mod lone;
 
-use lone::{Life, Lone};
 use upaxos_core::node::Event;
+
+use lone::{Life, Lone};
 
 /// Member 0 of `n` in its second life. Its peers have not answered about this life yet.
 fn returned(n: u16) -> Lone {

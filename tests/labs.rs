@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use upaxos_node::lab::api::meta;
+use upaxos_lab::api::meta;
 
 const NODE: &str = env!("CARGO_BIN_EXE_upaxos-node");
 
@@ -160,14 +160,14 @@ fn editors_are_told_what_hooks_can_call() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file of the project");
     let told = read("scripts/meta/hooks.lua");
     let (hooks, about) = told.split_once("---@class About").expect("the class About");
-    let st = read("upaxos-node/src/script/st.rs");
-    let file = read("upaxos-node/src/script/file.rs");
+    let st = read("crates/script/src/st.rs");
+    let file = read("crates/script/src/file.rs");
     let keys = file.lines().find(|line| line.starts_with("const KEYS")).expect("the keys of hooks");
     let keys: BTreeSet<String> = keys.split('"').skip(1).step_by(2).map(str::to_owned).collect();
     assert_eq!(words_behind(hooks, "---@field "), keys);
     assert_eq!(words_behind(about, "---@field "), words_behind(&st, "add_field_method_get(\""));
     assert_eq!(words_behind(&told, "function State:"), words_behind(&st, "add_method(\""));
-    let levels = read("upaxos-node/src/script/sandbox.rs");
+    let levels = read("crates/script/src/sandbox.rs");
     let levels: BTreeSet<_> = levels.lines().filter(|line| line.contains("log::Level::")).collect();
     assert!(
         levels.iter().all(|line| words_behind(line, "(\"").is_subset(&words_behind(&told, "function log.")))

@@ -8,10 +8,11 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use upaxos_net::{Options, Socket};
+use upaxos_testbed::hosts::{Client, Host, Hosts};
+
 use live::group::{Group, Load, PATIENCE};
 use live::{any_hosts, or_skip};
-use upaxos_core::net::{Options, Socket};
-use upaxos_node::hosts::{Client, Host, Hosts};
 
 /// Four times the election timeout, which is four beats of 100 ms, and a reserve for a slow machine.
 const IN_TIME: Duration = Duration::from_millis(1_600 + 1_000);

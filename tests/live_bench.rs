@@ -5,10 +5,11 @@ mod live;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+use upaxos_testbed::hosts::{Host, Hosts};
+
 use live::group::{Group, NODE};
 use live::or_skip;
-use serde_json::Value;
-use upaxos_node::hosts::{Host, Hosts};
 
 fn bench(dir: &Path, flags: &str) -> Output {
     let mut command = Command::new(NODE);

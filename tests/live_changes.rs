@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Output;
 
-use live::group::{Group, Load, NODE, PATIENCE, plan_with};
-use live::{eventually, or_skip, programs};
 use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
-use upaxos_node::hosts::{Answer, Client, Host, Hosts};
+use upaxos_testbed::hosts::{Answer, Client, Host, Hosts};
+
+use live::group::{Group, Load, NODE, PATIENCE, plan_with};
+use live::{eventually, or_skip, programs};
 
 /// How many writes are in flight during one change of the group.
 const LOAD: usize = 150;

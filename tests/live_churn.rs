@@ -11,6 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use upaxos_core::types::{Instance, Value};
+use upaxos_testbed::hosts::{Client, Hosts};
+
 use churn::faults::{Kind, Turn};
 use churn::group::{Churned, in_words};
 use churn::judge::Common;
@@ -18,8 +21,6 @@ use churn::tale::{Tale, Told};
 use churn::{Chance, Outcome};
 use live::group::{NODE, PATIENCE};
 use live::or_skip;
-use upaxos_core::types::{Instance, Value};
-use upaxos_node::hosts::{Client, Hosts};
 
 /// For how many seconds new turns begin in the gate, and from which seed.
 const SECONDS: u64 = 16;

@@ -4,10 +4,11 @@ mod live;
 
 use std::env;
 
+use upaxos_net::{Options, Socket};
+use upaxos_testbed::hosts::{Host, Hosts, Node};
+
 use live::group::{NODE, PATIENCE};
 use live::{eventually, oneself, or_skip};
-use upaxos_core::net::{Options, Socket};
-use upaxos_node::hosts::{Host, Hosts, Node};
 
 #[test]
 #[ignore = "not a test: a host that prints all datagrams"]

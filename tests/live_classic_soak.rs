@@ -13,11 +13,12 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use upaxos_core::types::{Instance, Value};
+use upaxos_net::{Options, Socket};
+use upaxos_testbed::hosts::{Client, Host, Hosts, Node};
+
 use live::group::{NODE, PATIENCE, plan_with};
 use live::{eventually, oneself, or_skip, programs};
-use upaxos_core::net::{Options, Socket};
-use upaxos_core::types::{Instance, Value};
-use upaxos_node::hosts::{Client, Host, Hosts, Node};
 
 /// How long the test runs in the gate, in seconds.
 const SECONDS: u64 = 6;

@@ -5,9 +5,10 @@ mod live;
 use std::fs;
 use std::time::Duration;
 
+use upaxos_testbed::hosts::{Client, Node};
+
 use live::any_hosts;
 use live::group::{Group, Load, NODE, PATIENCE, plan};
-use upaxos_node::hosts::{Client, Node};
 
 /// Four times the election timeout, which is four beats of 100 ms.
 const FOUR_TIMEOUTS: Duration = Duration::from_millis(1_600);

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+use upaxos_testbed::hosts::{Ground, Hosts};
+
 use live::group::{Group, Load, PATIENCE};
 use live::{any_hosts, eventually};
-use tempfile::TempDir;
-use upaxos_node::hosts::{Ground, Hosts};
 
 /// A daemon logs this when it may vote again.
 const IS_BACK: &str = "may vote";

@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
+use upaxos_testbed::hosts::{Client, Node};
+
 use live::group::{Group, Load, PATIENCE, plan};
 use live::{any_hosts, eventually};
-use upaxos_node::hosts::{Client, Node};
 
 /// Restarts node `index` with `fault` under load. When it has exited and the others have continued without it,
 /// starts it again without the fault. Returns its exit status and the failed process. The process's last lines may

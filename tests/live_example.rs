@@ -5,9 +5,10 @@ mod live;
 use std::env;
 use std::process::Output;
 
+use upaxos_testbed::hosts::{Host, Hosts, Node};
+
 use live::group::{NODE, PATIENCE};
 use live::{eventually, or_skip, programs};
-use upaxos_node::hosts::{Host, Hosts, Node};
 
 /// Runs a shell on the one host that all share.
 fn shell(hosts: &Hosts, script: &str) -> Output {

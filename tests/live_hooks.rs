@@ -5,12 +5,13 @@ mod live;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use live::any_hosts;
-use live::group::{Group, Load, PATIENCE, plan_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use upaxos_node::hosts::{Answer, Client, Hosts};
+use upaxos_testbed::hosts::{Answer, Client, Hosts};
+
+use live::any_hosts;
+use live::group::{Group, Load, PATIENCE, plan_with};
 
 /// Counts the values, and remembers about the last hundred.
 const COUNTS: &str = "return {

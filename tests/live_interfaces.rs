@@ -6,9 +6,10 @@ mod live;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Output, Stdio};
 
+use upaxos_testbed::hosts::{Host, Hosts, Node, Plan};
+
 use live::group::{NODE, PATIENCE};
 use live::{eventually, or_skip, programs};
-use upaxos_node::hosts::{Host, Hosts, Node, Plan};
 
 /// Addresses at which a group may meet, with their flags: both transports, multicast and broadcast.
 const BY_INTERFACE: [&str; 4] = [

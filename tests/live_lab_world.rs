@@ -9,16 +9,17 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use live::eventually;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros, NodeId};
 use upaxos_core::wire::Stance;
-use upaxos_node::hosts::Hosts;
-use upaxos_node::lab::{
+use upaxos_lab::{
     DiskFault, Fault, Lacks, Link, NodeState, Party, Real, Setup, Start, Violation, World, WorldError,
 };
+use upaxos_testbed::hosts::Hosts;
+
+use live::eventually;
 
 const SEED: u64 = 253;
 /// Long enough for a machine that is busy with other work.

@@ -7,9 +7,10 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use upaxos_testbed::hosts::{Host, Hosts, Node};
+
 use live::group::{NODE, PATIENCE};
 use live::or_skip;
-use upaxos_node::hosts::{Host, Hosts, Node};
 
 const SEED: u64 = 9_007;
 

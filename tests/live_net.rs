@@ -7,11 +7,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use upaxos_net::{Options, Socket};
+use upaxos_testbed::hosts::{Client, Host, Hosts, Node};
+
 use live::garbage::Garbage;
 use live::group::{Group, Load, NODE, plan};
 use live::{eventually, or_skip};
-use upaxos_core::net::{Options, Socket};
-use upaxos_node::hosts::{Client, Host, Hosts, Node};
 
 /// Datagrams in each of two halves.
 const GARBAGE: usize = 50_000;

@@ -9,11 +9,12 @@ use std::env;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use live::group::{NODE, PATIENCE, plan_with};
-use live::{any_hosts, or_skip, programs};
 use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
-use upaxos_node::hosts::{Client, Hosts, Node};
+use upaxos_testbed::hosts::{Client, Hosts, Node};
+
+use live::group::{NODE, PATIENCE, plan_with};
+use live::{any_hosts, or_skip, programs};
 
 /// How long the networks stay joined, or separate, before that changes. The second is for the gate.
 const SLICE: Duration = Duration::from_secs(10);

@@ -2,9 +2,10 @@
 
 mod live;
 
+use upaxos_testbed::hosts::{Answer, Client, Host, Hosts};
+
 use live::group::{Group, PATIENCE};
 use live::{any_hosts, or_skip};
-use upaxos_node::hosts::{Answer, Client, Host, Hosts};
 
 /// The value that a read returned, and whether the read took no instance.
 fn read(answer: &Answer) -> Option<(&str, bool)> {

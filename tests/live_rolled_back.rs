@@ -6,9 +6,10 @@ mod live;
 use std::fs;
 use std::path::Path;
 
+use upaxos_testbed::hosts::Client;
+
 use live::any_hosts;
 use live::group::{Group, PATIENCE};
-use upaxos_node::hosts::Client;
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");

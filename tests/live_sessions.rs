@@ -3,10 +3,11 @@
 
 mod live;
 
+use upaxos_testbed::client::hex;
+use upaxos_testbed::hosts::Client;
+
 use live::any_hosts;
 use live::group::{Group, PATIENCE};
-use upaxos_node::client::hex;
-use upaxos_node::hosts::Client;
 
 /// How many clients a group remembers.
 const REMEMBERED: u64 = 16_384;

@@ -13,11 +13,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
+use upaxos_core::past::{Past, Source};
 use upaxos_core::record::Record;
-use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Value};
 use upaxos_core::wire::Dialect;
-use upaxos_node::disk::{Disk, Options, Wanted};
+use upaxos_storage::disk::{Disk, Options, Wanted};
 
 /// In the environment of a child: the directory that the child fills until it is killed.
 const FILLS: &str = "UPAXOS_STORE_FILLS";

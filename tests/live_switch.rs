@@ -8,15 +8,16 @@ use std::env;
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use live::{PATIENCE, oneself, or_skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use upaxos_core::net::{Options, Socket};
 use upaxos_core::types::Micros;
 use upaxos_core::wire::{self, Dialect};
-use upaxos_node::hosts::{Host, Hosts, Node};
-use upaxos_node::lab::Link;
-use upaxos_node::switch::order::Losses;
+use upaxos_lab::Link;
+use upaxos_net::{Options, Socket};
+use upaxos_testbed::hosts::{Host, Hosts, Node};
+use upaxos_testbed::switch::order::Losses;
+
+use live::{PATIENCE, oneself, or_skip};
 
 const SEED: u64 = 253;
 const COUNT: usize = 200;

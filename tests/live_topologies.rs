@@ -12,11 +12,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+use upaxos_net::{Options, Socket};
+use upaxos_testbed::hosts::{Client, Host, Hosts, Node};
+
 use live::group::{Group, Load, NODE, PATIENCE};
 use live::{eventually, or_skip};
-use tempfile::TempDir;
-use upaxos_core::net::{Options, Socket};
-use upaxos_node::hosts::{Client, Host, Hosts, Node};
 
 /// Four times the election timeout, which is four beats of 100 ms.
 const FOUR_TIMEOUTS: Duration = Duration::from_millis(1_600);

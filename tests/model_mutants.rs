@@ -4,8 +4,9 @@
 #[path = "support/model.rs"]
 mod model;
 
-use model::{Size, explore};
 use upaxos_core::mutant::{self, Mutant};
+
+use model::{Size, explore};
 
 const SIZE: Size = Size { runs: [2, 1], crashes: 0, packet: 1_400, asides: false, steps: 9, before: || () };
 

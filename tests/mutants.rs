@@ -1,6 +1,6 @@
 //! Every known mistake of implementers, made on purpose. The simulator must find each.
 //!
-//! `cargo test --release -p upaxos-core --features mutants --test mutants -- --nocapture` prints the table (mutant,
+//! `cargo test --release -p upaxos-sim --features mutants --test mutants -- --nocapture` prints the table (mutant,
 //! seeds until caught, by which rule). `UPAXOS_MUTANTS=read` restricts it to mutants with that word in their names.
 
 #[path = "support/directed.rs"]
@@ -11,7 +11,7 @@ mod lone;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use upaxos_core::mutant::{self, Mutant};
-use upaxos_core::sim::{self, Plan, Rule};
+use upaxos_sim::{self as sim, Plan, Rule};
 
 /// How many seeds a mutant may survive.
 const BUDGET: u64 = 20_000;

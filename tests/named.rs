@@ -5,13 +5,14 @@ mod group;
 #[path = "support/lone.rs"]
 mod lone;
 
-use group::Group;
-use lone::Lone;
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Epoch, Instance, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
+
+use group::Group;
+use lone::Lone;
 
 /// The ballot of node 1 in which the other nodes of these tests write.
 const BALLOT: u64 = 65_537;

@@ -6,12 +6,13 @@ mod group;
 #[path = "support/lone.rs"]
 mod lone;
 
-use group::Group;
-use lone::Lone;
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
 use upaxos_core::types::{Epoch, Tag, Tagged};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
+
+use group::Group;
+use lone::Lone;
 
 /// Ballots of node 1: in the first epoch, and in the epoch that begins at instance 1.
 const OLD: &str = "65537";

@@ -4,9 +4,10 @@
 #[path = "support/group.rs"]
 mod support;
 
-use support::Group;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, MAX_NUMBER};
+
+use support::Group;
 
 /// The highest ballot of node 1 that a node believes from a single line, counted from the first round.
 const FORGED: u64 = (1 << 20) * 65_536 + 1;

@@ -11,9 +11,10 @@ mod lone;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use upaxos_core::node::Event;
+
 use group::Group;
 use lone::{Life, Lone};
-use upaxos_core::node::Event;
 
 #[test]
 fn a_write_of_another_life_is_not_accepted() {

@@ -5,10 +5,11 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::Group;
 use upaxos_core::node::Event;
 use upaxos_core::types::{Ballot, Micros};
 use upaxos_core::wire::{Line, Message};
+
+use support::Group;
 
 /// A group whose nodes beat at these intervals, in milliseconds. All nodes are started.
 fn paced(beats: &[u64]) -> Group {

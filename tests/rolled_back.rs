@@ -8,11 +8,12 @@ mod group;
 #[path = "support/lone.rs"]
 mod lone;
 
-use group::Group;
-use lone::Lone;
 use upaxos_core::node::Event;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Instance, NodeId};
+
+use group::Group;
+use lone::Lone;
 
 fn says(group: &Group, id: u16, part: &str) -> bool {
     group.members[usize::from(id)].events.iter().any(|event| event.to_string().contains(part))

@@ -7,9 +7,10 @@ mod directed;
 #[path = "support/lone.rs"]
 mod lone;
 
-use lone::Lone;
 use upaxos_core::record::Record;
 use upaxos_core::types::Instance;
+
+use lone::Lone;
 
 // Ballots of nodes 0, 1 and 2, in rounds 0 to 3.
 const B: [[u64; 3]; 4] =

@@ -9,7 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 use upaxos_core::hooks::{Applied, Hooks};
 use upaxos_core::state::State;
 use upaxos_core::types::{Instance, Value};
-use upaxos_node::script::{Limits, Scripts};
+use upaxos_script::{Limits, Scripts};
 
 const CALLS: u64 = 1_000_000;
 

@@ -6,10 +6,11 @@ mod directed;
 #[path = "support/lone.rs"]
 mod lone;
 
-use lone::Lone;
 use upaxos_core::client::{Ask, Client, Outcome};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Dialect, Line, Message};
+
+use lone::Lone;
 
 /// More clients than a node remembers, each with one write.
 const MANY: u64 = 16_400;

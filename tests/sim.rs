@@ -1,6 +1,6 @@
 //! The simulated group: no seed breaks a rule, and a seed happens the same way wherever it runs.
 //!
-//! `UPAXOS_SEEDS=0..5000 cargo test --release -p upaxos-core --test sim` runs more seeds; `upaxos-node sim`
+//! `UPAXOS_SEEDS=0..5000 cargo test --release -p upaxos-sim --test sim` runs more seeds; `upaxos-node sim`
 //! does it with all comfort. `tests/traces.txt` has the trace hashes of seeds 0..2000, one per line. A change that
 //! is to change nothing leaves them as they are (`scripts/compare-traces.sh` compares them all); one that changes
 //! what a node does records them anew with `scripts/compare-traces.sh --record`.
@@ -12,9 +12,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use upaxos_core::node::Limits;
-use upaxos_core::sim::swarm::{Fault, LEADER, Planned, Rates};
-use upaxos_core::sim::{self, Failure, Kind, Outcome, Plan};
 use upaxos_core::types::Micros;
+use upaxos_sim::swarm::{Fault, LEADER, Planned, Rates};
+use upaxos_sim::{self as sim, Failure, Kind, Outcome, Plan};
 
 /// A run of the test program that only prints hashes, in a process of its own.
 const HASHES_OF: &str = "UPAXOS_SIM_HASHES_OF";
@@ -48,7 +48,7 @@ fn traces(seeds: Range<u64>) -> Vec<u64> {
 }
 
 /// Traces that were recorded, of seed 0 and on.
-const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/traces.txt");
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/traces.txt");
 
 #[test]
 fn no_seed_breaks_a_rule_and_each_happens_as_recorded() {

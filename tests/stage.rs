@@ -3,10 +3,11 @@
 #[path = "support/stage.rs"]
 mod stage;
 
-use stage::{Lab, id, links};
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros};
-use upaxos_node::lab::{DiskFault, Link, NodeState, Ticket, World};
+use upaxos_lab::{DiskFault, Link, NodeState, Ticket, World};
+
+use stage::{Lab, id, links};
 
 #[test]
 fn a_group_agrees_answers_and_stands_the_check() {

@@ -7,10 +7,11 @@
 #[path = "support/stage.rs"]
 mod stage;
 
-use stage::{Lab, id, links};
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Instance, Micros};
-use upaxos_node::lab::{Link, Party, World};
+use upaxos_lab::{Link, Party, World};
+
+use stage::{Lab, id, links};
 
 /// Three voters, cut off from each other. Node 0 led in ballot 0, and nothing is written.
 fn apart(seed: u64) -> Lab {
@@ -105,7 +106,7 @@ fn accepts_in_two_ballots_are_no_quorum_and_the_highest_ballot_heard_wins() {
 
 #[test]
 fn what_is_saved_tells_every_datagram_with_its_fate_and_every_log() {
-    let mut lab = Lab::quiet(&upaxos_node::lab::Setup { records: true, ..stage::setup(3, 20) });
+    let mut lab = Lab::quiet(&upaxos_lab::Setup { records: true, ..stage::setup(3, 20) });
     (0..3).for_each(|node| lab.start(node));
     lab.write(0, "one");
     lab.link(0, 1, Link { loss: 0.3, duplicate: 0.3, corrupt: 0.3, ..Link::default() });

@@ -9,11 +9,12 @@ mod stage;
 use std::ops::Range;
 use std::process::Command;
 
-use stage::{Lab, PATIENCE, id, setup};
 use upaxos_core::client::Ask;
-use upaxos_core::sim::chance::{Chance, Stream};
 use upaxos_core::types::{Act, Change, Instance, Micros, Value};
-use upaxos_node::lab::{DiskFault, Link, Party, Setup, Sim, Start, Violation, World, WorldError};
+use upaxos_lab::{DiskFault, Link, Party, Setup, Sim, Start, Violation, World, WorldError};
+use upaxos_sim::chance::{Chance, Stream};
+
+use stage::{Lab, PATIENCE, id, setup};
 
 /// In the environment of a child process: the test program only prints the hash of a trace.
 const TRACES: &str = "UPAXOS_STAGE_TRACES";

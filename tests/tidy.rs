@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -24,7 +24,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 fn all_sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for dir in ["upaxos-core/src", "upaxos-node/src", "upaxos-send/src", "upaxos-repl/src", "tests"] {
+    for dir in ["crates", "upaxos-node/src", "upaxos-send/src", "upaxos-repl/src", "tests"] {
         sources(&root().join(dir), &mut found);
     }
     found
@@ -32,7 +32,7 @@ fn all_sources() -> Vec<PathBuf> {
 
 #[test]
 fn the_wire_table_of_the_book_is_the_one_in_the_code() {
-    let code = read("upaxos-core/src/wire.rs");
+    let code = read("crates/core/src/wire.rs");
     let rows: Vec<_> =
         code.lines().filter_map(|line| line.strip_prefix("//! ")).filter(|l| l.starts_with('|')).collect();
     let page = read("docs/protocol.md");
@@ -44,7 +44,7 @@ fn the_wire_table_of_the_book_is_the_one_in_the_code() {
 
 #[test]
 fn the_dissector_knows_every_verb() {
-    let code = read("upaxos-core/src/wire.rs");
+    let code = read("crates/core/src/wire.rs");
     let dissector = read("scripts/wireshark/upaxos.lua");
     let rows = code.lines().filter_map(|line| line.strip_prefix("//! | `"));
     let forms: Vec<_> = rows.filter_map(|row| row.split_once('`').map(|(form, _)| form)).collect();
@@ -63,7 +63,7 @@ fn the_book_describes_every_record_and_every_mark_that_a_log_may_hold() {
     let chapter = page.split_once("## Reading a log\n").expect("it is there").1;
     let chapter = chapter.split_once("\n## ").expect("it ends").0;
     for (file, prefix) in [("record.rs", "//! | `"), ("entry.rs", "//! | `@")] {
-        let code = read(format!("upaxos-core/src/{file}"));
+        let code = read(format!("crates/core/src/{file}"));
         let rows = code.lines().filter_map(|line| line.strip_prefix(prefix));
         let forms: Vec<_> = rows.filter_map(|row| row.split_once('`').map(|(form, _)| form)).collect();
         assert!(forms.len() > 5, "{file}");
@@ -97,7 +97,7 @@ fn unsafe_code_stands_nowhere() {
 fn the_core_reads_no_clock_no_file_no_environment_and_no_chance() {
     let forbidden =
         ["Instant::now", "SystemTime", "std::fs", "std::env", "env::var", "getrandom", "rand::", "thread::"];
-    for path in all_sources().iter().filter(|path| path.starts_with(root().join("upaxos-core/src"))) {
+    for path in all_sources().iter().filter(|path| path.starts_with(root().join("crates/core/src"))) {
         let is_exempt = path.to_string_lossy().contains("/net") || path.ends_with("tests.rs");
         let text = fs::read_to_string(path).expect("a source");
         for word in forbidden.iter().filter(|_| !is_exempt) {
@@ -112,7 +112,7 @@ fn there_is_one_drive_loop() {
     let calls = |path: &PathBuf| fs::read_to_string(path).expect("a source").contains("node.on_synced(");
     let callers: Vec<_> =
         all_sources().into_iter().filter(|path| !path.ends_with("tidy.rs") && calls(path)).collect();
-    assert_eq!(callers, [root().join("upaxos-core/src/driver.rs")]);
+    assert_eq!(callers, [root().join("crates/core/src/driver.rs")]);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 #[path = "support/group.rs"]
 mod group;
 
-use group::Group;
 use upaxos_core::types::Micros;
+
+use group::Group;
 
 const TIMEOUT_MS: u64 = 400;
 

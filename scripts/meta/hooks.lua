@@ -1,6 +1,6 @@
 ---@meta
 -- The API of hook scripts (`upaxos-node --script FILE`), for editors that run the Lua language server. A test compares
--- it with the code that registers it (upaxos-node/src/script).
+-- it with the code that registers it (crates/script/src).
 --
 -- A hook script returns one table: see `Hooks`.
 

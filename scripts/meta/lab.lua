@@ -1,6 +1,6 @@
 ---@meta
 -- The API of lab scripts, for editors that run the Lua language server. Made from the code that registers it
--- (upaxos-node/src/lab/api); a test holds it to that. To write it anew:
+-- (crates/lab/src/api); a test holds it to that. To write it anew:
 --   UPAXOS_WRITE=1 cargo test -p upaxos-node --test labs
 
 ---A length of time: "150ms", "2s", or a number of seconds.

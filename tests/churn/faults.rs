@@ -4,7 +4,7 @@ use std::fmt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use upaxos_node::hosts::Client;
+use upaxos_testbed::hosts::Client;
 
 use super::group::{CRAMPED, Churned, FEWEST, MOST, in_words};
 use super::tale::Tale;

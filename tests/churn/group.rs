@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use upaxos_node::hosts::{Client, Hosts, HostsError, Node};
+use upaxos_testbed::hosts::{Client, Hosts, HostsError, Node};
 
 use super::Outcome;
 use super::room::Room;
@@ -168,7 +168,7 @@ impl Churned {
     }
 }
 
-fn first<'h>(hosts: &'h Hosts, id: usize) -> upaxos_node::hosts::Plan<'h> {
+fn first<'h>(hosts: &'h Hosts, id: usize) -> upaxos_testbed::hosts::Plan<'h> {
     plan_with(hosts, id, &["-n", &FIRST.to_string(), "-i", &id.to_string()]).ignore(ANSWER)
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use upaxos_node::hosts::{Host, Hosts};
+use upaxos_testbed::hosts::{Host, Hosts};
 
 use super::Outcome;
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use upaxos_node::hosts::{Answer, Client};
+use upaxos_testbed::hosts::{Answer, Client};
 
 use super::{Chance, Outcome};
 use crate::live::group::PATIENCE;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use upaxos_core::entry::Entry;
 use upaxos_core::types::Instance;
-use upaxos_node::hosts::{Answer, Client, Hosts, Node, Plan};
+use upaxos_testbed::hosts::{Answer, Client, Hosts, Node, Plan};
 
 /// The path of the program under test.
 pub const NODE: &str = env!("CARGO_BIN_EXE_upaxos-node");

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use upaxos_node::hosts::{Host, Hosts, HostsError, Node};
+use upaxos_testbed::hosts::{Host, Hosts, HostsError, Node};
 
 /// How long a condition may take. Long enough for a machine that is busy with other work.
 pub const PATIENCE: Duration = Duration::from_secs(20);

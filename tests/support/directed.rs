@@ -4,14 +4,15 @@
 
 use std::rc::Rc;
 
-use super::lone::{Life, Lone};
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
 use upaxos_core::node::{Config, MAX_SESSIONS, Node, Outbox, Recovery};
-use upaxos_core::sim::double::Double;
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Message};
+use upaxos_sim::double::Double;
+
+use super::lone::{Life, Lone};
 
 /// What another group's leader writes, or one that lost its disk, is not accepted: ids and ballots coincide.
 pub fn a_write_of_another_life_is_not_accepted() -> bool {

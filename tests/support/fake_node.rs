@@ -7,9 +7,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use upaxos_core::net::{Options, Socket, Transport};
 use upaxos_core::types::{Ballot, Epoch, GroupId, Instance, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Boot, Dialect, Head, Line, Message, Request, Stance};
+use upaxos_net::{Options, Socket, Transport};
 
 /// No program in these tests runs longer than this.
 const LONGEST_TEST: Duration = Duration::from_secs(60);

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::hooks::Hooks;
 use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
+use upaxos_core::past::{Past, Source};
 use upaxos_core::record::Record;
-use upaxos_core::store::{Past, Source};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message, Packer};
 

@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use upaxos_core::cli::OutputError;
-use upaxos_core::net::{self, NoNameInClassic, OpenError};
+use upaxos_cli::{self as shared, OutputError};
 use upaxos_core::node::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
+use upaxos_lab::WorldError;
+use upaxos_lab::{self as lab, bench, seeds};
+use upaxos_net::{self as net, NoNameInClassic, OpenError};
+use upaxos_script::{Limits, host};
+use upaxos_testbed::hosts::HostsError;
+use upaxos_testbed::{client, switch};
 
-use crate::hosts::HostsError;
-use crate::lab::WorldError;
+use crate::daemon;
 use crate::logging::Format;
-use crate::script::{Limits, host};
-use crate::{bench, client, daemon, lab, sim, switch};
 
 /// The heading of the options about scripts.
 const SCRIPTS: &str = "Script options";
@@ -78,7 +80,7 @@ pub enum Command {
     Load(bench::load::Args),
     /// Run simulated groups under faults, seed after seed, until one breaks a rule
     #[command(after_help = help::SIM_END)]
-    Sim(sim::Args),
+    Sim(seeds::Args),
     /// Run labs: Lua scripts that describe what happens to a group, simulated or real
     #[command(after_help = help::LAB_END)]
     Lab(lab::command::Args),
@@ -113,7 +115,7 @@ pub struct DaemonArgs {
     pub dir: Option<PathBuf>,
 
     /// Interval between heartbeats, 1ms to 10s; a leader that misses four is replaced
-    #[arg(long, value_name = "TIME", default_value = "100ms", env = "UPAXOS_BEAT", value_parser = beat)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", env = "UPAXOS_BEAT", value_parser = shared::beat)]
     pub beat: Micros,
 
     /// Speak the classic grammar only: plain Paxos, one instance at a time
@@ -265,13 +267,6 @@ fn script_time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "must be a time from 1ms to 1s, such as 5ms".into())
 }
 
-/// Parses the interval between heartbeats, such as `100ms`: 1ms to 10s.
-pub(crate) fn beat(text: &str) -> Result<Micros, String> {
-    let is_fit = |time: &Duration| (Duration::from_millis(1)..=Duration::from_secs(10)).contains(time);
-    let time = humantime::parse_duration(text).ok().filter(is_fit);
-    time.map(Micros::from).ok_or_else(|| "must be a time from 1ms to 10s, such as 100ms".into())
-}
-
 /// Whether the only failure is that the reader of standard output has closed the pipe.
 pub fn is_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(OutputError::is_closed)
@@ -297,9 +292,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_answered_with_what_would_be_one() {
-        assert_eq!(beat("100ms"), Ok(Micros::from_millis(100)));
         for text in ["abc", "", "100", "999us", "20s"] {
-            assert_eq!(beat(text), Err("must be a time from 1ms to 10s, such as 100ms".into()), "{text:?}");
             assert_eq!(
                 script_time(text),
                 Err("must be a time from 1ms to 1s, such as 5ms".into()),

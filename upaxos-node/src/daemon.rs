@@ -17,14 +17,14 @@ use log::{debug, info, log_enabled, trace, warn};
 use signal_hook::consts;
 use upaxos_core::client::Status;
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::net::{self, News, Pieces, Socket};
 use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
+use upaxos_net::{self as net, News, Pieces, Socket};
+use upaxos_script::host::{self, Host};
+use upaxos_storage::disk::{self, Disk};
 
-use crate::disk::{self, Disk};
 use crate::joining::{Progress, Standing};
-use crate::script::host::{self, Host};
 
 /// The largest datagram made of several lines. One lost fragment loses a whole datagram, so batches
 /// stay within what one packet carries on most links, whatever the path would allow.

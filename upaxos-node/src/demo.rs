@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use upaxos_core::cli::tell;
-
-use crate::lab::play::{self, End, Order, Verdict};
-use crate::lab::report::{self, Name};
-use crate::lab::script::Script;
-use crate::lab::worlds::Kind;
-use crate::lab::{Setup, World, WorldError};
+use upaxos_cli::tell;
+use upaxos_lab::play::{self, End, Order, Verdict};
+use upaxos_lab::report::{self, Name};
+use upaxos_lab::script::Script;
+use upaxos_lab::worlds::Kind;
+use upaxos_lab::{Setup, World, WorldError};
 
 const SCRIPT: &str = "scripts/labs/demo.lua";
 const TITLE: &str = "demo";

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
-use upaxos_core::cli;
+use upaxos_cli as cli;
 
 use queue::{Bounds, Queue};
 

@@ -1,6 +1,6 @@
 //! The `upaxos-node` binary: it parses the command line, starts the daemon or a tool, and returns the exit status.
 
-// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
+// These macros panic where the stream is closed or full. `upaxos_cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use upaxos_core::cli::{print, say_usage, told};
-use upaxos_core::net;
+use upaxos_cli::{print, say_usage, told};
+use upaxos_lab::{self as lab, bench, seeds};
+use upaxos_net as net;
 use upaxos_node::cli::{self, Cli, Command, DaemonArgs};
-use upaxos_node::script::{self, Limits};
-use upaxos_node::{bench, client, config, daemon, demo, lab, logging, print as print_log, sim, switch};
+use upaxos_node::{config, daemon, demo, logging, print as print_log};
+use upaxos_script::{self as script, Limits};
+use upaxos_testbed::{client, switch};
 
 const PROGRAM: &str = "upaxos-node";
 
@@ -52,7 +54,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             script::check(&files, Limits::default())?.iter().try_for_each(print)?;
         }
         (Some(Command::Log { learned, dir }), _) => print_log::log(&dir, learned)?,
-        (Some(Command::Sim(args)), _) => return sim::run(&args),
+        (Some(Command::Sim(args)), _) => return seeds::run(&args),
         (Some(Command::Lab(args)), _) => return lab::command::run(&args),
         (Some(Command::Switch(args)), _) => switch::run(&args)?,
         (None, Some(args)) => return run_daemon(&args, &cli.net),

@@ -8,15 +8,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use upaxos_core::cli::{self, OutputError};
+use upaxos_cli::{self as cli, OutputError};
 use upaxos_core::entry::Entry;
 use upaxos_core::node::{Config, Membership, Recovery};
+use upaxos_core::past::Past;
 use upaxos_core::record::Record;
-use upaxos_core::store::Past;
 use upaxos_core::types::{Group, Instance, NodeId, Value};
 use upaxos_core::wire::Dialect;
-
-use crate::disk;
+use upaxos_storage::disk;
 
 /// Prints every record as `ID: …`, and each learned instance with its value, without the marks that the log stores
 /// with it. With `only_learned` it prints one line `INSTANCE VALUE` for each learned instance, with these marks,

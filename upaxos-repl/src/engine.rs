@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::cli::OutputError;
+use upaxos_cli::OutputError;
 use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
-use upaxos_core::net::{News, OpenError, Options, Pieces, Socket};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
+use upaxos_net::{News, OpenError, Options, Pieces, Socket};
 
 use crate::command::Work;
 use crate::output::Output;

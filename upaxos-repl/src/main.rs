@@ -1,6 +1,6 @@
 //! The `upaxos-repl` binary: the interactive client of a upaxos group.
 
-// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
+// These macros panic where the stream is closed or full. `upaxos_cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::fs::File;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use upaxos_core::cli::{self, Input};
+use upaxos_cli::{self as cli, Input};
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{self, NoNameInClassic, OpenError, Pieces};
 use upaxos_core::wire::Dialect;
+use upaxos_net::{self as net, NoNameInClassic, OpenError, Pieces};
 
 mod command;
 mod engine;
@@ -41,7 +41,7 @@ Commands, one per line of -e, FILE or standard input; at a terminal, the program
   members                 show the members
   leave ID [force]        remove node ID from the group
   replace ID NEW [force]  replace node ID by NEW, which runs with --join
-  status                  show the nodes, the leader and how far each has learned
+  status                  show the nodes, the leader and their progress
   quit                    end the nodes
   help                    list the commands
   exit                    leave this program

@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal};
 
 use rustyline::ExternalPrinter;
 use serde_json::{Value as Json, json};
-use upaxos_core::cli::{self, OutputError};
-use upaxos_core::client::{FORGOTTEN, Outcome, Settled, request_json};
+use upaxos_cli::{self as cli, OutputError};
+use upaxos_core::client::{FORGOTTEN, Outcome, Settled};
 use upaxos_core::types::{Epoch, Group, Instance, Micros, NodeId};
 
 /// The engine's output, to a prompt or to the standard streams, as text or JSON.
@@ -30,7 +30,7 @@ impl Output {
     /// Prints the outcome of a request. `why` explains a missing answer.
     pub fn settled(&mut self, request: &[u8], settled: &Settled, why: &str) -> Result<(), OutputError> {
         if self.json {
-            return self.object(&request_json(request, &settled.outcome, settled.took));
+            return self.object(&upaxos_cli::request_json(request, &settled.outcome, settled.took));
         }
         let request = String::from_utf8_lossy(request);
         match (&settled.outcome, &mut self.prompt) {

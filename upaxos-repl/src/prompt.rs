@@ -10,8 +10,7 @@ use rustyline::hint::{Hint, Hinter};
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
-
-use upaxos_core::cli;
+use upaxos_cli as cli;
 
 use crate::command;
 

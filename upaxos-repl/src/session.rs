@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use upaxos_core::cli::{self, Input};
+use upaxos_cli::{self as cli, Input};
 use upaxos_core::client::Status;
 use upaxos_core::wire::MAX_DATAGRAM;
 

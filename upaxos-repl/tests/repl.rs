@@ -6,8 +6,9 @@ use std::process::Output;
 #[path = "../../tests/support/fake_node.rs"]
 mod fake_node;
 
-use fake_node::{FakeNode, Manners, status, stderr, stdout};
 use upaxos_core::wire::Stance;
+
+use fake_node::{FakeNode, Manners, status, stderr, stdout};
 
 fn run(node: &FakeNode, args: &[&str], input: &str) -> Output {
     fake_node::run(env!("CARGO_BIN_EXE_upaxos-repl"), node, args, input.as_bytes())

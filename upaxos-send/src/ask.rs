@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal, Read};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::cli::{self, OutputError};
-use upaxos_core::client::{Ask, AskError, Client, FORGOTTEN, Outcome, Settled, Status, View, request_json};
-use upaxos_core::net::Socket;
+use upaxos_cli::{self as cli, OutputError};
+use upaxos_core::client::{Ask, AskError, Client, FORGOTTEN, Outcome, Settled, Status, View};
 use upaxos_core::types::Micros;
+use upaxos_net::Socket;
 
 use crate::pipe::{Complain, Lines};
 
@@ -109,7 +109,7 @@ impl Asker {
 
     fn print(&self, line: &[u8], settled: &Settled) -> Result<(), OutputError> {
         if self.json {
-            return cli::print(request_json(line, &settled.outcome, settled.took));
+            return cli::print(cli::request_json(line, &settled.outcome, settled.took));
         }
         match &settled.outcome {
             Outcome::Refused { .. } | Outcome::Unknown | Outcome::Forgotten => Ok(()),

@@ -1,7 +1,7 @@
 //! The `upaxos-send` binary: it sends each line of standard input as one datagram, and waits for answers with
 //! `--wait`.
 
-// These macros panic where the stream is closed or full. `upaxos_core::cli` prints instead.
+// These macros panic where the stream is closed or full. `upaxos_cli` prints instead.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::ffi::OsString;
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use upaxos_core::cli;
+use upaxos_cli as cli;
 use upaxos_core::client::{Client, Status};
-use upaxos_core::net::{self, NoNameInClassic, OpenError, Pieces, Socket};
 use upaxos_core::wire::{Dialect, Head};
+use upaxos_net::{self as net, NoNameInClassic, OpenError, Pieces, Socket};
 
 mod ask;
 mod pipe;

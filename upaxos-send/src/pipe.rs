@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use upaxos_core::cli::{self, Input};
+use upaxos_cli::{self as cli, Input};
 use upaxos_core::client::Status;
-use upaxos_core::net::Socket;
 use upaxos_core::wire::{self, Dialect, Head, Line, MAX_DATAGRAM, Request};
+use upaxos_net::Socket;
 
 /// Maximum datagrams that are sent without a pause.
 const BATCH: usize = 128;

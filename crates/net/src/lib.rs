@@ -1,0 +1,343 @@
+//! The sockets. An open socket broadcasts datagrams to the group and receives the datagrams of the group.
+//!
+//! This module owns all network access of the crate. It never looks inside a payload (that is up to the wire, and
+//! to [`Parts`](upaxos_core::parts::Parts), which it asks about each). It never decides: it counts datagrams that could
+//! not be sent, and leaves their loss to the protocol, which expects it. The daemon's loop and the clients call it;
+//! the simulator does not.
+//!
+//! A socket serves one thread: the headers that it keeps for `recvmmsg` hold raw pointers, so it is not [`Send`].
+//! Open it in the thread that uses it.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::str::FromStr;
+use std::time::Duration;
+
+#[cfg(feature = "cli")]
+mod args;
+mod error;
+mod interface;
+mod mmsg;
+mod pieces;
+mod place;
+mod raw;
+mod setup;
+mod udp;
+mod watch;
+
+#[cfg(feature = "cli")]
+use upaxos_core::parts::Lost;
+use upaxos_core::wire::MAX_DATAGRAM;
+
+pub use args::{Args, NoNameInClassic};
+pub use error::OpenError;
+pub use mmsg::BATCH;
+use mmsg::{Inbox, Outgoing};
+pub use pieces::Pieces;
+use setup::Opened;
+pub use udp::{DEFAULT_GROUP, PORT_BASE};
+pub use watch::News;
+use watch::{Step, Watch};
+
+/// The maximum size of the headers in an IP packet around a datagram, in bytes.
+pub const HEADERS: usize = setup::IP_HEADER + setup::UDP_HEADER;
+
+/// The way datagrams travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Directly over IP, with an IP protocol of their own. Needs `CAP_NET_RAW`.
+    Raw,
+    /// UDP multicast or broadcast. Needs no privilege.
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Raw => "raw",
+            Transport::Udp => "udp",
+        })
+    }
+}
+
+/// A text that is no [`Transport`]: neither `raw` nor `udp`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown transport {0:?}; known are raw and udp")]
+pub struct UnknownTransport(pub String);
+
+impl FromStr for Transport {
+    type Err = UnknownTransport;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTransport> {
+        match text {
+            "raw" => Ok(Transport::Raw),
+            "udp" => Ok(Transport::Udp),
+            _ => Err(UnknownTransport(text.to_owned())),
+        }
+    }
+}
+
+/// The meeting place of a group, and the parameters of its socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Raw IP or UDP; the same for all nodes and clients of the group.
+    pub transport: Transport,
+    /// The destination of every datagram: a host, a broadcast address or a multicast group; over UDP a broadcast
+    /// address or a multicast group, where `127.0.0.1` stands for [`DEFAULT_GROUP`] on the loopback interface.
+    pub address: Ipv4Addr,
+    /// Raw: the IP protocol, 1 to 254. UDP: the port, where 0 to 255 stand for [`PORT_BASE`] + protocol (so 253 is
+    /// port 25253).
+    pub protocol: u16,
+    /// The interface for sending and receiving. If there is none, the routing table chooses.
+    pub interface: Option<String>,
+    /// The maximum length of a packed datagram in bytes, at most [`MAX_DATAGRAM`]. If there is none, the length
+    /// that fits into one IP packet.
+    pub datagram: Option<usize>,
+    /// Whether a node opens the socket. A node must be able to receive datagrams for the address. A client may ask
+    /// one host from another.
+    pub is_node: bool,
+    /// The requested size of the kernel's receive queue, in bytes. The kernel may grant less (see
+    /// [`Socket::receive_buffer`]). The same is requested for the send queue.
+    pub receive_buffer: usize,
+}
+
+impl Default for Options {
+    /// Protocol 253 on loopback, over raw IP, with queues of 32 MiB.
+    fn default() -> Self {
+        Options {
+            transport: Transport::Raw,
+            address: Ipv4Addr::LOCALHOST,
+            protocol: 253,
+            interface: None,
+            datagram: None,
+            is_node: false,
+            receive_buffer: 32 << 20,
+        }
+    }
+}
+
+/// An open socket of a group. See the [module](self) for its limits.
+#[derive(Debug)]
+pub struct Socket {
+    socket: socket2::Socket,
+    options: Options,
+    destination: SocketAddrV4,
+    inbox: Inbox,
+    outgoing: Outgoing,
+    pieces: Option<Pieces>,
+    watch: Watch,
+    send_errors: u64,
+    /// The drops of the sockets that this one has replaced.
+    drops_before: u64,
+    max_payload: usize,
+    is_local: bool,
+}
+
+impl Socket {
+    /// Opens the socket of a group and starts to queue the datagrams of the group.
+    ///
+    /// # Errors
+    /// [`OpenError`]: no privilege, an address or a protocol that cannot serve, an interface that does not exist,
+    /// or a system call that failed.
+    pub fn open(options: &Options) -> Result<Socket, OpenError> {
+        let opened = open(options)?;
+        Ok(Socket {
+            socket: opened.socket,
+            options: options.clone(),
+            watch: Watch::new(opened.place),
+            drops_before: 0,
+            destination: opened.destination,
+            inbox: Inbox::new(),
+            outgoing: Outgoing::new(opened.destination),
+            pieces: None,
+            send_errors: 0,
+            max_payload: options.datagram.map_or(opened.max_payload, |most| most.min(MAX_DATAGRAM)),
+            is_local: opened.is_local,
+        })
+    }
+
+    /// Cuts datagrams that are longer than a packet into pieces of one packet each from now on, and reassembles
+    /// those of other processes. With `None`, datagrams are sent and received as they are.
+    #[must_use]
+    pub fn with_pieces(self, pieces: Option<Pieces>) -> Socket {
+        if let Some(pieces) = &pieces {
+            pieces.limit(self.max_payload);
+        }
+        Socket { pieces, ..self }
+    }
+
+    /// The time until [`receive`](Socket::receive) has work of its own, for callers that wait elsewhere.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.pieces.as_ref().and_then(|pieces| pieces.shorten(None))
+    }
+
+    /// Sends every datagram to the group, in order, in as few system calls as possible.
+    ///
+    /// If the network refuses a datagram (too large, no buffer, no route, filtered), the datagram is dropped and
+    /// counted in [`send_errors`](Self::send_errors); the rest is still sent. The call waits up to 100 ms for room
+    /// in the send queue.
+    ///
+    /// # Errors
+    /// When the socket itself is unusable.
+    pub fn send(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
+        self.look_around();
+        let pieces = self.pieces.as_ref().and_then(|pieces| pieces.cut(datagrams));
+        self.offer(pieces.as_deref().unwrap_or(datagrams))
+    }
+
+    fn offer(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
+        let refused = self.outgoing.send(&self.socket, datagrams)?;
+        self.send_errors += refused.count;
+        self.watch.note(datagrams.len(), refused);
+        Ok(())
+    }
+
+    /// Receives one batch of up to 128 queued datagrams: passes the payload and the sender's address of each to
+    /// `each`, and returns their number.
+    ///
+    /// If nothing is queued, the call waits up to `wait`, but at most one second, because it checks the network
+    /// that often. `Ok(0)` means that the time is up, that a signal arrived, that missing pieces were requested, or
+    /// that no datagram of the batch was for this group: raw IP also delivers datagrams for other addresses and
+    /// truncated ones, which are skipped and not counted.
+    ///
+    /// # Errors
+    /// When the socket itself is unusable.
+    pub fn receive(
+        &mut self,
+        wait: Option<Duration>,
+        each: &mut dyn FnMut(&[u8], Ipv4Addr),
+    ) -> io::Result<usize> {
+        self.look_around();
+        let until_look = self.watch.until_due();
+        let Socket { inbox, socket, pieces, .. } = self;
+        let wait = wait.map_or(until_look, |wait| wait.min(until_look));
+        let wait = pieces.as_ref().map_or(Some(wait), |pieces| pieces.shorten(Some(wait)));
+        let mut whole = |datagram: &[u8], from| match pieces {
+            Some(pieces) => pieces.take(datagram, &mut |whole| each(whole, from)),
+            None => each(datagram, from),
+        };
+        let received = match self.options.transport {
+            Transport::Udp => inbox.receive(socket, wait, &mut |datagram, from| {
+                whole(datagram, from);
+                true
+            }),
+            Transport::Raw => {
+                let destination = *self.destination.ip();
+                inbox.receive(socket, wait, &mut |packet, from| {
+                    let payload = raw::payload_for(destination, packet);
+                    payload.map(|payload| whole(payload, from)).is_some()
+                })
+            }
+        }?;
+        if let Some(due) = self.pieces.as_ref().map(Pieces::due).filter(|due| !due.is_empty()) {
+            self.offer(&due)?;
+        }
+        Ok(received)
+    }
+
+    /// Checks the network once a second, and follows its changes.
+    ///
+    /// None of this needs privilege, so it works after a daemon has dropped its own.
+    fn look_around(&mut self) {
+        if !self.watch.until_due().is_zero() {
+            return;
+        }
+        let found = match self.options.transport {
+            Transport::Raw => raw::place(&self.options),
+            Transport::Udp => udp::place(&self.options),
+        };
+        if let Step::Follow(before) = self.watch.compare(found) {
+            match self.follow(before) {
+                Ok(()) => self.watch.has_followed(),
+                Err(error) => self.watch.cannot_follow(&error),
+            }
+        }
+    }
+
+    /// Sets the current interface on the socket, in place of the one that had the index `before`.
+    fn follow(&mut self, before: Option<u32>) -> Result<(), OpenError> {
+        let place = self.watch.place();
+        match self.options.transport {
+            Transport::Raw => raw::settle(&self.socket, place, before),
+            // A socket stays bound to its interface unless the process is privileged. But any process may bind a
+            // new socket.
+            Transport::Udp if udp::tied_to(place).is_some() => {
+                let opened = udp::open(&self.options)?;
+                self.drops_before = self.drops();
+                self.socket = opened.socket;
+                Ok(())
+            }
+            Transport::Udp => setup::settle(&self.socket, place, before),
+        }
+    }
+
+    /// The next unreported change of the network: the interface went away, came back or was created anew, its
+    /// address changed, sending is refused, or one of these has ended. [`send`](Self::send) and
+    /// [`receive`](Self::receive) notice a change within a second or two.
+    pub fn news(&mut self) -> Option<News> {
+        self.watch.news()
+    }
+
+    /// The reason why no datagram of this host reaches the group, as far as the host knows: act, object, and the
+    /// system's message.
+    pub fn trouble(&self) -> Option<String> {
+        self.watch.trouble()
+    }
+
+    /// Counts of other processes' large datagrams that were never completed.
+    pub fn lost(&self) -> Lost {
+        self.pieces.as_ref().map_or_else(Lost::default, Pieces::lost)
+    }
+
+    /// The number of datagrams that the network refused since the socket was opened.
+    pub fn send_errors(&self) -> u64 {
+        self.send_errors
+    }
+
+    /// The number of datagrams that the kernel dropped since the socket was opened, nearly always because the
+    /// receive queue was full. It is 0 if the kernel does not report it.
+    pub fn drops(&self) -> u64 {
+        self.drops_before + setup::drops(&self.socket)
+    }
+
+    /// The size that the kernel grants the receive queue in bytes, its own bookkeeping included.
+    pub fn receive_buffer(&self) -> usize {
+        self.socket.recv_buffer_size().unwrap_or(0)
+    }
+
+    /// The maximum length of a packed datagram in bytes: the length that fits into one IP packet (the path MTU
+    /// without headers, but off loopback at most 1,500), or the value of the [options](Options::datagram). Longer
+    /// datagrams, up to [`MAX_DATAGRAM`], are sent in [pieces](Socket::with_pieces), or else in fragments.
+    pub fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// The destination address of every datagram.
+    pub fn destination(&self) -> Ipv4Addr {
+        *self.destination.ip()
+    }
+
+    /// Whether the group stays on this host: all its datagrams use the loopback interface.
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+}
+
+fn open(options: &Options) -> Result<Opened, OpenError> {
+    match options.transport {
+        Transport::Raw => raw::open(options),
+        Transport::Udp => udp::open(options),
+    }
+}
+
+impl AsFd for Socket {
+    /// Lets a caller wait for this socket together with others. [`receive`](Socket::receive) reads the datagrams.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

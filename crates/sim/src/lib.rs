@@ -1,0 +1,172 @@
+//! A simulated group of real nodes under injected faults. One seed determines the whole run.
+//!
+//! The protocol code is the real code: the [`Node`](upaxos_core::node::Node) and the order in which its effects are
+//! carried out. Every message is printed and parsed. Every record is framed, written as bytes and read back after a
+//! crash. Only time, the network, the disks and the clients are simulated. The seed determines all of them: the
+//! same seed gives the same run on every machine, which the trace hash shows.
+//!
+//! Every event happens on a [`stage`], the simulated cluster. Either a drawn plan ([`world`]) or a script that
+//! gives each step ([`play`]) directs it.
+//!
+//! A run of a plan has phases: a quiet start, then chaos drawn from the seed ([`swarm`]), then healing. After
+//! healing the group must make progress. Then the power of all nodes fails, and afterwards every acknowledged value
+//! must still be there. The [`judges`] check every step. In some runs ([`Kind`]) only links fail, or the group is a
+//! classic one.
+//!
+//! ```
+//! use upaxos_sim::{self as sim, Plan};
+//!
+//! let outcome = sim::run(&Plan::draw(1, None));
+//! assert!(outcome.failure.is_none());
+//! ```
+
+pub mod chance;
+pub mod clients;
+pub mod disk;
+pub mod double;
+pub mod judges;
+pub mod machine;
+pub mod network;
+mod partitioned;
+pub mod play;
+pub mod shrink;
+pub mod stage;
+pub mod swarm;
+pub mod trace;
+pub mod world;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use upaxos_core::types::Micros;
+
+pub use judges::{Rule, Violation};
+pub use shrink::shrink;
+pub use swarm::{Class, Kind, Plan};
+pub use trace::Seen;
+use world::World;
+
+/// How long a healed group may take to answer every request and to bring all nodes to the same learned prefix.
+const PATIENCE: Micros = Micros::from_millis(15_000);
+
+/// The minimum time that members have to detect that their logs differ. It is longer than they take to catch up.
+const SEARCH: Micros = Micros::from_millis(3_000);
+
+/// The result of one run of a plan.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The hash of all events of the run. Two runs of one plan have the same hash.
+    pub trace: u64,
+    /// What was counted until the group had healed.
+    pub seen: Seen,
+    /// The violated rule and the state at that moment, if a check failed.
+    pub failure: Option<Failure>,
+}
+
+/// A violated rule, and the state of every node at that moment.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The rule that was violated, and how.
+    pub violation: Violation,
+    /// The state of every node, and the last lines that were sent.
+    pub view: String,
+}
+
+/// Runs a plan to its end, or to the first violation.
+pub fn run(plan: &Plan) -> Outcome {
+    let mut world = World::new(plan.clone());
+    let mut seen = None;
+    let ended = catch_unwind(AssertUnwindSafe(|| phases(plan, &mut world, &mut seen)));
+    if let Err(panic) = ended {
+        world.judges().fail(Rule::NoPanic, panic_text(&*panic));
+    }
+    let (all, trace) = world.seen();
+    let seen = Seen { events: all.events, ..seen.unwrap_or(all) };
+    let violation = world.violation();
+    let failure = violation.map(|violation| Failure { violation, view: world.view() });
+    Outcome { trace: trace.hash(), seen, failure }
+}
+
+/// The message of a panic.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
+}
+
+/// Ends with the first violation: later events would hide the state of the nodes at that moment.
+fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()> {
+    match plan.kind {
+        Kind::Chaos | Kind::Classic => suffer(plan, world),
+        Kind::Partitioned => partitioned::hold_out(plan, world)?,
+    }
+    world.heal();
+    settle(world, "after healing")?;
+    world.note_found();
+    world.count_fetched();
+    let fast_reads = world.judges().calls().fast_reads() as u64;
+    let mut all = Seen { fast_reads, ..world.seen().0 };
+    world.clients().count(&mut all);
+    *seen = Some(all);
+    world.cut_all_power();
+    world.ask(true);
+    world.run_until(world.now() + Micros::from_millis(100), |_| false);
+    settle(world, "after a power cut of all")?;
+    world.finish();
+    Some(())
+}
+
+/// A quiet start, then all faults of the plan.
+fn suffer(plan: &Plan, world: &mut World) {
+    world.run_until(plan.peace, |_| false);
+    world.begin_chaos();
+    let most = world.seen().0.events + plan.events;
+    world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
+}
+
+fn settle(world: &mut World, when: &str) -> Option<()> {
+    world.ask(false);
+    let is_settled = |world: &World| world.is_settled() && world.not_found().is_none();
+    let wait = |world: &mut World| {
+        world.run_until(world.now() + PATIENCE, |world| world.is_split() || is_settled(world))
+    };
+    let (mut open, mut is_settled) = (world.clients().open(), wait(world));
+    // With small bounds a group answers few requests at a time, so many requests take longer. Keep waiting while
+    // the number of open requests falls.
+    while !is_settled && world.has_small_bounds() && world.clients().open() < open {
+        (open, is_settled) = (world.clients().open(), wait(world));
+    }
+    if world.is_split() {
+        return find_split(world, when);
+    } else if !is_settled && !world.is_alive() {
+        world.note_dead();
+        return None;
+    } else if !is_settled
+        && world.is_settled()
+        && let Some(what) = world.not_found()
+    {
+        return give_up(world, Rule::RollbackIsFound, format!("{when}: {what}"));
+    } else if !is_settled {
+        let got = format!("{when}: not settled in {} ms", PATIENCE.0 / 1_000);
+        return give_up(world, Rule::Progress, got);
+    }
+    Some(())
+}
+
+/// A rolled back disk has split the log. The only thing that this group must still do is to detect that.
+fn find_split(world: &mut World, when: &str) -> Option<()> {
+    world.run_until(world.now() + SEARCH, |_| false);
+    let is_found = world.run_until(world.now() + PATIENCE, |world| world.not_found().is_none());
+    if !is_found && let Some(what) = world.not_found() {
+        return give_up(world, Rule::RollbackIsFound, format!("{when}: {what}"));
+    }
+    world.note_found();
+    None
+}
+
+fn give_up(world: &mut World, rule: Rule, got: impl Into<String>) -> Option<()> {
+    // The violation in the other group is the reason why this one did not progress.
+    if world.violation().is_none() {
+        world.judges().fail(rule, got);
+    }
+    None
+}

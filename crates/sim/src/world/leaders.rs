@@ -1,0 +1,56 @@
+//! The leader as seen from outside, and whether one should exist.
+
+use upaxos_core::node::Node;
+use upaxos_core::types::{Ballot, Instance, Tag};
+
+use super::World;
+
+impl World {
+    /// The leader with the highest ballot. Without a leader, node 0.
+    pub(super) fn leader(&self) -> u16 {
+        let ballot = |id: &u16| self.stage.machines[usize::from(*id)].node().and_then(Node::ballot);
+        (0..self.stage.nodes()).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
+    }
+
+    /// The highest ballot that any node knows.
+    pub fn highest_ballot(&self) -> Option<Ballot> {
+        self.stage.machines.iter().filter_map(|machine| machine.node()?.ballot()).max()
+    }
+
+    /// Whether there is a leader, and all nodes have the same learned prefix.
+    pub fn is_led(&self) -> bool {
+        let mut learned = self.stage.machines.iter().map(|machine| machine.node().map(Node::learned));
+        let first = learned.next().flatten();
+        (0..self.plan.n).any(|id| self.leads(id)) && learned.all(|learned| learned == first)
+    }
+
+    /// A client sends a request at once.
+    pub fn ask_now(&mut self) -> Tag {
+        let (tag, said) = self.clients.ask_now(self.stage.now, &mut self.stage.judges);
+        said.into_iter().for_each(|datagram| self.stage.send_from_clients(datagram));
+        tag
+    }
+
+    /// Whether a leader with two-way links to a quorum knows that the request is chosen.
+    pub fn is_chosen_under_a_leader(&self, tag: Tag) -> bool {
+        let Some(instance) = self.stage.judges.chosen(tag) else { return false };
+        (0..self.plan.n).any(|id| self.leads(id) && self.knows(id, instance) && self.has_quorum(id))
+    }
+
+    /// Whether the remaining links allow any leader.
+    pub fn allows_leader(&self) -> bool {
+        self.topology.as_ref().is_none_or(|topology| topology.allows_leader(self.plan.n))
+    }
+
+    fn leads(&self, id: u16) -> bool {
+        self.stage.machines[usize::from(id)].node().is_some_and(Node::is_leading)
+    }
+
+    fn knows(&self, id: u16, instance: Instance) -> bool {
+        self.stage.machines[usize::from(id)].node().is_some_and(|node| node.learned() >= instance)
+    }
+
+    fn has_quorum(&self, id: u16) -> bool {
+        self.topology.as_ref().is_none_or(|topology| topology.leaves_quorum(self.plan.n, id))
+    }
+}
