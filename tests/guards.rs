@@ -43,7 +43,7 @@ fn events(group: &Group, id: u16) -> Vec<String> {
 /// Lets node 2 start a campaign, whatever its clock says. Returns its ballot.
 fn run(lone: &mut Lone) -> String {
     let mut out = Outbox::new(NodeId(2));
-    lone.node.run_unasked(Micros(0), &mut out);
+    lone.node.campaign_unasked(Micros(0), &mut out);
     lone.finish(out);
     lone.node.ballot().expect("it runs").to_string()
 }
@@ -381,7 +381,7 @@ fn what_was_learned_ends_before_a_lost_value_and_is_learned_anew() {
     lone.hear("0 Written 3 c");
     lone.restart();
     assert_eq!(lone.node.learned(), Instance(3), "its log has the values a second time");
-    assert_eq!(lone.node.reads(Instance(2)), Some("b".into()));
+    assert_eq!(lone.node.value_at(Instance(2)), Some("b".into()));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use upaxos_testbed::hosts::{Ground, Host, Hosts, HostsError, Node};
+use upaxos_testbed::hosts::{Host, Hosts, HostsError, Isolation, Node};
 
 use live::{PATIENCE, eventually, oneself, or_skip, stat};
 
@@ -26,7 +26,7 @@ fn raw_hosts(count: usize) -> Vec<Hosts> {
         return Vec::new();
     };
     let second = match best.ground() {
-        Ground::Root => Hosts::switched_on(Ground::User, count, SEED, false),
+        Isolation::Root => Hosts::switched_on(Isolation::User, count, SEED, false),
         _ => return vec![best],
     };
     match second {
@@ -102,10 +102,10 @@ fn close() {
 #[ignore = "not a test: a process that owns hosts and is killed"]
 fn victim() {
     let name = env::var("UPAXOS_GROUND").expect("the test names a ground");
-    let mut grounds = Ground::ALL.into_iter();
+    let mut grounds = Isolation::ALL.into_iter();
     let ground = grounds.find(|ground| format!("{ground:?}") == name);
     let hosts = match ground.expect("a known ground") {
-        Ground::Udp => Hosts::on(Ground::Udp, 2),
+        Isolation::Udp => Hosts::on(Isolation::Udp, 2),
         ground => Hosts::switched_on(ground, 2, SEED, true),
     };
     let hosts = hosts.expect("hosts");
@@ -163,7 +163,7 @@ fn hosts_with_the_same_names_are_apart() -> Outcome {
 #[test]
 fn kill_by_pid_kills_the_program_and_its_tracer() -> Outcome {
     let mut hosts = raw_hosts(1);
-    hosts.push(Hosts::on(Ground::Udp, 1)?);
+    hosts.push(Hosts::on(Isolation::Udp, 1)?);
     for hosts in hosts {
         let mut node = sleeper(&hosts);
         let group = group_of(&node);
@@ -328,7 +328,7 @@ fn loss_hits_every_link_but_not_oneself() {
 
 #[test]
 fn the_plain_ground_runs_programs_and_names_the_faults_it_lacks() -> Outcome {
-    let hosts = Hosts::on(Ground::Udp, 3)?;
+    let hosts = Hosts::on(Isolation::Udp, 3)?;
     let output = hosts.command(2, "echo").arg("here").output()?;
     assert_eq!(output.stdout, b"here\n");
     for outcome in [hosts.loss(10), hosts.cut(0, 1), hosts.links(|_, _| true), hosts.heal()] {
@@ -347,7 +347,7 @@ fn a_program_that_is_not_built_is_named_with_the_remedy() {
 #[test]
 fn nothing_is_left_after_a_world_is_dropped() -> Outcome {
     let mut hosts = raw_hosts(3);
-    hosts.push(Hosts::on(Ground::Udp, 3)?);
+    hosts.push(Hosts::on(Isolation::Udp, 3)?);
     for hosts in hosts {
         let dir = hosts.dir().to_owned();
         let node = sleeper(&hosts);
@@ -364,7 +364,7 @@ fn nothing_is_left_after_a_world_is_dropped() -> Outcome {
 
 #[test]
 fn nothing_is_left_after_a_kill_of_its_owner() -> Outcome {
-    let mut grounds = vec![Ground::Udp];
+    let mut grounds = vec![Isolation::Udp];
     grounds.extend(raw_hosts(0).iter().map(Hosts::ground));
     for ground in grounds {
         let mut command = Command::new(env::current_exe()?);

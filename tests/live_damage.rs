@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use upaxos_testbed::hosts::{Ground, Hosts};
+use upaxos_testbed::hosts::{Hosts, Isolation};
 
 use live::group::{Group, Load, PATIENCE};
 use live::{any_hosts, eventually};
@@ -180,7 +180,7 @@ fn a_power_cut_of_the_whole_group_loses_nothing_that_was_acknowledged() {
         }
     };
     // Hosts with their own mount namespaces would keep the old file system mounted.
-    let hosts = Hosts::on(Ground::Udp, 3).expect("UDP works everywhere");
+    let hosts = Hosts::on(Isolation::Udp, 3).expect("UDP works everywhere");
     for index in 0..3 {
         let place = device.root().join(index.to_string());
         fs::create_dir(&place).expect("makes a directory");

@@ -15,7 +15,7 @@ use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros, NodeId};
 use upaxos_core::wire::Stance;
 use upaxos_lab::{
-    DiskFault, Fault, Lacks, Link, NodeState, Party, Real, Setup, Start, Violation, World, WorldError,
+    DiskFault, Fault, Link, NodeState, Party, Real, Setup, Start, Unsupported, Violation, World, WorldError,
 };
 use upaxos_testbed::hosts::Hosts;
 
@@ -196,7 +196,7 @@ fn writes_over_links_with_every_fault_are_chosen_once() {
 #[test]
 fn a_slow_disk_delays_answers_for_as_long_as_it_is_slow() {
     let Some(mut world) = raw() else { return };
-    if let Some(Lacks(why)) = world.lacks(Fault::Disk(DiskFault::SyncFails)) {
+    if let Some(Unsupported(why)) = world.lacks(Fault::Disk(DiskFault::SyncFails)) {
         return live::skip(why);
     }
     leader(&mut world);
@@ -218,7 +218,7 @@ fn a_slow_disk_delays_answers_for_as_long_as_it_is_slow() {
 #[test]
 fn a_disk_that_fails_ends_the_node_with_the_reason_and_the_check_brings_it_back() {
     let Some(mut world) = raw() else { return };
-    if let Some(Lacks(why)) = world.lacks(Fault::Disk(DiskFault::Full)) {
+    if let Some(Unsupported(why)) = world.lacks(Fault::Disk(DiskFault::Full)) {
         return live::skip(why);
     }
     let leader = leader(&mut world);
@@ -359,10 +359,10 @@ fn the_udp_world_does_the_same_without_links() {
     let old = leader(&mut world);
     world.crash(old).expect("it runs");
     write(&mut world, "two");
-    let Some(Lacks(why)) = world.lacks(Fault::Links) else { panic!("links cannot fail on loopback") };
+    let Some(Unsupported(why)) = world.lacks(Fault::Links) else { panic!("links cannot fail on loopback") };
     assert!(why.contains("loopback") && why.contains("--on raw"), "{why}");
     let link = world.link(Party::Clients, Party::Node(old), Link::default());
-    assert!(matches!(link, Err(WorldError::Lacks(_))));
+    assert!(matches!(link, Err(WorldError::Unsupported(_))));
     assert_is_good(&mut world);
 }
 

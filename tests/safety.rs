@@ -488,5 +488,5 @@ fn a_number_far_ahead_of_the_log_is_not_taken_up_until_the_log_has_grown() {
     said.extend(alone.run_for(100));
     assert!(said.contains(&"0 Busy 7 2000000 100".into()), "{said:?}");
     assert!(!alone.has_said("Refused 7"), "a copy of the request may be carried out later");
-    assert_eq!(alone.node.reads(Instance(1)), Some("y".into()));
+    assert_eq!(alone.node.value_at(Instance(1)), Some("y".into()));
 }

@@ -166,7 +166,7 @@ pub fn what_is_told_outweighs_votes_of_an_older_epoch() -> bool {
     lone.hear("1 Accepts 2 2 65537");
     lone.hear("0 Written 2 z");
     lone.hear("0 Written 1 @group 0 0,2,3:77");
-    lone.node.reads(Instance(2)).is_some_and(|reads| reads == "z".into())
+    lone.node.value_at(Instance(2)).is_some_and(|reads| reads == "z".into())
 }
 
 /// A mark that answered an older round says nothing about what was written since.
@@ -433,7 +433,7 @@ pub fn what_a_forgotten_client_had_done_is_never_done_again() -> bool {
     let again = clients + 1;
     lone.hear(&format!("1 Written {again} @tag 1 1 1 v"));
     assert_eq!(lone.node.learned(), Instance(again), "all of it is learned");
-    lone.node.reads(Instance(again)) != Some("v".into())
+    lone.node.value_at(Instance(again)) != Some("v".into())
 }
 
 /// The second choice of a tag is void: it leaves the states of scripts as they are.

@@ -157,7 +157,7 @@ impl Session {
 
     /// Begins another life with what is durable.
     fn restart(&mut self) {
-        let before: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.reads(Instance(i))).collect();
+        let before: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.value_at(Instance(i))).collect();
         let mut recovery = Recovery::new(config(self.n, self.id, self.classic));
         for record in &self.durable {
             recovery.take(record).expect("its own records follow from each other");
@@ -167,7 +167,7 @@ impl Session {
         self.volatile.clear();
         self.node = recovery.finish(1_000 + u64::from(self.id), self.life);
         assert_eq!(self.node.learned(), self.said.learned, "what is durable is learned after a restart");
-        let after: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.reads(Instance(i))).collect();
+        let after: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.value_at(Instance(i))).collect();
         assert!(self.life == 1 || before == after, "what was learned reads the same after a restart");
         let mut out = Outbox::new(NodeId(self.id));
         self.node.start(self.now, &mut out);

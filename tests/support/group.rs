@@ -176,7 +176,7 @@ impl Group {
             recovery.take(&record).expect("records follow from each other");
         }
         let mut node = recovery.finish(member.incarnation, boot);
-        node.compacted(member.past.last().map_or(Instance(0), |past| past.instance));
+        node.on_compacted(member.past.last().map_or(Instance(0), |past| past.instance));
         while let (Some(next), Some(hooks)) = (node.behind(), &member.hooks) {
             let past: Vec<Past> = member.past.iter().filter(|past| past.instance >= next).cloned().collect();
             node.catch_up(&past, &**hooks).expect("scripts catch up");
@@ -195,7 +195,7 @@ impl Group {
         let (learned, records) = node.checkpoint();
         let first = member.past.last().map_or(Instance(1), |past| past.instance.next());
         member.past.extend(node.past(first, learned));
-        node.compacted(learned);
+        node.on_compacted(learned);
         member.durable = vec![Record::Checkpoint { segment: 2, learned }];
         member.durable.extend(records);
         member.durable.push(Record::CheckpointEnd);
@@ -325,9 +325,9 @@ impl Group {
     /// What each instance reads at a node.
     pub fn reads(&self, id: u16) -> Vec<String> {
         let (node, past) = (self.node(id), &self.members[usize::from(id)].past);
-        let old = past.iter().map(|past| node.reads_of(past).to_string());
+        let old = past.iter().map(|past| node.value_of(past).to_string());
         let held = (past.len() as u64 + 1..=node.learned().0).map(Instance);
-        old.chain(held.map(|i| node.reads(i).expect("it is learned").to_string())).collect()
+        old.chain(held.map(|i| node.value_at(i).expect("it is learned").to_string())).collect()
     }
 
     /// The lines that a node sent, as text.
@@ -405,7 +405,7 @@ impl Group {
                 Action::LookUp(lookup) => {
                     let is_asked = |past: &&Past| (lookup.first..=lookup.last).contains(&past.instance);
                     let found = member.past.iter().filter(is_asked).cloned().collect();
-                    node.found(now, &lookup, found, &mut out);
+                    node.on_found(now, &lookup, found, &mut out);
                 }
                 Action::Report(events) => member.events.extend_from_slice(events),
                 Action::End(_) => return self.crash(id),

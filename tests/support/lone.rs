@@ -74,12 +74,12 @@ impl Lone {
 
     /// The same, but only in so many places, the last ones.
     pub fn damage_last_values_at(&mut self, at: u64, count: usize) {
-        let is_hurt =
+        let is_corrupt =
             |record: &&mut Record| matches!(record, Record::Accept { instance, .. } if instance.0 == at);
-        for record in self.durable.iter_mut().rev().filter(is_hurt).take(count) {
+        for record in self.durable.iter_mut().rev().filter(is_corrupt).take(count) {
             let mut line = Vec::new();
             record.encode(&mut line);
-            *record = Record::parse_hurt(&line).expect("the peers have the value, too");
+            *record = Record::parse_corrupt(&line).expect("the peers have the value, too");
         }
     }
 
@@ -242,7 +242,7 @@ impl Lone {
     /// What each learned instance reads.
     pub fn learned(&self) -> Vec<String> {
         let all = (1..=self.node.learned().0).map(Instance);
-        all.map(|i| self.node.reads(i).expect("it is learned").to_string()).collect()
+        all.map(|i| self.node.value_at(i).expect("it is learned").to_string()).collect()
     }
 
     /// Lets it find itself without a leader until it runs; its ballot.

@@ -3,7 +3,7 @@
 //! Three whole [`Node`]s, two of which may run, on a network that is a set of datagrams: each may reach
 //! anybody any number of times, in any order, or never. One node may lose power, between any two steps or
 //! between what it sends early and its sync. There is no clock: time stands still, a node runs whenever
-//! the model wants ([`Node::run_unasked`]), nothing is sent again because everything may arrive again, and
+//! the model wants ([`Node::campaign_unasked`]), nothing is sent again because everything may arrive again, and
 //! what is learned may be told to anybody at any time. Breadth first, with the crate `stateright`.
 //!
 //! Bounds: writes above [`INSTANCES`] are lost; each of the two runs as often as [`Size`] says.
@@ -260,7 +260,7 @@ impl Group {
     fn reads(&self) -> impl Iterator<Item = (Instance, Value)> {
         self.members.iter().flat_map(|member| {
             let learned = (1..=member.node.learned().0).map(Instance);
-            learned.map(|instance| (instance, member.node.reads(instance).expect("it is learned")))
+            learned.map(|instance| (instance, member.node.value_at(instance).expect("it is learned")))
         })
     }
 }
@@ -307,7 +307,7 @@ impl Size {
         let mut said = Vec::new();
         match action {
             Action::Run(_) => {
-                member.node.run_unasked(NOW, &mut out);
+                member.node.campaign_unasked(NOW, &mut out);
                 member.runs += 1;
             }
             Action::Deliver(_, (_, text)) | Action::DeliverThenCrash(_, (_, text)) => {

@@ -17,7 +17,7 @@ use log::{debug, info, log_enabled, trace, warn};
 use signal_hook::consts;
 use upaxos_core::client::Status;
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::node::{Config, Detail, Dropped, Event, Node, Outbox, Recovery};
+use upaxos_core::node::{Config, Dropped, Event, EventLevel, Node, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 use upaxos_net::{self as net, News, Pieces, Socket};
@@ -76,12 +76,12 @@ fn outbox(id: NodeId, scripts: Option<&Host>, dialect: Dialect) -> Outbox {
     let mut out = Outbox::new(id);
     out.hooks = scripts.map(Host::hooks);
     out.tell(match log::max_level() {
-        _ if scripts.is_some_and(Host::listens) => Detail::Learned,
-        log::LevelFilter::Trace | log::LevelFilter::Debug => Detail::Learned,
+        _ if scripts.is_some_and(Host::listens) => EventLevel::Learned,
+        log::LevelFilter::Trace | log::LevelFilter::Debug => EventLevel::Learned,
         // A class reads the log of a classic node beside the board.
-        log::LevelFilter::Info if dialect == Dialect::Classic => Detail::Learned,
-        log::LevelFilter::Info => Detail::Answers,
-        _ => Detail::Seldom,
+        log::LevelFilter::Info if dialect == Dialect::Classic => EventLevel::Learned,
+        log::LevelFilter::Info => EventLevel::Answers,
+        _ => EventLevel::Seldom,
     });
     out
 }
@@ -189,7 +189,7 @@ impl Daemon {
             told_too_long: false,
             socket,
         };
-        daemon.node.compacted(daemon.disk.compacted());
+        daemon.node.on_compacted(daemon.disk.compacted());
         if let Some(scripts) = &daemon.scripts {
             scripts.catch_up(&mut daemon.node, &daemon.disk)?;
         }
@@ -276,7 +276,7 @@ impl Daemon {
                 Action::LookUp(lookup) => {
                     // Damage in the archive ends the node: the error says what to do.
                     let past = disk.past(lookup.first, lookup.last, node.limits().lookup_bytes)?;
-                    node.found(now, &lookup, past, out);
+                    node.on_found(now, &lookup, past, out);
                 }
                 Action::Report(_) => self.note_events(),
                 Action::End(event) => bail!("{event}"),
@@ -294,7 +294,7 @@ impl Daemon {
                 // A failed sync ends the node: what the kernel did with the pages is not known.
                 Action::Sync => {
                     disk.commit(node)?;
-                    node.compacted(disk.compacted());
+                    node.on_compacted(disk.compacted());
                 }
                 Action::Idle(deadline) => {
                     self.deadline = deadline;
@@ -365,7 +365,7 @@ impl Daemon {
             others: if hears_group { BTreeSet::new() } else { self.node.other_names() },
             votes: self.node.is_voter(),
             learned: self.node.learned(),
-            heard_of: self.node.heard_of(now),
+            heard_of: self.node.highest_known(now),
         };
         if let Some(line) = progress.line(standing, now) {
             info!("{line}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use upaxos_cli::OutputError;
-use upaxos_core::client::{CLASSIC, Client, Outcome, Settled, Status, Ticket, View};
+use upaxos_core::client::{CLASSIC, Client, Outcome, RequestId, Settled, Status, View};
 use upaxos_core::types::{GroupId, Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 use upaxos_net::{News, OpenError, Options, Pieces, Socket};
@@ -141,7 +141,7 @@ struct Engine {
     output: Output,
     patience: Micros,
     start: Instant,
-    asked: BTreeMap<Ticket, Job>,
+    asked: BTreeMap<RequestId, Job>,
     /// The jobs of `status` that are not shown yet, each with its start.
     shows: VecDeque<(Micros, Job)>,
     /// The last time that a node named the members, and the last time that they were asked for.

@@ -85,7 +85,7 @@ impl Trio {
         }
         for (node, ..) in &mut self.nodes {
             // Act as a disk that compacts at once, so that the memory stays constant.
-            node.compacted(node.learned());
+            node.on_compacted(node.learned());
         }
     }
 

@@ -202,7 +202,7 @@ impl AskError {
 
 /// Identifies one request of this client, from [`Client::ask`] until it is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct RequestId(u64);
 
 /// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +263,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// The request, as [`Client::ask`] returned it.
-    pub ticket: Ticket,
+    pub ticket: RequestId,
     /// The tag under which it was sent last; `None` for requests without effect, and in a classic group.
     pub tag: Option<Tag>,
     /// The answer of the group, or the reason why there is none.
@@ -274,7 +274,7 @@ pub struct Settled {
 
 /// The actions that are due now.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub struct Actions {
     /// The lines to send to the group, in order.
     pub send: Vec<Line>,
     /// The requests that have ended without an answer.
@@ -292,7 +292,7 @@ pub struct Client {
     /// Fast reads have numbers of their own, because the log bounds the numbers of logged requests.
     next_fast: u64,
     chance: Chance,
-    open: BTreeMap<Ticket, Open>,
+    open: BTreeMap<RequestId, Open>,
     /// For classic groups: the observed rounds, the number of requests sent, and the instances that answered writes
     /// of this client.
     rounds: Rounds,
@@ -357,7 +357,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Ask::check`].
-    pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<Ticket, AskError> {
+    pub fn ask(&mut self, ask: Ask, now: Micros, patience: Micros) -> Result<RequestId, AskError> {
         ask.check(self.dialect)?;
         let question = match ask {
             Ask::Write(value) => {
@@ -377,7 +377,7 @@ impl Client {
             Ask::Change(change) => Question::Change { seq: self.take_seq(), change },
             Ask::Members => Question::Members,
         };
-        let ticket = Ticket(self.next_ticket);
+        let ticket = RequestId(self.next_ticket);
         self.next_ticket += 1;
         let give_up_at = now + patience;
         let open = Open { question, asked: now, give_up_at, pace: Pace::new(now) };
@@ -397,7 +397,7 @@ impl Client {
 
     /// Performs the actions that are due at `now`: sends new and unanswered requests, and ends those that timed
     /// out.
-    pub fn tick(&mut self, now: Micros) -> Turn {
+    pub fn tick(&mut self, now: Micros) -> Actions {
         let is_late = |open: &Open| now >= open.give_up_at;
         let refusal = self.scope.refusal().map(Value::from);
         let silence = self.open.values().any(is_late).then(|| self.scope.explain_unsent(now)).flatten();
@@ -410,7 +410,7 @@ impl Client {
                 _ => is_late(open).then_some(Outcome::Unknown),
             }
         });
-        let mut turn = Turn { settled: late, send: Vec::new() };
+        let mut turn = Actions { settled: late, send: Vec::new() };
         if !self.scope.is_open(now) {
             let asks = !self.open.is_empty() && self.scope.asks(now);
             turn.send.extend(asks.then_some(Line::Client(Request::Members)));
@@ -533,13 +533,13 @@ impl Client {
     fn on_classic(&mut self, from: NodeId, message: &Message, now: Micros) -> Vec<Settled> {
         self.rounds.observe(from, message, self.sent);
         let Message::Ok { instance, value } = message else { return Vec::new() };
-        let since = Ticket(self.rounds.since(*instance, value));
-        let is_answered = |ticket: &Ticket, open: &Open| match open.question {
+        let since = RequestId(self.rounds.since(*instance, value));
+        let is_answered = |ticket: &RequestId, open: &Open| match open.question {
             Question::History(_) => true,
             Question::Write { .. } => *ticket <= since && !self.told.contains(instance),
             _ => *ticket <= since,
         };
-        let fits = |(ticket, open): &(&Ticket, &Open)| {
+        let fits = |(ticket, open): &(&RequestId, &Open)| {
             open.question.is_in_words(*instance, value) && is_answered(ticket, open)
         };
         let first = self.open.iter().find(fits).map(|(ticket, _)| *ticket);
@@ -551,7 +551,7 @@ impl Client {
         }
         let chosen = Outcome::Chosen { instance: *instance, value: value.clone() };
         let open = first.and_then(|ticket| Some((ticket, self.open.remove(&ticket)?)));
-        let settled = |(ticket, open): (Ticket, Open)| Settled {
+        let settled = |(ticket, open): (RequestId, Open)| Settled {
             ticket,
             tag: None,
             outcome: chosen,
@@ -567,7 +567,7 @@ impl Client {
 
     fn settle(&mut self, now: Micros, outcome: impl Fn(&Open) -> Option<Outcome>) -> Vec<Settled> {
         let (client, dialect) = (self.id, self.dialect);
-        let ended = |(ticket, open): (&Ticket, &Open)| {
+        let ended = |(ticket, open): (&RequestId, &Open)| {
             let took = now.since(open.asked);
             let seq = open.question.seq().filter(|_| dialect == Dialect::Extended);
             let tag = seq.map(|seq| Tag { client, seq });

@@ -46,7 +46,7 @@ use crate::wire::{Line, Message};
 /// What is to be done next. Each effect must be carried out before [`Driver::next`] is called again.
 #[derive(Debug)]
 pub enum Action<'a> {
-    /// Read these old values from the archive, and hand them to [`Node::found`].
+    /// Read these old values from the archive, and hand them to [`Node::on_found`].
     LookUp(Lookup),
     /// Log these events. Comes once for each round of effects, also when there are none.
     Report(&'a [Event]),

@@ -30,7 +30,7 @@ pub struct Digest(pub [u8; 32]);
 impl Digest {
     /// The digest of values, in order.
     pub fn of<'a>(values: impl Iterator<Item = &'a Value>) -> Digest {
-        let mut bodies = Bodies::default();
+        let mut bodies = Payloads::default();
         values.for_each(|value| bodies.push_bytes(value.as_bytes()));
         bodies.digest()
     }
@@ -122,14 +122,14 @@ pub struct NamedWrite {
 
 /// Consecutive values in one piece of memory, while they are put together.
 #[derive(Debug, Default)]
-pub struct Bodies {
+pub struct Payloads {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     /// The client of the last tagged write, and the position of the mark with its name.
     mark: Option<(u64, Range<usize>)>,
 }
 
-impl Bodies {
+impl Payloads {
     /// Adds a tagged write, as it stands in the log.
     pub fn push(&mut self, tagged: &Tagged, value: &Value) {
         // Client names are long, and neighbours nearly always have the same one.
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn bodies_are_the_values_in_their_order() {
         let tagged = |seq| Tagged { tag: Tag { client: 7, seq }, floor: 1 };
-        let mut bodies = Bodies::default();
+        let mut bodies = Payloads::default();
         bodies.push(&tagged(1), &"one".into());
         bodies.push(&tagged(2), &"".into());
         let digest = bodies.digest();

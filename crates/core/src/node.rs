@@ -61,14 +61,14 @@ pub use membership::Membership;
 pub use messages::{ballot_of, instance_of};
 use naming::Naming;
 use office::Quorum;
-pub use outbox::{Detail, Event, Lookup, Outbox, Why};
+pub use outbox::{Event, EventLevel, Lookup, LookupPurpose, Outbox};
 use reads::Reads;
 pub use recovery::{RecoverError, Recovery};
 use repair::Repair;
-use requests::{Requests, Wanted};
+use requests::{Proposal, Requests};
 pub use scripts::link;
+pub use sessions::{DedupStatus, Sessions};
 pub use sessions::{MAX_SESSIONS, MAX_TAGS};
-pub use sessions::{Sessions, Verdict};
 use speakers::Others;
 pub use speakers::Speaker;
 
@@ -194,29 +194,29 @@ impl Node {
             }
             self.join_met(now, out);
             self.check_place(now, out);
-            self.say_left(now, out);
-            self.give_up_if_stuck(now, out);
+            self.announce_departure(now, out);
+            self.abandon_candidacy_if_stuck(now, out);
             self.take_up_named(now, out);
             // A ballot of this node's own begins when all that came in is dealt with: a refusal would name it,
             // and nobody may see it before it is durable.
             self.lead_on(now, out);
-            self.run_if_leaderless(now, out);
-            self.say_again(now, out);
+            self.campaign_if_leaderless(now, out);
+            self.retransmit(now, out);
             self.renew_ballots(now, out);
-            self.take_in(now, out);
-            self.mend(now, out);
+            self.admit_joiner(now, out);
+            self.repair_gaps(now, out);
         }
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
         let rank = self.rank();
         for answer in self.requests.tick(leads, rank, now, out) {
-            self.give(answer, out);
+            self.send_reply(answer, out);
         }
         if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
             out.event(Event::Warning(gave_up(count, &wanted)));
         }
         self.settle(now, out);
-        self.beat(now, out);
+        self.heartbeat(now, out);
     }
 
     /// Which of its votes it need not send. A classic node sends all of them.
@@ -234,7 +234,7 @@ impl Node {
         if let Some(classic) = &mut self.classic {
             for line in sent {
                 classic.own.note(line);
-                if let (Line::Node(_, message), true) = (line, out.tells(Detail::Answers)) {
+                if let (Line::Node(_, message), true) = (line, out.tells(EventLevel::Answers)) {
                     out.event(Event::Says(message.clone()));
                 }
             }
@@ -280,7 +280,7 @@ impl Node {
     }
 
     /// The highest instance that anybody is known to have learned: how far there is to catch up.
-    pub fn heard_of(&self, now: Micros) -> Instance {
+    pub fn highest_known(&self, now: Micros) -> Instance {
         self.learned().max(self.claimed(now))
     }
 
@@ -290,8 +290,8 @@ impl Node {
     }
 
     /// What `Request instance` answers, if it is learned.
-    pub fn reads(&self, instance: Instance) -> Option<Value> {
-        self.history.reads(instance)
+    pub fn value_at(&self, instance: Instance) -> Option<Value> {
+        self.history.value_at(instance)
     }
 
     /// Whether it leads, and has no room for more requests.
@@ -343,7 +343,7 @@ impl Node {
     }
 
     /// Closes gaps: its own, and those that others asked about.
-    fn mend(&mut self, now: Micros, out: &mut Outbox) {
+    fn repair_gaps(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence().max(self.leader.must_learn());
         let claimed = self.claimed(now);
         let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
@@ -361,9 +361,9 @@ impl Node {
 }
 
 /// What a log says of requests that nobody carried out.
-fn gave_up(count: u64, wanted: &Wanted) -> String {
+fn gave_up(count: u64, wanted: &Proposal) -> String {
     let what = match wanted {
-        Wanted::Write(value) => format!("Request 0 {value}"),
+        Proposal::Write(value) => format!("Request 0 {value}"),
         _ => "Request 0".to_owned(),
     };
     let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };

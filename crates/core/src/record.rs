@@ -215,7 +215,7 @@ impl Record {
     /// # Errors
     /// As [`Record::parse`]. Also when the corrupt value stands in a line of a checkpoint, because no peer has a
     /// copy of that.
-    pub fn parse_hurt(text: &[u8]) -> Result<Record, ParseError> {
+    pub fn parse_corrupt(text: &[u8]) -> Result<Record, ParseError> {
         let at = value_at(text);
         // The rest of the line reads as a line with an empty value.
         match Record::parse(if at < text.len() { &text[..at] } else { text })? {
@@ -504,7 +504,7 @@ mod tests {
         fn a_hurt_value_hides_itself_and_nothing_else(record in any_record(), other in any::<u8>()) {
             let (mut text, mut value) = (Vec::new(), Vec::new());
             record.encode(&mut text);
-            let hurt = match &record {
+            let corrupt = match &record {
                 Record::Accept { instance, ballot, value: held } => {
                     value_text(&mut value, held);
                     Some(Record::Lost { instance: *instance, ballot: Some(*ballot) })
@@ -523,13 +523,13 @@ mod tests {
             prop_assert_eq!(&text[at..], value.get(1..).unwrap_or_default());
             text[at..].fill(other);
             prop_assert_eq!(value_at(&text), at);
-            prop_assert_eq!(Record::parse_hurt(&text).ok(), hurt);
+            prop_assert_eq!(Record::parse_corrupt(&text).ok(), corrupt);
         }
 
         #[test]
         fn arbitrary_lines_never_panic(text in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Record::parse(&text);
-            let _ = Record::parse_hurt(&text);
+            let _ = Record::parse_corrupt(&text);
         }
     }
 
@@ -553,8 +553,8 @@ mod tests {
             };
             told.into_iter().map(text).collect::<Vec<_>>()
         };
-        let hurt = ["accept 1 0 a", "accept 2 0 b", "lost 2 0", "accept 3 0 c", "chosen 1 3 0"];
-        assert_eq!(told(&hurt), ["1 a", "2 lost"]);
+        let corrupt = ["accept 1 0 a", "accept 2 0 b", "lost 2 0", "accept 3 0 c", "chosen 1 3 0"];
+        assert_eq!(told(&corrupt), ["1 a", "2 lost"]);
         assert_eq!(told(&["accept 4 0 d", "chosen 2 2 0"]), [""; 0], "it is still lost");
         assert_eq!(told(&["learn 2 b", "chosen 3 4 0"]), ["2 b", "3 c", "4 d"]);
         assert_eq!(told(&["chosen 1 4 0", "learn 2 b"]), [""; 0], "each once");

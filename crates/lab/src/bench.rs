@@ -136,7 +136,7 @@ pub enum Reads {
 
 /// One run of the matrix.
 #[derive(Clone, Debug, Serialize)]
-pub struct Cell {
+pub struct RunConfig {
     /// The size of the group. 0 for an attached group.
     pub nodes: u16,
     /// Bytes of each value.
@@ -182,7 +182,7 @@ pub fn run(args: &Args) -> Result<()> {
         let report = measure_and_print(args, &cell, &dir, None)?;
         if let Some(factor) = args.overload {
             let peak = report.counts.per_second;
-            let over = Cell { rate: Some(peak * factor), outstanding: MOST_UNDER_WAY, ..cell };
+            let over = RunConfig { rate: Some(peak * factor), outstanding: MOST_UNDER_WAY, ..cell };
             measure_and_print(args, &over, &dir, Some(peak))?;
         }
         reports.push(report);
@@ -190,7 +190,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.plot.as_deref().map_or(Ok(()), |path| plot::draw(&reports, path))
 }
 
-fn measure_and_print(args: &Args, cell: &Cell, dir: &Path, peak: Option<f64>) -> Result<Report> {
+fn measure_and_print(args: &Args, cell: &RunConfig, dir: &Path, peak: Option<f64>) -> Result<Report> {
     let progress = progress(cell);
     let report = measure(args, cell, dir, &progress);
     progress.finish_and_clear();
@@ -210,13 +210,13 @@ fn say(line: &str) -> Result<()> {
 }
 
 impl Args {
-    fn cells(&self) -> Vec<Cell> {
+    fn cells(&self) -> Vec<RunConfig> {
         let mut cells = Vec::new();
         let nodes: &[u16] = if self.attach { &[0] } else { &self.nodes };
         for round in 1..=self.rounds {
             for &nodes in nodes {
                 for &size in &self.size {
-                    cells.extend(self.outstanding.iter().map(|&outstanding| Cell {
+                    cells.extend(self.outstanding.iter().map(|&outstanding| RunConfig {
                         nodes,
                         size,
                         outstanding,
@@ -243,7 +243,7 @@ impl Args {
     }
 
     /// Adds the flags of one cell to the load's command.
-    fn load(&self, cell: &Cell, mut command: Command, acks: &Path) -> Command {
+    fn load(&self, cell: &RunConfig, mut command: Command, acks: &Path) -> Command {
         let mut flag = |name: &str, value: String| {
             command.arg(format!("--{name}={value}"));
         };
@@ -265,7 +265,7 @@ impl Args {
     }
 }
 
-impl Cell {
+impl RunConfig {
     fn words(&self) -> String {
         let of = if self.nodes == 0 { String::new() } else { format!(" of {} nodes", self.nodes) };
         format!("{} B × {}{of}, round {}", self.size, self.outstanding, self.round)
@@ -273,7 +273,7 @@ impl Cell {
 }
 
 /// One run: a group of its own, a load, and the judges.
-fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Result<Report> {
+fn measure(args: &Args, cell: &RunConfig, dir: &Path, progress: &ProgressBar) -> Result<Report> {
     if args.attach {
         return attached::measure(args, cell, progress);
     }
@@ -290,7 +290,7 @@ fn measure(args: &Args, cell: &Cell, dir: &Path, progress: &ProgressBar) -> Resu
     })
 }
 
-fn measure_group(args: &Args, cell: &Cell, group: &mut Group, progress: &ProgressBar) -> Result<Report> {
+fn measure_group(args: &Args, cell: &RunConfig, group: &mut Group, progress: &ProgressBar) -> Result<Report> {
     let acks = group.hosts().dir().join("acknowledged");
     let program = env::current_exe().context("cannot find the running program")?;
     let mut command = group.hosts().command(Host::Client, program);
@@ -316,7 +316,7 @@ fn kill_after(args: &Args) -> Option<Duration> {
     args.kill_leader.then(|| Duration::from_secs_f64(args.seconds / 2.0))
 }
 
-fn progress(cell: &Cell) -> ProgressBar {
+fn progress(cell: &RunConfig) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {prefix}: {msg}");
     let bar = ProgressBar::new_spinner().with_style(style.expect("the template is fixed"));
     bar.set_prefix(cell.words());

@@ -32,7 +32,7 @@ pub use upaxos_testbed::link::Link;
 pub use real::Real;
 pub use sim::Sim;
 pub use world::{
-    DiskFault, Fault, Lacks, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
+    DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported, View, Violation, World,
     WorldError,
 };
 

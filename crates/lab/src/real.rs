@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use upaxos_core::client::Ask;
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_testbed::hosts::{Ground, Heard, Host, Hosts, HostsError};
+use upaxos_testbed::hosts::{Heard, Host, Hosts, HostsError, Isolation};
 use upaxos_testbed::switch::order::Losses;
 
 use super::{
-    DiskFault, Fault, Lacks, Link, Party, Settled, Setup, Start, Ticket, View, Violation, World, WorldError,
+    DiskFault, Fault, Link, Party, Settled, Setup, Start, Ticket, Unsupported, View, Violation, World,
+    WorldError,
 };
 use asker::Asker;
 use members::Members;
@@ -65,9 +66,9 @@ impl Real {
     pub fn raw(setup: &Setup) -> Result<Real, WorldError> {
         let count = usize::from(setup.nodes + setup.spares);
         let made = |ground| Hosts::switched_on(ground, count, setup.seed, setup.records);
-        let hosts = match made(Ground::Root) {
+        let hosts = match made(Isolation::Root) {
             Ok(hosts) => hosts,
-            Err(root) => made(Ground::User).map_err(|user| neither(root, user))?,
+            Err(root) => made(Isolation::User).map_err(|user| neither(root, user))?,
         };
         Real::on("raw", hosts, setup)
     }
@@ -78,7 +79,7 @@ impl Real {
     /// When the machine has no such interface.
     pub fn udp(setup: &Setup) -> Result<Real, WorldError> {
         let count = usize::from(setup.nodes + setup.spares);
-        Real::on("udp", Hosts::on(Ground::Udp, count)?, setup)
+        Real::on("udp", Hosts::on(Isolation::Udp, count)?, setup)
     }
 
     fn on(name: &'static str, hosts: Hosts, setup: &Setup) -> Result<Real, WorldError> {
@@ -138,12 +139,15 @@ impl World for Real {
         self.hosts.ground().to_string()
     }
 
-    fn lacks(&self, fault: Fault) -> Option<Lacks> {
+    fn lacks(&self, fault: Fault) -> Option<Unsupported> {
         match fault {
             Fault::Processes => None,
             Fault::Links | Fault::Corruption => {
                 let why = self.hosts.lacks_faults()?;
-                Some(Lacks(format!("links cannot fail on {}: {why}; use --on raw or --on sim", self.name)))
+                Some(Unsupported(format!(
+                    "links cannot fail on {}: {why}; use --on raw or --on sim",
+                    self.name
+                )))
             }
             Fault::Disk(_) => disks::lacks(),
         }
@@ -202,14 +206,14 @@ impl World for Real {
     fn disk(&mut self, node: NodeId, fault: Option<DiskFault>) -> Result<(), WorldError> {
         self.host(Party::Node(node))?;
         if let Some(lacks) = disks::lacks() {
-            return Err(WorldError::Lacks(lacks));
+            return Err(WorldError::Unsupported(lacks));
         }
-        self.members.hurt(&self.hosts, node, fault)
+        self.members.corrupt(&self.hosts, node, fault)
     }
 
     fn link(&mut self, from: Party, to: Party, link: Link) -> Result<(), WorldError> {
         if let Some(lacks) = self.lacks(Fault::Links) {
-            return Err(WorldError::Lacks(lacks));
+            return Err(WorldError::Unsupported(lacks));
         }
         let (from, to) = (self.host(from)?, self.host(to)?);
         if from == to {

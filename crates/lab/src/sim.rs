@@ -10,13 +10,13 @@ use upaxos_core::client::Ask;
 use upaxos_core::node::{Limits, Timing};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_sim::disk::Refusal;
-use upaxos_sim::play::{self, Being, Misuse, Play};
+use upaxos_sim::play::{self, Misuse, Play, ProcessState};
 use upaxos_sim::stage::Setting;
 use upaxos_sim::{self as sim, network};
 use upaxos_testbed::link::Link;
 
 use super::world::{
-    DiskFault, Fault, Lacks, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
+    DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported, View, Violation, World,
     WorldError,
 };
 
@@ -65,7 +65,7 @@ impl World for Sim {
         "sim"
     }
 
-    fn lacks(&self, _: Fault) -> Option<Lacks> {
+    fn lacks(&self, _: Fault) -> Option<Unsupported> {
         None
     }
 
@@ -139,10 +139,10 @@ impl World for Sim {
     fn view(&self, node: NodeId) -> View {
         let play::Look { being, stance, ballot, learned, heard, diverged } = self.play.look(node.0);
         let state = match being {
-            Being::Down => NodeState::Down,
-            Being::Runs => NodeState::Runs,
-            Being::Paused => NodeState::Paused,
-            Being::Ended(status, words) => NodeState::Ended(status, words),
+            ProcessState::Down => NodeState::Down,
+            ProcessState::Runs => NodeState::Runs,
+            ProcessState::Paused => NodeState::Paused,
+            ProcessState::Ended(status, words) => NodeState::Ended(status, words),
         };
         View { state, stance, ballot, learned, heard, diverged }
     }

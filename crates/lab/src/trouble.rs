@@ -76,7 +76,7 @@ impl From<WorldError> for Trouble {
     fn from(error: WorldError) -> Trouble {
         let what = match error {
             WorldError::Violated(Violation { expected, got }) => What::Expected { expected, got },
-            WorldError::Lacks(lacks) => What::Skip(lacks.0),
+            WorldError::Unsupported(lacks) => What::Skip(lacks.0),
             WorldError::Broken(error) => What::Error(format!("{error:#}")),
             other => What::Error(other.to_string()),
         };

@@ -25,7 +25,7 @@ pub trait World {
     }
 
     /// Why this world does not support the fault. Called before the fault is used. `None`: the fault works.
-    fn lacks(&self, fault: Fault) -> Option<Lacks>;
+    fn lacks(&self, fault: Fault) -> Option<Unsupported>;
 
     /// The current time on the world's clock.
     fn now(&self) -> Micros;
@@ -197,7 +197,7 @@ pub enum DiskFault {
 
 /// Why a world does not support a fault, in words for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lacks(pub String);
+pub struct Unsupported(pub String);
 
 /// The state of a node's process, seen from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,7 +248,7 @@ pub enum WorldError {
     Misuse(String),
     /// The world does not support the fault.
     #[error("not in this world: {}", .0.0)]
-    Lacks(Lacks),
+    Unsupported(Unsupported),
     /// A judge found a violation while the run went on.
     #[error("expected {}; got {}", .0.expected, .0.got)]
     Violated(Violation),

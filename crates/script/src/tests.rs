@@ -217,7 +217,7 @@ fn two_worlds_with_different_pasts_go_through_a_table_alike() {
     assert_eq!(fresh.text("order"), used.text("order"));
 }
 
-/// Bodies that never end by themselves, or take very long.
+/// Payloads that never end by themselves, or take very long.
 const ENDLESS: [(&str, &str); 13] = [
     ("loop", "while true do end"),
     ("pcall loop", "while true do pcall(function() while true do end end) end"),

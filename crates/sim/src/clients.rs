@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use upaxos_core::client::{Ask, Client, Outcome, Scope, Settled, Ticket};
+use upaxos_core::client::{Ask, Client, Outcome, RequestId, Scope, Settled};
 use upaxos_core::parts::{Parts, Taken};
 use upaxos_core::types::{Change, Instance, Micros, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
@@ -37,7 +37,7 @@ const PATIENCE: Micros = Micros::from_millis(600_000);
 struct Caller {
     client: Client,
     /// The open requests, each with the highest instance that was acknowledged when it was sent.
-    open: BTreeMap<Ticket, (Ask, Instance)>,
+    open: BTreeMap<RequestId, (Ask, Instance)>,
     /// When it sends its next new request.
     ask_at: Micros,
 }

@@ -96,11 +96,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 /// Ends with the first violation: later events would hide the state of the nodes at that moment.
 fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()> {
     match plan.kind {
-        Kind::Chaos | Kind::Classic => suffer(plan, world),
+        Kind::Chaos | Kind::Classic => run_chaos(plan, world),
         Kind::Partitioned => partitioned::hold_out(plan, world)?,
     }
     world.heal();
-    settle(world, "after healing")?;
+    wait_until_settled(world, "after healing")?;
     world.note_found();
     world.count_fetched();
     let fast_reads = world.judges().calls().fast_reads() as u64;
@@ -110,20 +110,20 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()>
     world.cut_all_power();
     world.ask(true);
     world.run_until(world.now() + Micros::from_millis(100), |_| false);
-    settle(world, "after a power cut of all")?;
+    wait_until_settled(world, "after a power cut of all")?;
     world.finish();
     Some(())
 }
 
 /// A quiet start, then all faults of the plan.
-fn suffer(plan: &Plan, world: &mut World) {
+fn run_chaos(plan: &Plan, world: &mut World) {
     world.run_until(plan.peace, |_| false);
     world.begin_chaos();
     let most = world.seen().0.events + plan.events;
     world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
 }
 
-fn settle(world: &mut World, when: &str) -> Option<()> {
+fn wait_until_settled(world: &mut World, when: &str) -> Option<()> {
     world.ask(false);
     let is_settled = |world: &World| world.is_settled() && world.not_found().is_none();
     let wait = |world: &mut World| {

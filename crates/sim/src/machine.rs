@@ -219,7 +219,7 @@ impl Machine {
         self.wake_at = Micros(u64::MAX);
     }
 
-    /// Whether its disk was lost, or rolled back, or is hurt.
+    /// Whether its disk was lost, or rolled back, or is corrupt.
     pub fn is_lost(&self) -> bool {
         self.wipes > 0 || self.is_rolled_back || self.flipped.is_some()
     }

@@ -25,7 +25,7 @@ use super::panic_text;
 use super::stage::{Happened, Said, Setting, Stage, Watch};
 use callers::Callers;
 pub use callers::{Settled, Ticket};
-pub use look::{Being, Look};
+pub use look::{Look, ProcessState};
 
 /// The most machines of one cluster, spares included.
 const MOST: u16 = 64;

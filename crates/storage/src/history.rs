@@ -196,13 +196,13 @@ impl<'a, F: Files> Reader<'a, F> {
     pub(super) fn block(&self, at: usize) -> Result<Vec<Past>, StoreError> {
         let ((first, offset), (next, end)) = (self.index[at], self.index[at + 1]);
         let bytes = self.bytes(offset, end.saturating_sub(offset))?;
-        let hurt = || self.damaged(offset, "the block there is damaged");
+        let corrupt = || self.damaged(offset, "the block there is damaged");
         let block =
-            Scanner::new(&bytes, 0, Chain::new(self.incarnation), NO_VALUES).next().ok_or_else(hurt)?;
+            Scanner::new(&bytes, 0, Chain::new(self.incarnation), NO_VALUES).next().ok_or_else(corrupt)?;
         let lines = block.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let found = lines.map(Past::parse).collect::<Option<Vec<_>>>().ok_or_else(hurt)?;
+        let found = lines.map(Past::parse).collect::<Option<Vec<_>>>().ok_or_else(corrupt)?;
         let is_in_order = found.iter().map(|past| past.instance).eq((first.0..next.0).map(Instance));
-        if is_in_order { Ok(found) } else { Err(hurt()) }
+        if is_in_order { Ok(found) } else { Err(corrupt()) }
     }
 
     fn bytes(&self, at: u64, length: u64) -> Result<Vec<u8>, StoreError> {

@@ -73,7 +73,7 @@ pub struct Found<'a> {
     /// The number of its block, counted over the whole log.
     pub sequence: u64,
     /// Whether the values of its block are corrupt. If so, the value of this record, if it has one, counts as lost.
-    pub is_hurt: bool,
+    pub is_corrupt: bool,
 }
 
 impl Found<'_> {
@@ -82,7 +82,7 @@ impl Found<'_> {
     /// # Errors
     /// When the line does not fit the grammar: another version wrote the log.
     pub fn record(&self) -> Result<Record, ParseError> {
-        if self.is_hurt { Record::parse_hurt(self.line) } else { Record::parse(self.line) }
+        if self.is_corrupt { Record::parse_corrupt(self.line) } else { Record::parse(self.line) }
     }
 }
 
@@ -175,7 +175,7 @@ impl<F: Files> Store<F> {
     /// Opens a log, and passes every record of it to `on_record`.
     ///
     /// A torn tail, left by a crash, is cut. The records of a block that is corrupt inside values only are passed
-    /// without those values ([`Found::is_hurt`]). The warnings report both.
+    /// without those values ([`Found::is_corrupt`]). The warnings report both.
     ///
     /// # Errors
     /// When other synced bytes are corrupt or missing ([`StoreError::Damaged`]), when `on_record` refuses a record,
@@ -194,7 +194,7 @@ impl<F: Files> Store<F> {
         if let Some(base) = tail.bases.get(&first).filter(|base| **base > end_of(&history)) {
             return Err(read::history_ends(&files, &history, *base));
         }
-        let mut warnings = tail.hurt.clone();
+        let mut warnings = tail.corrupt.clone();
         let segment = recovery::mend(&files, &tail, &mut warnings)?;
         let store = Store {
             files,

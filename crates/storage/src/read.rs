@@ -57,13 +57,13 @@ fn read_history<F: Files>(
     on_past: &mut dyn FnMut(Past) -> Result<(), String>,
 ) -> Result<(), StoreError> {
     let (ranges, gap) = history::list_to_gap(files)?;
-    let (mut next, mut is_hurt) = (Instance(1), false);
+    let (mut next, mut is_corrupt) = (Instance(1), false);
     while next <= through {
-        let last = if is_hurt { next } else { through };
+        let last = if is_corrupt { next } else { through };
         let found = match history::values(files, (&ranges, incarnation), (next, last), 1 << 20) {
             // Read the instances one by one, up to the damage.
-            Err(_) if !is_hurt => {
-                is_hurt = true;
+            Err(_) if !is_corrupt => {
+                is_corrupt = true;
                 continue;
             }
             found => found?,

@@ -199,13 +199,13 @@ fn a_reader_of_a_damaged_history_is_told_all_before_the_damage_and_the_log_and_t
         |files, name| files.damage(name, |bytes| bytes[1_000] ^= 1),
         |files, name| files.remove(name).expect("removes"),
     ];
-    for hurt in damage {
+    for corrupt in damage {
         let files = fresh();
         let (store, learner) = fill(&files, 3_000);
         let (first, range, base) =
             (store.history[0], store.history[1], store.history.last().expect("some").last);
         files.rely();
-        hurt(&files, &range.name());
+        corrupt(&files, &range.name());
         let (mut past, mut learned) = (Vec::new(), Vec::new());
         let on_past = &mut |found: Past| {
             past.push(found.instance.0);

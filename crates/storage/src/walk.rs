@@ -37,7 +37,7 @@ pub(super) struct Tail {
     /// The segment behind, if its checkpoint is not whole.
     pub unfinished: Option<u64>,
     /// The blocks that are corrupt inside values, one sentence each.
-    pub hurt: Vec<String>,
+    pub corrupt: Vec<String>,
 }
 
 struct Walk<'a, F: Files> {
@@ -49,7 +49,7 @@ struct Walk<'a, F: Files> {
     chain: Chain,
     last: Option<(u64, u64, usize)>,
     bases: BTreeMap<u64, Instance>,
-    hurt: Vec<String>,
+    corrupt: Vec<String>,
     /// Whether to read the valid parts of a damaged log. Its errors come after them.
     is_reader: bool,
     /// The error for the segment read last, if the file is shorter than it was created.
@@ -101,7 +101,7 @@ fn walk_as<F: Files>(
         chain,
         last: None,
         bases,
-        hurt: vec![],
+        corrupt: vec![],
         is_reader,
         cut: None,
     };
@@ -197,8 +197,8 @@ impl<F: Files> Walk<'_, F> {
     }
 
     fn tail(self, number: u64, at: u64, torn_bytes: u64, unfinished: Option<u64>) -> Tail {
-        let Walk { chain, last, bases, hurt, .. } = self;
-        Tail { number, chain, at, torn_bytes, last, bases, unfinished, hurt }
+        let Walk { chain, last, bases, corrupt, .. } = self;
+        Tail { number, chain, at, torn_bytes, last, bases, unfinished, corrupt }
     }
 
     /// The first segment, and the last one that is not empty (garbage counts, too); the first one twice if all are
@@ -282,27 +282,28 @@ impl<F: Files> Walk<'_, F> {
         let mut seen_hurt = None;
         loop {
             let end = self.blocks(number, at, (number == first, &mut state), on_record)?;
-            let End::Damaged { at: hurt, next_valid_at } = end else {
+            let End::Damaged { at: corrupt, next_valid_at } = end else {
                 return Ok((end, state == Checkpoint::Whole));
             };
             let is_last = next_valid_at.is_none();
             if mutant::is(Mutant::CutAnyDamage) || is_last && mutant::is(Mutant::CutLastBlock) {
-                return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, true));
+                return Ok((End::Torn { at: corrupt, bytes: self.bytes.len() - corrupt }, true));
             }
-            if seen_hurt == Some(hurt) {
+            if seen_hurt == Some(corrupt) {
                 if state != Checkpoint::Whole && is_last {
                     // Treat it as cut short: the segment before holds everything that this one does.
-                    return Ok((End::Torn { at: hurt, bytes: self.bytes.len() - hurt }, false));
+                    return Ok((End::Torn { at: corrupt, bytes: self.bytes.len() - corrupt }, false));
                 }
                 let had = match state {
-                    Checkpoint::Whole => self.hurt_block(number, hurt, on_record)?,
+                    Checkpoint::Whole => self.hurt_block(number, corrupt, on_record)?,
                     Checkpoint::Expected | Checkpoint::Inside => None,
                 };
-                at = had.ok_or_else(|| self.damaged(number, hurt, what_is_hurt(hurt, next_valid_at)))?;
+                at =
+                    had.ok_or_else(|| self.damaged(number, corrupt, what_is_hurt(corrupt, next_valid_at)))?;
                 continue;
             }
             // A running node may have written blocks between two parts of one read: read again.
-            (seen_hurt, at) = (Some(hurt), hurt);
+            (seen_hurt, at) = (Some(corrupt), corrupt);
             self.load(number)?;
         }
     }
@@ -323,7 +324,7 @@ impl<F: Files> Walk<'_, F> {
                 if *state != Checkpoint::Whole {
                     self.bases.extend(step(state, number, line)?.map(|base| (number, base)));
                 }
-                if is_redundant { Ok(()) } else { on_record(Found { line, sequence, is_hurt: false }) }
+                if is_redundant { Ok(()) } else { on_record(Found { line, sequence, is_corrupt: false }) }
             };
             hand_out(block, take).map_err(|(at, reason)| StoreError::Record {
                 file: self.files.place(&segment::name(number)),
@@ -354,10 +355,10 @@ impl<F: Files> Walk<'_, F> {
             if value_at < line.len() {
                 lost.push(String::from_utf8_lossy(&line[..value_at - 1]).into_owned());
             }
-            on_record(Found { line, sequence, is_hurt: true })
+            on_record(Found { line, sequence, is_corrupt: true })
         };
         hand_out(block, take).map_err(|(at, reason)| self.damaged(number, at, reason))?;
-        self.hurt.push(format!(
+        self.corrupt.push(format!(
             "{}: the block at byte {at} is damaged inside values; the values of {} are lost, and are fetched \
              again from the peers",
             self.files.place(&segment::name(number)).display(),

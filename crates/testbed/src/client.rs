@@ -28,7 +28,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use upaxos_core::client::{Ask, Client, Outcome, Scope, Settled, Ticket, View};
+use upaxos_core::client::{Ask, Client, Outcome, RequestId, Scope, Settled, View};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 use upaxos_net::{self as net, Pieces, Socket};
@@ -102,7 +102,7 @@ struct Dialogue {
 /// One client of the group, with its requests in flight.
 struct Session {
     client: Client,
-    questions: BTreeMap<Ticket, Asked>,
+    questions: BTreeMap<RequestId, Asked>,
 }
 
 struct Asked {

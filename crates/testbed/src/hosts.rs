@@ -27,7 +27,7 @@ pub use process::{Heard, Node, Plan};
 
 /// The means by which a [`Hosts`] makes its hosts, the most faithful first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ground {
+pub enum Isolation {
     /// Raw IP between network namespaces, made with the privilege of root.
     Root,
     /// The same inside a user namespace, which every user may create where the kernel allows it.
@@ -36,23 +36,23 @@ pub enum Ground {
     Udp,
 }
 
-impl Ground {
+impl Isolation {
     /// Every ground, in the order in which they are tried.
-    pub const ALL: [Ground; 3] = [Ground::Root, Ground::User, Ground::Udp];
+    pub const ALL: [Isolation; 3] = [Isolation::Root, Isolation::User, Isolation::Udp];
 
     /// Whether the hosts are network namespaces that speak raw IP.
     #[must_use]
     pub fn is_raw(self) -> bool {
-        self != Ground::Udp
+        self != Isolation::Udp
     }
 }
 
-impl fmt::Display for Ground {
+impl fmt::Display for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Ground::Root => "raw IP between network namespaces, made as root",
-            Ground::User => "raw IP between network namespaces, inside a user namespace",
-            Ground::Udp => "UDP multicast on loopback, without namespaces",
+            Isolation::Root => "raw IP between network namespaces, made as root",
+            Isolation::User => "raw IP between network namespaces, inside a user namespace",
+            Isolation::Udp => "UDP multicast on loopback, without namespaces",
         })
     }
 }
@@ -97,7 +97,7 @@ pub enum HostsError {
         /// The requested fault.
         fault: &'static str,
         /// The ground that lacks it.
-        ground: Ground,
+        ground: Isolation,
         /// Why the ground lacks the fault.
         reason: &'static str,
     },

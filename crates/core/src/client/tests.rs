@@ -14,7 +14,7 @@ fn write(value: &str) -> Ask {
     Ask::Write(value.into())
 }
 
-fn ask(client: &mut Client, what: Ask, now: Micros, patience: Micros) -> Ticket {
+fn ask(client: &mut Client, what: Ask, now: Micros, patience: Micros) -> RequestId {
     client.ask(what, now, patience).expect("can be asked")
 }
 

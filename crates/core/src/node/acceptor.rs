@@ -21,7 +21,7 @@
 use std::collections::BTreeMap;
 
 use super::limits::{Bound, Bounds, ENTRY_BYTES, Limits, Reached};
-use super::outbox::{Detail, Event, Outbox};
+use super::outbox::{Event, EventLevel, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::slots::Slots;
@@ -272,7 +272,7 @@ impl Acceptor {
 
     fn nack(&self, instance: Instance, (refused, promised): (Ballot, Ballot), out: &mut Outbox) {
         out.send(Message::Nack { instance, ballot: promised });
-        if self.classic && out.tells(Detail::Answers) {
+        if self.classic && out.tells(EventLevel::Answers) {
             out.event(Event::Refuses { instance, refused, promised });
         }
     }

@@ -3,9 +3,9 @@
 //! This module owns the content of an answer. The module `requests` decides by rank when a node sends it.
 
 use super::Node;
-use super::history::Verdict;
-use super::outbox::{Detail, Event, Outbox, Why};
-use super::requests::{About, Wanted};
+use super::history::DedupStatus;
+use super::outbox::{Event, EventLevel, LookupPurpose, Outbox};
+use super::requests::{About, Proposal};
 use crate::entry::Entry;
 use crate::types::{Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
@@ -14,28 +14,34 @@ use crate::wire::Message;
 const NOTED_ONE_BY_ONE: u64 = 16;
 
 impl Node {
-    pub(super) fn give_for(&mut self, entry: &Entry, instance: Instance, verdict: Verdict, out: &mut Outbox) {
-        if let Some((_, answer)) = self.answer(entry, instance, verdict, 0, out) {
-            self.give(answer, out);
-        }
-    }
-
-    pub(super) fn owe_for(
+    pub(super) fn send_reply_for(
         &mut self,
         entry: &Entry,
         instance: Instance,
-        verdict: Verdict,
+        verdict: DedupStatus,
+        out: &mut Outbox,
+    ) {
+        if let Some((_, answer)) = self.answer(entry, instance, verdict, 0, out) {
+            self.send_reply(answer, out);
+        }
+    }
+
+    pub(super) fn schedule_reply_for(
+        &mut self,
+        entry: &Entry,
+        instance: Instance,
+        verdict: DedupStatus,
         now: Micros,
         out: &mut Outbox,
     ) {
         let rank = self.requests.rank().max(1);
         if let Some((about, answer)) = self.answer(entry, instance, verdict, rank, out) {
-            self.requests.owe(about, answer, rank, now);
+            self.requests.schedule_reply(about, answer, rank, now);
         }
     }
 
     /// Sends an answer, and records it for the log.
-    pub(super) fn give(&mut self, answer: Message, out: &mut Outbox) {
+    pub(super) fn send_reply(&mut self, answer: Message, out: &mut Outbox) {
         self.note_answer(self.id, &answer, out);
         out.send(answer);
     }
@@ -46,11 +52,11 @@ impl Node {
         &self,
         entry: &Entry,
         instance: Instance,
-        verdict: Verdict,
+        verdict: DedupStatus,
         rank: usize,
         out: &mut Outbox,
     ) -> Option<(About, Message)> {
-        if let (Entry::Tagged(tagged, _), Verdict::New) = (entry, verdict) {
+        if let (Entry::Tagged(tagged, _), DedupStatus::New) = (entry, verdict) {
             let Tag { client, seq } = tagged.tag;
             return Some((
                 About::Tag(tagged.tag),
@@ -67,7 +73,7 @@ impl Node {
                 Some((About::Instance(instance), answer))
             }
             Entry::Group(_, group) => {
-                let value = if verdict == Verdict::Stale { "void".into() } else { group.reads() };
+                let value = if verdict == DedupStatus::Stale { "void".into() } else { group.reads() };
                 Some((About::Instance(instance), Message::Ok { instance, value }))
             }
             _ => None,
@@ -78,29 +84,29 @@ impl Node {
         &self,
         tag: Tag,
         instance: Instance,
-        verdict: Verdict,
+        verdict: DedupStatus,
         rank: usize,
         out: &mut Outbox,
     ) -> Option<Message> {
         let at = match verdict {
-            Verdict::DoneAt(original) => original,
-            Verdict::New => instance,
-            Verdict::Forgotten(begin) => {
+            DedupStatus::DoneAt(original) => original,
+            DedupStatus::New => instance,
+            DedupStatus::Forgotten(begin) => {
                 return Some(Message::Forgotten { client: tag.client, seq: tag.seq, begin });
             }
-            Verdict::Settled => return Some(Message::Unknown { client: tag.client, seq: tag.seq }),
+            DedupStatus::Settled => return Some(Message::Unknown { client: tag.client, seq: tag.seq }),
             // A copy of the request may be carried out later, as the log grows.
-            Verdict::Ahead => {
+            DedupStatus::Ahead => {
                 return Some(Message::Busy { client: tag.client, seq: tag.seq, pause: Node::BUSY_PAUSE });
             }
-            Verdict::Stale => {
+            DedupStatus::Stale => {
                 let reason = Node::STALE.into();
                 return Some(Message::Refused { client: tag.client, seq: tag.seq, reason });
             }
-            Verdict::Misplaced => return None,
+            DedupStatus::Misplaced => return None,
         };
         if self.history.is_forgotten(at) {
-            out.look_up(at, at, Why::Tagged(tag, rank));
+            out.look_up(at, at, LookupPurpose::Tagged(tag, rank));
         }
         Some(self.answer_with(tag, at, self.history.value(at)?, self.history.is_void(at)))
     }
@@ -121,10 +127,10 @@ impl Node {
     }
 
     /// Owes the answer, and returns true, if the tagged request has been carried out before.
-    pub(super) fn answer_if_done(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
+    pub(super) fn answer_if_done(&mut self, wanted: &Proposal, now: Micros, out: &mut Outbox) -> bool {
         let Some(tagged) = wanted.tagged() else { return false };
         let verdict = self.history.verdict(tagged.tag);
-        if verdict == Verdict::New {
+        if verdict == DedupStatus::New {
             return false;
         }
         let rank = self.rank();
@@ -132,14 +138,14 @@ impl Node {
         if !self.requests.owes(&about)
             && let Some(answer) = self.answer_to_tag(tagged.tag, Instance(0), verdict, rank, out)
         {
-            self.requests.owe(about, answer, rank, now);
+            self.requests.schedule_reply(about, answer, rank, now);
         }
         true
     }
 
     /// Reports in the log that a client was answered.
     pub(super) fn note_answer(&self, by: NodeId, answer: &Message, out: &mut Outbox) {
-        if !out.tells(Detail::Answers) {
+        if !out.tells(EventLevel::Answers) {
             return;
         }
         let mut note = |instance, value| out.event(Event::Answered { by, instance, value });
@@ -154,7 +160,7 @@ impl Node {
                     return;
                 }
                 for instance in (first.0..=last.0).map(Instance) {
-                    note(instance, self.history.reads(instance));
+                    note(instance, self.history.value_at(instance));
                 }
             }
             Message::Refused { reason, .. } | Message::Error { reason } if by == self.id => {

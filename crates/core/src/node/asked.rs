@@ -4,9 +4,9 @@
 //! later.
 
 use super::Node;
-use super::outbox::{Event, Outbox, Why};
+use super::outbox::{Event, LookupPurpose, Outbox};
 use super::reads::Asked;
-use super::requests::{About, Wanted};
+use super::requests::{About, Proposal};
 use crate::mutant::{self, Mutant};
 use crate::types::{Instance, Micros, Tagged, Value};
 use crate::wire::{Message, Request};
@@ -26,7 +26,7 @@ impl Node {
                 );
                 return self.refuse(None, &reason, now, out);
             }
-            Request::Write(value) => Wanted::Write(value),
+            Request::Write(value) => Proposal::Write(value),
             // A classic node does not know tags.
             Request::Submit(..)
             | Request::TaggedRead(_)
@@ -40,17 +40,17 @@ impl Node {
             Request::Read if self.fast_read => return self.on_fast_read(Asked::default(), now, out),
             Request::FastRead(tagged) => return self.on_fast_read(Asked::read(tagged), now, out),
             Request::FastQuery(tagged, question) => return self.on_fast_query(tagged, question, now, out),
-            Request::Query(tagged, question) => Wanted::Query(tagged, question),
-            Request::Read => Wanted::Read,
-            Request::Submit(tagged, value) => Wanted::Tagged(tagged, value),
-            Request::TaggedRead(tagged) => Wanted::TaggedRead(tagged),
-            Request::Change(tagged, change) => Wanted::Change(tagged, change),
+            Request::Query(tagged, question) => Proposal::Query(tagged, question),
+            Request::Read => Proposal::Read,
+            Request::Submit(tagged, value) => Proposal::Tagged(tagged, value),
+            Request::TaggedRead(tagged) => Proposal::TaggedRead(tagged),
+            Request::Change(tagged, change) => Proposal::Change(tagged, change),
         };
-        self.want(wanted, now, out);
+        self.submit(wanted, now, out);
     }
 
     /// Queues a request that ends in a value of the log, unless it has been carried out.
-    pub(super) fn want(&mut self, wanted: Wanted, now: Micros, out: &mut Outbox) {
+    pub(super) fn submit(&mut self, wanted: Proposal, now: Micros, out: &mut Outbox) {
         if self.is_malformed(&wanted, now, out) {
             return;
         }
@@ -58,20 +58,20 @@ impl Node {
         if is_tagged && (self.answer_if_done(&wanted, now, out) || self.leader.is_under_way(&wanted)) {
             return;
         }
-        if matches!(wanted, Wanted::Change(..)) && !self.on_change(&wanted, now, out) {
+        if matches!(wanted, Proposal::Change(..)) && !self.on_change(&wanted, now, out) {
             return;
         }
         if let Err(wanted) = self.requests.add(wanted, now)
             && self.leader.is_leading()
             && self.requests.may_say_that_it_is_full()
         {
-            self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
+            self.reply_busy(&wanted, Node::BUSY_PAUSE, now, out);
         }
     }
 
     /// Refuses a request that no node accepts. The refusal is not final for its tag: the client may send it again
     /// in other words.
-    pub(super) fn is_malformed(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
+    pub(super) fn is_malformed(&mut self, wanted: &Proposal, now: Micros, out: &mut Outbox) -> bool {
         let Some(reason) = wanted.refusal() else { return false };
         let reason = match wanted.tagged() {
             Some(Tagged { tag, .. }) => format!("request {} {}: {reason}", tag.client, tag.seq),
@@ -84,35 +84,35 @@ impl Node {
     fn on_history(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
         if self.history.is_forgotten(instance) {
             if !self.requests.owes(&About::Instance(instance)) {
-                out.look_up(instance, instance, Why::Request(self.rank()));
+                out.look_up(instance, instance, LookupPurpose::Request(self.rank()));
             }
             return;
         }
         let learned = self.learner.learned();
-        let answer = match self.history.reads(instance) {
+        let answer = match self.history.value_at(instance) {
             Some(value) => Message::Ok { instance, value },
             // The classic grammar has no form for this answer.
             None if self.classic.is_some() => return,
             None => Message::NotYet { instance, learned },
         };
         let rank = self.rank();
-        self.requests.owe(About::Instance(instance), answer, rank, now);
+        self.requests.schedule_reply(About::Instance(instance), answer, rank, now);
     }
 
-    pub(super) fn refuse(&mut self, wanted: Option<&Wanted>, reason: &str, now: Micros, out: &mut Outbox) {
+    pub(super) fn refuse(&mut self, wanted: Option<&Proposal>, reason: &str, now: Micros, out: &mut Outbox) {
         if self.classic.is_some() {
             return out.event(Event::Refused(Value::from(reason)));
         }
         let rank = self.rank();
         let reason = Value::from(reason);
-        let (about, answer) = match wanted.and_then(Wanted::tagged) {
+        let (about, answer) = match wanted.and_then(Proposal::tagged) {
             Some(tagged) => {
                 let (client, seq) = (tagged.tag.client, tagged.tag.seq);
                 (About::Tag(tagged.tag), Message::Refused { client, seq, reason })
             }
             None => (About::Error(reason.clone()), Message::Error { reason }),
         };
-        self.requests.owe(about, answer, rank, now);
+        self.requests.schedule_reply(about, answer, rank, now);
     }
 
     /// The least time that a client must wait after `Busy`, in milliseconds. A leader writes its waiting requests
@@ -120,19 +120,19 @@ impl Node {
     pub(super) const BUSY_PAUSE: u64 = 100;
 
     /// Tells a client that there is no room for its request now. A node that heard it may still carry it out later.
-    pub(super) fn say_busy(&mut self, wanted: &Wanted, pause: u64, now: Micros, out: &mut Outbox) {
+    pub(super) fn reply_busy(&mut self, wanted: &Proposal, pause: u64, now: Micros, out: &mut Outbox) {
         match wanted.tagged() {
             Some(Tagged { tag, .. }) if !mutant::is(Mutant::RefusedForBusy) => {
                 let busy = Message::Busy { client: tag.client, seq: tag.seq, pause };
                 let rank = self.rank();
-                self.requests.owe(About::Tag(tag), busy, rank, now);
+                self.requests.schedule_reply(About::Tag(tag), busy, rank, now);
             }
             _ => self.refuse(Some(wanted), "too many requests wait; try again later", now, out),
         }
     }
 
     pub(super) fn on_relay(&mut self, value: Option<Value>, now: Micros) {
-        let wanted = value.map_or(Wanted::Read, Wanted::Write);
+        let wanted = value.map_or(Proposal::Read, Proposal::Write);
         // A read in flight may be older than this one.
         let is_under_way = !wanted.is_read() && self.leader.is_under_way(&wanted);
         if !is_under_way && !self.requests.is_waiting(&wanted) && wanted.refusal().is_none() {

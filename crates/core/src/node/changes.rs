@@ -11,7 +11,7 @@ use std::collections::btree_map::Entry as Place;
 use super::Node;
 use super::limits::Bound;
 use super::outbox::{Event, Outbox};
-use super::requests::{About, Wanted};
+use super::requests::{About, Proposal};
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
 use crate::types::{Act, Ballot, Change, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId};
@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// Proposes to admit a joiner that is ready, one at a time. Only the leader proposes.
-    pub(super) fn take_in(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn admit_joiner(&mut self, now: Micros, out: &mut Outbox) {
         let has_room = self.leader.free_instance(self.learned(), 0).is_some();
         if !has_room || self.leader.fence().is_some() || self.changes.candidates.is_empty() {
             return;
@@ -339,12 +339,12 @@ impl Node {
     /// Writes a change in the next free instance, and starts no instance above it.
     pub(super) fn propose_group(
         &mut self,
-        wanted: Option<Wanted>,
+        wanted: Option<Proposal>,
         new: NewGroup,
         now: Micros,
         out: &mut Outbox,
     ) {
-        let tagged = wanted.as_ref().and_then(Wanted::tagged);
+        let tagged = wanted.as_ref().and_then(Proposal::tagged);
         let size = new.members.len();
         if size.is_multiple_of(2) {
             let least = size / 2 + 1;
@@ -379,7 +379,7 @@ impl Node {
         }
         // Values written above the change in the ending epoch are never chosen.
         let wanted = self.leader.step_down().into_iter().map(|(_, wanted)| (None, wanted)).collect();
-        self.requests.put_back(wanted, now);
+        self.requests.requeue(wanted, now);
         self.learner.begin_epoch();
         self.election.begin_epoch(&self.group, now);
         self.changes.candidates.retain(|id, _| !self.group.members.contains(id));
@@ -401,12 +401,12 @@ impl Node {
     /// Starts a campaign at once if this node led the old group and is in the new one.
     pub(super) fn lead_on(&mut self, now: Micros, out: &mut Outbox) {
         if std::mem::take(&mut self.changes.leads_on) && self.is_voter() && self.leader.ballot().is_none() {
-            self.run(now, out);
+            self.campaign(now, out);
         }
     }
 
     /// Reports once that this node has left. A quorum of the new group must have learned the change first.
-    pub(super) fn say_left(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn announce_departure(&mut self, now: Micros, out: &mut Outbox) {
         let membership = self.history.membership();
         if self.changes.has_left
             || self.group.members.contains(&self.id)
@@ -441,12 +441,12 @@ impl Node {
             members: self.group.members.iter().copied().collect(),
         };
         let rank = self.rank();
-        self.requests.owe(About::Members, answer, rank, now);
+        self.requests.schedule_reply(About::Members, answer, rank, now);
     }
 
     /// `leave`, `replace`: a change that cannot start now is refused with the reason. Only a leader takes a change
     /// up. No node keeps or passes on a change, since the reasons for it may be different later.
-    pub(super) fn on_change(&mut self, wanted: &Wanted, now: Micros, out: &mut Outbox) -> bool {
+    pub(super) fn on_change(&mut self, wanted: &Proposal, now: Micros, out: &mut Outbox) -> bool {
         if self.classic.is_some() {
             self.refuse(Some(wanted), "a classic group never changes", now, out);
             return false;
@@ -457,7 +457,7 @@ impl Node {
             }
             if wanted.tagged().is_some() {
                 // The request may be taken up once the other change is learned.
-                self.say_busy(wanted, Node::BUSY_PAUSE, now, out);
+                self.reply_busy(wanted, Node::BUSY_PAUSE, now, out);
                 return false;
             }
             let reason = format!("another change of the group is under way, at instance {fence}; try again");

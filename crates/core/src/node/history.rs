@@ -12,8 +12,8 @@ use super::chain::Chain;
 use super::limits::{Limits, Reached};
 use super::membership::Membership;
 use super::scripts::{Failed, Scripts};
+pub use super::sessions::DedupStatus;
 use super::sessions::Sessions;
-pub use super::sessions::Verdict;
 use crate::entry::{Entry, SAFE_READ};
 use crate::hooks::{Applied, Hooks, Script};
 use crate::mutant::{self, Mutant};
@@ -44,7 +44,7 @@ pub struct Learned {
     /// The decoded value.
     pub entry: Entry,
     /// Whether the request in the entry had been carried out before, or why the entry has no effect.
-    pub verdict: Verdict,
+    pub verdict: DedupStatus,
     /// The scripts whose `apply` failed at this instance.
     pub failed: Vec<Failed>,
 }
@@ -170,7 +170,7 @@ impl History {
     }
 
     /// The answer to `Request instance`, if its value is held.
-    pub fn reads(&self, instance: Instance) -> Option<Value> {
+    pub fn value_at(&self, instance: Instance) -> Option<Value> {
         let value = self.value(instance)?.clone();
         Some(reads(&Past { instance, value, void: self.void.get(&instance).copied() }, self.dialect))
     }
@@ -193,12 +193,12 @@ impl History {
     }
 
     /// Whether a tagged request has been carried out in the learned prefix.
-    pub fn verdict(&self, tag: Tag) -> Verdict {
+    pub fn verdict(&self, tag: Tag) -> DedupStatus {
         self.sessions.verdict(tag)
     }
 
     /// The verdict for a request that would be carried out at `instance`.
-    pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
+    pub fn verdict_at(&self, tag: Tag, instance: Instance) -> DedupStatus {
         self.sessions.verdict_at(tag, instance)
     }
 
@@ -213,15 +213,15 @@ impl History {
         let entry = Entry::decode(instance, &value, self.dialect);
         let misplaced = matches!(&entry, Entry::Read { instance: valid_at, .. } if *valid_at != instance);
         let verdict = match entry.tagged() {
-            _ if misplaced => Verdict::Misplaced,
+            _ if misplaced => DedupStatus::Misplaced,
             Some(tagged) => self.sessions.settle(tagged, instance),
-            None => Verdict::New,
+            None => DedupStatus::New,
         };
         let verdict = match &entry {
             Entry::Group(_, new)
-                if verdict == Verdict::New && !self.membership.learn(instance, new, &value) =>
+                if verdict == DedupStatus::New && !self.membership.learn(instance, new, &value) =>
             {
-                Verdict::Stale
+                DedupStatus::Stale
             }
             _ => verdict,
         };
@@ -230,16 +230,16 @@ impl History {
         }
         self.values.push_back(value);
         match (&entry, verdict) {
-            (_, Verdict::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
-            (entry, Verdict::New) => {
+            (_, DedupStatus::DoneAt(original)) => drop(self.void.insert(instance, Some(original))),
+            (entry, DedupStatus::New) => {
                 if let Some(value) = entry.written() {
                     self.last_user = Some((instance, value.clone()));
                 }
             }
             _ => _ = self.void.insert(instance, None),
         }
-        let is_again = mutant::is(Mutant::ApplyDuplicate) && matches!(verdict, Verdict::DoneAt(_));
-        let applied = applied(instance, &entry).filter(|_| verdict == Verdict::New || is_again);
+        let is_again = mutant::is(Mutant::ApplyDuplicate) && matches!(verdict, DedupStatus::DoneAt(_));
+        let applied = applied(instance, &entry).filter(|_| verdict == DedupStatus::New || is_again);
         let failed = self.scripts.learn(instance, applied.as_ref(), hooks);
         Learned { entry, verdict, failed }
     }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn reads(history: &History) -> Vec<String> {
-        (1..).map_while(|i| history.reads(Instance(i))).map(|value| value.to_string()).collect()
+        (1..).map_while(|i| history.value_at(Instance(i))).map(|value| value.to_string()).collect()
     }
 
     #[test]
@@ -315,14 +315,14 @@ mod tests {
     fn tags_chosen_out_of_order_are_all_carried_out() {
         let history = learned(&[tagged(5, 1, "e"), tagged(2, 1, "b"), tagged(5, 1, "e")]);
         assert_eq!(reads(&history), ["e", "b", "duplicate of 1"]);
-        assert_eq!(history.verdict(Tag { client: 7, seq: 3 }), Verdict::New);
+        assert_eq!(history.verdict(Tag { client: 7, seq: 3 }), DedupStatus::New);
     }
 
     #[test]
     fn tags_below_the_floor_are_never_carried_out_again() {
         let history = learned(&[tagged(1, 1, "a"), tagged(3, 3, "c"), tagged(1, 1, "a")]);
         assert_eq!(reads(&history), ["a", "c", "void"]);
-        assert_eq!(history.verdict(Tag { client: 7, seq: 2 }), Verdict::Settled);
+        assert_eq!(history.verdict(Tag { client: 7, seq: 2 }), DedupStatus::Settled);
     }
 
     #[test]

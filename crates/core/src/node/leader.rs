@@ -15,7 +15,7 @@ use window::Window;
 use super::acceptor::Acceptor;
 use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
-use super::requests::{Key, Wanted};
+use super::requests::{Key, Proposal};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::slots::{ByTag, Slots};
@@ -49,7 +49,7 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leading {
     next: Instance,
-    flights: Slots<Flight>,
+    flights: Slots<InFlight>,
     /// The tags of the requests in flight.
     tags: ByTag<()>,
     /// The earliest time at which a flight is due for retransmission.
@@ -65,11 +65,11 @@ struct Leading {
 
 /// A value in flight: this leader has written it, and has not learned it yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Flight {
+pub struct InFlight {
     /// The value as it was sent in `Write`.
     pub value: Value,
     /// The request that the value carries out; `None` for a value that phase 1 found.
-    pub wanted: Option<Wanted>,
+    pub wanted: Option<Proposal>,
     sent_at: Micros,
     retry_at: Micros,
     retry_after: Micros,
@@ -141,12 +141,12 @@ impl Leader {
 
     /// Gives the ballot up for good. Returns the requests that were in flight, each with its instance if it has
     /// one.
-    pub fn step_down(&mut self) -> Vec<(Option<Instance>, Wanted)> {
+    pub fn step_down(&mut self) -> Vec<(Option<Instance>, Proposal)> {
         self.ballot = None;
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Leading(leading) => {
                 let held = leading.held.into_iter().filter_map(|(_, value)| {
-                    Some((None, Wanted::of_lost(Entry::decode(Instance(0), &value, Dialect::Extended))?))
+                    Some((None, Proposal::of_lost(Entry::decode(Instance(0), &value, Dialect::Extended))?))
                 });
                 let places: Vec<_> = leading.flights.iter().map(|(at, _)| Some(Instance(at))).collect();
                 let wanted = leading.flights.into_values().map(|flight| flight.wanted);
@@ -302,7 +302,7 @@ impl Leader {
     }
 
     /// Whether the same request is in flight: the same tag or, without tags, the same words.
-    pub fn is_under_way(&self, wanted: &Wanted) -> bool {
+    pub fn is_under_way(&self, wanted: &Proposal) -> bool {
         let Phase::Leading(leading) = &self.phase else { return false };
         match wanted.tagged() {
             Some(tagged) => leading.tags.contains(tagged.tag),
@@ -322,7 +322,7 @@ impl Leader {
     pub fn propose(
         &mut self,
         value: Value,
-        wanted: Option<Wanted>,
+        wanted: Option<Proposal>,
         acceptor: &mut Acceptor,
         now: Micros,
         out: &mut Outbox,
@@ -335,13 +335,13 @@ impl Leader {
     }
 
     /// Records that `instance` is learned. Returns the flight at that instance, if there was one.
-    pub fn on_learned(&mut self, instance: Instance, now: Micros) -> Option<Flight> {
+    pub fn on_learned(&mut self, instance: Instance, now: Micros) -> Option<InFlight> {
         let Phase::Leading(leading) = &mut self.phase else { return None };
         leading.next = leading.next.max(instance.next());
         leading.fence.take_if(|(fence, _)| *fence <= instance);
         let flight = leading.flights.remove(instance.0)?;
         leading.bytes -= flight.value.as_bytes().len();
-        if let Some(tagged) = flight.wanted.as_ref().and_then(Wanted::tagged) {
+        if let Some(tagged) = flight.wanted.as_ref().and_then(Proposal::tagged) {
             leading.tags.remove(tagged.tag);
         }
         if !flight.is_resent {
@@ -423,7 +423,7 @@ impl Leader {
         &mut self,
         instance: Instance,
         value: Value,
-        wanted: Option<Wanted>,
+        wanted: Option<Proposal>,
         acceptor: &mut Acceptor,
         now: Micros,
         out: &mut Outbox,
@@ -433,13 +433,20 @@ impl Leader {
             panic!("only a leader writes");
         };
         leading.bytes += value.as_bytes().len();
-        if let Some(tagged) = wanted.as_ref().and_then(Wanted::tagged) {
+        if let Some(tagged) = wanted.as_ref().and_then(Proposal::tagged) {
             leading.tags.insert(tagged.tag, ());
         }
         acceptor.on_write(instance, ballot, &value, out);
         let retry_at = now + retry_after;
-        let flight =
-            Flight { value, wanted, sent_at: now, retry_at, retry_after, is_resent: false, fetched_at: None };
+        let flight = InFlight {
+            value,
+            wanted,
+            sent_at: now,
+            retry_at,
+            retry_after,
+            is_resent: false,
+            fetched_at: None,
+        };
         leading.retry_at = Some(leading.retry_at.map_or(retry_at, |at| at.min(retry_at)));
         let before = leading.flights.insert(instance.0, flight);
         assert!(before.is_none(), "one value per ballot and instance");

@@ -10,7 +10,7 @@ use super::{Node, speakers, strangers};
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
 use crate::named::NamedWrite;
-use crate::node::outbox::{Detail, Event, Outbox};
+use crate::node::outbox::{Event, EventLevel, Outbox};
 use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
 use crate::wire::{Beat, Boot, Message, Stance};
 
@@ -311,7 +311,7 @@ impl Node {
             Message::Gap { first, last } if self.classic.is_none() => {
                 self.repair.on_overheard(first, last, self.learner.learned(), now);
                 let rank = self.rank();
-                self.repair.owe(first, last, rank, now);
+                self.repair.schedule_reply(first, last, rank, now);
             }
             Message::Join { .. } | Message::JoinFor { .. } => {}
             Message::Beat(beat) => {
@@ -421,7 +421,7 @@ impl Node {
         if let Some(value) = classic.on_promise(from, (instance, ballot), accepted, own, now) {
             let write = Message::Write { instance, ballot, value: value.clone() };
             classic.rounds.observe(self.id, &write, self.requests.heard());
-            if out.tells(Detail::Answers) {
+            if out.tells(EventLevel::Answers) {
                 out.event(Event::Says(write.clone()));
             }
             out.send(write);
@@ -453,7 +453,7 @@ impl Node {
             // A node that proposes at this instance has learned everything before it.
             classic.on_used(Instance(instance.0 - 1));
         } else if instance <= self.learner.learned() {
-            self.repair.owe(instance, instance, 0, now);
+            self.repair.schedule_reply(instance, instance, 0, now);
             return;
         }
         if self.is_voter() && self.is_near(instance) {
@@ -483,7 +483,7 @@ impl Node {
             }
         } else if instance <= self.learner.learned() {
             // The leader has not heard that this instance is chosen.
-            self.repair.owe(instance, instance, 0, now);
+            self.repair.schedule_reply(instance, instance, 0, now);
             return;
         }
         if !self.may_accept(instance, now) {
@@ -576,7 +576,7 @@ impl Node {
     pub(super) fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
         if let Message::Ok { instance, value } = answer
             && self.classic.is_some()
-            && self.history.reads(*instance).as_ref() != Some(value)
+            && self.history.value_at(*instance).as_ref() != Some(value)
         {
             // A classic node may have counted duplicates as votes. Its answer may be false, so it does not replace
             // this node's answer.

@@ -13,7 +13,7 @@ use super::Node;
 use super::limits::{Bound, Bounds};
 use super::outbox::Outbox;
 use crate::mutant::{self, Mutant};
-use crate::named::{Bodies, NamedWrite, Names};
+use crate::named::{NamedWrite, Names, Payloads};
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
 
@@ -44,7 +44,7 @@ impl Naming {
 
 impl Node {
     /// Sends the writes to the other nodes: by name where that is shorter, else in full.
-    pub(super) fn say_written(&mut self, written: Vec<Written>, out: &mut Outbox) {
+    pub(super) fn broadcast_writes(&mut self, written: Vec<Written>, out: &mut Outbox) {
         let Some(ballot) = self.leader.ballot() else { return };
         let mut rest = &written[..];
         while let Some((first, _, _)) = rest.first() {
@@ -144,8 +144,8 @@ impl Node {
     }
 
     /// The bytes of the named requests, if all of them wait here.
-    fn heard(&self, names: &Names) -> Option<Bodies> {
-        let mut bodies = Bodies::default();
+    fn heard(&self, names: &Names) -> Option<Payloads> {
+        let mut bodies = Payloads::default();
         for tag in names.tags() {
             let (tagged, value) = self.requests.write_of(tag)?;
             bodies.push(tagged, value);

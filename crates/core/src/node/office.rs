@@ -42,18 +42,18 @@ impl Node {
         }
     }
 
-    pub(super) fn run_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn campaign_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
         let runs = self.leader.ballot().is_some();
         if self.is_voter() {
             self.election.vote();
         }
         if self.is_voter() && self.election.should_run(runs, self.durable, &self.group, now) {
-            self.run(now, out);
+            self.campaign(now, out);
         }
     }
 
     /// Raises a ballot of this node's own, unless ballots have run out.
-    pub(super) fn run(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn campaign(&mut self, now: Micros, out: &mut Outbox) {
         let above = self.election.ballot().max(self.acceptor.highest_promise());
         if above.is_some_and(|above| above.epoch > self.group.epoch) {
             // This node has voted in an epoch whose start it has to learn again.
@@ -76,7 +76,7 @@ impl Node {
 
     /// Asks again in phase 1, or writes again in phase 2. No node hears its own question. So if one answer of this
     /// node's own acceptor does not cover everything, it is asked here.
-    pub(super) fn say_again(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn retransmit(&mut self, now: Micros, out: &mut Outbox) {
         if let Some((first, ballot)) = self.leader.asks_itself(self.id, now) {
             self.acceptor.on_propose_all(first, ballot, self.durable, out);
         }
@@ -91,15 +91,15 @@ impl Node {
     /// Raises a ballot unless this node runs one, even if another node leads, and at any time: a wrong guess of the
     /// election may cost time, never agreement. Model checks use this, since they have no clock.
     #[doc(hidden)]
-    pub fn run_unasked(&mut self, now: Micros, out: &mut Outbox) {
+    pub fn campaign_unasked(&mut self, now: Micros, out: &mut Outbox) {
         if self.is_voter() && self.leader.ballot().is_none() {
-            self.run(now, out);
+            self.campaign(now, out);
         }
     }
 
     /// Ends a candidacy that makes no progress, so that the next in rank may try. Also ends that of a node that is
     /// far behind while others are not.
-    pub(super) fn give_up_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn abandon_candidacy_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
         let patience = self.timing.timeout() * 4;
         let is_stuck = self.leader.is_stuck(self.learner.learned(), patience, now);
         let seeks = self.leader.stance() == Some(Stance::Seeks);
@@ -155,11 +155,11 @@ impl Node {
 
     pub(super) fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {
         let wanted = self.leader.step_down();
-        self.requests.put_back(wanted, now);
+        self.requests.requeue(wanted, now);
         out.event(Event::SteppedDown { ballot: own, to });
     }
 
-    pub(super) fn beat(&mut self, now: Micros, out: &mut Outbox) {
+    pub(super) fn heartbeat(&mut self, now: Micros, out: &mut Outbox) {
         if self.learner.learned() > self.durable && now >= self.beat_at {
             out.flush();
         }

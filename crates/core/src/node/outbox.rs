@@ -21,12 +21,12 @@ pub struct Lookup {
     /// To here, or as far as the bytes of a lookup go ([`Limits`](super::Limits)).
     pub last: Instance,
     /// What for.
-    pub why: Why,
+    pub purpose: LookupPurpose,
 }
 
 /// What a lookup is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum LookupPurpose {
     /// A client asked for this instance; who answers as one of this rank.
     Request(usize),
     /// A request of this tag was carried out there; who answers as one of this rank.
@@ -39,7 +39,7 @@ pub enum Why {
 
 /// How much a driver wants to know: an event for every request costs as much as the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Detail {
+pub enum EventLevel {
     /// Of what happens seldom.
     Seldom,
     /// Of every answer, too.
@@ -61,14 +61,14 @@ pub struct Outbox {
     pub after_sync: Vec<Line>,
     /// What people and their programs want to know of.
     pub events: Vec<Event>,
-    /// What is to be read from the history, and handed to [`Node::found`](super::Node::found), before
+    /// What is to be read from the history, and handed to [`Node::on_found`](super::Node::found), before
     /// anything else.
     pub lookups: Vec<Lookup>,
     /// The scripts of this node: an argument of every step, as the time is.
     pub hooks: Option<Rc<dyn Hooks>>,
     flush: bool,
     ends: bool,
-    detail: Detail,
+    detail: EventLevel,
 }
 
 impl Outbox {
@@ -87,7 +87,7 @@ impl Outbox {
             hooks: None,
             flush: false,
             ends: false,
-            detail: Detail::Learned,
+            detail: EventLevel::Learned,
         }
     }
 
@@ -97,11 +97,11 @@ impl Outbox {
     }
 
     /// Says of what its driver wants events; at first of everything.
-    pub fn tell(&mut self, detail: Detail) {
+    pub fn tell(&mut self, detail: EventLevel) {
         self.detail = detail;
     }
 
-    pub(super) fn tells(&self, detail: Detail) -> bool {
+    pub(super) fn tells(&self, detail: EventLevel) -> bool {
         self.detail >= detail
     }
 
@@ -160,8 +160,8 @@ impl Outbox {
         self.early.push(line);
     }
 
-    pub(super) fn look_up(&mut self, first: Instance, last: Instance, why: Why) {
-        let lookup = Lookup { first, last, why };
+    pub(super) fn look_up(&mut self, first: Instance, last: Instance, purpose: LookupPurpose) {
+        let lookup = Lookup { first, last, purpose };
         let is_full = self.lookups.len() >= self.bounds.lookups;
         if !self.lookups.contains(&lookup) && !self.bounds.is_over(Bound::Lookups, is_full) {
             self.lookups.push(lookup);

@@ -40,7 +40,7 @@ enum Due {
 
 /// The owed answers, by subject and by due time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owed {
+pub struct PendingReplies {
     bounds: Bounds,
     /// By client, and by the number of the first request.
     done: BTreeMap<u64, BTreeMap<u64, Done>>,
@@ -50,16 +50,16 @@ pub struct Owed {
 }
 
 /// Hashes the owed answers only: leftover due times have no effect.
-impl Hash for Owed {
+impl Hash for PendingReplies {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (&self.done, &self.others).hash(to);
     }
 }
 
-impl Owed {
+impl PendingReplies {
     /// No answers owed.
-    pub fn new(limits: Limits) -> Owed {
-        Owed { bounds: limits.into(), ..Owed::default() }
+    pub fn new(limits: Limits) -> PendingReplies {
+        PendingReplies { bounds: limits.into(), ..PendingReplies::default() }
     }
 
     /// Returns the bounds that were reached so far.
@@ -68,8 +68,8 @@ impl Owed {
     }
 
     /// Owes an answer, due at `at`, unless one about the same subject is owed already or there is no room.
-    pub fn owe(&mut self, about: About, answer: Message, at: Micros) {
-        if self.bounds.is_over(Bound::Owed, self.len >= self.bounds.owed) || self.contains(&about) {
+    pub fn schedule_reply(&mut self, about: About, answer: Message, at: Micros) {
+        if self.bounds.is_over(Bound::PendingReplies, self.len >= self.bounds.owed) || self.contains(&about) {
             return;
         }
         self.len += 1;
@@ -198,10 +198,10 @@ impl Owed {
 mod tests {
     use super::*;
 
-    fn owe(owed: &mut Owed, seq: u64, instance: u64, at: u64) {
+    fn schedule_reply(owed: &mut PendingReplies, seq: u64, instance: u64, at: u64) {
         let (tag, instance) = (Tag { client: 7, seq }, Instance(instance));
         let done = Message::Done { first: instance, last: instance, client: 7, seq };
-        owed.owe(About::Tag(tag), done, Micros(at));
+        owed.schedule_reply(About::Tag(tag), done, Micros(at));
     }
 
     fn done(first: u64, last: u64, seq: u64) -> Message {
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn what_was_chosen_together_is_answered_together_but_for_what_was_answered() {
-        let mut owed = Owed::default();
-        (1..=9).for_each(|seq| owe(&mut owed, seq, seq + 10, 5));
+        let mut owed = PendingReplies::default();
+        (1..=9).for_each(|seq| schedule_reply(&mut owed, seq, seq + 10, 5));
         owed.forget_done(Tag { client: 7, seq: 4 }, 2);
         assert!(owed.forget(&About::Tag(Tag { client: 7, seq: 9 })));
         assert!(!owed.contains(&About::Tag(Tag { client: 7, seq: 5 })));
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn an_overheard_answer_ends_all_that_it_is_about() {
-        let mut owed = Owed::default();
-        [1, 2, 3, 7, 8].iter().for_each(|seq| owe(&mut owed, *seq, seq + 10, 5));
+        let mut owed = PendingReplies::default();
+        [1, 2, 3, 7, 8].iter().for_each(|seq| schedule_reply(&mut owed, *seq, seq + 10, 5));
         owed.forget_done(Tag { client: 8, seq: 1 }, 100);
         owed.forget_done(Tag { client: 7, seq: 2 }, 6);
         assert_eq!(owed.len, 2);
@@ -232,8 +232,8 @@ mod tests {
 
     #[test]
     fn only_so_many_answers_are_owed() {
-        let mut owed = Owed::default();
-        (1..=Limits::USUAL.owed as u64 + 5).for_each(|seq| owe(&mut owed, seq, 2 * seq, 5));
+        let mut owed = PendingReplies::default();
+        (1..=Limits::USUAL.owed as u64 + 5).for_each(|seq| schedule_reply(&mut owed, seq, 2 * seq, 5));
         assert_eq!(owed.due(Micros(5)).len(), Limits::USUAL.owed);
     }
 }

@@ -4,7 +4,7 @@
 //! This module owns no state. The driver calls it after commits and lookups.
 
 use super::limits::Bound;
-use super::outbox::{Lookup, Outbox, Why};
+use super::outbox::{Lookup, LookupPurpose, Outbox};
 use super::requests::About;
 use super::{Node, history};
 use crate::past::{Past, Source};
@@ -37,31 +37,31 @@ impl Source for Node {
 
 impl Node {
     /// Drops the values up to `through`, which now stand in the history files. True when some were held.
-    pub fn compacted(&mut self, through: Instance) -> bool {
+    pub fn on_compacted(&mut self, through: Instance) -> bool {
         self.history.forget_through(through)
     }
 
     /// The answer to `Request I` for a past instance.
-    pub fn reads_of(&self, past: &Past) -> Value {
+    pub fn value_of(&self, past: &Past) -> Value {
         history::reads(past, self.dialect)
     }
 
     /// Handles the result of a lookup: `past` starts with the first instance that was asked for.
-    pub fn found(&mut self, now: Micros, lookup: &Lookup, past: Vec<Past>, out: &mut Outbox) {
+    pub fn on_found(&mut self, now: Micros, lookup: &Lookup, past: Vec<Past>, out: &mut Outbox) {
         let first = past.first().filter(|past| past.instance == lookup.first);
         let is_cut = past.last().is_some_and(|past| past.instance < lookup.last);
         self.bounds.is_over(Bound::LookupBytes, is_cut);
-        match (lookup.why, first) {
-            (Why::Repair, _) => self.repair.tell_past(past, now, out),
-            (Why::Digest, Some(_)) => self.on_dug(&past, out),
+        match (lookup.purpose, first) {
+            (LookupPurpose::Repair, _) => self.repair.tell_past(past, now, out),
+            (LookupPurpose::Digest, Some(_)) => self.on_dug(&past, out),
             (_, None) => {}
-            (Why::Request(rank), Some(past)) => {
-                let answer = Message::Ok { instance: past.instance, value: self.reads_of(past) };
-                self.requests.owe(About::Instance(past.instance), answer, rank, now);
+            (LookupPurpose::Request(rank), Some(past)) => {
+                let answer = Message::Ok { instance: past.instance, value: self.value_of(past) };
+                self.requests.schedule_reply(About::Instance(past.instance), answer, rank, now);
             }
-            (Why::Tagged(tag, rank), Some(past)) => {
+            (LookupPurpose::Tagged(tag, rank), Some(past)) => {
                 let answer = self.answer_with(tag, past.instance, &past.value, past.void.is_some());
-                self.requests.owe(About::Tag(tag), answer, rank, now);
+                self.requests.schedule_reply(About::Tag(tag), answer, rank, now);
             }
         }
     }

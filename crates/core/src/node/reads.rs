@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Node;
 use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
-use super::requests::{ANSWER_STEP, Wanted};
+use super::requests::{ANSWER_STEP, Proposal};
 use crate::mutant::{self, Mutant};
 use crate::types::{
     Epoch, FIRST_FAST, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged, Value, Votes,
@@ -65,11 +65,11 @@ impl Asked {
     }
 
     /// The request for a safe read that replaces a fast read that has waited too long.
-    fn wanted(self) -> Wanted {
+    fn wanted(self) -> Proposal {
         match (self.tagged, self.question) {
-            (Some(tagged), Some(question)) => Wanted::Query(tagged, question),
-            (Some(tagged), None) => Wanted::TaggedRead(tagged),
-            (None, _) => Wanted::Read,
+            (Some(tagged), Some(question)) => Proposal::Query(tagged, question),
+            (Some(tagged), None) => Proposal::TaggedRead(tagged),
+            (None, _) => Proposal::Read,
         }
     }
 }
@@ -311,7 +311,7 @@ impl Node {
             }
         }
         if !self.reads.add(asked, self.rank(), now) && self.leader.is_leading() {
-            self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
+            self.reply_busy(&wanted, Node::BUSY_PAUSE, now, out);
         }
     }
 
@@ -333,9 +333,9 @@ impl Node {
         for late in self.reads.take_late(now) {
             let is_in_log = late.tagged.is_none_or(|tagged| tagged.tag.seq < FIRST_FAST);
             match late.wanted() {
-                wanted if is_in_log => self.want(wanted, now, out),
+                wanted if is_in_log => self.submit(wanted, now, out),
                 // Its number cannot stand in the log. Its client asks for a safe read, under another number.
-                wanted => self.say_busy(&wanted, 0, now, out),
+                wanted => self.reply_busy(&wanted, 0, now, out),
             }
         }
     }
@@ -345,9 +345,9 @@ impl Node {
         let learned = self.learner.learned();
         for asked in self.reads.take_ready(self.group.epoch, learned, now) {
             match self.fast_answer(&asked, learned, out) {
-                Ok(Some(answer)) => self.give(answer, out),
+                Ok(Some(answer)) => self.send_reply(answer, out),
                 // An untagged answer has no form for "nothing was written".
-                Ok(None) => self.want(Wanted::Read, now, out),
+                Ok(None) => self.submit(Proposal::Read, now, out),
                 Err(reason) => self.reject(&asked.wanted(), &reason, now, out),
             }
         }

@@ -9,7 +9,7 @@ use std::collections::btree_map::Entry;
 
 use super::history::History;
 use super::limits::{Bound, Bounds, Limits, Reached};
-use super::outbox::{Outbox, Why};
+use super::outbox::{LookupPurpose, Outbox};
 use crate::past::Past;
 use crate::types::{Instance, Micros};
 use crate::wire::Message;
@@ -110,7 +110,7 @@ impl Repair {
 
     /// Records a question. This node owes the answer once the `rank` nodes before it have had time to answer. Two
     /// questions with the same first instance share the longer answer.
-    pub fn owe(&mut self, first: Instance, last: Instance, rank: usize, now: Micros) {
+    pub fn schedule_reply(&mut self, first: Instance, last: Instance, rank: usize, now: Micros) {
         let due = now + ANSWER_STEP * rank as u64;
         let has_room = self.owed.len() < self.bounds.repair_owed;
         match self.owed.entry(first) {
@@ -128,7 +128,7 @@ impl Repair {
     /// Answers at once a node that has not heard that its instances are chosen, as far as they are learned here.
     pub fn owe_learned(&mut self, first: Instance, last: Instance, learned: Instance, now: Micros) {
         if first <= learned {
-            self.owe(first, last.min(learned), 0, now);
+            self.schedule_reply(first, last.min(learned), 0, now);
         }
     }
 
@@ -184,7 +184,7 @@ impl Repair {
     ) -> usize {
         let untold = (first.0..=last.0).map(Instance).find(|instance| !self.told.contains_key(instance));
         if let Some(first) = untold.filter(|first| history.is_forgotten(*first)) {
-            out.look_up(first, last, Why::Repair);
+            out.look_up(first, last, LookupPurpose::Repair);
             return self.bounds.repair_bytes;
         }
         let mut bytes = 0;

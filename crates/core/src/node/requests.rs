@@ -11,7 +11,7 @@ use super::Timing;
 use super::limits::{Bound, Bounds, Limits, Reached};
 use super::outbox::Outbox;
 pub use super::owed::About;
-use super::owed::Owed;
+use super::owed::PendingReplies;
 use crate::entry::Entry;
 use crate::hooks;
 use crate::mutant::{self, Mutant};
@@ -46,7 +46,7 @@ pub const ANSWER_STEP: Micros = Micros::from_millis(20);
 
 /// A request that ends in a value of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Wanted {
+pub enum Proposal {
     /// `Request 0 V`: an untagged write.
     Write(Value),
     /// `Request 0`: an untagged read.
@@ -64,31 +64,31 @@ pub enum Wanted {
     Change(Option<Tagged>, Change),
 }
 
-impl Wanted {
+impl Proposal {
     /// The tag of the request; `None` for an untagged one.
     pub fn tagged(&self) -> Option<Tagged> {
         match self {
-            Wanted::Tagged(tagged, _) | Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
+            Proposal::Tagged(tagged, _) | Proposal::TaggedRead(tagged) | Proposal::Query(tagged, _) => {
                 Some(*tagged)
             }
-            Wanted::Again(entry) => entry.tagged(),
-            Wanted::Change(tagged, _) => *tagged,
+            Proposal::Again(entry) => entry.tagged(),
+            Proposal::Change(tagged, _) => *tagged,
             _ => None,
         }
     }
 
     /// Whether it is a safe read, which has to wait for everything before it.
     pub fn is_read(&self) -> bool {
-        matches!(self, Wanted::Read | Wanted::TaggedRead(_) | Wanted::Query(..))
+        matches!(self, Proposal::Read | Proposal::TaggedRead(_) | Proposal::Query(..))
     }
 
     /// The size of the value in bytes; 0 for a request without one.
     pub fn len(&self) -> usize {
         match self {
-            Wanted::Write(value) | Wanted::Tagged(_, value) | Wanted::Query(_, value) => {
+            Proposal::Write(value) | Proposal::Tagged(_, value) | Proposal::Query(_, value) => {
                 value.as_bytes().len()
             }
-            Wanted::Again(entry) => entry.written().map_or(0, |value| value.as_bytes().len()),
+            Proposal::Again(entry) => entry.written().map_or(0, |value| value.as_bytes().len()),
             _ => 0,
         }
     }
@@ -96,14 +96,14 @@ impl Wanted {
     /// The value of a client's write, before any script has seen it.
     pub fn unseen(&self) -> Option<&Value> {
         match self {
-            Wanted::Write(value) | Wanted::Tagged(_, value) => Some(value),
+            Proposal::Write(value) | Proposal::Tagged(_, value) => Some(value),
             _ => None,
         }
     }
 
     /// The text of a question to the scripts; `None` for other requests.
     pub fn question(&self) -> Option<&Value> {
-        if let Wanted::Query(_, question) = self { Some(question) } else { None }
+        if let Proposal::Query(_, question) = self { Some(question) } else { None }
     }
 
     /// The reason for refusing the request outright, if there is one.
@@ -121,22 +121,22 @@ impl Wanted {
     /// When the request is a change of the group: only a leader can compose its entry.
     pub fn entry(&self, instance: Instance, safe_read: impl FnOnce() -> Value) -> Entry {
         match self {
-            Wanted::Write(value) => Entry::Write(value.clone()),
-            Wanted::Tagged(tagged, value) => Entry::Tagged(*tagged, value.clone()),
-            Wanted::Read => Entry::Read { instance, tagged: None, value: safe_read() },
-            Wanted::TaggedRead(tagged) | Wanted::Query(tagged, _) => {
+            Proposal::Write(value) => Entry::Write(value.clone()),
+            Proposal::Tagged(tagged, value) => Entry::Tagged(*tagged, value.clone()),
+            Proposal::Read => Entry::Read { instance, tagged: None, value: safe_read() },
+            Proposal::TaggedRead(tagged) | Proposal::Query(tagged, _) => {
                 Entry::Read { instance, tagged: Some(*tagged), value: safe_read() }
             }
-            Wanted::Again(entry) => entry.clone(),
-            Wanted::Change(..) => panic!("only a leader composes the entry of a change"),
+            Proposal::Again(entry) => entry.clone(),
+            Proposal::Change(..) => panic!("only a leader composes the entry of a change"),
         }
     }
 
     /// The request that a lost entry carries out, if its client may still want it elsewhere. That is any write. It
     /// is no safe read, which is void elsewhere, and no change of the group, which would be stale.
-    pub fn of_lost(entry: Entry) -> Option<Wanted> {
+    pub fn of_lost(entry: Entry) -> Option<Proposal> {
         match entry {
-            Entry::Write(_) | Entry::Changed(..) | Entry::Tagged(..) => Some(Wanted::Again(entry)),
+            Entry::Write(_) | Entry::Changed(..) | Entry::Tagged(..) => Some(Proposal::Again(entry)),
             Entry::Noop | Entry::Read { .. } | Entry::Group(..) | Entry::Refused(..) => None,
         }
     }
@@ -149,8 +149,8 @@ type Place = u64;
 const MIDDLE: Place = 1 << 62;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Waiting {
-    wanted: Wanted,
+struct QueuedRequest {
+    wanted: Proposal,
     since: Micros,
     relay_at: Micros,
     /// Whether another node's answer was overheard before the request was learned here.
@@ -173,11 +173,11 @@ pub enum Key {
 
 impl Key {
     /// The key of an untagged request.
-    pub fn of(wanted: &Wanted) -> Key {
+    pub fn of(wanted: &Proposal) -> Key {
         match wanted {
-            Wanted::Write(value) | Wanted::Again(Entry::Write(value)) => Key::Write(value.clone()),
-            Wanted::Again(Entry::Changed(words, _)) => Key::Words(*words),
-            Wanted::Change(_, change) => Key::Change(*change),
+            Proposal::Write(value) | Proposal::Again(Entry::Write(value)) => Key::Write(value.clone()),
+            Proposal::Again(Entry::Changed(words, _)) => Key::Words(*words),
+            Proposal::Change(_, change) => Key::Change(*change),
             _ => Key::Read,
         }
     }
@@ -198,7 +198,7 @@ impl Key {
 pub struct Requests {
     timing: Timing,
     bounds: Bounds,
-    waiting: Slots<Waiting>,
+    waiting: Slots<QueuedRequest>,
     /// The places of the tagged requests.
     tagged: ByTag<Place>,
     /// The places of the untagged requests.
@@ -216,10 +216,10 @@ pub struct Requests {
     /// This node's rank among the nodes that pass requests on, as of the last tick.
     rank: usize,
     /// How many requests were forgotten since the last call of `take_expired`, and one of them.
-    expired: Option<(u64, Wanted)>,
+    expired: Option<(u64, Proposal)>,
     /// The earliest time at which a request is to be passed on.
     relay_at: Option<Micros>,
-    owed: Owed,
+    owed: PendingReplies,
 }
 
 impl Requests {
@@ -240,7 +240,7 @@ impl Requests {
             rank: 0,
             expired: None,
             relay_at: None,
-            owed: Owed::new(limits),
+            owed: PendingReplies::new(limits),
         }
     }
 
@@ -257,7 +257,7 @@ impl Requests {
     /// Adds a request at the end, unless the same tagged request waits already (a retry). A leader without room
     /// returns the request. Another node forgets the longest-waiting request instead: its leader has not taken that
     /// one up, while the leader may name the new one soon.
-    pub fn add(&mut self, wanted: Wanted, now: Micros) -> Result<(), Wanted> {
+    pub fn add(&mut self, wanted: Proposal, now: Micros) -> Result<(), Proposal> {
         if wanted.tagged().is_some() && self.is_waiting(&wanted) {
             return Ok(());
         }
@@ -321,9 +321,9 @@ impl Requests {
 
     /// Puts requests back at the front, in their order, after their ballot was given up or their instance lost.
     /// Each comes with the instance in which it was written, if it may still be chosen there.
-    pub fn put_back(&mut self, wanted: Vec<(Option<Instance>, Wanted)>, now: Micros) {
+    pub fn requeue(&mut self, wanted: Vec<(Option<Instance>, Proposal)>, now: Micros) {
         // A change of the group is not asked for again. It may be stale, and its client may have an answer already.
-        let wanted = wanted.into_iter().filter(|(_, wanted)| !matches!(wanted, Wanted::Change(..)));
+        let wanted = wanted.into_iter().filter(|(_, wanted)| !matches!(wanted, Proposal::Change(..)));
         for (at, wanted) in wanted.rev() {
             if wanted.tagged().is_some() && self.is_waiting(&wanted) {
                 continue;
@@ -338,7 +338,7 @@ impl Requests {
     }
 
     /// The request that waits longest.
-    pub fn first(&self) -> Option<&Wanted> {
+    pub fn first(&self) -> Option<&Proposal> {
         self.waiting.first().map(|(_, waiting)| &waiting.wanted)
     }
 
@@ -348,23 +348,23 @@ impl Requests {
     }
 
     /// The request that waits longest, if it was among the first `heard` requests.
-    pub fn first_of(&self, heard: u64) -> Option<&Wanted> {
+    pub fn first_of(&self, heard: u64) -> Option<&Proposal> {
         self.waiting.first().filter(|(_, first)| first.heard <= heard).map(|(_, first)| &first.wanted)
     }
 
     /// Returns how many requests expired since the last call, and one of them.
-    pub fn take_expired(&mut self) -> Option<(u64, Wanted)> {
+    pub fn take_expired(&mut self) -> Option<(u64, Proposal)> {
         self.expired.take()
     }
 
     /// Removes and returns the request that waits longest.
-    pub fn take_first(&mut self) -> Option<Wanted> {
+    pub fn pop(&mut self) -> Option<Proposal> {
         let (place, _) = self.waiting.first()?;
         self.remove(place).map(|waiting| waiting.wanted)
     }
 
     /// Whether the same request waits: the same tag or, without tags, the same words.
-    pub fn is_waiting(&self, wanted: &Wanted) -> bool {
+    pub fn is_waiting(&self, wanted: &Proposal) -> bool {
         match wanted.tagged() {
             Some(tagged) => self.tagged.contains(tagged.tag),
             None => self.find_untagged(Key::of(wanted)).is_some(),
@@ -393,14 +393,14 @@ impl Requests {
     /// The tagged write that waits under this tag, as its client sent it.
     pub fn write_of(&self, tag: Tag) -> Option<(&Tagged, &Value)> {
         match &self.waiting.get(*self.tagged.get(tag)?)?.wanted {
-            Wanted::Tagged(tagged, value) => Some((tagged, value)),
+            Proposal::Tagged(tagged, value) => Some((tagged, value)),
             _ => None,
         }
     }
 
     /// An entry is written or learned at `instance`. Removes and returns the request that it carries out, if that
     /// waits here and the match is certain. The flag says whether another node answered it already.
-    pub fn take_done(&mut self, entry: &Entry, instance: Instance) -> Option<(Wanted, bool)> {
+    pub fn take_done(&mut self, entry: &Entry, instance: Instance) -> Option<(Proposal, bool)> {
         let is_certain =
             entry.tagged().is_some() || entry.is_untagged_read() || mutant::is(Mutant::WordsAreEnough);
         let place = if is_certain { self.find(entry) } else { self.find_at(entry, Some(instance)) }?;
@@ -415,15 +415,15 @@ impl Requests {
     }
 
     /// Removes and returns the untagged request of an entry, if it was among the first `heard` requests.
-    pub fn take_done_of(&mut self, heard: u64, entry: &Entry) -> Option<(Wanted, bool)> {
+    pub fn take_done_of(&mut self, heard: u64, entry: &Entry) -> Option<(Proposal, bool)> {
         let place = self.find(entry)?;
         self.waiting.get(place).filter(|waiting| waiting.heard <= heard)?;
         self.remove(place).map(|waiting| (waiting.wanted, waiting.is_answered))
     }
 
     /// Owes an answer. It is due once the ranks before have had time to answer; for rank 0, at once.
-    pub fn owe(&mut self, about: About, answer: Message, rank: usize, now: Micros) {
-        self.owed.owe(about, answer, now + ANSWER_STEP * rank as u64);
+    pub fn schedule_reply(&mut self, about: About, answer: Message, rank: usize, now: Micros) {
+        self.owed.schedule_reply(about, answer, now + ANSWER_STEP * rank as u64);
     }
 
     /// Whether an answer about this is owed already.
@@ -482,9 +482,9 @@ impl Requests {
         (self.leads, self.rank) = (leads, rank);
         self.refusals = self.bounds.refusals;
         self.room = (self.room + GROWTH_AT_LEADER).min(self.bounds.waiting_at_leader());
-        let is_old = |waiting: &Waiting| now.since(waiting.since) >= PATIENCE;
+        let is_old = |waiting: &QueuedRequest| now.since(waiting.since) >= PATIENCE;
         while let Some((place, _)) = self.waiting.first().filter(|(_, waiting)| is_old(waiting)) {
-            if let Some(Waiting { wanted, .. }) = self.remove(place) {
+            if let Some(QueuedRequest { wanted, .. }) = self.remove(place) {
                 self.expired.get_or_insert((0, wanted)).0 += 1;
             }
         }
@@ -534,7 +534,7 @@ impl Requests {
         self.places(key).next()
     }
 
-    fn insert(&mut self, place: Place, wanted: Wanted, since: Micros, relay_at: Micros) {
+    fn insert(&mut self, place: Place, wanted: Proposal, since: Micros, relay_at: Micros) {
         self.bytes += wanted.len();
         self.relay_at = Some(self.relay_at.map_or(relay_at, |at| at.min(relay_at)));
         match wanted.tagged() {
@@ -544,11 +544,12 @@ impl Requests {
                 self.untagged.extend(words(&wanted).map(|words| (words, place)));
             }
         }
-        let waiting = Waiting { wanted, since, relay_at, is_answered: false, heard: self.heard, at: None };
+        let waiting =
+            QueuedRequest { wanted, since, relay_at, is_answered: false, heard: self.heard, at: None };
         self.waiting.insert(place, waiting);
     }
 
-    fn remove(&mut self, place: Place) -> Option<Waiting> {
+    fn remove(&mut self, place: Place) -> Option<QueuedRequest> {
         let waiting = self.waiting.remove(place)?;
         self.bytes -= waiting.wanted.len();
         match waiting.wanted.tagged() {
@@ -565,30 +566,30 @@ impl Requests {
 }
 
 /// The second key of an untagged write, in case a script has changed its words.
-fn words(wanted: &Wanted) -> Option<Key> {
+fn words(wanted: &Proposal) -> Option<Key> {
     match wanted {
-        Wanted::Write(value) => Some(Key::Words(hooks::fingerprint(value.as_bytes()))),
+        Proposal::Write(value) => Some(Key::Words(hooks::fingerprint(value.as_bytes()))),
         _ => None,
     }
 }
 
-fn relay(wanted: &Wanted, out: &mut Outbox) {
+fn relay(wanted: &Proposal, out: &mut Outbox) {
     match wanted.clone() {
         // The next leader's scripts would see it a second time. Its client asks again, in its own words.
-        Wanted::Again(_) if out.hooks.is_some() => {}
-        Wanted::Again(Entry::Tagged(tagged, value)) => {
+        Proposal::Again(_) if out.hooks.is_some() => {}
+        Proposal::Again(Entry::Tagged(tagged, value)) => {
             out.send_line(Line::Client(Request::Submit(tagged, value)));
         }
-        Wanted::Again(entry) => {
+        Proposal::Again(entry) => {
             if let Some(value) = entry.written() {
                 out.send(Message::Relay { value: Some(value.clone()) });
             }
         }
-        Wanted::Query(tagged, question) => out.send_line(Line::Client(Request::Query(tagged, question))),
-        Wanted::Write(value) => out.send(Message::Relay { value: Some(value) }),
-        Wanted::Read => out.send(Message::Relay { value: None }),
-        Wanted::Tagged(tagged, value) => out.send_line(Line::Client(Request::Submit(tagged, value))),
-        Wanted::TaggedRead(tagged) => out.send_line(Line::Client(Request::TaggedRead(tagged))),
-        Wanted::Change(tagged, change) => out.send_line(Line::Client(Request::Change(tagged, change))),
+        Proposal::Query(tagged, question) => out.send_line(Line::Client(Request::Query(tagged, question))),
+        Proposal::Write(value) => out.send(Message::Relay { value: Some(value) }),
+        Proposal::Read => out.send(Message::Relay { value: None }),
+        Proposal::Tagged(tagged, value) => out.send_line(Line::Client(Request::Submit(tagged, value))),
+        Proposal::TaggedRead(tagged) => out.send_line(Line::Client(Request::TaggedRead(tagged))),
+        Proposal::Change(tagged, change) => out.send_line(Line::Client(Request::Change(tagged, change))),
     }
 }

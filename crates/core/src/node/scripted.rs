@@ -8,7 +8,7 @@
 use super::Node;
 use super::outbox::{Event, Outbox};
 use super::recovery::RecoverError;
-use super::requests::Wanted;
+use super::requests::Proposal;
 use super::scripts::Failed;
 use crate::entry::{Entry, SAFE_READ};
 use crate::hooks::{At, Fault, Hooks, fingerprint};
@@ -25,7 +25,7 @@ impl Node {
     /// The reason why a script rejects the request, or cannot answer it.
     pub(super) fn entry_of(
         &self,
-        wanted: &Wanted,
+        wanted: &Proposal,
         instance: Instance,
         out: &Outbox,
     ) -> Result<Entry, String> {
@@ -54,12 +54,12 @@ impl Node {
     /// answered now, and nothing is written.
     pub(super) fn refusal_of(
         &mut self,
-        wanted: &Wanted,
+        wanted: &Proposal,
         reason: &str,
         now: Micros,
         out: &mut Outbox,
     ) -> Option<Entry> {
-        if matches!(wanted, Wanted::Change(..)) && !self.election.has_quorum(&self.group, now) {
+        if matches!(wanted, Proposal::Change(..)) && !self.election.has_quorum(&self.group, now) {
             // Another node may lead by now, and decide differently.
             return None;
         }
@@ -75,8 +75,8 @@ impl Node {
     }
 
     /// Refuses the request, and tells the nodes that would pass it on.
-    pub(super) fn reject(&mut self, wanted: &Wanted, reason: &str, now: Micros, out: &mut Outbox) {
-        if let Wanted::Write(value) = wanted {
+    pub(super) fn reject(&mut self, wanted: &Proposal, reason: &str, now: Micros, out: &mut Outbox) {
+        if let Proposal::Write(value) = wanted {
             out.send(Message::Dropped { words: fingerprint(value.as_bytes()) });
         }
         self.refuse(Some(wanted), reason, now, out);

@@ -30,7 +30,7 @@ pub const AHEAD: u64 = 1 << 20;
 
 /// Whether a tagged request has been carried out, or why it will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DedupStatus {
     /// The request has not been carried out.
     New,
     /// The request was carried out at this instance.
@@ -101,16 +101,16 @@ impl Session {
         done.max(self.floor.saturating_sub(1))
     }
 
-    fn verdict(&self, seq: u64) -> Verdict {
+    fn verdict(&self, seq: u64) -> DedupStatus {
         match self.done.get(seq) {
-            Some(instance) => Verdict::DoneAt(*instance),
-            None if seq < self.floor => Verdict::Settled,
+            Some(instance) => DedupStatus::DoneAt(*instance),
+            None if seq < self.floor => DedupStatus::Settled,
             None if mutant::is(Mutant::HighestSequence)
                 && self.done.last().is_some_and(|(highest, _)| seq < highest) =>
             {
-                Verdict::Settled
+                DedupStatus::Settled
             }
-            None => Verdict::New,
+            None => DedupStatus::New,
         }
     }
 }
@@ -153,34 +153,34 @@ impl Sessions {
     }
 
     /// Whether a tagged request has been carried out in the learned prefix.
-    pub fn verdict(&self, tag: Tag) -> Verdict {
+    pub fn verdict(&self, tag: Tag) -> DedupStatus {
         match self.clients.get(&tag.client) {
             Some(session) => session.verdict(tag.seq),
-            None => self.forgotten_with(tag.seq).unwrap_or(Verdict::New),
+            None => self.forgotten_with(tag.seq).unwrap_or(DedupStatus::New),
         }
     }
 
     /// The verdict for a request that would be carried out at `instance`.
-    pub fn verdict_at(&self, tag: Tag, instance: Instance) -> Verdict {
+    pub fn verdict_at(&self, tag: Tag, instance: Instance) -> DedupStatus {
         let highest = || self.clients.get(&tag.client).map_or(0, Session::highest);
         match self.verdict(tag) {
-            Verdict::New if tag.seq > limit(instance, self.forgotten, highest()) => Verdict::Ahead,
+            DedupStatus::New if tag.seq > limit(instance, self.forgotten, highest()) => DedupStatus::Ahead,
             verdict => verdict,
         }
     }
 
     /// The verdict on a number of a client that is not in the table, if a forgotten session may have had it.
-    fn forgotten_with(&self, seq: u64) -> Option<Verdict> {
-        self.forgotten.filter(|begin| seq <= *begin).map(Verdict::Forgotten)
+    fn forgotten_with(&self, seq: u64) -> Option<DedupStatus> {
+        self.forgotten.filter(|begin| seq <= *begin).map(DedupStatus::Forgotten)
     }
 
     /// Records a tagged request that was learned at `instance`, above all earlier ones.
-    pub fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> Verdict {
+    pub fn settle(&mut self, Tagged { tag, floor }: Tagged, instance: Instance) -> DedupStatus {
         let forgotten = self.forgotten_with(tag.seq);
         let session = match (self.clients.get_mut(&tag.client), forgotten) {
             (Some(session), _) => session,
             (None, Some(forgotten)) => return forgotten,
-            (None, None) if tag.seq > limit(instance, self.forgotten, 0) => return Verdict::Ahead,
+            (None, None) if tag.seq > limit(instance, self.forgotten, 0) => return DedupStatus::Ahead,
             (None, None) => {
                 self.by_use.insert(instance, tag.client);
                 let session = self.clients.entry(tag.client).or_default();
@@ -192,12 +192,12 @@ impl Sessions {
             }
         };
         let verdict = session.verdict(tag.seq);
-        if verdict == Verdict::New && tag.seq > limit(instance, self.forgotten, session.highest()) {
-            return Verdict::Ahead;
+        if verdict == DedupStatus::New && tag.seq > limit(instance, self.forgotten, session.highest()) {
+            return DedupStatus::Ahead;
         }
         session.used = instance;
         let before = session.done.len();
-        if verdict == Verdict::New {
+        if verdict == DedupStatus::New {
             session.done.insert(tag.seq, instance);
         }
         // A correct client's floor is never above its own number.
@@ -278,7 +278,7 @@ mod tests {
     fn of_clients(count: u64) -> Sessions {
         let mut sessions = Sessions::default();
         for client in 1..=count {
-            assert_eq!(sessions.settle(tagged(client, 1), Instance(client)), Verdict::New);
+            assert_eq!(sessions.settle(tagged(client, 1), Instance(client)), DedupStatus::New);
         }
         sessions
     }
@@ -290,28 +290,28 @@ mod tests {
         sessions.settle(tagged(1, 2), Instance(most + 1));
         sessions.settle(tagged(most + 1, 1), Instance(most + 2));
         assert_eq!(sessions.clients.len(), MAX_SESSIONS);
-        assert_eq!(sessions.verdict(tagged(1, 1).tag), Verdict::DoneAt(Instance(1)), "used since");
-        assert_eq!(sessions.verdict(tagged(2, 1).tag), Verdict::Forgotten(1));
+        assert_eq!(sessions.verdict(tagged(1, 1).tag), DedupStatus::DoneAt(Instance(1)), "used since");
+        assert_eq!(sessions.verdict(tagged(2, 1).tag), DedupStatus::Forgotten(1));
     }
 
     #[test]
     fn no_number_of_a_forgotten_session_is_ever_carried_out_again() {
         let mut sessions = of_clients(1);
         let highest = Instance(2).0 + AHEAD;
-        assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(2)), Verdict::Ahead);
-        assert_eq!(sessions.settle(tagged(1, highest), Instance(2)), Verdict::New);
+        assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(2)), DedupStatus::Ahead);
+        assert_eq!(sessions.settle(tagged(1, highest), Instance(2)), DedupStatus::New);
         for client in 2..MAX_SESSIONS as u64 + 9 {
             sessions.settle(tagged(client, 1), Instance(client + 1));
         }
         for seq in [1, 2, highest - 1, highest] {
             let again = sessions.settle(tagged(1, seq), Instance(1 << 40));
-            assert_eq!(again, Verdict::Forgotten(highest), "{seq}");
+            assert_eq!(again, DedupStatus::Forgotten(highest), "{seq}");
         }
         // The same holds when the client starts anew, with a floor that allows all of them.
-        assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(1 << 40)), Verdict::New);
+        assert_eq!(sessions.settle(tagged(1, highest + 1), Instance(1 << 40)), DedupStatus::New);
         for seq in [1, 2, highest - 1, highest] {
             let again = sessions.settle(tagged(1, seq), Instance((1 << 40) + seq));
-            assert_eq!(again, Verdict::Settled, "{seq}");
+            assert_eq!(again, DedupStatus::Settled, "{seq}");
         }
     }
 
@@ -321,12 +321,12 @@ mod tests {
         let mut sessions = of_clients(most);
         let mut at = (most + 1..).map(Instance);
         let mut settle = |client, seq| sessions.settle(tagged(client, seq), at.next().expect("no end"));
-        assert_eq!(settle(0, 1), Verdict::Forgotten(1), "a number that a forgotten session may have had");
+        assert_eq!(settle(0, 1), DedupStatus::Forgotten(1), "a number that a forgotten session may have had");
         for other in 0..MAX_SESSIONS as u64 - 1 {
-            assert_eq!(settle((1 << 40) + other, 2), Verdict::New);
+            assert_eq!(settle((1 << 40) + other, 2), DedupStatus::New);
         }
-        assert_eq!(settle(0, 2), Verdict::New);
-        assert!(matches!(settle(0, 2), Verdict::DoneAt(_)));
+        assert_eq!(settle(0, 2), DedupStatus::New);
+        assert!(matches!(settle(0, 2), DedupStatus::DoneAt(_)));
     }
 
     #[test]
@@ -335,23 +335,25 @@ mod tests {
         // Numbers as far ahead as possible, again and again: each forgotten session raises the bound.
         for client in 2..4 * MAX_SESSIONS as u64 {
             let far = limit(Instance(client), sessions.forgotten, 0);
-            assert_eq!(sessions.settle(tagged(client, far), Instance(client)), Verdict::New);
+            assert_eq!(sessions.settle(tagged(client, far), Instance(client)), DedupStatus::New);
         }
-        let Verdict::Forgotten(begin) = sessions.verdict(tagged(1, 1).tag) else { panic!("it overflowed") };
+        let DedupStatus::Forgotten(begin) = sessions.verdict(tagged(1, 1).tag) else {
+            panic!("it overflowed")
+        };
         assert!(begin > 2 * AHEAD, "far above all instances");
         let at = Instance(4 * MAX_SESSIONS as u64);
         for (nth, seq) in [begin + 1_000, begin + AHEAD, begin + 2 * AHEAD].into_iter().enumerate() {
-            assert_eq!(sessions.settle(tagged(1, seq), Instance(at.0 + nth as u64)), Verdict::New);
+            assert_eq!(sessions.settle(tagged(1, seq), Instance(at.0 + nth as u64)), DedupStatus::New);
         }
-        assert_eq!(sessions.verdict_at(tagged(1, begin + 4 * AHEAD).tag, at), Verdict::Ahead);
-        assert_eq!(sessions.verdict_at(tagged(1, FIRST_FAST).tag, Instance(FIRST_FAST)), Verdict::Ahead);
+        assert_eq!(sessions.verdict_at(tagged(1, begin + 4 * AHEAD).tag, at), DedupStatus::Ahead);
+        assert_eq!(sessions.verdict_at(tagged(1, FIRST_FAST).tag, Instance(FIRST_FAST)), DedupStatus::Ahead);
     }
 
     #[test]
     fn while_nothing_was_forgotten_everybody_may_begin_anywhere() {
         let sessions = of_clients(MAX_SESSIONS as u64);
-        assert_eq!(sessions.verdict(tagged(1 << 40, 1).tag), Verdict::New);
-        assert_eq!(sessions.verdict(tagged(1 << 40, 0).tag), Verdict::New);
+        assert_eq!(sessions.verdict(tagged(1 << 40, 1).tag), DedupStatus::New);
+        assert_eq!(sessions.verdict(tagged(1 << 40, 0).tag), DedupStatus::New);
     }
 
     #[test]
@@ -360,8 +362,8 @@ mod tests {
         let most = MAX_TAGS_OF_ONE as u64;
         (1..=most + 5).for_each(|seq| _ = sessions.settle(tagged(7, seq), Instance(seq)));
         assert_eq!(sessions.tags, MAX_TAGS_OF_ONE);
-        assert_eq!(sessions.verdict(tagged(7, 5).tag), Verdict::Settled);
-        assert_eq!(sessions.verdict(tagged(7, 6).tag), Verdict::DoneAt(Instance(6)));
+        assert_eq!(sessions.verdict(tagged(7, 5).tag), DedupStatus::Settled);
+        assert_eq!(sessions.verdict(tagged(7, 6).tag), DedupStatus::DoneAt(Instance(6)));
     }
 
     #[test]
@@ -377,14 +379,14 @@ mod tests {
             });
             assert!(sessions.tags <= MAX_TAGS);
         }
-        assert_eq!(sessions.verdict(honest.tag), Verdict::DoneAt(Instance(1)));
+        assert_eq!(sessions.verdict(honest.tag), DedupStatus::DoneAt(Instance(1)));
         assert_eq!(sessions.clients.len(), 17, "no client was forgotten");
         assert_eq!(
             sessions.verdict(tagged(100, 1).tag),
-            Verdict::Settled,
+            DedupStatus::Settled,
             "the client with the most requests loses its oldest"
         );
-        assert!(matches!(sessions.verdict(tagged(100, 3 * most).tag), Verdict::DoneAt(_)));
+        assert!(matches!(sessions.verdict(tagged(100, 3 * most).tag), DedupStatus::DoneAt(_)));
         let shares: Vec<_> = (100..116).map(|client| sessions.clients[&client].done.len()).collect();
         assert!(shares.iter().all(|share| *share >= MAX_TAGS / 16 * 3 / 4), "{shares:?}");
     }
@@ -397,8 +399,8 @@ mod tests {
             sessions.settle(tagged(client, client), Instance(client));
             assert!(sessions.tags <= 4);
         }
-        assert_eq!(sessions.verdict(tagged(2, 2).tag), Verdict::Forgotten(2));
-        assert_eq!(sessions.verdict(tagged(3, 3).tag), Verdict::DoneAt(Instance(3)));
+        assert_eq!(sessions.verdict(tagged(2, 2).tag), DedupStatus::Forgotten(2));
+        assert_eq!(sessions.verdict(tagged(3, 3).tag), DedupStatus::DoneAt(Instance(3)));
     }
 
     #[test]

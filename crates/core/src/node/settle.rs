@@ -2,10 +2,10 @@
 //!
 //! This module owns the order of these steps, and nothing else. The node calls it after every line and every sync.
 
-use super::history::{Learned, Verdict};
+use super::history::{DedupStatus, Learned};
 use super::naming::Written;
-use super::outbox::{Detail, Event, Outbox};
-use super::requests::Wanted;
+use super::outbox::{Event, EventLevel, Outbox};
+use super::requests::Proposal;
 use super::{Node, classic::Wrote};
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
@@ -49,11 +49,11 @@ impl Node {
         let asked = self.old_group.as_ref().unwrap_or(&self.group);
         if let Some(values) = self.leader.finish_phase_1(asked, learned) {
             out.events.extend(self.leader.ballot().map(Event::Leads));
-            self.write_again(values, now, out);
+            self.repropose(values, now, out);
         }
         if self.leader.fence().is_none() {
             let held = self.leader.take_held();
-            self.write_again(held, now, out);
+            self.repropose(held, now, out);
         }
         self.answer_reads(now, out);
         self.propose(now, out);
@@ -61,7 +61,7 @@ impl Node {
 
     /// Writes the values that phase 1 found, each in its instance, except those learned since. Values above a
     /// change of the group wait until the change is learned: if it is valid, another group governs there.
-    fn write_again(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
+    fn repropose(&mut self, values: Vec<(Instance, Value)>, now: Micros, out: &mut Outbox) {
         let mut values = values.into_iter();
         while let Some((found_at, value)) = values.next() {
             let Some(instance) = self.leader.next() else { return };
@@ -90,12 +90,12 @@ impl Node {
     pub(super) fn propose_value(
         &mut self,
         value: Value,
-        wanted: Option<Wanted>,
+        wanted: Option<Proposal>,
         now: Micros,
         out: &mut Outbox,
     ) -> Instance {
         let instance = self.begin_write(value.clone(), wanted, now, out);
-        self.say_written(vec![(instance, value, None)], out);
+        self.broadcast_writes(vec![(instance, value, None)], out);
         instance
     }
 
@@ -103,7 +103,7 @@ impl Node {
     fn begin_write(
         &mut self,
         value: Value,
-        wanted: Option<Wanted>,
+        wanted: Option<Proposal>,
         now: Micros,
         out: &mut Outbox,
     ) -> Instance {
@@ -118,7 +118,7 @@ impl Node {
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
         let mut written = Vec::new();
         self.propose_all(&mut written, now, out);
-        self.say_written(written, out);
+        self.broadcast_writes(written, out);
     }
 
     fn propose_all(&mut self, written: &mut Vec<Written>, now: Micros, out: &mut Outbox) {
@@ -134,21 +134,21 @@ impl Node {
                 return;
             }
             let is_kept = self.requests.others_have_first(now);
-            let Some(wanted) = self.requests.take_first() else { return };
+            let Some(wanted) = self.requests.pop() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
             let verdict_at = |tag| self.history.verdict_at(tag, instance);
-            let verdict = wanted.tagged().map_or(Verdict::New, |tagged| verdict_at(tagged.tag));
-            if verdict == Verdict::Ahead {
-                self.say_busy(&wanted, Node::BUSY_PAUSE, now, out);
+            let verdict = wanted.tagged().map_or(DedupStatus::New, |tagged| verdict_at(tagged.tag));
+            if verdict == DedupStatus::Ahead {
+                self.reply_busy(&wanted, Node::BUSY_PAUSE, now, out);
             }
-            if verdict == Verdict::Ahead
+            if verdict == DedupStatus::Ahead
                 || is_retry
-                || (verdict != Verdict::New && self.answer_if_done(&wanted, now, out))
+                || (verdict != DedupStatus::New && self.answer_if_done(&wanted, now, out))
             {
                 continue;
             }
             let found = match wanted {
-                Wanted::Change(_, change) => match self.change_in_words(change, now) {
+                Proposal::Change(_, change) => match self.change_in_words(change, now) {
                     Ok(new) => {
                         self.propose_group(Some(wanted), new, now, out);
                         continue;
@@ -199,16 +199,16 @@ impl Node {
         if self.note_failed(instance, failed, out) {
             return false;
         }
-        if out.tells(Detail::Learned)
-            && let Some(reads) = self.history.reads(instance)
+        if out.tells(EventLevel::Learned)
+            && let Some(reads) = self.history.value_at(instance)
         {
             out.event(Event::Learned { instance, reads });
         }
         if let Some(wanted) = flight.and_then(|flight| flight.wanted)
-            && (!is_own || verdict == Verdict::Misplaced)
+            && (!is_own || verdict == DedupStatus::Misplaced)
         {
             // The instance went to another value, so the request still has to be carried out.
-            self.requests.put_back(vec![(None, wanted)], now);
+            self.requests.requeue(vec![(None, wanted)], now);
         }
         if let Some(value) = words {
             self.on_classic_learned(instance, (value, entry), now, out);
@@ -218,7 +218,7 @@ impl Node {
         // result.
         let may_be_stale = entry.is_untagged_read() && !carries;
         let leads = self.leader.is_leading();
-        if verdict != Verdict::Misplaced {
+        if verdict != DedupStatus::Misplaced {
             // The same words may wait a second time. One instance carries out only one request.
             let is_kept = carries || (may_be_stale && leads);
             let waited = if is_kept { None } else { self.requests.take_done(&entry, instance) };
@@ -228,12 +228,12 @@ impl Node {
                 self.requests.drop_same(&entry);
             }
             if is_own {
-                self.give_for(&entry, instance, verdict, out);
+                self.send_reply_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
-                self.owe_for(&entry, instance, verdict, now, out);
+                self.schedule_reply_for(&entry, instance, verdict, now, out);
             }
         }
-        if matches!(entry, Entry::Group(..)) && verdict == Verdict::New {
+        if matches!(entry, Entry::Group(..)) && verdict == DedupStatus::New {
             self.on_new_group(instance, now, out);
         }
         is_own
@@ -263,8 +263,10 @@ impl Node {
         // Without marks, a client's value can look like a safe read.
         let waited = waited.or_else(|| self.requests.take_done_of(since, &Entry::Write(value)));
         match waited {
-            Some(_) if wrote == Some(Wrote::Own) => self.give_for(&entry, instance, Verdict::New, out),
-            Some((_, false)) => self.owe_for(&entry, instance, Verdict::New, now, out),
+            Some(_) if wrote == Some(Wrote::Own) => {
+                self.send_reply_for(&entry, instance, DedupStatus::New, out)
+            }
+            Some((_, false)) => self.schedule_reply_for(&entry, instance, DedupStatus::New, now, out),
             _ => {}
         }
     }

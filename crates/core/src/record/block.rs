@@ -225,7 +225,7 @@ impl<'a> Scanner<'a> {
     /// Returns the next block and moves past it, if it is corrupt inside values only. `None` when the next block is
     /// of another kind, or when it may be torn: it lacks a part, and no whole block follows.
     pub fn skip_hurt(&mut self) -> Option<Block<'a>> {
-        let (block, chain) = self.hurt(self.at, self.chain)?;
+        let (block, chain) = self.corrupt(self.at, self.chain)?;
         let is_followed = self.next_valid_at().is_some_and(|at| at >= block.end());
         if !is_followed && self.lacks_a_part(block.at, block.end()) {
             return None;
@@ -235,13 +235,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// The block at `at`, if it follows `chain` and its skeleton holds; and the chain after it.
-    fn hurt(&self, at: usize, chain: Chain) -> Option<(Block<'a>, Chain)> {
+    fn corrupt(&self, at: usize, chain: Chain) -> Option<(Block<'a>, Chain)> {
         let (header, block) = Header::find(self.bytes, at)?;
         let body = &block[HEADER_BYTES..];
         let holds = chain.is_followed_by(&header) && body.ends_with(b"\n");
-        let is_hurt = holds && skeleton(block, self.value_at) == header.skeleton;
+        let is_corrupt = holds && skeleton(block, self.value_at) == header.skeleton;
         let chain = Chain { previous: header.checksum, sequence: header.sequence };
-        is_hurt.then_some((Block { at, body }, chain))
+        is_corrupt.then_some((Block { at, body }, chain))
     }
 
     /// The offset where the next block would begin, and the chain up to there.

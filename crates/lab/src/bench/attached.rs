@@ -18,7 +18,7 @@ use super::drive::Load;
 use super::load::{self, Acks, Run, Summary};
 use super::report::Report;
 use super::watch::Watch;
-use super::{Args, Cell, Reads};
+use super::{Args, Reads, RunConfig};
 
 /// The number of acknowledged writes in the sample.
 const SAMPLE: u64 = 500;
@@ -26,7 +26,7 @@ const SAMPLE: u64 = 500;
 const PATIENCE: Micros = Micros::from_millis(20_000);
 
 /// Loads the group, and queries a sample of its acknowledged writes.
-pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Result<Report> {
+pub(super) fn measure(args: &Args, cell: &RunConfig, progress: &ProgressBar) -> Result<Report> {
     let acks = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     let mut command = Command::new(env::current_exe().context("cannot find the running program")?);
     let net = &args.net;
@@ -45,7 +45,7 @@ pub(super) fn measure(args: &Args, cell: &Cell, progress: &ProgressBar) -> Resul
 }
 
 /// Queries the acknowledged instances. Returns how many were checked.
-fn ask_again(cell: &Cell, args: &Args, load: &Summary, acks: &[Run]) -> Result<u64> {
+fn ask_again(cell: &RunConfig, args: &Args, load: &Summary, acks: &[Run]) -> Result<u64> {
     let socket = Socket::open(&args.net.options())?;
     let id = getrandom::u64().context("cannot draw a random client id from the system")?;
     let mut socket = socket.with_pieces(Pieces::of(id, Dialect::Extended));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use upaxos_testbed::hosts::{Ground, Hosts, Node};
+use upaxos_testbed::hosts::{Hosts, Isolation, Node};
 
 use super::usage::Usage;
 
@@ -43,7 +43,8 @@ impl Group {
     /// # Errors
     /// When such hosts are not available, or a node cannot be started.
     pub fn start(plan: &Plan) -> Result<Group> {
-        let grounds: &[Ground] = if plan.is_raw { &[Ground::Root, Ground::User] } else { &[Ground::Udp] };
+        let grounds: &[Isolation] =
+            if plan.is_raw { &[Isolation::Root, Isolation::User] } else { &[Isolation::Udp] };
         let hosts = Hosts::within(&plan.dir, grounds, plan.nodes)?;
         let program = env::current_exe().context("cannot find the running program")?;
         let start = |index: usize| {

@@ -133,7 +133,7 @@ fn time(us: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cell;
+    use super::super::RunConfig;
     use super::super::load::{Counts, Summary};
     use super::super::report::Used;
     use super::*;
@@ -141,8 +141,16 @@ mod tests {
     #[test]
     fn every_curve_and_every_load_stands_in_the_picture() {
         let report = |nodes, size, outstanding: u32| {
-            let cell =
-                Cell { nodes, size, outstanding, clients: 1, reads: None, fill: 0, rate: None, round: 1 };
+            let cell = RunConfig {
+                nodes,
+                size,
+                outstanding,
+                clients: 1,
+                reads: None,
+                fill: 0,
+                rate: None,
+                round: 1,
+            };
             let counts = Counts {
                 ok: 1_000,
                 per_second: 900.0 * f64::from(outstanding),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Cell;
+use super::RunConfig;
 use super::judge::Verdict;
 use super::load::{Counts, Summary};
 use super::usage::Usage;
@@ -12,7 +12,7 @@ use super::usage::Usage;
 pub struct Report {
     /// The parameters of the run.
     #[serde(flatten)]
-    pub cell: Cell,
+    pub cell: RunConfig,
     /// Answers and latencies.
     #[serde(flatten)]
     pub counts: Counts,
@@ -60,7 +60,7 @@ pub struct Used {
 
 impl Report {
     /// Combines the load's counts, the kernel's counts and the judges' verdict.
-    pub fn new(cell: Cell, summary: &Summary, used: &Used, verdict: Option<&Verdict>) -> Report {
+    pub fn new(cell: RunConfig, summary: &Summary, used: &Used, verdict: Option<&Verdict>) -> Report {
         let per_answer = |amount: f64| amount / (summary.counts.ok.max(1) as f64);
         let cpu: Vec<f64> = used.nodes.iter().map(|node| per_answer(node.cpu_s * 1_000.0)).collect();
         let all = used.nodes.iter().chain([&used.load]);

@@ -60,13 +60,13 @@ fn recover(world: &mut Real) -> Result<(), WorldError> {
         world.hosts.heal()?;
     }
     for id in world.members.running() {
-        world.members.hurt(&world.hosts, id, None)?;
+        world.members.corrupt(&world.hosts, id, None)?;
         if world.view(id).state == NodeState::Paused {
             world.resume(id)?;
         }
     }
     for (id, how) in world.members.returning() {
-        world.members.hurt(&world.hosts, id, None)?;
+        world.members.corrupt(&world.hosts, id, None)?;
         world.start(id, &how)?;
     }
     Ok(())

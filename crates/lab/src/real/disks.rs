@@ -10,14 +10,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use upaxos_testbed::hosts::{Hosts, Node};
 
-use super::super::{DiskFault, Lacks};
+use super::super::{DiskFault, Unsupported};
 
 /// Why no disk can fail here, if none can.
-pub fn lacks() -> Option<Lacks> {
+pub fn lacks() -> Option<Unsupported> {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_there = env::split_paths(&path).any(|dir| dir.join("strace").is_file());
     let why = "no disk can fail here: strace is not installed (remedy: apt-get install strace)";
-    (!is_there).then(|| Lacks(why.into()))
+    (!is_there).then(|| Unsupported(why.into()))
 }
 
 /// A tracer that makes a disk fail. Dropping it ends the fault.

@@ -175,7 +175,7 @@ impl Members {
     ///
     /// # Errors
     /// When the fault cannot be injected.
-    pub fn hurt(&mut self, hosts: &Hosts, id: NodeId, fault: Option<DiskFault>) -> Result<(), WorldError> {
+    pub fn corrupt(&mut self, hosts: &Hosts, id: NodeId, fault: Option<DiskFault>) -> Result<(), WorldError> {
         let member = self.all.entry(id).or_default();
         (member.fault, member.trouble) = (fault, None);
         if let (Some(fault), Some(process)) = (fault, &member.process) {

@@ -12,7 +12,7 @@ use upaxos_core::wire::Stance;
 use upaxos_testbed::link::Link;
 
 use crate::world::{
-    DiskFault, Fault, Lacks, NodeState, Party, Settled, Setup, Start, Ticket, View, Violation, World,
+    DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported, View, Violation, World,
     WorldError,
 };
 
@@ -85,8 +85,8 @@ impl World for Fake {
         "sim"
     }
 
-    fn lacks(&self, fault: Fault) -> Option<Lacks> {
-        matches!(fault, Fault::Disk(_)).then(|| Lacks("a fake has no disks".into()))
+    fn lacks(&self, fault: Fault) -> Option<Unsupported> {
+        matches!(fault, Fault::Disk(_)).then(|| Unsupported("a fake has no disks".into()))
     }
 
     fn now(&self) -> Micros {

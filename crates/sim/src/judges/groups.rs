@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use upaxos_core::entry::{Entry, NewGroup};
-use upaxos_core::node::{Limits, Sessions, Verdict};
+use upaxos_core::node::{DedupStatus, Limits, Sessions};
 use upaxos_core::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line};
 
@@ -72,7 +72,7 @@ impl Groups {
     /// Whether this is the first choice of a request that its client had not settled, by the table that all nodes
     /// keep, with its bounds. (The table itself is checked by the answers to clients.)
     fn is_first(&mut self, tagged: Tagged) -> bool {
-        self.sessions.settle(tagged, self.next) == Verdict::New
+        self.sessions.settle(tagged, self.next) == DedupStatus::New
     }
 
     /// Decides the next instance: `value` is chosen there.

@@ -42,7 +42,7 @@ struct Open {
 #[derive(Debug)]
 struct Caller {
     client: Client,
-    open: BTreeMap<client::Ticket, Open>,
+    open: BTreeMap<client::RequestId, Open>,
     /// When its next turn is planned.
     turn_at: Option<Micros>,
 }

@@ -14,7 +14,7 @@ use crate::machine::State;
 
 /// The state of a node's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Being {
+pub enum ProcessState {
     /// It was never started, or it ended as requested.
     Down,
     /// The process runs.
@@ -29,7 +29,7 @@ pub enum Being {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// The state of its process.
-    pub being: Being,
+    pub being: ProcessState,
     /// The stance in its last heartbeat, while it runs.
     pub stance: Option<Stance>,
     /// The ballot in its last heartbeat.
@@ -47,13 +47,14 @@ impl Play {
     pub fn look(&self, id: u16) -> Look {
         let machine = self.stage.machines.get(usize::from(id));
         let being = match machine {
-            None => Being::Down,
+            None => ProcessState::Down,
             Some(machine) => match &machine.state {
-                State::Down => {
-                    machine.ended.clone().map_or(Being::Down, |(status, words)| Being::Ended(status, words))
-                }
-                _ if machine.is_stopped => Being::Paused,
-                _ => Being::Runs,
+                State::Down => machine
+                    .ended
+                    .clone()
+                    .map_or(ProcessState::Down, |(status, words)| ProcessState::Ended(status, words)),
+                _ if machine.is_stopped => ProcessState::Paused,
+                _ => ProcessState::Runs,
             },
         };
         let node = machine.and_then(|machine| machine.node());
@@ -78,7 +79,7 @@ impl Play {
         }
         for id in 0..self.nodes() {
             let Look { being, .. } = self.look(id);
-            if let Being::Ended(status, words) = being {
+            if let ProcessState::Ended(status, words) = being {
                 add(format!("  node {id} ended with status {status}: {words}"));
             }
             let log: Vec<_> = self.log(id).collect();

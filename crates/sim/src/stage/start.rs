@@ -73,7 +73,7 @@ impl<C> Stage<C> {
         let boot = (self.setting.incarnations << 32) + self.count;
         let machine = &mut self.machines[usize::from(id)];
         let mut node = recovery.finish(machine.disk.seed(), boot);
-        node.compacted(machine.disk.compacted());
+        node.on_compacted(machine.disk.compacted());
         let behind = self.judges.acknowledged().0.saturating_sub(node.learned().0);
         self.seen.behind = self.seen.behind.max(behind);
         match self.setting.dialect {
@@ -112,9 +112,9 @@ impl<C> Stage<C> {
         let disk = &self.machines[usize::from(id)].disk;
         let compacted = disk.compacted();
         let past = disk.past(Instance(1), compacted, usize::MAX)?;
-        let old = past.iter().map(|past| (past.instance, Some(node.reads_of(past))));
+        let old = past.iter().map(|past| (past.instance, Some(node.value_of(past))));
         let new = (compacted.0 + 1..=node.learned().0).map(Instance);
-        for (instance, reads) in old.chain(new.map(|instance| (instance, node.reads(instance)))) {
+        for (instance, reads) in old.chain(new.map(|instance| (instance, node.value_at(instance)))) {
             match reads {
                 Some(reads) => self.judges.on_reads(id, instance, &reads),
                 None => self.judges.fail(Rule::Durability, format!("{id} lost instance {instance}")),

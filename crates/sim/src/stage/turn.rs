@@ -48,7 +48,7 @@ impl<C> Stage<C> {
         while self.disk_chance.hits(600_000)
             && let Some(compacted) = machine.disk.work(&mut self.disk_chance)
         {
-            self.seen.compactions += u64::from(work.node.compacted(compacted));
+            self.seen.compactions += u64::from(work.node.on_compacted(compacted));
         }
         let clock = machine.clock(self.now);
         let Work { node, out, driver, .. } = &mut work;
@@ -148,7 +148,7 @@ impl<C> Stage<C> {
         let machine = &self.machines[usize::from(id)];
         let clock = machine.clock(self.now);
         match machine.disk.past(lookup.first, lookup.last, work.node.limits().lookup_bytes) {
-            Ok(past) => work.node.found(clock, lookup, past, &mut work.out),
+            Ok(past) => work.node.on_found(clock, lookup, past, &mut work.out),
             Err(error) => self.judges.fail(Rule::RecoversWhole, format!("{id} cannot read: {error}")),
         }
     }

@@ -11,7 +11,7 @@ use upaxos_core::types::Micros;
 
 use super::namespaces::{Holder, Shape};
 use super::switch::Switch;
-use super::{Ground, Host, Hosts, HostsError, binary};
+use super::{Host, Hosts, HostsError, Isolation, binary};
 use crate::link::Link;
 use crate::switch::order::{Losses, Order};
 
@@ -28,7 +28,7 @@ impl Weather {
     /// Starts the switch, if hosts of this shape have one.
     pub(super) fn over(holder: &Holder, count: usize, dir: &Path) -> Result<Option<Weather>, HostsError> {
         let Shape::Switched { seed, records } = holder.shape else { return Ok(None) };
-        if holder.ground == Ground::Udp {
+        if holder.ground == Isolation::Udp {
             let said = "without namespaces there is nothing between them".into();
             return Err(HostsError::Failed { act: "put a switch between the hosts".into(), said });
         }
@@ -198,7 +198,7 @@ impl Hosts {
     #[must_use]
     pub fn lacks_faults(&self) -> Option<&'static str> {
         match (self.ground, self.shape) {
-            (Ground::Udp, _) => Some("the machine's own loopback is not ours to break"),
+            (Isolation::Udp, _) => Some("the machine's own loopback is not ours to break"),
             (_, Shape::Loopback) => Some("its hosts are one host"),
             (_, Shape::Bridged) => Some("the kernel joins its hosts, and does not fail"),
             (_, Shape::Switched { .. }) => None,

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, Uid};
 
-use super::{Ground, Host, HostsError};
+use super::{Host, HostsError, Isolation};
 
 /// Ignores signals, also while the namespaces are being made, so that the last step still runs.
 const ENDURE: &str = "trap '' HUP INT TERM PIPE";
@@ -83,7 +83,7 @@ pub(super) enum Shape {
 /// The process that keeps the hosts' namespaces alive.
 #[derive(Debug)]
 pub(super) struct Holder {
-    pub(super) ground: Ground,
+    pub(super) ground: Isolation,
     pub(super) shape: Shape,
     child: Child,
 }
@@ -91,24 +91,24 @@ pub(super) struct Holder {
 impl Holder {
     /// Makes the namespaces of the hosts. The holder removes `dir` if we die before the hosts are dropped.
     pub(super) fn start(
-        ground: Ground,
+        ground: Isolation,
         shape: Shape,
         count: usize,
         dir: &Path,
     ) -> Result<Holder, HostsError> {
-        if ground == Ground::Root && !Uid::effective().is_root() {
+        if ground == Isolation::Root && !Uid::effective().is_root() {
             let (act, said) = ("make the namespaces".to_owned(), "not root".to_owned());
             return Err(HostsError::Failed { act, said });
         }
         let setup = match (ground, shape) {
-            (Ground::Udp, _) => "\n",
+            (Isolation::Udp, _) => "\n",
             (_, Shape::Bridged | Shape::Switched { .. }) => JOINED,
             (_, Shape::Loopback) => LOOPBACK,
         };
         let mut command = match ground {
-            Ground::Root => unshare(&["-nm"]),
-            Ground::User => unshare(&["-Ur", "-nm"]),
-            Ground::Udp => Command::new("sh"),
+            Isolation::Root => unshare(&["-nm"]),
+            Isolation::User => unshare(&["-Ur", "-nm"]),
+            Isolation::Udp => Command::new("sh"),
         };
         command.args(["-c", &format!("{ENDURE}{setup}{KEEP}"), "upaxos-lab"]);
         command.arg(dir).arg(count.to_string());
@@ -156,8 +156,8 @@ impl Holder {
     /// nsenter executes in place: the spawned process becomes the program.
     fn command_in(&self, network: &str, program: &Path) -> Command {
         let mut command = match self.ground {
-            Ground::Udp => Command::new(program),
-            Ground::Root | Ground::User => {
+            Isolation::Udp => Command::new(program),
+            Isolation::Root | Isolation::User => {
                 let mut command = Command::new("nsenter");
                 self.enter(network, &mut command);
                 command.arg(program);
@@ -177,7 +177,7 @@ impl Holder {
     /// do.
     fn enter(&self, network: &str, command: &mut Command) {
         let holder = self.child.id();
-        if self.ground == Ground::User {
+        if self.ground == Isolation::User {
             command.args(["-t", &holder.to_string(), "-U", "--preserve-credentials"]);
         }
         command.arg(format!("--net=/proc/{holder}/root/run/netns/lab-{network}"));

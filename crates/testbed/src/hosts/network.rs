@@ -15,7 +15,7 @@ use upaxos_core::wire::Dialect;
 
 use super::faults::Weather;
 use super::namespaces::{Holder, Shape};
-use super::{Ground, Host, HostsError, history};
+use super::{Host, HostsError, Isolation, history};
 
 /// Hosts for real processes, with a network that no other process hears.
 ///
@@ -33,7 +33,7 @@ use super::{Ground, Host, HostsError, history};
 /// ```
 #[derive(Debug)]
 pub struct Hosts {
-    pub(super) ground: Ground,
+    pub(super) ground: Isolation,
     pub(super) shape: Shape,
     pub(super) count: usize,
     refused: Vec<String>,
@@ -63,7 +63,7 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] with a reason for each ground.
     pub fn new(count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&Ground::ALL, Shape::Bridged, count, &env::temp_dir())
+        Hosts::first_of(&Isolation::ALL, Shape::Bridged, count, &env::temp_dir())
     }
 
     /// Like [`Hosts::new`], but only with namespaces: raw IP.
@@ -72,7 +72,7 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn raw_only(count: usize) -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Bridged, count, &env::temp_dir())
+        Hosts::first_of(&[Isolation::Root, Isolation::User], Shape::Bridged, count, &env::temp_dir())
     }
 
     /// Makes hosts on `ground` and on no other.
@@ -80,7 +80,7 @@ impl Hosts {
     /// # Errors
     ///
     /// [`HostsError::NoGround`] where this ground is not available.
-    pub fn on(ground: Ground, count: usize) -> Result<Hosts, HostsError> {
+    pub fn on(ground: Isolation, count: usize) -> Result<Hosts, HostsError> {
         Hosts::first_of(&[ground], Shape::Bridged, count, &env::temp_dir())
     }
 
@@ -91,15 +91,20 @@ impl Hosts {
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn switched(count: usize, seed: u64) -> Result<Hosts, HostsError> {
         let shape = Shape::Switched { seed, records: false };
-        Hosts::first_of(&[Ground::Root, Ground::User], shape, count, &env::temp_dir())
+        Hosts::first_of(&[Isolation::Root, Isolation::User], shape, count, &env::temp_dir())
     }
 
     /// The same on `ground` and on no other, with a [record](Hosts::record) if `records`.
     ///
     /// # Errors
     ///
-    /// [`HostsError::NoGround`] where this ground is not available: always on [`Ground::Udp`].
-    pub fn switched_on(ground: Ground, count: usize, seed: u64, records: bool) -> Result<Hosts, HostsError> {
+    /// [`HostsError::NoGround`] where this ground is not available: always on [`Isolation::Udp`].
+    pub fn switched_on(
+        ground: Isolation,
+        count: usize,
+        seed: u64,
+        records: bool,
+    ) -> Result<Hosts, HostsError> {
         Hosts::first_of(&[ground], Shape::Switched { seed, records }, count, &env::temp_dir())
     }
 
@@ -110,7 +115,7 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] with a reason for each ground, or [`HostsError::Io`] if `parent` cannot
     /// hold a directory.
-    pub fn within(parent: &Path, grounds: &[Ground], count: usize) -> Result<Hosts, HostsError> {
+    pub fn within(parent: &Path, grounds: &[Isolation], count: usize) -> Result<Hosts, HostsError> {
         Hosts::first_of(grounds, Shape::Bridged, count, parent)
     }
 
@@ -121,10 +126,15 @@ impl Hosts {
     ///
     /// [`HostsError::NoGround`] where namespaces cannot be made.
     pub fn loopback() -> Result<Hosts, HostsError> {
-        Hosts::first_of(&[Ground::Root, Ground::User], Shape::Loopback, 1, &env::temp_dir())
+        Hosts::first_of(&[Isolation::Root, Isolation::User], Shape::Loopback, 1, &env::temp_dir())
     }
 
-    fn first_of(grounds: &[Ground], shape: Shape, count: usize, parent: &Path) -> Result<Hosts, HostsError> {
+    fn first_of(
+        grounds: &[Isolation],
+        shape: Shape,
+        count: usize,
+        parent: &Path,
+    ) -> Result<Hosts, HostsError> {
         assert!(count <= Hosts::MOST, "at most {} hosts", Hosts::MOST);
         let dir = tempfile::Builder::new()
             .prefix("upaxos-lab-")
@@ -149,7 +159,7 @@ impl Hosts {
 
     /// The ground that the hosts were made on.
     #[must_use]
-    pub fn ground(&self) -> Ground {
+    pub fn ground(&self) -> Isolation {
         self.ground
     }
 
@@ -187,7 +197,7 @@ impl Hosts {
     #[must_use]
     pub fn args(&self) -> Vec<String> {
         let flags = match (self.ground, self.shape) {
-            (Ground::Udp, _) => {
+            (Isolation::Udp, _) => {
                 let Channel { group, port } = &self.channel;
                 format!("--transport udp -a {group} -p {port} --interface lo")
             }

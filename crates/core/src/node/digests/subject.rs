@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Node, Search, list};
 use crate::hooks::Script;
 use crate::mutant::{self, Mutant};
-use crate::node::outbox::{Event, Outbox, Why};
+use crate::node::outbox::{Event, LookupPurpose, Outbox};
 use crate::past::Past;
 use crate::types::{Instance, NodeId};
 use crate::wire::Message;
@@ -153,7 +153,7 @@ impl Node {
         let learned = self.learner.learned();
         while let Some((first, last)) = self.history.chain_mut().needs(learned) {
             if self.history.is_forgotten(first) {
-                return out.look_up(first, last, Why::Digest);
+                return out.look_up(first, last, LookupPurpose::Digest);
             }
             let past = self.history.past(first, last.min(Instance(first.0 + HELD)));
             self.history.chain_mut().take(&past);

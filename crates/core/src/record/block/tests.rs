@@ -113,10 +113,10 @@ proptest! {
         // The hole may include the beginning of the last block; then only the blocks before it count.
         let to = (from + 512).min(last);
         bytes[from..to].fill(0);
-        let hurt = starts.iter().rposition(|start| *start <= from).unwrap_or(0);
+        let corrupt = starts.iter().rposition(|start| *start <= from).unwrap_or(0);
         let (found, end) = scan(&bytes);
-        prop_assert_eq!(&found, &bodies[..hurt]);
-        prop_assert!(is_damaged_at(end, starts[hurt]), "{:?}", end);
+        prop_assert_eq!(&found, &bodies[..corrupt]);
+        prop_assert!(is_damaged_at(end, starts[corrupt]), "{:?}", end);
     }
 
     #[test]
