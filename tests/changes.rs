@@ -3,7 +3,7 @@
 #[path = "support/group.rs"]
 mod support;
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 use upaxos_core::types::Instance;
 use upaxos_core::wire::{Line, Message};
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use upaxos_core::entry::Entry;
 use upaxos_core::named::Names;
-use upaxos_core::node::{Config, Outbox, Recovery};
 use upaxos_core::record::Record;
+use upaxos_core::replica::{Config, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 

@@ -3,7 +3,7 @@
 #[path = "support/group.rs"]
 mod group;
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 use upaxos_core::types::{Ballot, Epoch, NodeId};
 use upaxos_core::wire::{Line, Message};
 

@@ -8,7 +8,7 @@ mod lone;
 #[path = "support/group.rs"]
 mod support;
 
-use upaxos_core::node::{Event, Outbox};
+use upaxos_core::replica::{Event, Outbox};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{Line, Message};
 

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 use upaxos_core::state::{Number, Scalar, State};
 use upaxos_core::types::{Instance, Tag, Value};
 

@@ -5,7 +5,7 @@ mod directed;
 #[path = "support/lone.rs"]
 mod lone;
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 
 use lone::{Life, Lone};
 

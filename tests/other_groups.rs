@@ -11,7 +11,7 @@ mod lone;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 
 use group::Group;
 use lone::{Life, Lone};

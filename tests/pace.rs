@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 use upaxos_core::types::{Ballot, Micros};
 use upaxos_core::wire::{Line, Message};
 

@@ -8,8 +8,8 @@ mod group;
 #[path = "support/lone.rs"]
 mod lone;
 
-use upaxos_core::node::Event;
 use upaxos_core::record::Record;
+use upaxos_core::replica::Event;
 use upaxos_core::types::{Instance, NodeId};
 
 use group::Group;

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use upaxos_core::node::Limits;
+use upaxos_core::replica::Limits;
 use upaxos_core::types::Micros;
 use upaxos_sim::swarm::{Fault, LEADER, Planned, Rates};
 use upaxos_sim::{self as sim, Failure, Kind, Outcome, Plan};

@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::node::{Config, Node, Outbox, Recovery, Timing};
 use upaxos_core::record::Record;
+use upaxos_core::replica::{Config, Outbox, Recovery, Replica, Timing};
 use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
@@ -58,7 +58,7 @@ struct Session {
     classic: bool,
     /// Whether its peers remember it.
     is_known: bool,
-    node: Node,
+    node: Replica,
     now: Micros,
     life: u64,
     crash_next: bool,

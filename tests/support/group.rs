@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::hooks::Hooks;
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Timing};
 use upaxos_core::past::{Past, Source};
 use upaxos_core::record::Record;
+use upaxos_core::replica::{Config, Event, Outbox, Recovery, Replica, Timing};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message, Packer};
 
@@ -54,7 +54,7 @@ pub struct Group {
 
 pub struct Member {
     pub id: u16,
-    pub node: Option<Node>,
+    pub node: Option<Replica>,
     pub durable: Vec<Record>,
     volatile: Vec<Record>,
     pub incarnation: u64,
@@ -216,13 +216,17 @@ impl Group {
         member.incarnation += 1000;
     }
 
-    pub fn node(&self, id: u16) -> &Node {
+    pub fn node(&self, id: u16) -> &Replica {
         self.members[usize::from(id)].node.as_ref().expect("the node runs")
     }
 
     pub fn leader(&self) -> Option<u16> {
-        let leads = |member: &&Member| member.node.as_ref().is_some_and(Node::is_leading);
-        self.members.iter().filter(leads).max_by_key(|m| m.node.as_ref().and_then(Node::ballot)).map(|m| m.id)
+        let leads = |member: &&Member| member.node.as_ref().is_some_and(Replica::is_leading);
+        self.members
+            .iter()
+            .filter(leads)
+            .max_by_key(|m| m.node.as_ref().and_then(Replica::ballot))
+            .map(|m| m.id)
     }
 
     /// A client says something to all.
@@ -386,7 +390,7 @@ impl Group {
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    fn step(&mut self, id: u16, act: impl FnOnce(&mut Node, Micros, &mut Outbox)) {
+    fn step(&mut self, id: u16, act: impl FnOnce(&mut Replica, Micros, &mut Outbox)) {
         let now = self.now;
         let member = &mut self.members[usize::from(id)];
         let Some(node) = &mut member.node else { return };

@@ -1,14 +1,14 @@
 //! One real node whose peers are the test: it is fed lines, and what it says is looked at.
 
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::node::{Config, Event, Node, Outbox, Recovery, Speaker, Timing};
 use upaxos_core::record::Record;
+use upaxos_core::replica::{Config, Event, Outbox, Recovery, Replica, Speaker, Timing};
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
 #[allow(dead_code, reason = "each test file uses a part")]
 pub struct Lone {
-    pub node: Node,
+    pub node: Replica,
     id: u16,
     n: u16,
     now: Micros,

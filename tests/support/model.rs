@@ -1,9 +1,9 @@
 //! A bounded model check: every order in which a few steps of real nodes can happen, not a sample of them.
 //!
-//! Three whole [`Node`]s, two of which may run, on a network that is a set of datagrams: each may reach
+//! Three whole [`Replica`]s, two of which may run, on a network that is a set of datagrams: each may reach
 //! anybody any number of times, in any order, or never. One node may lose power, between any two steps or
 //! between what it sends early and its sync. There is no clock: time stands still, a node runs whenever
-//! the model wants ([`Node::campaign_unasked`]), nothing is sent again because everything may arrive again, and
+//! the model wants ([`Replica::campaign_unasked`]), nothing is sent again because everything may arrive again, and
 //! what is learned may be told to anybody at any time. Breadth first, with the crate `stateright`.
 //!
 //! Bounds: writes above [`INSTANCES`] are lost; each of the two runs as often as [`Size`] says.
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model, Property};
 use upaxos_core::driver::{self, Driver};
 use upaxos_core::entry::Entry;
-use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
+use upaxos_core::replica::{Config, Outbox, Recovery, Replica};
 use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Numbering, Value};
 use upaxos_core::wire::{self, Dialect, Head, Line, Message, Packer};
 
@@ -54,7 +54,7 @@ pub struct Size {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     id: u16,
-    node: Node,
+    node: Replica,
     durable: Vec<Record>,
     /// Appended and not synced.
     volatile: Vec<Record>,

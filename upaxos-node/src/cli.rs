@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use upaxos_cli::{self as shared, OutputError};
-use upaxos_core::node::{Config, Timing};
+use upaxos_core::replica::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_lab::WorldError;
 use upaxos_lab::{self as lab, bench, seeds};

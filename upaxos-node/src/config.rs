@@ -95,7 +95,7 @@ mod tests {
         assert!(parsed("id = 70000\n", &["upaxos-node", "-n", "3"]).unwrap_err().contains("70000"));
     }
 
-    fn config(file: &str, args: &[&str]) -> Result<upaxos_core::node::Config, String> {
+    fn config(file: &str, args: &[&str]) -> Result<upaxos_core::replica::Config, String> {
         let Cli { daemon, net, .. } = parsed(file, args)?;
         let options = daemon.unwrap().options(&net).map_err(|error| error.to_string())?;
         Ok(options.config)

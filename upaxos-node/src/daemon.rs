@@ -1,6 +1,6 @@
 //! The loop of one node: datagrams in, records to the disk, datagrams out.
 //!
-//! Owns the clock, the socket and the log of the process. It decides nothing about the protocol (that is [`Node`]),
+//! Owns the clock, the socket and the log of the process. It decides nothing about the protocol (that is [`Replica`]),
 //! nothing about the order of effects (that is [`Driver`]), and nothing about the form of the log (that is
 //! [`Disk`]). While the disk syncs, datagrams queue in the socket and the next batch is larger:
 //! group commit without a timer.
@@ -17,7 +17,7 @@ use log::{debug, info, log_enabled, trace, warn};
 use signal_hook::consts;
 use upaxos_core::client::Status;
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::node::{Config, Dropped, Event, EventLevel, Node, Outbox, Recovery};
+use upaxos_core::replica::{Config, Dropped, Event, EventLevel, Outbox, Recovery, Replica};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 use upaxos_net::{self as net, News, Pieces, Socket};
@@ -130,7 +130,7 @@ fn drop_privileges() {
 
 struct Daemon {
     id: NodeId,
-    node: Node,
+    node: Replica,
     driver: Driver,
     /// When the node has something to do next, if no datagram comes.
     deadline: Micros,

@@ -11,9 +11,9 @@ use std::hint::black_box;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::node::{Config, Node, Outbox, Recovery};
 use upaxos_core::record::Record;
 use upaxos_core::record::block::{self, Chain, Scanner};
+use upaxos_core::replica::{Config, Outbox, Recovery, Replica};
 use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Head, Line, Packer, Request};
 
@@ -28,7 +28,7 @@ fn main() {
 
 /// Three nodes on a network without loss, with disks that take no time.
 struct Trio {
-    nodes: Vec<(Node, Driver, Outbox)>,
+    nodes: Vec<(Replica, Driver, Outbox)>,
     now: Micros,
     wire: VecDeque<Vec<u8>>,
     packer: Packer,

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use upaxos_core::driver::{Action, Driver};
-//! use upaxos_core::node::{Config, Outbox, Recovery};
+//! use upaxos_core::replica::{Config, Outbox, Recovery};
 //! use upaxos_core::types::{Micros, NodeId};
 //!
 //! let mut node = Recovery::new(Config::member(NodeId(0), 3)).finish(1000, 1);
@@ -38,15 +38,15 @@
 //! assert!(!log.is_empty());
 //! ```
 
-use crate::node::{Event, Lookup, Node, Outbox};
 use crate::record::Record;
+use crate::replica::{Event, Lookup, Outbox, Replica};
 use crate::types::{Micros, NodeId, Numbering};
 use crate::wire::{Line, Message};
 
 /// What is to be done next. Each effect must be carried out before [`Driver::next`] is called again.
 #[derive(Debug)]
 pub enum Action<'a> {
-    /// Read these old values from the archive, and hand them to [`Node::on_found`].
+    /// Read these old values from the archive, and hand them to [`Replica::on_found`].
     LookUp(Lookup),
     /// Log these events. Comes once for each round of effects, also when there are none.
     Report(&'a [Event]),
@@ -58,12 +58,12 @@ pub enum Action<'a> {
     Append(&'a [Record]),
     /// Make durable all records that were ever appended. When that fails, the node must end.
     Sync,
-    /// Nothing until this time, unless a datagram is received: [`Node::receive`], as often as there are datagrams,
+    /// Nothing until this time, unless a datagram is received: [`Replica::receive`], as often as there are datagrams,
     /// then [`Driver::begin`].
     Idle(Micros),
 }
 
-/// Lines to be sent under the [head](Node::head) of the node, and those that are withheld.
+/// Lines to be sent under the [head](Replica::head) of the node, and those that are withheld.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a> {
     lines: &'a [Line],
@@ -125,7 +125,7 @@ enum Step {
     Idle,
 }
 
-/// How far the effects of one node are carried out. A new driver begins with those of [`Node::start`].
+/// How far the effects of one node are carried out. A new driver begins with those of [`Replica::start`].
 #[derive(Debug, Default)]
 pub struct Driver {
     step: Step,
@@ -143,14 +143,14 @@ impl Driver {
     ///
     /// # Panics
     /// When the last turn has not ended with [`Action::Idle`].
-    pub fn begin(&mut self, node: &mut Node, now: Micros, out: &mut Outbox) {
+    pub fn begin(&mut self, node: &mut Replica, now: Micros, out: &mut Outbox) {
         assert!(self.step == Step::Idle, "a turn begins when the one before has ended");
         node.tick(now, out);
         self.step = Step::Effects;
     }
 
     /// The next action. That it is asked for means that the one before is carried out.
-    pub fn next<'a>(&'a mut self, node: &mut Node, now: Micros, out: &'a mut Outbox) -> Action<'a> {
+    pub fn next<'a>(&'a mut self, node: &mut Replica, now: Micros, out: &'a mut Outbox) -> Action<'a> {
         if self.step == Step::Count {
             node.on_synced(now, &self.waited, out);
             self.waited.clear();

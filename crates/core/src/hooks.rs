@@ -1,7 +1,7 @@
 //! The interface between a node and its scripts.
 //!
 //! This module owns no script and no language. The driver of a node passes an implementation with every
-//! [`Outbox`](crate::node::Outbox), as it does with time. Scripts see values, never promises or votes, and nothing
+//! [`Outbox`](crate::replica::Outbox), as it does with time. Scripts see values, never promises or votes, and nothing
 //! they do can affect the guarantees about those (README, "What is promised"). The states of scripts belong to the
 //! node, which computes them from the learned prefix and from nothing else.
 

@@ -13,10 +13,10 @@ pub mod hooks;
 #[doc(hidden)]
 pub mod mutant;
 pub mod named;
-pub mod node;
 pub mod parts;
 pub mod past;
 pub mod record;
+pub mod replica;
 pub mod rounds;
 mod slots;
 pub mod state;

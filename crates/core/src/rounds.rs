@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hooks::fingerprint;
 use crate::mutant::{self, Mutant};
-use crate::node::instance_of;
+use crate::replica::instance_of;
 use crate::types::{Ballot, Instance, NodeId, Value};
 use crate::wire::Message;
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use upaxos_cli as cli;
-use upaxos_core::node::Bound;
+use upaxos_core::replica::Bound;
 use upaxos_sim::shrink::Shrunk;
 use upaxos_sim::{self as sim, Class, Failure, Outcome, Plan, Seen};
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use upaxos_core::client::Ask;
-use upaxos_core::node::{Limits, Timing};
+use upaxos_core::replica::{Limits, Timing};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_sim::disk::Refusal;
 use upaxos_sim::play::{self, Misuse, Play, ProcessState};

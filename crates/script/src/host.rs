@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use log::{error, info};
 use upaxos_core::hooks::Hooks;
-use upaxos_core::node::{Config, Event, Node, Recovery};
+use upaxos_core::replica::{Config, Event, Recovery, Replica};
 use upaxos_storage::disk::Disk;
 
 use super::{Limits, Notice, Scripts};
@@ -73,7 +73,7 @@ impl Host {
     ///
     /// # Errors
     /// When the history cannot be read, or a script cannot continue.
-    pub fn catch_up(&self, node: &mut Node, disk: &Disk) -> Result<()> {
+    pub fn catch_up(&self, node: &mut Replica, disk: &Disk) -> Result<()> {
         let Some(first) = node.behind() else { return Ok(()) };
         info!(
             "a script was added or changed, or its state is to be rebuilt: computes its state from instance {first} to {}",

@@ -18,7 +18,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 
 use upaxos_core::entry::Entry;
-use upaxos_core::node::Limits;
+use upaxos_core::replica::Limits;
 use upaxos_core::types::{Ballot, Instance, Numbering, Tag, Value};
 use upaxos_core::wire::Dialect;
 

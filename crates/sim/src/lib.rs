@@ -1,6 +1,6 @@
 //! A simulated group of real nodes under injected faults. One seed determines the whole run.
 //!
-//! The protocol code is the real code: the [`Node`](upaxos_core::node::Node) and the order in which its effects are
+//! The protocol code is the real code: the [`Replica`](upaxos_core::replica::Replica) and the order in which its effects are
 //! carried out. Every message is printed and parsed. Every record is framed, written as bytes and read back after a
 //! crash. Only time, the network, the disks and the clients are simulated. The seed determines all of them: the
 //! same seed gives the same run on every machine, which the trace hash shows.

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use upaxos_core::driver::Driver;
 use upaxos_core::hooks::Hooks;
-use upaxos_core::node::{Limits, Node, Outbox};
 use upaxos_core::parts::Parts;
+use upaxos_core::replica::{Limits, Outbox, Replica};
 use upaxos_core::types::{Instance, Micros, NodeId};
 
 use super::disk::{Disk, Flip};
@@ -36,7 +36,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Work {
     /// The node.
-    pub node: Box<Node>,
+    pub node: Box<Replica>,
     /// Its effects.
     pub out: Outbox,
     /// Their order.
@@ -262,7 +262,7 @@ impl Machine {
     }
 
     /// The node, if it runs.
-    pub fn node(&self) -> Option<&Node> {
+    pub fn node(&self) -> Option<&Replica> {
         match &self.state {
             State::Down => None,
             State::Waits(work) | State::Syncs(work) | State::Halts(work) => Some(&work.node),

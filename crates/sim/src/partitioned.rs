@@ -3,7 +3,7 @@
 //! The group elects a leader; then links are cut. Where some node keeps two-way links with a quorum, a leader must
 //! exist and get a request chosen in time. After that no node may raise a ballot again, if no datagrams are lost.
 
-use upaxos_core::node::Timing;
+use upaxos_core::replica::Timing;
 use upaxos_core::types::Micros;
 
 use super::judges::Rule;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use upaxos_core::client::{Ask, Status};
-use upaxos_core::node::{Event, Node};
+use upaxos_core::replica::{Event, Replica};
 use upaxos_core::types::Micros;
 use upaxos_core::wire::{Dialect, Head, Line};
 
@@ -371,7 +371,7 @@ impl Play {
                 Event::MayNotVote(_) if came => (Status::Refused, event.to_string(), true),
                 Event::Left { .. }
                     if came && self.uses[usize::from(id)].was_member
-                        || machine.node().is_some_and(Node::never_took_part) =>
+                        || machine.node().is_some_and(Replica::never_took_part) =>
                 {
                     let act = if came { "join" } else { "take part" };
                     let text =

@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
-use upaxos_core::node::{Event, Limits, Timing};
+use upaxos_core::replica::{Event, Limits, Timing};
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Dialect;
 

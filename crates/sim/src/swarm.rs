@@ -14,7 +14,7 @@ mod topology;
 
 use std::fmt;
 
-use upaxos_core::node::Limits;
+use upaxos_core::replica::Limits;
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Dialect;
 

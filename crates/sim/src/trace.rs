@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use upaxos_core::node::Reached;
+use upaxos_core::replica::Reached;
 use upaxos_core::types::Micros;
 
 /// A hash over every event of a run. It is the same on every machine.

@@ -10,7 +10,7 @@ mod leaders;
 use std::rc::Rc;
 
 use upaxos_core::client::Scope;
-use upaxos_core::node::{Event, Limits, Timing};
+use upaxos_core::replica::{Event, Limits, Timing};
 use upaxos_core::types::{Instance, Micros};
 
 use super::chance::{Chance, Stream};

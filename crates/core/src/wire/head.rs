@@ -1,7 +1,7 @@
 //! The first line of a datagram: the sender, its life, and the group that it belongs to.
 //!
 //! This module owns the link between the lines of a datagram and one data directory and one group. It never decides
-//! whether to believe the lines: that is up to the node ([`crate::node::Node::hear`]) and the client
+//! whether to believe the lines: that is up to the node ([`crate::replica::Replica::hear`]) and the client
 //! ([`Scope`](crate::client::Scope)). Classic nodes send no head, and drop datagrams with one: those are for
 //! another group.
 

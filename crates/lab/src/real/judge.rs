@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use upaxos_core::client::{Ask, Outcome};
-use upaxos_core::node::Limits;
+use upaxos_core::replica::Limits;
 use upaxos_core::types::{Instance, Micros, NodeId, Tag, Tagged, Value};
 use upaxos_core::wire::{self, Dialect};
 use upaxos_sim::Rule;

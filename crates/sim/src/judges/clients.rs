@@ -5,7 +5,7 @@
 
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::entry::Entry;
-use upaxos_core::node::ballot_of;
+use upaxos_core::replica::ballot_of;
 use upaxos_core::types::{Instance, Tag, Value};
 use upaxos_core::wire::{Line, Message, Request};
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use upaxos_core::entry::{Entry, NewGroup};
-use upaxos_core::node::{DedupStatus, Limits, Sessions};
+use upaxos_core::replica::{DedupStatus, Limits, Sessions};
 use upaxos_core::types::{Act, Ballot, Change, Epoch, Instance, NodeId, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line};
 

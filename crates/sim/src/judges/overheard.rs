@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn overheard(lines: &[(u16, &str)]) -> Option<Rule> {
-        let mut judges = Judges::new(3, 1, Dialect::Extended, upaxos_core::node::Limits::USUAL);
+        let mut judges = Judges::new(3, 1, Dialect::Extended, upaxos_core::replica::Limits::USUAL);
         for (id, text) in lines {
             judges.on_overheard(*id, &wire::parse_line(text.as_bytes(), Dialect::Extended).unwrap());
         }
@@ -198,13 +198,13 @@ mod tests {
 
     #[test]
     fn logs_that_differ_or_lack_something_are_found() {
-        let mut judges = Judges::new(3, 0, Dialect::Extended, upaxos_core::node::Limits::USUAL);
+        let mut judges = Judges::new(3, 0, Dialect::Extended, upaxos_core::replica::Limits::USUAL);
         judges.on_log(0, &log(&["a".into(), "b".into()]));
         judges.on_log(1, &log(&["a".into()]));
         assert_eq!(judges.violation(), None, "one may be behind");
         judges.on_log(2, &log(&["a".into(), "c".into()]));
         assert_eq!(judges.violation().unwrap().rule, Rule::Agreement);
-        let mut judges = Judges::new(3, 0, Dialect::Extended, upaxos_core::node::Limits::USUAL);
+        let mut judges = Judges::new(3, 0, Dialect::Extended, upaxos_core::replica::Limits::USUAL);
         judges.on_log(0, &BTreeMap::from([(Instance(2), Value::from("b"))]));
         assert_eq!(judges.violation().unwrap().rule, Rule::RecoversWhole);
     }

@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 use upaxos_core::types::{Instance, NodeId};
 use upaxos_core::wire::Boot;
 

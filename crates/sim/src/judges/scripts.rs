@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use upaxos_core::entry::Entry;
 use upaxos_core::hooks::{Applied, Hooks};
-use upaxos_core::node::link;
+use upaxos_core::replica::link;
 use upaxos_core::state::State;
 use upaxos_core::types::{Instance, Value};
 

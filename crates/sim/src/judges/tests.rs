@@ -1,8 +1,8 @@
 //! Bad histories made by hand: each must be rejected, and for the right reason. Good histories must be accepted.
 
 use upaxos_core::client::{Ask, Outcome};
-use upaxos_core::node::Event;
 use upaxos_core::record::Record;
+use upaxos_core::replica::Event;
 use upaxos_core::types::{Act, Change, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Boot, Dialect, Line};
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use upaxos_core::node::Node;
+use upaxos_core::replica::Replica;
 use upaxos_core::types::{Ballot, Instance, NodeId};
 use upaxos_core::wire::{Dialect, Stance};
 
@@ -65,7 +65,8 @@ impl Play {
             return Look { being, stance: Some(beat.stance), ballot, learned, heard, diverged };
         }
         let itself = node.filter(|_| self.stage.setting.dialect == Dialect::Classic);
-        let (ballot, learned) = (itself.and_then(Node::ballot), itself.map_or(Instance(0), Node::learned));
+        let (ballot, learned) =
+            (itself.and_then(Replica::ballot), itself.map_or(Instance(0), Replica::learned));
         Look { being, stance: None, ballot, learned, heard: Vec::new(), diverged }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It owns the state of a machine after each of these. The director decides when they happen.
 
-use upaxos_core::node::Node;
+use upaxos_core::replica::Replica;
 use upaxos_core::types::Micros;
 
 use super::{Next, Stage, incarnation};
@@ -57,7 +57,7 @@ impl<C> Stage<C> {
     }
 
     /// The node ends in good order: all that it has written becomes durable.
-    pub(super) fn end(&mut self, id: u16, node: &Node) {
+    pub(super) fn end(&mut self, id: u16, node: &Replica) {
         let machine = &mut self.machines[usize::from(id)];
         if let Err(error) = machine.disk.begin_sync(node) {
             return self.break_off(id, &error);

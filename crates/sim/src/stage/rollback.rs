@@ -3,7 +3,7 @@
 //! It owns the copy of a disk, its return, and the end of a node whose log is wrong. The checkers decide what the
 //! nodes must detect then.
 
-use upaxos_core::node::{Event, Node};
+use upaxos_core::replica::{Event, Replica};
 
 use super::Stage;
 use crate::machine::{Machine, Role};
@@ -55,7 +55,7 @@ impl<C> Stage<C> {
     fn still_votes(&self, running: &[u16]) -> Option<String> {
         let votes = |id: &&u16| {
             let machine = &self.machines[usize::from(**id)];
-            machine.is_rolled_back && machine.node().is_some_and(Node::is_voter)
+            machine.is_rolled_back && machine.node().is_some_and(Replica::is_voter)
         };
         let id = running.iter().find(votes)?;
         let boot = self.machines[usize::from(*id)].node()?.boot();

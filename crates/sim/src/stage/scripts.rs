@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use upaxos_core::node::{Event, Node};
+use upaxos_core::replica::{Event, Replica};
 use upaxos_core::types::{Instance, Micros};
 use upaxos_storage::StoreError;
 
@@ -13,7 +13,7 @@ use crate::judges::Rule;
 
 impl<C> Stage<C> {
     /// Shows the checkers what the scripts of a node computed at each instance that it has just learned.
-    pub(super) fn compare(&mut self, id: u16, node: &Node, events: &[Event]) {
+    pub(super) fn compare(&mut self, id: u16, node: &Replica, events: &[Event]) {
         let machine = &self.machines[usize::from(id)];
         if machine.hooks.is_none() || machine.is_directed() || machine.strays_from.is_some() {
             return;
@@ -29,7 +29,7 @@ impl<C> Stage<C> {
 
     /// A life begins. Scripts that are behind compute what was learned before. Then every known digest must be as
     /// it was. Returns false if the node ends instead, because its scripts cannot go on.
-    pub(super) fn compute_anew(&mut self, id: u16, node: &mut Node) -> Result<bool, StoreError> {
+    pub(super) fn compute_anew(&mut self, id: u16, node: &mut Replica) -> Result<bool, StoreError> {
         let machine = &self.machines[usize::from(id)];
         let (strays, is_directed) = (machine.strays_from.is_some(), machine.is_directed());
         let Some(hooks) = machine.hooks.clone() else { return Ok(true) };
@@ -50,7 +50,7 @@ impl<C> Stage<C> {
         Ok(true)
     }
 
-    /// Node `id` reports that its scripts and a peer's diverged between two instances.
+    /// Replica `id` reports that its scripts and a peer's diverged between two instances.
     pub(super) fn note_divergence(
         &mut self,
         id: u16,
@@ -73,7 +73,7 @@ impl<C> Stage<C> {
     }
 
     /// A node must end: a quorum has another log, or its scripts cannot go on.
-    pub(super) fn end_for_cause(&mut self, id: u16, node: &Node, events: &[Event]) {
+    pub(super) fn end_for_cause(&mut self, id: u16, node: &Replica, events: &[Event]) {
         match events.iter().find(|event| matches!(event, Event::MustEnd(_))) {
             Some(reason) if self.judges.is_split() => self.end_for_its_log(id, reason),
             Some(reason) if node.log_differs_from().is_some() => {
@@ -115,7 +115,7 @@ impl<C> Stage<C> {
         // The report of a node that has lost its disk does not count.
         let counts = |member: &&u16| **member != id && !self.judges.is_lost(**member);
         let others = members.iter().filter(counts).count();
-        let learned = machine.node().map(Node::learned).unwrap_or_default();
+        let learned = machine.node().map(Replica::learned).unwrap_or_default();
         let is_astray = self.judges.applied_from(from).is_some_and(|first| first <= learned);
         !is_astray || others < members.len() / 2 + 1
     }

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use upaxos_core::driver::Driver;
-use upaxos_core::node::{Config, Node, Recovery};
 use upaxos_core::past::Source;
 use upaxos_core::record::Record;
+use upaxos_core::replica::{Config, Recovery, Replica};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::Dialect;
 use upaxos_storage::StoreError;
@@ -98,7 +98,7 @@ impl<C> Stage<C> {
     }
 
     /// All that was durable must be there, but for what a bit took that was flipped inside a value.
-    fn recovered(&mut self, id: u16, node: &Node, lost: &[Record]) {
+    fn recovered(&mut self, id: u16, node: &Replica, lost: &[Record]) {
         let machine = &mut self.machines[usize::from(id)];
         if machine.flipped == Some(Flip::Value) && !lost.is_empty() {
             (machine.flipped, machine.lost_below) = (None, Some(self.judges.learned(id)));
@@ -108,7 +108,7 @@ impl<C> Stage<C> {
     }
 
     /// All that it has learned must read as ever, in memory or in its history.
-    fn reread(&mut self, id: u16, node: &Node) -> Result<(), StoreError> {
+    fn reread(&mut self, id: u16, node: &Replica) -> Result<(), StoreError> {
         let disk = &self.machines[usize::from(id)].disk;
         let compacted = disk.compacted();
         let past = disk.past(Instance(1), compacted, usize::MAX)?;

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use upaxos_core::driver::{Action, Lines};
 use upaxos_core::mutant::{self, Mutant};
-use upaxos_core::node::{Event, Lookup, Node};
 use upaxos_core::parts::Taken;
+use upaxos_core::replica::{Event, Lookup, Replica};
 use upaxos_core::types::{GroupId, Micros};
 use upaxos_core::wire::{Dialect, Head, Line, Message, Packer};
 
@@ -65,7 +65,7 @@ impl<C> Stage<C> {
 
     /// Whether a node has come to belong to another group: one with an empty disk, or that came to join, and heard
     /// nothing but the other group for a while. It is none of this group's any more.
-    fn has_strayed(&self, node: &Node) -> bool {
+    fn has_strayed(&self, node: &Replica) -> bool {
         let own = GroupId(self.setting.incarnations + incarnation(0, 0));
         self.has_neighbors && node.head().group.is_some_and(|group| group != own)
     }

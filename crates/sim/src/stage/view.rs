@@ -1,6 +1,6 @@
 //! The cluster as seen from outside: the state of each node, and whether the group has settled.
 
-use upaxos_core::node::Node;
+use upaxos_core::replica::Replica;
 use upaxos_core::types::{Epoch, Instance, NodeId};
 use upaxos_core::wire::Head;
 
@@ -13,7 +13,7 @@ impl<C> Stage<C> {
     /// acknowledged. Values that a flipped bit destroyed must be back. Joining nodes must be members, and nodes
     /// that have left must know it.
     pub fn is_settled(&self) -> bool {
-        let mut learned = self.running().map(|(_, machine)| machine.node().map(Node::learned));
+        let mut learned = self.running().map(|(_, machine)| machine.node().map(Replica::learned));
         let first = learned.next().flatten();
         // A value that only a rolled back disk had learned is missing until the next request brings the gap to
         // light.
@@ -64,7 +64,7 @@ impl<C> Stage<C> {
 
     /// The learned prefix of every node that should run.
     pub fn learned(&self) -> Vec<(u16, Instance)> {
-        self.running().map(|(id, m)| (id, m.node().map_or(Instance(0), Node::learned))).collect()
+        self.running().map(|(id, m)| (id, m.node().map_or(Instance(0), Replica::learned))).collect()
     }
 
     /// The state of every node, and the last lines that were sent.
@@ -92,7 +92,7 @@ impl<C> Stage<C> {
     }
 }
 
-fn node_text(node: &Node) -> String {
+fn node_text(node: &Replica) -> String {
     let ballot = node.ballot().map_or("none".into(), |ballot| ballot.to_string());
     let leads = if node.is_leading() { ", leads" } else { "" };
     format!("learned {}, ballot {ballot}{leads}; dropped {}", node.learned(), node.dropped())

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use upaxos_core::node::Event;
+use upaxos_core::replica::Event;
 use upaxos_core::types::Micros;
 use upaxos_core::wire::{Beat, Dialect, Line, Message};
 

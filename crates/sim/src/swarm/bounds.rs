@@ -3,7 +3,7 @@
 //! It owns the odds. A drawn set keeps those proportions of the usual bounds that a group needs to progress at all:
 //! one value always fits in flight, and what a leader has in flight fits acceptors.
 
-use upaxos_core::node::Limits;
+use upaxos_core::replica::Limits;
 
 use crate::chance::Chance;
 

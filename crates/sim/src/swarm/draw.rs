@@ -2,7 +2,7 @@
 //!
 //! All chance of a plan is drawn here, from a stream of its own. The [`Plan`] stores the result.
 
-use upaxos_core::node::Limits;
+use upaxos_core::replica::Limits;
 use upaxos_core::types::{Instance, Micros};
 
 use super::{

@@ -1,6 +1,6 @@
 //! The leader as seen from outside, and whether one should exist.
 
-use upaxos_core::node::Node;
+use upaxos_core::replica::Replica;
 use upaxos_core::types::{Ballot, Instance, Tag};
 
 use super::World;
@@ -8,7 +8,7 @@ use super::World;
 impl World {
     /// The leader with the highest ballot. Without a leader, node 0.
     pub(super) fn leader(&self) -> u16 {
-        let ballot = |id: &u16| self.stage.machines[usize::from(*id)].node().and_then(Node::ballot);
+        let ballot = |id: &u16| self.stage.machines[usize::from(*id)].node().and_then(Replica::ballot);
         (0..self.stage.nodes()).filter(|id| self.leads(*id)).max_by_key(ballot).unwrap_or(0)
     }
 
@@ -19,7 +19,7 @@ impl World {
 
     /// Whether there is a leader, and all nodes have the same learned prefix.
     pub fn is_led(&self) -> bool {
-        let mut learned = self.stage.machines.iter().map(|machine| machine.node().map(Node::learned));
+        let mut learned = self.stage.machines.iter().map(|machine| machine.node().map(Replica::learned));
         let first = learned.next().flatten();
         (0..self.plan.n).any(|id| self.leads(id)) && learned.all(|learned| learned == first)
     }
@@ -43,7 +43,7 @@ impl World {
     }
 
     fn leads(&self, id: u16) -> bool {
-        self.stage.machines[usize::from(id)].node().is_some_and(Node::is_leading)
+        self.stage.machines[usize::from(id)].node().is_some_and(Replica::is_leading)
     }
 
     fn knows(&self, id: u16, instance: Instance) -> bool {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use upaxos_core::entry::SAFE_READ;
-use upaxos_core::node::MAX_TAGS;
+use upaxos_core::replica::MAX_TAGS;
 use upaxos_core::types::{Instance, Value};
 use upaxos_core::wire::Message;
 

@@ -1,0 +1,357 @@
+//! The node: fans every message out to the roles, and gathers what they want done.
+//!
+//! Data in (a line, the time), data out (an [`Outbox`]). Owns the roles, the deadlines and recovery. It
+//! never reads a clock, a disk or a random source. Its effects are carried out in the order that the
+//! [`Driver`](crate::driver::Driver) gives.
+
+mod advance;
+mod classic;
+mod clients;
+mod config;
+mod dispatch;
+mod drop_counters;
+mod election;
+mod limits;
+mod non_members;
+mod outbox;
+mod paxos;
+mod receive;
+mod reconfig;
+mod recovery;
+mod senders;
+mod state_machine;
+mod store_source;
+mod twin;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+
+use classic::Classic;
+use clients::fast_reads::Reads;
+use clients::queue::{Proposal, Requests};
+pub use config::{Config, Timing};
+pub use dispatch::{ballot_of, instance_of};
+pub use drop_counters::Dropped;
+use election::candidacy::Quorum;
+use election::jumps::Jumps;
+use election::links::Election;
+use limits::Bounds;
+pub use limits::{Bound, Limits, Reached};
+pub use outbox::{Event, EventLevel, Lookup, LookupPurpose, Outbox};
+use paxos::acceptor::Acceptor;
+use paxos::catch_up::Repair;
+use paxos::digest_writes::Naming;
+use paxos::learner::Learner;
+use paxos::proposer::Leader;
+use reconfig::changes::Changes;
+pub use reconfig::membership::Membership;
+use reconfig::registration::Identity;
+pub use recovery::{RecoverError, Recovery};
+use senders::Others;
+pub use senders::Speaker;
+use state_machine::divergence::Digests;
+use state_machine::learned_log::History;
+pub use state_machine::script_states::link;
+pub use state_machine::sessions::{DedupStatus, Sessions};
+pub use state_machine::sessions::{MAX_SESSIONS, MAX_TAGS};
+
+use crate::driver::OwnVotes;
+use crate::mutant::{self, Mutant};
+use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
+use crate::wire::{Boot, Dialect, GroupName, Line, Message, Stance};
+
+/// A member of the group, in this life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    id: NodeId,
+    joins: Option<Option<NodeId>>,
+    dialect: Dialect,
+    numbering: Numbering,
+    timing: Timing,
+    bounds: Bounds,
+    group: Group,
+    changes: Changes,
+    /// The group before the one in force; of interest to a mutant alone.
+    old_group: Option<Group>,
+    identity: Identity,
+    election: Election,
+    jumps: Jumps,
+    acceptor: Acceptor,
+    learner: Learner,
+    leader: Leader,
+    classic: Option<Classic>,
+    history: History,
+    requests: Requests,
+    reads: Reads,
+    digests: Digests,
+    /// Whether an untagged read is a fast one.
+    fast_read: bool,
+    repair: Repair,
+    naming: Naming,
+    /// The learned prefix that is durable here.
+    durable: Instance,
+    /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
+    claimed: (Instance, Micros),
+    foreign: BTreeSet<NodeId>,
+    /// What the group is called, if it has a name.
+    name: Option<GroupName>,
+    others: Others,
+    /// Whether another node of this group was heard, under its name.
+    has_heard_own: bool,
+    beat_at: Micros,
+    stance: Stance,
+    quorum: Quorum,
+    warned_of_twin: bool,
+    /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
+    told_older: (NodeId, u64, Micros),
+    /// Since when a node that is no member says that this one must not vote.
+    barred_by_stranger: Option<Micros>,
+    /// Who was told, and reported, that its disk is not the one remembered, and when it may be told again.
+    tell_lost_at: BTreeMap<NodeId, Micros>,
+    /// Scripts had no time for all there was to do: it goes on at once.
+    is_deferred: bool,
+    /// Whose interval between beats was reported as another one.
+    warned_of_pace: BTreeSet<NodeId>,
+    dropped: Dropped,
+}
+
+/// Of what decides what this node will say, not of how soon it will answer and repair: a search over states
+/// may take nodes for one that differ in nothing else.
+impl Hash for Replica {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
+        (&self.acceptor, &self.learner, &self.leader, &self.classic, &self.changes).hash(to);
+        (&self.history, &self.requests, &self.reads, &self.naming).hash(to);
+    }
+}
+
+impl Replica {
+    /// Writes down that this life has begun. To be made durable before anything else is done.
+    pub fn start(&mut self, now: Micros, out: &mut Outbox) {
+        self.identity.start(out);
+        if let Some(ballot) = self.acceptor.highest_promise() {
+            self.election.observe(ballot, now);
+        }
+        self.list(out);
+    }
+
+    /// The size of the first group; 0 while a node that joins has not heard of it.
+    fn n(&self) -> u16 {
+        self.history.membership().n()
+    }
+
+    /// Takes one line from the network, of a datagram of `speaker` (see [`hear`](Replica::hear)). What clients want
+    /// waits for the next [`tick`](Replica::tick), so that requests that come together are written together.
+    pub fn handle(&mut self, now: Micros, speaker: Speaker, line: Line, out: &mut Outbox) {
+        if !self.heeds(speaker, &line, now, out) {
+            return;
+        }
+        match line {
+            Line::Client(request) => self.on_request(request, now, out),
+            Line::Node(from, message) => {
+                if let (Some(incarnation), Message::Registered { node, boot }) =
+                    (speaker.incarnation(), &message)
+                    && from != self.id
+                {
+                    self.identity.on_registered(from, incarnation, *node, *boot);
+                }
+                self.on_line(from, message, now, out);
+                self.settle(now, out);
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
+        if let Some(classic) = &mut self.classic {
+            let wants = (self.requests.first().is_some(), self.requests.heard());
+            classic.tick(wants, &mut self.acceptor, now, out);
+        } else {
+            if self.group.members.contains(&self.id) {
+                if !self.identity.may_vote() && self.group.epoch > Epoch(0) {
+                    self.identity.on_late(out);
+                }
+                if !self.hears_of_change(now) {
+                    self.identity.tick(self.history.membership(), now, out);
+                }
+            }
+            self.join_met(now, out);
+            self.check_place(now, out);
+            self.announce_departure(now, out);
+            self.abandon_candidacy_if_stuck(now, out);
+            self.take_up_named(now, out);
+            // A ballot of this node's own begins when all that came in is dealt with: a refusal would name it,
+            // and nobody may see it before it is durable.
+            self.lead_on(now, out);
+            self.campaign_if_leaderless(now, out);
+            self.retransmit(now, out);
+            self.renew_ballots(now, out);
+            self.admit_joiner(now, out);
+            self.repair_gaps(now, out);
+        }
+        self.read(now, out);
+        let leads = self.leader.is_leading() || self.classic.is_some();
+        let rank = self.rank();
+        for answer in self.requests.tick(leads, rank, now, out) {
+            self.send_reply(answer, out);
+        }
+        if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
+            out.event(Event::Warning(gave_up(count, &wanted)));
+        }
+        self.settle(now, out);
+        self.heartbeat(now, out);
+    }
+
+    /// Which of its votes it need not send. A classic node sends all of them.
+    pub(crate) fn own_votes(&self) -> Option<OwnVotes> {
+        self.classic.is_none().then_some(OwnVotes { me: self.id, numbering: self.numbering })
+    }
+
+    /// Takes note that everything handed out so far is durable; `sent` are the lines of `after_sync`,
+    /// whose votes count here from now on.
+    pub(crate) fn on_synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
+        self.durable = self.learner.learned();
+        self.acceptor.forget_through(self.durable);
+        self.identity.on_synced(out);
+        self.compare_ahead(out);
+        if let Some(classic) = &mut self.classic {
+            for line in sent {
+                classic.own.note(line);
+                if let (Line::Node(_, message), true) = (line, out.tells(EventLevel::Answers)) {
+                    out.event(Event::Says(message.clone()));
+                }
+            }
+        }
+        for line in sent {
+            if let Line::Node(from, message) = line
+                && *from == self.id
+            {
+                self.on_vote(self.id, message.clone(), now, out);
+                if let (true, Message::Accepts { first, last, ballot }) =
+                    (mutant::is(Mutant::OkOnOwnAccept), message)
+                {
+                    self.on_chosen(*first, *last, *ballot, now);
+                }
+            }
+        }
+        self.settle(now, out);
+    }
+
+    /// When [`tick`](Replica::tick) has something to do next, if nothing comes in before.
+    pub fn deadline(&self, now: Micros) -> Micros {
+        if self.is_deferred || self.changes.leads_on() {
+            return now;
+        }
+        let leads = self.leader.is_leading() || self.classic.is_some();
+        let times = [
+            Some(self.beat_at),
+            self.leader.deadline(),
+            self.requests.deadline(leads),
+            self.reads.deadline(),
+            self.repair.deadline(),
+            self.naming.deadline(),
+            self.election.run_at(self.durable, &self.group, now).filter(|at| *at > now),
+            self.election.next_expiry(now),
+            self.classic.as_ref().and_then(Classic::deadline),
+        ];
+        times.into_iter().flatten().min().unwrap_or(self.beat_at)
+    }
+
+    /// The learned prefix.
+    pub fn learned(&self) -> Instance {
+        self.learner.learned()
+    }
+
+    /// The highest instance that anybody is known to have learned: how far there is to catch up.
+    pub fn highest_known(&self, now: Micros) -> Instance {
+        self.learned().max(self.claimed(now))
+    }
+
+    /// Whether it has accepted something, damaged since in its log, that no peer has shown it yet.
+    pub fn has_lost_values(&self) -> bool {
+        self.acceptor.has_lost()
+    }
+
+    /// What `Request instance` answers, if it is learned.
+    pub fn value_at(&self, instance: Instance) -> Option<Value> {
+        self.history.value_at(instance)
+    }
+
+    /// Whether it leads, and has no room for more requests.
+    pub fn is_full(&self) -> bool {
+        self.requests.is_full()
+    }
+
+    /// Whether this node leads.
+    pub fn is_leading(&self) -> bool {
+        self.leader.is_leading()
+    }
+
+    /// The highest ballot this node knows of.
+    pub fn ballot(&self) -> Option<Ballot> {
+        self.election.ballot()
+    }
+
+    /// Who governs the instance after the learned prefix.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// What was dropped.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Its bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.bounds
+    }
+
+    /// Which of its bounds were ever reached in this life.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+            | self.acceptor.reached()
+            | self.learner.reached()
+            | self.leader.reached()
+            | self.history.reached()
+            | self.requests.reached()
+            | self.reads.reached()
+            | self.repair.reached()
+            | self.election.reached()
+    }
+
+    /// This life.
+    pub fn boot(&self) -> Boot {
+        self.identity.boot()
+    }
+
+    /// Closes gaps: its own, and those that others asked about.
+    fn repair_gaps(&mut self, now: Micros, out: &mut Outbox) {
+        let evidence = self.learner.highest_evidence().max(self.leader.must_learn());
+        let claimed = self.claimed(now);
+        let target = evidence.max(self.reads.must_learn()).map_or(claimed, |instance| instance.max(claimed));
+        let rank = self.rank();
+        self.repair.ask(self.learner.learned(), target, rank, now, out);
+        self.repair.answer(&self.history, now, out);
+    }
+
+    /// The highest instance that somebody lately claimed to be chosen.
+    fn claimed(&self, now: Micros) -> Instance {
+        let (heard, at) = self.claimed;
+        let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
+        heard.max(self.election.claimed(now))
+    }
+}
+
+/// What a log says of requests that nobody carried out.
+fn gave_up(count: u64, wanted: &Proposal) -> String {
+    let what = match wanted {
+        Proposal::Write(value) => format!("Request 0 {value}"),
+        _ => "Request 0".to_owned(),
+    };
+    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+    format!(
+        "gives up a request for which no quorum was found in 10 s: {what}{more}; it may be said again when enough \
+         nodes run"
+    )
+}

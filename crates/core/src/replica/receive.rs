@@ -1,0 +1,46 @@
+//! The intake of datagrams, as bytes.
+//!
+//! This module owns the order in which a node looks at a datagram, and how much of it is read at all. The node's
+//! driver calls it with every datagram as received. It does not interpret the lines.
+
+use memchr::memchr_iter;
+
+use crate::replica::Replica;
+use crate::replica::limits::Bound;
+use crate::replica::outbox::Outbox;
+use crate::types::Micros;
+use crate::wire::{self, Line, ParseError};
+
+impl Replica {
+    /// Handles a datagram from the network: passes each line to [`Replica::handle`], after `note` has seen it. Returns
+    /// how many lines did not parse.
+    ///
+    /// In a flood of requests, only the first line of a client's datagram is read and answered. The rest is not
+    /// even read: the traffic between nodes comes first.
+    pub fn receive(
+        &mut self,
+        now: Micros,
+        datagram: &[u8],
+        note: &mut dyn FnMut(&Result<Line, ParseError>),
+        out: &mut Outbox,
+    ) -> u64 {
+        let Ok((head, lines)) = wire::open(datagram, self.dialect) else { return 1 };
+        let rest = lines.rest();
+        let is_flood = self.requests.is_full() && rest.starts_with(b"Submit ");
+        let most = if is_flood { 1 } else { usize::MAX };
+        if is_flood {
+            self.bounds.reach(Bound::Flood);
+            self.requests.pass_over(memchr_iter(b'\n', rest).count() as u64);
+        }
+        let mut malformed = 0;
+        let speaker = self.hear(&head, now, out);
+        for line in lines.take(most) {
+            note(&line);
+            match line {
+                Ok(line) => self.handle(now, speaker, line, out),
+                Err(_) => malformed += 1,
+            }
+        }
+        malformed
+    }
+}
