@@ -7,8 +7,8 @@ mod puppet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use upaxos_core::digest_write::Names;
 use upaxos_core::entry::Entry;
-use upaxos_core::named::Names;
 use upaxos_core::record::Record;
 use upaxos_core::replica::{Config, Outbox, Recovery};
 use upaxos_core::types::{Micros, NodeId, Tag, Tagged};

@@ -3,7 +3,7 @@
 #[path = "support/lone.rs"]
 mod lone;
 
-use upaxos_core::named::Digest;
+use upaxos_core::digest_write::Digest;
 use upaxos_core::types::Value;
 
 use lone::Lone;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
 use upaxos_core::replica::Event;
-use upaxos_core::state::{Number, Scalar, State};
+use upaxos_core::script_state::{Number, Scalar, ScriptState};
 use upaxos_core::types::{Instance, Tag, Value};
 
 use group::Group;
@@ -53,7 +53,7 @@ impl Hooks for Probe {
         }
     }
 
-    fn apply(&self, _: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+    fn apply(&self, _: usize, state: &mut ScriptState, applied: &Applied<'_>) -> Result<(), Fault> {
         let count = state.len() as f64 + f64::from(u8::from(applied.instance.0 >= self.strays_from));
         let count = Number::new(count).map(Scalar::Number);
         state.set(applied.instance.to_string().as_bytes(), count).expect("it is small");
@@ -68,7 +68,7 @@ impl Hooks for Probe {
         self.reads.then_some(Some(0))
     }
 
-    fn read(&self, state: &State, at: &At<'_>) -> Result<Value, String> {
+    fn read(&self, state: &ScriptState, at: &At<'_>) -> Result<Value, String> {
         let question = at.question.map_or("-".into(), Value::to_string);
         let text = match question.as_str() {
             "what" => return Err("do not know".into()),

@@ -5,8 +5,8 @@ mod group;
 #[path = "support/lone.rs"]
 mod lone;
 
+use upaxos_core::digest_write::Names;
 use upaxos_core::entry::Entry;
-use upaxos_core::named::Names;
 use upaxos_core::record::Record;
 use upaxos_core::types::{Ballot, Epoch, Instance, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line, Message, Request};

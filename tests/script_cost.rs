@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use upaxos_core::hooks::{Applied, Hooks};
-use upaxos_core::state::State;
+use upaxos_core::script_state::ScriptState;
 use upaxos_core::types::{Instance, Value};
 use upaxos_script::{Limits, Scripts};
 
@@ -21,7 +21,7 @@ fn busy() -> Duration {
 fn cost(name: &str, script: &Path, value: impl Fn(u64) -> String) -> Duration {
     let scripts = Scripts::load(&[script.to_owned()], Limits::default()).expect("the script loads");
     let values: Vec<Value> = (0..10_000).map(|i| Value::from(value(i).as_str())).collect();
-    let mut state = State::default();
+    let mut state = ScriptState::default();
     let (began, began_at) = (busy(), Instant::now());
     for call in 0..CALLS {
         let value = &values[(call % values.len() as u64) as usize];

@@ -4,9 +4,9 @@
 
 use std::rc::Rc;
 
+use upaxos_core::digest_write::Names;
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::entry::Entry;
-use upaxos_core::named::Names;
 use upaxos_core::replica::{Config, MAX_SESSIONS, Outbox, Recovery, Replica};
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Message};

@@ -17,7 +17,7 @@ use log::{debug, info, log_enabled, trace, warn};
 use signal_hook::consts;
 use upaxos_core::client::Status;
 use upaxos_core::driver::{Action, Driver};
-use upaxos_core::replica::{Config, Dropped, Event, EventLevel, Outbox, Recovery, Replica};
+use upaxos_core::replica::{Config, DropCounters, Event, EventLevel, Outbox, Recovery, Replica};
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 use upaxos_net::{self as net, News, Pieces, Socket};
@@ -444,9 +444,9 @@ fn role(config: &Config, members: &BTreeSet<NodeId>) -> String {
 }
 
 /// What was dropped, if anything was, to stand behind something else.
-fn dropped(malformed: u64, others: Dropped) -> String {
+fn dropped(malformed: u64, others: DropCounters) -> String {
     let malformed = (malformed > 0).then(|| format!("{malformed} malformed lines"));
-    let others = (others != Dropped::default()).then(|| others.to_string());
+    let others = (others != DropCounters::default()).then(|| others.to_string());
     let all: Vec<_> = malformed.into_iter().chain(others).collect();
     if all.is_empty() { String::new() } else { format!("; dropped {}", all.join(", ")) }
 }
@@ -480,9 +480,9 @@ mod tests {
 
     #[test]
     fn what_was_not_dropped_is_not_told() {
-        let some = Dropped { strangers: 2, absurd: 1, ..Dropped::default() };
-        assert_eq!(dropped(0, Dropped::default()), "");
-        assert_eq!(dropped(3, Dropped::default()), "; dropped 3 malformed lines");
+        let some = DropCounters { strangers: 2, absurd: 1, ..DropCounters::default() };
+        assert_eq!(dropped(0, DropCounters::default()), "");
+        assert_eq!(dropped(3, DropCounters::default()), "; dropped 3 malformed lines");
         assert_eq!(dropped(0, some), "; dropped 2 from strangers, 1 with an absurd ballot");
         assert_eq!(
             dropped(3, some),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::state::State;
+use crate::script_state::ScriptState;
 use crate::types::{Instance, MAX_NUMBER, Tag, Value};
 
 /// The maximum length of a script's name, in bytes.
@@ -97,7 +97,7 @@ pub trait Hooks: fmt::Debug {
     ///
     /// # Errors
     /// The failure. The caller then undoes the changes of the state.
-    fn apply(&self, script: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault>;
+    fn apply(&self, script: usize, state: &mut ScriptState, applied: &Applied<'_>) -> Result<(), Fault>;
 
     /// Whether a script answers reads, and the number of its state, if it has one.
     fn reader(&self) -> Option<Option<usize>> {
@@ -108,7 +108,7 @@ pub trait Hooks: fmt::Debug {
     ///
     /// # Errors
     /// The reason why there is no answer.
-    fn read(&self, state: &State, at: &At<'_>) -> Result<Value, String> {
+    fn read(&self, state: &ScriptState, at: &At<'_>) -> Result<Value, String> {
         let _ = (state, at);
         Err("no script answers".into())
     }

@@ -7,18 +7,18 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;
+pub mod digest_write;
 pub mod driver;
 pub mod entry;
 pub mod hooks;
 #[doc(hidden)]
 pub mod mutant;
-pub mod named;
+mod paged_map;
 pub mod parts;
 pub mod past;
 pub mod record;
 pub mod replica;
 pub mod rounds;
-mod slots;
-pub mod state;
+pub mod script_state;
 pub mod types;
 pub mod wire;

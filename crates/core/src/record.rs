@@ -43,7 +43,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::hooks::Script;
-use crate::state::Scalar;
+use crate::script_state::Scalar;
 use crate::types::{self, Ballot, Epoch, GroupId, Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Boot, Dialect, ParseError};
 
@@ -423,7 +423,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::state::Number;
+    use crate::script_state::Number;
     use crate::types::Epoch;
 
     fn any_record() -> impl Strategy<Value = Record> {

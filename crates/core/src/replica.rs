@@ -27,11 +27,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use classic::Classic;
-use clients::fast_reads::Reads;
-use clients::queue::{Proposal, Requests};
+use clients::fast_reads::FastReads;
+use clients::queue::{Proposal, RequestQueue};
 pub use config::{Config, Timing};
 pub use dispatch::{ballot_of, instance_of};
-pub use drop_counters::Dropped;
+pub use drop_counters::DropCounters;
 use election::candidacy::Quorum;
 use election::jumps::Jumps;
 use election::links::Election;
@@ -39,18 +39,18 @@ use limits::Bounds;
 pub use limits::{Bound, Limits, Reached};
 pub use outbox::{Event, EventLevel, Lookup, LookupPurpose, Outbox};
 use paxos::acceptor::Acceptor;
-use paxos::catch_up::Repair;
-use paxos::digest_writes::Naming;
+use paxos::catch_up::CatchUp;
+use paxos::digest_writes::DigestWrites;
 use paxos::learner::Learner;
-use paxos::proposer::Leader;
+use paxos::proposer::Proposer;
 use reconfig::changes::Changes;
 pub use reconfig::membership::Membership;
-use reconfig::registration::Identity;
+use reconfig::registration::Registration;
 pub use recovery::{RecoverError, Recovery};
 use senders::Others;
 pub use senders::Speaker;
-use state_machine::divergence::Digests;
-use state_machine::learned_log::History;
+use state_machine::divergence::Divergence;
+use state_machine::learned_log::LearnedLog;
 pub use state_machine::script_states::link;
 pub use state_machine::sessions::{DedupStatus, Sessions};
 pub use state_machine::sessions::{MAX_SESSIONS, MAX_TAGS};
@@ -73,21 +73,21 @@ pub struct Replica {
     changes: Changes,
     /// The group before the one in force; of interest to a mutant alone.
     old_group: Option<Group>,
-    identity: Identity,
+    identity: Registration,
     election: Election,
     jumps: Jumps,
     acceptor: Acceptor,
     learner: Learner,
-    leader: Leader,
+    leader: Proposer,
     classic: Option<Classic>,
-    history: History,
-    requests: Requests,
-    reads: Reads,
-    digests: Digests,
+    history: LearnedLog,
+    requests: RequestQueue,
+    reads: FastReads,
+    digests: Divergence,
     /// Whether an untagged read is a fast one.
     fast_read: bool,
-    repair: Repair,
-    naming: Naming,
+    repair: CatchUp,
+    naming: DigestWrites,
     /// The learned prefix that is durable here.
     durable: Instance,
     /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
@@ -112,7 +112,7 @@ pub struct Replica {
     is_deferred: bool,
     /// Whose interval between beats was reported as another one.
     warned_of_pace: BTreeSet<NodeId>,
-    dropped: Dropped,
+    dropped: DropCounters,
 }
 
 /// Of what decides what this node will say, not of how soon it will answer and repair: a search over states
@@ -298,7 +298,7 @@ impl Replica {
     }
 
     /// What was dropped.
-    pub fn dropped(&self) -> Dropped {
+    pub fn dropped(&self) -> DropCounters {
         self.dropped
     }
 

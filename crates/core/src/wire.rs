@@ -100,8 +100,8 @@ pub use print::{
 
 use std::sync::Arc;
 
+use crate::digest_write::NamedWrite;
 use crate::hooks::Script;
-use crate::named::NamedWrite;
 use crate::types::{Ballot, Change, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
 
 /// The grammar that a group uses. All of its nodes and clients use the same one.

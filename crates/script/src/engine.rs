@@ -11,7 +11,7 @@ use std::time::Duration;
 use log::Level;
 use mlua::{AnyUserData, Error, FromLuaMulti, Function, IntoLuaMulti, Lua};
 use upaxos_core::hooks::fingerprint;
-use upaxos_core::state::State;
+use upaxos_core::script_state::ScriptState;
 
 use super::file::{self, LoadError, Table};
 use super::meter::{APPLY_TIME, Limits, Meter, Violation};
@@ -113,7 +113,7 @@ impl Engine {
     ///
     /// # Errors
     /// The broken limit or the error.
-    pub fn apply(&self, function: &Function, state: &mut State, value: &[u8]) -> Result<(), Broken> {
+    pub fn apply(&self, function: &Function, state: &mut ScriptState, value: &[u8]) -> Result<(), Broken> {
         let args = |value| (&self.st_object, value, &self.about_object);
         self.st.lend(state, Access::Writes, || {
             let value = self.lua.create_string(value).map_err(|error| self.explain(error))?;
@@ -125,7 +125,7 @@ impl Engine {
     ///
     /// # Errors
     /// The broken limit or the error.
-    pub fn read<R: FromLuaMulti>(&self, function: &Function, state: &State) -> Result<R, Broken> {
+    pub fn read<R: FromLuaMulti>(&self, function: &Function, state: &ScriptState) -> Result<R, Broken> {
         let mut copy = state.clone();
         let args = (&self.st_object, &self.about_object);
         self.st.lend(&mut copy, Access::Reads, || self.call(function, args, self.limits.time))

@@ -26,7 +26,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
-use upaxos_core::state::State;
+use upaxos_core::script_state::ScriptState;
 use upaxos_core::types::{Tag, Value};
 
 use engine::{Broken, Engine};
@@ -169,7 +169,7 @@ impl Hooks for Scripts {
         Ok(changed)
     }
 
-    fn apply(&self, script: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+    fn apply(&self, script: usize, state: &mut ScriptState, applied: &Applied<'_>) -> Result<(), Fault> {
         let engine = &self.engines[self.places[script]];
         let function = engine.hooks.apply.as_ref().expect("only those with an `apply` are counted");
         engine.about.instance.set(Some(applied.instance));
@@ -190,7 +190,7 @@ impl Hooks for Scripts {
         Some(self.places.iter().position(|place| *place == reader))
     }
 
-    fn read(&self, state: &State, at: &At<'_>) -> Result<Value, String> {
+    fn read(&self, state: &ScriptState, at: &At<'_>) -> Result<Value, String> {
         let reader = self.engines.iter().find_map(|engine| Some((engine, engine.hooks.read.as_ref()?)));
         let (engine, function) = reader.ok_or("no script has a `read`")?;
         engine.about.instance.set(Some(at.instance));

@@ -21,7 +21,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use mlua::{AnyUserData, BString, Error, Function, Lua, MultiValue, UserDataRegistry, Value};
-use upaxos_core::state::{Number, Scalar, State};
+use upaxos_core::script_state::{Number, Scalar, ScriptState};
 use upaxos_core::types::{Instance, Tag, Value as Bytes};
 
 /// The permitted use of the state at the moment.
@@ -39,13 +39,13 @@ pub enum Access {
 /// The state of the running hook.
 #[derive(Debug, Default)]
 pub struct St {
-    state: RefCell<State>,
+    state: RefCell<ScriptState>,
     access: Cell<Access>,
 }
 
 impl St {
     /// Lends a state during `call`, and takes it back.
-    pub fn lend<R>(&self, state: &mut State, access: Access, call: impl FnOnce() -> R) -> R {
+    pub fn lend<R>(&self, state: &mut ScriptState, access: Access, call: impl FnOnce() -> R) -> R {
         std::mem::swap(&mut *self.state.borrow_mut(), state);
         self.access.set(access);
         let result = call();
@@ -54,7 +54,7 @@ impl St {
         result
     }
 
-    fn get<R>(&self, lua: &Lua, read: impl FnOnce(&State) -> R) -> mlua::Result<R> {
+    fn get<R>(&self, lua: &Lua, read: impl FnOnce(&ScriptState) -> R) -> mlua::Result<R> {
         match self.access.get() {
             Access::None => Err(raise(lua, "rule: `st` is only there while its hook runs: do not keep it")),
             Access::Reads | Access::Writes => Ok(read(&self.state.borrow())),

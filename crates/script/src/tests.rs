@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use upaxos_core::state::{Number, Scalar};
+use upaxos_core::script_state::{Number, Scalar};
 use upaxos_core::types::Instance;
 
 use super::*;
@@ -36,14 +36,14 @@ fn loaded(text: &str) -> Scripts {
 /// Applies values in turn to one script with this body of `apply`, as the node does.
 struct Applies {
     scripts: Scripts,
-    state: State,
+    state: ScriptState,
     instance: u64,
 }
 
 impl Applies {
     fn with(body: &str) -> Applies {
         let text = format!("return {{\n apply = function(st, value, entry)\n{body}\nend }}");
-        Applies { scripts: loaded(&text), state: State::default(), instance: 0 }
+        Applies { scripts: loaded(&text), state: ScriptState::default(), instance: 0 }
     }
 
     fn apply(&mut self, value: &str) -> Result<(), Fault> {
@@ -348,7 +348,7 @@ fn a_read_sees_the_state_and_cannot_change_it() {
           end }",
     );
     assert_eq!(scripts.reader(), Some(Some(0)));
-    let mut state = State::default();
+    let mut state = ScriptState::default();
     state.set(b"last", Some(Scalar::Number(Number::new(7.0).unwrap()))).unwrap();
     let last = (Instance(2), Value::from("two"));
     let read = |question: Option<&str>| {
@@ -366,7 +366,7 @@ fn a_state_that_a_script_keeps_is_no_use_to_it_later() {
     let text = "local kept
         return { apply = function(st, value) kept = st end, request = function(value) return kept:get('a') end }";
     let scripts = loaded(text);
-    let (mut state, value) = (State::default(), Value::from("x"));
+    let (mut state, value) = (ScriptState::default(), Value::from("x"));
     let applied = Applied { value: &value, instance: Instance(1), tag: None };
     scripts.apply(0, &mut state, &applied).unwrap();
     let reason = scripts.request(&value, None).unwrap_err();
@@ -470,10 +470,10 @@ fn notices_are_told_in_order_and_their_errors_stop_nothing() {
 }
 
 /// A shipped script, with a state that it has computed from these values.
-fn shipped(name: &str, values: &[&str]) -> (Scripts, State) {
+fn shipped(name: &str, values: &[&str]) -> (Scripts, ScriptState) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/hooks").join(name);
     let scripts = Scripts::load(&[path], Limits::default()).unwrap_or_else(|error| panic!("{error}"));
-    let mut state = State::default();
+    let mut state = ScriptState::default();
     for (value, instance) in values.iter().zip(1..) {
         let written = match scripts.request(&(*value).into(), None) {
             Ok(written) => written.unwrap_or_else(|| (*value).into()),
@@ -488,7 +488,7 @@ fn shipped(name: &str, values: &[&str]) -> (Scripts, State) {
     (scripts, state)
 }
 
-fn asked(scripts: &Scripts, state: &State, question: Option<&str>) -> Result<String, String> {
+fn asked(scripts: &Scripts, state: &ScriptState, question: Option<&str>) -> Result<String, String> {
     let (question, last) = (question.map(Value::from), (Instance(3), Value::from("three")));
     let at = At { instance: Instance(9), last: Some(&last), question: question.as_ref() };
     scripts.read(state, &at).map(|answer| answer.to_string())

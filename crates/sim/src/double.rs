@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script, fingerprint};
-use upaxos_core::state::{Number, Scalar, State};
+use upaxos_core::script_state::{Number, Scalar, ScriptState};
 use upaxos_core::types::{Instance, Tag, Value};
 
 /// How many different keys the values are stored under.
@@ -46,7 +46,7 @@ impl Hooks for Double {
         if self.requests.get().is_multiple_of(23) { Err("not this one".into()) } else { Ok(None) }
     }
 
-    fn apply(&self, _: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+    fn apply(&self, _: usize, state: &mut ScriptState, applied: &Applied<'_>) -> Result<(), Fault> {
         let words = fingerprint(applied.value.as_bytes());
         let key = |number: u64| format!("key {}", number % KEYS).into_bytes();
         let count = match state.get(b"count") {
@@ -79,7 +79,7 @@ impl Hooks for Double {
         None
     }
 
-    fn read(&self, _: &State, _: &At<'_>) -> Result<Value, String> {
+    fn read(&self, _: &ScriptState, _: &At<'_>) -> Result<Value, String> {
         Err("it is not asked".into())
     }
 }

@@ -23,19 +23,19 @@
 //!
 //! [`disk`] is the store on a real directory: it adds the lock, the identity of the node, and the threads.
 
+mod archive;
 #[cfg(unix)]
 pub mod disk;
 mod error;
 pub mod files;
-mod history;
 pub mod model;
 mod read;
 mod recovery;
+mod scan;
 pub mod segment;
 mod task;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,9 +47,9 @@ use upaxos_core::record::{self, Record};
 use upaxos_core::types::Instance;
 use upaxos_core::wire::ParseError;
 
+use archive::Range;
 pub use error::StoreError;
 pub use files::Files;
-use history::Range;
 pub use read::{Contents, read};
 use segment::{Head, MAX_HEAD_BYTES, Segment};
 pub use task::Task;
@@ -188,8 +188,8 @@ impl<F: Files> Store<F> {
     ) -> Result<Opened<F>, StoreError> {
         options.check()?;
         segment::remove_drafts(&files)?;
-        let tail = walk::walk(&files, incarnation, on_record)?;
-        let history = history::list(&files)?;
+        let tail = scan::walk(&files, incarnation, on_record)?;
+        let history = archive::list(&files)?;
         let first = segment::numbers(&files)?.first().copied().unwrap_or(1);
         if let Some(base) = tail.bases.get(&first).filter(|base| **base > end_of(&history)) {
             return Err(read::history_ends(&files, &history, *base));
@@ -389,7 +389,7 @@ impl<F: Files> Store<F> {
     /// # Errors
     /// When the history is damaged or cannot be read. The node must end then.
     pub fn past(&self, first: Instance, last: Instance, bytes: usize) -> Result<Vec<Past>, StoreError> {
-        history::values(&self.files, (&self.history, self.incarnation), (first, last), bytes)
+        archive::values(&self.files, (&self.history, self.incarnation), (first, last), bytes)
     }
 }
 

@@ -7,9 +7,9 @@ use upaxos_core::past::Past;
 use upaxos_core::record::Record;
 use upaxos_core::types::Instance;
 
+use super::archive::{self, Range};
 use super::files::Files;
-use super::history::{self, Range};
-use super::{Found, OnRecord, StoreError, walk};
+use super::{Found, OnRecord, StoreError, scan};
 
 /// The result of [`read`].
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub fn read<F: Files>(
     on_record: OnRecord<'_>,
 ) -> Result<Contents, StoreError> {
     let (mut is_first, mut failure) = (true, None);
-    let walked = walk::walk_what_there_is(files, incarnation, &mut |found: Found<'_>| {
+    let walked = scan::walk_what_there_is(files, incarnation, &mut |found: Found<'_>| {
         if mem::take(&mut is_first)
             && let Ok(Record::Checkpoint { learned, .. }) = Record::parse(found.line)
             && let Err(error) = read_history(files, incarnation, learned, on_past)
@@ -56,11 +56,11 @@ fn read_history<F: Files>(
     through: Instance,
     on_past: &mut dyn FnMut(Past) -> Result<(), String>,
 ) -> Result<(), StoreError> {
-    let (ranges, gap) = history::list_to_gap(files)?;
+    let (ranges, gap) = archive::list_to_gap(files)?;
     let (mut next, mut is_corrupt) = (Instance(1), false);
     while next <= through {
         let last = if is_corrupt { next } else { through };
-        let found = match history::values(files, (&ranges, incarnation), (next, last), 1 << 20) {
+        let found = match archive::values(files, (&ranges, incarnation), (next, last), 1 << 20) {
             // Read the instances one by one, up to the damage.
             Err(_) if !is_corrupt => {
                 is_corrupt = true;

@@ -5,8 +5,8 @@ use std::io;
 use upaxos_core::mutant::{self, Mutant};
 
 use super::files::{Files, cannot_in};
+use super::scan::Tail;
 use super::segment::{self, Segment};
-use super::walk::Tail;
 
 /// Cuts a write that a crash cut short, writes the last block again, and opens the log at its end.
 pub(super) fn mend<F: Files>(files: &F, tail: &Tail, warnings: &mut Vec<String>) -> io::Result<Segment<F>> {

@@ -9,8 +9,8 @@ use std::io;
 use upaxos_core::mutant::{self, Mutant};
 use upaxos_core::past::Past;
 
+use super::archive::{Printer, Range, cannot_write};
 use super::files::{Files, cannot_in};
-use super::history::{Printer, Range, cannot_write};
 use super::segment::{self, Head, Segment};
 
 /// The approximate number of bytes that one step writes to a history file.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::{Record, bad, field, line, number, value, value_text};
 use crate::hooks::Script;
-use crate::state::{Number, Scalar};
+use crate::script_state::{Number, Scalar};
 use crate::types::Value;
 use crate::wire::{self, Dialect, ParseError};
 

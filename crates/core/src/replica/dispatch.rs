@@ -3,9 +3,9 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
+use crate::digest_write::NamedWrite;
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
-use crate::named::NamedWrite;
 use crate::replica::classic::Classic;
 use crate::replica::clients::queue::About;
 use crate::replica::election::jumps::MAX_ROUND_JUMP;
@@ -305,7 +305,7 @@ impl Replica {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
                 if self.classic.is_none() && self.is_voter() {
-                    // Naming the whole learned prefix would be as safe as the durable one: its records stand before
+                    // DigestWrites the whole learned prefix would be as safe as the durable one: its records stand before
                     // the promise's in the log, and the answer waits for the sync of both.
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// How much input was dropped, by reason. The counters never decrease. `Display` names the reasons that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Dropped {
+pub struct DropCounters {
     /// Whole datagrams of nodes or clients of another group.
     pub other_groups: u64,
     /// Lines of nodes in a datagram without a head, or with a head that names another sender.
@@ -25,7 +25,7 @@ pub struct Dropped {
     pub classic_votes: u64,
 }
 
-impl fmt::Display for Dropped {
+impl fmt::Display for DropCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = [
             (self.other_groups, "datagrams of other groups"),

@@ -18,24 +18,24 @@ use crate::mutant::{self, Mutant};
 use crate::past::Past;
 use crate::record::Record;
 use crate::replica::classic::Classic;
-use crate::replica::clients::fast_reads::Reads;
-use crate::replica::clients::queue::Requests;
+use crate::replica::clients::fast_reads::FastReads;
+use crate::replica::clients::queue::RequestQueue;
 use crate::replica::election::candidacy::Quorum;
 use crate::replica::election::jumps::Jumps;
 use crate::replica::election::links::Election;
 use crate::replica::paxos::acceptor::Acceptor;
-use crate::replica::paxos::catch_up::Repair;
-use crate::replica::paxos::digest_writes::Naming;
+use crate::replica::paxos::catch_up::CatchUp;
+use crate::replica::paxos::digest_writes::DigestWrites;
 use crate::replica::paxos::learner::Learner;
-use crate::replica::paxos::proposer::Leader;
+use crate::replica::paxos::proposer::Proposer;
 use crate::replica::reconfig::changes::Changes;
-use crate::replica::reconfig::registration::Identity;
+use crate::replica::reconfig::registration::Registration;
 use crate::replica::senders::Others;
-use crate::replica::state_machine::divergence::Digests;
-use crate::replica::state_machine::learned_log::History;
+use crate::replica::state_machine::divergence::Divergence;
+use crate::replica::state_machine::learned_log::LearnedLog;
 use crate::replica::state_machine::script_states::Failed;
 use crate::replica::twin::OwnLines;
-use crate::replica::{Config, Dropped, Replica};
+use crate::replica::{Config, DropCounters, Replica};
 use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
 use crate::wire::{Boot, Dialect, Stance};
 
@@ -88,11 +88,11 @@ pub enum RecoverError {
 pub struct Recovery {
     config: Config,
     acceptor: Acceptor,
-    history: History,
+    history: LearnedLog,
     learned: Instance,
     /// Whether the log says that the next instance was learned while its value is lost.
     is_cut: bool,
-    identity: Identity,
+    identity: Registration,
     starts: u64,
     hooks: Option<Rc<dyn Hooks>>,
 }
@@ -104,10 +104,10 @@ impl Recovery {
         let dialect = if classic { Dialect::Classic } else { Dialect::Extended };
         Recovery {
             acceptor: Acceptor::new(classic, config.limits),
-            history: History::new(dialect, config.n, config.limits),
+            history: LearnedLog::new(dialect, config.n, config.limits),
             learned: Instance(0),
             is_cut: false,
-            identity: Identity::new(config.id, config.n, config.timing, !classic),
+            identity: Registration::new(config.id, config.n, config.timing, !classic),
             starts: 0,
             hooks: None,
             config,
@@ -211,14 +211,14 @@ impl Recovery {
             jumps: Jumps::default(),
             acceptor,
             learner,
-            leader: Leader::new(limits),
+            leader: Proposer::new(limits),
             history,
-            requests: Requests::new(timing, limits),
-            digests: Digests::default(),
-            reads: Reads::new(timing.timeout(), boot, limits),
+            requests: RequestQueue::new(timing, limits),
+            digests: Divergence::default(),
+            reads: FastReads::new(timing.timeout(), boot, limits),
             fast_read: fast_read && !classic,
-            repair: Repair::new(limits),
-            naming: Naming::default(),
+            repair: CatchUp::new(limits),
+            naming: DigestWrites::default(),
             durable: learned,
             claimed: (learned, Micros(0)),
             told_older: (id, 0, Micros(0)),
@@ -234,7 +234,7 @@ impl Recovery {
             quorum: Quorum::default(),
             warned_of_twin: false,
             warned_of_pace: BTreeSet::new(),
-            dropped: Dropped::default(),
+            dropped: DropCounters::default(),
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
     use super::*;
     use crate::hooks::{Applied, Script};
     use crate::past::Past;
-    use crate::state::State;
+    use crate::script_state::ScriptState;
     use crate::types::{Ballot, NodeId};
 
     /// A script that fails fatally at `fatal`, and raises an error at `bad`.
@@ -299,7 +299,7 @@ mod tests {
             &self.0
         }
 
-        fn apply(&self, _: usize, _: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+        fn apply(&self, _: usize, _: &mut ScriptState, applied: &Applied<'_>) -> Result<(), Fault> {
             match applied.value.as_bytes() {
                 b"fatal" => Err(Fault::Fatal("no memory".into())),
                 b"bad" => Err(Fault::Raised("bad".into())),

@@ -52,7 +52,7 @@ pub struct Others {
 }
 
 impl Replica {
-    /// Reads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
+    /// FastReads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
     pub fn hear(&mut self, head: &Head, now: Micros, out: &mut Outbox) -> Speaker {
         if self.classic.is_some() {
             return Speaker(Kind::Classic);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::head::is_head;
 use super::{Beat, Boot, Dialect, Line, MAX_PACE_MS, Message, Pace, Request, Stance};
+use crate::digest_write::{Digest, NamedWrite, Names, Run};
 use crate::hooks::{MAX_NAME, Script};
-use crate::named::{Digest, NamedWrite, Names, Run};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
 
 /// The reason why a line was dropped.

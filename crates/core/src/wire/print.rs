@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Dialect, Head, Line, Message, Request};
-use crate::named::{NamedWrite, print_runs};
+use crate::digest_write::{NamedWrite, print_runs};
 use crate::types::{self, Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {

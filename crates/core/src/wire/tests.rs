@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::named::{Digest, NamedWrite, Names, Run};
+use crate::digest_write::{Digest, NamedWrite, Names, Run};
 use crate::types::{Epoch, GroupId, MAX_NUMBER, Tag};
 
 fn parsed(line: &str) -> Line {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
-use upaxos_core::state::State;
+use upaxos_core::script_state::ScriptState;
 use upaxos_core::types::{Tag, Value};
 use upaxos_script::{Limits, Scripts};
 use upaxos_sim::play::Loads;
@@ -48,7 +48,7 @@ impl Hooks for InTurns {
         self.0.request(value, tag)
     }
 
-    fn apply(&self, script: usize, state: &mut State, applied: &Applied<'_>) -> Result<(), Fault> {
+    fn apply(&self, script: usize, state: &mut ScriptState, applied: &Applied<'_>) -> Result<(), Fault> {
         self.0.apply(script, state, applied)
     }
 
@@ -56,7 +56,7 @@ impl Hooks for InTurns {
         self.0.reader()
     }
 
-    fn read(&self, state: &State, at: &At<'_>) -> Result<Value, String> {
+    fn read(&self, state: &ScriptState, at: &At<'_>) -> Result<Value, String> {
         self.0.read(state, at)
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use upaxos_core::entry::Entry;
 use upaxos_core::hooks::{Applied, Hooks};
 use upaxos_core::replica::link;
-use upaxos_core::state::State;
+use upaxos_core::script_state::ScriptState;
 use upaxos_core::types::{Instance, Value};
 
 use super::{Judges, Rule};
@@ -19,7 +19,7 @@ use crate::double::Double;
 #[derive(Debug)]
 pub(super) struct Reference {
     double: Double,
-    state: State,
+    state: ScriptState,
     /// The digest after each instance, from instance 0 on.
     chain: Vec<u64>,
     /// The instances at which a value was applied.
@@ -30,7 +30,7 @@ impl Reference {
     pub(super) fn new() -> Reference {
         let double = Double::new(None);
         let chain = vec![double.scripts()[0].source];
-        Reference { double, state: State::default(), chain, applied: BTreeSet::new() }
+        Reference { double, state: ScriptState::default(), chain, applied: BTreeSet::new() }
     }
 
     fn next(&self) -> Instance {

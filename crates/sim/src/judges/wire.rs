@@ -1,7 +1,7 @@
 //! The checkers of what members send: each line, when it is sent, against the sender's durable state.
 
+use upaxos_core::digest_write::{Digest, NamedWrite, Names};
 use upaxos_core::entry::Entry;
-use upaxos_core::named::{Digest, NamedWrite, Names};
 use upaxos_core::types::{Ballot, Epoch, Instance, NodeId, Value};
 use upaxos_core::wire::{Beat, Line, Message};
 

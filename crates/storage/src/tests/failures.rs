@@ -155,7 +155,7 @@ fn any_flipped_bit_of_a_log_is_refused_or_takes_values_and_nothing_else() {
         files.damage(name, |bytes| bytes[at] ^= 1 << bit);
         let mut found = Learner::default();
         let (mut lost, mut learned) = (0, 0);
-        let walked = walk::walk(&files, INCARNATION, &mut |record| {
+        let walked = scan::walk(&files, INCARNATION, &mut |record| {
             match record.record().map_err(|error| error.to_string())? {
                 Record::Lost { .. } => lost += 1,
                 Record::Learn { instance, value: held } => {

@@ -32,7 +32,7 @@ type Ticket = u64;
 
 /// The fast reads of one node, and the round in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Reads {
+pub struct FastReads {
     bounds: Bounds,
     /// How long a read may wait.
     patience: Micros,
@@ -102,12 +102,12 @@ struct Marked {
     serves: Vec<Ticket>,
 }
 
-impl Reads {
+impl FastReads {
     /// No reads. `boot` is the random number of this run. Nonces count up from it, so that no mark for an earlier
     /// run or for another node counts in a round.
-    pub fn new(patience: Micros, boot: u64, limits: Limits) -> Reads {
+    pub fn new(patience: Micros, boot: u64, limits: Limits) -> FastReads {
         let spread = if mutant::is(Mutant::NonceRestarts) { 0 } else { SPREAD };
-        Reads {
+        FastReads {
             bounds: limits.into(),
             patience,
             nonce: boot.wrapping_mul(spread) & MAX_NUMBER,

@@ -69,7 +69,7 @@ impl PendingReplies {
 
     /// Owes an answer, due at `at`, unless one about the same subject is owed already or there is no room.
     pub fn schedule_reply(&mut self, about: About, answer: Message, at: Micros) {
-        if self.bounds.is_over(Bound::PendingReplies, self.len >= self.bounds.owed) || self.contains(&about) {
+        if self.bounds.is_over(Bound::Owed, self.len >= self.bounds.owed) || self.contains(&about) {
             return;
         }
         self.len += 1;

@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use crate::entry::Entry;
 use crate::hooks;
 use crate::mutant::{self, Mutant};
+use crate::paged_map::{ByTag, PagedMap};
 use crate::replica::Timing;
 pub use crate::replica::clients::pending_replies::About;
 use crate::replica::clients::pending_replies::PendingReplies;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
-use crate::slots::{ByTag, Slots};
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
@@ -195,10 +195,10 @@ impl Key {
 
 /// The queue of waiting requests, the answers owed, and the leader's adaptive room.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Requests {
+pub struct RequestQueue {
     timing: Timing,
     bounds: Bounds,
-    waiting: Slots<QueuedRequest>,
+    waiting: PagedMap<QueuedRequest>,
     /// The places of the tagged requests.
     tagged: ByTag<Place>,
     /// The places of the untagged requests.
@@ -222,13 +222,13 @@ pub struct Requests {
     owed: PendingReplies,
 }
 
-impl Requests {
+impl RequestQueue {
     /// Empty queues, with the full room of a leader.
-    pub fn new(timing: Timing, limits: Limits) -> Requests {
-        Requests {
+    pub fn new(timing: Timing, limits: Limits) -> RequestQueue {
+        RequestQueue {
             timing,
             bounds: limits.into(),
-            waiting: Slots::default(),
+            waiting: PagedMap::default(),
             tagged: ByTag::default(),
             untagged: BTreeSet::new(),
             bytes: 0,

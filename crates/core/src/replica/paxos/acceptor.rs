@@ -21,10 +21,10 @@
 use std::collections::BTreeMap;
 
 use crate::mutant::{self, Mutant};
+use crate::paged_map::PagedMap;
 use crate::record::Record;
 use crate::replica::limits::{Bound, Bounds, ENTRY_BYTES, Limits, Reached};
 use crate::replica::outbox::{Event, EventLevel, Outbox};
-use crate::slots::Slots;
 use crate::types::{Ballot, Epoch, Instance, Value};
 use crate::wire::Message;
 
@@ -39,7 +39,7 @@ pub struct Acceptor {
     promised_at: BTreeMap<Instance, Ballot>,
     /// The highest ballot promised for any instance.
     highest: Option<Ballot>,
-    accepted: Slots<(Ballot, Value)>,
+    accepted: PagedMap<(Ballot, Value)>,
     /// Instances whose last accepted value is lost, with its ballot. None of these is in `accepted`.
     lost: BTreeMap<Instance, Ballot>,
     /// Up to here every instance is durably learned, and forgotten. The next instance always has room. Otherwise

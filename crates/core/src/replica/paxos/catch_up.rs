@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use crate::past::Past;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::{LookupPurpose, Outbox};
-use crate::replica::state_machine::learned_log::History;
+use crate::replica::state_machine::learned_log::LearnedLog;
 use crate::types::{Instance, Micros};
 use crate::wire::Message;
 
@@ -30,7 +30,7 @@ const TOLD_LATELY: Micros = Micros::from_millis(40);
 
 /// This node's open question, and the questions that it has to answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Repair {
+pub struct CatchUp {
     bounds: Bounds,
     ask_at: Option<Micros>,
     retry_after: Micros,
@@ -44,10 +44,10 @@ pub struct Repair {
     told: BTreeMap<Instance, Micros>,
 }
 
-impl Repair {
+impl CatchUp {
     /// A repair without questions.
-    pub fn new(limits: Limits) -> Repair {
-        Repair {
+    pub fn new(limits: Limits) -> CatchUp {
+        CatchUp {
             bounds: limits.into(),
             ask_at: None,
             retry_after: RETRY_MIN,
@@ -141,7 +141,7 @@ impl Repair {
     }
 
     /// Sends the answers that are due.
-    pub fn answer(&mut self, history: &History, now: Micros, out: &mut Outbox) {
+    pub fn answer(&mut self, history: &LearnedLog, now: Micros, out: &mut Outbox) {
         if self.told.is_empty() && self.owed.is_empty() {
             return;
         }
@@ -178,7 +178,7 @@ impl Repair {
         &mut self,
         first: Instance,
         last: Instance,
-        history: &History,
+        history: &LearnedLog,
         now: Micros,
         out: &mut Outbox,
     ) -> usize {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn whoever_could_not_take_in_an_answer_asks_for_twice_what_came() {
-        let mut repair = Repair::new(Limits::USUAL);
+        let mut repair = CatchUp::new(Limits::USUAL);
         let mut now = Micros(0);
         let mut ask = |learned: u64, wait: Micros| {
             let mut out = Outbox::new(NodeId(0));

@@ -1,7 +1,7 @@
 //! Named writes: the leader names requests that all nodes have heard, and the other nodes look them up.
 //!
 //! A client's words cross the wire once. For a run of tagged writes, the leader sends only their tags, and a digest
-//! of their bytes ([`crate::named`]). This module owns the named writes whose requests have not all arrived yet. A
+//! of their bytes ([`crate::digest_write`]). This module owns the named writes whose requests have not all arrived yet. A
 //! node handles a named write like a full one, once it has the bytes and the digest confirms them. So accepted,
 //! logged, promised and repaired values are always bytes, and a vote is for exactly the value that the leader
 //! wrote. A node that lacks some bytes, or has others, asks the leader, which writes them in full. The leader also
@@ -9,8 +9,8 @@
 //!
 //! Only values that are written as the client sent them can be named. Classic nodes do not use named writes.
 
+use crate::digest_write::{NamedWrite, Names, Payloads};
 use crate::mutant::{self, Mutant};
-use crate::named::{NamedWrite, Names, Payloads};
 use crate::replica::Replica;
 use crate::replica::limits::{Bound, Bounds};
 use crate::replica::outbox::Outbox;
@@ -31,11 +31,11 @@ pub(in crate::replica) type Written = (Instance, Value, Option<Tag>);
 
 /// Named writes that wait for their requests, each with its sender and the end of its wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Naming {
+pub struct DigestWrites {
     waiting: Vec<(NodeId, NamedWrite, Micros)>,
 }
 
-impl Naming {
+impl DigestWrites {
     /// The time at which this node must ask for the values of a named write.
     pub fn deadline(&self) -> Option<Micros> {
         self.waiting.iter().map(|(_, _, until)| *until).min()

@@ -7,8 +7,8 @@
 use smallvec::SmallVec;
 
 use crate::mutant::{self, Mutant};
+use crate::paged_map::PagedMap;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
-use crate::slots::Slots;
 use crate::types::{Ballot, Group, Instance, NodeId, Value, Votes};
 
 impl Tally {
@@ -91,7 +91,7 @@ impl Count {
 pub struct Learner {
     bounds: Bounds,
     learned: Instance,
-    tallies: Slots<Tally>,
+    tallies: PagedMap<Tally>,
     /// The highest instance above the prefix that is known to be chosen, or has a quorum; 0 for none.
     evidence: Instance,
     /// The size of the values in `tallies`.

@@ -14,11 +14,11 @@ use window::Window;
 
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
+use crate::paged_map::{ByTag, PagedMap};
 use crate::replica::clients::queue::{Key, Proposal};
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
 use crate::replica::paxos::acceptor::Acceptor;
-use crate::slots::{ByTag, Slots};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::{Dialect, Message, Stance};
 
@@ -31,7 +31,7 @@ const FETCH_STEP: Micros = Micros::from_millis(5);
 
 /// This node's own ballot, if it runs one, and the progress of its phase 1 or 2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Leader {
+pub struct Proposer {
     ballot: Option<Ballot>,
     phase: Phase,
     round_trip: Micros,
@@ -49,7 +49,7 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leading {
     next: Instance,
-    flights: Slots<InFlight>,
+    flights: PagedMap<InFlight>,
     /// The tags of the requests in flight.
     tags: ByTag<()>,
     /// The earliest time at which a flight is due for retransmission.
@@ -78,11 +78,11 @@ pub struct InFlight {
     fetched_at: Option<Micros>,
 }
 
-impl Leader {
+impl Proposer {
     /// A node that runs no ballot. The round trip starts at 5 ms and is measured from then on.
-    pub fn new(limits: Limits) -> Leader {
+    pub fn new(limits: Limits) -> Proposer {
         let round_trip = Micros::from_millis(5);
-        Leader { ballot: None, phase: Phase::Idle, round_trip, bounds: limits.into() }
+        Proposer { ballot: None, phase: Phase::Idle, round_trip, bounds: limits.into() }
     }
 
     /// Returns the bounds that were reached so far.
@@ -225,7 +225,7 @@ impl Leader {
         let values = preparing.values_to_write(learned);
         self.phase = Phase::Leading(Leading {
             next: learned.next(),
-            flights: Slots::default(),
+            flights: PagedMap::default(),
             tags: ByTag::default(),
             retry_at: None,
             bytes: 0,

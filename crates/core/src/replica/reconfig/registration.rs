@@ -35,7 +35,7 @@ const ENOUGH: u8 = 2;
 
 /// This node's identity, and the identities that it remembers of its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct Registration {
     me: NodeId,
     boot: Boot,
     /// The boots of its last starts, this one included, by the numbers of the starts.
@@ -79,12 +79,12 @@ enum Standing {
     Barred,
 }
 
-impl Identity {
+impl Registration {
     /// An identity before `begin`. If `guarded` is false (a classic group cannot register), the node may vote at
     /// once.
-    pub fn new(me: NodeId, n: u16, timing: Timing, guarded: bool) -> Identity {
+    pub fn new(me: NodeId, n: u16, timing: Timing, guarded: bool) -> Registration {
         let standing = if guarded { Standing::Waiting } else { Standing::Votes };
-        Identity {
+        Registration {
             me,
             boot: Boot::default(),
             lives: BTreeMap::new(),
@@ -667,9 +667,9 @@ mod tests {
     use super::*;
 
     /// A node in its first run that `peers` remember, after the time for objections.
-    fn remembered_by(me: u16, n: u16, peers: &[u16]) -> Identity {
+    fn remembered_by(me: u16, n: u16, peers: &[u16]) -> Registration {
         let (me, group, timing) = (NodeId(me), Membership::new(n), Timing::default());
-        let (mut identity, mut out) = (Identity::new(me, n, timing, true), Outbox::new(me));
+        let (mut identity, mut out) = (Registration::new(me, n, timing, true), Outbox::new(me));
         // As node 0 of the group would have founded it.
         identity.begin(Boot { incarnation: 100 + u64::from(me.0), start: 1, boot: 0 });
         identity.belong(GroupId(100), &mut out);

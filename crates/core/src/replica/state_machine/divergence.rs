@@ -27,7 +27,7 @@ const MAX_TOLD: usize = 1_024;
 
 /// The digests of peers, as far as this node has received them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Digests {
+pub struct Divergence {
     /// The last instance whose digests this node sent, and the number of heartbeats since then.
     told: Instance,
     beats: u8,
@@ -40,7 +40,7 @@ pub struct Digests {
     others: BTreeSet<(NodeId, Arc<str>, u64)>,
 }
 
-impl Digests {
+impl Divergence {
     fn search(&mut self, peer: NodeId, subject: Subject) -> Option<&mut Search> {
         self.searches.iter_mut().find(|search| (search.peer, search.subject) == (peer, subject))
     }
@@ -165,7 +165,7 @@ impl Replica {
 
     /// With every heartbeat: sends the digests of the durable prefix, and repeats unanswered questions.
     pub(in crate::replica) fn tell_digests(&mut self, out: &mut Outbox) {
-        let Digests { told, beats, .. } = &mut self.digests;
+        let Divergence { told, beats, .. } = &mut self.digests;
         let told_before = *told;
         *beats = beats.saturating_add(1);
         if (self.durable > *told || *beats >= TELL_AGAIN) && self.durable.0 > 0 {

@@ -24,7 +24,7 @@ use crate::wire::Dialect;
 
 /// The learned prefix, and all state that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct History {
+pub struct LearnedLog {
     dialect: Dialect,
     /// Values up to here are not held in memory.
     forgotten: Instance,
@@ -49,10 +49,10 @@ pub struct Learned {
     pub failed: Vec<Failed>,
 }
 
-impl History {
+impl LearnedLog {
     /// An empty prefix, for a node whose first group has `n` members (0: to be learned from peers).
-    pub fn new(dialect: Dialect, n: u16, limits: Limits) -> History {
-        History {
+    pub fn new(dialect: Dialect, n: u16, limits: Limits) -> LearnedLog {
+        LearnedLog {
             dialect,
             forgotten: Instance(0),
             values: VecDeque::new(),
@@ -66,7 +66,7 @@ impl History {
     }
 
     /// Adds scripts that have applied nothing so far.
-    pub fn with_scripts(mut self, scripts: &[Script]) -> History {
+    pub fn with_scripts(mut self, scripts: &[Script]) -> LearnedLog {
         self.scripts = Scripts::new(scripts);
         self
     }
@@ -292,15 +292,15 @@ mod tests {
         Entry::Tagged(tagged, value.into()).encode(Dialect::Extended)
     }
 
-    fn learned(values: &[Value]) -> History {
-        let mut history = History::new(Dialect::Extended, 3, Limits::USUAL);
+    fn learned(values: &[Value]) -> LearnedLog {
+        let mut history = LearnedLog::new(Dialect::Extended, 3, Limits::USUAL);
         for (value, instance) in values.iter().zip(1..) {
             history.learn(Instance(instance), value.clone(), None);
         }
         history
     }
 
-    fn reads(history: &History) -> Vec<String> {
+    fn reads(history: &LearnedLog) -> Vec<String> {
         (1..).map_while(|i| history.value_at(Instance(i))).map(|value| value.to_string()).collect()
     }
 

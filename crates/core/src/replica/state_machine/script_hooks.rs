@@ -14,7 +14,7 @@ use crate::replica::clients::queue::Proposal;
 use crate::replica::outbox::{Event, Outbox};
 use crate::replica::recovery::RecoverError;
 use crate::replica::state_machine::script_states::Failed;
-use crate::state::State;
+use crate::script_state::ScriptState;
 use crate::types::{Instance, Micros, Value};
 use crate::wire::{self, Message};
 
@@ -100,7 +100,7 @@ impl Replica {
             return question.map_or(Ok(value), |_| Err(Replica::NO_READER.into()));
         };
         let at = At { instance: self.learner.learned(), last, question };
-        let empty = State::default();
+        let empty = ScriptState::default();
         let worded = hooks.read(state.map_or(&empty, |at| self.history.scripts().state(at)), &at)?;
         match wire::value_refusal(worded.as_bytes()) {
             Some(why) => Err(format!("a script's answer is too large: {why}")),
@@ -176,7 +176,7 @@ impl Replica {
     }
 
     /// The state of script number `script`, if there is such a script.
-    pub fn state(&self, script: usize) -> Option<&State> {
+    pub fn state(&self, script: usize) -> Option<&ScriptState> {
         (script < self.history.scripts().len()).then(|| self.history.scripts().state(script))
     }
 }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::hooks::{Applied, Fault, Hooks, Script};
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::state::State;
+use crate::script_state::ScriptState;
 use crate::types::{Instance, MAX_NUMBER};
 
 /// How many links are kept, to find where two chains diverge.
@@ -35,7 +35,7 @@ pub struct Scripts {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
     script: Arc<Script>,
-    state: State,
+    state: ScriptState,
     chain: u64,
     /// The last instance that the script has applied, with all before it.
     through: Instance,
@@ -57,7 +57,7 @@ pub struct Failed {
 }
 
 /// The next link of a chain: after `instance`, whether its `apply` failed, and the state that it left.
-pub fn link(chain: u64, instance: Instance, failed: bool, state: &State) -> u64 {
+pub fn link(chain: u64, instance: Instance, failed: bool, state: &ScriptState) -> u64 {
     let mut bytes = [0; 25];
     bytes[..8].copy_from_slice(&chain.to_be_bytes());
     bytes[8..16].copy_from_slice(&instance.0.to_be_bytes());
@@ -71,7 +71,7 @@ impl Slot {
         let source = script.source;
         Slot {
             script: Arc::new(script),
-            state: State::default(),
+            state: ScriptState::default(),
             chain: source,
             through: Instance(0),
             floor: (Instance(0), source),
@@ -139,7 +139,7 @@ impl Scripts {
     }
 
     /// The state of script number `at`.
-    pub fn state(&self, at: usize) -> &State {
+    pub fn state(&self, at: usize) -> &ScriptState {
         &self.slots[at].state
     }
 

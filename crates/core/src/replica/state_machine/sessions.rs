@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use crate::mutant::{self, Mutant};
+use crate::paged_map::PagedMap;
 use crate::record::Record;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
-use crate::slots::Slots;
 use crate::types::{FIRST_FAST, Instance, Tag, Tagged};
 
 /// How many clients are remembered. With this bound and the next two, the table takes a few MiB.
@@ -85,7 +85,7 @@ struct Session {
     used: Instance,
     /// The numbers carried out from the floor on. This is a set, not the highest number: requests of one client may
     /// be chosen out of order.
-    done: Slots<Instance>,
+    done: PagedMap<Instance>,
 }
 
 /// The highest number that is not too far ahead of these.

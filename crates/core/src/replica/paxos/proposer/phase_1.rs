@@ -162,7 +162,7 @@ impl Preparing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Leader, Phase};
+    use super::super::{Phase, Proposer};
     use super::*;
     use crate::replica::{Limits, Outbox};
 
@@ -174,18 +174,18 @@ mod tests {
     }
 
     /// A leader in phase 1, from instance 1 on.
-    fn asking() -> Leader {
-        let mut leader = Leader::new(LIMITS);
+    fn asking() -> Proposer {
+        let mut leader = Proposer::new(LIMITS);
         leader.start(ballot(), Instance(0), None, Micros(0), &mut Outbox::new(NodeId(0)));
         leader
     }
 
-    fn promised(leader: &mut Leader, instance: u64, value: &str) {
+    fn promised(leader: &mut Proposer, instance: u64, value: &str) {
         let accepted = Some((Ballot::first_epoch(0), Value::from(value)));
         leader.on_promise(FROM, Instance(instance), ballot(), accepted);
     }
 
-    fn of_one(leader: &Leader) -> Coverage {
+    fn of_one(leader: &Proposer) -> Coverage {
         let Phase::Preparing(preparing) = &leader.phase else { panic!("it asks still") };
         preparing.acceptors.get(&FROM).cloned().unwrap_or_default()
     }

@@ -20,7 +20,7 @@ const SPARE_CLIENTS: usize = 1024;
 
 /// The map. Two maps with the same content are equal, whatever their histories.
 #[derive(Clone, Debug)]
-pub struct Slots<T> {
+pub struct PagedMap<T> {
     /// The pages in the order of their numbers. No page is empty.
     pages: VecDeque<Page<T>>,
     len: usize,
@@ -34,27 +34,27 @@ struct Page<T> {
     places: Vec<Option<T>>,
 }
 
-impl<T> Default for Slots<T> {
-    fn default() -> Slots<T> {
-        Slots { pages: VecDeque::new(), len: 0, spare: Vec::new() }
+impl<T> Default for PagedMap<T> {
+    fn default() -> PagedMap<T> {
+        PagedMap { pages: VecDeque::new(), len: 0, spare: Vec::new() }
     }
 }
 
-impl<T: PartialEq> PartialEq for Slots<T> {
-    fn eq(&self, other: &Slots<T>) -> bool {
+impl<T: PartialEq> PartialEq for PagedMap<T> {
+    fn eq(&self, other: &PagedMap<T>) -> bool {
         self.pages == other.pages
     }
 }
 
-impl<T: Eq> Eq for Slots<T> {}
+impl<T: Eq> Eq for PagedMap<T> {}
 
-impl<T: Hash> Hash for Slots<T> {
+impl<T: Hash> Hash for PagedMap<T> {
     fn hash<H: Hasher>(&self, to: &mut H) {
         self.pages.hash(to);
     }
 }
 
-impl<T> Slots<T> {
+impl<T> PagedMap<T> {
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
@@ -210,8 +210,8 @@ fn place(at: u64) -> usize {
 /// A map from tags to entries, for which the tags of one client lie close together.
 #[derive(Clone, Debug)]
 pub struct ByTag<T> {
-    clients: BTreeMap<u64, Slots<T>>,
-    spare: Vec<Slots<T>>,
+    clients: BTreeMap<u64, PagedMap<T>>,
+    spare: Vec<PagedMap<T>>,
 }
 
 impl<T> Default for ByTag<T> {
@@ -305,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_plain_map_holds(acts in prop::collection::vec(act(), 0..200), from in 0..1010u64) {
-            let (mut slots, mut map) = (Slots::default(), BTreeMap::new());
+            let (mut slots, mut map) = (PagedMap::default(), BTreeMap::new());
             for act in acts {
                 match act {
                     Act::Insert(at, thing) => prop_assert_eq!(slots.insert(at, thing), map.insert(at, thing)),
@@ -327,7 +327,7 @@ mod tests {
             let wanted: Vec<(u64, u8)> = map.range(from..).map(|(at, thing)| (*at, *thing)).collect();
             prop_assert_eq!(held, wanted);
             prop_assert_eq!(slots.last(), map.last_key_value().map(|(at, thing)| (*at, thing)));
-            let mut again = Slots::default();
+            let mut again = PagedMap::default();
             map.iter().for_each(|(at, thing)| _ = again.insert(*at, *thing));
             prop_assert_eq!(again, slots, "only the content counts");
         }

@@ -66,9 +66,9 @@ pub enum StateError {
     Full(usize),
 }
 
-/// The map, with a journal that undoes the changes since the last [`State::commit`].
+/// The map, with a journal that undoes the changes since the last [`ScriptState::commit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct State {
+pub struct ScriptState {
     entries: Arc<BTreeMap<Value, Scalar>>,
     /// The sum of the hashes of all entries. It does not depend on the order of the changes.
     digest: u64,
@@ -107,7 +107,7 @@ impl Journal {
     }
 }
 
-impl State {
+impl ScriptState {
     /// The value of a key, if the map has one.
     pub fn get(&self, key: &[u8]) -> Option<&Scalar> {
         self.entries.get(key)
@@ -256,8 +256,8 @@ mod tests {
         prop::collection::vec((key, prop::option::of(any_scalar())), 0..40)
     }
 
-    fn made(entries: &BTreeMap<Value, Scalar>) -> State {
-        let mut state = State::default();
+    fn made(entries: &BTreeMap<Value, Scalar>) -> ScriptState {
+        let mut state = ScriptState::default();
         for (key, value) in entries.iter().rev() {
             state.set(key.as_bytes(), Some(value.clone())).unwrap();
         }
@@ -268,7 +268,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_digest_owes_nothing_to_the_way_that_led_there(changes in any_changes()) {
-            let mut state = State::default();
+            let mut state = ScriptState::default();
             for (key, value) in changes {
                 state.set(&key, value).unwrap();
             }
@@ -278,7 +278,7 @@ mod tests {
 
         #[test]
         fn an_undo_leaves_nothing_behind(before in any_changes(), after in any_changes()) {
-            let mut state = State::default();
+            let mut state = ScriptState::default();
             before.into_iter().for_each(|(key, value)| _ = state.set(&key, value).unwrap());
             state.commit();
             let kept = state.clone();
@@ -301,7 +301,7 @@ mod tests {
             one("a", Scalar::Bool(true)),
             one("a", Scalar::Bool(false)),
             one("b", Scalar::Bool(false)),
-            State::default().digest(),
+            ScriptState::default().digest(),
         ];
         for (at, digest) in digests.iter().enumerate() {
             assert!(!digests[..at].contains(digest), "{at}: {digests:x?}");
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_refused_and_changes_nothing() {
-        let mut state = State::default();
+        let mut state = ScriptState::default();
         let text = |bytes| Some(Scalar::Text(vec![b'x'; bytes].into()));
         assert_eq!(state.set(&[0; MAX_KEY + 1], text(1)), Err(StateError::LongKey(MAX_KEY + 1)));
         assert_eq!(state.set(b"a", text(MAX_VALUE + 1)), Err(StateError::LongValue(MAX_VALUE + 1)));
