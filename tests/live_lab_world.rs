@@ -15,7 +15,8 @@ use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros, NodeId};
 use upaxos_core::wire::Stance;
 use upaxos_lab::{
-    DiskFault, Fault, Link, NodeState, Party, Real, Setup, Start, Unsupported, Violation, World, WorldError,
+    Backend, BackendError, DiskFault, Fault, Link, NodeState, Party, ProcessBackend, Setup, Start,
+    Unsupported, Violation,
 };
 use upaxos_testbed::hosts::Hosts;
 
@@ -31,22 +32,22 @@ fn setup() -> Setup {
 }
 
 /// Returns a raw world with three running nodes. Returns `None` where namespaces are not possible.
-fn raw() -> Option<Real> {
+fn raw() -> Option<ProcessBackend> {
     let hosts = live::or_skip(Hosts::raw_only(0))?;
     drop(hosts);
-    let mut world = Real::raw(&setup()).expect("hosts with a switch");
+    let mut world = ProcessBackend::raw(&setup()).expect("hosts with a switch");
     start_all(&mut world);
     Some(world)
 }
 
-fn start_all(world: &mut Real) {
+fn start_all(world: &mut ProcessBackend) {
     for id in 0..3 {
         world.start(NodeId(id), &Start::default()).expect("a node starts");
     }
 }
 
 /// Runs the world until `holds` is true.
-fn await_that(world: &mut Real, what: &str, mut holds: impl FnMut(&Real) -> bool) {
+fn await_that(world: &mut ProcessBackend, what: &str, mut holds: impl FnMut(&ProcessBackend) -> bool) {
     let until = world.now() + PATIENCE;
     while !holds(world) {
         assert!(world.now() < until, "not in time: {what}\n{}", world.describe());
@@ -54,14 +55,15 @@ fn await_that(world: &mut Real, what: &str, mut holds: impl FnMut(&Real) -> bool
     }
 }
 
-fn leader(world: &mut Real) -> NodeId {
-    let leads = |world: &Real| (0..3).map(NodeId).find(|id| world.view(*id).stance == Some(Stance::Leads));
+fn leader(world: &mut ProcessBackend) -> NodeId {
+    let leads =
+        |world: &ProcessBackend| (0..3).map(NodeId).find(|id| world.view(*id).stance == Some(Stance::Leads));
     await_that(world, "a node leads", |world| leads(world).is_some());
     leads(world).expect("just seen")
 }
 
 /// Sends a request, and waits for its outcome.
-fn ask(world: &mut Real, client: u64, ask: Ask) -> Outcome {
+fn ask(world: &mut ProcessBackend, client: u64, ask: Ask) -> Outcome {
     let ticket = world.ask(client, ask, PATIENCE).expect("it can be asked");
     let until = world.now() + PATIENCE + Micros::from_millis(1_000);
     loop {
@@ -73,14 +75,14 @@ fn ask(world: &mut Real, client: u64, ask: Ask) -> Outcome {
     }
 }
 
-fn write(world: &mut Real, value: &str) -> Instance {
+fn write(world: &mut ProcessBackend, value: &str) -> Instance {
     match ask(world, 0, Ask::Write(value.into())) {
         Outcome::Chosen { instance, value: chosen } if chosen == value.into() => instance,
         other => panic!("{value}: {other:?}\n{}", world.describe()),
     }
 }
 
-fn assert_is_good(world: &mut Real) {
+fn assert_is_good(world: &mut ProcessBackend) {
     let found = world.check(PATIENCE).expect("the world can be judged");
     assert!(found.is_empty(), "{found:#?}\n{}", world.describe());
 }
@@ -96,7 +98,7 @@ fn a_group_is_asked_crashed_paused_and_judged() {
     let old = leader(&mut world);
     world.crash(old).expect("it runs");
     assert_eq!(world.view(old).state, NodeState::Down);
-    assert!(world.crash(old).is_err_and(|error| matches!(error, WorldError::Misuse(_))));
+    assert!(world.crash(old).is_err_and(|error| matches!(error, BackendError::Misuse(_))));
     write(&mut world, "two\nin two lines");
     assert_ne!(leader(&mut world), old);
     world.start(old, &Start::default()).expect("it starts again");
@@ -142,7 +144,7 @@ fn a_cut_is_one_way_and_a_client_that_nobody_hears_learns_nothing() {
     assert_eq!((settled[0].ticket, &settled[0].outcome), (ticket, &Outcome::Unknown));
     assert!(settled[0].took >= Micros::from_millis(500));
     let itself = Party::Node(leader);
-    assert!(matches!(world.link(itself, itself, cut), Err(WorldError::Misuse(_))));
+    assert!(matches!(world.link(itself, itself, cut), Err(BackendError::Misuse(_))));
     assert_is_good(&mut world);
 }
 
@@ -252,7 +254,7 @@ fn a_node_whose_disk_was_wiped_learns_and_votes_no_more() {
     let Some(mut world) = raw() else { return };
     write(&mut world, "one");
     let id = NodeId((leader(&mut world).0 + 1) % 3);
-    assert!(matches!(world.wipe(id), Err(WorldError::Misuse(_))), "it runs");
+    assert!(matches!(world.wipe(id), Err(BackendError::Misuse(_))), "it runs");
     world.crash(id).expect("it runs");
     world.wipe(id).expect("its directory is ours");
     assert_eq!(world.view(id).learned, Instance(0));
@@ -281,7 +283,7 @@ fn a_spare_joins_in_the_place_of_another_and_one_leaves() {
     await_that(&mut world, "it ends", |world| matches!(world.view(NodeId(3)).state, NodeState::Ended(0, _)));
     write(&mut world, "two");
     assert!(
-        matches!(world.start(NodeId(4), &Start::default()), Err(WorldError::Misuse(_))),
+        matches!(world.start(NodeId(4), &Start::default()), Err(BackendError::Misuse(_))),
         "there is no host for it"
     );
     assert_is_good(&mut world);
@@ -290,9 +292,9 @@ fn a_spare_joins_in_the_place_of_another_and_one_leaves() {
 #[test]
 fn an_acknowledged_write_that_a_disk_forgot_is_found() {
     let Some(_) = live::or_skip(Hosts::raw_only(0)) else { return };
-    let mut world = Real::raw(&Setup { nodes: 1, ..setup() }).expect("hosts with a switch");
+    let mut world = ProcessBackend::raw(&Setup { nodes: 1, ..setup() }).expect("hosts with a switch");
     let id = NodeId(0);
-    let stop = |world: &mut Real| {
+    let stop = |world: &mut ProcessBackend| {
         world.stop(id).expect("it runs");
         await_that(world, "it ends", |world| world.view(id).state == NodeState::Down);
     };
@@ -313,7 +315,7 @@ fn an_acknowledged_write_that_a_disk_forgot_is_found() {
 }
 
 /// The directory of the hosts, which contains those of all nodes. The nodes' logs name it.
-fn directory(world: &Real) -> PathBuf {
+fn directory(world: &ProcessBackend) -> PathBuf {
     let described = world.describe();
     let dir = described.split("directory ").nth(1).and_then(|rest| rest.split(',').next());
     Path::new(dir.expect("a log names it")).parent().expect("it is in that of the hosts").to_owned()
@@ -353,7 +355,7 @@ fn copy_files(from: &Path, to: &Path) {
 
 #[test]
 fn the_udp_world_does_the_same_without_links() {
-    let mut world = Real::udp(&setup()).expect("every machine has a loopback");
+    let mut world = ProcessBackend::udp(&setup()).expect("every machine has a loopback");
     start_all(&mut world);
     write(&mut world, "one");
     let old = leader(&mut world);
@@ -362,14 +364,14 @@ fn the_udp_world_does_the_same_without_links() {
     let Some(Unsupported(why)) = world.lacks(Fault::Links) else { panic!("links cannot fail on loopback") };
     assert!(why.contains("loopback") && why.contains("--on raw"), "{why}");
     let link = world.link(Party::Clients, Party::Node(old), Link::default());
-    assert!(matches!(link, Err(WorldError::Unsupported(_))));
+    assert!(matches!(link, Err(BackendError::Unsupported(_))));
     assert_is_good(&mut world);
 }
 
 #[test]
 fn a_classic_group_is_asked_and_judged() {
     let Some(_) = live::or_skip(Hosts::raw_only(0)) else { return };
-    let mut world = Real::raw(&Setup { classic: true, ..setup() }).expect("hosts with a switch");
+    let mut world = ProcessBackend::raw(&Setup { classic: true, ..setup() }).expect("hosts with a switch");
     start_all(&mut world);
     for value in ["one", "two", "three"] {
         write(&mut world, value);
@@ -381,7 +383,7 @@ fn a_classic_group_is_asked_and_judged() {
 #[test]
 #[ignore = "not a test: a process that owns a world and is killed"]
 fn victim() {
-    let mut world = Real::raw(&setup()).expect("hosts with a switch");
+    let mut world = ProcessBackend::raw(&setup()).expect("hosts with a switch");
     start_all(&mut world);
     write(&mut world, "one");
     if world.lacks(Fault::Disk(DiskFault::Full)).is_none() {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use upaxos_core::replica::Limits;
 use upaxos_core::types::Micros;
-use upaxos_sim::swarm::{Fault, LEADER, Planned, Rates};
+use upaxos_sim::fault_plan::{Fault, LEADER, Planned, Rates};
 use upaxos_sim::{self as sim, Failure, Kind, Outcome, Plan};
 
 /// A run of the test program that only prints hashes, in a process of its own.

@@ -5,7 +5,7 @@ mod stage;
 
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Act, Change, Instance, Micros};
-use upaxos_lab::{DiskFault, Link, NodeState, Ticket, World};
+use upaxos_lab::{Backend, DiskFault, Link, NodeState, Ticket};
 
 use stage::{Lab, id, links};
 

@@ -9,7 +9,7 @@ mod stage;
 
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Instance, Micros};
-use upaxos_lab::{Link, Party, World};
+use upaxos_lab::{Backend, Link, Party};
 
 use stage::{Lab, id, links};
 

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use upaxos_core::client::Ask;
 use upaxos_core::types::{Act, Change, Instance, Micros, Value};
-use upaxos_lab::{DiskFault, Link, Party, Setup, Sim, Start, Violation, World, WorldError};
-use upaxos_sim::chance::{Chance, Stream};
+use upaxos_lab::{Backend, BackendError, DiskFault, Link, Party, Setup, Sim, Start, Violation};
+use upaxos_sim::rng::{Rng, Stream};
 
 use stage::{Lab, PATIENCE, id, setup};
 
@@ -51,8 +51,8 @@ fn nothing_else_but_the_seed_decides_what_happens() {
 #[test]
 fn what_makes_no_sense_is_a_misuse_and_says_why() {
     let mut lab = Lab::quiet(&setup(3, 13));
-    let misused = |did: Result<(), WorldError>, word: &str| match did {
-        Err(WorldError::Misuse(text)) => assert!(text.contains(word), "{text}"),
+    let misused = |did: Result<(), BackendError>, word: &str| match did {
+        Err(BackendError::Misuse(text)) => assert!(text.contains(word), "{text}"),
         other => panic!("{other:?}"),
     };
     let start = |lab: &mut Lab, node| lab.world.start(id(node), &Start::default());
@@ -90,10 +90,10 @@ fn seeds() -> Range<u64> {
 }
 
 /// Takes one random step of a script, sensible or not.
-fn do_anything(lab: &mut Lab, chance: &mut Chance) {
+fn do_anything(lab: &mut Lab, chance: &mut Rng) {
     let node = id(chance.below(13) as u16);
-    let ms = |chance: &mut Chance, most| Micros::from_millis(chance.below(most));
-    let share = |chance: &mut Chance| [0.0, 0.1, 0.5, 1.0][chance.below(4) as usize];
+    let ms = |chance: &mut Rng, most| Micros::from_millis(chance.below(most));
+    let share = |chance: &mut Rng| [0.0, 0.1, 0.5, 1.0][chance.below(4) as usize];
     let link = Link {
         is_cut: chance.hits(200_000),
         loss: share(chance),
@@ -102,7 +102,7 @@ fn do_anything(lab: &mut Lab, chance: &mut Chance) {
         delay: if chance.hits(30_000) { Micros(u64::MAX) } else { ms(chance, 50) },
         jitter: if chance.hits(30_000) { Micros(u64::MAX) } else { ms(chance, 50) },
     };
-    let party = |chance: &mut Chance| match chance.below(14) {
+    let party = |chance: &mut Rng| match chance.below(14) {
         13 => Party::Clients,
         node => Party::Node(id(node as u16)),
     };
@@ -151,13 +151,13 @@ fn do_anything(lab: &mut Lab, chance: &mut Chance) {
             world.ask(chance.below(3) * (u64::MAX / 2), ask, patience).map(drop)
         }
     };
-    assert!(matches!(done, Ok(()) | Err(WorldError::Misuse(_))), "{done:?}");
+    assert!(matches!(done, Ok(()) | Err(BackendError::Misuse(_))), "{done:?}");
 }
 
 #[test]
 fn any_script_at_all_is_carried_out_or_refused_and_never_panics() {
     for seed in seeds() {
-        let mut chance = Chance::new(seed, Stream::Workload);
+        let mut chance = Rng::new(seed, Stream::Workload);
         let nodes = 1 + seed as u16 % 9;
         let mut lab =
             Lab::quiet(&Setup { records: seed % 5 == 0, classic: seed % 7 == 6, ..setup(nodes, seed) });

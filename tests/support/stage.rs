@@ -5,7 +5,7 @@
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::Stance;
-use upaxos_lab::{Link, Party, Setup, Sim, Start, Ticket, View, World};
+use upaxos_lab::{Backend, Link, Party, Setup, Sim, Start, Ticket, View};
 
 pub const PATIENCE: Micros = Micros::from_millis(5_000);
 

@@ -13,10 +13,10 @@ use clap::{Args, Parser, Subcommand};
 use upaxos_cli::{self as shared, OutputError};
 use upaxos_core::replica::{Config, Timing};
 use upaxos_core::types::{Micros, NodeId};
-use upaxos_lab::WorldError;
+use upaxos_lab::BackendError;
 use upaxos_lab::{self as lab, bench, seeds};
 use upaxos_net::{self as net, NoNameInClassic, OpenError};
-use upaxos_script::{Limits, host};
+use upaxos_script::{Limits, runtime};
 use upaxos_testbed::hosts::HostsError;
 use upaxos_testbed::{client, switch};
 
@@ -210,7 +210,7 @@ impl DaemonArgs {
             net,
             dir: self.dir.clone().unwrap_or_else(|| PathBuf::from(format!("upaxos-{id}"))),
             remote_quit: self.remote_quit,
-            scripts: host::Options {
+            scripts: runtime::Options {
                 paths: self.script.clone(),
                 limits: Limits {
                     steps: self.script_steps,
@@ -274,7 +274,7 @@ pub fn is_closed(error: &anyhow::Error) -> bool {
 
 /// The exit status that the contract assigns to a failure: 77 without privilege, 2 for wrong usage, otherwise 1.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    if let Some(WorldError::Broken(error)) = error.downcast_ref() {
+    if let Some(BackendError::Broken(error)) = error.downcast_ref() {
         return exit_status(error);
     }
     let needs_privilege = matches!(error.downcast_ref(), Some(OpenError::NoPrivilege { .. }));

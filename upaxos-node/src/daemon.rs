@@ -21,10 +21,10 @@ use upaxos_core::replica::{Config, DropCounters, Event, EventLevel, Outbox, Reco
 use upaxos_core::types::{Micros, NodeId};
 use upaxos_core::wire::{Dialect, Line, Packer, ParseError};
 use upaxos_net::{self as net, News, Pieces, Socket};
-use upaxos_script::host::{self, Host};
+use upaxos_script::runtime::{self, Runtime};
 use upaxos_storage::disk::{self, Disk};
 
-use crate::joining::{Progress, Standing};
+use crate::join_progress::{Progress, Standing};
 
 /// The largest datagram made of several lines. One lost fragment loses a whole datagram, so batches
 /// stay within what one packet carries on most links, whatever the path would allow.
@@ -47,7 +47,7 @@ pub struct Options {
     /// Whether to honour `quit` from beyond loopback.
     pub remote_quit: bool,
     /// The scripts.
-    pub scripts: host::Options,
+    pub scripts: runtime::Options,
 }
 
 /// Runs a node until it is told to end, or has left its group, or is refused by the group it wants to join;
@@ -58,7 +58,7 @@ pub struct Options {
 /// fails, since nothing that was not durable may be claimed.
 pub fn run(options: &Options) -> Result<Status> {
     let signals = Signals::catch(!options.scripts.paths.is_empty())?;
-    let scripts = Host::start(&options.scripts)?;
+    let scripts = Runtime::start(&options.scripts)?;
     let dialect = if options.config.classic { Dialect::Classic } else { Dialect::Extended };
     let socket = Socket::open(&options.net)?.with_pieces(Pieces::of(random()?, dialect));
     drop_privileges();
@@ -72,11 +72,11 @@ pub fn run(options: &Options) -> Result<Status> {
 }
 
 /// An outbox that holds the events which somebody reads: the log, or a script.
-fn outbox(id: NodeId, scripts: Option<&Host>, dialect: Dialect) -> Outbox {
+fn outbox(id: NodeId, scripts: Option<&Runtime>, dialect: Dialect) -> Outbox {
     let mut out = Outbox::new(id);
-    out.hooks = scripts.map(Host::hooks);
+    out.hooks = scripts.map(Runtime::hooks);
     out.tell(match log::max_level() {
-        _ if scripts.is_some_and(Host::listens) => EventLevel::Learned,
+        _ if scripts.is_some_and(Runtime::listens) => EventLevel::Learned,
         log::LevelFilter::Trace | log::LevelFilter::Debug => EventLevel::Learned,
         // A class reads the log of a classic node beside the board.
         log::LevelFilter::Info if dialect == Dialect::Classic => EventLevel::Learned,
@@ -94,7 +94,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// With scripts, SIGHUP is theirs ([`Host`]).
+    /// With scripts, SIGHUP is theirs ([`Runtime`]).
     fn catch(has_scripts: bool) -> Result<Signals> {
         let signals = Signals { stop: Arc::default(), hangup: Arc::default() };
         let set = |signal, flag: &Arc<AtomicBool>| {
@@ -141,7 +141,7 @@ struct Daemon {
     dialect: Dialect,
     origin: Instant,
     honours_quit: bool,
-    scripts: Option<Host>,
+    scripts: Option<Runtime>,
     /// Scripts have something left to hear.
     is_telling: bool,
     /// What a node that joins says of its progress.
@@ -155,7 +155,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn open(options: &Options, socket: Socket, scripts: Option<Host>) -> Result<Daemon> {
+    fn open(options: &Options, socket: Socket, scripts: Option<Runtime>) -> Result<Daemon> {
         let Config { id, n, classic, name, .. } = options.config;
         let mut recovery = match &scripts {
             Some(scripts) => scripts.recovery(options.config.clone()),
@@ -230,7 +230,7 @@ impl Daemon {
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
         let wait = if self.is_telling { Micros(0) } else { self.deadline.since(now) };
-        if self.scripts.as_mut().is_some_and(Host::begin_turn) {
+        if self.scripts.as_mut().is_some_and(Runtime::begin_turn) {
             self.out = outbox(self.id, self.scripts.as_ref(), self.dialect);
         }
         let mut wait = Duration::from(wait);
@@ -249,7 +249,7 @@ impl Daemon {
             self.disk.confirm_name()?;
         }
         self.report_progress();
-        self.is_telling = self.scripts.as_ref().is_some_and(Host::tell);
+        self.is_telling = self.scripts.as_ref().is_some_and(Runtime::tell);
         Ok(())
     }
 

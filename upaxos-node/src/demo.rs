@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use upaxos_cli::tell;
-use upaxos_lab::play::{self, End, Order, Verdict};
+use upaxos_lab::backends::Kind;
 use upaxos_lab::report::{self, Name};
+use upaxos_lab::runner::{self, End, Order, Verdict};
 use upaxos_lab::script::Script;
-use upaxos_lab::worlds::Kind;
-use upaxos_lab::{Setup, World, WorldError};
+use upaxos_lab::{Backend, BackendError, Setup};
 
 const SCRIPT: &str = "scripts/labs/demo.lua";
 const TITLE: &str = "demo";
@@ -28,7 +28,7 @@ pub fn run() -> Result<ExitCode> {
     let script = Script::embedded(SCRIPT, include_str!("../../scripts/labs/demo.lua"));
     let order = Order { script: &script, title: TITLE, seed: 1, out: None, say: Arc::new(|line| say(line)) };
     let began = Instant::now();
-    let verdict = play::play(&order, &ground)?;
+    let verdict = runner::play(&order, &ground)?;
     match &verdict.end {
         End::Passed => {
             let took = began.elapsed().saturating_sub(verdict.took);
@@ -50,7 +50,7 @@ pub fn run() -> Result<ExitCode> {
 }
 
 /// Opens the most realistic world of real nodes that is possible here.
-fn ground(setup: &Setup) -> Result<Box<dyn World>, WorldError> {
+fn ground(setup: &Setup) -> Result<Box<dyn Backend>, BackendError> {
     let began = Instant::now();
     let world = Kind::Raw.open(setup).or_else(|error| {
         say(format_args!("Not possible here: {error:#}"));

@@ -7,6 +7,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
-pub mod joining;
+pub mod join_progress;
 pub mod logging;
 pub mod print;

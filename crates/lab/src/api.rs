@@ -26,17 +26,17 @@ pub use group::Group;
 pub use module::{Folder, Lab, Labs, Module, say};
 pub use node::beside;
 
+use super::error::LabError;
 use super::run::Run;
-use super::trouble::Trouble;
 
 /// The lab in play.
 ///
 /// # Errors
 /// While the script is still loading.
-pub fn run(lua: &Lua) -> Result<Rc<Run>, Trouble> {
+pub fn run(lua: &Lua) -> Result<Rc<Run>, LabError> {
     let run = lua.app_data_ref::<Rc<Run>>().map(|run| Rc::clone(&run));
     run.ok_or_else(|| {
-        Trouble::misuse(
+        LabError::misuse(
             "this works inside of a lab only: put it into the function that is given to `lab.test`",
         )
     })

@@ -15,13 +15,13 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use upaxos_cli as cli;
 
+use super::backends::Kind;
 use super::page;
 use super::panics;
-use super::play::{End, Open, Verdict};
 use super::report::{self, Name};
+use super::runner::{End, Open, Verdict};
 use super::script::Script;
 use super::sweep::{Entry, Sweep};
-use super::worlds::Kind;
 use crate::seeds;
 
 /// Which labs, in which world, with which seeds.
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(value_name = "SCRIPT.lua", required = true)]
     pub scripts: Vec<PathBuf>,
 
-    /// World: sim (virtual time), raw (processes over IP) or udp (processes on loopback)
+    /// Backend: sim (virtual time), raw (processes over IP) or udp (processes on loopback)
     #[arg(long, value_enum, hide_possible_values = true, value_name = "WORLD", default_value = "sim")]
     pub on: Kind,
 

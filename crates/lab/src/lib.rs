@@ -1,6 +1,6 @@
 //! The lab: one Lua script describes what happens to a group, and runs in every world.
 //!
-//! A [`World`] is a group together with its network, its disks and its clients: simulated, or real processes. The
+//! A [`Backend`] is a group together with its network, its disks and its clients: simulated, or real processes. The
 //! choreography uses worlds through this trait alone, so a script means the same in each. A world reports every
 //! fault that it cannot produce. The step is then skipped with that reason, never in silence.
 
@@ -8,33 +8,33 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+mod backend;
+pub mod backends;
 pub mod bench;
 pub mod command;
+pub mod error;
 mod links;
 mod load;
+mod options;
 mod page;
 mod panics;
-pub mod play;
-mod real;
+mod process_backend;
 pub mod report;
 mod run;
+pub mod runner;
 pub mod script;
 pub mod seeds;
 mod sim;
-mod strict;
 pub mod sweep;
-pub mod trouble;
-mod world;
-pub mod worlds;
 
 pub use upaxos_testbed::link::Link;
 
-pub use real::Real;
-pub use sim::Sim;
-pub use world::{
-    DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported, View, Violation, World,
-    WorldError,
+pub use backend::{
+    Backend, BackendError, DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported,
+    View, Violation,
 };
+pub use process_backend::ProcessBackend;
+pub use sim::Sim;
 
 #[cfg(test)]
 mod tests;

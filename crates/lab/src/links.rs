@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use upaxos_core::types::NodeId;
-use upaxos_sim::swarm::Topology;
+use upaxos_sim::fault_plan::Topology;
 use upaxos_testbed::link::Link;
 
-use super::world::Party;
+use super::backend::Party;
 
 /// All links of a world, each direction on its own. Keeps only links that were ever changed.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::types::{Instance, Micros, Value};
-use upaxos_sim::chance::{Chance, Stream};
+use upaxos_sim::rng::{Rng, Stream};
 
+use super::backend::{Settled, Ticket};
+use super::error::LabError;
 use super::run::Run;
-use super::trouble::Trouble;
-use super::world::{Settled, Ticket};
 
 /// The kind of a load's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct Figures {
 
 struct Load {
     plan: Plan,
-    chance: Chance,
+    chance: Rng,
     began: Micros,
     /// When the next request is due, for a load with an interval.
     due: Micros,
@@ -103,7 +103,7 @@ impl Loads {
     pub fn begin(&mut self, plan: Plan, seed: u64, now: Micros) -> usize {
         let number = self.loads.len();
         self.loads.push(Load {
-            chance: Chance::new(seed.wrapping_add(number as u64), Stream::Workload),
+            chance: Rng::new(seed.wrapping_add(number as u64), Stream::Workload),
             began: now,
             due: now,
             idle: plan.clients.iter().rev().copied().collect(),
@@ -180,7 +180,7 @@ impl Loads {
     ///
     /// # Errors
     /// When the world refuses a request.
-    pub fn drive(run: &Run) -> Result<(), Trouble> {
+    pub fn drive(run: &Run) -> Result<(), LabError> {
         let now = run.now();
         let count = run.loads.borrow().count();
         for number in 0..count {

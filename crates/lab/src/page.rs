@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::play::{End, Verdict};
 use super::report::{self, Name};
+use super::runner::{End, Verdict};
 
 const TEMPLATE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";
@@ -68,7 +68,7 @@ mod tests {
     use upaxos_core::types::Micros;
 
     use super::*;
-    use crate::worlds::Kind;
+    use crate::backends::Kind;
 
     #[test]
     fn a_value_cannot_end_the_data_of_the_page() {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::play::{End, Verdict};
+use super::backends::Kind;
+use super::error::{LabError, What};
 use super::run::Act;
-use super::trouble::{Trouble, What};
-use super::worlds::Kind;
+use super::runner::{End, Verdict};
 
 /// The name of a play: script, lab and world.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ fn quoted(text: &str) -> String {
 
 /// The report of a failure: the place, the expected and the actual state, the knowledge about all nodes, and the
 /// command that repeats it.
-pub fn failure(name: Name, seed: u64, trouble: &Trouble, views: &str) -> String {
+pub fn failure(name: Name, seed: u64, trouble: &LabError, views: &str) -> String {
     let mut text = format!("FAILED  {}  (seed {seed}, on {})\n", name.title, name.world);
     let place = trouble.place.as_ref().map_or_else(|| name.script.to_owned(), ToString::to_string);
     let _ = match &trouble.what {

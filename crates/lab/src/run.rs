@@ -17,10 +17,10 @@ use mlua::MultiValue;
 use upaxos_core::client::Ask;
 use upaxos_core::types::{Micros, NodeId};
 
+use super::backend::{Backend, BackendError, Fault, Settled, Setup, Start, Ticket};
+use super::error::{LabError, Place};
 use super::links::Links;
 use super::load::Loads;
-use super::trouble::{Place, Trouble};
-use super::world::{Fault, Settled, Setup, Start, Ticket, World, WorldError};
 
 /// The time limit of any wait, unless the script names another.
 pub const PATIENCE: Micros = Micros::from_millis(20_000);
@@ -50,7 +50,7 @@ pub struct Run {
     /// The lab's default way to start nodes, from its options.
     pub defaults: Start,
     starts: RefCell<BTreeMap<NodeId, Start>>,
-    world: RefCell<Box<dyn World>>,
+    world: RefCell<Box<dyn Backend>>,
     tasks: RefCell<BTreeMap<TaskId, Task>>,
     count: Cell<u64>,
     current: Cell<TaskId>,
@@ -122,7 +122,13 @@ pub enum On {
 
 impl Run {
     /// A play in this world, before its first event.
-    pub fn new(world: Box<dyn World>, setup: Setup, defaults: Start, steps: Rc<Cell<u64>>, say: Say) -> Run {
+    pub fn new(
+        world: Box<dyn Backend>,
+        setup: Setup,
+        defaults: Start,
+        steps: Rc<Cell<u64>>,
+        say: Say,
+    ) -> Run {
         Run {
             say,
             world_name: world.name(),
@@ -153,7 +159,7 @@ impl Run {
     }
 
     /// Reads the world.
-    pub fn look<T>(&self, look: impl FnOnce(&dyn World) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&dyn Backend) -> T) -> T {
         look(&**self.world.borrow())
     }
 
@@ -161,9 +167,12 @@ impl Run {
     ///
     /// # Errors
     /// As the act.
-    pub fn act<T>(&self, act: impl FnOnce(&mut dyn World) -> Result<T, WorldError>) -> Result<T, Trouble> {
+    pub fn act<T>(
+        &self,
+        act: impl FnOnce(&mut dyn Backend) -> Result<T, BackendError>,
+    ) -> Result<T, LabError> {
         self.is_checked.set(false);
-        act(&mut **self.world.borrow_mut()).map_err(Trouble::from)
+        act(&mut **self.world.borrow_mut()).map_err(LabError::from)
     }
 
     /// Whether the world supports this fault. If not, records the skipped step with the reason.
@@ -213,8 +222,8 @@ impl Run {
     /// Sends a client's request.
     ///
     /// # Errors
-    /// As [`World::ask`].
-    pub fn ask(&self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, Trouble> {
+    /// As [`Backend::ask`].
+    pub fn ask(&self, client: u64, ask: Ask, patience: Micros) -> Result<Ticket, LabError> {
         self.asked.set(self.asked.get() + 1);
         self.act(|world| world.ask(client, ask, patience))
     }
@@ -233,14 +242,14 @@ impl Run {
     ///
     /// # Errors
     /// At the first violation, or when the world broke.
-    pub fn check(&self, patience: Micros) -> Result<(), Trouble> {
+    pub fn check(&self, patience: Micros) -> Result<(), LabError> {
         self.loads.borrow_mut().stop_all(self.now());
         self.note(None, "check");
         *self.links.borrow_mut() = Links::new(self.setup.nodes + self.setup.spares);
         let violations = self.act(|world| world.check(patience));
         self.collect();
         if let Some(violation) = violations?.into_iter().next() {
-            return Err(WorldError::Violated(violation).into());
+            return Err(BackendError::Violated(violation).into());
         }
         self.is_checked.set(true);
         Ok(())
@@ -301,10 +310,10 @@ impl Run {
     ///
     /// # Errors
     /// At the first task that fails, when the world broke, at a violation, or when the time is over.
-    pub fn play(&self, main: TaskId, end: Micros) -> Result<(), Trouble> {
+    pub fn play(&self, main: TaskId, end: Micros) -> Result<(), LabError> {
         loop {
             while let Some(id) = self.ready() {
-                self.go_on(id).map_err(|error| Trouble::of(&error))?;
+                self.go_on(id).map_err(|error| LabError::of(&error))?;
                 if self.result(main).is_some() {
                     return Ok(());
                 }
@@ -327,10 +336,10 @@ impl Run {
     }
 
     /// Lets time pass, and collects the answers that arrive.
-    fn pass(&self, until: Micros) -> Result<(), Trouble> {
+    fn pass(&self, until: Micros) -> Result<(), LabError> {
         let stepped = self.world.borrow_mut().step(until);
         self.collect();
-        stepped.map_err(Trouble::from)
+        stepped.map_err(LabError::from)
     }
 
     fn collect(&self) {
@@ -378,12 +387,12 @@ impl Run {
         self.tasks.borrow().get(&id).and_then(|task| task.place.clone())
     }
 
-    fn too_late(&self, main: TaskId, end: Micros) -> Trouble {
+    fn too_late(&self, main: TaskId, end: Micros) -> LabError {
         let text = format!(
             "cannot wait any longer: the lab is not done after {} s; set `limit` in its options if it needs more",
             end.0 / 1_000_000
         );
-        Trouble::misuse(text).at(self.place(main))
+        LabError::misuse(text).at(self.place(main))
     }
 }
 

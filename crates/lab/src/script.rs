@@ -14,8 +14,8 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, Variadic, VmState};
 
 use super::api::registry::{Doc, Held};
 use super::api::{self, Folder, Labs, Module};
-use super::strict;
-use super::trouble::{self, Trouble};
+use super::error::{self, LabError};
+use super::options;
 
 pub use super::api::Lab;
 
@@ -92,15 +92,15 @@ impl Script {
     ///
     /// # Errors
     /// When it cannot be loaded, with the line.
-    pub fn load(&self, seed: u64) -> Result<Loaded, Trouble> {
-        let (lua, steps) = self.state(seed).map_err(|error| Trouble::of(&error))?;
-        let environment = environment(&lua).map_err(|error| Trouble::of(&error))?;
+    pub fn load(&self, seed: u64) -> Result<Loaded, LabError> {
+        let (lua, steps) = self.state(seed).map_err(|error| LabError::of(&error))?;
+        let environment = environment(&lua).map_err(|error| LabError::of(&error))?;
         let chunk = lua.load(&self.text).set_name(format!("@{}", self.name)).set_environment(environment);
-        chunk.exec().map_err(|error| Trouble::of(&error))?;
+        chunk.exec().map_err(|error| LabError::of(&error))?;
         let labs = lua.remove_app_data::<Labs>().unwrap_or_default().0;
         if labs.is_empty() {
             let text = format!("{} declares no lab: lab.test(\"name\", {{}}, function(g) … end)", self.name);
-            return Err(Trouble::misuse(text));
+            return Err(LabError::misuse(text));
         }
         Ok(Loaded { lua, labs, steps })
     }
@@ -124,7 +124,7 @@ impl Script {
             }
             let text = "this goes on without waiting for anything: let time pass in the loop, with `lab.sleep` \
                         for example";
-            Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+            Err(LabError::misuse(text).at(error::place(lua)).into())
         });
         Ok((lua, steps))
     }
@@ -141,27 +141,27 @@ fn environment(lua: &Lua) -> mlua::Result<Table> {
     environment.raw_set("lab", Held(Module))?;
     let Doc { name, .. } = api::EXPECT;
     let expect = lua.create_function(|lua, args| {
-        api::expect(lua, args).map_err(|error| Trouble::of(&error).at(trouble::place(lua)).into())
+        api::expect(lua, args).map_err(|error| LabError::of(&error).at(error::place(lua)).into())
     })?;
     environment.raw_set(name, expect)?;
     let strict = lua.create_table()?;
     strict.set("__index", lua.create_function(|lua, (table, key): (Table, Value)| -> mlua::Result<Value> {
         let key = key.to_string()?;
         let names: Vec<String> = table.pairs::<String, Value>().flatten().map(|(name, _)| name).collect();
-        let mut text = strict::unknown("global", &key, names.iter().map(String::as_str));
+        let mut text = options::unknown("global", &key, names.iter().map(String::as_str));
         if ["os", "io", "load", "loadstring", "require", "coroutine", "debug"].contains(&key.as_str()) {
             text = format!(
                 "there is no `{key}` in labs: they must repeat from their seed, alike in every world; see \
                  scripts/meta/lab.lua for what there is"
             );
         }
-        Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+        Err(LabError::misuse(text).at(error::place(lua)).into())
     })?)?;
     strict.set(
         "__newindex",
         lua.create_function(|lua, (_, key, _): (Table, Value, Value)| -> mlua::Result<()> {
             let text = format!("cannot set the global `{0}`: write `local {0}`", key.to_string()?);
-            Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+            Err(LabError::misuse(text).at(error::place(lua)).into())
         })?,
     )?;
     environment.set_metatable(Some(strict))?;

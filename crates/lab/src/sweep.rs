@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use upaxos_cli as cli;
 
+use super::backend::BackendError;
+use super::error::LabError;
 use super::panics;
-use super::play::{self, End, Open, Order, Verdict};
 use super::run::Say;
+use super::runner::{self, End, Open, Order, Verdict};
 use super::script::Script;
-use super::trouble::Trouble;
-use super::world::WorldError;
 
 /// A lab to play.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Sweep<'_> {
     ///
     /// # Errors
     /// When no world is available.
-    pub fn run(&self, tell: Tell) -> Result<(), WorldError> {
+    pub fn run(&self, tell: Tell) -> Result<(), BackendError> {
         let next = AtomicUsize::new(0);
         let failed: Vec<AtomicU64> = self.entries.iter().map(|_| AtomicU64::new(u64::MAX)).collect();
         let (tell, broken) = (Mutex::new(tell), Mutex::new(None));
@@ -105,7 +105,7 @@ impl Sweep<'_> {
     }
 
     /// Plays one lab with one seed. A node's panic is a failure like any other.
-    fn play(&self, entry: usize, seed: u64) -> Result<Verdict, WorldError> {
+    fn play(&self, entry: usize, seed: u64) -> Result<Verdict, BackendError> {
         let entry = &self.entries[entry];
         let said = Arc::new(Mutex::new(Vec::new()));
         let (kept, prints) = (Arc::clone(&said), self.prints);
@@ -118,7 +118,7 @@ impl Sweep<'_> {
             catch_unwind(AssertUnwindSafe(|| {
                 let out = self.out.map(|out| entry.folder_in(out, seed));
                 let Entry { script, title, .. } = entry;
-                play::play(&Order { script, title, seed, out, say }, self.open)
+                runner::play(&Order { script, title, seed, out, say }, self.open)
             }))
         };
         let (played, panicked_at) = panics::noticed(caught);
@@ -126,7 +126,7 @@ impl Sweep<'_> {
         let mut verdict = played.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-            Ok(Verdict::failed(seed, Trouble::expected("no panic", text)))
+            Ok(Verdict::failed(seed, LabError::expected("no panic", text)))
         })?;
         if let (End::Failed { views, .. }, Some(place)) = (&mut verdict.end, panicked_at) {
             *views += &format!("\nthe panic began at {place}\n");

@@ -4,11 +4,11 @@ mod fake;
 
 use std::sync::{Arc, Mutex};
 
-use super::play::{End, Order, Verdict, play};
+use super::backends::Kind;
+use super::error::{LabError, What};
 use super::report::{self, Name};
+use super::runner::{End, Order, Verdict, play};
 use super::script::Script;
-use super::trouble::{Trouble, What};
-use super::worlds::Kind;
 use fake::Fake;
 
 /// Plays the one lab of a script. Returns its verdict and its printed lines.
@@ -229,7 +229,7 @@ fn who_never_waits_is_stopped_with_the_line() {
 fn who_waits_for_ever_is_stopped_with_the_line() {
     let (verdict, _) =
         played("lab.test('x', {limit = '2s'}, function(g)\nwhile true do lab.sleep(0) end\nend)");
-    let End::Failed { trouble: Trouble { place, what: What::Error(text) }, .. } = verdict.end else {
+    let End::Failed { trouble: LabError { place, what: What::Error(text) }, .. } = verdict.end else {
         panic!()
     };
     assert_eq!(place.unwrap().line, 2);

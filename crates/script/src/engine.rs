@@ -13,8 +13,8 @@ use mlua::{AnyUserData, Error, FromLuaMulti, Function, IntoLuaMulti, Lua};
 use upaxos_core::hooks::fingerprint;
 use upaxos_core::script_state::ScriptState;
 
+use super::budget::{APPLY_TIME, Budget, Limits, Violation};
 use super::file::{self, LoadError, Table};
-use super::meter::{APPLY_TIME, Limits, Meter, Violation};
 use super::sandbox;
 use super::st::{self, About, Access, St};
 
@@ -61,7 +61,7 @@ pub struct Engine {
     st: Rc<St>,
     st_object: AnyUserData,
     lua: Lua,
-    meter: Rc<Meter>,
+    meter: Rc<Budget>,
     limits: Limits,
     may_log: Rc<std::cell::Cell<bool>>,
     /// The memory in use after the last collection, in bytes.
@@ -75,7 +75,7 @@ impl Engine {
     /// With file, line and reason.
     pub fn load(path: &Path, limits: Limits) -> Result<Engine, LoadError> {
         let (name, text) = file::read(path)?;
-        let (meter, may_log) = (Rc::new(Meter::default()), Rc::new(std::cell::Cell::new(false)));
+        let (meter, may_log) = (Rc::new(Budget::default()), Rc::new(std::cell::Cell::new(false)));
         let cannot = |error: Error| LoadError::Broken { path: path.into(), reason: words(&error) };
         // The setup of the environment runs in it, too.
         meter.begin(limits.steps, LOAD_TIME);

@@ -12,11 +12,11 @@
 //!
 //! Scripts never see a promise or a vote.
 
+pub mod budget;
 pub mod engine;
 pub mod file;
-pub mod host;
-pub mod meter;
 mod notices;
+pub mod runtime;
 mod sandbox;
 pub mod st;
 #[cfg(test)]
@@ -29,10 +29,10 @@ use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
 use upaxos_core::script_state::ScriptState;
 use upaxos_core::types::{Tag, Value};
 
+pub use budget::Limits;
+use budget::Violation;
 use engine::{Broken, Engine};
 pub use file::LoadError;
-pub use meter::Limits;
-use meter::Violation;
 pub use notices::{MAX_NOTICES, Notice};
 
 /// The cost of a call in a turn, besides its steps.

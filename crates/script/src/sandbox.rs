@@ -8,7 +8,7 @@ use std::rc::Rc;
 use mlua::chunk::Compiler;
 use mlua::{Error, Function, Lua, LuaOptions, StdLib, Table, Value, VmState};
 
-use super::meter::{Meter, Violation};
+use super::budget::{Budget, Violation};
 use super::st;
 
 const PRELUDE: &str = include_str!("prelude.lua");
@@ -21,7 +21,7 @@ const NOT_BUILT_IN: [&str; 2] = ["setmetatable", "tostring"];
 /// # Errors
 /// When there is not enough memory.
 pub fn state(
-    meter: &Rc<Meter>,
+    meter: &Rc<Budget>,
     log: impl Fn(&Lua, log::Level, &str) -> mlua::Result<()> + 'static,
 ) -> mlua::Result<Lua> {
     let libraries = StdLib::COROUTINE
@@ -88,7 +88,7 @@ fn logger(
 }
 
 /// Records a broken limit, with the script's current line.
-fn broken(lua: &Lua, meter: &Meter, violation: Violation) -> Error {
+fn broken(lua: &Lua, meter: &Budget, violation: Violation) -> Error {
     meter.break_at(violation, st::place(lua).map(|(_, line)| line));
     Error::runtime("a limit was broken")
 }

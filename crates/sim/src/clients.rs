@@ -13,10 +13,10 @@ use upaxos_core::parts::{Parts, Taken};
 use upaxos_core::types::{Change, Instance, Micros, Tag, Tagged, Value};
 use upaxos_core::wire::{Dialect, Line, Message, Request};
 
-use super::chance::Chance;
-use super::judges::Judges;
+use super::checkers::Checkers;
 use super::machine::PACKET;
 use super::network::Datagram;
+use super::rng::Rng;
 use super::trace::Seen;
 
 /// The clients' names, the operator's last. The place of the operator also serves the lines written by hand.
@@ -45,8 +45,8 @@ struct Caller {
 /// All clients of a drawn run, and the operator.
 #[derive(Debug)]
 pub struct Clients {
-    chance: Chance,
-    callers: Vec<Caller>,
+    chance: Rng,
+    clients: Vec<Caller>,
     count: u64,
     /// Whether they send new requests.
     asks: bool,
@@ -73,14 +73,14 @@ struct Told {
 
 impl Clients {
     /// Clients that pause up to `think` between two requests, and talk to the group of `scope`.
-    pub fn new(chance: Chance, think: Micros, most: usize, dialect: Dialect, scope: Scope) -> Clients {
+    pub fn new(chance: Rng, think: Micros, most: usize, dialect: Dialect, scope: Scope) -> Clients {
         let caller = |name| {
             let client = Client::new(name, dialect).within(scope.clone());
             Caller { client, open: BTreeMap::new(), ask_at: Micros(0) }
         };
-        let callers = NAMES.map(caller).into();
+        let clients = NAMES.map(caller).into();
         let (told, parts) = (Told::default(), Parts::new(0, PACKET));
-        Clients { chance, callers, count: 0, asks: true, think, most, dialect, parts, scope, told }
+        Clients { chance, clients, count: 0, asks: true, think, most, dialect, parts, scope, told }
     }
 
     /// From now on they send new requests, or none.
@@ -107,38 +107,38 @@ impl Clients {
 
     /// How many requests are open.
     pub fn open(&self) -> usize {
-        self.callers.iter().map(|caller| caller.open.len()).sum()
+        self.clients.iter().map(|caller| caller.open.len()).sum()
     }
 
     /// The operator requests a change of the group, until it is answered.
-    pub fn ask_for(&mut self, change: Change, now: Micros, judges: &Judges) {
-        self.begin(OPERATORS, Ask::Change(change), PATIENCE, now, judges);
+    pub fn ask_for(&mut self, change: Change, now: Micros, checkers: &Checkers) {
+        self.begin(OPERATORS, Ask::Change(change), PATIENCE, now, checkers);
     }
 
     /// Client `at` does what is due. Returns the datagrams that it sends, and when it wants to go on.
-    pub fn turn(&mut self, at: usize, now: Micros, judges: &mut Judges) -> (Vec<Rc<Datagram>>, Micros) {
+    pub fn turn(&mut self, at: usize, now: Micros, checkers: &mut Checkers) -> (Vec<Rc<Datagram>>, Micros) {
         let mut lines = Vec::new();
-        if now >= self.callers[at].ask_at {
+        if now >= self.clients[at].ask_at {
             let pause =
-                if at == BY_HAND { self.type_line(&mut lines) } else { self.ask_more(at, now, judges) };
-            self.callers[at].ask_at = now + pause;
+                if at == BY_HAND { self.type_line(&mut lines) } else { self.ask_more(at, now, checkers) };
+            self.clients[at].ask_at = now + pause;
         }
-        lines.extend(self.tick(at, now, judges));
-        lines.iter().for_each(|line| judges.on_asked(line));
+        lines.extend(self.tick(at, now, checkers));
+        lines.iter().for_each(|line| checkers.on_asked(line));
         let mut said = self.packed(at, &lines, now);
         said.extend(Datagram::due(&mut self.parts, now));
-        let Caller { client, ask_at, .. } = &self.callers[at];
+        let Caller { client, ask_at, .. } = &self.clients[at];
         let next = [client.next_deadline(now), self.parts.deadline()].into_iter().flatten().min();
         let next = next.map_or(*ask_at, |next| next.min(*ask_at));
         (said, next.max(now + Micros(50)))
     }
 
     /// The first client sends a write at once. Returns its tag, and the datagrams.
-    pub fn ask_now(&mut self, now: Micros, judges: &mut Judges) -> (Tag, Vec<Rc<Datagram>>) {
+    pub fn ask_now(&mut self, now: Micros, checkers: &mut Checkers) -> (Tag, Vec<Rc<Datagram>>) {
         let value = self.new_value();
-        self.begin(0, Ask::Write(value.clone()), PATIENCE, now, judges);
-        let lines = self.tick(0, now, judges);
-        lines.iter().for_each(|line| judges.on_asked(line));
+        self.begin(0, Ask::Write(value.clone()), PATIENCE, now, checkers);
+        let lines = self.tick(0, now, checkers);
+        lines.iter().for_each(|line| checkers.on_asked(line));
         let tag = lines.iter().rev().find_map(|line| match line {
             Line::Client(Request::Submit(tagged, written)) if *written == value => Some(tagged.tag),
             _ => None,
@@ -147,24 +147,24 @@ impl Clients {
     }
 
     /// A datagram of a node reaches the clients. Returns the parts of datagrams that they send in return.
-    pub fn hear(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) -> Vec<Rc<Datagram>> {
+    pub fn hear(&mut self, datagram: &Datagram, now: Micros, checkers: &mut Checkers) -> Vec<Rc<Datagram>> {
         match self.parts.take(&datagram.bytes, now) {
-            Taken::AsItIs => self.hear_whole(datagram, now, judges),
-            Taken::Whole(whole) => self.hear_whole(&Datagram::new(whole, self.dialect), now, judges),
+            Taken::AsItIs => self.hear_whole(datagram, now, checkers),
+            Taken::Whole(whole) => self.hear_whole(&Datagram::new(whole, self.dialect), now, checkers),
             Taken::Nothing => {}
         }
         Datagram::due(&mut self.parts, now).collect()
     }
 
-    fn hear_whole(&mut self, datagram: &Datagram, now: Micros, judges: &mut Judges) {
+    fn hear_whole(&mut self, datagram: &Datagram, now: Micros, checkers: &mut Checkers) {
         let before = self.scope.group();
         let is_ours = self.scope.hear(&datagram.bytes, now).is_some();
         if self.scope.group() != before {
-            self.callers.iter_mut().for_each(|caller| caller.client.move_to(self.scope.clone()));
+            self.clients.iter_mut().for_each(|caller| caller.client.move_to(self.scope.clone()));
         }
         for line in datagram.lines.iter().filter(|_| is_ours) {
             let Line::Node(from, message) = line else { continue };
-            judges.on_told(message);
+            checkers.on_told(message);
             match message {
                 Message::Busy { .. } => self.told.busy += 1,
                 Message::Refused { .. } => self.told.refused += 1,
@@ -172,22 +172,22 @@ impl Clients {
                 Message::Forgotten { .. } => self.told.forgotten += 1,
                 _ => {}
             }
-            for caller in &mut self.callers {
+            for caller in &mut self.clients {
                 let settled = caller.client.on_message(*from, message, now);
                 let is_forgotten = |settled: &&Settled| settled.outcome == Outcome::Forgotten;
                 self.told.ended_forgotten += settled.iter().filter(is_forgotten).count() as u64;
-                caller.settle(settled, judges);
+                caller.settle(settled, checkers);
             }
         }
     }
 
     /// The lines that are due. Some are sent twice, and in another form.
-    fn tick(&mut self, at: usize, now: Micros, judges: &mut Judges) -> Vec<Line> {
-        let turn = self.callers[at].client.tick(now);
-        if self.callers[at].client.scope().has_begun() {
+    fn tick(&mut self, at: usize, now: Micros, checkers: &mut Checkers) -> Vec<Line> {
+        let turn = self.clients[at].client.tick(now);
+        if self.clients[at].client.scope().has_begun() {
             self.scope.begin();
         }
-        self.callers[at].settle(turn.settled, judges);
+        self.clients[at].settle(turn.settled, checkers);
         let mut lines = Vec::new();
         for line in turn.send {
             let is_doubled = self.dialect == Dialect::Extended && self.chance.hits(50_000);
@@ -205,19 +205,19 @@ impl Clients {
     }
 
     /// Sends a new request, if the client may have one more open. Returns how long to wait after it.
-    fn ask_more(&mut self, at: usize, now: Micros, judges: &Judges) -> Micros {
+    fn ask_more(&mut self, at: usize, now: Micros, checkers: &Checkers) -> Micros {
         let pause = Micros(1_000 + self.chance.below(self.think.0));
-        if !self.asks || self.callers[at].open.len() >= self.most {
+        if !self.asks || self.clients[at].open.len() >= self.most {
             return pause;
         }
         // A batch, where many may be open.
         for _ in 0..=self.chance.below(self.most as u64 / 8 + 1) {
-            let ask = self.draw(judges);
+            let ask = self.draw(checkers);
             let is_fast = ask == Ask::FastRead;
             let short = Micros::from_millis(self.chance.between(300, 3_000));
             // A classic client sends each request once.
             let is_short = self.chance.hits(150_000) || self.dialect == Dialect::Classic;
-            self.begin(at, ask, if is_short { short } else { PATIENCE }, now, judges);
+            self.begin(at, ask, if is_short { short } else { PATIENCE }, now, checkers);
             // Reads in a row make rounds in a row, in which the marks of one round meet the next.
             if is_fast && self.chance.hits(600_000) {
                 return Micros(self.chance.below(2_000));
@@ -226,12 +226,12 @@ impl Clients {
         pause
     }
 
-    fn draw(&mut self, judges: &Judges) -> Ask {
+    fn draw(&mut self, checkers: &Checkers) -> Ask {
         match self.chance.below(100) {
             0..65 => Ask::Write(self.new_value()),
             65..76 => Ask::Read,
             76..97 => Ask::FastRead,
-            _ => Ask::History(Instance(1 + self.chance.below(judges.acknowledged().0 + 2))),
+            _ => Ask::History(Instance(1 + self.chance.below(checkers.acknowledged().0 + 2))),
         }
     }
 
@@ -243,11 +243,11 @@ impl Clients {
         Value::from(format!("w{}{}", self.count, "\n".repeat(newlines) + &"x".repeat(long)).as_str())
     }
 
-    fn begin(&mut self, at: usize, ask: Ask, patience: Micros, now: Micros, judges: &Judges) {
-        let caller = &mut self.callers[at];
+    fn begin(&mut self, at: usize, ask: Ask, patience: Micros, now: Micros, checkers: &Checkers) {
+        let caller = &mut self.clients[at];
         let ticket = caller.client.ask(ask.clone(), now, patience);
         let ticket = ticket.expect("a drawn request is valid");
-        caller.open.insert(ticket, (ask, judges.acknowledged()));
+        caller.open.insert(ticket, (ask, checkers.acknowledged()));
     }
 
     /// Types an untagged line. A group without heartbeats needs it: a node that missed the last instance learns of
@@ -269,7 +269,7 @@ impl Clients {
     }
 
     fn packed(&mut self, at: usize, lines: &[Line], now: Micros) -> Vec<Rc<Datagram>> {
-        let said = self.callers[at].client.pack(lines, PACKET);
+        let said = self.clients[at].client.pack(lines, PACKET);
         let said = said.into_iter().map(|bytes| Datagram::new(bytes, self.dialect));
         match self.dialect {
             Dialect::Classic => said.collect(),
@@ -279,10 +279,10 @@ impl Clients {
 }
 
 impl Caller {
-    fn settle(&mut self, settled: Vec<Settled>, judges: &mut Judges) {
+    fn settle(&mut self, settled: Vec<Settled>, checkers: &mut Checkers) {
         for Settled { ticket, tag, outcome, .. } in settled {
             if let Some((ask, after)) = self.open.remove(&ticket) {
-                judges.on_outcome(tag, ask, outcome, after);
+                checkers.on_outcome(tag, ask, outcome, after);
             }
         }
     }

@@ -16,7 +16,7 @@ pub use upaxos_storage::model::Refusal;
 use upaxos_storage::segment::Head;
 use upaxos_storage::{self as store, Options, Store, StoreError, Task};
 
-use super::chance::Chance;
+use super::rng::Rng;
 
 /// Tiny, so that segments roll over and old values are compacted several times in a run.
 const OPTIONS: Options = Options { segment_bytes: 4096 };
@@ -132,7 +132,7 @@ impl Disk {
 
     /// Takes one step of a random task, if there is one. Returns the instance up to which old values need not be
     /// kept in memory any more. A failed task makes the next commit fail.
-    pub fn work(&mut self, chance: &mut Chance) -> Option<Instance> {
+    pub fn work(&mut self, chance: &mut Rng) -> Option<Instance> {
         let at = chance.below(self.tasks.len() as u64) as usize;
         let task = self.tasks.get_mut(at)?;
         self.files.refuse(self.fails);
@@ -159,13 +159,13 @@ impl Disk {
     }
 
     /// The power fails. Unsynced bytes may be lost.
-    pub fn cut_power(&mut self, chance: &mut Chance) {
+    pub fn cut_power(&mut self, chance: &mut Rng) {
         self.close();
         self.files.cut_power(&mut |end| chance.below(end));
     }
 
     /// Flips one bit of a block of the log, or of the history. Returns `None` when there is neither.
-    pub fn flip_bit(&mut self, chance: &mut Chance) -> Option<Flip> {
+    pub fn flip_bit(&mut self, chance: &mut Rng) -> Option<Flip> {
         let names = store::Files::list(&self.files).expect("the model refuses nothing");
         let (logs, values): (Vec<String>, Vec<String>) =
             names.into_iter().filter(|name| !name.ends_with(".tmp")).partition(|name| name.ends_with(".log"));

@@ -5,12 +5,12 @@
 //! crash. Only time, the network, the disks and the clients are simulated. The seed determines all of them: the
 //! same seed gives the same run on every machine, which the trace hash shows.
 //!
-//! Every event happens on a [`stage`], the simulated cluster. Either a drawn plan ([`world`]) or a script that
+//! Every event happens on a [`cluster`], the simulated cluster. Either a drawn plan ([`world`]) or a script that
 //! gives each step ([`play`]) directs it.
 //!
 //! A run of a plan has phases: a quiet start, then chaos drawn from the seed ([`swarm`]), then healing. After
 //! healing the group must make progress. Then the power of all nodes fails, and afterwards every acknowledged value
-//! must still be there. The [`judges`] check every step. In some runs ([`Kind`]) only links fail, or the group is a
+//! must still be there. The [`checkers`] check every step. In some runs ([`Kind`]) only links fail, or the group is a
 //! classic one.
 //!
 //! ```
@@ -20,31 +20,31 @@
 //! assert!(outcome.failure.is_none());
 //! ```
 
-pub mod chance;
+pub mod chaos;
+pub mod checkers;
 pub mod clients;
+pub mod cluster;
 pub mod disk;
 pub mod double;
-pub mod judges;
+pub mod fault_plan;
 pub mod machine;
 pub mod network;
 mod partitioned;
-pub mod play;
+pub mod rng;
+pub mod scripted;
 pub mod shrink;
-pub mod stage;
-pub mod swarm;
 pub mod trace;
-pub mod world;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use upaxos_core::types::Micros;
 
-pub use judges::{Rule, Violation};
+use chaos::Chaos;
+pub use checkers::{Rule, Violation};
+pub use fault_plan::{Class, Kind, Plan};
 pub use shrink::shrink;
-pub use swarm::{Class, Kind, Plan};
 pub use trace::Seen;
-use world::World;
 
 /// How long a healed group may take to answer every request and to bring all nodes to the same learned prefix.
 const PATIENCE: Micros = Micros::from_millis(15_000);
@@ -74,11 +74,11 @@ pub struct Failure {
 
 /// Runs a plan to its end, or to the first violation.
 pub fn run(plan: &Plan) -> Outcome {
-    let mut world = World::new(plan.clone());
+    let mut world = Chaos::new(plan.clone());
     let mut seen = None;
     let ended = catch_unwind(AssertUnwindSafe(|| phases(plan, &mut world, &mut seen)));
     if let Err(panic) = ended {
-        world.judges().fail(Rule::NoPanic, panic_text(&*panic));
+        world.checkers().fail(Rule::NoPanic, panic_text(&*panic));
     }
     let (all, trace) = world.seen();
     let seen = Seen { events: all.events, ..seen.unwrap_or(all) };
@@ -94,7 +94,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Ends with the first violation: later events would hide the state of the nodes at that moment.
-fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()> {
+fn phases(plan: &Plan, world: &mut Chaos, seen: &mut Option<Seen>) -> Option<()> {
     match plan.kind {
         Kind::Chaos | Kind::Classic => run_chaos(plan, world),
         Kind::Partitioned => partitioned::hold_out(plan, world)?,
@@ -103,7 +103,7 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()>
     wait_until_settled(world, "after healing")?;
     world.note_found();
     world.count_fetched();
-    let fast_reads = world.judges().calls().fast_reads() as u64;
+    let fast_reads = world.checkers().calls().fast_reads() as u64;
     let mut all = Seen { fast_reads, ..world.seen().0 };
     world.clients().count(&mut all);
     *seen = Some(all);
@@ -116,17 +116,17 @@ fn phases(plan: &Plan, world: &mut World, seen: &mut Option<Seen>) -> Option<()>
 }
 
 /// A quiet start, then all faults of the plan.
-fn run_chaos(plan: &Plan, world: &mut World) {
+fn run_chaos(plan: &Plan, world: &mut Chaos) {
     world.run_until(plan.peace, |_| false);
     world.begin_chaos();
     let most = world.seen().0.events + plan.events;
     world.run_until(world.now() + plan.chaos, |world| world.seen().0.events >= most);
 }
 
-fn wait_until_settled(world: &mut World, when: &str) -> Option<()> {
+fn wait_until_settled(world: &mut Chaos, when: &str) -> Option<()> {
     world.ask(false);
-    let is_settled = |world: &World| world.is_settled() && world.not_found().is_none();
-    let wait = |world: &mut World| {
+    let is_settled = |world: &Chaos| world.is_settled() && world.not_found().is_none();
+    let wait = |world: &mut Chaos| {
         world.run_until(world.now() + PATIENCE, |world| world.is_split() || is_settled(world))
     };
     let (mut open, mut is_settled) = (world.clients().open(), wait(world));
@@ -153,7 +153,7 @@ fn wait_until_settled(world: &mut World, when: &str) -> Option<()> {
 }
 
 /// A rolled back disk has split the log. The only thing that this group must still do is to detect that.
-fn find_split(world: &mut World, when: &str) -> Option<()> {
+fn find_split(world: &mut Chaos, when: &str) -> Option<()> {
     world.run_until(world.now() + SEARCH, |_| false);
     let is_found = world.run_until(world.now() + PATIENCE, |world| world.not_found().is_none());
     if !is_found && let Some(what) = world.not_found() {
@@ -163,10 +163,10 @@ fn find_split(world: &mut World, when: &str) -> Option<()> {
     None
 }
 
-fn give_up(world: &mut World, rule: Rule, got: impl Into<String>) -> Option<()> {
+fn give_up(world: &mut Chaos, rule: Rule, got: impl Into<String>) -> Option<()> {
     // The violation in the other group is the reason why this one did not progress.
     if world.violation().is_none() {
-        world.judges().fail(rule, got);
+        world.checkers().fail(rule, got);
     }
     None
 }

@@ -13,8 +13,8 @@ use upaxos_core::types::Micros;
 use upaxos_core::wire::part::Piece;
 use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 
-use super::chance::Chance;
-use super::swarm::{Rates, Topology};
+use super::fault_plan::{Rates, Topology};
+use super::rng::Rng;
 
 /// How many old datagrams are kept for replays.
 const OLD: usize = 256;
@@ -157,7 +157,7 @@ pub struct Passed {
 pub struct Network {
     n: u16,
     dialect: Dialect,
-    chance: Chance,
+    chance: Rng,
     rates: Rates,
     /// The link from `from` to `to` is at `from * (n + 1) + to`. The clients have the last place.
     links: Vec<Link>,
@@ -169,7 +169,7 @@ pub struct Network {
 
 impl Network {
     /// A network without faults, for `n` nodes and their clients.
-    pub fn new(n: u16, dialect: Dialect, chance: Chance) -> Network {
+    pub fn new(n: u16, dialect: Dialect, chance: Rng) -> Network {
         Network {
             n,
             dialect,

@@ -6,16 +6,16 @@
 use upaxos_core::replica::Timing;
 use upaxos_core::types::Micros;
 
-use super::judges::Rule;
-use super::swarm::Plan;
-use super::world::World;
+use super::chaos::Chaos;
+use super::checkers::Rule;
+use super::fault_plan::Plan;
 use super::{PATIENCE, give_up};
 
 /// How many election timeouts that may take, without loss and with a little loss.
 const TIMEOUTS: (u64, u64) = (4, 5);
 
 /// Runs the phase that takes the place of the chaos in other runs.
-pub fn hold_out(plan: &Plan, world: &mut World) -> Option<()> {
+pub fn hold_out(plan: &Plan, world: &mut Chaos) -> Option<()> {
     if !world.run_until(world.now() + PATIENCE, |world| world.is_led() && world.is_known()) {
         return give_up(world, Rule::Progress, "there is no leader, though nothing is wrong");
     }

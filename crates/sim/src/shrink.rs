@@ -1,6 +1,6 @@
 //! Makes a failing plan smaller, while it still fails in the same way.
 
-use super::swarm::{Class, Plan};
+use super::fault_plan::{Class, Plan};
 use super::{Failure, Outcome};
 
 /// A smaller plan, what it leaves out, and how it fails.

@@ -4,7 +4,7 @@
 mod failures;
 
 use upaxos_core::types::{Ballot, Value};
-use upaxos_sim::chance::{Chance, Stream};
+use upaxos_sim::rng::{Rng, Stream};
 
 use super::*;
 use crate::model::Files as Model;
@@ -125,7 +125,7 @@ fn check(store: &Store<Model>, learner: &Learner) {
 #[test]
 fn a_power_cut_between_any_two_operations_loses_nothing_relied_on() {
     for seed in 0..60 {
-        let (files, mut chance) = (fresh(), Chance::new(seed, Stream::Disk));
+        let (files, mut chance) = (fresh(), Rng::new(seed, Stream::Disk));
         let mut relied = Instance(0);
         for _ in 0..12 {
             let (mut store, mut learner) = open(&files);

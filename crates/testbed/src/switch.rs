@@ -12,8 +12,8 @@
 //! [`Hosts`](crate::hosts::Hosts) alone calls it.
 
 mod damage;
-mod fate;
 mod frame;
+mod link_model;
 pub mod order;
 mod ports;
 mod record;
@@ -31,8 +31,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use upaxos_core::types::Micros;
 
-use fate::{Fate, Links};
 use frame::{Assembly, Frame, Packet};
+use link_model::{LinkModel, Links};
 use order::Order;
 use ports::Ports;
 use record::Recorder;
@@ -222,11 +222,11 @@ impl Switch {
         let packet = Rc::new(packet);
         for to in receivers {
             let mut fate = self.links.decide(from, to);
-            if let Fate::Damaged { delay, chance } = &fate {
+            if let LinkModel::Damaged { delay, chance } = &fate {
                 match damage::damaged(&packet, chance.clone()) {
                     Some(damaged) => self.post(to, now + *delay, Rc::new(damaged.into_frames())),
                     // It would read as another line: a link's checksum stops exactly that.
-                    None => fate = Fate::Lost,
+                    None => fate = LinkModel::Lost,
                 }
             }
             for delay in fate.whole() {

@@ -5,10 +5,10 @@ use upaxos_core::types::NodeId;
 
 use super::node::Node;
 use super::registry::held;
+use crate::backend::Party;
+use crate::error::{self, LabError};
+use crate::options::{self, Key, Keys};
 use crate::run::Run;
-use crate::strict::{self, Key, Keys};
-use crate::trouble::{self, Trouble};
-use crate::world::Party;
 
 /// The keys of a lab's options.
 pub const TEST: Keys = Keys {
@@ -46,19 +46,19 @@ impl FromLua for Who {
             }
             _ => None,
         };
-        let wrong = || format!("a node is an object or an id such as 0, not {}", strict::shown(&value));
-        let id = id.ok_or_else(|| Trouble::misuse(wrong()))?;
+        let wrong = || format!("a node is an object or an id such as 0, not {}", options::shown(&value));
+        let id = id.ok_or_else(|| LabError::misuse(wrong()))?;
         Ok(Who(known(&*super::run(lua)?, id)?))
     }
 }
 
 /// Returns the id if this lab has such a node.
-pub fn known(run: &Run, id: NodeId) -> Result<NodeId, Trouble> {
+pub fn known(run: &Run, id: NodeId) -> Result<NodeId, LabError> {
     let last = run.setup.nodes + run.setup.spares - 1;
     if id.0 <= last {
         return Ok(id);
     }
-    Err(Trouble::misuse(format!(
+    Err(LabError::misuse(format!(
         "there is no node {id}: this lab has nodes 0 to {last}; `spares = 1` in its options adds another"
     )))
 }
@@ -73,7 +73,7 @@ impl FromLua for End {
             Some(text) if text == "clients" => Ok(End(Party::Clients)),
             Some(text) => {
                 let wrong = format!("an end of a link is a node, an id, or \"clients\"; not {text:?}");
-                Err(Trouble::misuse(wrong).into())
+                Err(LabError::misuse(wrong).into())
             }
             None => Ok(End(Party::Node(Who::from_lua(value, lua)?.0))),
         }
@@ -124,7 +124,7 @@ fn refuse(lua: &Lua, keys: &'static Keys, key: &Value) -> mlua::Result<Value> {
     if names.clone().any(|name| name == key) || key.parse::<u64>().is_ok() {
         return Ok(Value::Nil);
     }
-    let article = strict::article(keys.name);
-    let text = format!("{article} has no `{key}`; {}", strict::hint(&key, names));
-    Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+    let article = options::article(keys.name);
+    let text = format!("{article} has no `{key}`; {}", options::hint(&key, names));
+    Err(LabError::misuse(text).at(error::place(lua)).into())
 }

@@ -9,9 +9,9 @@ use upaxos_core::types::Micros;
 use super::node::seconds;
 use super::registry::{Class, Doc, Held, Registry, doc};
 use super::run;
+use crate::error::{self, LabError, Place};
+use crate::options::{Time, shown};
 use crate::run::{Begun, Run};
-use crate::strict::{Time, shown};
-use crate::trouble::{self, Place, Trouble};
 
 /// A value or a function under test.
 #[derive(Clone, Debug)]
@@ -39,16 +39,16 @@ pub fn expect(lua: &Lua, (got, what): (Value, Option<String>)) -> mlua::Result<H
     let is_judged = Rc::new(Cell::new(false));
     let mut begun = run.expectations.borrow_mut();
     begun.retain(|begun| !begun.is_judged.get());
-    begun.push(Begun { is_judged: Rc::clone(&is_judged), place: trouble::place(lua) });
+    begun.push(Begun { is_judged: Rc::clone(&is_judged), place: error::place(lua) });
     Ok(Held(Expectation { got, what, within: Rc::default(), is_judged }))
 }
 
 /// Reports an expectation that was started and never judged: it would hold in every case.
-pub fn unfinished(run: &Run) -> Option<Trouble> {
+pub fn unfinished(run: &Run) -> Option<LabError> {
     let begun = run.expectations.borrow();
     let Begun { place, .. } = begun.iter().find(|begun| !begun.is_judged.get())?;
     let text = "this tests nothing: add a condition, for example `:ok()` or `:equals(…)`";
-    Some(Trouble::misuse(text).at(place.clone()))
+    Some(LabError::misuse(text).at(place.clone()))
 }
 
 impl Class for Expectation {
@@ -60,7 +60,7 @@ impl Class for Expectation {
         registry.method(doc("within", "(time: Time): Expectation", text), |_, this, time: Time| {
             if !this.got.is_function() {
                 let text = "a value does not change by waiting: give `expect` a function that returns it";
-                return Err(Trouble::misuse(text).into());
+                return Err(LabError::misuse(text).into());
             }
             this.within.set(Some(time.0));
             Ok(Held(this.clone()))
@@ -205,7 +205,7 @@ impl Expectation {
             if run.now() >= end {
                 let what = self.what.as_ref().map_or(String::new(), |what| format!("{what}: "));
                 let time = within.map_or(String::new(), |within| format!(" within {}", seconds(within)));
-                return Err(Trouble::expected(format!("{what}{expected}{time}"), shown(&got)).into());
+                return Err(LabError::expected(format!("{what}{expected}{time}"), shown(&got)).into());
             }
             run.wait_for_change(end, place.clone()).await;
         }
@@ -234,7 +234,7 @@ fn same_to(left: &Value, right: &Value, depth: usize) -> mlua::Result<bool> {
     match (left, right) {
         (Value::Table(left), Value::Table(right)) if left != right && depth == 0 => {
             let text = "cannot compare tables that contain each other: compare their fields";
-            Err(Trouble::misuse(text).into())
+            Err(LabError::misuse(text).into())
         }
         (Value::Table(left), Value::Table(right)) if left != right => {
             let mut count = 0;

@@ -7,11 +7,11 @@ use super::args::{End, Ends, Who};
 use super::group::Group;
 use super::registry::{Registry, doc};
 use super::run;
+use crate::backend::{Fault, Party};
+use crate::error::LabError;
 use crate::links::{self, Change, SHAPES};
+use crate::options::{self, Keys, Options};
 use crate::run::Run;
-use crate::strict::{self, Keys, Options};
-use crate::trouble::Trouble;
-use crate::world::{Fault, Party};
 
 /// The options of [`Link`].
 pub const LINK: Keys = Keys {
@@ -55,7 +55,7 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
             let sides: Vec<Vec<u16>> =
                 sides.iter().map(|side| side.iter().map(|who| who.0.0).collect()).collect();
             if sides.is_empty() {
-                return Err(Trouble::misuse("a partition has sides: g:partition({0, 1}, {2})").into());
+                return Err(LabError::misuse("a partition has sides: g:partition({0, 1}, {2})").into());
             }
             let together =
                 move |from: u16, to: u16| sides.iter().any(|side| side.contains(&from) && side.contains(&to));
@@ -132,11 +132,11 @@ fn shape(lua: &Lua, name: &str, options: Option<Table>) -> mlua::Result<bool> {
     if center >= n || old >= n {
         let text =
             format!("a shape covers the first group, nodes 0 to {}: a spare has no place in it", n - 1);
-        return Err(Trouble::misuse(text).into());
+        return Err(LabError::misuse(text).into());
     }
     let Some(cuts) = links::shape(name, n, center, old) else {
         let names = SHAPES.iter().map(|(name, _)| *name);
-        return Err(Trouble::misuse(strict::unknown("shape", name, names)).into());
+        return Err(LabError::misuse(options::unknown("shape", name, names)).into());
     };
     // The shape leaves the links of spares as they are.
     faulty(&run, name, |links| links.shape(|from, to| from < n && to < n && cuts(from, to)))

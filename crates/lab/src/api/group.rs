@@ -9,10 +9,10 @@ use super::node::{Node, seconds};
 use super::registry::{Class, Held, Registry, doc};
 use super::requests::{self, Asks, Client};
 use super::{faults, load, run};
+use crate::backend::{Fault, NodeState, View};
+use crate::error::{LabError, Place};
+use crate::options::{Keys, Options};
 use crate::run::{PATIENCE, Run};
-use crate::strict::{Keys, Options};
-use crate::trouble::{Place, Trouble};
-use crate::world::{Fault, NodeState, View};
 
 /// The group of a lab, with its network and its disks. It is a client, too.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ async fn leader(run: &Run, options: &Options, place: Option<Place>) -> mlua::Res
                 None => format!("a leader within {}", seconds(within)),
             };
             let got = best.map_or("no leader".into(), |id| format!("node {id} leads"));
-            return Err(Trouble::expected(expected, got).into());
+            return Err(LabError::expected(expected, got).into());
         }
         run.wait_for_change(end, place.clone()).await;
     }
@@ -192,7 +192,7 @@ async fn learned(run: &Run, instance: Instance, options: &Options, place: Option
         let Some((id, view)) = lacks else { return Ok(()) };
         if run.now() >= end {
             let expected = format!("node {id} to have learned {instance} within {}", seconds(within));
-            return Err(Trouble::expected(expected, format!("it has learned {}", view.learned)).into());
+            return Err(LabError::expected(expected, format!("it has learned {}", view.learned)).into());
         }
         run.wait_for_change(end, place.clone()).await;
     }

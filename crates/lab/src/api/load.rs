@@ -8,10 +8,10 @@ use super::group::Group;
 use super::registry::{Class, Held, Registry, doc};
 use super::requests::ANSWERED;
 use super::run;
+use crate::error::{LabError, Place};
 use crate::load::{Figures, KINDS, Kind, Plan};
+use crate::options::{self, Keys, Options};
 use crate::run::{PATIENCE, Run};
-use crate::strict::{self, Keys, Options};
-use crate::trouble::{Place, Trouble};
 
 /// The options of a load.
 pub const LOAD: Keys = Keys {
@@ -122,7 +122,7 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
                 if options.get::<Value>(given)?.is_some() {
                     let text =
                         format!("a burst has `{count}` requests, by one client each: leave `{given}` out");
-                    return Err(Trouble::misuse(text).into());
+                    return Err(LabError::misuse(text).into());
                 }
             }
             let run = run(&lua)?;
@@ -137,11 +137,11 @@ pub fn describe<R: Registry<Group>>(registry: &mut R) {
 fn plan(run: &Run, options: &Options, clients: u64) -> mlua::Result<Plan> {
     const MOST: u64 = 10_000;
     if !(1..=MOST).contains(&clients) {
-        return Err(Trouble::misuse(format!("a load has 1 to {MOST} clients, not {clients}")).into());
+        return Err(LabError::misuse(format!("a load has 1 to {MOST} clients, not {clients}")).into());
     }
     let interval = match options.get::<f64>("rate")? {
         Some(rate) if rate > 0.0 => Some(Micros((1e6 / rate).max(1.0) as u64)),
-        Some(rate) => return Err(Trouble::misuse(format!("a rate is above 0, not {rate}")).into()),
+        Some(rate) => return Err(LabError::misuse(format!("a rate is above 0, not {rate}")).into()),
         None => None,
     };
     let number = run.loads.borrow().count() + 1;
@@ -162,7 +162,7 @@ fn mix(table: &Table) -> mlua::Result<Vec<(Kind, u32)>> {
     for pair in table.pairs::<Value, Value>() {
         let key = pair?.0.to_string()?;
         if !names.clone().any(|name| name == key) {
-            return Err(Trouble::misuse(strict::unknown("kind of question", &key, names)).into());
+            return Err(LabError::misuse(options::unknown("kind of question", &key, names)).into());
         }
     }
     let mut mix = Vec::new();
@@ -171,7 +171,7 @@ fn mix(table: &Table) -> mlua::Result<Vec<(Kind, u32)>> {
     }
     if mix.iter().all(|(_, weight)| *weight == 0) {
         let text = "a mix with no weight above 0 asks nothing: {write = 3, read = 1}, for example";
-        return Err(Trouble::misuse(text).into());
+        return Err(LabError::misuse(text).into());
     }
     Ok(mix)
 }

@@ -15,7 +15,7 @@ use super::node::{DISK, JOIN, Node, START, STATUS};
 use super::registry::{Class, Doc, Use, docs};
 use super::requests::{CHANGE, Client, Future, OUTCOME, REQUEST};
 use super::task::Task;
-use crate::strict::Keys;
+use crate::options::Keys;
 
 /// Every option table and every result table, except [`SUMMARY`].
 const TABLES: [&Keys; 15] = [

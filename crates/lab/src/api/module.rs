@@ -10,10 +10,10 @@ use super::node::seconds;
 use super::registry::{Class, Held, Registry, doc};
 use super::run;
 use super::task::Task;
+use crate::error::{self, LabError, Place, What};
+use crate::options::{self, Keys, Options, Time};
 use crate::report;
 use crate::run::{On, PATIENCE, Run, Wake};
-use crate::strict::{self, Keys, Options, Time};
-use crate::trouble::{self, Place, Trouble, What};
 
 /// The folder of the script, to which its paths are relative.
 pub struct Folder(pub PathBuf);
@@ -72,19 +72,19 @@ fn declare(lua: &Lua, (title, second, third): (String, Value, Option<Function>))
         (Value::Function(body), None) => (None, body),
         _ => {
             let text = "a lab has a name, options and a function: lab.test(\"name\", {nodes = 3}, function(g) … end)";
-            return Err(Trouble::misuse(text).into());
+            return Err(LabError::misuse(text).into());
         }
     };
     Options::read(lua, &TEST, options.clone())?;
     let Some(mut labs) = lua.app_data_mut::<Labs>() else {
-        return Err(Trouble::misuse("a lab cannot be declared inside of another").into());
+        return Err(LabError::misuse("a lab cannot be declared inside of another").into());
     };
     if labs.0.iter().any(|lab| lab.title == title) {
         return Err(
-            Trouble::misuse(format!("there are two labs with the name {title:?} in this script")).into()
+            LabError::misuse(format!("there are two labs with the name {title:?} in this script")).into()
         );
     }
-    labs.0.push(Lab { title, place: trouble::place(lua), options, body });
+    labs.0.push(Lab { title, place: error::place(lua), options, body });
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn describe_time<R: Registry<Module>>(registry: &mut R) {
                 }
                 if run.now() >= end {
                     let expected = format!("{what} within {}", seconds(within));
-                    return Err(Trouble::expected(expected, "it did not").into());
+                    return Err(LabError::expected(expected, "it did not").into());
                 }
                 run.wait_for_change(end, place.clone()).await;
             }
@@ -136,7 +136,7 @@ fn describe_tasks<R: Registry<Module>>(registry: &mut R) {
     registry.function(
         doc("every", "(time: Time, body: fun()): Task", text),
         |lua, (time, body): (Time, Function)| {
-            let (run, place) = (run(lua)?, trouble::place(lua));
+            let (run, place) = (run(lua)?, error::place(lua));
             let weak = std::rc::Rc::downgrade(&run);
             Ok(Held(Task(run.spawn(Box::pin(async move {
                 while let Some(run) = weak.upgrade() {
@@ -168,11 +168,11 @@ fn describe_words<R: Registry<Module>>(registry: &mut R) {
     );
     let text = "Ends the lab here as skipped, with the reason.";
     registry.function(doc("skip", "(reason: string)", text), |_, reason: String| -> mlua::Result<()> {
-        Err(Trouble { place: None, what: What::Skip(reason) }.into())
+        Err(LabError { place: None, what: What::Skip(reason) }.into())
     });
     let text = "Fails the lab.";
     registry.function(doc("fail", "(why: string)", text), |_, why: String| -> mlua::Result<()> {
-        Err(Trouble::misuse(why).into())
+        Err(LabError::misuse(why).into())
     });
 }
 
@@ -183,7 +183,7 @@ fn describe_words<R: Registry<Module>>(registry: &mut R) {
 pub fn say(lua: &Lua, words: &[Value]) -> mlua::Result<()> {
     let word = |value: &Value| match value {
         Value::String(text) => text.to_string_lossy(),
-        other => strict::shown(other),
+        other => options::shown(other),
     };
     (run(lua)?.say)(&words.iter().map(word).collect::<Vec<_>>().join(" "));
     Ok(())

@@ -9,10 +9,10 @@ use upaxos_core::wire::Stance;
 use super::args::{WITHIN, Who, record};
 use super::registry::{Class, Registry, doc};
 use super::run;
+use crate::backend::{DiskFault, Fault, NodeState, Start, View};
+use crate::error::{LabError, Place};
+use crate::options::{Keys, Options};
 use crate::run::{PATIENCE, Run};
-use crate::strict::{Keys, Options};
-use crate::trouble::{Place, Trouble};
-use crate::world::{DiskFault, Fault, NodeState, Start, View};
 
 /// A node of the lab, by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Node {
         self,
         lua: &Lua,
         what: &str,
-        act: impl FnOnce(&Run) -> Result<(), Trouble>,
+        act: impl FnOnce(&Run) -> Result<(), LabError>,
     ) -> mlua::Result<bool> {
         let run = run(lua)?;
         if !run.has(Fault::Processes, what) {
@@ -203,7 +203,7 @@ impl Node {
     ) -> mlua::Result<()> {
         let replaces = options.get::<Who>("replaces")?.map(|old| old.0);
         if replaces.is_some() && !joins {
-            return Err(Trouble::misuse("a node that replaces another must join: add `joins = true`").into());
+            return Err(LabError::misuse("a node that replaces another must join: add `joins = true`").into());
         }
         let mut start = Start { joins: joins.then_some(replaces), ..run.defaults.clone() };
         if let Some(hooks) = options.get::<Vec<String>>("hooks")? {
@@ -244,7 +244,7 @@ impl Node {
             }
             if run.now() >= end {
                 let expected = format!("node {} {what} within {}", self.0, seconds(within));
-                return Err(Trouble::expected(expected, seen(&view)).into());
+                return Err(LabError::expected(expected, seen(&view)).into());
             }
             run.wait_for_change(end, place.clone()).await;
         }
@@ -259,7 +259,9 @@ impl Node {
             [] => None,
             [fault] => Some(fault),
             _ => {
-                return Err(Trouble::misuse("a disk has one fault at a time: give one of the options").into());
+                return Err(
+                    LabError::misuse("a disk has one fault at a time: give one of the options").into()
+                );
             }
         };
         let run = run(lua)?;
@@ -283,13 +285,13 @@ fn disk_words(fault: Option<DiskFault>) -> String {
 }
 
 /// The path of a file next to the script that names it.
-pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, Trouble> {
+pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, LabError> {
     let folder = lua.app_data_ref::<super::module::Folder>().map(|folder| folder.0.clone());
     let path = folder.unwrap_or_default().join(Path::new(name));
     if path.is_file() {
         return Ok(path);
     }
-    Err(Trouble::misuse(format!(
+    Err(LabError::misuse(format!(
         "cannot find the hook script {}: paths begin at the folder of the lab's script",
         path.display()
     )))

@@ -9,8 +9,8 @@ use std::future::Future;
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MetaMethod, MultiValue, UserData, UserDataFields};
 use mlua::{UserDataMethods, Value};
 
-use crate::strict;
-use crate::trouble::{self, Place, Trouble};
+use crate::error::{self, LabError, Place};
+use crate::options;
 
 /// How a script uses a member of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +123,9 @@ impl<T: Class> UserData for Held<T> {
         });
         methods.add_meta_method(MetaMethod::Index, |lua, _, key: Value| -> mlua::Result<Value> {
             let (key, docs) = (key.to_string().unwrap_or_default(), docs::<T>());
-            let hint = strict::hint(&key, docs.iter().map(|(_, doc)| doc.name));
-            let text = format!("{} has no `{key}`; {hint}", strict::article(T::NAME));
-            Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+            let hint = options::hint(&key, docs.iter().map(|(_, doc)| doc.name));
+            let text = format!("{} has no `{key}`; {hint}", options::article(T::NAME));
+            Err(LabError::misuse(text).at(error::place(lua)).into())
         });
         methods.add_meta_method(
             MetaMethod::NewIndex,
@@ -133,9 +133,9 @@ impl<T: Class> UserData for Held<T> {
                 let text = format!(
                     "cannot set `{}` of {}: it cannot be changed",
                     key.to_string()?,
-                    strict::article(T::NAME)
+                    options::article(T::NAME)
                 );
-                Err(Trouble::misuse(text).at(trouble::place(lua)).into())
+                Err(LabError::misuse(text).at(error::place(lua)).into())
             },
         );
     }
@@ -169,7 +169,7 @@ impl<T: Class, A: FromLuaMulti> Understood for Called<T, A> {
         let this = this.ok_or_else(|| {
             let name = T::NAME.to_lowercase();
             let text = format!("`{}` is called with a colon: `{name}:{}(…)`", doc.name, doc.name);
-            Trouble::misuse(text).at(place.cloned())
+            LabError::misuse(text).at(place.cloned())
         })?;
         let Plain(args) = Plain::read(lua, doc, args, place)?;
         Ok(Called(this, args))
@@ -181,14 +181,14 @@ struct Plain<A>(A);
 
 impl<A: FromLuaMulti> Understood for Plain<A> {
     fn read(lua: &Lua, doc: Doc, args: MultiValue, place: Option<&Place>) -> mlua::Result<Self> {
-        let given: Vec<_> = args.iter().map(strict::shown).collect();
+        let given: Vec<_> = args.iter().map(options::shown).collect();
         A::from_lua_multi(args, lua).map(Plain).map_err(|error| {
             if let mlua::Error::ExternalError(_) = &error {
                 return located(error, place);
             }
             let given = given.join(", ");
             let text = format!("it is `{}{}`, not `{}({given})`", doc.name, doc.signature, doc.name);
-            Trouble::misuse(text).at(place.cloned()).into()
+            LabError::misuse(text).at(place.cloned()).into()
         })
     }
 }
@@ -196,7 +196,7 @@ impl<A: FromLuaMulti> Understood for Plain<A> {
 /// Adds the line to an error of ours that has none yet.
 fn located(error: mlua::Error, place: Option<&Place>) -> mlua::Error {
     match &error {
-        mlua::Error::ExternalError(external) => match external.downcast_ref::<Trouble>() {
+        mlua::Error::ExternalError(external) => match external.downcast_ref::<LabError>() {
             Some(trouble) => trouble.clone().at(place.cloned()).into(),
             None => error,
         },
@@ -209,7 +209,7 @@ struct Fields<'f, F>(&'f mut F);
 impl<T: Class, F: UserDataFields<Held<T>>> Registry<T> for Fields<'_, F> {
     fn field<R: IntoLua + 'static>(&mut self, doc: Doc, get: impl Fn(&Lua, &T) -> mlua::Result<R> + 'static) {
         self.0.add_field_method_get(doc.name, move |lua, this| {
-            get(lua, &this.0).map_err(|error| located(error, trouble::place(lua).as_ref()))
+            get(lua, &this.0).map_err(|error| located(error, error::place(lua).as_ref()))
         });
     }
 }
@@ -225,7 +225,7 @@ impl<M> Methods<'_, M> {
         R: IntoLuaMulti + 'static,
     {
         self.0.add_function(doc.name, move |lua, args: MultiValue| {
-            let place = trouble::place(lua);
+            let place = error::place(lua);
             let args = A::read(lua, doc, args, place.as_ref())?;
             call(lua, args).map_err(|error| located(error, place.as_ref()))
         });
@@ -240,7 +240,7 @@ impl<M> Methods<'_, M> {
         F: Future<Output = mlua::Result<R>> + 'static,
     {
         self.0.add_async_function(doc.name, move |lua, args: MultiValue| {
-            let place = trouble::place(&lua);
+            let place = error::place(&lua);
             let args = A::read(&lua, doc, args, place.as_ref());
             let called = args.map(|args| call(lua, args, place.clone()));
             async move { called?.await.map_err(|error| located(error, place.as_ref())) }

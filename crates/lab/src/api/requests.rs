@@ -10,10 +10,10 @@ use upaxos_core::types::{Act, Change, Instance, Micros, Value};
 use super::args::{Who, record};
 use super::registry::{Class, Doc, Held, Registry, doc};
 use super::run;
+use crate::backend::{Settled, Ticket};
+use crate::error::{LabError, Place};
+use crate::options::{Key, Keys, Options};
 use crate::run::{On, PATIENCE, Wake};
-use crate::strict::{Key, Keys, Options};
-use crate::trouble::{Place, Trouble};
-use crate::world::{Settled, Ticket};
 
 /// The key for a client's patience.
 pub const ANSWERED: Key =
@@ -124,7 +124,7 @@ impl Future {
             run.wait(wake, place.clone()).await;
         }
         let outcome = self.outcome.borrow().clone();
-        outcome.ok_or_else(|| Trouble::misuse("the request was abandoned").into())
+        outcome.ok_or_else(|| LabError::misuse("the request was abandoned").into())
     }
 }
 
@@ -151,7 +151,7 @@ pub fn describe<T: Asks, R: Registry<T>>(registry: &mut R) {
     );
     question(registry, write, &REQUEST, |(value, options): (LuaString, Plain)| {
         let ask = Ask::write(Value::from(&*value.as_bytes()));
-        Ok((ask.map_err(|error| Trouble::misuse(format!("cannot write this: {error}")))?, options))
+        Ok((ask.map_err(|error| LabError::misuse(format!("cannot write this: {error}")))?, options))
     });
     let read = forms!(
         "read",
@@ -225,7 +225,7 @@ fn question<T: Asks, R: Registry<T>, A: FromLuaMulti + 'static>(
     registry: &mut R,
     [waits, waits_not]: [Doc; 2],
     keys: &'static Keys,
-    make: fn(A) -> Result<Asked, Trouble>,
+    make: fn(A) -> Result<Asked, LabError>,
 ) {
     registry.blocking(waits, move |lua, this: T, args, place| async move {
         let (ask, options) = make(args)?;

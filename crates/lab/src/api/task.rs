@@ -5,8 +5,8 @@ use upaxos_core::types::Micros;
 
 use super::registry::{Class, Registry, doc};
 use super::run;
+use crate::error::LabError;
 use crate::run::{On, TaskId, Wake};
-use crate::trouble::Trouble;
 
 /// A task that `lab.spawn` or `lab.every` started.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ impl Class for Task {
         registry.blocking(doc("await", "(): any", text), |lua, task, (), place| async move {
             let run = run(&lua)?;
             if run.current() == task.0 {
-                return Err(Trouble::misuse("a task cannot wait for its own end").into());
+                return Err(LabError::misuse("a task cannot wait for its own end").into());
             }
             loop {
                 if let Some(result) = run.result(task.0) {

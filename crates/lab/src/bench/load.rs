@@ -19,11 +19,11 @@
 
 mod acks;
 mod answers;
-mod crowd;
+mod client_pool;
 mod packing;
 mod phase;
 mod session;
-mod tally;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -38,12 +38,12 @@ use upaxos_net::{self as net, Pieces, Socket};
 
 use super::Reads;
 pub use acks::{Acks, Run};
-use crowd::{Asks, Crowd, Heard};
+use client_pool::{Asks, ClientPool, Heard};
 use packing::Packing;
 pub use packing::{filling, value_of};
 use phase::{Phase, micros, nanos, seconds};
-use tally::Tally;
-pub use tally::{Counts, Summary};
+use stats::Stats;
+pub use stats::{Counts, Summary};
 
 /// What to request, how much, and for how long.
 #[derive(Clone, Debug, clap::Args)]
@@ -113,7 +113,7 @@ struct Load<'a> {
     args: &'a Args,
     start: Clock,
     phase: Phase,
-    crowd: Crowd,
+    crowd: ClientPool,
     packing: Packing,
     scope: Scope,
     view: View,
@@ -121,7 +121,7 @@ struct Load<'a> {
     boots: BTreeMap<NodeId, u64>,
     has_returned: bool,
     leader: Option<NodeId>,
-    tally: Option<Tally>,
+    tally: Option<Stats>,
     counts: Counts,
     /// When the last answer arrived, in nanoseconds since the load began.
     last_ok: u64,
@@ -183,7 +183,7 @@ impl Load<'_> {
             args,
             start: Clock::now(),
             phase: if args.fill > 0 { Phase::Fill(args.fill) } else { Phase::Wake },
-            crowd: Crowd::new(first_client, args.clients, most),
+            crowd: ClientPool::new(first_client, args.clients, most),
             packing: Packing::new(max_payload.min(MOST), args.size),
             scope,
             view: View::new(Dialect::Extended),
@@ -229,7 +229,7 @@ impl Load<'_> {
                 bail!("cannot load the group: {}", self.scope.explain_silence(&self.view, micros(now)));
             }
             Phase::WarmUp(until) if now >= until => {
-                self.tally = Some(Tally::new(now));
+                self.tally = Some(Stats::new(now));
                 (self.due, self.due_since) = (0, now);
                 self.next_word = now;
                 self.phase = Phase::Measure(now + seconds(self.args.seconds));
@@ -243,7 +243,7 @@ impl Load<'_> {
             Phase::Measure(_) if now >= self.next_word => {
                 const WORDS: u64 = 200_000_000;
                 self.next_word += WORDS;
-                let ok = self.tally.as_ref().map_or(0, Tally::ok);
+                let ok = self.tally.as_ref().map_or(0, Stats::ok);
                 say(&format!("at {} {ok}", (now - self.due_since) / 1_000_000))?;
             }
             Phase::Drain(until) if self.crowd.open() == 0 || now >= until => {

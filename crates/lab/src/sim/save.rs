@@ -13,10 +13,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value as Json, json};
 use upaxos_sim::network::{CLIENTS, Fate, Passed};
-use upaxos_sim::play::Play;
+use upaxos_sim::scripted::Scripted;
 
 /// Writes the recorded wire and all logs.
-pub(super) fn all(play: &Play, dir: &Path) -> Result<()> {
+pub(super) fn all(play: &Scripted, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     if let Some(wire) = play.wire() {
         write(&dir.join("wire.jsonl"), |out| {

@@ -11,12 +11,12 @@ use upaxos_core::hooks::{Applied, At, Fault, Hooks, Script};
 use upaxos_core::script_state::ScriptState;
 use upaxos_core::types::{Tag, Value};
 use upaxos_script::{Limits, Scripts};
-use upaxos_sim::play::Loads;
+use upaxos_sim::scripted::Loads;
 
-use super::WorldError;
+use super::BackendError;
 
 /// The function that loads the scripts of one node at each of its starts. `None` if there are no files.
-pub(super) fn load(paths: &[PathBuf]) -> Result<Option<Loads>, WorldError> {
+pub(super) fn load(paths: &[PathBuf]) -> Result<Option<Loads>, BackendError> {
     let load = |paths: &[PathBuf]| Scripts::load(paths, Limits::default());
     load(paths).context("cannot load hook scripts")?;
     let (is_none, paths) = (paths.is_empty(), paths.to_owned());

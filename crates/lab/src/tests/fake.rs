@@ -11,9 +11,9 @@ use upaxos_core::types::{Ballot, Instance, Micros, NodeId, Value};
 use upaxos_core::wire::Stance;
 use upaxos_testbed::link::Link;
 
-use crate::world::{
-    DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported, View, Violation, World,
-    WorldError,
+use crate::backend::{
+    Backend, BackendError, DiskFault, Fault, NodeState, Party, Settled, Setup, Start, Ticket, Unsupported,
+    View, Violation,
 };
 
 /// How long an answer takes.
@@ -32,7 +32,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn open(setup: &Setup) -> Result<Box<dyn World>, WorldError> {
+    pub fn open(setup: &Setup) -> Result<Box<dyn Backend>, BackendError> {
         let nodes = vec![NodeState::Down; usize::from(setup.nodes + setup.spares)];
         Ok(Box::new(Fake {
             now: Micros(0),
@@ -68,10 +68,16 @@ impl Fake {
         }
     }
 
-    fn set(&mut self, node: NodeId, from: &[NodeState], to: NodeState, act: &str) -> Result<(), WorldError> {
+    fn set(
+        &mut self,
+        node: NodeId,
+        from: &[NodeState],
+        to: NodeState,
+        act: &str,
+    ) -> Result<(), BackendError> {
         let state = &mut self.nodes[usize::from(node.0)];
         if !from.contains(state) {
-            return Err(WorldError::Misuse(format!("cannot {act} node {node}: it does not run")));
+            return Err(BackendError::Misuse(format!("cannot {act} node {node}: it does not run")));
         }
         *state = to;
         Ok(())
@@ -80,7 +86,7 @@ impl Fake {
 
 const ALIVE: [NodeState; 2] = [NodeState::Runs, NodeState::Paused];
 
-impl World for Fake {
+impl Backend for Fake {
     fn name(&self) -> &'static str {
         "sim"
     }
@@ -93,7 +99,7 @@ impl World for Fake {
         self.now
     }
 
-    fn step(&mut self, until: Micros) -> Result<(), WorldError> {
+    fn step(&mut self, until: Micros) -> Result<(), BackendError> {
         let first = self.open.keys().next().copied();
         let Some((at, ticket)) = first.filter(|(at, _)| *at <= until) else {
             self.now = until;
@@ -106,39 +112,39 @@ impl World for Fake {
         Ok(())
     }
 
-    fn start(&mut self, node: NodeId, _: &Start) -> Result<(), WorldError> {
+    fn start(&mut self, node: NodeId, _: &Start) -> Result<(), BackendError> {
         self.set(node, &[NodeState::Down], NodeState::Runs, "start")
     }
 
-    fn stop(&mut self, node: NodeId) -> Result<(), WorldError> {
+    fn stop(&mut self, node: NodeId) -> Result<(), BackendError> {
         self.set(node, &ALIVE, NodeState::Down, "stop")
     }
 
-    fn crash(&mut self, node: NodeId) -> Result<(), WorldError> {
+    fn crash(&mut self, node: NodeId) -> Result<(), BackendError> {
         self.set(node, &ALIVE, NodeState::Down, "crash")
     }
 
-    fn pause(&mut self, node: NodeId) -> Result<(), WorldError> {
+    fn pause(&mut self, node: NodeId) -> Result<(), BackendError> {
         self.set(node, &[NodeState::Runs], NodeState::Paused, "pause")
     }
 
-    fn resume(&mut self, node: NodeId) -> Result<(), WorldError> {
+    fn resume(&mut self, node: NodeId) -> Result<(), BackendError> {
         self.set(node, &[NodeState::Paused], NodeState::Runs, "resume")
     }
 
-    fn wipe(&mut self, node: NodeId) -> Result<(), WorldError> {
+    fn wipe(&mut self, node: NodeId) -> Result<(), BackendError> {
         self.set(node, &[NodeState::Down], NodeState::Down, "wipe")
     }
 
-    fn disk(&mut self, _: NodeId, _: Option<DiskFault>) -> Result<(), WorldError> {
+    fn disk(&mut self, _: NodeId, _: Option<DiskFault>) -> Result<(), BackendError> {
         Ok(())
     }
 
-    fn link(&mut self, _: Party, _: Party, _: Link) -> Result<(), WorldError> {
+    fn link(&mut self, _: Party, _: Party, _: Link) -> Result<(), BackendError> {
         Ok(())
     }
 
-    fn ask(&mut self, _: u64, ask: Ask, patience: Micros) -> Result<Ticket, WorldError> {
+    fn ask(&mut self, _: u64, ask: Ask, patience: Micros) -> Result<Ticket, BackendError> {
         self.tickets += 1;
         let answers = self.running().len() >= self.majority;
         let at = self.now + if answers { ANSWER.min(patience) } else { patience };
@@ -146,7 +152,7 @@ impl World for Fake {
         Ok(Ticket(self.tickets))
     }
 
-    fn say(&mut self, datagram: &[u8]) -> Result<(), WorldError> {
+    fn say(&mut self, datagram: &[u8]) -> Result<(), BackendError> {
         self.said.push(String::from_utf8_lossy(datagram).into_owned());
         Ok(())
     }
@@ -183,7 +189,7 @@ impl World for Fake {
         (0..self.nodes.len()).map(line).collect()
     }
 
-    fn check(&mut self, _: Micros) -> Result<Vec<Violation>, WorldError> {
+    fn check(&mut self, _: Micros) -> Result<Vec<Violation>, BackendError> {
         self.nodes.iter_mut().for_each(|state| *state = NodeState::Runs);
         while !self.open.is_empty() {
             self.step(Micros(u64::MAX))?;
@@ -193,7 +199,7 @@ impl World for Fake {
         Ok(violates.then(violation).into_iter().collect())
     }
 
-    fn save(&self, _: &Path) -> Result<(), WorldError> {
+    fn save(&self, _: &Path) -> Result<(), BackendError> {
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ fn what_a_failed_sync_left_in_memory_is_durable_after_the_next_start() {
     let read_back = open(&files).1.learned;
     assert_eq!(read_back, Instance(6), "the machine went on");
     files.rely();
-    let mut chance = Chance::new(1, Stream::Disk);
+    let mut chance = Rng::new(1, Stream::Disk);
     files.cut_power(&mut |end| chance.below(end));
     assert_eq!(open(&files).1.learned, Instance(6));
 }
@@ -130,7 +130,7 @@ fn an_unfinished_checkpoint_is_removed_without_a_gap_in_whatever_order_names_go(
             bytes[at + 60..].fill(0);
         });
         open(&files);
-        let mut chance = Chance::new(seed, Stream::Disk);
+        let mut chance = Rng::new(seed, Stream::Disk);
         files.cut_power(&mut |end| chance.below(end));
         let (store, again) = open(&files);
         assert_eq!(again.learned, learner.learned, "the segment before says it all");
@@ -146,7 +146,7 @@ fn any_flipped_bit_of_a_log_is_refused_or_takes_values_and_nothing_else() {
     files.rely();
     let names: Vec<String> =
         files.list().expect("lists").into_iter().filter(|n| n.ends_with(".log")).collect();
-    let mut chance = Chance::new(7, Stream::Disk);
+    let mut chance = Rng::new(7, Stream::Disk);
     let (mut refused, mut came_up) = (0, 0);
     for _ in 0..trials {
         let name = &names[chance.below(names.len() as u64) as usize];

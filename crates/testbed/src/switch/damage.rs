@@ -5,12 +5,12 @@
 //! without a key, and no lab changes that.
 
 use upaxos_core::wire::{self, Dialect, Line};
-use upaxos_sim::chance::Chance;
+use upaxos_sim::rng::Rng;
 
 use super::frame::Packet;
 
 /// The packet with its payload damaged at random. `None` if the result contains a line that was not sent.
-pub fn damaged(packet: &Packet, mut chance: Chance) -> Option<Packet> {
+pub fn damaged(packet: &Packet, mut chance: Rng) -> Option<Packet> {
     let sent = packet.payload();
     let mut bytes = sent.to_vec();
     let length = bytes.len() as u64;

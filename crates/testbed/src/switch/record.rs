@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, json};
 use upaxos_core::types::Micros;
 
-use super::fate::Fate;
+use super::link_model::LinkModel;
 
 /// Writes the record, buffered; see [`Recorder::flush`].
 #[derive(Debug)]
@@ -39,13 +39,13 @@ impl Recorder {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note(&mut self, at: Micros, link: (usize, usize), fate: &Fate, payload: &[u8]) -> Result<()> {
+    pub fn note(&mut self, at: Micros, link: (usize, usize), fate: &LinkModel, payload: &[u8]) -> Result<()> {
         let (word, first, second) = match fate {
-            Fate::Cut => ("cut", None, None),
-            Fate::Lost => ("lost", None, None),
-            Fate::Damaged { delay, .. } => ("damaged", Some(*delay), None),
-            Fate::Arrives(delay) => ("delivered", Some(*delay), None),
-            Fate::Twice(delay, again) => ("delivered", Some(*delay), Some(*again)),
+            LinkModel::Cut => ("cut", None, None),
+            LinkModel::Lost => ("lost", None, None),
+            LinkModel::Damaged { delay, .. } => ("damaged", Some(*delay), None),
+            LinkModel::Arrives(delay) => ("delivered", Some(*delay), None),
+            LinkModel::Twice(delay, again) => ("delivered", Some(*delay), Some(*again)),
         };
         self.write(at, link, (word, first), payload)?;
         second.map_or(Ok(()), |again| self.write(at, link, ("duplicate", Some(again)), payload))
