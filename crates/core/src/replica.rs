@@ -8,6 +8,7 @@ mod advance;
 mod classic;
 mod clients;
 mod config;
+mod context;
 mod dispatch;
 mod drop_counters;
 mod election;
@@ -30,6 +31,7 @@ use classic::Classic;
 use clients::fast_reads::FastReads;
 use clients::queue::{Proposal, RequestQueue};
 pub use config::{Config, Timing};
+use context::Context;
 pub use dispatch::{ballot_of, instance_of};
 pub use drop_counters::DropCounters;
 use election::candidacy::Quorum;
@@ -318,6 +320,19 @@ impl Replica {
             | self.reads.reached()
             | self.repair.reached()
             | self.election.reached()
+    }
+
+    /// What the parts may know of the rest at this moment.
+    fn context(&self, now: Micros) -> Context {
+        Context {
+            now,
+            me: self.id,
+            rank: self.rank(),
+            learned: self.learner.learned(),
+            durable: self.durable,
+            is_voter: self.is_voter(),
+            dialect: self.dialect,
+        }
     }
 
     /// This life.
