@@ -4,6 +4,20 @@
 //! never reads a clock, a disk or a random source. Its effects are carried out in the order that the
 //! [`Driver`](crate::driver::Driver) gives.
 
+/// The view of the group that changes are judged by. A macro, so that the borrow is of these fields alone.
+macro_rules! group_view {
+    ($replica:expr, $context:expr) => {
+        crate::replica::reconfig::group_view::GroupView {
+            context: $context,
+            group: &$replica.group,
+            membership: $replica.history.membership(),
+            registration: &$replica.identity,
+            election: &$replica.election,
+            foreign: &$replica.foreign,
+        }
+    };
+}
+
 mod advance;
 mod classic;
 mod clients;
@@ -46,6 +60,7 @@ use paxos::digest_writes::DigestWrites;
 use paxos::learner::Learner;
 use paxos::proposer::Proposer;
 use reconfig::changes::Changes;
+use reconfig::group_view::GroupView;
 pub use reconfig::membership::Membership;
 use reconfig::registration::Registration;
 pub use recovery::{RecoverError, Recovery};
@@ -173,7 +188,7 @@ impl Replica {
                 if !self.identity.may_vote() && self.group.epoch > Epoch(0) {
                     self.identity.on_late(out);
                 }
-                if !self.hears_of_change(now) {
+                if !self.group_view(now).hears_of_change() {
                     self.identity.tick(self.history.membership(), now, out);
                 }
             }
@@ -320,6 +335,11 @@ impl Replica {
             | self.reads.reached()
             | self.repair.reached()
             | self.election.reached()
+    }
+
+    /// The view of the group at this moment.
+    fn group_view(&self, now: Micros) -> GroupView<'_> {
+        group_view!(self, self.context(now))
     }
 
     /// What the parts may know of the rest at this moment.

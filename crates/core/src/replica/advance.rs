@@ -2,6 +2,8 @@
 //!
 //! This module owns the order of these steps, and nothing else. The node calls it after every line and every sync.
 
+mod changes;
+
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
@@ -148,13 +150,15 @@ impl Replica {
                 continue;
             }
             let found = match wanted {
-                Proposal::Change(_, change) => match self.change_in_words(change, now) {
-                    Ok(new) => {
-                        self.propose_group(Some(wanted), new, now, out);
-                        continue;
+                Proposal::Change(_, change) => {
+                    match self.changes.group_after(change, &self.group_view(now), &self.bounds) {
+                        Ok(new) => {
+                            self.propose_group(Some(wanted), new, now, out);
+                            continue;
+                        }
+                        Err(reason) => Err(reason),
                     }
-                    Err(reason) => Err(reason),
-                },
+                }
                 _ => self.entry_of(&wanted, instance, out),
             };
             let entry = match found {

@@ -199,10 +199,11 @@ impl Replica {
             self.mark_foreign(from, n, out);
             return false;
         }
-        if is_voter && !self.is_genuine(from, boot) && self.known_by_log(from).is_none() {
+        let view = self.group_view(now);
+        if is_voter && !view.is_genuine(from, boot) && view.known_by_log(from).is_none() {
             self.identity.correct(from, boot, out);
         }
-        if !self.is_genuine(from, boot) {
+        if !self.group_view(now).is_genuine(from, boot) {
             let listed = self.history.membership().incarnation(from).map(Boot::some);
             let root = || self.identity.root(from).map(Boot::some);
             let known = listed.or_else(|| self.identity.remembered(from)).or_else(root).unwrap_or_default();
@@ -258,14 +259,6 @@ impl Replica {
         self.identity.on_barred(from, node, boot, known, out);
         if let Some(own) = self.leader.ballot().filter(|_| !self.identity.may_vote()) {
             self.step_down(own, own, now, out);
-        }
-    }
-
-    /// Whether `boot` may speak for member `id`: the log names its incarnation, or this node remembers it.
-    fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
-        match self.history.membership().incarnation(id) {
-            Some(listed) => listed == boot.incarnation,
-            None => self.identity.is_genuine(id, boot),
         }
     }
 

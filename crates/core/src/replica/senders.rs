@@ -179,8 +179,8 @@ impl Replica {
         };
         match speaker.0 {
             Kind::Node { id, incarnation, is_ours: true } if id == from => {
-                let is_known = self.is_registered_life(id, incarnation);
-                let may_introduce = introduces(message) && !self.objects_falsely(id, message);
+                let is_known = self.group_view(now).is_registered_life(id, incarnation);
+                let may_introduce = introduces(message) && !self.objects_falsely(id, message, now);
                 let is_heard = is_known || may_introduce || asks_only(message) || is_exempt(message);
                 // A line whose incarnation differs from its datagram's is damaged or forged.
                 let is_heard = is_heard && incarnation_in(message).is_none_or(|named| named == incarnation);
@@ -205,36 +205,10 @@ impl Replica {
         }
     }
 
-    /// Whether `incarnation` may speak as `id`. It may if the log names it, or this node remembers it. For a
-    /// non-member its heartbeats name the incarnation. This node itself always may.
-    fn is_registered_life(&self, id: NodeId, incarnation: u64) -> bool {
-        if id == self.id {
-            return true;
-        }
-        self.known_incarnation(id).map_or_else(
-            || !self.group.members.contains(&id) && self.beats_as(id, incarnation),
-            |known| known == incarnation,
-        )
-    }
-
     /// Whether an objection comes from an incarnation of a peer that is not the registered one. Nodes that started
     /// anew under the members' ids remember each other, and would bar every member that comes back.
-    fn objects_falsely(&self, from: NodeId, message: &Message) -> bool {
-        matches!(message, Message::Barred { .. }) && self.known_incarnation(from).is_some()
-    }
-
-    /// The incarnation registered for an id, in the log or with this node.
-    pub(in crate::replica) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
-        self.known_by_log(id).or_else(|| self.identity.remembered(id).map(|boot| boot.incarnation))
-    }
-
-    /// The incarnation of `id` according to the log or the identity of the group.
-    pub(in crate::replica) fn known_by_log(&self, id: NodeId) -> Option<u64> {
-        self.identity.root(id).or_else(|| self.history.membership().incarnation(id))
-    }
-
-    fn beats_as(&self, id: NodeId, incarnation: u64) -> bool {
-        self.election.last_boot(id).is_some_and(|boot| boot.incarnation == incarnation)
+    fn objects_falsely(&self, from: NodeId, message: &Message, now: Micros) -> bool {
+        matches!(message, Message::Barred { .. }) && self.group_view(now).known_incarnation(from).is_some()
     }
 
     /// Handles a node without a group, or any node while this node has none. This node at once reports that it is

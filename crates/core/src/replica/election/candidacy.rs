@@ -211,7 +211,7 @@ impl Replica {
         }
         if self.group.members.contains(&self.id)
             && self.identity.wants_registration(self.history.membership())
-            && !self.hears_of_change(now)
+            && !self.group_view(now).hears_of_change()
         {
             let (n, boot, earlier) = (self.n(), self.identity.boot(), self.identity.earlier());
             out.send(Message::Register { n, boot, earlier });
