@@ -48,7 +48,7 @@ pub use config::{Config, Timing};
 use context::Context;
 pub use dispatch::{ballot_of, instance_of};
 pub use drop_counters::DropCounters;
-use election::candidacy::Quorum;
+use election::candidacy::Candidacy;
 use election::jumps::Jumps;
 use election::links::Election;
 use limits::Bounds;
@@ -75,7 +75,7 @@ pub use state_machine::sessions::{MAX_SESSIONS, MAX_TAGS};
 use crate::driver::OwnVotes;
 use crate::mutant::{self, Mutant};
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
-use crate::wire::{Boot, Dialect, GroupName, Line, Message, Stance};
+use crate::wire::{Boot, Dialect, GroupName, Line, Message};
 
 /// A member of the group, in this life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +115,7 @@ pub struct Replica {
     others: Others,
     /// Whether another node of this group was heard, under its name.
     has_heard_own: bool,
-    beat_at: Micros,
-    stance: Stance,
-    quorum: Quorum,
+    candidacy: Candidacy,
     warned_of_twin: bool,
     /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
     told_older: (NodeId, u64, Micros),
@@ -127,8 +125,6 @@ pub struct Replica {
     tell_lost_at: BTreeMap<NodeId, Micros>,
     /// Scripts had no time for all there was to do: it goes on at once.
     is_deferred: bool,
-    /// Whose interval between beats was reported as another one.
-    warned_of_pace: BTreeSet<NodeId>,
     dropped: DropCounters,
 }
 
@@ -261,7 +257,7 @@ impl Replica {
         }
         let leads = self.leader.is_leading() || self.classic.is_some();
         let times = [
-            Some(self.beat_at),
+            Some(self.candidacy.beat_at()),
             self.leader.deadline(),
             self.requests.deadline(leads),
             self.reads.deadline(),
@@ -271,7 +267,7 @@ impl Replica {
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
         ];
-        times.into_iter().flatten().min().unwrap_or(self.beat_at)
+        times.into_iter().flatten().min().unwrap_or(self.candidacy.beat_at())
     }
 
     /// The learned prefix.
@@ -335,6 +331,17 @@ impl Replica {
             | self.reads.reached()
             | self.repair.reached()
             | self.election.reached()
+    }
+
+    /// The rank of this node among the nodes that answer: the leader comes first.
+    fn rank(&self) -> usize {
+        match self.election.leader() {
+            _ if self.leader.is_leading() => 0,
+            // Some peers may not trust a node that lost its disk. If it answered first, no other node would answer.
+            _ if !self.is_voter() => self.group.members.len() + 1,
+            None => self.group.rank_after(self.id, None),
+            leader => self.group.rank_after(self.id, leader) + 1,
+        }
     }
 
     /// The view of the group at this moment.

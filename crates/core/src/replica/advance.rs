@@ -2,6 +2,7 @@
 //!
 //! This module owns the order of these steps, and nothing else. The node calls it after every line and every sync.
 
+mod candidacy;
 mod changes;
 
 use crate::entry::Entry;

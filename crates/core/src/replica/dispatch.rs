@@ -67,7 +67,7 @@ impl Replica {
             let is_new = self.classic.is_none() && self.election.on_heard(from, now);
             if is_new {
                 // This node reports the link at once: a link counts when both ends report it.
-                self.beat_at = now;
+                self.candidacy.beat_again_at(now);
             }
             if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message))
                 && ballot.epoch == self.group.epoch

@@ -78,7 +78,7 @@ impl Replica {
             return;
         }
         if self.election.on_heard(from, now) {
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
         if beat.n == self.n() && beat.n > 0 {
             self.election.on_beat(from, beat, now);
@@ -99,7 +99,7 @@ impl Replica {
             self.claim(Instance(epoch.0), now);
         } else if epoch < self.group.epoch && asks {
             // The sender has missed a change of the group. A heartbeat tells it how far it has to learn.
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::record::Record;
 use crate::replica::classic::Classic;
 use crate::replica::clients::fast_reads::FastReads;
 use crate::replica::clients::queue::RequestQueue;
-use crate::replica::election::candidacy::Quorum;
+use crate::replica::election::candidacy::Candidacy;
 use crate::replica::election::jumps::Jumps;
 use crate::replica::election::links::Election;
 use crate::replica::paxos::acceptor::Acceptor;
@@ -37,7 +37,7 @@ use crate::replica::state_machine::script_states::Failed;
 use crate::replica::twin::OwnLines;
 use crate::replica::{Config, DropCounters, Replica};
 use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
-use crate::wire::{Boot, Dialect, Stance};
+use crate::wire::{Boot, Dialect};
 
 /// Why a log cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -229,11 +229,8 @@ impl Recovery {
             name,
             others: Others::default(),
             has_heard_own: false,
-            beat_at: Micros(0),
-            stance: Stance::Waits,
-            quorum: Quorum::default(),
+            candidacy: Candidacy::default(),
             warned_of_twin: false,
-            warned_of_pace: BTreeSet::new(),
             dropped: DropCounters::default(),
         }
     }

@@ -81,7 +81,7 @@ impl Replica {
         let own = self.identity.group();
         if own != before {
             // The other nodes wait for that.
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
         match (head.group, own) {
             (Some(group), Some(own)) if group != own => self.hear_other(head, out),
@@ -159,7 +159,7 @@ impl Replica {
             && now.since(since) >= self.election.longest_timeout()
         {
             self.identity.belong(group, out);
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
     }
 
@@ -228,7 +228,7 @@ impl Replica {
             && (self.group.members.contains(&from) || self.election.has_room_for(from, &self.group, now))
             && self.election.on_heard(from, now)
         {
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
     }
 

@@ -140,7 +140,7 @@ impl Replica {
         self.list(out);
         // Other nodes wait for the durable word of a quorum of the new group.
         out.flush();
-        self.beat_at = now;
+        self.candidacy.beat_again_at(now);
     }
 
     /// Tells the identity what the log says about this node.
@@ -169,7 +169,7 @@ impl Replica {
     /// `members`: answers with the group in force. A client that asks is watching the group, so the next heartbeat
     /// comes soon even if heartbeats are slow.
     pub(in crate::replica) fn on_members(&mut self, now: Micros) {
-        self.beat_at = self.beat_at.min(now + SOON);
+        self.candidacy.beat_by(now + SOON);
         if self.n() == 0 {
             // A joiner that has not heard of the group cannot answer.
             return;
