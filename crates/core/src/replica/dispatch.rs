@@ -3,47 +3,20 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
-use crate::digest_write::NamedWrite;
+mod non_members;
+mod receive;
+pub mod senders;
+
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
+use crate::replica::Replica;
 use crate::replica::classic::Classic;
 use crate::replica::clients::queue::About;
 use crate::replica::election::jumps::MAX_ROUND_JUMP;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
-use crate::replica::{Replica, non_members, senders};
 use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
+use crate::wire::kinds::{asks, asks_only, ballot_of, instance_of};
 use crate::wire::{Beat, Boot, Message, Stance};
-
-/// The ballot under which a message proposes or votes, and whether only the ballot's owner may send the message.
-pub fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
-    match message {
-        Message::Propose { ballot, .. }
-        | Message::ProposeAll { ballot, .. }
-        | Message::Write { ballot, .. }
-        | Message::WriteTags(NamedWrite { ballot, .. })
-        | Message::Chosen { ballot, .. } => Some((*ballot, true)),
-        Message::Promise { ballot, .. }
-        | Message::PromiseNone { ballot, .. }
-        | Message::Accept { ballot, .. }
-        | Message::Accepts { ballot, .. }
-        | Message::Fetch { ballot, .. }
-        | Message::Nack { ballot, .. } => Some((*ballot, false)),
-        Message::Beat(Beat { ballot, .. }) => ballot.map(|ballot| (ballot, false)),
-        _ => None,
-    }
-}
-
-/// The instance of a classic line; `None` for lines that name none.
-pub fn instance_of(message: &Message) -> Option<Instance> {
-    match message {
-        Message::Propose { instance, .. }
-        | Message::Promise { instance, .. }
-        | Message::Write { instance, .. }
-        | Message::Accept { instance, .. }
-        | Message::Nack { instance, .. } => Some(*instance),
-        _ => None,
-    }
-}
 
 impl Replica {
     /// Handles a line that claims to be from node `from`.
@@ -123,7 +96,7 @@ impl Replica {
         let is_question = match message {
             Message::Register { n, .. } => *n == self.n(),
             Message::Join { .. } | Message::JoinFor { .. } => true,
-            message => senders::asks_only(message),
+            message => asks_only(message),
         };
         if self.foreign.contains(&from) && !is_question {
             self.dropped.foreign += 1;
@@ -144,7 +117,7 @@ impl Replica {
             return false;
         }
         if ballot.epoch != self.group.epoch {
-            self.on_other_epoch(ballot.epoch, non_members::asks(message), now);
+            self.on_other_epoch(ballot.epoch, asks(message), now);
             let is_vote_question =
                 matches!(message, Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags(_));
             let is_far = matches!(message, Message::Write { instance, .. } if !self.is_near(*instance));

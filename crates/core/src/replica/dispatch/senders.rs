@@ -12,7 +12,8 @@ use crate::mutant::{self, Mutant};
 use crate::replica::Replica;
 use crate::replica::outbox::{Event, Outbox};
 use crate::types::{GroupId, Instance, Micros, NodeId};
-use crate::wire::{Beat, GroupName, Head, Line, Message};
+use crate::wire::kinds::{asks_only, incarnation_in, introduces};
+use crate::wire::{GroupName, Head, Line, Message};
 
 /// How many other groups, and nodes without heads, the log names before this node stops naming more.
 const NAMED: usize = 16;
@@ -237,35 +238,6 @@ impl Replica {
         let incarnation = self.identity.boot().incarnation;
         Head { from: Some((self.id, incarnation)), group: self.identity.group(), name: self.name }
     }
-}
-
-/// The incarnation that a line names as its sender's.
-fn incarnation_in(message: &Message) -> Option<u64> {
-    match message {
-        Message::Beat(Beat { boot, .. }) | Message::Register { boot, .. } => Some(boot.incarnation),
-        _ => None,
-    }
-}
-
-/// The lines that introduce a node. Nodes that remember the sender check their content.
-fn introduces(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Beat(_)
-            | Message::Register { .. }
-            | Message::Registered { .. }
-            | Message::Barred { .. }
-            | Message::Join { .. }
-            | Message::JoinFor { .. }
-    )
-}
-
-/// The lines that only ask. A node that has lost its disk may send them.
-pub(in crate::replica) fn asks_only(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Gap { .. } | Message::AskMark { .. } | Message::AskDigest { .. } | Message::AskChain { .. }
-    )
 }
 
 /// The lines that a mutant fails to check.

@@ -7,6 +7,7 @@ use crate::record::Record;
 use crate::replica::Replica;
 use crate::replica::outbox::Outbox;
 use crate::types::{Epoch, Instance, Micros, NodeId};
+use crate::wire::kinds;
 use crate::wire::{Beat, Boot, Message};
 
 impl Replica {
@@ -21,8 +22,8 @@ impl Replica {
         out: &mut Outbox,
     ) {
         let is_known = self.election.boot_of(from, now).is_some();
-        if let Some((ballot, _)) = crate::replica::dispatch::ballot_of(&message).filter(|_| is_known) {
-            self.on_other_epoch(ballot.epoch, asks(&message), now);
+        if let Some((ballot, _)) = kinds::ballot_of(&message).filter(|_| is_known) {
+            self.on_other_epoch(ballot.epoch, kinds::asks(&message), now);
         }
         match message {
             Message::Beat(beat) => self.on_strange_beat(from, beat, now),
@@ -102,12 +103,4 @@ impl Replica {
             self.candidacy.beat_again_at(now);
         }
     }
-}
-
-/// Whether a message asks for votes in a ballot.
-pub(in crate::replica) fn asks(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. } | Message::WriteTags(_)
-    )
 }
