@@ -55,7 +55,6 @@ use state_machine::divergence::Divergence;
 use state_machine::learned_log::LearnedLog;
 pub use state_machine::script_states::link;
 pub use state_machine::sessions::{DedupStatus, Sessions};
-pub use state_machine::sessions::{MAX_SESSIONS, MAX_TAGS};
 
 use crate::driver::OwnVotes;
 use crate::mutant::{self, Mutant};

@@ -1,9 +1,9 @@
 //! The learned prefix: the value of every instance, its meaning, and the requests that are done.
 //!
 //! This module owns the meaning of values (through [`crate::entry`]), the table that makes tagged requests happen
-//! exactly once, and the states of scripts (in `scripts`). It is a pure function of the learned values in order. So
+//! exactly once, and the states of scripts (in `script_states`). It is a pure function of the learned values in order. So
 //! every node judges every duplicate alike, and a restart rebuilds it from the log. Old values are dropped here
-//! once they stand in the history files ([`crate::store`]); their effects on the table stay.
+//! once they stand in the history files (see [`crate::past`]); their effects on the table stay.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,8 +17,7 @@ use crate::replica::limits::{Limits, Reached};
 use crate::replica::reconfig::membership::Membership;
 use crate::replica::state_machine::chain::Chain;
 use crate::replica::state_machine::script_states::{Failed, Scripts};
-pub use crate::replica::state_machine::sessions::DedupStatus;
-use crate::replica::state_machine::sessions::Sessions;
+use crate::replica::state_machine::sessions::{DedupStatus, Sessions};
 use crate::types::{Instance, Tag, Value};
 use crate::wire::Dialect;
 

@@ -3,7 +3,7 @@
 //! For every script with a state, this module owns the state, the last applied instance, and a chain of digests
 //! with one link for every applied value. Two nodes whose chains agree at an instance have computed the same
 //! everywhere below, so one number covers all that went before. This module decides nothing about the log, and
-//! compares nothing; `digests` does that.
+//! compares nothing; `divergence` does that.
 //!
 //! The chain also covers whether an `apply` failed: an error is part of the result.
 
