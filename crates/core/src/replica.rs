@@ -51,7 +51,7 @@ use reconfig::registration::Registration;
 pub use recovery::{RecoverError, Recovery};
 use senders::Others;
 pub use senders::Speaker;
-use state_machine::divergence::Divergence;
+use state_machine::divergence::{Divergence, OwnDigests};
 use state_machine::learned_log::LearnedLog;
 pub use state_machine::script_states::link;
 pub use state_machine::sessions::{DedupStatus, Sessions};
@@ -214,7 +214,8 @@ impl Replica {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);
-        self.compare_ahead(out);
+        let (digests, mut own) = self.comparison(now);
+        digests.compare_ahead(&mut own, out);
         if let Some(classic) = &mut self.classic {
             for line in sent {
                 classic.own.note(line);
@@ -332,6 +333,28 @@ impl Replica {
             is_voter: self.is_voter(),
             dialect: self.dialect,
         }
+    }
+
+    /// The comparison of digests, with this node's side of it.
+    fn comparison(&mut self, now: Micros) -> (&mut Divergence, OwnDigests<'_>) {
+        let context = self.context(now);
+        (&mut self.digests, OwnDigests { context, group: &self.group, log: &mut self.history })
+    }
+
+    /// With every heartbeat: sends this node's digests, and continues the search for differences.
+    fn tell_digests(&mut self, now: Micros, out: &mut Outbox) {
+        let (digests, mut own) = self.comparison(now);
+        digests.on_beat(&mut own, out);
+    }
+
+    /// The digest of the learned prefix up to an instance, if it is in memory.
+    pub fn log_digest_at(&self, instance: Instance) -> Option<u128> {
+        self.history.chain().digest_at(instance)
+    }
+
+    /// A peer whose log is known to differ from this node's, with the first different instance.
+    pub fn log_differs_from(&self) -> Option<(NodeId, Instance)> {
+        self.digests.parted().next()
     }
 
     /// This life.

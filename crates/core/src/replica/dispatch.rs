@@ -339,12 +339,18 @@ impl Replica {
                 self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
             }
             Message::Dropped { words } => self.requests.on_dropped(words),
-            Message::AskDigest { instance, name } => self.on_ask_digest(instance, &name, out),
-            Message::Digest { instance, digest, script } => {
-                self.on_digest(from, (instance, digest), &script, out);
+            Message::AskDigest { instance, name } => {
+                self.comparison(now).1.on_ask_digest(instance, &name, out);
             }
-            Message::AskChain { instance } => self.on_ask_chain(instance, out),
-            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), out),
+            Message::Digest { instance, digest, script } => {
+                let (digests, mut own) = self.comparison(now);
+                digests.on_digest(from, (instance, digest), &script, &mut own, out);
+            }
+            Message::AskChain { instance } => self.comparison(now).1.on_ask_chain(instance, out),
+            Message::Chain { instance, digest } => {
+                let (digests, mut own) = self.comparison(now);
+                digests.on_chain(from, (instance, digest), &mut own, out);
+            }
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }
             | Message::PromiseNone { .. }

@@ -54,7 +54,7 @@ impl Replica {
         self.bounds.is_over(Bound::LookupBytes, is_cut);
         match (lookup.purpose, first) {
             (LookupPurpose::Repair, _) => self.repair.tell_past(past, now, out),
-            (LookupPurpose::Digest, Some(_)) => self.on_dug(&past, out),
+            (LookupPurpose::Digest, Some(_)) => self.history.on_dug(&past, out),
             (_, None) => {}
             (LookupPurpose::Request(rank), Some(past)) => {
                 let answer = Message::Ok { instance: past.instance, value: self.value_of(past) };

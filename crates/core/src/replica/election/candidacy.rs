@@ -185,7 +185,7 @@ impl Replica {
         self.beat_at = now + self.timing.beat;
         self.note_quorum(now, out);
         self.ask_to_join(out);
-        self.tell_digests(out);
+        self.tell_digests(now, out);
         let beat = Message::Beat(Beat {
             n: self.n(),
             boot: self.identity.boot(),

@@ -14,12 +14,16 @@ use crate::mutant::{self, Mutant};
 use crate::past::Past;
 use crate::record::Record;
 use crate::replica::limits::{Limits, Reached};
+use crate::replica::outbox::{LookupPurpose, Outbox};
 use crate::replica::reconfig::membership::Membership;
 use crate::replica::state_machine::chain::Chain;
 use crate::replica::state_machine::script_states::{Failed, Scripts};
 use crate::replica::state_machine::sessions::{DedupStatus, Sessions};
 use crate::types::{Instance, Tag, Value};
 use crate::wire::Dialect;
+
+/// How many values in memory one step takes to recompute a digest.
+const HELD: u64 = 1 << 14;
 
 /// The learned prefix, and all state that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,11 +94,6 @@ impl LearnedLog {
         &self.chain
     }
 
-    /// The digests, for computing some of them anew.
-    pub fn chain_mut(&mut self) -> &mut Chain {
-        &mut self.chain
-    }
-
     /// Restores one record of a checkpoint.
     ///
     /// # Errors
@@ -133,7 +132,7 @@ impl LearnedLog {
     }
 
     /// The last instance of the learned prefix.
-    fn learned(&self) -> Instance {
+    pub fn learned(&self) -> Instance {
         Instance(self.forgotten.0 + self.values.len() as u64)
     }
 
@@ -241,6 +240,40 @@ impl LearnedLog {
         let applied = applied(instance, &entry).filter(|_| verdict == DedupStatus::New || is_again);
         let failed = self.scripts.learn(instance, applied.as_ref(), hooks);
         Learned { entry, verdict, failed }
+    }
+
+    /// Starts to recompute a past digest of the log, unless another recomputation is in progress.
+    pub fn dig(&mut self, instance: Instance, out: &mut Outbox) {
+        if !self.chain.digs() {
+            self.chain.dig(instance);
+            self.dig_on(out);
+        }
+    }
+
+    /// Continues a recomputation with every heartbeat. A classic log has no digests.
+    pub fn dig_with_beat(&mut self, out: &mut Outbox) {
+        if self.dialect == Dialect::Extended {
+            self.chain.begin_turn();
+            self.dig_on(out);
+        }
+    }
+
+    /// Takes the values that a lookup found in the history files.
+    pub fn on_dug(&mut self, past: &[Past], out: &mut Outbox) {
+        self.chain.take(past);
+        self.dig_on(out);
+    }
+
+    /// Continues a recomputation, with values in memory or by a lookup of the next ones in the history files.
+    fn dig_on(&mut self, out: &mut Outbox) {
+        let learned = self.learned();
+        while let Some((first, last)) = self.chain.needs(learned) {
+            if self.is_forgotten(first) {
+                return out.look_up(first, last, LookupPurpose::Digest);
+            }
+            let past = self.past(first, last.min(Instance(first.0 + HELD)));
+            self.chain.take(&past);
+        }
     }
 
     /// The first instance that some script has yet to apply. A script may have been added or changed since the log
