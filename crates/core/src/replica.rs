@@ -58,6 +58,7 @@ pub use state_machine::sessions::{DedupStatus, Sessions};
 
 use crate::driver::OwnVotes;
 use crate::mutant::{self, Mutant};
+use crate::script_state::ScriptState;
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
 use crate::wire::{Boot, Dialect, GroupName, Line, Message, Stance};
 
@@ -345,6 +346,23 @@ impl Replica {
     fn tell_digests(&mut self, now: Micros, out: &mut Outbox) {
         let (digests, mut own) = self.comparison(now);
         digests.on_beat(&mut own, out);
+    }
+
+    /// The result of each script: its name, the last applied instance, and the digest up to there.
+    pub fn digests(&self) -> Vec<(&str, Instance, u64)> {
+        let through = self.history.learned();
+        self.history.scripts().digests(through).map(|(name, digest)| (name, through, digest)).collect()
+    }
+
+    /// The digest of script number `script` up to an instance, if that is recent enough.
+    pub fn digest_at(&self, script: usize, instance: Instance) -> Option<u64> {
+        self.history.scripts().digest_at(script, instance)
+    }
+
+    /// The state of script number `script`, if there is such a script.
+    pub fn state(&self, script: usize) -> Option<&ScriptState> {
+        let scripts = self.history.scripts();
+        (script < scripts.len()).then(|| scripts.state(script))
     }
 
     /// The digest of the learned prefix up to an instance, if it is in memory.

@@ -123,6 +123,20 @@ impl Proposal {
         }
     }
 
+    /// The entry to write for a request that cannot be carried out. If the request has a tag and would have an
+    /// effect, the log records the refusal. Otherwise the next leader, or this one on a copy of the request, might
+    /// decide differently. A logged refusal is answered when it is learned.
+    pub fn logged_refusal(&self, reason: &str) -> Option<Entry> {
+        let tagged = self.tagged().filter(|_| !self.is_read() && !mutant::is(Mutant::RefusedByWord))?;
+        Some(Entry::refused(tagged, reason))
+    }
+
+    /// The line to the nodes that would pass the request on after its refusal, if there are such nodes.
+    pub fn drop_notice(&self) -> Option<Message> {
+        let Proposal::Write(value) = self else { return None };
+        Some(Message::Dropped { words: hooks::fingerprint(value.as_bytes()) })
+    }
+
     /// The request that a lost entry carries out, if its client may still want it elsewhere. That is any write. It
     /// is no safe read, which is void elsewhere, and no change of the group, which would be stale.
     pub fn of_lost(entry: Entry) -> Option<Proposal> {

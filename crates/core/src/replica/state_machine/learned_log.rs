@@ -1,9 +1,10 @@
 //! The learned prefix: the value of every instance, its meaning, and the requests that are done.
 //!
 //! This module owns the meaning of values (through [`crate::entry`]), the table that makes tagged requests happen
-//! exactly once, and the states of scripts (in `script_states`). It is a pure function of the learned values in order. So
-//! every node judges every duplicate alike, and a restart rebuilds it from the log. Old values are dropped here
-//! once they stand in the history files (see [`crate::past`]); their effects on the table stay.
+//! exactly once, the states of scripts (in `script_states`) and the digests of the log (in `chain`). It is a pure
+//! function of the learned values in order. So every node judges every duplicate alike, and a restart rebuilds it
+//! from the log. Old values are dropped here once they stand in the history files (see [`crate::past`]); their
+//! effects on the table stay.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -282,11 +283,24 @@ impl LearnedLog {
         self.scripts.behind(self.learned())
     }
 
-    /// Lets the scripts that are behind apply past instances, in order.
+    /// Lets the scripts that are behind apply past instances, in order: those in `past`, which starts with the
+    /// instance of [`LearnedLog::behind`], or the held ones if `past` is empty.
     ///
     /// # Errors
     /// When a script cannot go on.
+    ///
+    /// # Panics
+    /// When a script is behind, and no value is given or held.
     pub fn catch_up(&mut self, past: &[Past], hooks: &dyn Hooks) -> Result<(), Failed> {
+        let held = match (past, self.behind()) {
+            ([], Some(next)) => self.past(next, self.learned()),
+            _ => Vec::new(),
+        };
+        let past = if past.is_empty() { &held } else { past };
+        // The history may reach beyond the learned prefix when a value in the log is lost. That part comes later.
+        let known = past.partition_point(|past| past.instance <= self.learned());
+        let past = &past[..known];
+        assert!(!past.is_empty() || self.behind().is_none(), "a value is in memory, or in the history");
         for past in past {
             let entry = Entry::decode(past.instance, &past.value, self.dialect);
             let applied = applied(past.instance, &entry).filter(|_| past.void.is_none());

@@ -148,6 +148,11 @@ impl Scripts {
         self.slots.get(at)?.digest_at(instance)
     }
 
+    /// The scripts that have a digest at an instance: the name of each, and the digest.
+    pub fn digests(&self, instance: Instance) -> impl Iterator<Item = (&str, u64)> {
+        self.slots.iter().filter_map(move |slot| Some((&*slot.script.name, slot.digest_at(instance)?)))
+    }
+
     /// The first instance for which [`Scripts::digest_at`] has an answer.
     pub fn floor(&self, at: usize) -> Instance {
         self.slots[at].floor.0
