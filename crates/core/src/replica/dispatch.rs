@@ -339,17 +339,12 @@ impl Replica {
                 self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
             }
             Message::Dropped { words } => self.requests.on_dropped(words),
-            Message::AskDigest { instance, name } => {
-                self.comparison(now).1.on_ask_digest(instance, &name, out);
-            }
-            Message::Digest { instance, digest, script } => {
+            Message::AskDigest { .. }
+            | Message::Digest { .. }
+            | Message::AskChain { .. }
+            | Message::Chain { .. } => {
                 let (digests, mut own) = self.comparison(now);
-                digests.on_digest(from, (instance, digest), &script, &mut own, out);
-            }
-            Message::AskChain { instance } => self.comparison(now).1.on_ask_chain(instance, out),
-            Message::Chain { instance, digest } => {
-                let (digests, mut own) = self.comparison(now);
-                digests.on_chain(from, (instance, digest), &mut own, out);
+                digests.on_message(from, message, &mut own, out);
             }
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }

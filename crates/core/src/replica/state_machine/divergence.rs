@@ -82,21 +82,28 @@ impl Divergence {
         self.searches.iter().filter(is_found).map(|search| (search.peer, search.high))
     }
 
+    /// Handles a member's question about a digest, or its own digest.
+    pub fn on_message(&mut self, from: NodeId, message: Message, own: &mut OwnDigests<'_>, out: &mut Outbox) {
+        match message {
+            Message::AskDigest { instance, name } => own.on_ask_digest(instance, &name, out),
+            Message::Digest { instance, digest, script } => {
+                self.on_digest(from, (instance, digest), &script, own, out);
+            }
+            Message::AskChain { instance } => own.on_ask_chain(instance, out),
+            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), own, out),
+            _ => {}
+        }
+    }
+
     /// `Chain`: handles a peer's digest of the log up to an instance.
-    pub fn on_chain(
-        &mut self,
-        from: NodeId,
-        said: (Instance, u128),
-        own: &mut OwnDigests<'_>,
-        out: &mut Outbox,
-    ) {
+    fn on_chain(&mut self, from: NodeId, said: (Instance, u128), own: &mut OwnDigests<'_>, out: &mut Outbox) {
         if own.has_log() && !mutant::is(Mutant::ChainNotCompared) {
             self.on_said(from, Subject::Log, said, own, out);
         }
     }
 
     /// `Digest`: handles a peer's digest of a script.
-    pub fn on_digest(
+    fn on_digest(
         &mut self,
         from: NodeId,
         (instance, digest): (Instance, u64),
