@@ -7,7 +7,7 @@ use std::rc::Rc;
 use upaxos_core::digest_write::Names;
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::entry::Entry;
-use upaxos_core::replica::{Config, MAX_SESSIONS, Outbox, Recovery, Replica};
+use upaxos_core::replica::{Config, Limits, Outbox, Recovery, Replica};
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Message};
 use upaxos_sim::double::Double;
@@ -426,7 +426,7 @@ pub fn who_leaves_goes_on_until_a_quorum_has_the_change() -> bool {
 /// A client that was forgotten is remembered as forgotten: nothing of it is carried out a second time.
 pub fn what_a_forgotten_client_had_done_is_never_done_again() -> bool {
     let mut lone = Lone::member(3, 0);
-    let clients = MAX_SESSIONS as u64 + 1;
+    let clients = Limits::USUAL.sessions as u64 + 1;
     for client in 1..=clients {
         lone.hear(&format!("1 Written {client} @tag {client} 1 1 v"));
     }

@@ -62,14 +62,14 @@ use reconfig::group_view::GroupView;
 pub use reconfig::membership::Membership;
 use reconfig::registration::Registration;
 pub use recovery::{RecoverError, Recovery};
-use state_machine::divergence::Divergence;
+use state_machine::divergence::{Divergence, OwnDigests};
 use state_machine::learned_log::LearnedLog;
 pub use state_machine::script_states::link;
 pub use state_machine::sessions::{DedupStatus, Sessions};
-pub use state_machine::sessions::{MAX_SESSIONS, MAX_TAGS};
 
 use crate::driver::OwnVotes;
 use crate::mutant::{self, Mutant};
+use crate::script_state::ScriptState;
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
 use crate::wire::{Boot, Dialect, GroupName, Line, Message};
 
@@ -222,7 +222,8 @@ impl Replica {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);
-        self.compare_ahead(out);
+        let (digests, mut own) = self.comparison(now);
+        digests.compare_ahead(&mut own, out);
         if let Some(classic) = &mut self.classic {
             for line in sent {
                 classic.own.note(line);
@@ -356,6 +357,45 @@ impl Replica {
             is_voter: self.is_voter(),
             dialect: self.dialect,
         }
+    }
+
+    /// The comparison of digests, with this node's side of it.
+    fn comparison(&mut self, now: Micros) -> (&mut Divergence, OwnDigests<'_>) {
+        let context = self.context(now);
+        (&mut self.digests, OwnDigests { context, group: &self.group, log: &mut self.history })
+    }
+
+    /// With every heartbeat: sends this node's digests, and continues the search for differences.
+    fn tell_digests(&mut self, now: Micros, out: &mut Outbox) {
+        let (digests, mut own) = self.comparison(now);
+        digests.on_beat(&mut own, out);
+    }
+
+    /// The result of each script: its name, the last applied instance, and the digest up to there.
+    pub fn digests(&self) -> Vec<(&str, Instance, u64)> {
+        let through = self.history.learned();
+        self.history.scripts().digests(through).map(|(name, digest)| (name, through, digest)).collect()
+    }
+
+    /// The digest of script number `script` up to an instance, if that is recent enough.
+    pub fn digest_at(&self, script: usize, instance: Instance) -> Option<u64> {
+        self.history.scripts().digest_at(script, instance)
+    }
+
+    /// The state of script number `script`, if there is such a script.
+    pub fn state(&self, script: usize) -> Option<&ScriptState> {
+        let scripts = self.history.scripts();
+        (script < scripts.len()).then(|| scripts.state(script))
+    }
+
+    /// The digest of the learned prefix up to an instance, if it is in memory.
+    pub fn log_digest_at(&self, instance: Instance) -> Option<u128> {
+        self.history.chain().digest_at(instance)
+    }
+
+    /// A peer whose log is known to differ from this node's, with the first different instance.
+    pub fn log_differs_from(&self) -> Option<(NodeId, Instance)> {
+        self.digests.parted().next()
     }
 
     /// This life.

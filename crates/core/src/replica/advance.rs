@@ -11,7 +11,9 @@ use crate::record::Record;
 use crate::replica::clients::queue::Proposal;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
 use crate::replica::paxos::digest_writes::Written;
-use crate::replica::state_machine::learned_log::{DedupStatus, Learned};
+use crate::replica::state_machine::learned_log::Learned;
+use crate::replica::state_machine::script_hooks;
+use crate::replica::state_machine::sessions::DedupStatus;
 use crate::replica::{Replica, classic::Wrote};
 use crate::types::{Ballot, Instance, Micros, Tag, Value};
 use crate::wire::Message;
@@ -177,6 +179,54 @@ impl Replica {
         }
     }
 
+    /// The entry to write at `instance` for a request. The scripts see a write, and compose the result of a read.
+    fn entry_of(&self, wanted: &Proposal, instance: Instance, out: &Outbox) -> Result<Entry, String> {
+        let hooks = out.hooks.as_deref();
+        if wanted.is_read() {
+            let value = script_hooks::safe_read(&self.history, wanted.question(), hooks)?;
+            return Ok(wanted.entry(instance, || value));
+        }
+        let entry = wanted.entry(instance, || self.history.safe_read());
+        match wanted.unseen() {
+            Some(unseen) => script_hooks::on_request(entry, unseen, hooks),
+            None => Ok(entry),
+        }
+    }
+
+    /// The entry to write for a request that cannot be carried out. A refusal that is not logged is answered now,
+    /// and nothing is written.
+    fn refusal_of(
+        &mut self,
+        wanted: &Proposal,
+        reason: &str,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Option<Entry> {
+        if matches!(wanted, Proposal::Change(..)) && !self.election.has_quorum(&self.group, now) {
+            // Another node may lead by now, and decide differently.
+            return None;
+        }
+        let logged = wanted.logged_refusal(reason);
+        if logged.is_none() {
+            self.reject(wanted, reason, now, out);
+        }
+        logged
+    }
+
+    /// Refuses the request, and tells the nodes that would pass it on.
+    pub(in crate::replica) fn reject(
+        &mut self,
+        wanted: &Proposal,
+        reason: &str,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        if let Some(notice) = wanted.drop_notice() {
+            out.send(notice);
+        }
+        self.refuse(Some(wanted), reason, now, out);
+    }
+
     /// Learns the next instance of the prefix. True when this node wrote its value in the ballot that it runs.
     fn on_learned(&mut self, instance: Instance, value: Value, now: Micros, out: &mut Outbox) -> bool {
         if instance == Instance(1) && self.joins.is_some() {
@@ -201,7 +251,7 @@ impl Replica {
         let words = self.classic.as_ref().map(|_| value.clone());
         let hooks = out.hooks.clone();
         let Learned { entry, verdict, failed } = self.history.learn(instance, value, hooks.as_deref());
-        if self.note_failed(instance, failed, out) {
+        if script_hooks::report_failed(instance, failed, out) {
             return false;
         }
         if out.tells(EventLevel::Learned)

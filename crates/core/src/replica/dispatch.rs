@@ -305,12 +305,13 @@ impl Replica {
                 self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
             }
             Message::Dropped { words } => self.requests.on_dropped(words),
-            Message::AskDigest { instance, name } => self.on_ask_digest(instance, &name, out),
-            Message::Digest { instance, digest, script } => {
-                self.on_digest(from, (instance, digest), &script, out);
+            Message::AskDigest { .. }
+            | Message::Digest { .. }
+            | Message::AskChain { .. }
+            | Message::Chain { .. } => {
+                let (digests, mut own) = self.comparison(now);
+                digests.on_message(from, message, &mut own, out);
             }
-            Message::AskChain { instance } => self.on_ask_chain(instance, out),
-            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), out),
             Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
             Message::Promise { .. }
             | Message::PromiseNone { .. }

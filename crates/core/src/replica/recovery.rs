@@ -83,6 +83,14 @@ pub enum RecoverError {
     },
 }
 
+impl RecoverError {
+    /// The error of a script that cannot go on at an instance.
+    pub(in crate::replica) fn of_script(failed: &Failed, instance: Instance) -> RecoverError {
+        let (Fault::Fatal(reason) | Fault::Raised(reason)) = &failed.fault;
+        RecoverError::Script { script: failed.script.name.to_string(), instance, reason: reason.clone() }
+    }
+}
+
 /// A node under construction. It takes the records of its log in the order in which they were written.
 #[derive(Debug)]
 pub struct Recovery {
@@ -272,8 +280,8 @@ impl Recovery {
 /// Stops at a fatal error of a script. An error that the script itself raised is a result, and no reason to stop.
 pub(in crate::replica) fn stop_if_fatal(instance: Instance, failed: &[Failed]) -> Result<(), RecoverError> {
     match failed.last() {
-        Some(Failed { script, fault: Fault::Fatal(reason) }) => {
-            Err(RecoverError::Script { script: script.name.to_string(), instance, reason: reason.clone() })
+        Some(failed @ Failed { fault: Fault::Fatal(_), .. }) => {
+            Err(RecoverError::of_script(failed, instance))
         }
         _ => Ok(()),
     }

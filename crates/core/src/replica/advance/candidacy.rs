@@ -120,7 +120,7 @@ impl Replica {
         let is_voter = self.is_voter();
         self.candidacy.note_quorum(&self.election, (&self.group, is_voter), now, out);
         self.ask_to_join(out);
-        self.tell_digests(out);
+        self.tell_digests(now, out);
         let beat = Message::Beat(Beat {
             n: self.n(),
             boot: self.identity.boot(),

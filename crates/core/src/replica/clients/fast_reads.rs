@@ -15,6 +15,7 @@ use crate::replica::Replica;
 use crate::replica::clients::queue::{ANSWER_STEP, Proposal};
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
+use crate::replica::state_machine::script_hooks;
 use crate::types::{
     Epoch, FIRST_FAST, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged, Value, Votes,
 };
@@ -328,7 +329,7 @@ impl Replica {
         if out.hooks.as_ref().is_some_and(|hooks| hooks.reader().is_some()) {
             self.on_fast_read(asked, now, out);
         } else if self.leader.is_leading() {
-            self.refuse(Some(&asked.wanted()), Replica::NO_READER, now, out);
+            self.refuse(Some(&asked.wanted()), script_hooks::NO_READER, now, out);
         }
     }
 
@@ -364,7 +365,7 @@ impl Replica {
         if asked.tagged.is_none() && last.is_none() {
             return Ok(None);
         }
-        let value = self.worded(asked.question.as_ref(), out)?;
+        let value = script_hooks::read(&self.history, asked.question.as_ref(), out.hooks.as_deref())?;
         let instance = last.unwrap_or_default();
         Ok(Some(match asked {
             Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: Some(_) } => {

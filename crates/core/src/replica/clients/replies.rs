@@ -6,7 +6,7 @@ use crate::entry::Entry;
 use crate::replica::Replica;
 use crate::replica::clients::queue::{About, Proposal};
 use crate::replica::outbox::{Event, EventLevel, LookupPurpose, Outbox};
-use crate::replica::state_machine::learned_log::DedupStatus;
+use crate::replica::state_machine::sessions::DedupStatus;
 use crate::types::{Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
 
