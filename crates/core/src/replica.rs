@@ -86,8 +86,6 @@ pub struct Replica {
     requests: RequestQueue,
     reads: FastReads,
     digests: Divergence,
-    /// Whether an untagged read is a fast one.
-    fast_read: bool,
     repair: CatchUp,
     naming: DigestWrites,
     /// The learned prefix that is durable here.
@@ -194,9 +192,9 @@ impl Replica {
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
         let rank = self.rank();
-        for answer in self.requests.tick(leads, rank, now, out) {
-            self.send_reply(answer, out);
-        }
+        let due = self.requests.tick(leads, rank, now, out);
+        let replies = self.replies(now);
+        due.into_iter().for_each(|answer| replies.send(answer, out));
         if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
             out.event(Event::Warning(gave_up(count, &wanted)));
         }

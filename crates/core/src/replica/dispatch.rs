@@ -3,6 +3,8 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
+mod requests;
+
 use crate::digest_write::NamedWrite;
 use crate::entry::{Entry, SAFE_READ};
 use crate::mutant::{self, Mutant};
@@ -345,7 +347,9 @@ impl Replica {
             }
             Message::AskChain { instance } => self.on_ask_chain(instance, out),
             Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), out),
-            Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
+            Message::Relay { value } if self.leader.is_leading() => {
+                self.requests.on_relay(value, |wanted| self.leader.is_under_way(wanted), now);
+            }
             Message::Promise { .. }
             | Message::PromiseNone { .. }
             | Message::Accept { .. }
@@ -353,7 +357,7 @@ impl Replica {
                 self.on_copy(&message, out);
                 self.on_vote(from, message, now, out);
             }
-            answer => self.on_answer(from, &answer, out),
+            answer => self.on_answer(from, &answer, now, out),
         }
     }
 
@@ -591,14 +595,20 @@ impl Replica {
         }
     }
 
-    pub(in crate::replica) fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
+    pub(in crate::replica) fn on_answer(
+        &mut self,
+        from: NodeId,
+        answer: &Message,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
         if let Message::Ok { instance, value } = answer
             && self.classic.is_some()
             && self.history.value_at(*instance).as_ref() != Some(value)
         {
             // A classic node may have counted duplicates as votes. Its answer may be false, so it does not replace
             // this node's answer.
-            return self.note_answer(from, answer, out);
+            return self.replies(now).note(from, answer, out);
         }
         let mut is_write = false;
         if let Message::Ok { instance, value } = answer
@@ -640,6 +650,6 @@ impl Replica {
             Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),
             _ => return,
         }
-        self.note_answer(from, answer, out);
+        self.replies(now).note(from, answer, out);
     }
 }

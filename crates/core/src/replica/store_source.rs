@@ -6,7 +6,8 @@
 use crate::past::{Past, Source};
 use crate::record::Record;
 use crate::replica::Replica;
-use crate::replica::clients::queue::About;
+use crate::replica::clients::pending_replies::About;
+use crate::replica::clients::replies::answer_to_stored;
 use crate::replica::limits::Bound;
 use crate::replica::outbox::{Lookup, LookupPurpose, Outbox};
 use crate::replica::state_machine::learned_log;
@@ -61,7 +62,8 @@ impl Replica {
                 self.requests.schedule_reply(About::Instance(past.instance), answer, rank, now);
             }
             (LookupPurpose::Tagged(tag, rank), Some(past)) => {
-                let answer = self.answer_with(tag, past.instance, &past.value, past.void.is_some());
+                let answer =
+                    answer_to_stored(tag, past.instance, &past.value, past.void.is_some(), self.dialect);
                 self.requests.schedule_reply(About::Tag(tag), answer, rank, now);
             }
         }
