@@ -317,6 +317,7 @@ impl Replica {
             | self.requests.reached()
             | self.reads.reached()
             | self.repair.reached()
+            | self.naming.reached()
             | self.election.reached()
     }
 

@@ -98,7 +98,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Instance {
         let instance = self.begin_write(value.clone(), wanted, now, out);
-        self.broadcast_writes(vec![(instance, value, None)], out);
+        self.broadcast_writes(&[(instance, value, None)], out);
         instance
     }
 
@@ -121,7 +121,14 @@ impl Replica {
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
         let mut written = Vec::new();
         self.propose_all(&mut written, now, out);
-        self.broadcast_writes(written, out);
+        self.broadcast_writes(&written, out);
+    }
+
+    /// Sends the writes of this node's ballot to the other nodes.
+    fn broadcast_writes(&self, written: &[Written], out: &mut Outbox) {
+        if let Some(ballot) = self.leader.ballot() {
+            self.naming.broadcast(written, ballot, out);
+        }
     }
 
     fn propose_all(&mut self, written: &mut Vec<Written>, now: Micros, out: &mut Outbox) {

@@ -3,6 +3,7 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
+mod digest_writes;
 mod requests;
 
 use crate::digest_write::NamedWrite;

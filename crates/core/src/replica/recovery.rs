@@ -217,7 +217,7 @@ impl Recovery {
             digests: Divergence::default(),
             reads: FastReads::new(fast_read && !classic, timing.timeout(), boot, limits),
             repair: CatchUp::new(limits),
-            naming: DigestWrites::default(),
+            naming: DigestWrites::new(limits),
             durable: learned,
             claimed: (learned, Micros(0)),
             told_older: (id, 0, Micros(0)),
