@@ -29,7 +29,7 @@ use std::hash::{Hash, Hasher};
 
 use classic::Classic;
 use clients::fast_reads::FastReads;
-use clients::queue::{Proposal, RequestQueue};
+use clients::queue::RequestQueue;
 pub use config::{Config, Timing};
 use context::Context;
 pub use dispatch::{ballot_of, instance_of};
@@ -195,9 +195,7 @@ impl Replica {
         let due = self.requests.tick(leads, rank, now, out);
         let replies = self.replies(now);
         due.into_iter().for_each(|answer| replies.send(answer, out));
-        if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
-            out.event(Event::Warning(gave_up(count, &wanted)));
-        }
+        self.requests.note_expired(self.dialect, out);
         self.settle(now, out);
         self.heartbeat(now, out);
     }
@@ -355,17 +353,4 @@ impl Replica {
         let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
         heard.max(self.election.claimed(now))
     }
-}
-
-/// What a log says of requests that nobody carried out.
-fn gave_up(count: u64, wanted: &Proposal) -> String {
-    let what = match wanted {
-        Proposal::Write(value) => format!("Request 0 {value}"),
-        _ => "Request 0".to_owned(),
-    };
-    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-    format!(
-        "gives up a request for which no quorum was found in 10 s: {what}{more}; it may be said again when enough \
-         nodes run"
-    )
 }

@@ -7,14 +7,14 @@ mod digest_writes;
 mod requests;
 
 use crate::digest_write::NamedWrite;
-use crate::entry::{Entry, SAFE_READ};
+use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::replica::classic::Classic;
-use crate::replica::clients::queue::About;
+use crate::replica::clients::replies::Replies;
 use crate::replica::election::jumps::MAX_ROUND_JUMP;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
 use crate::replica::{Replica, non_members, senders};
-use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
+use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Value};
 use crate::wire::{Beat, Boot, Message, Stance};
 
 /// The ballot under which a message proposes or votes, and whether only the ballot's owner may send the message.
@@ -596,6 +596,7 @@ impl Replica {
         }
     }
 
+    /// Handles another node's answer to a client.
     pub(in crate::replica) fn on_answer(
         &mut self,
         from: NodeId,
@@ -603,54 +604,9 @@ impl Replica {
         now: Micros,
         out: &mut Outbox,
     ) {
-        if let Message::Ok { instance, value } = answer
-            && self.classic.is_some()
-            && self.history.value_at(*instance).as_ref() != Some(value)
-        {
-            // A classic node may have counted duplicates as votes. Its answer may be false, so it does not replace
-            // this node's answer.
-            return self.replies(now).note(from, answer, out);
+        let replies = Replies::new(self.context(now), &self.history);
+        if self.requests.on_overheard(answer, &mut self.reads, replies) {
+            replies.note(from, answer, out);
         }
-        let mut is_write = false;
-        if let Message::Ok { instance, value } = answer
-            && *instance > self.learner.learned()
-        {
-            // The answer shows the words of the value, not its marks.
-            let entry = match value.as_bytes().starts_with(SAFE_READ.as_bytes()) {
-                true => Entry::Read { instance: *instance, tagged: None, value: value.clone() },
-                false => Entry::Write(value.clone()),
-            };
-            is_write = self.requests.on_answered_untagged(&entry) && !entry.is_untagged_read();
-        }
-        match answer {
-            Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
-                let was_owed = self.requests.on_answered(&About::Instance(*instance));
-                // An answer that matches nothing else that was asked answers a read.
-                if !was_owed && !is_write && matches!(answer, Message::Ok { .. }) {
-                    self.reads.on_answered_untagged();
-                }
-            }
-            Message::Done { first, last, client, seq } => {
-                let count = (last.0 - first.0).min(self.bounds.window) + 1;
-                self.requests.on_done(Tag { client: *client, seq: *seq }, count);
-            }
-            Message::Answer { client, seq, .. }
-            | Message::Value { client, seq, .. }
-            | Message::Reply { client, seq, .. }
-            | Message::Forgotten { client, seq, .. }
-            | Message::Unknown { client, seq }
-            | Message::Refused { client, seq, .. } => {
-                let tag = Tag { client: *client, seq: *seq };
-                self.reads.on_answered(tag);
-                self.requests.on_answered(&About::Tag(tag));
-                if matches!(answer, Message::Refused { .. }) {
-                    self.requests.on_refused(tag);
-                }
-            }
-            Message::Members { .. } => drop(self.requests.on_answered(&About::Members)),
-            Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),
-            _ => return,
-        }
-        self.replies(now).note(from, answer, out);
     }
 }

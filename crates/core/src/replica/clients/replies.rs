@@ -223,4 +223,26 @@ impl RequestQueue {
         }
         true
     }
+
+    /// Records in the log that requests were forgotten. Only a classic node does: other clients ask again.
+    pub fn note_expired(&mut self, dialect: Dialect, out: &mut Outbox) {
+        if let Some((count, wanted)) = self.take_expired()
+            && dialect == Dialect::Classic
+        {
+            out.event(Event::Warning(gave_up(count, &wanted)));
+        }
+    }
+}
+
+/// The warning about requests that no node carried out.
+fn gave_up(count: u64, wanted: &Proposal) -> String {
+    let what = match wanted {
+        Proposal::Write(value) => format!("Request 0 {value}"),
+        _ => "Request 0".to_owned(),
+    };
+    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+    format!(
+        "gives up a request for which no quorum was found in 10 s: {what}{more}; it may be said again when enough \
+         nodes run"
+    )
 }
