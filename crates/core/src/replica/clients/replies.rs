@@ -7,7 +7,7 @@ use crate::replica::clients::pending_replies::About;
 use crate::replica::clients::queue::{Proposal, RequestQueue};
 use crate::replica::context::Context;
 use crate::replica::outbox::{Event, EventLevel, LookupPurpose, Outbox};
-use crate::replica::reconfig::changes::STALE;
+use crate::replica::reconfig::membership::STALE;
 use crate::replica::state_machine::learned_log::LearnedLog;
 use crate::replica::state_machine::sessions::DedupStatus;
 use crate::types::{Instance, NodeId, Tag, Value};

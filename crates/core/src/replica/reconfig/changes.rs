@@ -475,7 +475,3 @@ impl Replica {
         self.leader.is_leading()
     }
 }
-
-/// The refusal of a chosen change that had no effect.
-pub const STALE: &str =
-    "the group was changed otherwise before: this change is void; ask again if it is still wanted";
