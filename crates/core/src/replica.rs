@@ -40,7 +40,7 @@ use std::hash::{Hash, Hasher};
 
 use classic::Classic;
 use clients::fast_reads::FastReads;
-use clients::queue::{Proposal, RequestQueue};
+use clients::queue::RequestQueue;
 pub use config::{Config, Timing};
 use context::Context;
 use dispatch::senders::Others;
@@ -97,8 +97,6 @@ pub struct Replica {
     requests: RequestQueue,
     reads: FastReads,
     digests: Divergence,
-    /// Whether an untagged read is a fast one.
-    fast_read: bool,
     repair: CatchUp,
     naming: DigestWrites,
     /// The learned prefix that is durable here.
@@ -201,12 +199,10 @@ impl Replica {
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
         let rank = self.rank();
-        for answer in self.requests.tick(leads, rank, now, out) {
-            self.send_reply(answer, out);
-        }
-        if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
-            out.event(Event::Warning(gave_up(count, &wanted)));
-        }
+        let due = self.requests.tick(leads, rank, now, out);
+        let replies = self.replies(now);
+        due.into_iter().for_each(|answer| replies.send(answer, out));
+        self.requests.note_expired(self.dialect, out);
         self.settle(now, out);
         self.heartbeat(now, out);
     }
@@ -327,6 +323,7 @@ impl Replica {
             | self.requests.reached()
             | self.reads.reached()
             | self.repair.reached()
+            | self.naming.reached()
             | self.election.reached()
     }
 
@@ -419,17 +416,4 @@ impl Replica {
         let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
         heard.max(self.election.claimed(now))
     }
-}
-
-/// What a log says of requests that nobody carried out.
-fn gave_up(count: u64, wanted: &Proposal) -> String {
-    let what = match wanted {
-        Proposal::Write(value) => format!("Request 0 {value}"),
-        _ => "Request 0".to_owned(),
-    };
-    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-    format!(
-        "gives up a request for which no quorum was found in 10 s: {what}{more}; it may be said again when enough \
-         nodes run"
-    )
 }

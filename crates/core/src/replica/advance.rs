@@ -4,11 +4,13 @@
 
 mod candidacy;
 mod changes;
+mod reads;
 
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::replica::clients::queue::Proposal;
+use crate::replica::clients::replies::Replies;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
 use crate::replica::paxos::digest_writes::Written;
 use crate::replica::state_machine::learned_log::Learned;
@@ -100,7 +102,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Instance {
         let instance = self.begin_write(value.clone(), wanted, now, out);
-        self.broadcast_writes(vec![(instance, value, None)], out);
+        self.broadcast_writes(&[(instance, value, None)], out);
         instance
     }
 
@@ -123,7 +125,14 @@ impl Replica {
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
         let mut written = Vec::new();
         self.propose_all(&mut written, now, out);
-        self.broadcast_writes(written, out);
+        self.broadcast_writes(&written, out);
+    }
+
+    /// Sends the writes of this node's ballot to the other nodes.
+    fn broadcast_writes(&self, written: &[Written], out: &mut Outbox) {
+        if let Some(ballot) = self.leader.ballot() {
+            self.naming.broadcast(written, ballot, out);
+        }
     }
 
     fn propose_all(&mut self, written: &mut Vec<Written>, now: Micros, out: &mut Outbox) {
@@ -141,15 +150,8 @@ impl Replica {
             let is_kept = self.requests.others_have_first(now);
             let Some(wanted) = self.requests.pop() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
-            let verdict_at = |tag| self.history.verdict_at(tag, instance);
-            let verdict = wanted.tagged().map_or(DedupStatus::New, |tagged| verdict_at(tagged.tag));
-            if verdict == DedupStatus::Ahead {
-                self.reply_busy(&wanted, Replica::BUSY_PAUSE, now, out);
-            }
-            if verdict == DedupStatus::Ahead
-                || is_retry
-                || (verdict != DedupStatus::New && self.answer_if_done(&wanted, now, out))
-            {
+            let replies = Replies::new(self.context(now), &self.history);
+            if self.requests.answer_instead(&wanted, instance, is_retry, replies, out) {
                 continue;
             }
             let found = match wanted {
@@ -283,9 +285,10 @@ impl Replica {
                 self.requests.drop_same(&entry);
             }
             if is_own {
-                self.send_reply_for(&entry, instance, verdict, out);
+                self.replies(now).send_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
-                self.schedule_reply_for(&entry, instance, verdict, now, out);
+                let replies = Replies::new(self.context(now), &self.history);
+                self.requests.schedule_reply_for(&entry, instance, verdict, replies, out);
             }
         }
         if matches!(entry, Entry::Group(..)) && verdict == DedupStatus::New {
@@ -319,9 +322,12 @@ impl Replica {
         let waited = waited.or_else(|| self.requests.take_done_of(since, &Entry::Write(value)));
         match waited {
             Some(_) if wrote == Some(Wrote::Own) => {
-                self.send_reply_for(&entry, instance, DedupStatus::New, out)
+                self.replies(now).send_for(&entry, instance, DedupStatus::New, out);
             }
-            Some((_, false)) => self.schedule_reply_for(&entry, instance, DedupStatus::New, now, out),
+            Some((_, false)) => {
+                let replies = Replies::new(self.context(now), &self.history);
+                self.requests.schedule_reply_for(&entry, instance, DedupStatus::New, replies, out);
+            }
             _ => {}
         }
     }

@@ -3,18 +3,20 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
+mod digest_writes;
 mod non_members;
 mod receive;
+mod requests;
 pub mod senders;
 
-use crate::entry::{Entry, SAFE_READ};
+use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::replica::Replica;
 use crate::replica::classic::Classic;
-use crate::replica::clients::queue::About;
+use crate::replica::clients::replies::Replies;
 use crate::replica::election::jumps::MAX_ROUND_JUMP;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
-use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
+use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Value};
 use crate::wire::kinds::{asks, asks_only, ballot_of, instance_of};
 use crate::wire::{Beat, Boot, Message, Stance};
 
@@ -312,7 +314,9 @@ impl Replica {
                 let (digests, mut own) = self.comparison(now);
                 digests.on_message(from, message, &mut own, out);
             }
-            Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
+            Message::Relay { value } if self.leader.is_leading() => {
+                self.requests.on_relay(value, |wanted| self.leader.is_under_way(wanted), now);
+            }
             Message::Promise { .. }
             | Message::PromiseNone { .. }
             | Message::Accept { .. }
@@ -320,7 +324,7 @@ impl Replica {
                 self.on_copy(&message, out);
                 self.on_vote(from, message, now, out);
             }
-            answer => self.on_answer(from, &answer, out),
+            answer => self.on_answer(from, &answer, now, out),
         }
     }
 
@@ -558,55 +562,17 @@ impl Replica {
         }
     }
 
-    pub(in crate::replica) fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
-        if let Message::Ok { instance, value } = answer
-            && self.classic.is_some()
-            && self.history.value_at(*instance).as_ref() != Some(value)
-        {
-            // A classic node may have counted duplicates as votes. Its answer may be false, so it does not replace
-            // this node's answer.
-            return self.note_answer(from, answer, out);
+    /// Handles another node's answer to a client.
+    pub(in crate::replica) fn on_answer(
+        &mut self,
+        from: NodeId,
+        answer: &Message,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let replies = Replies::new(self.context(now), &self.history);
+        if self.requests.on_overheard(answer, &mut self.reads, replies) {
+            replies.note(from, answer, out);
         }
-        let mut is_write = false;
-        if let Message::Ok { instance, value } = answer
-            && *instance > self.learner.learned()
-        {
-            // The answer shows the words of the value, not its marks.
-            let entry = match value.as_bytes().starts_with(SAFE_READ.as_bytes()) {
-                true => Entry::Read { instance: *instance, tagged: None, value: value.clone() },
-                false => Entry::Write(value.clone()),
-            };
-            is_write = self.requests.on_answered_untagged(&entry) && !entry.is_untagged_read();
-        }
-        match answer {
-            Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
-                let was_owed = self.requests.on_answered(&About::Instance(*instance));
-                // An answer that matches nothing else that was asked answers a read.
-                if !was_owed && !is_write && matches!(answer, Message::Ok { .. }) {
-                    self.reads.on_answered_untagged();
-                }
-            }
-            Message::Done { first, last, client, seq } => {
-                let count = (last.0 - first.0).min(self.bounds.window) + 1;
-                self.requests.on_done(Tag { client: *client, seq: *seq }, count);
-            }
-            Message::Answer { client, seq, .. }
-            | Message::Value { client, seq, .. }
-            | Message::Reply { client, seq, .. }
-            | Message::Forgotten { client, seq, .. }
-            | Message::Unknown { client, seq }
-            | Message::Refused { client, seq, .. } => {
-                let tag = Tag { client: *client, seq: *seq };
-                self.reads.on_answered(tag);
-                self.requests.on_answered(&About::Tag(tag));
-                if matches!(answer, Message::Refused { .. }) {
-                    self.requests.on_refused(tag);
-                }
-            }
-            Message::Members { .. } => drop(self.requests.on_answered(&About::Members)),
-            Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),
-            _ => return,
-        }
-        self.note_answer(from, answer, out);
     }
 }

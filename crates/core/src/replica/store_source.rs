@@ -7,7 +7,8 @@ use crate::hooks::Hooks;
 use crate::past::{Past, Source};
 use crate::record::Record;
 use crate::replica::Replica;
-use crate::replica::clients::queue::About;
+use crate::replica::clients::pending_replies::About;
+use crate::replica::clients::replies::answer_to_stored;
 use crate::replica::limits::Bound;
 use crate::replica::outbox::{Lookup, LookupPurpose, Outbox};
 use crate::replica::recovery::RecoverError;
@@ -82,7 +83,8 @@ impl Replica {
                 self.requests.schedule_reply(About::Instance(past.instance), answer, rank, now);
             }
             (LookupPurpose::Tagged(tag, rank), Some(past)) => {
-                let answer = self.answer_with(tag, past.instance, &past.value, past.void.is_some());
+                let answer =
+                    answer_to_stored(tag, past.instance, &past.value, past.void.is_some(), self.dialect);
                 self.requests.schedule_reply(About::Tag(tag), answer, rank, now);
             }
         }

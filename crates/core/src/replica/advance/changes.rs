@@ -5,7 +5,9 @@
 use crate::entry::{Entry, NewGroup};
 use crate::mutant::{self, Mutant};
 use crate::replica::Replica;
-use crate::replica::clients::queue::{About, Proposal};
+use crate::replica::clients::pending_replies::About;
+use crate::replica::clients::queue::Proposal;
+use crate::replica::clients::replies::BUSY_PAUSE;
 use crate::replica::outbox::{Event, Outbox};
 use crate::types::{Ballot, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId};
 use crate::wire::{Dialect, Message};
@@ -196,7 +198,7 @@ impl Replica {
             }
             if wanted.tagged().is_some() {
                 // The request may be taken up once the other change is learned.
-                self.reply_busy(wanted, Replica::BUSY_PAUSE, now, out);
+                self.reply_busy(wanted, BUSY_PAUSE, now, out);
                 return false;
             }
             let reason = format!("another change of the group is under way, at instance {fence}; try again");
@@ -207,8 +209,4 @@ impl Replica {
         }
         self.leader.is_leading()
     }
-
-    /// The refusal of a chosen change that had no effect.
-    pub(in crate::replica) const STALE: &str =
-        "the group was changed otherwise before: this change is void; ask again if it is still wanted";
 }

@@ -11,9 +11,8 @@ use crate::entry::Entry;
 use crate::hooks;
 use crate::mutant::{self, Mutant};
 use crate::paged_map::{ByTag, PagedMap};
-use crate::replica::Timing;
-pub use crate::replica::clients::pending_replies::About;
-use crate::replica::clients::pending_replies::PendingReplies;
+use crate::replica::clients::pending_replies::{About, PendingReplies};
+use crate::replica::config::Timing;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
@@ -355,6 +354,11 @@ impl RequestQueue {
     /// The request that waits longest, if it was among the first `heard` requests.
     pub fn first_of(&self, heard: u64) -> Option<&Proposal> {
         self.waiting.first().filter(|(_, first)| first.heard <= heard).map(|(_, first)| &first.wanted)
+    }
+
+    /// How far above the learned prefix this node keeps any state.
+    pub fn window(&self) -> u64 {
+        self.bounds.window
     }
 
     /// Returns how many requests expired since the last call, and one of them.

@@ -54,7 +54,7 @@ impl Replica {
             | Message::Members { .. }
                 if is_known =>
             {
-                self.on_answer(from, &message, out);
+                self.on_answer(from, &message, now, out);
             }
             // This node compares its digests with the members'. The members compare theirs with each other.
             Message::Digest { .. } | Message::Chain { .. } | Message::Differs { .. } if is_known => {}
