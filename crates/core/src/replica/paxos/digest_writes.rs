@@ -90,17 +90,11 @@ impl DigestWrites {
         context: Context,
         out: &mut Outbox,
     ) -> Vec<(Instance, Tag, Value)> {
+        if !is_open(&write, acceptor, context, out) || !may_accept {
+            return Vec::new();
+        }
         let NamedWrite { first, last, ballot, ref names } = write;
         let learned = context.learned;
-        let first_open = first.max(learned.next());
-        let stands = acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
-        if stands && last > learned && mutant::is(Mutant::StandsVotesAll) && context.is_voter {
-            out.after_sync(Message::Accepts { first: first_open, last, ballot });
-            return Vec::new();
-        }
-        if last <= learned || !may_accept || stands {
-            return Vec::new();
-        }
         // Waiting writes are checked in every step, and most of them still lack a request. Nothing is copied for
         // the check.
         let may_be_whole = until.is_none() || has_heard(names, requests);
@@ -109,7 +103,7 @@ impl DigestWrites {
             return Vec::new();
         };
         if bodies.digest() != names.digest && !mutant::is(Mutant::DigestUnchecked) {
-            fetch((first_open, last), ballot, context, out);
+            fetch((first.max(learned.next()), last), ballot, context, out);
             return Vec::new();
         }
         let instances = (first.0..).map(Instance);
@@ -143,6 +137,18 @@ impl DigestWrites {
             fetch((first.max(learned.next()), last), ballot, context, out);
         }
     }
+}
+
+/// Whether this node has neither learned nor accepted what a named write stands for.
+fn is_open(write: &NamedWrite, acceptor: &Acceptor, context: Context, out: &mut Outbox) -> bool {
+    let NamedWrite { first, last, ballot, .. } = *write;
+    let first = first.max(context.learned.next());
+    let stands = acceptor.accepted(first).is_some_and(|(at, _)| *at == ballot);
+    let is_new = last > context.learned;
+    if stands && is_new && mutant::is(Mutant::StandsVotesAll) && context.is_voter {
+        out.after_sync(Message::Accepts { first, last, ballot });
+    }
+    is_new && !stands
 }
 
 /// Asks the leader for values in full. A node that may not vote need not hurry: it learns the chosen values later.
