@@ -72,7 +72,7 @@ pub fn chosen_of_another_life_is_not_believed() -> bool {
 
 /// A promise that the network repeats is one promise: of five, its sender and the leader are no quorum.
 ///
-/// Nodes 2, 3 and 4 accepted y in node 4's ballot: y is chosen. Replica 0 runs, wants b, and hears the promise of 1,
+/// Nodes 2, 3 and 4 accepted y in node 4's ballot: y is chosen. Node 0 runs, wants b, and hears the promise of 1,
 /// which knows of nothing, twice, before it hears of y from 2.
 pub fn a_repeated_promise_is_one_promise() -> bool {
     let mut lone = Lone::member(5, 0);
@@ -91,8 +91,8 @@ pub fn a_repeated_promise_is_one_promise() -> bool {
 /// Of two values that promises tell of, the one of the higher ballot is written: that one may be chosen, the other
 /// is not.
 ///
-/// Replica 3's ballot got no further than one acceptor with u. Replica 4's quorum had not heard of that: 3, 4 and another
-/// accepted w, which is chosen. Replica 0 wants b, and hears of both, whoever tells which, and in either order.
+/// Node 3's ballot got no further than one acceptor with u. Node 4's quorum had not heard of that: 3, 4 and another
+/// accepted w, which is chosen. Node 0 wants b, and hears of both, whoever tells which, and in either order.
 pub fn the_higher_of_two_ballots_that_promises_tell_of_wins() -> bool {
     let is_kept = |has_w: u16, order: [u16; 2]| {
         let mut lone = Lone::member(5, 0);
@@ -110,7 +110,7 @@ pub fn the_higher_of_two_ballots_that_promises_tell_of_wins() -> bool {
 
 /// A part of a promise that was lost covers nothing: its sender is none of a quorum until it is said again.
 ///
-/// Nodes 1 and 2 accepted v at 2 in node 1's ballot: v is chosen. Replica 0 wants b, and of node 1's promise the line
+/// Nodes 1 and 2 accepted v at 2 in node 1's ballot: v is chosen. Node 0 wants b, and of node 1's promise the line
 /// in the middle is lost, which tells of v.
 pub fn a_part_of_a_promise_that_was_lost_covers_nothing() -> bool {
     let mut lone = Lone::member(3, 0);
@@ -185,7 +185,7 @@ pub fn a_mark_of_an_older_round_answers_nothing() -> bool {
 
 /// A classic node that finds out what was chosen while it was away tells nobody that it is done.
 ///
-/// The first `deposit 5` was chosen and answered long ago. Replica 0 has missed it, hears the second, and finds the
+/// The first `deposit 5` was chosen and answered long ago. Node 0 has missed it, hears the second, and finds the
 /// first: nobody may be told `OK 1 deposit 5` for it, and it still waits.
 pub fn a_classic_node_answers_nobody_with_what_it_found() -> bool {
     // The last one only lets time pass, in which an answer would be given.
@@ -207,7 +207,7 @@ pub fn a_proposal_that_comes_again_makes_nothing_new() -> bool {
     finds_what_is_old(&[0, 1, 500_000, 500_001, 500_002, 1_500_000], &lines, "0 Write 1 3 deposit 5")
 }
 
-/// A promise that was not heard may have told the proposer of an old value. Replica 1 asks for promises after `deposit 5`
+/// A promise that was not heard may have told the proposer of an old value. Node 1 asks for promises after `deposit 5`
 /// was heard, and writes it; of its own promise, and of node 2's, node 0 hears nothing. It answers when it has heard
 /// that a quorum knew of no value.
 pub fn what_a_promise_that_was_not_heard_may_have_told_is_no_answer() -> bool {
@@ -467,7 +467,7 @@ pub fn a_lost_value_is_never_promised_as_nothing() -> bool {
     if said != expected {
         return false;
     }
-    // Replica 0 promises, too, and tells what it had accepted in that ballot.
+    // Node 0 promises, too, and tells what it had accepted in that ballot.
     lone.hear("0 Promise 2 131073 65537 y");
     lone.take();
     lone.hear("1 ProposeAll 1 131073");
@@ -475,7 +475,7 @@ pub fn a_lost_value_is_never_promised_as_nothing() -> bool {
     said.contains(&"2 Promise 2 131073 65537 y".to_string())
 }
 
-/// Replica 2 of three, which accepted something at 2 in ballot 65537; a bit of it was flipped while it was down.
+/// Node 2 of three, which accepted something at 2 in ballot 65537; a bit of it was flipped while it was down.
 pub fn lone_without_its_value() -> Lone {
     let mut lone = Lone::member(3, 2);
     lone.hear("1 Write 2 65537 y");
@@ -485,7 +485,7 @@ pub fn lone_without_its_value() -> Lone {
     lone
 }
 
-/// Replica 2 of three, which has learned nothing, while node 1 says that it has learned 20,000 instances.
+/// Node 2 of three, which has learned nothing, while node 1 says that it has learned 20,000 instances.
 fn lone_far_behind() -> Lone {
     let mut lone = Lone::member(3, 2);
     lone.hear("1 Beat 3 1001 1 501 - 20000 waits -");

@@ -273,7 +273,7 @@ impl Replica {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
                 if self.classic.is_none() && self.is_voter() {
-                    // DigestWrites the whole learned prefix would be as safe as the durable one: its records stand before
+                    // Naming the whole learned prefix would be as safe as the durable one: its records stand before
                     // the promise's in the log, and the answer waits for the sync of both.
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }

@@ -18,7 +18,7 @@ use crate::wire::{Line, Message};
 pub struct Lookup {
     /// From here.
     pub first: Instance,
-    /// To here, or as far as the bytes of a lookup go ([`Limits`](crate::replica::Limits)).
+    /// To here, or as far as the bytes of a lookup go ([`Limits`](crate::replica::limits::Limits)).
     pub last: Instance,
     /// What for.
     pub purpose: LookupPurpose,

@@ -53,7 +53,7 @@ pub struct Others {
 }
 
 impl Replica {
-    /// FastReads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
+    /// Reads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
     pub fn hear(&mut self, head: &Head, now: Micros, out: &mut Outbox) -> Speaker {
         if self.classic.is_some() {
             return Speaker(Kind::Classic);
