@@ -23,7 +23,7 @@ pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
 /// Observes every sent datagram.
 pub type Tap = Box<dyn Fn(&[u8])>;
 
-/// A member that another program implements. It receives every datagram, and returns the datagrams that it sends.
+/// A member that is not a [`Replica`]. It receives every datagram, and returns the datagrams that it sends.
 pub trait Guest {
     fn hear(&mut self, datagram: &[u8]) -> Vec<Vec<u8>>;
 }

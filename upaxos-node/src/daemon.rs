@@ -215,7 +215,7 @@ impl Daemon {
         }
         if !self.socket.is_local() {
             warn!(
-                "no key: any host on this network can read, forge and disturb messages; use only networks that you trust"
+                "no key: any host on this network can read, forge and disturb messages; use only trusted networks"
             );
         }
     }
