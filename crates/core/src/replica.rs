@@ -73,7 +73,7 @@ use crate::script_state::ScriptState;
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
 use crate::wire::{Boot, Dialect, GroupName, Line, Message};
 
-/// A member of the group, in this life.
+/// One node of the group, in its present run: the parts, and what all of them share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
     id: NodeId,
@@ -84,7 +84,7 @@ pub struct Replica {
     bounds: Bounds,
     group: Group,
     changes: Changes,
-    /// The group before the one in force; of interest to a mutant alone.
+    /// The group before the one in force. Only a mutant reads it.
     old_group: Option<Group>,
     identity: Registration,
     election: Election,
@@ -99,31 +99,31 @@ pub struct Replica {
     digests: Divergence,
     repair: CatchUp,
     naming: DigestWrites,
-    /// The learned prefix that is durable here.
+    /// The part of the learned prefix that is durable on this node.
     durable: Instance,
-    /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
+    /// The highest instance that another node lately reported as chosen, while its value was not known here, and when.
     claimed: (Instance, Micros),
     foreign: BTreeSet<NodeId>,
-    /// What the group is called, if it has a name.
+    /// The name of the group, if it has one.
     name: Option<GroupName>,
     others: Others,
-    /// Whether another node of this group was heard, under its name.
+    /// Whether another node of this group was heard under the name of the group.
     has_heard_own: bool,
     candidacy: Candidacy,
     warned_of_twin: bool,
-    /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
+    /// The node that was told last that a later run of it is remembered, its boot, and when it may be told again.
     told_older: (NodeId, u64, Micros),
-    /// Since when a node that is no member says that this one must not vote.
+    /// Since when a non-member objects to the votes of this node.
     barred_by_stranger: Option<Micros>,
-    /// Who was told, and reported, that its disk is not the one remembered, and when it may be told again.
+    /// The nodes that were told that their disk is not the remembered one, and when each may be told again.
     tell_lost_at: BTreeMap<NodeId, Micros>,
-    /// Scripts had no time for all there was to do: it goes on at once.
+    /// Scripts had no time for all of their work: the next turn starts at once.
     is_deferred: bool,
     dropped: DropCounters,
 }
 
-/// Of what decides what this node will say, not of how soon it will answer and repair: a search over states
-/// may take nodes for one that differ in nothing else.
+/// Hashes the state that decides what this node will send, not how soon it will answer and repair. So a search over
+/// states may take two nodes for one that differ in nothing else.
 impl Hash for Replica {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
@@ -133,7 +133,7 @@ impl Hash for Replica {
 }
 
 impl Replica {
-    /// Writes down that this life has begun. To be made durable before anything else is done.
+    /// Records that this run has started. The record must be durable before the node does anything else.
     pub fn start(&mut self, now: Micros, out: &mut Outbox) {
         self.identity.start(out);
         if let Some(ballot) = self.acceptor.highest_promise() {
@@ -142,13 +142,13 @@ impl Replica {
         self.list(out);
     }
 
-    /// The size of the first group; 0 while a node that joins has not heard of it.
+    /// The size of the first group; 0 while a joiner has not heard of it.
     fn n(&self) -> u16 {
         self.history.membership().n()
     }
 
-    /// Takes one line from the network, of a datagram of `speaker` (see [`hear`](Replica::hear)). What clients want
-    /// waits for the next [`tick`](Replica::tick), so that requests that come together are written together.
+    /// Handles one line of a datagram of `speaker` (see [`hear`](Replica::hear)). Requests of clients wait for the next
+    /// [`tick`](Replica::tick), so that requests that arrive together are written together.
     pub fn handle(&mut self, now: Micros, speaker: Speaker, line: Line, out: &mut Outbox) {
         if !self.heeds(speaker, &line, now, out) {
             return;
@@ -168,7 +168,7 @@ impl Replica {
         }
     }
 
-    /// Does what is due.
+    /// Does the work whose time has come. The driver calls it once in every turn.
     pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
             let wants = (self.requests.first().is_some(), self.requests.heard());
@@ -188,7 +188,7 @@ impl Replica {
             self.abandon_candidacy_if_stuck(now, out);
             self.take_up_named(now, out);
             // A ballot of this node's own begins when all that came in is dealt with: a refusal would name it,
-            // and nobody may see it before it is durable.
+            // and no node may see it before it is durable.
             self.lead_on(now, out);
             self.campaign_if_leaderless(now, out);
             self.retransmit(now, out);
@@ -207,13 +207,13 @@ impl Replica {
         self.heartbeat(now, out);
     }
 
-    /// Which of its votes it need not send. A classic node sends all of them.
+    /// The votes that this node need not send. A classic node sends all of them.
     pub(crate) fn own_votes(&self) -> Option<OwnVotes> {
         self.classic.is_none().then_some(OwnVotes { me: self.id, numbering: self.numbering })
     }
 
-    /// Takes note that everything handed out so far is durable; `sent` are the lines of `after_sync`,
-    /// whose votes count here from now on.
+    /// Records that all records handed out so far are durable. The votes in `sent`, the lines of `after_sync`, count
+    /// here from now on.
     pub(crate) fn on_synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
@@ -243,7 +243,7 @@ impl Replica {
         self.settle(now, out);
     }
 
-    /// When [`tick`](Replica::tick) has something to do next, if nothing comes in before.
+    /// When [`tick`](Replica::tick) has work next, if no datagram arrives before.
     pub fn deadline(&self, now: Micros) -> Micros {
         if self.is_deferred || self.changes.leads_on() {
             return now;
@@ -263,27 +263,27 @@ impl Replica {
         times.into_iter().flatten().min().unwrap_or(self.candidacy.beat_at())
     }
 
-    /// The learned prefix.
+    /// The last instance of the learned prefix; 0 if nothing is learned.
     pub fn learned(&self) -> Instance {
         self.learner.learned()
     }
 
-    /// The highest instance that anybody is known to have learned: how far there is to catch up.
+    /// The highest instance that a node is known to have learned: the end of the catch-up.
     pub fn highest_known(&self, now: Micros) -> Instance {
         self.learned().max(self.claimed(now))
     }
 
-    /// Whether it has accepted something, damaged since in its log, that no peer has shown it yet.
+    /// Whether an accepted value was damaged in the log, and no peer has sent it again yet.
     pub fn has_lost_values(&self) -> bool {
         self.acceptor.has_lost()
     }
 
-    /// What `Request instance` answers, if it is learned.
+    /// The value that `Request instance` answers with, if the instance is learned.
     pub fn value_at(&self, instance: Instance) -> Option<Value> {
         self.history.value_at(instance)
     }
 
-    /// Whether it leads, and has no room for more requests.
+    /// Whether this node leads and has no room for more requests.
     pub fn is_full(&self) -> bool {
         self.requests.is_full()
     }
@@ -298,22 +298,22 @@ impl Replica {
         self.election.ballot()
     }
 
-    /// Who governs the instance after the learned prefix.
+    /// The group that governs the instance after the learned prefix.
     pub fn group(&self) -> &Group {
         &self.group
     }
 
-    /// What was dropped.
+    /// The numbers of dropped datagrams and lines, by reason.
     pub fn dropped(&self) -> DropCounters {
         self.dropped
     }
 
-    /// Its bounds.
+    /// The bounds of everything that this node keeps or sends at once.
     pub fn limits(&self) -> &Limits {
         &self.bounds
     }
 
-    /// Which of its bounds were ever reached in this life.
+    /// The bounds that were reached in this run.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
             | self.acceptor.reached()
@@ -338,12 +338,12 @@ impl Replica {
         }
     }
 
-    /// The view of the group at this moment.
+    /// The view of the group that changes are judged by, at this moment.
     fn group_view(&self, now: Micros) -> GroupView<'_> {
         group_view!(self, self.context(now))
     }
 
-    /// What the parts may know of the rest at this moment.
+    /// The context that the parts get, at this moment.
     fn context(&self, now: Micros) -> Context {
         Context {
             now,
@@ -395,12 +395,12 @@ impl Replica {
         self.digests.parted().next()
     }
 
-    /// This life.
+    /// The incarnation of the directory, the number of this start, and its random boot number.
     pub fn boot(&self) -> Boot {
         self.identity.boot()
     }
 
-    /// Closes gaps: its own, and those that others asked about.
+    /// Repairs gaps: asks for missing instances, and answers such questions of other nodes.
     fn repair_gaps(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence().max(self.leader.must_learn());
         let claimed = self.claimed(now);
@@ -410,7 +410,7 @@ impl Replica {
         self.repair.answer(&self.history, now, out);
     }
 
-    /// The highest instance that somebody lately claimed to be chosen.
+    /// The highest instance that a node lately reported as chosen.
     fn claimed(&self, now: Micros) -> Instance {
         let (heard, at) = self.claimed;
         let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };

@@ -41,7 +41,7 @@ impl Intake {
             Request::Members => Intake::Members,
             Request::History(instance) => Intake::History(instance),
             Request::Misplaced(instance, _) => Intake::Refused(format!(
-                "Request {instance} with a value: nobody chooses an instance; to write, say Request 0 VALUE, to read, \
+                "Request {instance} with a value: a write cannot choose its instance; to write, say Request 0 VALUE, to read, \
                  Request {instance}"
             )),
             Request::Write(value) => Intake::Proposal(Proposal::Write(value)),
