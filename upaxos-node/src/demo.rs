@@ -12,8 +12,9 @@ use anyhow::Result;
 use upaxos_cli::tell;
 use upaxos_lab::backends::Kind;
 use upaxos_lab::report::{self, Name};
-use upaxos_lab::runner::{self, End, Order, Verdict};
+use upaxos_lab::runner::{self, Order};
 use upaxos_lab::script::Script;
+use upaxos_lab::verdict::{End, Verdict};
 use upaxos_lab::{Backend, BackendError, Setup};
 
 const SCRIPT: &str = "scripts/labs/demo.lua";

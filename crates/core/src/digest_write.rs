@@ -11,8 +11,8 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 
 use crate::entry;
+use crate::text;
 use crate::types::{Ballot, Instance, Tag, Tagged, Value};
-use crate::wire;
 
 /// Consecutive requests of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,7 +176,7 @@ pub(crate) fn print_runs(runs: &[Run], out: &mut Vec<u8>) {
     for run in runs {
         for number in [run.first.client, run.first.seq, run.count] {
             out.push(b' ');
-            wire::print_decimal(out, number);
+            text::print_decimal(out, number);
         }
     }
 }

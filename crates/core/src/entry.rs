@@ -22,8 +22,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::dialect::Dialect;
+use crate::text;
 use crate::types::{Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
-use crate::wire::{self, Dialect};
 
 /// The maximum length of a refusal's reason in the log, in bytes.
 pub const MAX_REASON: usize = 1_024;
@@ -58,9 +59,9 @@ impl NewGroup {
         let base = Epoch(number(&mut rest)?);
         let member = |text: &[u8]| {
             let mut parts = text.splitn(2, |b| *b == b':');
-            let id = wire::decimal(parts.next()?, u64::from(u16::MAX))?;
+            let id = text::decimal(parts.next()?, u64::from(u16::MAX))?;
             let incarnation = match parts.next() {
-                Some(text) => Some(wire::decimal(text, MAX_NUMBER)?),
+                Some(text) => Some(text::decimal(text, MAX_NUMBER)?),
                 None => None,
             };
             Some((NodeId(id as u16), incarnation))
@@ -201,14 +202,14 @@ pub fn print_tagged(tagged: &Tagged, value: &Value, out: &mut Vec<u8>) {
 /// Appends the mark of a tagged write, with the name of its client.
 pub fn print_tag_mark(client: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"@tag ");
-    wire::print_decimal(out, client);
+    text::print_decimal(out, client);
     out.push(b' ');
 }
 
 /// Appends the rest of a tagged write, after [`print_tag_mark`].
 pub fn print_tagged_rest(Tagged { tag, floor }: &Tagged, value: &Value, out: &mut Vec<u8>) {
     for number in [tag.seq, *floor] {
-        wire::print_decimal(out, number);
+        text::print_decimal(out, number);
         out.push(b' ');
     }
     out.extend_from_slice(value.as_bytes());
@@ -265,7 +266,7 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
     let digits = rest.iter().take_while(|byte| is_digit(byte)).count();
     let (text, behind) = rest.split_at(digits);
     *rest = behind.strip_prefix(b" ")?;
-    wire::decimal(text, MAX_NUMBER)
+    text::decimal(text, MAX_NUMBER)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;
+pub mod dialect;
 pub mod digest_write;
 pub mod driver;
 pub mod entry;
@@ -20,5 +21,6 @@ pub mod record;
 pub mod replica;
 pub mod rounds;
 pub mod script_state;
+pub mod text;
 pub mod types;
 pub mod wire;

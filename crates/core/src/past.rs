@@ -2,9 +2,9 @@
 //!
 //! This module owns these two types and the text of an old value. It neither keeps nor forgets anything.
 
-use crate::record::{self, Record};
+use crate::record::{Record, fields};
+use crate::text;
 use crate::types::{Instance, MAX_NUMBER, Value};
-use crate::wire;
 
 /// One instance of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +22,12 @@ impl Past {
     /// Appends the text of the archive: `value I V`, or `void I J V`.
     pub fn print(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.void.is_some() { b"void " } else { b"value " });
-        wire::print_decimal(out, self.instance.0);
+        text::print_decimal(out, self.instance.0);
         if let Some(original) = self.void {
             out.push(b' ');
-            wire::print_decimal(out, original.unwrap_or_default().0);
+            text::print_decimal(out, original.unwrap_or_default().0);
         }
-        record::value_text(out, &self.value);
+        fields::value_text(out, &self.value);
         out.push(b'\n');
     }
 
@@ -35,17 +35,17 @@ impl Past {
     pub fn parse(line: &[u8]) -> Option<Past> {
         let mut fields = line.splitn(3, |byte| *byte == b' ');
         let (word, number, rest) = (fields.next()?, fields.next()?, fields.next()?);
-        let instance = Instance(wire::decimal(number, MAX_NUMBER)?);
+        let instance = Instance(text::decimal(number, MAX_NUMBER)?);
         let (void, text) = match word {
             b"value" => (None, rest),
             b"void" => {
                 let mut fields = rest.splitn(2, |byte| *byte == b' ');
-                let original = wire::decimal(fields.next()?, MAX_NUMBER)?;
+                let original = text::decimal(fields.next()?, MAX_NUMBER)?;
                 (Some(Some(Instance(original)).filter(|original| original.0 > 0)), fields.next()?)
             }
             _ => return None,
         };
-        Some(Past { instance, value: record::value(Some(text)).ok()?, void })
+        Some(Past { instance, value: fields::value(Some(text)).ok()?, void })
     }
 }
 

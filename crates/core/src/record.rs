@@ -36,16 +36,20 @@
 //! are bytes that were never written. (Older versions wrote a zero byte as it is; this version reads that, too.)
 
 pub mod block;
+pub(crate) mod fields;
 mod script;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use fields::{bad, field, line, line_with_ballot, number, small, value, value_text};
+
 use crate::hooks::Script;
 use crate::script_state::Scalar;
+use crate::text::{self, ParseError};
 use crate::types::{self, Ballot, Epoch, GroupId, Instance, MAX_NUMBER, NodeId, Value};
-use crate::wire::{self, Boot, Dialect, ParseError};
+use crate::wire::Boot;
 
 /// One fact, durable once its block is synced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,7 +97,7 @@ impl Record {
             }
             Record::Gone { nodes } => {
                 line(out, "gone", &[]);
-                wire::print_ids(out, nodes);
+                text::print_ids(out, nodes);
             }
             Record::Registered { node, boot } => {
                 line(out, "registered", &[u64::from(node.0), boot.incarnation, boot.start, boot.boot]);
@@ -129,7 +133,7 @@ impl Record {
             Record::State { name, key, value } => script::print_state(out, name, key, value),
             Record::Chain { instance, digest } => {
                 line(out, "chain", &[instance.0]);
-                wire::print_digest(out, *digest);
+                text::print_digest(out, *digest);
             }
             Record::CheckpointEnd => line(out, "checkpoint-end", &[]),
         }
@@ -155,7 +159,7 @@ impl Record {
                 let epoch = Epoch(number(&mut rest)?);
                 return Ok(Record::Group { epoch, value: value(rest)? });
             }
-            b"gone" => Record::Gone { nodes: wire::parse_ids(field(&mut rest))? },
+            b"gone" => Record::Gone { nodes: text::parse_ids(field(&mut rest))? },
             b"registered" => Record::Registered {
                 node: NodeId(small(&mut rest)?),
                 boot: Boot {
@@ -167,13 +171,13 @@ impl Record {
             b"promise" => promise(&mut rest)?,
             b"accept" => {
                 let instance = Instance(number(&mut rest)?);
-                let ballot = wire::parse_ballot(field(&mut rest))?;
+                let ballot = text::parse_ballot(field(&mut rest))?;
                 return Ok(Record::Accept { instance, ballot, value: value(rest)? });
             }
             b"chosen" => Record::Chosen {
                 first: Instance(number(&mut rest)?),
                 last: Instance(number(&mut rest)?),
-                ballot: wire::parse_ballot(field(&mut rest))?,
+                ballot: text::parse_ballot(field(&mut rest))?,
             },
             b"learn" => {
                 let instance = Instance(number(&mut rest)?);
@@ -181,7 +185,7 @@ impl Record {
             }
             b"lost" => Record::Lost {
                 instance: Instance(number(&mut rest)?),
-                ballot: rest.is_some().then(|| wire::parse_ballot(field(&mut rest))).transpose()?,
+                ballot: rest.is_some().then(|| text::parse_ballot(field(&mut rest))).transpose()?,
             },
             b"checkpoint" => {
                 Record::Checkpoint { segment: number(&mut rest)?, learned: Instance(number(&mut rest)?) }
@@ -197,12 +201,18 @@ impl Record {
                 let instance = Instance(number(&mut rest)?);
                 return Ok(Record::User { instance, value: value(rest)? });
             }
-            b"script" => script::parse_script(&mut rest)?,
-            b"state" => script::parse_state(&mut rest)?,
+            b"script" => {
+                let (script, chain, state) = script::parse_script(&mut rest)?;
+                Record::Script { script, chain, state }
+            }
+            b"state" => {
+                let (name, key, value) = script::parse_state(&mut rest)?;
+                Record::State { name, key, value }
+            }
             b"chain" => {
                 let instance = Instance(number(&mut rest)?);
                 let text = field(&mut rest);
-                Record::Chain { instance, digest: wire::parse_digest(text).ok_or_else(|| bad(text))? }
+                Record::Chain { instance, digest: text::parse_digest(text).ok_or_else(|| bad(text))? }
             }
             b"checkpoint-end" => Record::CheckpointEnd,
             _ => return Err(bad(text)),
@@ -319,10 +329,10 @@ impl Reader {
 fn promise(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
     let first = field(rest);
     if rest.is_none() {
-        return Ok(Record::PromiseAll { ballot: wire::parse_ballot(first)? });
+        return Ok(Record::PromiseAll { ballot: text::parse_ballot(first)? });
     }
-    let instance = Instance(wire::decimal(first, MAX_NUMBER).ok_or_else(|| bad(first))?);
-    Ok(Record::Promise { instance, ballot: wire::parse_ballot(field(rest))? })
+    let instance = Instance(text::decimal(first, MAX_NUMBER).ok_or_else(|| bad(first))?);
+    Ok(Record::Promise { instance, ballot: text::parse_ballot(field(rest))? })
 }
 
 fn session(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
@@ -332,90 +342,6 @@ fn session(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
         done.push((number(rest)?, Instance(number(rest)?)));
     }
     Ok(Record::Session { client, floor, used, done })
-}
-
-fn line(out: &mut Vec<u8>, word: &str, numbers: &[u64]) {
-    out.extend_from_slice(word.as_bytes());
-    for number in numbers {
-        out.push(b' ');
-        wire::print_decimal(out, *number);
-    }
-}
-
-fn line_with_ballot(out: &mut Vec<u8>, word: &str, numbers: &[u64], ballot: Ballot) {
-    line(out, word, numbers);
-    out.push(b' ');
-    wire::print_ballot(out, ballot);
-}
-
-/// Appends a blank and the value, escaped.
-pub fn value_text(out: &mut Vec<u8>, value: &Value) {
-    out.push(b' ');
-    let start = out.len();
-    wire::escape(out, value.as_bytes());
-    let needs_more = |at| out[at] == 0 || out.get(at + 1) == Some(&b' ');
-    if !memchr::memchr2_iter(b'#', 0, &out[start..]).any(|at| needs_more(start + at)) {
-        return;
-    }
-    let text = out.split_off(start);
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
-            0 => out.extend_from_slice(b"\\0"),
-            b'#' if text.get(at + 1) == Some(&b' ') => out.extend_from_slice(b"\\#"),
-            _ => out.push(*byte),
-        }
-    }
-}
-
-fn field<'a>(rest: &mut Option<&'a [u8]>) -> &'a [u8] {
-    let text = rest.unwrap_or_default();
-    match memchr::memchr(b' ', text) {
-        Some(at) => {
-            *rest = Some(&text[at + 1..]);
-            &text[..at]
-        }
-        None => {
-            *rest = None;
-            text
-        }
-    }
-}
-
-fn number(rest: &mut Option<&[u8]>) -> Result<u64, ParseError> {
-    let text = field(rest);
-    wire::decimal(text, MAX_NUMBER).ok_or_else(|| bad(text))
-}
-
-fn small(rest: &mut Option<&[u8]>) -> Result<u16, ParseError> {
-    let text = field(rest);
-    let number = wire::decimal(text, u64::from(u16::MAX)).ok_or_else(|| bad(text))?;
-    Ok(number as u16)
-}
-
-/// Reads a value that [`value_text`] printed.
-pub fn value(rest: Option<&[u8]>) -> Result<Value, ParseError> {
-    let text = rest.ok_or(ParseError::NoValue("record"))?;
-    let is_own = |at: usize| matches!(text.get(at + 1), Some(b'#' | b'0'));
-    if !memchr::memchr_iter(b'\\', text).any(is_own) {
-        return wire::unescape(text, Dialect::Extended);
-    }
-    let mut plain = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while at < text.len() {
-        let pair = &text[at..text.len().min(at + 2)];
-        match pair {
-            b"\\#" => plain.push(b'#'),
-            b"\\0" => plain.push(0),
-            [b'\\', _] => plain.extend_from_slice(pair),
-            _ => plain.push(text[at]),
-        }
-        at += if text[at] == b'\\' { 2 } else { 1 };
-    }
-    wire::unescape(&plain, Dialect::Extended)
-}
-
-fn bad(text: &[u8]) -> ParseError {
-    ParseError::UnknownVerb(String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned())
 }
 
 #[cfg(test)]

@@ -86,33 +86,26 @@
 
 mod head;
 pub mod kinds;
+mod open;
 mod parse;
 pub mod part;
 mod print;
+mod size;
 
-pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME, open};
-pub use parse::{Lines, ParseError, joined_words, lines, parse_line};
+pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME};
+pub use open::open;
+pub use parse::{Lines, joined_words, lines, parse_line};
 pub use print::Packer;
+pub use size::{MAX_DATAGRAM, MAX_HEAD, value_refusal};
 
-pub use parse::{ballot as parse_ballot, decimal, digest as parse_digest, ids as parse_ids, unescape};
-pub use print::{
-    ballot as print_ballot, decimal as print_decimal, digest as print_digest, escape, ids as print_ids,
-};
+pub use crate::dialect::Dialect;
+pub use crate::text::ParseError;
 
 use std::sync::Arc;
 
 use crate::digest_write::NamedWrite;
 use crate::hooks::Script;
-use crate::types::{Ballot, Change, Epoch, Instance, MAX_VALUE, NodeId, Tagged, Value};
-
-/// The grammar that a group uses. All of its nodes and clients use the same one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// The whole table; values are escaped.
-    Extended,
-    /// One line per datagram; values are literal.
-    Classic,
-}
+use crate::types::{Ballot, Change, Epoch, Instance, NodeId, Tagged, Value};
 
 /// One line, of a client or of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -289,29 +282,6 @@ pub const CLIENT_FORMS: [(&str, &str); 7] = [
     ("replace ID NEW [force]", "put NEW, which runs with --join, in the place of ID, in one change"),
     ("quit", "end every node that honours it (exit and bye mean the same on the wire)"),
 ];
-
-/// The largest datagram. It can carry a legal value with any head of this grammar. In bytes.
-pub const MAX_DATAGRAM: usize = 65_507;
-
-/// The bytes reserved for heads and marks beside a value in [`MAX_DATAGRAM`].
-pub const MAX_HEAD: usize = 256;
-
-/// The reason why a value cannot be carried, if there is one: it is too long, or too long once newlines, carriage
-/// returns and backslashes are escaped. The text names the sizes.
-pub fn value_refusal(value: &[u8]) -> Option<String> {
-    if value.len() > MAX_VALUE {
-        return Some(format!("a value of {} bytes is over the limit of {MAX_VALUE}", value.len()));
-    }
-    let escaped = print::escaped_len(value);
-    (escaped > MAX_DATAGRAM - MAX_HEAD).then(|| {
-        format!(
-            "a value of {} bytes takes {escaped} on the wire, where newlines and backslashes count \
-             twice; the limit is {}",
-            value.len(),
-            MAX_DATAGRAM - MAX_HEAD
-        )
-    })
-}
 
 #[cfg(test)]
 mod tests;

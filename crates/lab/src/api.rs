@@ -8,11 +8,13 @@ pub mod registry;
 mod args;
 mod expect;
 mod faults;
+mod folder;
 mod group;
 mod load;
 pub mod meta;
 mod module;
 mod node;
+mod objects;
 mod requests;
 mod task;
 
@@ -22,9 +24,9 @@ use mlua::Lua;
 
 pub use args::TEST;
 pub use expect::{EXPECT, expect, unfinished};
-pub use group::Group;
-pub use module::{Folder, Lab, Labs, Module, say};
-pub use node::beside;
+pub use folder::{Folder, beside};
+pub use module::{Lab, Labs, Module, say};
+pub use objects::Group;
 
 use super::error::LabError;
 use super::run::Run;

@@ -19,9 +19,10 @@ use super::backends::Kind;
 use super::page;
 use super::panics;
 use super::report::{self, Name};
-use super::runner::{End, Open, Verdict};
+use super::runner::Open;
 use super::script::Script;
 use super::sweep::{Entry, Sweep};
+use super::verdict::{End, Verdict};
 use crate::seeds;
 
 /// Which labs, in which world, with which seeds.

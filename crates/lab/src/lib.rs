@@ -26,6 +26,7 @@ pub mod script;
 pub mod seeds;
 mod sim;
 pub mod sweep;
+pub mod verdict;
 
 pub use upaxos_testbed::link::Link;
 

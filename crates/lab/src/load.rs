@@ -1,7 +1,7 @@
 //! Loads: many requests by clients of their own, while the script does other things.
 //!
-//! Owns the schedule of requests, and the figures. It sends requests through [`Run`], like the script itself. All
-//! its chance comes from the seed.
+//! Owns the schedule of requests, and the figures. [`Run`](super::run::Run) sends the requests, like those of the
+//! script itself. All its chance comes from the seed.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,6 @@ use upaxos_core::types::{Instance, Micros, Value};
 use upaxos_sim::rng::{Rng, Stream};
 
 use super::backend::{Settled, Ticket};
-use super::error::LabError;
-use super::run::Run;
 
 /// The kind of a load's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,22 +174,14 @@ impl Loads {
         }
     }
 
-    /// Sends the requests that are due.
-    ///
-    /// # Errors
-    /// When the world refuses a request.
-    pub fn drive(run: &Run) -> Result<(), LabError> {
-        let now = run.now();
-        let count = run.loads.borrow().count();
-        for number in 0..count {
-            loop {
-                let next = run.loads.borrow_mut().loads[number].next(now);
-                let Some((client, ask, patience)) = next else { break };
-                let ticket = run.ask(client, ask, patience)?;
-                run.loads.borrow_mut().open.insert(ticket, (number, client));
-            }
-        }
-        Ok(())
+    /// The next request of a load, if it is due: the number of the client, the request, and how long it may take.
+    pub fn next(&mut self, number: usize, now: Micros) -> Option<(u64, Ask, Micros)> {
+        self.loads[number].next(now)
+    }
+
+    /// The request that [`next`](Loads::next) returned is sent, under this ticket.
+    pub fn on_sent(&mut self, ticket: Ticket, number: usize, client: u64) {
+        self.open.insert(ticket, (number, client));
     }
 }
 

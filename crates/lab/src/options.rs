@@ -179,6 +179,11 @@ fn shown_to(value: &Value, depth: usize) -> String {
     }
 }
 
+/// A length of time in seconds, for messages.
+pub fn seconds(length: Micros) -> String {
+    format!("{} s", length.0 as f64 / 1e6)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

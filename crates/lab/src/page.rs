@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::report::{self, Name};
-use super::runner::{End, Verdict};
+use super::verdict::{End, Verdict};
 
 const TEMPLATE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";

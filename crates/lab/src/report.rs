@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::backends::Kind;
 use super::error::{LabError, What};
 use super::run::Act;
-use super::runner::{End, Verdict};
+use super::verdict::{End, Verdict};
 
 /// The name of a play: script, lab and world.
 #[derive(Clone, Copy, Debug)]

@@ -318,7 +318,7 @@ impl Run {
                     return Ok(());
                 }
             }
-            Loads::drive(self)?;
+            self.send_loads()?;
             let now = self.now();
             if now >= end {
                 return Err(self.too_late(main, end));
@@ -333,6 +333,21 @@ impl Run {
             let until = [wakes, self.loads.borrow().next_at()].into_iter().flatten().min();
             self.pass(until.unwrap_or(end).min(end)).map_err(|trouble| trouble.at(self.place(main)))?;
         }
+    }
+
+    /// Sends the requests of loads that are due.
+    fn send_loads(&self) -> Result<(), LabError> {
+        let now = self.now();
+        let count = self.loads.borrow().count();
+        for number in 0..count {
+            loop {
+                let next = self.loads.borrow_mut().next(number, now);
+                let Some((client, ask, patience)) = next else { break };
+                let ticket = self.ask(client, ask, patience)?;
+                self.loads.borrow_mut().on_sent(ticket, number, client);
+            }
+        }
+        Ok(())
     }
 
     /// Lets time pass, and collects the answers that arrive.

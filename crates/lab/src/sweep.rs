@@ -15,8 +15,9 @@ use super::backend::BackendError;
 use super::error::LabError;
 use super::panics;
 use super::run::Say;
-use super::runner::{self, End, Open, Order, Verdict};
+use super::runner::{self, Open, Order};
 use super::script::Script;
+use super::verdict::{End, Verdict};
 
 /// A lab to play.
 #[derive(Clone, Debug)]

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use super::backends::Kind;
 use super::error::{LabError, What};
 use super::report::{self, Name};
-use super::runner::{End, Order, Verdict, play};
+use super::runner::{Order, play};
 use super::script::Script;
+use super::verdict::{End, Verdict};
 use fake::Fake;
 
 /// Plays the one lab of a script. Returns its verdict and its printed lines.

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use upaxos_core::client::Scope;
 use upaxos_core::wire::{Dialect, GroupName};
 
-use super::{Options, Transport};
+use super::options::{Options, Transport};
 
 /// The heading of these options on a help page.
 const NETWORK: &str = "Network options";

@@ -6,7 +6,7 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
 
-use super::OpenError;
+use super::error::OpenError;
 
 /// An interface that is up and has an IPv4 address.
 #[derive(Clone, Debug)]

@@ -12,8 +12,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use socket2::{Domain, SockAddr, Type};
 
+use super::error::OpenError;
 use super::interface::Interface;
-use super::{OpenError, setup};
+use super::route::send_on;
 
 /// No packet is ever sent to this port: connecting a UDP socket only looks up the route.
 const DISCARD_PORT: u16 = 9;
@@ -68,7 +69,7 @@ impl Place {
 
     /// Does the same through an interface that was just looked up.
     pub fn through(destination: Ipv4Addr, named: Option<Interface>) -> Result<Place, OpenError> {
-        setup::check_destination(destination, named.as_ref())?;
+        check_destination(destination, named.as_ref())?;
         let (kind, source) = probe(destination, named.as_ref())
             .map_err(|error| no_route(destination, named.as_ref(), error))?;
         let member = match (kind, &named) {
@@ -101,12 +102,25 @@ impl Place {
     }
 }
 
+/// Refuses addresses that no transport can serve.
+pub(super) fn check_destination(address: Ipv4Addr, interface: Option<&Interface>) -> Result<(), OpenError> {
+    let off_loopback = interface.is_some_and(|interface| !interface.is_loopback);
+    let why = if address.is_unspecified() {
+        "it names no host and no group; use a host, a broadcast address or a multicast group"
+    } else if address.is_loopback() && off_loopback {
+        "loopback does not reach the named interface; drop --interface"
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::BadDestination { address, why })
+}
+
 /// Finds the kind of an address, and the source address of datagrams to it.
 fn probe(destination: Ipv4Addr, interface: Option<&Interface>) -> io::Result<(Kind, Ipv4Addr)> {
     let new = || socket2::Socket::new(Domain::IPV4, Type::DGRAM, None);
     let to = SockAddr::from(SocketAddrV4::new(destination, DISCARD_PORT));
     let socket = new()?;
-    setup::send_on(&socket, destination, interface)?;
+    send_on(&socket, destination, interface)?;
     // The kernel refuses a broadcast address to a socket without SO_BROADCAST (ip(7)).
     let is_broadcast = match socket.connect(&to) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

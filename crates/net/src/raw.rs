@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use nix::libc;
 use socket2::{Domain, Protocol, SockFilter, Type};
 
+use super::error::OpenError;
+use super::options::Options;
 use super::place::{Kind, Place};
 use super::setup::{self, IP_HEADER, Opened};
-use super::{OpenError, Options};
 
 /// Opens the raw socket of a group.
 pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {

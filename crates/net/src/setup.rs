@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
-use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
+use nix::{getsockopt_impl, sockopt_impl};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Type};
 use upaxos_core::wire::MAX_DATAGRAM;
 
-use super::OpenError;
+use super::error::OpenError;
 use super::interface::Interface;
 use super::place::Place;
+use super::route::send_on;
 
 /// A socket that is ready to send and receive.
 #[derive(Debug)]
@@ -45,19 +46,6 @@ pub(super) fn prepare(socket: &socket2::Socket, buffer: usize) -> Result<(), Ope
     setsockopt(socket, sockopt::SndBufForce, &buffer)
         .or_else(|_| setsockopt(socket, sockopt::SndBuf, &buffer))
         .map_err(OpenError::io(format!("set SO_SNDBUF to {buffer} bytes")))
-}
-
-/// Refuses addresses that no transport can serve.
-pub(super) fn check_destination(address: Ipv4Addr, interface: Option<&Interface>) -> Result<(), OpenError> {
-    let off_loopback = interface.is_some_and(|interface| !interface.is_loopback);
-    let why = if address.is_unspecified() {
-        "it names no host and no group; use a host, a broadcast address or a multicast group"
-    } else if address.is_loopback() && off_loopback {
-        "loopback does not reach the named interface; drop --interface"
-    } else {
-        return Ok(());
-    };
-    Err(OpenError::BadDestination { address, why })
 }
 
 /// Whether datagrams to `destination` certainly stay on this host.
@@ -113,37 +101,6 @@ fn join(
         socket.join_multicast_v4_n(&group, &index)
     };
     join().map_err(OpenError::io(act))
-}
-
-sockopt_impl!(MulticastIf, SetOnly, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, libc::ip_mreqn);
-sockopt_impl!(UnicastIf, SetOnly, libc::IPPROTO_IP, libc::IP_UNICAST_IF, u32);
-
-/// Makes the socket send datagrams for `destination` through this interface. The interface is set by number: if it
-/// were set by address, that address would become the source address, and stay so after the interface gets another
-/// one. Our own multicast datagrams loop back, so that other processes on this host receive them. They stay within
-/// one hop.
-pub(super) fn send_on(
-    socket: &socket2::Socket,
-    destination: Ipv4Addr,
-    interface: Option<&Interface>,
-) -> std::io::Result<()> {
-    if destination.is_multicast() {
-        socket.set_multicast_loop_v4(true)?;
-        socket.set_multicast_ttl_v4(1)?;
-    }
-    let Some(interface) = interface else { return Ok(()) };
-    if destination.is_multicast() {
-        let any = libc::in_addr { s_addr: 0 };
-        // For multicast, the kernel does not choose a loopback address by itself. Loopback addresses never change.
-        let own = if interface.is_loopback { u32::from(interface.address).to_be() } else { 0 };
-        let imr_address = libc::in_addr { s_addr: own };
-        let imr_ifindex = i32::try_from(interface.index).expect("the kernel counts interfaces in an int");
-        let named = libc::ip_mreqn { imr_multiaddr: any, imr_address, imr_ifindex };
-        Ok(setsockopt(socket, MulticastIf, &named)?)
-    } else {
-        // In network byte order (ip(7)). Broadcasts use this interface, too.
-        Ok(setsockopt(socket, UnicastIf, &interface.index.to_be())?)
-    }
 }
 
 /// The largest payload for `destination` that travels unfragmented beside `headers` bytes of headers. Off loopback,

@@ -216,7 +216,7 @@ fn a_hosts_address_over_udp_is_refused_with_what_would_do() {
 #[test]
 fn loopback_on_another_interface_is_refused_before_any_socket() {
     let interface = Interface { is_loopback: false, ..loopback() };
-    let refused = setup::check_destination(Ipv4Addr::LOCALHOST, Some(&interface));
+    let refused = place::check_destination(Ipv4Addr::LOCALHOST, Some(&interface));
     assert!(matches!(refused, Err(OpenError::BadDestination { .. })));
 }
 

@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use socket2::{Domain, Protocol, Type};
 
+use super::error::OpenError;
 use super::interface::Interface;
-use super::place::{Kind, Place};
+use super::options::Options;
+use super::place::{self, Kind, Place};
 use super::setup::{self, IP_HEADER, Opened, UDP_HEADER};
-use super::{OpenError, Options};
 
 /// The multicast group that `127.0.0.1` stands for, on the loopback interface. (A UDP datagram to a host reaches
 /// one of the sockets there, not all, so a host's address cannot serve.)
@@ -57,7 +58,7 @@ pub(super) fn place(options: &Options) -> Result<Place, OpenError> {
         Ipv4Addr::LOCALHOST => {
             let named = options.interface.as_deref().map(Interface::named);
             let interface = named.unwrap_or_else(Interface::loopback)?;
-            setup::check_destination(options.address, Some(&interface))?;
+            place::check_destination(options.address, Some(&interface))?;
             Place::through(DEFAULT_GROUP, Some(interface))?
         }
         address => Place::find(address, options.interface.as_deref())?,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::OpenError;
+use super::error::OpenError;
 use super::mmsg::Refused;
 use super::place::Place;
 

@@ -3,6 +3,7 @@
 //! It owns the faults of the plan, their times, and the drawn clients. Their effects happen on the [`Cluster`]. The
 //! phases of a run call it.
 
+mod beside;
 mod faults;
 mod joined;
 mod leaders;
@@ -21,7 +22,7 @@ use super::fault_plan::{Plan, Topology};
 use super::machine::Role;
 use super::rng::{Rng, Stream};
 use super::trace::{Seen, Trace};
-use joined::Beside;
+use beside::Beside;
 
 /// A scheduled event of the plan.
 #[derive(Debug)]
@@ -50,13 +51,13 @@ pub struct Chaos {
     /// The cut links, if any.
     topology: Option<Topology>,
     /// Another group, whose wire is joined to this one's at times.
-    beside: Option<Box<Beside>>,
+    beside: Option<Box<Beside<Chaos>>>,
 }
 
 impl Chaos {
     /// A new world, before its first event.
     pub fn new(plan: Plan) -> Chaos {
-        let beside = plan.other.as_deref().map(|other| Box::new(Beside::new(other, plan.seed)));
+        let beside = plan.other.as_deref().map(|other| Box::new(Chaos::other_group(other, plan.seed)));
         let mut world = Chaos { beside, ..Chaos::at(plan, 0) };
         world.cluster.has_neighbors = world.beside.is_some();
         world

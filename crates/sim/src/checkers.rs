@@ -7,9 +7,13 @@
 
 mod calls;
 mod clients;
+mod disk;
 mod disks;
+mod epochs;
+mod excuses;
 mod groups;
 mod overheard;
+mod reference;
 mod rollback;
 mod rule;
 mod scripts;
@@ -23,9 +27,10 @@ use upaxos_core::types::{Ballot, Instance, Numbering, Tag, Value};
 use upaxos_core::wire::Dialect;
 
 pub use calls::Calls;
-use disks::Disk;
-use groups::Groups;
-use rollback::Rollback;
+use disk::Disk;
+use epochs::Groups;
+use excuses::Rollback;
+use reference::Reference;
 pub use rule::{Rule, Violation};
 
 /// The checkers of one run.
@@ -50,7 +55,7 @@ pub struct Checkers {
     forged: BTreeSet<Ballot>,
     calls: Calls,
     /// What scripts must have computed. Made when the first digest is checked.
-    scripts: Option<scripts::Reference>,
+    scripts: Option<Reference>,
     rollback: Rollback,
     violation: Option<Violation>,
 }

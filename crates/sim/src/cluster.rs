@@ -7,6 +7,7 @@
 
 mod drive;
 mod event_queue;
+mod notes;
 mod power;
 mod rollback;
 mod scripts;

@@ -9,7 +9,7 @@ use upaxos_core::types::Micros;
 use super::chaos::Chaos;
 use super::checkers::Rule;
 use super::fault_plan::Plan;
-use super::{PATIENCE, give_up};
+use super::settle::{PATIENCE, give_up};
 
 /// How many election timeouts that may take, without loss and with a little loss.
 const TIMEOUTS: (u64, u64) = (4, 5);

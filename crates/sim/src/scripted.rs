@@ -6,6 +6,7 @@
 
 mod check;
 mod look;
+mod misuse;
 mod script_clients;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use super::machine::{End, Role, State};
 use super::network::{Datagram, Link, Passed};
 use super::panic_text;
 pub use look::{Look, ProcessState};
+pub use misuse::Misuse;
 use script_clients::ScriptClients;
 pub use script_clients::{Settled, Ticket};
 
@@ -32,11 +34,6 @@ const MOST: u16 = 64;
 
 /// The most bytes that fit into one UDP datagram.
 const LONGEST: usize = 65_507;
-
-/// The reason why a request of a script is not allowed now, as text for its author.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Misuse(pub String);
 
 /// The options of a node's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

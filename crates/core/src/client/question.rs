@@ -1,6 +1,6 @@
 //! One request of a client: its form on the wire, and the answers that belong to it.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::entry::SAFE_READ;
 use crate::types::{Change, FIRST_FAST, Instance, Tag, Tagged, Value};
 use crate::wire::{Dialect, Line, Message, Request};

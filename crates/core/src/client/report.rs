@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::Outcome;
+use super::outcome::Outcome;
+use crate::text;
 use crate::types::{Instance, MAX_NUMBER, NodeId, Value};
 use crate::wire::{self, Dialect, Line, Message};
 
@@ -42,7 +43,7 @@ impl Outcome {
         match word {
             b"OK" => {
                 let (instance, value) = number(rest)?;
-                Some(Outcome::Chosen { instance, value: wire::unescape(value, Dialect::Extended).ok()? })
+                Some(Outcome::Chosen { instance, value: text::unescape(value, Dialect::Extended).ok()? })
             }
             b"Value" => {
                 let (instance, rest) = number(rest)?;
@@ -50,14 +51,14 @@ impl Outcome {
                 Some(Outcome::Read {
                     instance,
                     learned,
-                    value: wire::unescape(value, Dialect::Extended).ok()?,
+                    value: text::unescape(value, Dialect::Extended).ok()?,
                 })
             }
             b"Reply" => {
                 let (learned, value) = number(rest)?;
                 Some(Outcome::Replied {
                     learned: Instance(learned.0),
-                    value: wire::unescape(value, Dialect::Extended).ok()?,
+                    value: text::unescape(value, Dialect::Extended).ok()?,
                 })
             }
             b"NotYet" | b"Members" => match says()? {
@@ -67,7 +68,7 @@ impl Outcome {
                 }
                 _ => None,
             },
-            b"Refused" => Some(Outcome::Refused { reason: wire::unescape(rest, Dialect::Extended).ok()? }),
+            b"Refused" => Some(Outcome::Refused { reason: text::unescape(rest, Dialect::Extended).ok()? }),
             b"Unknown" => Some(Outcome::Unknown),
             _ => None,
         }
@@ -100,12 +101,12 @@ impl fmt::Display for Outcome {
 
 fn with_value(head: String, value: &Value) -> Vec<u8> {
     let mut line = head.into_bytes();
-    wire::escape(&mut line, value.as_bytes());
+    text::escape(&mut line, value.as_bytes());
     line
 }
 
 /// Reads a number and the blank behind it.
 fn number(text: &[u8]) -> Option<(Instance, &[u8])> {
     let end = text.iter().position(|byte| *byte == b' ')?;
-    Some((Instance(wire::decimal(&text[..end], MAX_NUMBER)?), &text[end + 1..]))
+    Some((Instance(text::decimal(&text[..end], MAX_NUMBER)?), &text[end + 1..]))
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::View;
+use super::view::View;
 use crate::types::{GroupId, Micros};
 use crate::wire::{self, Dialect, GroupName, Head, Lines, MAX_PACE_MS, ParseError};
 

@@ -1,6 +1,7 @@
 //! The exit statuses that all programs share.
 
-use super::{Outcome, View};
+use super::outcome::Outcome;
+use super::view::View;
 use crate::types::Micros;
 
 /// The exit status of a program. The variants are ordered by severity: if several things happened, the worst

@@ -1,7 +1,7 @@
 //! Tests of the client with messages and a clock that the tests control.
 
 use super::*;
-use crate::types::{Act, Ballot, NodeId};
+use crate::types::{Act, Ballot, Epoch, NodeId};
 use crate::wire::{Beat, Boot, Pace, Stance};
 
 const PATIENCE: Micros = Micros::from_millis(2_000);

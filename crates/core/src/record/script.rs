@@ -12,11 +12,12 @@
 
 use std::sync::Arc;
 
-use super::{Record, bad, field, line, number, value, value_text};
+use super::fields::{bad, field, line, number, value, value_text};
+use crate::dialect::Dialect;
 use crate::hooks::Script;
 use crate::script_state::{Number, Scalar};
+use crate::text::{self, ParseError};
 use crate::types::Value;
-use crate::wire::{self, Dialect, ParseError};
 
 /// Doubles below this limit are exact as integers, and are printed as such.
 const WHOLE: f64 = 1e15;
@@ -28,10 +29,10 @@ pub(super) fn print_script(out: &mut Vec<u8>, script: &Script, chain: u64, state
     line(out, "", &[script.source, chain, state]);
 }
 
-/// Reads the fields after the word `script`.
-pub(super) fn parse_script(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
+/// Reads the fields after the word `script`: the script, and the digests of its doings and of its state.
+pub(super) fn parse_script(rest: &mut Option<&[u8]>) -> Result<(Script, u64, u64), ParseError> {
     let script = Script { name: name(rest)?, source: number(rest)? };
-    Ok(Record::Script { script, chain: number(rest)?, state: number(rest)? })
+    Ok((script, number(rest)?, number(rest)?))
 }
 
 /// Appends `state NAME KEY KIND …`.
@@ -50,8 +51,8 @@ pub(super) fn print_state(out: &mut Vec<u8>, name: &str, key: &Value, scalar: &S
     }
 }
 
-/// Reads the fields after the word `state`.
-pub(super) fn parse_state(rest: &mut Option<&[u8]>) -> Result<Record, ParseError> {
+/// Reads the fields after the word `state`: the name of the script, the key, and the scalar.
+pub(super) fn parse_state(rest: &mut Option<&[u8]>) -> Result<(Arc<str>, Value, Scalar), ParseError> {
     let name = name(rest)?;
     let key = parse_key(field(rest))?;
     let scalar = match field(rest) {
@@ -65,7 +66,7 @@ pub(super) fn parse_state(rest: &mut Option<&[u8]>) -> Result<Record, ParseError
         b"text" => Scalar::Text(value(rest.take())?),
         kind => return Err(bad(kind)),
     };
-    Ok(Record::State { name, key, value: scalar })
+    Ok((name, key, scalar))
 }
 
 fn name(rest: &mut Option<&[u8]>) -> Result<Arc<str>, ParseError> {
@@ -86,7 +87,7 @@ fn print_key(out: &mut Vec<u8>, key: &[u8]) {
             b' ' => out.extend_from_slice(b"\\s"),
             b'#' => out.extend_from_slice(b"\\h"),
             0 => out.extend_from_slice(b"\\0"),
-            byte => wire::escape(out, &[*byte]),
+            byte => text::escape(out, &[*byte]),
         }
     }
 }
@@ -104,7 +105,7 @@ fn parse_key(text: &[u8]) -> Result<Value, ParseError> {
         };
         match taken {
             [b'\\', ..] => {
-                plain.extend_from_slice(wire::unescape(taken, Dialect::Extended)?.as_bytes());
+                plain.extend_from_slice(text::unescape(taken, Dialect::Extended)?.as_bytes());
             }
             taken => plain.extend_from_slice(taken),
         }
@@ -116,6 +117,7 @@ fn parse_key(text: &[u8]) -> Result<Value, ParseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Record;
 
     #[test]
     fn a_state_is_readable() {

@@ -8,9 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::parse::{Lines, ParseError, bad_number, excerpt, parse_line};
-use super::print::decimal as print_decimal;
-use super::{Dialect, decimal, lines};
+use crate::text::{ParseError, bad_number, decimal, excerpt, print_decimal};
 use crate::types::{GroupId, MAX_NUMBER, NodeId};
 
 /// The maximum length of a group's name, in bytes.
@@ -106,7 +104,7 @@ impl Head {
     }
 
     /// Parses S, if the sender is a node, and the fields after `S From` or `For`.
-    fn parse(from: Option<&[u8]>, fields: &[u8]) -> Result<Head, ParseError> {
+    pub(super) fn parse(from: Option<&[u8]>, fields: &[u8]) -> Result<Head, ParseError> {
         let mut fields = fields.split(|byte| *byte == b' ');
         let mut next = || fields.next().unwrap_or_default();
         let from = match from {
@@ -137,7 +135,7 @@ impl Head {
 
 /// Splits a head at its verb into the digits of the sender, if it is a node, and the fields. `None` for any other
 /// line.
-fn split(line: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+pub(super) fn split(line: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if let Some(fields) = line.strip_prefix(b"For ") {
         return Some((None, fields));
     }
@@ -155,28 +153,4 @@ pub(super) fn head_of(line: &[u8]) -> Option<Head> {
 /// Whether a line is a head. A head may only be the first line of a datagram.
 pub(super) fn is_head(line: &[u8]) -> bool {
     split(line).is_some()
-}
-
-/// Opens a datagram: its head, and the lines after it.
-///
-/// # Errors
-/// When its first line is a head that does not parse. Also when its first line is one of several and does not
-/// parse: it may be a head that was damaged. The intended group of the rest is then unknown, and the whole datagram
-/// must be dropped. In a classic group, a datagram with any head is another group's.
-pub fn open(datagram: &[u8], dialect: Dialect) -> Result<(Head, Lines<'_>), ParseError> {
-    let end = memchr::memchr(b'\n', datagram).unwrap_or(datagram.len());
-    match split(&datagram[..end]) {
-        Some(_) if dialect == Dialect::Classic => Err(ParseError::HeadInClassic),
-        Some((from, fields)) => {
-            let rest = &datagram[(end + 1).min(datagram.len())..];
-            Ok((Head::parse(from, fields)?, lines(rest, dialect)))
-        }
-        None => {
-            let is_one_of_several = dialect == Dialect::Extended && (1..datagram.len()).contains(&end);
-            if is_one_of_several {
-                parse_line(&datagram[..end], dialect)?;
-            }
-            Ok((Head::default(), lines(datagram, dialect)))
-        }
-    }
 }

@@ -3,48 +3,14 @@
 use std::sync::Arc;
 
 use super::head::is_head;
-use super::{Beat, Boot, Dialect, Line, MAX_PACE_MS, Message, Pace, Request, Stance};
+use super::{Beat, Boot, Line, MAX_PACE_MS, Message, Pace, Request, Stance};
+use crate::dialect::Dialect;
 use crate::digest_write::{Digest, NamedWrite, Names, Run};
 use crate::hooks::{MAX_NAME, Script};
+use crate::text::{
+    ParseError, bad_number, decimal, excerpt, node_id, parse_ballot, parse_digest, parse_ids, unescape,
+};
 use crate::types::{Act, Ballot, Change, Epoch, Instance, MAX_NUMBER, NodeId, Tag, Tagged, Value};
-
-/// The reason why a line was dropped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParseError {
-    /// The line has no verb, or a verb that this version does not know. Receivers ignore such a line.
-    #[error("unknown verb {0:?}")]
-    UnknownVerb(String),
-    /// A number is missing, not a plain decimal, or over 2^63-1 (65535 for ids).
-    #[error("{field} is not a number in range: {text:?}")]
-    BadNumber {
-        /// The name of the field in the grammar.
-        field: &'static str,
-        /// The offending text, shortened.
-        text: String,
-    },
-    /// A value that the verb needs is missing.
-    #[error("{0} has no value")]
-    NoValue(&'static str),
-    /// There is text after the last field.
-    #[error("text after the end: {0:?}")]
-    Trailing(String),
-    /// A backslash is followed by something other than `n`, `r` or a backslash.
-    #[error("bad escape in a value")]
-    BadEscape,
-    /// A range ends before it begins.
-    #[error("range {0}..{1} ends before it begins")]
-    BadRange(Instance, Instance),
-    /// `&` is first in a datagram, or follows a line that cannot be continued.
-    #[error("continuation of nothing")]
-    NothingToContinue,
-    /// A head is not the first line of its datagram.
-    #[error("a head that does not come first")]
-    MisplacedHead,
-    /// A head in a classic group: the following lines are for another group.
-    #[error("a head, which classic datagrams do not have")]
-    HeadInClassic,
-}
 
 /// Reads the lines of a datagram without a head, or the lines after the head ([`open`](super::open)). Empty lines
 /// are skipped.
@@ -360,7 +326,7 @@ fn message(f: &mut Fields) -> Result<Message, ParseError> {
         b"AskChain" => Message::AskChain { instance: f.instance()? },
         b"Chain" => {
             let (instance, text) = (f.instance()?, f.next());
-            Message::Chain { instance, digest: digest(text).ok_or_else(|| bad_number("digest", text))? }
+            Message::Chain { instance, digest: parse_digest(text).ok_or_else(|| bad_number("digest", text))? }
         }
         b"Differs" => Message::Differs { instance: f.instance()?, node: f.id("node")? },
         b"Beat" => Message::Beat(beat(f)?),
@@ -437,12 +403,6 @@ fn last_value(f: &mut Fields) -> Result<Message, ParseError> {
     Ok(Message::Value { instance, learned, client, seq, value: f.value("Value")? })
 }
 
-/// Reads 32 lower-case hex digits.
-pub fn digest(text: &[u8]) -> Option<u128> {
-    let is_spelt = text.len() == 32 && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    u128::from_str_radix(str::from_utf8(text).ok().filter(|_| is_spelt)?, 16).ok()
-}
-
 fn script_digest(f: &mut Fields) -> Result<Message, ParseError> {
     let (instance, digest) = (f.instance()?, f.number("digest", MAX_NUMBER)?);
     let source = f.number("source", MAX_NUMBER)?;
@@ -506,7 +466,7 @@ impl<'a> Fields<'a> {
         let text = self.next();
         // Classic groups never change, so their ballots have no epoch.
         let is_known = self.dialect == Dialect::Extended || !text.contains(&b':');
-        if is_known { ballot(text) } else { Err(bad_number("ballot", text)) }
+        if is_known { parse_ballot(text) } else { Err(bad_number("ballot", text)) }
     }
 
     fn id(&mut self, field: &'static str) -> Result<NodeId, ParseError> {
@@ -528,12 +488,12 @@ impl<'a> Fields<'a> {
     fn ballot_or_none(&mut self) -> Result<Option<Ballot>, ParseError> {
         match self.next() {
             b"-" => Ok(None),
-            text => ballot(text).map(Some),
+            text => parse_ballot(text).map(Some),
         }
     }
 
     fn ids(&mut self) -> Result<Vec<NodeId>, ParseError> {
-        ids(self.next())
+        parse_ids(self.next())
     }
 
     fn seq(&mut self) -> Result<u64, ParseError> {
@@ -565,80 +525,4 @@ impl<'a> Fields<'a> {
 fn instance(text: &[u8]) -> Result<Instance, ParseError> {
     let number = decimal(text, MAX_NUMBER).filter(|number| *number > 0);
     number.map(Instance).ok_or_else(|| bad_number("instance", text))
-}
-
-fn node_id(field: &'static str, text: &[u8]) -> Result<NodeId, ParseError> {
-    let id = decimal(text, u64::from(u16::MAX)).ok_or_else(|| bad_number(field, text))?;
-    Ok(NodeId(id as u16))
-}
-
-/// Reads comma-separated ids; `-` for none.
-pub fn ids(text: &[u8]) -> Result<Vec<NodeId>, ParseError> {
-    match text {
-        b"-" => Ok(Vec::new()),
-        ids => ids.split(|b| *b == b',').map(|id| node_id("node in a list", id)).collect(),
-    }
-}
-
-/// Reads a ballot as it stands on the wire and in the log: `P` or `E:P`.
-pub fn ballot(text: &[u8]) -> Result<Ballot, ParseError> {
-    let (epoch, number) = match text.iter().position(|b| *b == b':') {
-        Some(at) => (decimal(&text[..at], MAX_NUMBER), &text[at + 1..]),
-        None => (Some(0), text),
-    };
-    let parsed = epoch.zip(decimal(number, MAX_NUMBER));
-    let (epoch, number) = parsed.ok_or_else(|| bad_number("ballot", text))?;
-    Ok(Ballot { epoch: Epoch(epoch), number })
-}
-
-/// Reads a plain decimal of at most `max`: digits only.
-pub fn decimal(text: &[u8], max: u64) -> Option<u64> {
-    if text.is_empty() || text.len() > 20 {
-        return None;
-    }
-    // Nineteen digits always fit; a twentieth may not.
-    let (safe, rest) = text.split_at(text.len().min(19));
-    let mut number = 0u64;
-    for byte in safe {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = number * 10 + u64::from(digit);
-    }
-    for byte in rest {
-        let digit = byte.wrapping_sub(b'0');
-        number = number.checked_mul(10)?.checked_add(u64::from(digit)).filter(|_| digit <= 9)?;
-    }
-    (number <= max).then_some(number)
-}
-
-/// Undoes the escapes of a value.
-pub fn unescape(text: &[u8], dialect: Dialect) -> Result<Value, ParseError> {
-    if dialect == Dialect::Classic || memchr::memchr(b'\\', text).is_none() {
-        return Ok(Value::from(text));
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.iter();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'\\' => match rest.next() {
-                Some(b'n') => b'\n',
-                Some(b'r') => b'\r',
-                Some(b'\\') => b'\\',
-                _ => return Err(ParseError::BadEscape),
-            },
-            plain => *plain,
-        });
-    }
-    Ok(Value::from(bytes))
-}
-
-pub(super) fn bad_number(field: &'static str, text: &[u8]) -> ParseError {
-    ParseError::BadNumber { field, text: excerpt(text) }
-}
-
-/// Shortens offending text for an error message, whatever its length and content.
-pub(super) fn excerpt(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned()
 }

@@ -5,8 +5,7 @@
 //! the socket. Nodes and clients never see them.
 
 use super::head::{Head, head_of};
-use super::parse::decimal;
-use super::print::decimal as print_decimal;
+use crate::text::{decimal, print_decimal};
 use crate::types::{MAX_NUMBER, NodeId};
 
 /// The maximum number of parts of one datagram.

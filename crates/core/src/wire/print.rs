@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::{Dialect, Head, Line, Message, Request};
+use super::{Head, Line, Message, Request};
+use crate::dialect::Dialect;
 use crate::digest_write::{NamedWrite, print_runs};
+use crate::text::{escape, print_ballot, print_decimal, print_digest, print_ids};
 use crate::types::{self, Ballot, Instance, NodeId, Tagged, Value};
 
 impl Line {
@@ -13,7 +15,7 @@ impl Line {
         match self {
             Line::Client(request) => print.request(request),
             Line::Node(from, message) => {
-                decimal(print.out, u64::from(from.0));
+                print_decimal(print.out, u64::from(from.0));
                 print.message(message);
             }
         }
@@ -169,7 +171,7 @@ impl Print<'_> {
             M::AskChain { instance } => self.verb("AskChain").instance(*instance).done(),
             M::Chain { instance, digest: number } => {
                 self.verb("Chain").instance(*instance);
-                digest(self.out, *number);
+                print_digest(self.out, *number);
             }
             M::Differs { instance, node } => {
                 self.verb("Differs").instance(*instance).number(u64::from(node.0)).done()
@@ -212,7 +214,7 @@ impl Print<'_> {
 
     fn number(&mut self, number: u64) -> &mut Self {
         self.out.push(b' ');
-        decimal(self.out, number);
+        print_decimal(self.out, number);
         self
     }
 
@@ -226,7 +228,7 @@ impl Print<'_> {
 
     fn ballot(&mut self, at: Ballot) -> &mut Self {
         self.out.push(b' ');
-        ballot(self.out, at);
+        print_ballot(self.out, at);
         self
     }
 
@@ -246,7 +248,7 @@ impl Print<'_> {
     }
 
     fn ids(&mut self, list: &[NodeId]) {
-        ids(self.out, list);
+        print_ids(self.out, list);
     }
 
     fn value(&mut self, value: &Value) {
@@ -263,60 +265,6 @@ impl Print<'_> {
     }
 
     fn done(&mut self) {}
-}
-
-/// Appends a blank and 32 hex digits.
-pub fn digest(out: &mut Vec<u8>, digest: u128) {
-    out.push(b' ');
-    out.extend_from_slice(format!("{digest:032x}").as_bytes());
-}
-
-/// Appends a blank and comma-separated ids; `-` for none.
-pub fn ids(out: &mut Vec<u8>, ids: &[NodeId]) {
-    out.push(b' ');
-    for (place, id) in ids.iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        decimal(out, u64::from(id.0));
-    }
-    if ids.is_empty() {
-        out.push(b'-');
-    }
-}
-
-/// Appends a ballot as it stands on the wire and in the log.
-pub fn ballot(out: &mut Vec<u8>, ballot: Ballot) {
-    if ballot.epoch.0 > 0 {
-        decimal(out, ballot.epoch.0);
-        out.push(b':');
-    }
-    decimal(out, ballot.number);
-}
-
-/// Appends a plain decimal.
-pub fn decimal(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// Appends a value, with escapes for the bytes that would break a line.
-pub fn escape(out: &mut Vec<u8>, value: &[u8]) {
-    let mut plain = value;
-    while let Some(at) = memchr::memchr3(b'\n', b'\r', b'\\', plain) {
-        out.extend_from_slice(&plain[..at]);
-        out.extend_from_slice(match plain[at] {
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            _ => b"\\\\",
-        });
-        plain = &plain[at + 1..];
-    }
-    out.extend_from_slice(plain);
-}
-
-/// The length of a value once escaped, in bytes.
-pub fn escaped_len(value: &[u8]) -> usize {
-    value.len() + memchr::memchr3_iter(b'\n', b'\r', b'\\', value).count()
 }
 
 /// Packs lines into datagrams: as many as fit, in order, as continuations where possible. Under

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::digest_write::{Digest, NamedWrite, Names, Run};
-use crate::types::{Epoch, GroupId, MAX_NUMBER, Tag};
+use crate::types::{Epoch, GroupId, MAX_NUMBER, MAX_VALUE, Tag};
 
 fn parsed(line: &str) -> Line {
     parse_line(line.as_bytes(), Dialect::Extended).unwrap()

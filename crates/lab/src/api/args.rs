@@ -3,7 +3,7 @@
 use mlua::{FromLua, Lua, Table, Value};
 use upaxos_core::types::NodeId;
 
-use super::node::Node;
+use super::objects::Node;
 use super::registry::held;
 use crate::backend::Party;
 use crate::error::{self, LabError};

@@ -6,11 +6,10 @@ use std::rc::Rc;
 use mlua::{Function, Lua, LuaString, Table, Value};
 use upaxos_core::types::Micros;
 
-use super::node::seconds;
 use super::registry::{Class, Doc, Held, Registry, doc};
 use super::run;
 use crate::error::{self, LabError, Place};
-use crate::options::{Time, shown};
+use crate::options::{Time, seconds, shown};
 use crate::run::{Begun, Run};
 
 /// A value or a function under test.

@@ -4,7 +4,7 @@ use mlua::{Lua, Table, Variadic};
 use upaxos_testbed::link::Link;
 
 use super::args::{End, Ends, Who};
-use super::group::Group;
+use super::objects::Group;
 use super::registry::{Registry, doc};
 use super::run;
 use crate::backend::{Fault, Party};

@@ -5,21 +5,14 @@ use upaxos_core::types::{Instance, NodeId};
 use upaxos_core::wire::Stance;
 
 use super::args::{IN_TIME, WITHIN, Who};
-use super::node::{Node, seconds};
+use super::objects::{Group, Node};
 use super::registry::{Class, Held, Registry, doc};
 use super::requests::{self, Asks, Client};
 use super::{faults, load, run};
 use crate::backend::{Fault, NodeState, View};
 use crate::error::{LabError, Place};
-use crate::options::{Keys, Options};
+use crate::options::{Keys, Options, seconds};
 use crate::run::{PATIENCE, Run};
-
-/// The group of a lab, with its network and its disks. It is a client, too.
-#[derive(Clone, Debug)]
-pub struct Group {
-    /// The client of requests that the script sends to the group without naming a client.
-    pub client: u64,
-}
 
 /// The options of waiting for a leader.
 pub const LEADER: Keys = Keys {

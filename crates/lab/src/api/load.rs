@@ -4,7 +4,7 @@ use mlua::{Lua, Table, Value};
 use upaxos_core::types::Micros;
 
 use super::args::record;
-use super::group::Group;
+use super::objects::Group;
 use super::registry::{Class, Held, Registry, doc};
 use super::requests::ANSWERED;
 use super::run;

@@ -1,22 +1,16 @@
 //! The module `lab`: declares labs, and offers time, tasks and output.
 
-use std::path::PathBuf;
-
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use upaxos_core::types::Micros;
 
 use super::args::{IN_TIME, TEST};
-use super::node::seconds;
 use super::registry::{Class, Held, Registry, doc};
 use super::run;
 use super::task::Task;
 use crate::error::{self, LabError, Place, What};
-use crate::options::{self, Keys, Options, Time};
+use crate::options::{self, Keys, Options, Time, seconds};
 use crate::report;
 use crate::run::{On, PATIENCE, Run, Wake};
-
-/// The folder of the script, to which its paths are relative.
-pub struct Folder(pub PathBuf);
 
 /// The labs that a script has declared so far.
 #[derive(Default)]

@@ -1,22 +1,18 @@
 //! A node as a script sees it: acts on it, and observations of it.
 
-use std::path::{Path, PathBuf};
-
 use mlua::{Lua, Table};
-use upaxos_core::types::{Instance, Micros, NodeId};
+use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Stance;
 
 use super::args::{WITHIN, Who, record};
+use super::folder::beside;
+use super::objects::Node;
 use super::registry::{Class, Registry, doc};
 use super::run;
 use crate::backend::{DiskFault, Fault, NodeState, Start, View};
 use crate::error::{LabError, Place};
-use crate::options::{Keys, Options};
+use crate::options::{Keys, Options, seconds};
 use crate::run::{PATIENCE, Run};
-
-/// A node of the lab, by its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node(pub NodeId);
 
 /// The options of starting a node.
 pub const START: Keys = Keys {
@@ -282,24 +278,6 @@ fn disk_words(fault: Option<DiskFault>) -> String {
         Some(DiskFault::SyncFails) => "disk: the next sync fails".into(),
         Some(DiskFault::Full) => "disk: the next write fails".into(),
     }
-}
-
-/// The path of a file next to the script that names it.
-pub fn beside(lua: &Lua, name: &str) -> Result<PathBuf, LabError> {
-    let folder = lua.app_data_ref::<super::module::Folder>().map(|folder| folder.0.clone());
-    let path = folder.unwrap_or_default().join(Path::new(name));
-    if path.is_file() {
-        return Ok(path);
-    }
-    Err(LabError::misuse(format!(
-        "cannot find the hook script {}: paths begin at the folder of the lab's script",
-        path.display()
-    )))
-}
-
-/// A length of time in seconds, for messages.
-pub fn seconds(length: Micros) -> String {
-    format!("{} s", length.0 as f64 / 1e6)
 }
 
 /// A view in a few words, for messages.

@@ -14,11 +14,12 @@ use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::Dialect;
 use upaxos_net::{Pieces, Socket};
 
+use super::args::Args;
 use super::drive::Load;
 use super::load::{self, Acks, Run, Summary};
 use super::report::Report;
+use super::run_config::{Reads, RunConfig};
 use super::watch::Watch;
-use super::{Args, Reads, RunConfig};
 
 /// The number of acknowledged writes in the sample.
 const SAMPLE: u64 = 500;

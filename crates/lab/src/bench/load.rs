@@ -36,7 +36,7 @@ use upaxos_core::types::{MAX_NUMBER, NodeId};
 use upaxos_core::wire::{Dialect, Message};
 use upaxos_net::{self as net, Pieces, Socket};
 
-use super::Reads;
+use super::run_config::Reads;
 pub use acks::{Acks, Run};
 use client_pool::{Asks, ClientPool, Heard};
 use packing::Packing;

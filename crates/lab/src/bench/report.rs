@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::RunConfig;
 use super::judge::Verdict;
 use super::load::{Counts, Summary};
+use super::run_config::RunConfig;
 use super::usage::Usage;
 
 /// One run. Rates are per second, latencies in microseconds. Where the load reads, values "per write" are per read.

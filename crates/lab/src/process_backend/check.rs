@@ -11,7 +11,8 @@ use upaxos_sim::Rule;
 
 use super::super::{Backend, BackendError, NodeState, Violation};
 use super::judge::{Evidence, judge};
-use super::{ProcessBackend, record};
+use super::processes::ProcessBackend;
+use super::record;
 
 /// How often to check conditions that no process reports.
 const GLANCE: Micros = Micros::from_millis(200);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::ProcessBackend;
+use super::processes::ProcessBackend;
 
 /// Writes `wire.jsonl` (where these hosts record it) and `node-ID.log` for every node into `dir`.
 ///

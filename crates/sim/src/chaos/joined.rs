@@ -5,6 +5,7 @@
 
 use upaxos_core::types::{Micros, NodeId};
 
+use super::beside::Beside;
 use super::{Chaos, Cue};
 use crate::checkers::{Rule, Violation};
 use crate::fault_plan::Other;
@@ -20,20 +21,9 @@ const WAY: (u64, u64) = (50, 600);
 /// How many of a million are lost between the groups.
 const LOSS: u64 = 20_000;
 
-/// The other group, and its clock.
-#[derive(Debug)]
-pub(super) struct Beside {
-    world: Chaos,
-    plan: Other,
-    chance: Rng,
-    /// The time of this world at which the clock of the other shows the planned age (0 without one). `None`: the
-    /// other has not begun.
-    zero: Option<Micros>,
-}
-
-impl Beside {
+impl Chaos {
     /// The other group, run up to the age that the plan gives.
-    pub fn new(plan: &Other, seed: u64) -> Beside {
+    pub(super) fn other_group(plan: &Other, seed: u64) -> Beside<Chaos> {
         let mut world = Chaos::at(plan.plan.clone(), INCARNATIONS);
         if let Some(age) = plan.age {
             world.cluster.has_neighbors = true;
@@ -45,22 +35,6 @@ impl Beside {
         Beside { world, plan: plan.clone(), chance: Rng::new(seed, Stream::Others), zero }
     }
 
-    /// The time of this world when the other's clock shows `theirs`.
-    fn ours(&self, theirs: Micros) -> Option<Micros> {
-        Some(theirs.since(self.plan.age.unwrap_or_default()) + self.zero?)
-    }
-
-    fn theirs(&self, ours: Micros) -> Option<Micros> {
-        Some(ours.since(self.zero?) + self.plan.age.unwrap_or_default())
-    }
-
-    /// Whether the other group must keep its promises: not one that began on this group's wire.
-    fn is_whole(&self) -> bool {
-        self.plan.age.is_some()
-    }
-}
-
-impl Chaos {
     /// The first violation, in this group or in the other.
     pub fn violation(&self) -> Option<Violation> {
         let own = self.cluster.checkers.violation().cloned();
@@ -96,14 +70,14 @@ impl Chaos {
 
     /// Whether a node that began with an empty disk votes in this group. (It may found a group of its own, if it
     /// hears its peers before it hears this group.)
-    fn has_usurper(&self, beside: &Beside) -> bool {
+    fn has_usurper(&self, beside: &Beside<Chaos>) -> bool {
         let own = self.cluster.head_of(NodeId(0)).and_then(|head| head.group);
         let nodes = beside.world.cluster.machines.iter().filter_map(|machine| machine.node());
         nodes.into_iter().any(|node| node.is_voter() && own.is_some() && node.head().group == own)
     }
 
     /// Delivers the datagrams of each group to the other.
-    fn exchange(&mut self, beside: &mut Beside) {
+    fn exchange(&mut self, beside: &mut Beside<Chaos>) {
         for datagram in beside.world.cluster.take_said() {
             let clients = datagram.is_answer.then_some(CLIENTS);
             for to in (0..self.cluster.nodes()).chain(clients) {

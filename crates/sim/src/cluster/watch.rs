@@ -7,9 +7,7 @@ use std::fmt;
 
 use upaxos_core::replica::Event;
 use upaxos_core::types::Micros;
-use upaxos_core::wire::{Beat, Dialect, Line, Message};
-
-use super::Cluster;
+use upaxos_core::wire::Beat;
 
 /// How many lines of each log are kept, unless all are.
 const ENDS: usize = 6;
@@ -48,7 +46,7 @@ pub struct Watch {
     logs: Vec<VecDeque<Said>>,
     keeps_all: bool,
     /// Whether something has changed since the last [`Watch::take_news`].
-    has_news: bool,
+    pub(super) has_news: bool,
 }
 
 impl Watch {
@@ -72,7 +70,7 @@ impl Watch {
         std::mem::take(&mut self.has_news)
     }
 
-    fn on_beat(&mut self, id: u16, beat: &Beat) {
+    pub(super) fn on_beat(&mut self, id: u16, beat: &Beat) {
         let at = usize::from(id);
         self.beats.resize(self.beats.len().max(at + 1), None);
         if self.beats[at].as_ref() != Some(beat) {
@@ -81,12 +79,12 @@ impl Watch {
         }
     }
 
-    fn on_life(&mut self, id: u16) {
+    pub(super) fn on_life(&mut self, id: u16) {
         self.beats.get_mut(usize::from(id)).into_iter().for_each(|beat| *beat = None);
         self.has_news = true;
     }
 
-    fn on_said(&mut self, id: u16, at: Micros, what: What) {
+    pub(super) fn on_said(&mut self, id: u16, at: Micros, what: What) {
         let place = usize::from(id);
         self.logs.resize(self.logs.len().max(place + 1), VecDeque::new());
         let log = &mut self.logs[place];
@@ -94,32 +92,5 @@ impl Watch {
             log.pop_front();
         }
         log.push_back(Said { at, what });
-    }
-}
-
-impl<C> Cluster<C> {
-    /// A node begins or ends a life, pauses or goes on.
-    pub(super) fn note_change(&mut self, id: u16, what: &str) {
-        let at = self.now;
-        if let Some(watch) = &mut self.watch {
-            watch.on_life(id);
-            watch.on_said(id, at, What::Done(what.to_owned()));
-        }
-    }
-
-    /// A node sends a line.
-    pub(super) fn note_line(&mut self, id: u16, line: &Line) {
-        if let (Some(watch), Line::Node(_, Message::Beat(beat))) = (&mut self.watch, line) {
-            watch.on_beat(id, beat);
-        }
-    }
-
-    /// A node reports an event to its log.
-    pub(super) fn note_event(&mut self, id: u16, event: &Event) {
-        let (at, is_classic) = (self.now, self.setting.dialect == Dialect::Classic);
-        if let Some(watch) = &mut self.watch {
-            watch.on_said(id, at, What::Event(event.clone()));
-            watch.has_news |= matches!(event, Event::Learned { .. }) && is_classic;
-        }
     }
 }

@@ -4,7 +4,8 @@
 
 use upaxos_core::types::{Act, Change, Micros, NodeId};
 
-use super::{Class, Topology};
+use super::class::Class;
+use super::topology::Topology;
 
 /// Stands for the present leader, where a fault names a node.
 pub const LEADER: u16 = u16::MAX;

@@ -5,24 +5,12 @@
 
 use upaxos_core::types::Micros;
 
-use super::{Class, Kind, Plan};
+use super::class::Class;
+use super::{Kind, Other, Plan, mixed};
 use crate::rng::{Rng, Stream};
 
 /// The most events of its own that the chaos of the other group may have.
 const EVENTS: u64 = 1_500;
-
-/// Another group, and the times at which the wires are joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Other {
-    /// The plan of the other group itself.
-    pub plan: Plan,
-    /// Its age when this group begins. `None`: its members are started on the joined wire, with empty disks.
-    pub age: Option<Micros>,
-    /// When the wires are joined, as (begin, end) from the beginning of the chaos.
-    pub joined: Vec<(Micros, Micros)>,
-    /// Whether the wires are joined again for good when everything is healed.
-    pub stays: bool,
-}
 
 /// Adds another group to some plans.
 pub(super) fn draw(plan: &mut Plan) {
@@ -34,7 +22,7 @@ pub(super) fn draw(plan: &mut Plan) {
     // apart.
     let founded = plan.beat * 14 + Micros::from_millis(200);
     plan.peace = plan.peace.max(founded);
-    let mut other = super::draw::chaos(chance.below(u64::MAX), plan.n, &mut chance);
+    let mut other = mixed::chaos(chance.below(u64::MAX), plan.n, &mut chance);
     for class in Class::DRAWN {
         if chance.hits(700_000) {
             other = other.without(class);

@@ -11,7 +11,7 @@ use upaxos_core::parts::{Parts, Taken};
 use upaxos_core::types::{Instance, Micros};
 use upaxos_core::wire::{Dialect, Line, Message};
 
-use super::Misuse;
+use super::misuse::Misuse;
 use crate::checkers::Checkers;
 use crate::machine::PACKET;
 use crate::network::Datagram;

@@ -9,7 +9,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use super::{Host, Hosts, HostsError};
+use super::error::HostsError;
+use super::host::Host;
+use super::network::Hosts;
 
 /// A client that sends requests to the group from the client's host. It has many requests in flight at once,
 /// carries out each exactly once, and keeps retrying.

@@ -3,68 +3,20 @@
 //! Owns the requested state of the links. The switch alone carries it out. Hosts without a switch have no such
 //! faults and report that.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::PoisonError;
 
 use upaxos_core::types::Micros;
 
-use super::namespaces::{Holder, Shape};
-use super::switch::Switch;
-use super::{Host, Hosts, HostsError, Isolation, binary};
+use super::error::HostsError;
+use super::host::Host;
+use super::isolation::Isolation;
+use super::namespaces::Shape;
+use super::network::Hosts;
+use super::weather::{Weather, record};
 use crate::link::Link;
 use crate::switch::order::{Losses, Order};
-
-/// The switch, and the last state that it received for each link.
-#[derive(Debug)]
-pub(super) struct Weather {
-    switch: Switch,
-    count: usize,
-    /// The links that differ from a good link.
-    bad: BTreeMap<(Host, Host), Link>,
-}
-
-impl Weather {
-    /// Starts the switch, if hosts of this shape have one.
-    pub(super) fn over(holder: &Holder, count: usize, dir: &Path) -> Result<Option<Weather>, HostsError> {
-        let Shape::Switched { seed, records } = holder.shape else { return Ok(None) };
-        if holder.ground == Isolation::Udp {
-            let said = "without namespaces there is nothing between them".into();
-            return Err(HostsError::Failed { act: "put a switch between the hosts".into(), said });
-        }
-        let command = holder.command_between(&binary("upaxos-node")?);
-        let record = records.then(|| record(dir));
-        let switch = Switch::start(command, count + 1, seed, record.as_deref())?;
-        Ok(Some(Weather { switch, count, bad: BTreeMap::new() }))
-    }
-
-    /// Brings every link into its state in `wanted`.
-    fn become_like(&mut self, wanted: BTreeMap<(Host, Host), Link>) -> Result<(), HostsError> {
-        let ends: BTreeSet<_> = self.bad.keys().chain(wanted.keys()).collect();
-        let changed = ends.into_iter().filter(|ends| self.bad.get(ends) != wanted.get(ends));
-        let order = |(from, to): &(Host, Host)| {
-            let link = wanted.get(&(*from, *to)).cloned().unwrap_or_default();
-            Order::Link { from: self.port(*from), to: self.port(*to), link }
-        };
-        let orders: Vec<Order> = changed.map(order).collect();
-        self.switch.tell(&orders)?;
-        self.bad = wanted;
-        Ok(())
-    }
-
-    fn port(&self, host: Host) -> usize {
-        let port = match host {
-            Host::Node(index) => index,
-            Host::Client => self.count,
-        };
-        assert!(port <= self.count, "no host {host}");
-        port
-    }
-}
-
-fn record(dir: &Path) -> PathBuf {
-    dir.join("wire.jsonl")
-}
 
 impl Hosts {
     /// Sets how a link behaves in one direction. Replaces the earlier setting.

@@ -8,7 +8,7 @@ use upaxos_core::record::Reader;
 use upaxos_core::types::{Instance, Value};
 use upaxos_storage::disk;
 
-use super::HostsError;
+use super::error::HostsError;
 
 /// Reads the learned values in order, exactly as the log holds them. Works while the node runs.
 pub(super) fn read(dir: &Path) -> Result<BTreeMap<Instance, Value>, HostsError> {

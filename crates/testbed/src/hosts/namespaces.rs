@@ -14,7 +14,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, Uid};
 
-use super::{Host, HostsError, Isolation};
+use super::error::HostsError;
+use super::host::Host;
+use super::isolation::Isolation;
 
 /// Ignores signals, also while the namespaces are being made, so that the last step still runs.
 const ENDURE: &str = "trap '' HUP INT TERM PIPE";

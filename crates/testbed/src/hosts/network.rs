@@ -13,9 +13,12 @@ use upaxos_core::entry::Entry;
 use upaxos_core::types::{Instance, Value};
 use upaxos_core::wire::Dialect;
 
-use super::faults::Weather;
+use super::error::HostsError;
+use super::history;
+use super::host::Host;
+use super::isolation::Isolation;
 use super::namespaces::{Holder, Shape};
-use super::{Host, HostsError, Isolation, history};
+use super::weather::Weather;
 
 /// Hosts for real processes, with a network that no other process hears.
 ///

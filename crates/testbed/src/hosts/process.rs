@@ -14,7 +14,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::{Host, Hosts, HostsError};
+use super::error::HostsError;
+use super::host::Host;
+use super::network::Hosts;
 
 /// A program under test on one host of a [`Hosts`], usually a node.
 ///

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::HostsError;
+use super::error::HostsError;
 use crate::switch::order::{Losses, Order};
 
 /// A running switch. Dropping it ends the process.

@@ -10,7 +10,7 @@ use upaxos_core::wire::Message;
 use super::acks::{Acks, Run};
 use super::packing::{self, Packing};
 use super::session::{Answered, MOST_OPEN, Session};
-use crate::bench::Reads;
+use crate::bench::run_config::Reads;
 
 /// How long, in nanoseconds, a request waits at least and at most before it is retransmitted: as with other clients
 /// of the group.
