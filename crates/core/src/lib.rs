@@ -22,3 +22,7 @@ pub mod rounds;
 pub mod script_state;
 pub mod types;
 pub mod wire;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

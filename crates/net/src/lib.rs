@@ -27,10 +27,15 @@ mod setup;
 mod udp;
 mod watch;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 #[cfg(feature = "cli")]
 use upaxos_core::parts::Lost;
 use upaxos_core::wire::MAX_DATAGRAM;
 
+#[cfg(feature = "cli")]
 pub use args::{Args, NoNameInClassic};
 pub use error::OpenError;
 pub use mmsg::BATCH;
