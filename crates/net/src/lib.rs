@@ -31,7 +31,6 @@ mod watch;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-#[cfg(feature = "cli")]
 use upaxos_core::parts::Lost;
 use upaxos_core::wire::MAX_DATAGRAM;
 
