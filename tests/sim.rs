@@ -1,9 +1,9 @@
-//! The simulated group: no seed breaks a rule, and a seed happens the same way wherever it runs.
+//! The simulated group: no seed breaks a rule, and a seed runs identically in every process.
 //!
-//! `UPAXOS_SEEDS=0..5000 cargo test --release -p upaxos-sim --test sim` runs more seeds; `upaxos-node sim`
-//! does it with all comfort. `tests/traces.txt` has the trace hashes of seeds 0..2000, one per line. A change that
-//! is to change nothing leaves them as they are (`scripts/compare-traces.sh` compares them all); one that changes
-//! what a node does records them anew with `scripts/compare-traces.sh --record`.
+//! `UPAXOS_SEEDS=0..5000 cargo test --release -p upaxos-sim --test sim` runs more seeds. `upaxos-node sim` does the
+//! same with more comfort. `tests/traces.txt` has the trace hashes of seeds 0..2000, one per line. A change that
+//! must not alter any behaviour leaves them as they are (`scripts/compare-traces.sh` compares them all). A change
+//! that alters what a node does records them again with `scripts/compare-traces.sh --record`.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use upaxos_core::types::Micros;
 use upaxos_sim::fault_plan::{Fault, LEADER, Planned, Rates};
 use upaxos_sim::{self as sim, Failure, Kind, Outcome, Plan};
 
-/// A run of the test program that only prints hashes, in a process of its own.
+/// The environment variable that makes a child process of this test program print only hashes.
 const HASHES_OF: &str = "UPAXOS_SIM_HASHES_OF";
 
 fn seeds() -> Range<u64> {
@@ -25,10 +25,10 @@ fn seeds() -> Range<u64> {
     first.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// The trace hash of each seed, by seed.
+/// The trace hash of each seed, in order of the seeds.
 ///
 /// # Panics
-/// With the first violation of a thread.
+/// On the first violation in a thread.
 fn traces(seeds: Range<u64>) -> Vec<u64> {
     let next = AtomicU64::new(seeds.start);
     let traces = Mutex::new(vec![0; (seeds.end - seeds.start) as usize]);
@@ -47,7 +47,7 @@ fn traces(seeds: Range<u64>) -> Vec<u64> {
     traces.into_inner().expect("no thread panics with the lock")
 }
 
-/// Traces that were recorded, of seed 0 and on.
+/// The file of recorded trace hashes, from seed 0 on.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/traces.txt");
 
 #[test]
@@ -105,8 +105,8 @@ fn a_seed_happens_the_same_way_in_every_process() {
     assert_eq!(distinct.len(), 6, "different seeds happen differently");
 }
 
-/// A group of one takes in four nodes and lets two go, while clients write and read, and 10 % of all datagrams
-/// are lost: the judges find nothing lost, nothing doubled, and everybody who joined reads the same history.
+/// A group of one admits four nodes and lets two leave, while clients write and read, and 10 % of all datagrams are
+/// lost. The checkers find no lost or duplicate write, and all joiners read the same history.
 #[test]
 fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
     let enter = || Fault::Enter { replaces: None };
@@ -142,12 +142,12 @@ fn a_group_grows_from_one_to_five_and_shrinks_to_three_under_load_and_loss() {
         assert_eq!(outcome.seen.joins, 4, "seed {seed}");
         joined += u64::from(outcome.seen.leaves == 2);
     }
-    // A leader that dies of its own leave, or a leave that is refused while another change is under way, may
-    // leave four.
+    // A leader that ends after its own leave, or a leave that is refused during another change, may result in four
+    // members.
     assert!(joined > 20, "of 30 runs, {joined} ended with three members");
 }
 
-/// A plan of three nodes in which nothing goes wrong but these faults.
+/// A plan of three nodes with only these faults.
 fn plan_with(seed: u64, joiners: u16, faults: Vec<Planned>) -> Plan {
     let all = usize::from(3 + joiners);
     Plan {
@@ -174,7 +174,7 @@ fn at(ms: u64, fault: Fault) -> Planned {
     Planned { number: 0, at: Micros::from_millis(ms), fault }
 }
 
-/// Who asks for a place that never was is turned away; its own place is none that it could ask for.
+/// A joiner that asks for a place that never existed is refused. It cannot ask for its own place.
 #[test]
 fn who_joins_in_a_place_that_never_was_ends_and_the_group_goes_on() {
     for seed in 0..4 {
@@ -185,7 +185,7 @@ fn who_joins_in_a_place_that_never_was_ends_and_the_group_goes_on() {
     }
 }
 
-/// The disk of node 0 is put back as it was, while a peer that was away since is all that it meets.
+/// The disk of node 0 is rolled back. The only peer that it then meets has been away since the copy.
 fn rolled_back(seed: u64, has_lived_between: bool) -> Plan {
     let away = |node, ms| Fault::Absence { node, down: Micros::from_millis(ms) };
     let mut faults = vec![at(100, Fault::CopyDisk { node: 0 }), at(100, away(2, 900))];

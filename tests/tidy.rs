@@ -1,4 +1,4 @@
-//! The project's own rules of taste, held by a test where a test can hold them.
+//! The style rules of the project that a test can check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,41 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn all_sources() -> Vec<PathBuf> {
+fn sources_in(dirs: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for dir in ["crates", "upaxos-node/src", "upaxos-send/src", "upaxos-repl/src", "tests"] {
-        sources(&root().join(dir), &mut found);
+    dirs.iter().for_each(|dir| sources(&root().join(dir), &mut found));
+    found
+}
+
+fn all_sources() -> Vec<PathBuf> {
+    sources_in(&["crates", "upaxos-node/src", "upaxos-send/src", "upaxos-repl/src", "tests"])
+}
+
+/// All files below a folder, whatever their kind, except for build output.
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a folder of the project").flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true if path.ends_with("target") || path.ends_with("docs/book") => {}
+            true => files(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
+/// The pages at the root of the project, and all files of its folders.
+fn all_files() -> Vec<PathBuf> {
+    let pages = fs::read_dir(root()).expect("the workspace").flatten().map(|entry| entry.path());
+    let mut found: Vec<_> = pages.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    for dir in ["crates", "docs", "scripts", "tests", "upaxos-node", "upaxos-repl", "upaxos-send"] {
+        files(&root().join(dir), &mut found);
     }
     found
+}
+
+/// The path of a file, relative to the root of the project.
+fn name_of(path: &Path) -> String {
+    path.strip_prefix(root()).expect("a file of the project").display().to_string()
 }
 
 #[test]
@@ -69,7 +98,7 @@ fn the_book_describes_every_record_and_every_mark_that_a_log_may_hold() {
         assert!(forms.len() > 5, "{file}");
         let mark = prefix.trim_start_matches("//! | `");
         for form in forms {
-            // With a blank or a quote behind it: no other word begins so.
+            // A blank or a quote must follow, so that a longer word does not match.
             let word = format!("`{mark}{}", form.split(' ').next().unwrap_or_default());
             let is_told = [" ", "`"].iter().any(|end| chapter.contains(&format!("{word}{end}")));
             assert!(is_told, "docs/storage.md, \"Reading a log\", lacks {form}");
@@ -108,7 +137,7 @@ fn the_core_reads_no_clock_no_file_no_environment_and_no_chance() {
 
 #[test]
 fn there_is_one_drive_loop() {
-    // Only the driver hands a node what was synced, and only the core can.
+    // Only the driver reports a sync to a node, and only the core can.
     let calls = |path: &PathBuf| fs::read_to_string(path).expect("a source").contains("node.on_synced(");
     let callers: Vec<_> =
         all_sources().into_iter().filter(|path| !path.ends_with("tidy.rs") && calls(path)).collect();
@@ -123,4 +152,60 @@ fn no_binary_depends_on_another() {
             assert!(!manifest.contains(&format!("{other}.")), "{name} depends on {other}");
         }
     }
+}
+
+/// The doc comments of a source: the number of the first line, and the words.
+fn doc_comments(text: &str) -> Vec<(usize, Vec<&str>)> {
+    let mut found: Vec<(usize, Vec<&str>)> = Vec::new();
+    let mut is_inside = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim_start();
+        let is_plain = line.starts_with("////");
+        let words = ["///", "//!"].iter().find_map(|mark| line.strip_prefix(mark)).filter(|_| !is_plain);
+        if let Some(words) = words {
+            if !is_inside {
+                found.push((number, Vec::new()));
+            }
+            found.last_mut().expect("pushed above").1.extend(words.split_whitespace());
+        }
+        is_inside = words.is_some();
+    }
+    found
+}
+
+#[test]
+fn every_doc_comment_has_more_than_two_words() {
+    let mut places = Vec::new();
+    for path in sources_in(&["crates", "upaxos-node", "upaxos-send", "upaxos-repl"]) {
+        let text = fs::read_to_string(&path).expect("a source");
+        let short = doc_comments(&text).into_iter().filter(|(_, words)| words.len() <= 2);
+        places.extend(short.map(|(line, words)| format!("{}:{line}: {}", name_of(&path), words.join(" "))));
+    }
+    assert!(places.is_empty(), "a doc comment says what a reader cannot see:\n{}", places.join("\n"));
+}
+
+#[test]
+fn no_role_is_called_a_body() {
+    // In parts, so that this file does not contain them.
+    let forbidden = ["some", "no", "any", "every"].map(|part| format!("{part}{}", "body"));
+    let mut places = Vec::new();
+    for path in all_files() {
+        let bytes = fs::read(&path).expect("a file of the project");
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        for (number, line) in (1..).zip(text.lines()) {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if words.any(|word| forbidden.iter().any(|other| other == word)) {
+                places.push(format!("{}:{number}: {}", name_of(&path), line.trim()));
+            }
+        }
+    }
+    assert!(
+        places.is_empty(),
+        "a role has a name, leader, client, peer or reader:
+{}",
+        places.join(
+            "
+"
+        )
+    );
 }

@@ -54,8 +54,12 @@ fn dissect(datagrams: &[Vec<u8>]) -> Option<Vec<Dissected>> {
         let is_demanded = std::env::var("UPAXOS_REQUIRE").is_ok_and(|what| what == "raw");
         assert!(!is_demanded, "UPAXOS_REQUIRE=raw, but there is no tshark");
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        writeln!(std::io::stderr(), "skipped: {test}: there is no tshark")
-            .expect("standard error can be written");
+        let line = format!("skipped: {test}: there is no tshark\n");
+        std::io::stderr().write_all(line.as_bytes()).expect("standard error can be written");
+        if let Some(path) = std::env::var_os("UPAXOS_SKIPS") {
+            let mut file = fs::File::options().append(true).open(path).expect("the file opens");
+            file.write_all(line.as_bytes()).expect("the file can be written");
+        }
         return None;
     }
     let folder = tempfile::tempdir().expect("a folder");

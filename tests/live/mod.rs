@@ -7,7 +7,7 @@ pub mod group;
 
 use std::env;
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,8 +39,8 @@ pub fn or_skip(hosts: Result<Hosts, HostsError>) -> Option<Hosts> {
 
 /// Prints that this test, or the rest of it, is skipped, and why. With `UPAXOS_REQUIRE=raw` it fails.
 ///
-/// The test harness hides what a passing test prints. This function writes to standard error directly, so that a
-/// skipped test is visible.
+/// The test harness hides what a passing test prints. This function writes to standard error directly, and to the
+/// file that `UPAXOS_SKIPS` names, so that a skipped test is visible.
 pub fn skip(why: impl Display) {
     assert!(!is_raw_required(), "UPAXOS_REQUIRE=raw, but: {why}");
     say_skipped(why);
@@ -50,7 +50,12 @@ pub fn skip(why: impl Display) {
 pub fn say_skipped(why: impl Display) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
-    writeln!(io::stderr(), "skipped: {test}: {why}").expect("standard error can be written");
+    let line = format!("skipped: {test}: {why}\n");
+    io::stderr().write_all(line.as_bytes()).expect("standard error can be written");
+    if let Some(path) = env::var_os("UPAXOS_SKIPS") {
+        let mut file = File::options().append(true).open(path).expect("the file opens");
+        file.write_all(line.as_bytes()).expect("the file can be written");
+    }
 }
 
 /// Whether the environment demands that no test is skipped.
@@ -59,9 +64,12 @@ pub fn is_raw_required() -> bool {
 }
 
 /// The folder of the built programs, with `upaxos-send` and `upaxos-repl`. They belong to other packages, so this
-/// function builds them with cargo.
+/// function builds them with cargo, unless `UPAXOS_PROGRAMS=built` says that the whole workspace is built.
 pub fn programs() -> PathBuf {
     let folder = PathBuf::from(group::NODE).parent().expect("a program is in a folder").to_owned();
+    if env::var("UPAXOS_PROGRAMS").is_ok_and(|state| state == "built") {
+        return folder;
+    }
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--locked", "-p", "upaxos-send", "-p", "upaxos-repl", "--target-dir"]);

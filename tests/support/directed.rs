@@ -1,4 +1,4 @@
-//! Schedules that chance does not find within any sensible budget, each a claim: true while it holds.
+//! Schedules that random search does not find within a sensible budget. Each is a claim, true while it holds.
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
@@ -7,14 +7,15 @@ use std::rc::Rc;
 use upaxos_core::digest_write::Names;
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::entry::Entry;
-use upaxos_core::replica::{Config, MAX_SESSIONS, Outbox, Recovery, Replica};
+use upaxos_core::replica::{Config, Limits, Outbox, Recovery, Replica};
 use upaxos_core::types::{GroupId, Instance, Micros, NodeId, Tag, Tagged};
 use upaxos_core::wire::{self, Dialect, Head, Message};
 use upaxos_sim::double::Double;
 
 use super::lone::{Life, Lone};
 
-/// What another group's leader writes, or one that lost its disk, is not accepted: ids and ballots coincide.
+/// A write of another group's leader, or of a leader that lost its disk, is not accepted, although ids and ballots
+/// coincide.
 pub fn a_write_of_another_life_is_not_accepted() -> bool {
     Life::ALL.into_iter().all(|life| {
         let mut lone = Lone::member(3, 0);
@@ -28,7 +29,7 @@ pub fn a_write_of_another_life_is_not_accepted() -> bool {
     })
 }
 
-/// Votes of another group, or of a node that lost its disk, choose nothing, and promise nothing.
+/// Votes of another group, or of a node that lost its disk, choose nothing and promise nothing.
 pub fn a_vote_of_another_life_counts_for_nothing() -> bool {
     Life::ALL.into_iter().all(|life| {
         let mut lone = Lone::member(5, 0);
@@ -58,7 +59,8 @@ pub fn a_mark_of_another_life_answers_nothing() -> bool {
     })
 }
 
-/// What another group's leader says is chosen, in a ballot of the same number, is not what was written here.
+/// A `Chosen` of another group's leader, for a ballot of the same number, does not choose the value that was
+/// written here.
 pub fn chosen_of_another_life_is_not_believed() -> bool {
     Life::ALL.into_iter().all(|life| {
         let mut lone = Lone::member(3, 0);
@@ -70,10 +72,10 @@ pub fn chosen_of_another_life_is_not_believed() -> bool {
     })
 }
 
-/// A promise that the network repeats is one promise: of five, its sender and the leader are no quorum.
+/// A promise that the network duplicates counts once. Of five, its sender and the leader are no quorum.
 ///
-/// Nodes 2, 3 and 4 accepted y in node 4's ballot: y is chosen. Replica 0 runs, wants b, and hears the promise of 1,
-/// which knows of nothing, twice, before it hears of y from 2.
+/// Nodes 2, 3 and 4 accepted y in node 4's ballot: y is chosen. Node 0 is a candidate and has to write b. It
+/// receives the empty promise of 1 twice, before 2 reports y.
 pub fn a_repeated_promise_is_one_promise() -> bool {
     let mut lone = Lone::member(5, 0);
     lone.hear("4 NACK 1 4");
@@ -88,11 +90,12 @@ pub fn a_repeated_promise_is_one_promise() -> bool {
     lone.node.is_leading() && lone.wrote(1) == ["y"] && lone.wrote(2) == ["b"]
 }
 
-/// Of two values that promises tell of, the one of the higher ballot is written: that one may be chosen, the other
-/// is not.
+/// If promises report two values, the one of the higher ballot is written. That value may be chosen, the other is
+/// not.
 ///
-/// Replica 3's ballot got no further than one acceptor with u. Replica 4's quorum had not heard of that: 3, 4 and another
-/// accepted w, which is chosen. Replica 0 wants b, and hears of both, whoever tells which, and in either order.
+/// In replica 3's ballot, only one acceptor accepted u. Node 4's quorum had not heard of that: 3, 4 and another
+/// accepted w, which is chosen. Node 0 has to write b. It hears of both values, from either sender and in either
+/// order.
 pub fn the_higher_of_two_ballots_that_promises_tell_of_wins() -> bool {
     let is_kept = |has_w: u16, order: [u16; 2]| {
         let mut lone = Lone::member(5, 0);
@@ -108,10 +111,10 @@ pub fn the_higher_of_two_ballots_that_promises_tell_of_wins() -> bool {
     [[1, 2], [2, 1]].into_iter().all(|order| is_kept(1, order) && is_kept(2, order))
 }
 
-/// A part of a promise that was lost covers nothing: its sender is none of a quorum until it is said again.
+/// A lost part of a promise covers nothing. Its sender counts for no quorum until the part is sent again.
 ///
-/// Nodes 1 and 2 accepted v at 2 in node 1's ballot: v is chosen. Replica 0 wants b, and of node 1's promise the line
-/// in the middle is lost, which tells of v.
+/// Nodes 1 and 2 accepted v at 2 in node 1's ballot: v is chosen. Node 0 has to write b. Of node 1's promise,
+/// the middle line is lost, which reports v.
 pub fn a_part_of_a_promise_that_was_lost_covers_nothing() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.hear("1 NACK 1 2");
@@ -126,11 +129,11 @@ pub fn a_part_of_a_promise_that_was_lost_covers_nothing() -> bool {
     [lone.wrote(1), lone.wrote(2), lone.wrote(3)] == [["@noop"], ["v"], ["b"]]
 }
 
-/// Accepting is also promising: a late Write of a lower ballot does not replace what may be chosen.
+/// Accepting is also promising: a late Write of a lower ballot does not replace a value that may be chosen.
 ///
-/// 0 and 1 promise the first ballot; its W(0, w) is late. 0 and 2 promise the second, and W(2, v) is accepted
-/// by 0 and 1, which never saw its proposal: v is chosen. Now W(0, w) reaches 1. It must refuse, and tell the
-/// third leader, who hears 1 and 2, of v.
+/// 0 and 1 promise the first ballot, and W(0, w) is late. 0 and 2 promise the second. W(2, v) is accepted by 0 and
+/// by 1, which never saw its proposal: v is chosen. Now W(0, w) reaches 1. Node 1 must refuse it. It must also
+/// report v to the third leader, which hears from 1 and 2.
 pub fn a_write_raises_the_promise_above_a_late_lower_write() -> bool {
     let mut lone = Lone::member(3, 1);
     lone.hear("0 ProposeAll 1 0");
@@ -146,8 +149,8 @@ pub fn a_write_raises_the_promise_above_a_late_lower_write() -> bool {
 
 /// Votes of an older epoch choose nothing above the change that ended it.
 ///
-/// Both peers of node 2 accepted y at 2 in epoch 0, before anybody knew what stands at 1. Then it turns out
-/// that 1 holds a change of the group: at 2, the old group's votes are none.
+/// Both peers of node 2 accepted y at 2 in epoch 0, before any node knew the value of 1. Then a change of the group
+/// turns out to be chosen at 1. So the old group's votes at 2 do not count.
 pub fn votes_of_an_older_epoch_choose_nothing() -> bool {
     let mut lone = Lone::member(3, 2);
     lone.hear("1 Write 2 65537 y");
@@ -157,8 +160,8 @@ pub fn votes_of_an_older_epoch_choose_nothing() -> bool {
     lone.node.learned() == Instance(1)
 }
 
-/// Who has learned all below an instance says what it holds; votes of an older epoch do not stand against it,
-/// even if they were counted first.
+/// A node that has learned all lower instances reports the value of an instance. Votes of an older epoch do not
+/// override it, even if they were counted first.
 pub fn what_is_told_outweighs_votes_of_an_older_epoch() -> bool {
     let mut lone = Lone::member(3, 2);
     lone.hear("1 Write 2 65537 y");
@@ -169,7 +172,7 @@ pub fn what_is_told_outweighs_votes_of_an_older_epoch() -> bool {
     lone.node.value_at(Instance(2)).is_some_and(|reads| reads == "z".into())
 }
 
-/// A mark that answered an older round says nothing about what was written since.
+/// A mark that answered an older round covers no later write.
 pub fn a_mark_of_an_older_round_answers_nothing() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.hear("1 Written 1 one");
@@ -183,18 +186,18 @@ pub fn a_mark_of_an_older_round_answers_nothing() -> bool {
     !lone.has_said(" Value 1 1 7 2 one")
 }
 
-/// A classic node that finds out what was chosen while it was away tells nobody that it is done.
+/// A classic node that finds an old chosen value after an absence answers no client with it.
 ///
-/// The first `deposit 5` was chosen and answered long ago. Replica 0 has missed it, hears the second, and finds the
-/// first: nobody may be told `OK 1 deposit 5` for it, and it still waits.
+/// The first `deposit 5` was chosen and answered long ago. Node 0 has missed it, hears the second, and finds the
+/// first. It must not answer `OK 1 deposit 5` to the second, which is still pending.
 pub fn a_classic_node_answers_nobody_with_what_it_found() -> bool {
-    // The last one only lets time pass, in which an answer would be given.
+    // The last line only lets time pass, in which an answer would be sent.
     let lines = ["Request 0 deposit 5", "1 Promise 1 0 2 deposit 5", "1 Accept 1 0 deposit 5", "quit"];
     finds_what_is_old(&[0, 1, 2, 900_000], &lines, "0 Write 1 0 deposit 5")
 }
 
-/// The same, when the proposal of the first `deposit 5` comes again after the second was heard: by itself, that
-/// makes what the node finds no newer.
+/// The same, when a duplicate of the first `deposit 5`'s proposal arrives after the second request. The duplicate
+/// alone does not make the found value new.
 pub fn a_proposal_that_comes_again_makes_nothing_new() -> bool {
     let lines = [
         "Request 0 deposit 5",
@@ -207,9 +210,9 @@ pub fn a_proposal_that_comes_again_makes_nothing_new() -> bool {
     finds_what_is_old(&[0, 1, 500_000, 500_001, 500_002, 1_500_000], &lines, "0 Write 1 3 deposit 5")
 }
 
-/// A promise that was not heard may have told the proposer of an old value. Replica 1 asks for promises after `deposit 5`
-/// was heard, and writes it; of its own promise, and of node 2's, node 0 hears nothing. It answers when it has heard
-/// that a quorum knew of no value.
+/// An unheard promise may have reported an old value to the proposer. Node 1 asks for promises after `deposit 5`
+/// was heard, and writes it. Node 0 hears neither its promise nor that of node 2, and so does not answer. It
+/// answers only when it has heard that a quorum knew of no value.
 pub fn what_a_promise_that_was_not_heard_may_have_told_is_no_answer() -> bool {
     let answers = |promises: &[&str]| {
         let before = ["Request 0 deposit 5", "1 Propose 1 4"];
@@ -223,8 +226,8 @@ pub fn what_a_promise_that_was_not_heard_may_have_told_is_no_answer() -> bool {
     !answers(&[]) && answers(&["2 Promise 1 4"])
 }
 
-/// An untagged write, and the same words that phase 1 finds: those of somebody else, perhaps, who was answered. Only if
-/// the node saw them written after it heard the request, they are known to carry it out.
+/// An untagged write, and the same text found in phase 1. The found text may belong to another client, which was
+/// already answered. It carries out the request only if the node saw it written after it received the request.
 pub fn the_same_words_found_in_phase_1_carry_out_no_request_that_came_later() -> bool {
     let wrote = |before: &str| {
         let mut lone = Lone::member(3, 0);
@@ -238,8 +241,8 @@ pub fn the_same_words_found_in_phase_1_carry_out_no_request_that_came_later() ->
     wrote("Request 0 b") == ["b"] && wrote("Request 0 b\n2 Write 1 2 b") == [""; 0]
 }
 
-/// Classic node 0 hears these lines at these times, writes what it finds, and learns instance 1. Whether it then
-/// answers nobody, and still wants what it was asked for.
+/// Classic node 0 hears these lines at these times, writes the value that it finds, and learns instance 1. Returns
+/// whether it then answers no client and still proposes the pending request.
 fn finds_what_is_old(times: &[u64], lines: &[&str], writes: &str) -> bool {
     let (node, said) = hears_classic(times, lines);
     assert!(said.iter().any(|line| line == writes), "it goes on with what it found: {said:?}");
@@ -247,7 +250,7 @@ fn finds_what_is_old(times: &[u64], lines: &[&str], writes: &str) -> bool {
     !said.iter().any(|line| line.contains(" OK ")) && said.contains(&"0 Propose 2 0".to_owned())
 }
 
-/// Classic node 0 of three hears these lines at these times; with it comes what it said.
+/// Classic node 0 of three hears these lines at these times. Returns the node and the lines that it sent.
 fn hears_classic(times: &[u64], lines: &[&str]) -> (Replica, Vec<String>) {
     let config = Config { classic: true, ..Config::member(NodeId(0), 3) };
     let mut node = Recovery::new(config).finish(1000, 1);
@@ -270,8 +273,8 @@ fn hears_classic(times: &[u64], lines: &[&str]) -> (Replica, Vec<String>) {
     (node, said)
 }
 
-/// Where the last thing that was accepted is lost, what was accepted before it does not take its place: it was
-/// replaced, and to tell of it would hide what may be chosen.
+/// If the last accepted value is lost, an earlier accepted one does not take its place. It was replaced, and to
+/// report it would hide a value that may be chosen.
 pub fn a_lost_value_leaves_nothing_older_in_its_place() -> bool {
     let mut lone = Lone::member(3, 2);
     lone.hear("0 Write 2 65536 x");
@@ -283,8 +286,8 @@ pub fn a_lost_value_leaves_nothing_older_in_its_place() -> bool {
     lone.take() == ["2 PromiseNone 1 1 131072 0", "2 PromiseNone 3 * 131072 0"]
 }
 
-/// Only a copy from the lost ballot is the lost value. What is written in a higher one is voted for as ever, and
-/// the vote is a promise: a lower write does not replace it.
+/// Only a copy from the lost ballot is the lost value. A write in a higher ballot gets a vote as usual. The vote is
+/// a promise: a lower write does not replace the value.
 pub fn a_vote_where_a_value_was_lost_raises_the_promise() -> bool {
     let mut lone = lone_without_its_value();
     lone.hear("0 Write 2 131072 z");
@@ -293,8 +296,8 @@ pub fn a_vote_where_a_value_was_lost_raises_the_promise() -> bool {
     has_voted && lone.take() == ["2 NACK 2 131072"]
 }
 
-/// What a node votes for by name it holds, all of it: that the first of the named values stands here, written in
-/// full, says nothing about the others.
+/// A node that votes for a write by digest holds all of its values. That the first named value was written here in
+/// full proves nothing about the others.
 pub fn a_vote_for_what_is_named_is_for_all_of_it() -> bool {
     let stored = |seq, text: &str| {
         let tag = Tag { client: 7, seq };
@@ -309,8 +312,8 @@ pub fn a_vote_for_what_is_named_is_for_all_of_it() -> bool {
     !lone.has_said("0 Accepts 1 2 65537") && !lone.has_said("0 Accepts 2 2 65537")
 }
 
-/// Of three, both peers must remember a member before it votes for the first time: if one alone did, a disk that
-/// was lost and a new one might each find one.
+/// Of three, both peers must remember a member before its first vote. If one were enough, a lost disk and its
+/// replacement might each find one peer.
 pub fn a_founder_votes_first_when_enough_peers_remember_it() -> bool {
     let mut lone = Lone::new(3, 0);
     lone.meet();
@@ -324,7 +327,7 @@ pub fn a_founder_votes_first_when_enough_peers_remember_it() -> bool {
     lone.node.is_voter()
 }
 
-/// A member's id that comes with another directory is registered by nobody who remembers the first.
+/// A member's id with another directory is not registered by a peer that remembers the first directory.
 pub fn a_second_incarnation_is_not_registered() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.take();
@@ -333,7 +336,7 @@ pub fn a_second_incarnation_is_not_registered() -> bool {
     !lone.has_said(" Registered 1 9")
 }
 
-/// A mark that answered a round of an earlier life says nothing about what was written since.
+/// A mark that answered a round of an earlier life covers no later write.
 pub fn a_mark_for_an_earlier_life_answers_nothing() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.hear("1 Written 1 one");
@@ -343,18 +346,18 @@ pub fn a_mark_for_an_earlier_life_answers_nothing() -> bool {
     lone.restart();
     lone.forget_wire();
     lone.hear("FastRead 7 2 2");
-    // It seeks to lead by now, and so leaves reads to the others for a while.
+    // It is a candidate by now, and so leaves reads to the others for a while.
     lone.run_for(80);
     assert!(lone.has_said(" AskMark "), "it asks anew");
     lone.hear(&mark);
     !lone.has_said(" Value ")
 }
 
-/// A round of marks that a quorum of the old group gave is none any more when the group has changed before the
-/// read could be answered: that quorum may know nothing of the new group's writes.
+/// Marks of a quorum of the old group are void if the group changes before the read is answered. That quorum may
+/// not know the new group's writes.
 ///
-/// A quorum of the first group has marked up to 2, of which the node lacks 1 and 2. It learns that 1 holds a
-/// change of the group, and what the old group had accepted at 2 is chosen nowhere.
+/// A quorum of the first group has marked up to 2. The node lacks 1 and 2. It then learns that 1 is a change of the
+/// group, and that the old group's accepted value at 2 is chosen nowhere.
 pub fn marks_of_an_older_epoch_answer_no_read() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.hear("FastRead 7 1 1");
@@ -366,7 +369,8 @@ pub fn marks_of_an_older_epoch_answer_no_read() -> bool {
     !lone.has_said(" Value ") && lone.has_said(" AskMark 1 ")
 }
 
-/// A beat tells of no ballot before that is durable: nobody may see one that a crash makes a node use again.
+/// A beat shows no ballot before the ballot is durable. No node may see a ballot that the sender would use again
+/// after a crash.
 pub fn a_beat_shows_no_ballot_before_it_is_durable() -> bool {
     let mut lone = Lone::member(3, 0);
     let out = lone.run_without_sync();
@@ -377,8 +381,8 @@ pub fn a_beat_shows_no_ballot_before_it_is_durable() -> bool {
     !early.iter().any(shows)
 }
 
-/// A candidate learns what promises say is learned before it writes: what was chosen there, nobody needs to
-/// tell it as accepted any more.
+/// A candidate learns the instances that promises report as learned before it writes. Acceptors need no longer
+/// report their accepted values there.
 pub fn a_candidate_learns_what_promises_tell_of_before_it_writes() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.hear("1 NACK 1 1");
@@ -392,8 +396,8 @@ pub fn a_candidate_learns_what_promises_tell_of_before_it_writes() -> bool {
     lone.wrote(1).is_empty() && lone.wrote(2).is_empty() && lone.wrote(3) == ["b"]
 }
 
-/// A change of the group that phase 1 finds is a fence like any: what it finds above is not written before the
-/// change is learned, since another group governs there if it is valid.
+/// A change of the group found in phase 1 is a fence, like any change. Values found above it are not written before
+/// it is learned: if the change is valid, another group governs there.
 pub fn nothing_is_written_above_a_change_that_phase_1_found() -> bool {
     let mut lone = Lone::member(3, 2);
     let ballot = lone.run();
@@ -404,8 +408,8 @@ pub fn nothing_is_written_above_a_change_that_phase_1_found() -> bool {
     lone.wrote(2).is_empty() && lone.wrote(3).is_empty()
 }
 
-/// Who leaves goes on until a quorum of the others has durably learned so: until then they may need its vote, and
-/// what it knows.
+/// A leaving member continues until a quorum of the others has durably learned the change. Until then, they may
+/// need its vote and its values.
 pub fn who_leaves_goes_on_until_a_quorum_has_the_change() -> bool {
     let mut lone = Lone::member(3, 2);
     lone.hear("0 Written 1 @group 0 0,1");
@@ -423,10 +427,10 @@ pub fn who_leaves_goes_on_until_a_quorum_has_the_change() -> bool {
     lone.has_left()
 }
 
-/// A client that was forgotten is remembered as forgotten: nothing of it is carried out a second time.
+/// A forgotten client is remembered as forgotten. None of its requests is carried out a second time.
 pub fn what_a_forgotten_client_had_done_is_never_done_again() -> bool {
     let mut lone = Lone::member(3, 0);
-    let clients = MAX_SESSIONS as u64 + 1;
+    let clients = Limits::USUAL.sessions as u64 + 1;
     for client in 1..=clients {
         lone.hear(&format!("1 Written {client} @tag {client} 1 1 v"));
     }
@@ -436,7 +440,7 @@ pub fn what_a_forgotten_client_had_done_is_never_done_again() -> bool {
     lone.node.value_at(Instance(again)) != Some("v".into())
 }
 
-/// The second choice of a tag is void: it leaves the states of scripts as they are.
+/// The second instance with a tag is void. It leaves the states of scripts unchanged.
 pub fn a_duplicate_is_not_applied() -> bool {
     let hooks = Rc::new(Double::new(None));
     let mut node = Recovery::with_hooks(Config::member(NodeId(2), 3), hooks.clone()).finish(1000, 1);
@@ -457,8 +461,8 @@ pub fn a_duplicate_is_not_applied() -> bool {
     states[1] == states[2]
 }
 
-/// What was accepted and can no longer be read is not "nothing": no promise covers it, so that its node counts
-/// towards no quorum there, until a peer shows what was written in that very ballot.
+/// An accepted value that can no longer be read is not "nothing". No promise covers its instance, so its node
+/// counts towards no quorum there, until a peer shows the value that was written in that very ballot.
 pub fn a_lost_value_is_never_promised_as_nothing() -> bool {
     let mut lone = lone_without_its_value();
     lone.hear("1 ProposeAll 1 131073");
@@ -467,7 +471,7 @@ pub fn a_lost_value_is_never_promised_as_nothing() -> bool {
     if said != expected {
         return false;
     }
-    // Replica 0 promises, too, and tells what it had accepted in that ballot.
+    // Node 0 promises, too, and reports the value that it accepted in that ballot.
     lone.hear("0 Promise 2 131073 65537 y");
     lone.take();
     lone.hear("1 ProposeAll 1 131073");
@@ -475,7 +479,8 @@ pub fn a_lost_value_is_never_promised_as_nothing() -> bool {
     said.contains(&"2 Promise 2 131073 65537 y".to_string())
 }
 
-/// Replica 2 of three, which accepted something at 2 in ballot 65537; a bit of it was flipped while it was down.
+/// Node 2 of three. It accepted a value at 2 in ballot 65537, and a bit of that value was flipped while it was
+/// down.
 pub fn lone_without_its_value() -> Lone {
     let mut lone = Lone::member(3, 2);
     lone.hear("1 Write 2 65537 y");
@@ -485,7 +490,7 @@ pub fn lone_without_its_value() -> Lone {
     lone
 }
 
-/// Replica 2 of three, which has learned nothing, while node 1 says that it has learned 20,000 instances.
+/// Node 2 of three. It has learned nothing, while node 1 reports 20,000 learned instances.
 fn lone_far_behind() -> Lone {
     let mut lone = Lone::member(3, 2);
     lone.hear("1 Beat 3 1001 1 501 - 20000 waits -");
@@ -494,7 +499,8 @@ fn lone_far_behind() -> Lone {
     lone
 }
 
-/// A member that is far behind votes for what is written there, and its next life knows: it may be what was chosen.
+/// A member that is far behind votes for a write far above. Its next life remembers the vote, since the value may
+/// be chosen.
 pub fn a_vote_far_above_is_remembered_across_a_restart() -> bool {
     let mut lone = lone_far_behind();
     lone.hear("1 Write 20001 65537 x");
@@ -510,8 +516,8 @@ pub fn a_vote_far_above_is_remembered_across_a_restart() -> bool {
     lone.take() == expected
 }
 
-/// A member that is far behind does not vote in an epoch whose beginning it has not learned: it may be none of its
-/// members, and it would vote for a group that it does not know.
+/// A member that is far behind does not vote in an epoch whose beginning it has not learned. It may not be a member
+/// there, and it does not know that group.
 pub fn a_vote_far_above_is_in_the_epoch_in_force_alone() -> bool {
     let mut lone = lone_far_behind();
     lone.hear("1 Write 20001 15000:65537 x");
@@ -520,7 +526,7 @@ pub fn a_vote_far_above_is_in_the_epoch_in_force_alone() -> bool {
     !votes && lone.take() == ["2 Accepts 20001 20001 65537"]
 }
 
-/// Peer 1 asks node 0 to remember a life of it, with the boots of its earlier starts; the answers.
+/// Peer 1 asks node 0 to remember one of its lives, with the boots of its earlier starts. Returns the answers.
 pub fn registers(lone: &mut Lone, life: &str) -> Vec<String> {
     lone.take();
     let boot = life.split(' ').take(3).collect::<Vec<_>>().join(" ");
@@ -529,16 +535,16 @@ pub fn registers(lone: &mut Lone, life: &str) -> Vec<String> {
     lone.take().into_iter().filter(is_answer).collect()
 }
 
-/// An old copy of a disk that was started often enough since, unheard, has a higher number than its peers remember; its
-/// earlier boots show what it is.
+/// An old copy of a disk, started often enough unheard, has a higher start number than its peers remember. Its
+/// earlier boots reveal it.
 pub fn an_old_disk_is_known_by_its_earlier_boots() -> bool {
     let mut lone = Lone::member(3, 0);
     registers(&mut lone, "1001 2 602 501");
     registers(&mut lone, "1001 3 703 702 501") == ["0 Barred 1 703 1001 2 602"]
 }
 
-/// A peer that remembers a later start of this very disk, or another boot of the same start, is proof that the disk
-/// was rolled back, also after the first vote: then its votes end, in this life and later ones.
+/// A peer that remembers a later start of this disk, or another boot of the same start, proves that the disk was
+/// rolled back. That also holds after the first vote. Then the node's votes end, in this life and in later ones.
 pub fn a_late_objection_with_proof_ends_the_vote() -> bool {
     [2, 1].into_iter().all(|start| {
         let mut lone = Lone::member(3, 0);
@@ -550,7 +556,8 @@ pub fn a_late_objection_with_proof_ends_the_vote() -> bool {
     })
 }
 
-/// A node whose log differs from what a quorum of the others says ends, when it has found where.
+/// A node whose log differs from the logs of a quorum of the others ends as soon as it has found the first
+/// difference.
 pub fn a_log_that_a_quorum_disagrees_with_ends_its_node() -> bool {
     let mut lone = Lone::member(3, 0);
     lone.hear("1 Written 1 a\n1 Written 2 b");
@@ -567,7 +574,7 @@ pub fn a_log_that_a_quorum_disagrees_with_ends_its_node() -> bool {
     out.ends() && says("from instance 2 on")
 }
 
-/// A client that was forgotten begins anew, and names a floor below: what it had done then is not done again.
+/// A forgotten client starts a new session and names a lower floor. Its earlier requests are not carried out again.
 pub fn nothing_below_a_session_made_anew_is_done_again() -> bool {
     let mut lone = Lone::member(1, 0);
     lone.run_for(2_000);
@@ -583,8 +590,8 @@ pub fn nothing_below_a_session_made_anew_is_done_again() -> bool {
     learned.iter().filter(|value| *value == "once").count() == 1
 }
 
-/// A leader without room turns a request away; then there is room, and the network's second copy arrives. Either is
-/// right, but not both.
+/// A leader without room refuses a request. Then there is room, and the network's second copy arrives. Either
+/// outcome is right, but not both.
 pub fn what_is_refused_for_want_of_room_is_never_done() -> bool {
     let mut lone = Lone::member(3, 2);
     let ballot = lone.lead();
@@ -610,8 +617,8 @@ pub fn what_is_refused_for_want_of_room_is_never_done() -> bool {
     !lone.has_said(&format!("Refused 7 {seq} "))
 }
 
-/// A leader cannot make a change, and dies before the log says so; another leader, which sees it otherwise, makes it.
-/// Its client must not have been told before that the change is refused.
+/// A leader cannot make a change, and crashes before the log says so. Another leader sees it otherwise, and makes
+/// the change. The client must not have been told before that the change is refused.
 pub fn what_the_log_does_not_refuse_is_not_told_as_refused() -> bool {
     let mut lone = Lone::member(3, 2);
     let ballot = lone.lead();

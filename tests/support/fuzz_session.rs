@@ -1,8 +1,8 @@
-//! A session of one node with whatever the bytes say: peers that lie, power that fails, time that passes.
+//! A session of one node, driven by arbitrary bytes: lying peers, power failures, passing time.
 //!
-//! The bytes are text. The first line says who the node is: `N ID`, then `classic` or `alone` (nobody
-//! remembers its identity) if wanted. Each further line is a line of the wire; an empty one ends a datagram,
-//! and so does a line that begins with `!`:
+//! The bytes are text. The first line describes the node: `N ID`, then optionally `classic` or `alone` (no peer
+//! remembers its identity). Each further line is a line of the wire. An empty line ends a datagram, and so does a
+//! line that begins with `!`:
 //!
 //! | line | does |
 //! | --- | --- |
@@ -12,8 +12,8 @@
 //! | `!restart` | power fails when nothing is under way |
 //! | `!crash` | power fails after the next datagram, before its sync |
 //!
-//! Checked is what the node says: its votes, its writes, its records. What it learns is what it is told,
-//! true or not; a group whose members lie agrees on nothing.
+//! The session checks the node's output: its votes, its writes, its records. It does not check what the node
+//! learns, because the peers may lie. A group with lying members agrees on nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -24,16 +24,16 @@ use upaxos_core::replica::{Config, Outbox, Recovery, Replica, Timing};
 use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Value};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message};
 
-/// What one step may say, in lines of all lanes and in bytes of their values.
+/// The maximum output of one step: lines of all lanes, and bytes of their values.
 const MAX_STEP_LINES: usize = 70_000;
 const MAX_STEP_BYTES: usize = 8 << 20;
-/// What a node may hold, as the text of its debug form, after a session of a few kilobytes.
+/// The maximum state of a node after a session of a few kilobytes: bytes of its debug text.
 const MAX_STATE_TEXT: usize = 96 << 20;
-/// How many steps a session has at most, and how often it ticks while it waits.
+/// The maximum steps of a session, and the maximum ticks of one wait.
 const MAX_STEPS: usize = 150;
 const MAX_TICKS: usize = 12;
 
-/// Any sequence of lines, in either dialect.
+/// Runs a session with any sequence of lines, in either dialect.
 pub fn session(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
     let mut session = Session::new(&String::from_utf8_lossy(lines.next().unwrap_or_default()));
@@ -56,7 +56,7 @@ struct Session {
     id: u16,
     n: u16,
     classic: bool,
-    /// Whether its peers remember it.
+    /// Whether the peers remember the node.
     is_known: bool,
     node: Replica,
     now: Micros,
@@ -67,15 +67,15 @@ struct Session {
     said: Said,
 }
 
-/// What this node has said and made durable, over all its lives.
+/// The node's sent claims and durable records, over all its lives.
 #[derive(Default)]
 struct Said {
-    /// The highest ballot voted in: in each instance for a classic node, else under instance 0.
+    /// The highest ballot that the node voted in: for each instance of a classic node, otherwise under instance 0.
     voted: BTreeMap<Instance, Ballot>,
     written: BTreeMap<(Instance, Ballot), Value>,
     promised: BTreeMap<(Instance, Ballot), ()>,
     accepted: BTreeMap<(Instance, Ballot), Value>,
-    /// What the durable records say was learned.
+    /// The last learned instance according to the durable records.
     learned: Instance,
 }
 
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// Begins another life with what is durable.
+    /// Begins another life from the durable records.
     fn restart(&mut self) {
         let before: Vec<_> = (1..=self.said.learned.0).map(|i| self.node.value_at(Instance(i))).collect();
         let mut recovery = Recovery::new(config(self.n, self.id, self.classic));
@@ -179,18 +179,18 @@ impl Session {
                 self.hear(format!("{peer} Register {n} {incarnation} 1 {peer_boot}").as_bytes());
                 self.hear(format!("{peer} Registered {id} {boot}").as_bytes());
             }
-            // They have had the time to object.
+            // Waits for the time in which the peers may object.
             self.now = self.now + Timing::default().timeout();
             self.hear(b"");
         }
     }
 
-    /// A datagram arrives, or just time has passed.
+    /// Delivers a datagram. An empty one only lets time pass.
     fn hear(&mut self, datagram: &[u8]) {
         let mut out = Outbox::new(NodeId(self.id));
         if let Ok((head, lines)) = wire::open(datagram, self.dialect()) {
             for line in lines.flatten() {
-                // What has no head has that of the life that its lines name.
+                // A datagram without a head gets the head of the life that its lines name.
                 let own = head_of(&line, head);
                 let speaker = self.node.hear(&own, self.now, &mut out);
                 self.node.handle(self.now, speaker, line, &mut out);
@@ -234,14 +234,14 @@ impl Session {
         }
     }
 
-    /// What a few kilobytes cost is bounded, whatever they say.
+    /// Asserts that a few kilobytes of input, whatever they are, cost bounded memory.
     fn must_be_bounded(&self) {
         let mut room = Room(MAX_STATE_TEXT);
         assert!(write!(room, "{:?}", self.node).is_ok(), "the node holds too much");
     }
 }
 
-/// The head of a line that comes without one: of the node that it names, in the life that is registered.
+/// The head of a line. A line without one gets the head of the node that it names, in the registered life.
 fn head_of(line: &Line, head: Head) -> Head {
     match line {
         Line::Node(id, _) if head == Head::default() => {
@@ -272,7 +272,7 @@ impl Said {
         }
     }
 
-    /// A line that may be sent before the sync: it claims nothing that is not durable.
+    /// Checks a line that is sent before the sync: it claims nothing that is not durable.
     fn on_early(&mut self, line: &Line, classic: bool) {
         let Line::Node(_, message) = line else { return };
         match message {
@@ -301,7 +301,7 @@ impl Said {
         );
     }
 
-    /// A line that waited for the sync: its claim is durable, and no vote is below an earlier one.
+    /// Checks a line that waited for the sync: its claim is durable, and no vote is below an earlier one.
     fn on_late(&mut self, line: &Line, classic: bool) {
         let Line::Node(_, message) = line else { return };
         match message {
@@ -354,7 +354,7 @@ fn config(n: u16, id: u16, classic: bool) -> Config {
     Config { classic, fast_read: !classic && id % 2 == 1, ..Config::member(NodeId(id), n) }
 }
 
-/// The effects of one step. They are bounded, whatever was heard.
+/// The effects of one step. They are bounded, whatever the node receives.
 #[derive(Default)]
 struct Effects {
     count: usize,
@@ -373,7 +373,7 @@ impl Effects {
     }
 }
 
-/// Counts what is written to it, and refuses more than there is room for.
+/// A writer that counts bytes, and refuses more than it has room for.
 struct Room(usize);
 
 impl Write for Room {

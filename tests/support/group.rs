@@ -1,7 +1,7 @@
 //! A group of real nodes on a virtual clock, for directed scenarios.
 //!
-//! Every line is printed and parsed on its way. A crash loses what was not synced. The test decides
-//! which lines arrive. (The seeded simulator explores by chance; this harness follows a script.)
+//! Every line is printed and parsed on its way. A crash loses unsynced records. The test decides which lines
+//! arrive. (The seeded simulator explores at random; this harness follows a script.)
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
@@ -17,13 +17,13 @@ use upaxos_core::replica::{Config, Event, Outbox, Recovery, Replica, Timing};
 use upaxos_core::types::{Instance, Micros, NodeId};
 use upaxos_core::wire::{self, Beat, Dialect, Head, Line, Message, Packer};
 
-/// Whether a line from one node (or a client: `None`) reaches another.
+/// Decides whether a line from one node (or from a client: `None`) reaches another.
 pub type Filter = Box<dyn FnMut(Option<u16>, u16, &Line) -> bool>;
 
-/// Sees datagrams go by.
+/// Observes every sent datagram.
 pub type Tap = Box<dyn Fn(&[u8])>;
 
-/// A member that is not one of ours: hears every datagram, and says some.
+/// A member that is not a [`Replica`]. It receives every datagram, and returns the datagrams that it sends.
 pub trait Guest {
     fn hear(&mut self, datagram: &[u8]) -> Vec<Vec<u8>>;
 }
@@ -32,23 +32,23 @@ pub struct Group {
     pub n: u16,
     pub now: Micros,
     pub members: Vec<Member>,
-    /// Everything that was ever sent, with its sender.
+    /// All lines ever sent, each with its sender.
     pub sent: Vec<(Option<u16>, Line)>,
     pub filter: Filter,
     pub guests: BTreeMap<u16, Rc<RefCell<dyn Guest>>>,
-    /// How often the network delivers a datagram to each member, unless the filter objects.
+    /// How often the network delivers each datagram to each member, unless the filter objects.
     pub copies: usize,
-    /// Which of so many datagrams under way comes next.
+    /// Chooses the next datagram to deliver, given how many are in flight.
     pub next: Box<dyn FnMut(usize) -> usize>,
-    /// Sees every datagram of our nodes.
+    /// Observes every datagram of our nodes.
     pub tap: Tap,
     classic: bool,
     /// Whether `Request 0` is a fast read.
     pub fast_read: bool,
-    /// At which interval a node beats, from its next start on, where that is not the usual one.
+    /// The heartbeat interval of a node from its next start on, if not the default.
     pub beats: BTreeMap<u16, Micros>,
     queue: VecDeque<(Option<u16>, Vec<u8>)>,
-    /// The last of the numbers that tell lives apart; a real one is drawn at random.
+    /// The last number that was given to a life. A daemon draws this number at random.
     pub boots: u64,
 }
 
@@ -59,11 +59,11 @@ pub struct Member {
     volatile: Vec<Record>,
     pub incarnation: u64,
     pub events: Vec<Event>,
-    /// Its scripts, from its next start on.
+    /// The scripts of the node, from its next start on.
     pub hooks: Option<Rc<dyn Hooks>>,
-    /// Old values that its checkpoint left out.
+    /// Old values that the checkpoint left out.
     past: Vec<Past>,
-    /// Whether it asks to join, and in whose place.
+    /// Set if the node asks to join. The inner value is the member to replace.
     joins: Option<Option<NodeId>>,
 }
 
@@ -107,7 +107,7 @@ impl Group {
         }
     }
 
-    /// All members started, and a leader elected.
+    /// A group with all members started and a leader elected.
     pub fn ready(n: u16) -> Group {
         let mut group = Group::new(n);
         (0..n).for_each(|id| group.start(id));
@@ -115,7 +115,7 @@ impl Group {
         group
     }
 
-    /// A further node is started, which asks to join, in the place of `replaces` perhaps. It has the next id.
+    /// Starts another node, with the next id. It asks to join, in place of `replaces` if given.
     pub fn join(&mut self, replaces: Option<u16>) -> u16 {
         let id = self.members.len() as u16;
         self.members.push(Member::new(id, Some(replaces.map(NodeId))));
@@ -123,12 +123,12 @@ impl Group {
         id
     }
 
-    /// The ids of all nodes there ever were.
+    /// The ids of all nodes that ever existed.
     pub fn ids(&self) -> std::ops::Range<u16> {
         0..self.members.len() as u16
     }
 
-    /// Who governs, as a node sees it.
+    /// The members of the group in force, as a node sees it.
     pub fn members_of(&self, id: u16) -> Vec<u16> {
         self.node(id).group().members.iter().map(|id| id.0).collect()
     }
@@ -140,7 +140,7 @@ impl Group {
         });
     }
 
-    /// Writes, and waits until these nodes have it.
+    /// Writes a value, and waits until these nodes have learned it.
     pub fn write(&mut self, value: &str, at: &[u16]) {
         self.say(&format!("Request 0 {value}"));
         self.run_until(value, |group| at.iter().all(|id| group.reads(*id).iter().any(|read| read == value)));
@@ -188,7 +188,7 @@ impl Group {
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    /// A node's log is replaced by a checkpoint: what it says is all that a later life knows, beside old values.
+    /// Replaces a node's log by a checkpoint. A later life knows only the checkpoint and the old values.
     pub fn checkpoint(&mut self, id: u16) {
         let member = &mut self.members[usize::from(id)];
         let node = member.node.as_mut().expect("the node runs");
@@ -201,14 +201,14 @@ impl Group {
         member.durable.push(Record::CheckpointEnd);
     }
 
-    /// Ends a node at once: what was not synced is gone.
+    /// Ends a node at once. Its unsynced records are lost.
     pub fn crash(&mut self, id: u16) {
         let member = &mut self.members[usize::from(id)];
         member.node = None;
         member.volatile.clear();
     }
 
-    /// The disk is lost too.
+    /// The same, and the disk is lost too.
     pub fn wipe(&mut self, id: u16) {
         self.crash(id);
         let member = &mut self.members[usize::from(id)];
@@ -229,12 +229,12 @@ impl Group {
             .map(|m| m.id)
     }
 
-    /// A client says something to all.
+    /// A client sends a line to all nodes.
     pub fn say(&mut self, line: &str) {
         self.queue.push_back((None, line.as_bytes().to_vec()));
     }
 
-    /// A datagram reaches one node, now, whatever is in it.
+    /// Delivers a datagram to one node now, whatever the datagram contains.
     pub fn hear(&mut self, id: u16, datagram: &[u8]) {
         if let Ok((head, lines)) = wire::open(datagram, self.dialect()) {
             let lines: Vec<Line> = lines.flatten().collect();
@@ -243,8 +243,8 @@ impl Group {
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    /// A line reaches one node, now, whoever it claims to be from: with the head of that node's present life, or of the
-    /// one that a beat names.
+    /// Delivers a line to one node now, whichever sender it names. Its head is that of the sender's present life,
+    /// or of the life that a beat names.
     pub fn tell(&mut self, id: u16, line: &str) {
         let read = wire::parse_line(line.as_bytes(), self.dialect());
         let read = read.unwrap_or_else(|_| panic!("not a line of the wire: {line}"));
@@ -259,7 +259,7 @@ impl Group {
         self.step(id, |node, now, out| node.tick(now, out));
     }
 
-    /// What the datagrams of a node begin with; of one that does not run, what they would.
+    /// The head of a node's datagrams. For a node that is down, the head that it would use.
     pub fn head_of(&self, id: u16) -> Head {
         let member = self.members.get(usize::from(id));
         if let Some(node) = member.and_then(|member| member.node.as_ref()) {
@@ -281,7 +281,7 @@ impl Group {
         }
     }
 
-    /// Delivers what is under way, and lets time pass.
+    /// Delivers the datagrams in flight, and lets time pass.
     pub fn run_for(&mut self, ms: u64) {
         let end = self.now + Micros::from_millis(ms);
         while self.now < end {
@@ -299,7 +299,7 @@ impl Group {
         self.deliver();
     }
 
-    /// Lets time pass until something holds, for at most a minute of it.
+    /// Lets time pass until the condition holds. Fails after a minute of virtual time.
     pub fn run_until(&mut self, what: &str, mut holds: impl FnMut(&Group) -> bool) {
         for _ in 0..6_000 {
             if holds(self) {
@@ -310,7 +310,7 @@ impl Group {
         panic!("{what}: not within a minute\n{}", self.view());
     }
 
-    /// What every node knows, for failures.
+    /// The state of every node, for failure messages.
     pub fn view(&self) -> String {
         let lines = self.members.iter().map(|member| match &member.node {
             Some(node) => format!(
@@ -326,7 +326,7 @@ impl Group {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// What each instance reads at a node.
+    /// The value of each learned instance at a node.
     pub fn reads(&self, id: u16) -> Vec<String> {
         let (node, past) = (self.node(id), &self.members[usize::from(id)].past);
         let old = past.iter().map(|past| node.value_of(past).to_string());
@@ -334,18 +334,18 @@ impl Group {
         old.chain(held.map(|i| node.value_at(i).expect("it is learned").to_string())).collect()
     }
 
-    /// The lines that a node sent, as text.
+    /// All lines that a node sent, as text.
     pub fn said_by(&self, id: u16) -> Vec<String> {
         let by = self.sent.iter().filter(|(from, _)| *from == Some(id));
         by.map(|(_, line)| String::from_utf8_lossy(&line.to_bytes(self.dialect())).into_owned()).collect()
     }
 
-    /// All lines of nodes whose text contains `part`.
+    /// All lines of all nodes whose text contains `part`.
     pub fn said(&self, part: &str) -> Vec<String> {
         self.ids().flat_map(|id| self.said_by(id)).filter(|line| line.contains(part)).collect()
     }
 
-    /// No two nodes read an instance differently.
+    /// Asserts that no two nodes read an instance differently.
     pub fn assert_agreement(&self) {
         for (a, b) in self.ids().flat_map(|a| (0..a).map(move |b| (a, b))) {
             let running = |id: u16| self.members[usize::from(id)].node.is_some();
@@ -399,7 +399,7 @@ impl Group {
         self.drain(id, Driver::new(), out);
     }
 
-    /// Carries out the effects of a node, with this disk and this network.
+    /// Carries out the effects of a node on this disk and this network.
     fn drain(&mut self, id: u16, mut driver: Driver, mut out: Outbox) {
         let now = self.now;
         loop {

@@ -1,4 +1,4 @@
-//! One real node whose peers are the test: it is fed lines, and what it says is looked at.
+//! One real node. The test plays its peers: it feeds lines to the node, and inspects the lines that the node sends.
 
 use upaxos_core::driver::{Action, Driver};
 use upaxos_core::record::Record;
@@ -16,13 +16,13 @@ pub struct Lone {
     durable: Vec<Record>,
     said: Vec<Line>,
     seen: usize,
-    /// What it has told its operator, in all its lives.
+    /// All events of the node, in all its lives.
     pub events: Vec<Event>,
 }
 
 #[allow(dead_code, reason = "each test file uses a part")]
 impl Lone {
-    /// A node that nobody knows.
+    /// A node that no peer has registered.
     pub fn new(n: u16, id: u16) -> Lone {
         let mut lone = Lone {
             node: Recovery::new(config(n, id)).finish(incarnation(id), 1),
@@ -39,14 +39,14 @@ impl Lone {
         lone
     }
 
-    /// A node that may vote, and knows its peers' first lives.
+    /// A node that may vote, and knows the first life of each peer.
     pub fn member(n: u16, id: u16) -> Lone {
         let mut lone = Lone::new(n, id);
         lone.register();
         lone
     }
 
-    /// Ends this life and begins another with what is durable. Its peers remember it, if it is a member.
+    /// Ends this life and begins another from the durable records. If the node is a member, its peers remember it.
     pub fn restart(&mut self) {
         self.restart_unremembered();
         if self.durable.contains(&Record::Member) {
@@ -54,7 +54,7 @@ impl Lone {
         }
     }
 
-    /// The same, while its peers say nothing.
+    /// The same, while the peers are silent.
     pub fn restart_unremembered(&mut self) {
         let mut recovery = Recovery::new(config(self.n, self.id));
         for record in &self.durable {
@@ -67,12 +67,12 @@ impl Lone {
         self.finish(out);
     }
 
-    /// A bit is flipped in what its log says that it accepted at `at`, wherever it says so.
+    /// Flips a bit in every accept record for instance `at` in the log.
     pub fn damage_value_at(&mut self, at: u64) {
         self.damage_last_values_at(at, usize::MAX);
     }
 
-    /// The same, but only in so many places, the last ones.
+    /// The same, but only in the last `count` of these records.
     pub fn damage_last_values_at(&mut self, at: u64, count: usize) {
         let is_corrupt =
             |record: &&mut Record| matches!(record, Record::Accept { instance, .. } if instance.0 == at);
@@ -83,13 +83,13 @@ impl Lone {
         }
     }
 
-    /// Lines of one datagram reach the node; it does what it wants to do.
+    /// Delivers the lines of one datagram to the node, and carries out its effects.
     pub fn hear(&mut self, datagram: &str) {
         let out = self.step_without_sync(&datagram.lines().collect::<Vec<_>>());
         self.finish(out);
     }
 
-    /// Lines of one datagram of another life of that peer reach the node, or of another group.
+    /// Delivers the lines of one datagram from another life of the peer, or from another group.
     pub fn hear_from(&mut self, life: Life, datagram: &str) {
         let mut out = Outbox::new(NodeId(self.id));
         let mut heard = None;
@@ -111,7 +111,7 @@ impl Lone {
         self.finish(out);
     }
 
-    /// The clients from `first` to `last` write something, each once.
+    /// The clients from `first` to `last` write a value, once each.
     pub fn hear_of_clients(&mut self, first: u64, last: u64) {
         for first in (first..=last).step_by(1_000) {
             let clients = first..=last.min(first + 999);
@@ -120,7 +120,7 @@ impl Lone {
         }
     }
 
-    /// The same, up to the moment before the sync.
+    /// Delivers the lines of one datagram, and stops before the sync.
     pub fn step_without_sync(&mut self, lines: &[&str]) -> Outbox {
         let mut out = Outbox::new(NodeId(self.id));
         let mut heard = None;
@@ -134,7 +134,7 @@ impl Lone {
         out
     }
 
-    /// Lines that follow each other under one head are of one datagram.
+    /// Consecutive lines with the same head belong to one datagram.
     fn hear_head(&mut self, heard: &mut Option<(Head, Speaker)>, head: Head, out: &mut Outbox) -> Speaker {
         match heard {
             Some((last, speaker)) if *last == head => *speaker,
@@ -146,8 +146,8 @@ impl Lone {
         }
     }
 
-    /// What a datagram with this line begins with: each peer has one incarnation, unless the line names another, and
-    /// the group of the node.
+    /// The head of a datagram with this line. Each peer has one incarnation, unless the line names another. The
+    /// group is that of the node.
     fn head_for(&self, line: &Line) -> Head {
         match line {
             Line::Client(_) => Head::default(),
@@ -162,7 +162,7 @@ impl Lone {
         }
     }
 
-    /// Carries out the effects of a step. All that was appended is durable at its end, and the node knows it.
+    /// Carries out the effects of a step. At its end, all appended records are durable, and the node knows it.
     pub fn finish(&mut self, mut out: Outbox) {
         let mut driver = Driver::new();
         out.flush();
@@ -177,7 +177,7 @@ impl Lone {
         }
     }
 
-    /// Lets time pass; what the node said meanwhile.
+    /// Lets time pass. Returns the lines that the node sent meanwhile.
     pub fn run_for(&mut self, ms: u64) -> Vec<String> {
         let end = self.now + Micros::from_millis(ms);
         self.take();
@@ -189,7 +189,7 @@ impl Lone {
         self.take()
     }
 
-    /// What the node has said since the last look, beats and the like left out.
+    /// The lines that the node sent since the last call, without beats and similar background messages.
     pub fn take(&mut self) -> Vec<String> {
         let new = self.said[self.seen..].iter();
         let is_told = |line: &&Line| {
@@ -202,24 +202,24 @@ impl Lone {
         told
     }
 
-    /// All that it ever said.
+    /// All messages that the node ever sent.
     pub fn said(&self) -> impl Iterator<Item = &Message> {
         self.said
             .iter()
             .filter_map(|line| if let Line::Node(_, message) = line { Some(message) } else { None })
     }
 
-    /// Whether it ever said a line with this part.
+    /// Whether the node ever sent a line that contains `part`.
     pub fn has_said(&self, part: &str) -> bool {
         self.said.iter().any(|line| line.to_string().contains(part))
     }
 
-    /// Whether it has told its operator that it left.
+    /// Whether the node has reported that it left.
     pub fn has_left(&self) -> bool {
         self.events.iter().any(|event| matches!(event, Event::Left { .. }))
     }
 
-    /// The distinct values that it has ever written at an instance.
+    /// The distinct values that the node ever wrote at an instance.
     pub fn wrote(&self, at: u64) -> Vec<String> {
         let mut values: Vec<String> = Vec::new();
         for line in &self.said {
@@ -233,31 +233,31 @@ impl Lone {
         values
     }
 
-    /// Starts what `wrote` says anew.
+    /// Clears the sent lines, and so the result of `wrote`.
     pub fn forget_wire(&mut self) {
         self.said.clear();
         self.seen = 0;
     }
 
-    /// What each learned instance reads.
+    /// The value of each learned instance.
     pub fn learned(&self) -> Vec<String> {
         let all = (1..=self.node.learned().0).map(Instance);
         all.map(|i| self.node.value_at(i).expect("it is learned").to_string()).collect()
     }
 
-    /// Lets it find itself without a leader until it runs; its ballot.
+    /// Lets time pass without a leader until the node is a candidate. Returns its ballot.
     pub fn run(&mut self) -> u64 {
         let out = self.run_without_sync();
         self.finish(out);
         self.node.ballot().expect("it runs").number
     }
 
-    /// The same, up to the moment before the ballot is durable.
+    /// The same, but stops before the ballot is durable.
     pub fn run_without_sync(&mut self) -> Outbox {
         self.run_without_sync_hearing(|_| Vec::new())
     }
 
-    /// The same, while something is said in every step.
+    /// The same, while the node also receives the lines `said` in each step.
     pub fn run_without_sync_hearing(&mut self, said: impl Fn(u64) -> Vec<String>) -> Outbox {
         for step in 1..2_000 {
             self.now = self.now + Micros::from_millis(5);
@@ -272,7 +272,7 @@ impl Lone {
         panic!("it does not run");
     }
 
-    /// Makes it lead with nothing found; its ballot.
+    /// Makes the node leader, with no value found in phase 1. Returns its ballot.
     pub fn lead(&mut self) -> u64 {
         let (ballot, learned) = (self.run(), self.node.learned().0);
         let peers: Vec<u16> = self.peers().collect();
@@ -283,7 +283,7 @@ impl Lone {
         ballot
     }
 
-    /// Its peers ask to be remembered, have remembered the node, and object to nothing.
+    /// The peers register themselves, have registered the node, and object to nothing.
     pub fn register(&mut self) {
         let (id, boot) = (self.id, self.node.boot().boot);
         self.meet();
@@ -293,7 +293,7 @@ impl Lone {
         self.wait_for_objections();
     }
 
-    /// Its peers ask to be remembered; none has remembered the node yet.
+    /// The peers register themselves. None has registered the node yet.
     pub fn meet(&mut self) {
         let n = self.n;
         for peer in self.peers().collect::<Vec<_>>() {
@@ -302,13 +302,13 @@ impl Lone {
         }
     }
 
-    /// Lets the time pass in which peers may object to a registration.
+    /// Waits for the time in which peers may object to a registration.
     pub fn wait_for_objections(&mut self) {
         let out = self.wait_without_sync();
         self.finish(out);
     }
 
-    /// The same, up to the moment before what follows is durable.
+    /// The same, but stops before the effects are durable.
     pub fn wait_without_sync(&mut self) -> Outbox {
         self.now = self.now + Timing::default().timeout();
         self.step_without_sync(&[])
@@ -325,12 +325,12 @@ impl Lone {
     }
 }
 
-/// Who speaks, beside the peers that the node knows.
+/// A sender other than the peers that the node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// A directory made anew for the id of a peer.
+    /// A new directory for the id of a peer.
     AnotherDisk,
-    /// A node of another group that has the same ids.
+    /// A node of another group with the same ids.
     AnotherGroup,
     /// A node that does not know its group yet.
     NoGroup,
@@ -343,10 +343,10 @@ impl Life {
     pub const ALL: [Life; 4] = [Life::AnotherDisk, Life::AnotherGroup, Life::NoGroup, Life::Unsaid];
 }
 
-/// The group of all these nodes: node 0's incarnation names it.
+/// The group of all these nodes. It has the number of node 0's incarnation.
 const GROUP: GroupId = GroupId(1000);
 
-/// Which directory a node of this group has.
+/// The incarnation (the number of the directory) of a node of this group.
 fn incarnation(id: u16) -> u64 {
     GROUP.0 + u64::from(id)
 }

@@ -1,12 +1,13 @@
 //! A bounded model check: every order in which a few steps of real nodes can happen, not a sample of them.
 //!
-//! Three whole [`Replica`]s, two of which may run, on a network that is a set of datagrams: each may reach
-//! anybody any number of times, in any order, or never. One node may lose power, between any two steps or
-//! between what it sends early and its sync. There is no clock: time stands still, a node runs whenever
-//! the model wants ([`Replica::campaign_unasked`]), nothing is sent again because everything may arrive again, and
-//! what is learned may be told to anybody at any time. Breadth first, with the crate `stateright`.
+//! Three complete [`Replica`]s, two of which may be candidates, run on a network that is a set of datagrams. Each
+//! datagram may reach any node any number of times, in any order, or never. Power may fail at one node, between any
+//! two steps or between its early lines and its sync. There is no clock: time stands still, and a node starts a
+//! ballot whenever the model wants ([`Replica::campaign_unasked`]). There are no retransmissions, because every
+//! datagram may arrive again. Any learned value may be reported to any node at any time. The search is breadth
+//! first, with the crate `stateright`.
 //!
-//! Bounds: writes above [`INSTANCES`] are lost; each of the two runs as often as [`Size`] says.
+//! Bounds: writes above [`INSTANCES`] are lost. Each of the two candidates starts as many ballots as [`Size`] says.
 
 #![allow(dead_code, reason = "no test program uses all of it")]
 
@@ -22,31 +23,31 @@ use upaxos_core::types::{Ballot, GroupId, Instance, Micros, NodeId, Numbering, V
 use upaxos_core::wire::{self, Dialect, Head, Line, Message, Packer};
 
 const N: u16 = 3;
-/// No write above this arrives anywhere.
+/// The highest instance. No write above it arrives.
 const INSTANCES: u64 = 2;
-/// What clients want of nodes 0 and 1, who propose.
+/// The client requests at nodes 0 and 1, the proposers.
 const WANTED: [&[&str]; 2] = [&["a", "b"], &["c"]];
-/// When everything happens.
+/// The fixed time of all steps.
 const NOW: Micros = Micros::from_millis(1_000);
 
-/// A text of the wire, and whoever says it.
+/// The sender of a datagram, and its text.
 type Datagram = (u16, Arc<str>);
 
-/// How much is explored.
+/// The bounds of the exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// How often nodes 0 and 1 may run, over all their lives.
+    /// How many ballots nodes 0 and 1 may start, over all their lives.
     pub runs: [u8; 2],
     /// How often power may fail.
     pub crashes: u8,
-    /// How many bytes of lines travel together: 1 makes every line a datagram, to be lost alone.
+    /// The maximum bytes of a datagram. With 1, every line is a datagram of its own and can be lost alone.
     pub packet: usize,
-    /// Whether refusals, news of what is chosen and repairs travel too. Without them, what proposes and
-    /// what votes is looked at further.
+    /// Whether refusals, announcements of chosen values and repairs also travel. Without them, the search reaches
+    /// deeper into proposals and votes.
     pub asides: bool,
-    /// How many steps are followed.
+    /// The maximum number of steps.
     pub steps: usize,
-    /// Called before the first state is made and before each step, on the thread that does it.
+    /// A function to call before the first state and before each step, on the same thread.
     pub before: fn(),
 }
 
@@ -56,15 +57,15 @@ pub struct Member {
     id: u16,
     node: Replica,
     durable: Vec<Record>,
-    /// Appended and not synced.
+    /// Records that are appended, and not synced.
     volatile: Vec<Record>,
     runs: u8,
     life: u8,
-    /// The highest ballot that it has voted in.
+    /// The highest ballot that the node voted in.
     voted: Option<Ballot>,
-    /// The highest ballot that it has asked for promises in.
+    /// The highest ballot that the node asked for promises in.
     asked: Option<Ballot>,
-    /// It has said what it must not say.
+    /// Set when the node sent a forbidden line.
     fault: Option<String>,
 }
 
@@ -85,7 +86,7 @@ impl Member {
         member
     }
 
-    /// Begins another life with what is durable. Its peers remember it, and its clients ask again.
+    /// Begins another life from the durable records. The peers remember the node, and the clients ask again.
     fn restart(&mut self) {
         let mut recovery = Recovery::new(config(self.id));
         for record in &self.durable {
@@ -96,7 +97,7 @@ impl Member {
         self.node = recovery.finish(1_000 + u64::from(self.id), u64::from(self.life));
         let mut out = Outbox::new(NodeId(self.id));
         self.node.start(Micros(0), &mut out);
-        // From here on its peers may object to its registration.
+        // From here on, the peers may object to the registration.
         self.node.tick(Micros(0), &mut out);
         let (id, boot) = (self.id, self.node.boot().boot);
         for peer in (0..N).filter(|peer| *peer != id) {
@@ -120,7 +121,7 @@ impl Member {
         }
     }
 
-    /// Carries out the effects of a step. What it said, each lane a list.
+    /// Carries out the effects of a step. Returns the sent lines, one list for each lane.
     fn finish(&mut self, mut out: Outbox) -> Vec<Vec<Line>> {
         let (mut driver, mut said) = (Driver::new(), Vec::new());
         loop {
@@ -140,7 +141,7 @@ impl Member {
         }
     }
 
-    /// What nobody may say, seen from outside.
+    /// Checks a sent line from outside: no node votes below an earlier vote, or starts a ballot twice.
     fn judge(&mut self, line: &Line) {
         let Line::Node(_, message) = line else { return };
         let (Message::Promise { ballot, .. }
@@ -163,9 +164,9 @@ impl Member {
         }
     }
 
-    /// The lines that it could tell others about what it has learned.
+    /// The lines in which the node could report its learned values to others.
     fn told(&self) -> Vec<Line> {
-        // Asked of a copy, so that the pace of repairs makes no states.
+        // A copy of the node answers, so that the pace of repairs adds no states.
         let (mut copy, mut out) = (self.node.clone(), Outbox::new(NodeId(self.id)));
         let gap = Message::Gap { first: Instance(1), last: Instance(INSTANCES) };
         let line = Line::Node(NodeId((self.id + 1) % N), gap);
@@ -185,7 +186,7 @@ impl Member {
     }
 }
 
-/// What the datagram of a line begins with: of no state, so not part of the model's datagrams.
+/// The head of the datagram of a line. It depends on no state, so it is not part of the model's datagrams.
 fn head_of(line: &Line) -> Head {
     match line {
         Line::Client(_) => Head::default(),
@@ -202,17 +203,17 @@ fn config(id: u16) -> Config {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group {
     members: [Arc<Member>; N as usize],
-    /// Everything that was ever sent.
+    /// All datagrams ever sent.
     network: Arc<BTreeSet<Datagram>>,
     crashes: u8,
-    /// What was written in each ballot: a digest of the network.
+    /// The value written in each ballot: a digest of the network.
     written: Arc<BTreeMap<(Instance, Ballot), Value>>,
-    /// Two values were written in one ballot.
+    /// Set when two values were written in one ballot.
     fault: Option<String>,
 }
 
 impl Group {
-    /// Takes a member's next state, and what it said on the way.
+    /// Takes a member's next state, and the lines that it sent on the way.
     fn replace(&mut self, member: Member, said: Vec<Vec<Line>>, size: &Size) {
         for mut lane in said {
             lane.retain(|line| matters(line, size.asides));
@@ -244,7 +245,7 @@ impl Group {
         }
     }
 
-    /// What a quorum durably accepted in one ballot.
+    /// The values that a quorum durably accepted in one ballot.
     fn chosen(&self) -> BTreeSet<(Instance, &Value)> {
         let mut voters: BTreeMap<(Instance, Ballot, &Value), BTreeSet<u16>> = BTreeMap::new();
         for member in &self.members {
@@ -265,7 +266,7 @@ impl Group {
     }
 }
 
-/// Whether a line can change what anybody promises, accepts, writes or learns, within the bounds.
+/// Whether a line can change what any node promises, accepts, writes or learns, within the bounds.
 fn matters(line: &Line, asides: bool) -> bool {
     let Line::Node(_, message) = line else { return false };
     match message {
@@ -280,15 +281,15 @@ fn matters(line: &Line, asides: bool) -> bool {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A node raises a ballot.
+    /// A node starts a ballot.
     Run(u16),
-    /// A datagram arrives.
+    /// A datagram arrives at a node.
     Deliver(u16, Datagram),
-    /// The same, and power fails between what is sent early and the sync.
+    /// The same, and power fails between the early lines and the sync.
     DeliverThenCrash(u16, Datagram),
-    /// What was appended lazily reaches the disk.
+    /// The lazily appended records reach the disk.
     Sync(u16),
-    /// Power fails; what was not synced is lost.
+    /// Power fails. Unsynced records are lost.
     Crash(u16),
 }
 
@@ -317,7 +318,7 @@ impl Size {
             Action::Crash(_) => {}
         }
         if matches!(action, Action::Crash(_) | Action::DeliverThenCrash(..)) {
-            // A step with nothing early to say is a crash before the step.
+            // Without early lines, this step equals a crash before the step.
             if out.early.is_empty() && matches!(action, Action::DeliverThenCrash(..)) {
                 return None;
             }
@@ -400,7 +401,7 @@ impl Model for Size {
                     && accepts
                         .all(|(at, value)| group.written.get(&at).is_none_or(|written| written == value))
             }),
-            Property::always("nobody votes below its vote, nor runs a ballot again", |_, group: &Group| {
+            Property::always("no node votes below its vote, nor runs a ballot again", |_, group: &Group| {
                 group.members.iter().all(|member| member.fault.is_none())
             }),
             Property::sometimes("both instances are learned by two", |_, group: &Group| {
@@ -429,18 +430,19 @@ impl Model for Size {
     }
 }
 
-/// What `Request instance` answers once `stored` is learned.
+/// The answer to `Request instance` once `stored` is learned.
 fn reading(instance: Instance, stored: &Value) -> Value {
     let entry = Entry::decode(instance, stored, Dialect::Extended);
     entry.reads()
 }
 
-/// Looks at all of it: how many states, and how many distinct ones; or how a property fails.
+/// Explores all states within the bounds. Returns the number of states, and of distinct ones; or the steps to a
+/// violated property.
 pub fn explore(size: Size) -> Result<(usize, usize), String> {
-    // One thread: with more, the bound on depth cuts off a few states by chance.
+    // One thread. With more, the depth bound cuts off a few states at random.
     let checker = size
         .checker()
-        // Counts states, the first one too, and does not look at those of the last step.
+        // The depth counts states, with the first one, and excludes those of the last step.
         .target_max_depth(size.steps + 2)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()

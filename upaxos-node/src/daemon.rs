@@ -1,9 +1,8 @@
-//! The loop of one node: datagrams in, records to the disk, datagrams out.
+//! The event loop of one node: receives datagrams, appends records to the disk, sends datagrams.
 //!
-//! Owns the clock, the socket and the log of the process. It decides nothing about the protocol (that is [`Replica`]),
-//! nothing about the order of effects (that is [`Driver`]), and nothing about the form of the log (that is
-//! [`Disk`]). While the disk syncs, datagrams queue in the socket and the next batch is larger:
-//! group commit without a timer.
+//! Owns the clock, the socket and the log of the process. It decides nothing about the protocol ([`Replica`] does),
+//! nothing about the order of effects ([`Driver`] does), and nothing about the form of the log ([`Disk`] does).
+//! While the disk syncs, datagrams queue in the socket, and the next batch is larger: group commit without a timer.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,36 +25,35 @@ use upaxos_storage::disk::{self, Disk};
 
 use crate::join_progress::{Progress, Standing};
 
-/// The largest datagram made of several lines. One lost fragment loses a whole datagram, so batches
-/// stay within what one packet carries on most links, whatever the path would allow.
+/// The maximum bytes of a datagram of several lines. One lost fragment loses a whole datagram. So batches stay
+/// within what one packet carries on most links, even if the path would allow more.
 const MAX_BATCH: usize = 60_000;
 
-/// How many batches of datagrams one turn takes in, if so many wait. Between two of them nothing is synced, so
-/// that even a flood of requests is shed faster than it comes, and the kernel drops nothing that the nodes say to
-/// each other.
+/// The maximum number of batches that one turn receives. Between these batches there is no sync. So the node sheds
+/// even a flood of requests faster than it arrives, and the kernel drops no messages between nodes.
 const BATCHES: usize = 32;
 
-/// What a daemon is started with.
+/// The settings of a daemon.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who it is and how it behaves.
+    /// The identity of the node, and the settings of its protocol.
     pub config: Config,
-    /// Where the group meets.
+    /// The address and the transport of the group.
     pub net: net::Options,
-    /// The data directory.
+    /// The data directory: the log, the checkpoints and the archive.
     pub dir: PathBuf,
-    /// Whether to honour `quit` from beyond loopback.
+    /// Whether to honour `quit` on a network other than loopback.
     pub remote_quit: bool,
-    /// The scripts.
+    /// The scripts to load, and their cost limits.
     pub scripts: runtime::Options,
 }
 
-/// Runs a node until it is told to end, or has left its group, or is refused by the group it wants to join;
-/// says which of these, as a status: [`Status::Refused`] for the last.
+/// Runs a node until it is told to end, has left its group, or is refused by the group that it wants to join.
+/// Returns the reason as a status: [`Status::Refused`] in the last case.
 ///
 /// # Errors
-/// When the socket, the directory or the log cannot be used; and at once when a write or a sync
-/// fails, since nothing that was not durable may be claimed.
+/// If the socket, the directory or the log cannot be used. Also immediately after a failed write or sync, since the
+/// node may claim only what is durable.
 pub fn run(options: &Options) -> Result<Status> {
     let signals = Signals::catch(!options.scripts.paths.is_empty())?;
     let scripts = Runtime::start(&options.scripts)?;
@@ -71,14 +69,14 @@ pub fn run(options: &Options) -> Result<Status> {
     daemon.close()
 }
 
-/// An outbox that holds the events which somebody reads: the log, or a script.
+/// An outbox that holds only the events that have a reader: the log or a script.
 fn outbox(id: NodeId, scripts: Option<&Runtime>, dialect: Dialect) -> Outbox {
     let mut out = Outbox::new(id);
     out.hooks = scripts.map(Runtime::hooks);
     out.tell(match log::max_level() {
         _ if scripts.is_some_and(Runtime::listens) => EventLevel::Learned,
         log::LevelFilter::Trace | log::LevelFilter::Debug => EventLevel::Learned,
-        // A class reads the log of a classic node beside the board.
+        // Students read the log of a classic node in class, next to the board.
         log::LevelFilter::Info if dialect == Dialect::Classic => EventLevel::Learned,
         log::LevelFilter::Info => EventLevel::Answers,
         _ => EventLevel::Seldom,
@@ -86,15 +84,15 @@ fn outbox(id: NodeId, scripts: Option<&Runtime>, dialect: Dialect) -> Outbox {
     out
 }
 
-/// What the process was told by signals.
+/// The signals that the process has received.
 struct Signals {
     stop: Arc<AtomicBool>,
-    /// Set by SIGHUP where no scripts hear it.
+    /// Set by SIGHUP if there are no scripts to handle it.
     hangup: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// With scripts, SIGHUP is theirs ([`Runtime`]).
+    /// With scripts, [`Runtime`] handles SIGHUP.
     fn catch(has_scripts: bool) -> Result<Signals> {
         let signals = Signals { stop: Arc::default(), hangup: Arc::default() };
         let set = |signal, flag: &Arc<AtomicBool>| {
@@ -102,7 +100,7 @@ impl Signals {
         };
         set(consts::SIGTERM, &signals.stop)?;
         set(consts::SIGINT, &signals.stop)?;
-        // Where it is caught, the write that goes beyond the limit fails with EFBIG, and says so (setrlimit(2)).
+        // When SIGXFSZ is caught, a write beyond the limit fails with EFBIG, and the error says so (setrlimit(2)).
         set(consts::SIGXFSZ, &Arc::default())?;
         if !has_scripts {
             set(consts::SIGHUP, &signals.hangup)?;
@@ -110,7 +108,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Says that a SIGHUP did nothing.
+    /// Logs that a SIGHUP had no effect.
     fn explain_hangup(&self) {
         if self.hangup.swap(false, Ordering::Relaxed) {
             info!("ignores SIGHUP: it has no scripts to load again; SIGTERM ends it");
@@ -118,8 +116,8 @@ impl Signals {
     }
 }
 
-/// Gives up every capability: the socket was the last thing that needed one. Without them root, too, can
-/// only use a directory that is its own. Where the system refuses that, as a container may, the node goes on.
+/// Drops every capability: only the socket needed one. Afterwards even root can only use a directory that it owns.
+/// If the system refuses this, as a container may, the node continues.
 fn drop_privileges() {
     let sets = [CapSet::Ambient, CapSet::Effective, CapSet::Permitted, CapSet::Inheritable];
     let refused = sets.into_iter().find_map(|set| Some((set, caps::clear(None, set).err()?)));
@@ -132,7 +130,7 @@ struct Daemon {
     id: NodeId,
     node: Replica,
     driver: Driver,
-    /// When the node has something to do next, if no datagram comes.
+    /// When the node must act next if no datagram arrives.
     deadline: Micros,
     disk: Disk,
     socket: Socket,
@@ -142,15 +140,15 @@ struct Daemon {
     origin: Instant,
     honours_quit: bool,
     scripts: Option<Runtime>,
-    /// Scripts have something left to hear.
+    /// The scripts have not received all events yet.
     is_telling: bool,
-    /// What a node that joins says of its progress.
+    /// The progress of a joining node, for the log.
     progress: Option<Progress>,
-    /// How the process is to end, once it is.
+    /// The exit status, once the process must end.
     ending: Option<Status>,
     malformed: u64,
     drops: u64,
-    /// It was told that packets of some length do not reach this node.
+    /// The warning that long packets do not reach this node was logged.
     told_too_long: bool,
 }
 
@@ -217,7 +215,7 @@ impl Daemon {
         }
         if !self.socket.is_local() {
             warn!(
-                "no key: whoever reaches this network can read, forge and disturb; keep it to networks you trust"
+                "no key: any host on this network can read, forge and disturb messages; use only trusted networks"
             );
         }
     }
@@ -226,7 +224,7 @@ impl Daemon {
         self.origin.elapsed().into()
     }
 
-    /// One turn: receive a batch, handle it, do what the node wants done.
+    /// One turn: receives batches, handles them, and carries out the effects.
     fn turn(&mut self) -> Result<()> {
         let now = self.now();
         let wait = if self.is_telling { Micros(0) } else { self.deadline.since(now) };
@@ -253,7 +251,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Receives one batch and hands it to the node; says how many datagrams that were.
+    /// Receives one batch and hands it to the node. Returns the number of datagrams.
     fn receive(&mut self, wait: Duration) -> Result<usize> {
         let Daemon { node, socket, out, malformed, origin, .. } = self;
         let mut note = |line: &Result<Line, ParseError>| match line {
@@ -267,14 +265,14 @@ impl Daemon {
         received.context("cannot receive from the group's socket")
     }
 
-    /// Carries out the effects of the node, until it waits for something.
+    /// Carries out the effects of the node until it must wait.
     fn drain(&mut self) -> Result<()> {
         loop {
             let now = self.now();
             let Daemon { node, driver, out, disk, packer, socket, .. } = self;
             match driver.next(node, now, out) {
                 Action::LookUp(lookup) => {
-                    // Damage in the archive ends the node: the error says what to do.
+                    // Damage in the archive ends the node. The error says what to do.
                     let past = disk.past(lookup.first, lookup.last, node.limits().lookup_bytes)?;
                     node.on_found(now, &lookup, past, out);
                 }
@@ -291,7 +289,7 @@ impl Daemon {
                 Action::Append(records) => {
                     records.iter().for_each(|record| disk.append_with(|batch| record.encode(batch)));
                 }
-                // A failed sync ends the node: what the kernel did with the pages is not known.
+                // A failed sync ends the node: it is unknown what the kernel did with the pages.
                 Action::Sync => {
                     disk.commit(node)?;
                     node.on_compacted(disk.compacted());
@@ -304,7 +302,7 @@ impl Daemon {
         }
     }
 
-    /// Logs what happened, and ends the process where that is its end.
+    /// Logs the events, and ends the process when an event demands it.
     fn note_events(&mut self) {
         for event in &self.out.events {
             if let Some(scripts) = &self.scripts {
@@ -321,7 +319,7 @@ impl Daemon {
                 | Event::ApplyFailed { .. } => warn!("{event}"),
                 Event::MayNotVote(_) => {
                     log::error!("{event}");
-                    // A member still learns and answers; who only came to be one has nothing to stay for.
+                    // A member still learns and answers. A joiner has no reason to stay.
                     if self.progress.is_some() {
                         self.ending.get_or_insert(Status::Refused);
                     }
@@ -351,7 +349,8 @@ impl Daemon {
         }
     }
 
-    /// Whether it came to join, with a directory that was never a member's: then it is another one that left.
+    /// Whether this node tries to join with a directory that was never a member's. Then another node left under
+    /// this id.
     fn never_was_member(&self) -> bool {
         self.node.boot().start == 1 && self.progress.as_ref().is_some_and(|progress| !progress.is_member())
     }
@@ -381,7 +380,7 @@ impl Daemon {
             );
             self.drops = drops;
         }
-        // What its own queue loses comes in part, too.
+        // A full receive queue also loses parts of datagrams. So this warning needs a queue without drops.
         if self.socket.lost().too_long > 0
             && self.drops == 0
             && !std::mem::replace(&mut self.told_too_long, true)
@@ -395,7 +394,7 @@ impl Daemon {
         }
     }
 
-    /// Says that the network went, came back, or changed.
+    /// Logs that the network was lost, came back, or changed.
     fn report_network(&mut self) {
         while let Some(news) = self.socket.news() {
             match news {
@@ -408,7 +407,7 @@ impl Daemon {
         }
     }
 
-    /// Ends in good order: what was appended lazily becomes durable.
+    /// Ends in good order: makes the lazily appended records durable.
     fn close(mut self) -> Result<Status> {
         self.disk.commit(&self.node)?;
         info!("ends; learned {}{}", self.node.learned(), dropped(self.malformed, self.node.dropped()));
@@ -428,7 +427,7 @@ impl Daemon {
     }
 }
 
-/// As what a node starts, where these are the members as far as its log says.
+/// The role that a node starts in, given the members according to its log.
 fn role(config: &Config, members: &BTreeSet<NodeId>) -> String {
     let Config { id, n, joins, .. } = *config;
     match joins {
@@ -443,7 +442,7 @@ fn role(config: &Config, members: &BTreeSet<NodeId>) -> String {
     }
 }
 
-/// What was dropped, if anything was, to stand behind something else.
+/// The drop counters as text, to append to a log line. Empty if nothing was dropped.
 fn dropped(malformed: u64, others: DropCounters) -> String {
     let malformed = (malformed > 0).then(|| format!("{malformed} malformed lines"));
     let others = (others != DropCounters::default()).then(|| others.to_string());

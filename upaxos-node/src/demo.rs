@@ -1,7 +1,8 @@
 //! `upaxos-node demo`: three real nodes, one log, and a crash, in a few seconds.
 //!
 //! Owns the frame of the demo: the choice of the world, and the report that nothing is left behind. The story
-//! itself is a lab, `scripts/labs/demo.lua`, which is compiled into this program. Nothing in it is simulated.
+//! itself is a lab, `scripts/labs/demo.lua`, which is compiled into this program; `demo.lua` here links to it, so that
+//! the package has it. Nothing in it is simulated.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ const TITLE: &str = "demo";
 /// When no world of real nodes is possible here.
 pub fn run() -> Result<ExitCode> {
     say("Three nodes, one log, and a crash.\n");
-    let script = Script::embedded(SCRIPT, include_str!("../../scripts/labs/demo.lua"));
+    let script = Script::embedded(SCRIPT, include_str!("demo.lua"));
     let order = Order { script: &script, title: TITLE, seed: 1, out: None, say: Arc::new(|line| say(line)) };
     let began = Instant::now();
     let verdict = runner::play(&order, &ground)?;

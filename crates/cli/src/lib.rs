@@ -6,6 +6,10 @@
 
 mod json;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,9 @@
-//! The drive loop: what is done with a node's effects, and in which order.
+//! The drive loop: carries out the effects of a node, in order.
 //!
-//! Owns that order, which is what makes a vote durable before it is sent (README, "What is promised", 5). It does
-//! none of the effects: it is a machine that whoever runs a node pulls, [`Driver::next`] after [`Driver::next`],
-//! and that says what to do next. The daemon, the simulator, the tests, the fuzz sessions and the benchmarks all
-//! pull this one.
+//! Owns that order. The order makes a vote durable before it is sent (README, "What is promised", 5). The driver
+//! performs no effect itself. It is a pull machine: its caller calls [`Driver::next`] repeatedly, and each call
+//! names the next action. The daemon, the simulator, the tests, the fuzz sessions and the benchmarks all use this
+//! one driver.
 //!
 //! ```
 //! use upaxos_core::driver::{Action, Driver};
@@ -43,47 +43,47 @@ use crate::replica::{Event, Lookup, Outbox, Replica};
 use crate::types::{Micros, NodeId, Numbering};
 use crate::wire::{Line, Message};
 
-/// What is to be done next. Each effect must be carried out before [`Driver::next`] is called again.
+/// The next action for the caller. The caller must finish it before it calls [`Driver::next`] again.
 #[derive(Debug)]
 pub enum Action<'a> {
-    /// Read these old values from the archive, and hand them to [`Replica::on_found`].
+    /// Read these old values from the archive and hand them to [`Replica::on_found`].
     LookUp(Lookup),
-    /// Log these events. Comes once for each round of effects, also when there are none.
+    /// Log these events. This action comes once in each round of effects, also when there are no events.
     Report(&'a [Event]),
-    /// End the node with this event. Nothing else of its effects may be carried out.
+    /// End the node with this event. No other effect may be carried out.
     End(&'a Event),
     /// Send these lines to the group.
     Broadcast(Lines<'a>),
-    /// Append these records to the log, in this order; a crash may still lose them.
+    /// Append these records to the log, in this order. Until the next sync, a crash may lose them.
     Append(&'a [Record]),
-    /// Make durable all records that were ever appended. When that fails, the node must end.
+    /// Make all appended records durable. If that fails, the node must end.
     Sync,
-    /// Nothing until this time, unless a datagram is received: [`Replica::receive`], as often as there are datagrams,
-    /// then [`Driver::begin`].
+    /// Wait until this time, or until a datagram arrives. Then call [`Replica::receive`] for each datagram, and
+    /// [`Driver::begin`].
     Idle(Micros),
 }
 
-/// Lines to be sent under the [head](Replica::head) of the node, and those that are withheld.
+/// Lines to send under the [head](Replica::head) of the node. Some of them may be withheld.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines<'a> {
     lines: &'a [Line],
-    /// Whether they waited for the last sync.
+    /// Whether these lines waited for the last sync.
     pub is_after_sync: bool,
     own_votes: Option<OwnVotes>,
 }
 
 impl<'a> Lines<'a> {
-    /// The lines to be sent, in this order.
+    /// The lines to send, in this order.
     pub fn sent(self) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| !self.is_withheld(line))
     }
 
-    /// Votes that the node counts itself, and that no other node needs.
+    /// The node's own votes that are not sent: the node counts them itself, and no other node needs them.
     pub fn withheld(self) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| self.is_withheld(line))
     }
 
-    /// All of them, in this order.
+    /// All lines, sent and withheld, in this order.
     pub fn all(self) -> &'a [Line] {
         self.lines
     }
@@ -93,8 +93,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The votes of a leader for what it has itself written. They need not be sent: when such a vote counts, the `Chosen`
-/// of the leader says so, and until then no other node can use it.
+/// The votes of a leader for its own writes. They need not be sent. When such a vote counts, the leader's `Chosen`
+/// reports it. Until then, no other node can use the vote.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnVotes {
     pub(crate) me: NodeId,
@@ -108,48 +108,48 @@ impl OwnVotes {
     }
 }
 
-/// The next step of a node's turn.
+/// The state of the driver within a node's turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
-    /// Effects are there, of a start, a tick or a sync.
+    /// The effects of a start, a tick or a sync are ready.
     #[default]
     Effects,
-    /// Events are reported.
+    /// The events are reported.
     Broadcast,
     Append,
     Appended,
-    /// All that was appended is durable.
+    /// All appended records are durable.
     Synced,
-    /// What the sync allows to be sent is sent.
+    /// The lines that waited for the sync are sent.
     Count,
     Idle,
 }
 
-/// How far the effects of one node are carried out. A new driver begins with those of [`Replica::start`].
+/// The progress of one node's effects. A new driver begins with the effects of [`Replica::start`].
 #[derive(Debug, Default)]
 pub struct Driver {
     step: Step,
-    /// Lines that waited for the last sync.
+    /// The lines that waited for the last sync.
     waited: Vec<Line>,
 }
 
 impl Driver {
-    /// A driver of a node that was started a moment ago.
+    /// A driver for a node that has just started.
     pub fn new() -> Driver {
         Driver::default()
     }
 
-    /// Begins a turn, after what the node has received.
+    /// Begins a turn, after the node has received its datagrams.
     ///
     /// # Panics
-    /// When the last turn has not ended with [`Action::Idle`].
+    /// If the last turn has not ended with [`Action::Idle`].
     pub fn begin(&mut self, node: &mut Replica, now: Micros, out: &mut Outbox) {
         assert!(self.step == Step::Idle, "a turn begins when the one before has ended");
         node.tick(now, out);
         self.step = Step::Effects;
     }
 
-    /// The next action. That it is asked for means that the one before is carried out.
+    /// Returns the next action. A call means that the previous action is finished.
     pub fn next<'a>(&'a mut self, node: &mut Replica, now: Micros, out: &'a mut Outbox) -> Action<'a> {
         if self.step == Step::Count {
             node.on_synced(now, &self.waited, out);

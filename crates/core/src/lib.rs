@@ -24,3 +24,7 @@ pub mod script_state;
 pub mod text;
 pub mod types;
 pub mod wire;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

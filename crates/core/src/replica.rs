@@ -4,6 +4,20 @@
 //! never reads a clock, a disk or a random source. Its effects are carried out in the order that the
 //! [`Driver`](crate::driver::Driver) gives.
 
+/// The view of the group that changes are judged by. A macro, so that the borrow is of these fields alone.
+macro_rules! group_view {
+    ($replica:expr, $context:expr) => {
+        crate::replica::reconfig::group_view::GroupView {
+            context: $context,
+            group: &$replica.group,
+            membership: $replica.history.membership(),
+            registration: &$replica.identity,
+            election: &$replica.election,
+            foreign: &$replica.foreign,
+        }
+    };
+}
+
 mod advance;
 mod classic;
 mod clients;
@@ -13,13 +27,10 @@ mod dispatch;
 mod drop_counters;
 mod election;
 mod limits;
-mod non_members;
 mod outbox;
 mod paxos;
-mod receive;
 mod reconfig;
 mod recovery;
-mod senders;
 mod state_machine;
 mod store_source;
 mod twin;
@@ -29,12 +40,13 @@ use std::hash::{Hash, Hasher};
 
 use classic::Classic;
 use clients::fast_reads::FastReads;
-use clients::queue::{Proposal, RequestQueue};
+use clients::queue::RequestQueue;
 pub use config::{Config, Timing};
 use context::Context;
-pub use dispatch::{ballot_of, instance_of};
+use dispatch::senders::Others;
+pub use dispatch::senders::Speaker;
 pub use drop_counters::DropCounters;
-use election::candidacy::Quorum;
+use election::candidacy::Candidacy;
 use election::jumps::Jumps;
 use election::links::Election;
 use limits::Bounds;
@@ -46,23 +58,22 @@ use paxos::digest_writes::DigestWrites;
 use paxos::learner::Learner;
 use paxos::proposer::Proposer;
 use reconfig::changes::Changes;
+use reconfig::group_view::GroupView;
 pub use reconfig::membership::Membership;
 use reconfig::registration::Registration;
 pub use recovery::{RecoverError, Recovery};
-use senders::Others;
-pub use senders::Speaker;
-use state_machine::divergence::Divergence;
+use state_machine::divergence::{Divergence, OwnDigests};
 use state_machine::learned_log::LearnedLog;
 pub use state_machine::script_states::link;
 pub use state_machine::sessions::{DedupStatus, Sessions};
-pub use state_machine::sessions::{MAX_SESSIONS, MAX_TAGS};
 
 use crate::driver::OwnVotes;
 use crate::mutant::{self, Mutant};
+use crate::script_state::ScriptState;
 use crate::types::{Ballot, Epoch, Group, Instance, Micros, NodeId, Numbering, Value};
-use crate::wire::{Boot, Dialect, GroupName, Line, Message, Stance};
+use crate::wire::{Boot, Dialect, GroupName, Line, Message};
 
-/// A member of the group, in this life.
+/// One node of the group, in its present run: the parts, and what all of them share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
     id: NodeId,
@@ -73,7 +84,7 @@ pub struct Replica {
     bounds: Bounds,
     group: Group,
     changes: Changes,
-    /// The group before the one in force; of interest to a mutant alone.
+    /// The group before the one in force. Only a mutant reads it.
     old_group: Option<Group>,
     identity: Registration,
     election: Election,
@@ -86,39 +97,33 @@ pub struct Replica {
     requests: RequestQueue,
     reads: FastReads,
     digests: Divergence,
-    /// Whether an untagged read is a fast one.
-    fast_read: bool,
     repair: CatchUp,
     naming: DigestWrites,
-    /// The learned prefix that is durable here.
+    /// The part of the learned prefix that is durable on this node.
     durable: Instance,
-    /// The highest instance that somebody lately said is chosen while its value was not known here, and when.
+    /// The highest instance that another node lately reported as chosen, while its value was not known here, and when.
     claimed: (Instance, Micros),
     foreign: BTreeSet<NodeId>,
-    /// What the group is called, if it has a name.
+    /// The name of the group, if it has one.
     name: Option<GroupName>,
     others: Others,
-    /// Whether another node of this group was heard, under its name.
+    /// Whether another node of this group was heard under the name of the group.
     has_heard_own: bool,
-    beat_at: Micros,
-    stance: Stance,
-    quorum: Quorum,
+    candidacy: Candidacy,
     warned_of_twin: bool,
-    /// Whom this node told last that a later life of it is remembered: which boot, and until when it is not repeated.
+    /// The node that was told last that a later run of it is remembered, its boot, and when it may be told again.
     told_older: (NodeId, u64, Micros),
-    /// Since when a node that is no member says that this one must not vote.
+    /// Since when a non-member objects to the votes of this node.
     barred_by_stranger: Option<Micros>,
-    /// Who was told, and reported, that its disk is not the one remembered, and when it may be told again.
+    /// The nodes that were told that their disk is not the remembered one, and when each may be told again.
     tell_lost_at: BTreeMap<NodeId, Micros>,
-    /// Scripts had no time for all there was to do: it goes on at once.
+    /// Scripts had no time for all of their work: the next turn starts at once.
     is_deferred: bool,
-    /// Whose interval between beats was reported as another one.
-    warned_of_pace: BTreeSet<NodeId>,
     dropped: DropCounters,
 }
 
-/// Of what decides what this node will say, not of how soon it will answer and repair: a search over states
-/// may take nodes for one that differ in nothing else.
+/// Hashes the state that decides what this node will send, not how soon it will answer and repair. So a search over
+/// states may take two nodes for one that differ in nothing else.
 impl Hash for Replica {
     fn hash<H: Hasher>(&self, to: &mut H) {
         (self.id, self.durable, self.identity.may_vote(), &self.election).hash(to);
@@ -128,7 +133,7 @@ impl Hash for Replica {
 }
 
 impl Replica {
-    /// Writes down that this life has begun. To be made durable before anything else is done.
+    /// Records that this run has started. The record must be durable before the node does anything else.
     pub fn start(&mut self, now: Micros, out: &mut Outbox) {
         self.identity.start(out);
         if let Some(ballot) = self.acceptor.highest_promise() {
@@ -137,13 +142,13 @@ impl Replica {
         self.list(out);
     }
 
-    /// The size of the first group; 0 while a node that joins has not heard of it.
+    /// The size of the first group; 0 while a joiner has not heard of it.
     fn n(&self) -> u16 {
         self.history.membership().n()
     }
 
-    /// Takes one line from the network, of a datagram of `speaker` (see [`hear`](Replica::hear)). What clients want
-    /// waits for the next [`tick`](Replica::tick), so that requests that come together are written together.
+    /// Handles one line of a datagram of `speaker` (see [`hear`](Replica::hear)). Requests of clients wait for the next
+    /// [`tick`](Replica::tick), so that requests that arrive together are written together.
     pub fn handle(&mut self, now: Micros, speaker: Speaker, line: Line, out: &mut Outbox) {
         if !self.heeds(speaker, &line, now, out) {
             return;
@@ -163,7 +168,7 @@ impl Replica {
         }
     }
 
-    /// Does what is due.
+    /// Does the work whose time has come. The driver calls it once in every turn.
     pub fn tick(&mut self, now: Micros, out: &mut Outbox) {
         if let Some(classic) = &mut self.classic {
             let wants = (self.requests.first().is_some(), self.requests.heard());
@@ -173,7 +178,7 @@ impl Replica {
                 if !self.identity.may_vote() && self.group.epoch > Epoch(0) {
                     self.identity.on_late(out);
                 }
-                if !self.hears_of_change(now) {
+                if !self.group_view(now).hears_of_change() {
                     self.identity.tick(self.history.membership(), now, out);
                 }
             }
@@ -183,7 +188,7 @@ impl Replica {
             self.abandon_candidacy_if_stuck(now, out);
             self.take_up_named(now, out);
             // A ballot of this node's own begins when all that came in is dealt with: a refusal would name it,
-            // and nobody may see it before it is durable.
+            // and no node may see it before it is durable.
             self.lead_on(now, out);
             self.campaign_if_leaderless(now, out);
             self.retransmit(now, out);
@@ -194,28 +199,27 @@ impl Replica {
         self.read(now, out);
         let leads = self.leader.is_leading() || self.classic.is_some();
         let rank = self.rank();
-        for answer in self.requests.tick(leads, rank, now, out) {
-            self.send_reply(answer, out);
-        }
-        if let (Some((count, wanted)), Some(_)) = (self.requests.take_expired(), &self.classic) {
-            out.event(Event::Warning(gave_up(count, &wanted)));
-        }
+        let due = self.requests.tick(leads, rank, now, out);
+        let replies = self.replies(now);
+        due.into_iter().for_each(|answer| replies.send(answer, out));
+        self.requests.note_expired(self.dialect, out);
         self.settle(now, out);
         self.heartbeat(now, out);
     }
 
-    /// Which of its votes it need not send. A classic node sends all of them.
+    /// The votes that this node need not send. A classic node sends all of them.
     pub(crate) fn own_votes(&self) -> Option<OwnVotes> {
         self.classic.is_none().then_some(OwnVotes { me: self.id, numbering: self.numbering })
     }
 
-    /// Takes note that everything handed out so far is durable; `sent` are the lines of `after_sync`,
-    /// whose votes count here from now on.
+    /// Records that all records handed out so far are durable. The votes in `sent`, the lines of `after_sync`, count
+    /// here from now on.
     pub(crate) fn on_synced(&mut self, now: Micros, sent: &[Line], out: &mut Outbox) {
         self.durable = self.learner.learned();
         self.acceptor.forget_through(self.durable);
         self.identity.on_synced(out);
-        self.compare_ahead(out);
+        let (digests, mut own) = self.comparison(now);
+        digests.compare_ahead(&mut own, out);
         if let Some(classic) = &mut self.classic {
             for line in sent {
                 classic.own.note(line);
@@ -239,14 +243,14 @@ impl Replica {
         self.settle(now, out);
     }
 
-    /// When [`tick`](Replica::tick) has something to do next, if nothing comes in before.
+    /// When [`tick`](Replica::tick) has work next, if no datagram arrives before.
     pub fn deadline(&self, now: Micros) -> Micros {
         if self.is_deferred || self.changes.leads_on() {
             return now;
         }
         let leads = self.leader.is_leading() || self.classic.is_some();
         let times = [
-            Some(self.beat_at),
+            Some(self.candidacy.beat_at()),
             self.leader.deadline(),
             self.requests.deadline(leads),
             self.reads.deadline(),
@@ -256,30 +260,30 @@ impl Replica {
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
         ];
-        times.into_iter().flatten().min().unwrap_or(self.beat_at)
+        times.into_iter().flatten().min().unwrap_or(self.candidacy.beat_at())
     }
 
-    /// The learned prefix.
+    /// The last instance of the learned prefix; 0 if nothing is learned.
     pub fn learned(&self) -> Instance {
         self.learner.learned()
     }
 
-    /// The highest instance that anybody is known to have learned: how far there is to catch up.
+    /// The highest instance that a node is known to have learned: the end of the catch-up.
     pub fn highest_known(&self, now: Micros) -> Instance {
         self.learned().max(self.claimed(now))
     }
 
-    /// Whether it has accepted something, damaged since in its log, that no peer has shown it yet.
+    /// Whether an accepted value was damaged in the log, and no peer has sent it again yet.
     pub fn has_lost_values(&self) -> bool {
         self.acceptor.has_lost()
     }
 
-    /// What `Request instance` answers, if it is learned.
+    /// The value that `Request instance` answers with, if the instance is learned.
     pub fn value_at(&self, instance: Instance) -> Option<Value> {
         self.history.value_at(instance)
     }
 
-    /// Whether it leads, and has no room for more requests.
+    /// Whether this node leads and has no room for more requests.
     pub fn is_full(&self) -> bool {
         self.requests.is_full()
     }
@@ -294,22 +298,22 @@ impl Replica {
         self.election.ballot()
     }
 
-    /// Who governs the instance after the learned prefix.
+    /// The group that governs the instance after the learned prefix.
     pub fn group(&self) -> &Group {
         &self.group
     }
 
-    /// What was dropped.
+    /// The numbers of dropped datagrams and lines, by reason.
     pub fn dropped(&self) -> DropCounters {
         self.dropped
     }
 
-    /// Its bounds.
+    /// The bounds of everything that this node keeps or sends at once.
     pub fn limits(&self) -> &Limits {
         &self.bounds
     }
 
-    /// Which of its bounds were ever reached in this life.
+    /// The bounds that were reached in this run.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
             | self.acceptor.reached()
@@ -319,10 +323,27 @@ impl Replica {
             | self.requests.reached()
             | self.reads.reached()
             | self.repair.reached()
+            | self.naming.reached()
             | self.election.reached()
     }
 
-    /// What the parts may know of the rest at this moment.
+    /// The rank of this node among the nodes that answer: the leader comes first.
+    fn rank(&self) -> usize {
+        match self.election.leader() {
+            _ if self.leader.is_leading() => 0,
+            // Some peers may not trust a node that lost its disk. If it answered first, no other node would answer.
+            _ if !self.is_voter() => self.group.members.len() + 1,
+            None => self.group.rank_after(self.id, None),
+            leader => self.group.rank_after(self.id, leader) + 1,
+        }
+    }
+
+    /// The view of the group that changes are judged by, at this moment.
+    fn group_view(&self, now: Micros) -> GroupView<'_> {
+        group_view!(self, self.context(now))
+    }
+
+    /// The context that the parts get, at this moment.
     fn context(&self, now: Micros) -> Context {
         Context {
             now,
@@ -335,12 +356,51 @@ impl Replica {
         }
     }
 
-    /// This life.
+    /// The comparison of digests, with this node's side of it.
+    fn comparison(&mut self, now: Micros) -> (&mut Divergence, OwnDigests<'_>) {
+        let context = self.context(now);
+        (&mut self.digests, OwnDigests { context, group: &self.group, log: &mut self.history })
+    }
+
+    /// With every heartbeat: sends this node's digests, and continues the search for differences.
+    fn tell_digests(&mut self, now: Micros, out: &mut Outbox) {
+        let (digests, mut own) = self.comparison(now);
+        digests.on_beat(&mut own, out);
+    }
+
+    /// The result of each script: its name, the last applied instance, and the digest up to there.
+    pub fn digests(&self) -> Vec<(&str, Instance, u64)> {
+        let through = self.history.learned();
+        self.history.scripts().digests(through).map(|(name, digest)| (name, through, digest)).collect()
+    }
+
+    /// The digest of script number `script` up to an instance, if that is recent enough.
+    pub fn digest_at(&self, script: usize, instance: Instance) -> Option<u64> {
+        self.history.scripts().digest_at(script, instance)
+    }
+
+    /// The state of script number `script`, if there is such a script.
+    pub fn state(&self, script: usize) -> Option<&ScriptState> {
+        let scripts = self.history.scripts();
+        (script < scripts.len()).then(|| scripts.state(script))
+    }
+
+    /// The digest of the learned prefix up to an instance, if it is in memory.
+    pub fn log_digest_at(&self, instance: Instance) -> Option<u128> {
+        self.history.chain().digest_at(instance)
+    }
+
+    /// A peer whose log is known to differ from this node's, with the first different instance.
+    pub fn log_differs_from(&self) -> Option<(NodeId, Instance)> {
+        self.digests.parted().next()
+    }
+
+    /// The incarnation of the directory, the number of this start, and its random boot number.
     pub fn boot(&self) -> Boot {
         self.identity.boot()
     }
 
-    /// Closes gaps: its own, and those that others asked about.
+    /// Repairs gaps: asks for missing instances, and answers such questions of other nodes.
     fn repair_gaps(&mut self, now: Micros, out: &mut Outbox) {
         let evidence = self.learner.highest_evidence().max(self.leader.must_learn());
         let claimed = self.claimed(now);
@@ -350,23 +410,10 @@ impl Replica {
         self.repair.answer(&self.history, now, out);
     }
 
-    /// The highest instance that somebody lately claimed to be chosen.
+    /// The highest instance that a node lately reported as chosen.
     fn claimed(&self, now: Micros) -> Instance {
         let (heard, at) = self.claimed;
         let heard = if now.since(at) < self.timing.timeout() { heard } else { Instance(0) };
         heard.max(self.election.claimed(now))
     }
-}
-
-/// What a log says of requests that nobody carried out.
-fn gave_up(count: u64, wanted: &Proposal) -> String {
-    let what = match wanted {
-        Proposal::Write(value) => format!("Request 0 {value}"),
-        _ => "Request 0".to_owned(),
-    };
-    let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-    format!(
-        "gives up a request for which no quorum was found in 10 s: {what}{more}; it may be said again when enough \
-         nodes run"
-    )
 }

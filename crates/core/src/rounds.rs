@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::hooks::fingerprint;
 use crate::mutant::{self, Mutant};
-use crate::replica::instance_of;
 use crate::types::{Ballot, Instance, NodeId, Value};
 use crate::wire::Message;
+use crate::wire::kinds::instance_of;
 
 /// The maximum number of remembered rounds. The oldest are forgotten first, and a forgotten round counts as old.
 const MAX_ROUNDS: usize = 4_096;

@@ -85,6 +85,7 @@
 //! [`part`] reads `Part` and `Missing`, before any other module sees them.
 
 mod head;
+pub mod kinds;
 mod open;
 mod parse;
 pub mod part;

@@ -13,9 +13,9 @@ use super::sim::Sim;
 pub enum Kind {
     /// Simulated: one process, virtual time, repeats from its seed.
     Sim,
-    /// ProcessBackend processes, raw IP, a network namespace each; as root or in a user namespace.
+    /// Real processes, raw IP, a network namespace each; as root or in a user namespace.
     Raw,
-    /// ProcessBackend processes on loopback, UDP multicast; links cannot fail there.
+    /// Real processes on loopback, UDP multicast; links cannot fail there.
     Udp,
 }
 

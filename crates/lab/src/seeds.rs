@@ -91,7 +91,7 @@ const SHARES: &[Share] = &[
     ("wires of two groups joined", |seen| seen.joined_wires > 0),
     ("client told to ask again later", |seen| seen.busy > 0),
     ("request refused by the log", |seen| seen.refused > 0),
-    ("client told that nobody knows", |seen| seen.told_unknown > 0),
+    ("client told that its outcome is unknown", |seen| seen.told_unknown > 0),
     ("client told that it is forgotten", |seen| seen.told_forgotten > 0),
     ("request that ended so", |seen| seen.forgotten > 0),
     ("node that came back 200 instances behind", |seen| seen.behind >= 200),

@@ -27,10 +27,14 @@ mod setup;
 mod udp;
 mod watch;
 
-#[cfg(feature = "cli")]
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 use upaxos_core::parts::Lost;
 use upaxos_core::wire::MAX_DATAGRAM;
 
+#[cfg(feature = "cli")]
 pub use args::{Args, NoNameInClassic};
 pub use error::OpenError;
 pub use mmsg::BATCH;

@@ -22,6 +22,10 @@ pub mod st;
 #[cfg(test)]
 mod tests;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 use std::cell::Cell;
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The machine that one node runs on: its disk, its queue, its clock, and what is wrong with it.
+//! The simulated machine that one node runs on. Owns its disk, its receive queue, its clock, and its pending
+//! faults.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,64 +14,64 @@ use upaxos_core::types::{Instance, Micros, NodeId};
 use super::disk::{Disk, Flip};
 use super::network::Datagram;
 
-/// How many datagrams a node's queue holds while it is busy; what comes then is lost.
+/// How many datagrams the queue of a busy node holds. Further datagrams are lost.
 const QUEUE: usize = 64;
 
-/// The most bytes of a packet, on which lines are packed, and datagrams cut.
+/// The maximum bytes of a packet. Lines are packed up to this size, and longer datagrams are cut into parts.
 pub const PACKET: usize = 600;
 
-/// What a machine is doing.
+/// The state of a machine.
 #[derive(Debug)]
 pub enum State {
-    /// Its node does not run.
+    /// The node does not run.
     Down,
-    /// Its node waits for datagrams, or its deadline.
+    /// The node waits for a datagram or for its deadline.
     Waits(Work),
-    /// Its node waits for the disk.
+    /// The node waits for a sync of the disk.
     Syncs(Work),
-    /// Its node stands still between two effects.
+    /// The node is halted between two effects.
     Halts(Work),
 }
 
-/// A node, and how far its effects are carried out.
+/// A running node, and the progress of its effects.
 #[derive(Debug)]
 pub struct Work {
-    /// The node.
+    /// The real node under test, as the daemon would run it.
     pub node: Box<Replica>,
-    /// Its effects.
+    /// The effects of the current step, not all carried out yet.
     pub out: Outbox,
-    /// Their order.
+    /// The drive loop. It decides which effect is next.
     pub driver: Driver,
-    /// Datagrams that it is about to send.
+    /// Datagrams that the node is about to send. It may crash between any two of them.
     pub said: VecDeque<Rc<Datagram>>,
 }
 
-/// What a node is started for.
+/// The purpose of a node's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It is a member of the first group.
+    /// A member of the first group.
     Member,
-    /// It will join one day, perhaps.
+    /// A machine that may join later.
     Spare,
-    /// It joins, in the place of that one.
+    /// A joiner, in place of the given node if there is one.
     Joins(Option<u16>),
-    /// It has left the group, or lost its disk, and ended for good.
+    /// The node left the group, or lost its disk. It never starts again.
     Gone,
 }
 
-/// The status with which a node ends by itself, and its last words.
+/// The exit status and the last log line of a node that ends by itself.
 pub type Words = (u8, String);
 
-/// Why a node ends in good order.
+/// The reason for an orderly end of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It was told to.
+    /// The simulator asked it to end.
     Told,
-    /// Something that it heard ends it.
+    /// A message that the node received makes it end.
     Itself(Words),
 }
 
-/// Loads the scripts of a node.
+/// A function that loads the scripts of a node.
 #[derive(Clone)]
 pub struct Loads(pub Rc<dyn Fn() -> Rc<dyn Hooks>>);
 
@@ -80,71 +81,71 @@ impl fmt::Debug for Loads {
     }
 }
 
-/// For how long a node is down; `None`: until somebody starts it.
+/// How long a node stays down. `None`: until it is started explicitly.
 pub type Down = Option<Micros>;
 
-/// A machine.
+/// One machine of the cluster. It stays for the whole run; its node may start and end many times.
 #[derive(Debug)]
 pub struct Machine {
-    /// What it is doing.
+    /// The state of the node: down, waiting, syncing or halted.
     pub state: State,
-    /// What its node has written.
+    /// The disk, with everything that the node wrote.
     pub disk: Disk,
-    /// What its node has not read yet.
+    /// Received datagrams that the node has not read yet.
     pub queue: VecDeque<Rc<Datagram>>,
-    /// What its node said, and hears, that is longer than a packet.
+    /// Datagrams longer than a packet: the parts that the node sent, and those that it is collecting.
     pub parts: Parts,
-    /// The scripts of its node, if there are any.
+    /// The scripts of the node, if any.
     pub hooks: Option<Rc<dyn Hooks>>,
-    /// Scripts of somebody's own: loaded anew at every start, as a process would.
+    /// Scripts that the caller of the simulator supplies. They are loaded at every start, as in a process.
     pub own_scripts: Option<Loads>,
-    /// Where they begin to compute something else than all others, if they are known to.
+    /// The instance from which the scripts compute something different from all others, if known.
     pub strays_from: Option<Instance>,
-    /// What its node has said of scripts that computed something else elsewhere.
+    /// The node's report that its scripts diverged from those of a peer.
     pub diverged: Option<String>,
-    /// Its scripts went astray once: it computes all anew at every start.
+    /// The scripts diverged once. The node computes their states from the beginning at every start.
     pub rebuilds: bool,
-    /// How often its node was started.
+    /// How often the node was started.
     pub life: u64,
-    /// How often its disk was lost.
+    /// How often the disk was lost.
     pub wipes: u64,
-    /// What its node is started for.
+    /// The purpose of the node's next start.
     pub role: Role,
-    /// Whether its node answers untagged reads without an instance.
+    /// Whether the node answers untagged reads as fast reads, without an instance.
     pub fast_read: bool,
-    /// How many lines its node could not read.
+    /// How many received lines the node could not parse.
     pub malformed: u64,
-    /// Its node ends, in good order, when its turn is over.
+    /// Set when the node ends, in good order, after its current turn.
     pub ends: Option<End>,
-    /// How its last node ended, if by itself.
+    /// How the last life of the node ended, if the node ended by itself.
     pub ended: Option<Words>,
-    /// Where a bit of its disk was flipped, which nobody has noticed yet.
+    /// The place of a flipped bit that the node has not noticed yet.
     pub flipped: Option<Flip>,
-    /// How far it had learned when it lost a value that it has not got again yet.
+    /// How far the node had learned when it lost a value that it has not fetched again yet.
     pub lost_below: Option<Instance>,
-    /// An earlier copy of its disk, to be put back.
+    /// An earlier copy of the disk, for a later rollback.
     pub copy: Option<Disk>,
-    /// An earlier copy of its disk was put back, and lacks something.
+    /// Whether the disk was replaced by an earlier copy that lacks some records.
     pub is_rolled_back: bool,
-    /// When its node runs next, unless something comes in before.
+    /// When the node runs next, if no datagram arrives before.
     pub wake_at: Micros,
-    /// It stands still until then.
+    /// The node is paused until this time.
     pub paused_until: Micros,
-    /// Its node stands still until somebody says otherwise.
+    /// The node is paused until it is resumed explicitly.
     pub is_stopped: bool,
-    /// While its node stood still, its sync was done.
+    /// A sync ended while the node was stopped.
     pub is_synced: bool,
-    /// Its node crashes after so many more effects, for how long.
+    /// The node crashes after this many further effects, and stays down for this long.
     pub crash_after: Option<(u64, Down)>,
-    /// Its node stands still after so many more effects, for how long.
+    /// The node halts after this many further effects, for this long.
     pub halt_after: Option<(u64, Micros)>,
-    /// The next block is torn: the node is down for so long.
+    /// The next block is torn in a crash. The node stays down for this long.
     pub tears: Option<Down>,
-    /// The next sync fails: the node is down for so long.
+    /// The next sync fails. The node stays down for this long.
     pub sync_fails: Option<Down>,
-    /// The same of a failure that the disk has been told of, and that its store may have met already.
+    /// The same, for a failure that is already set on the disk. The node's store may have met it already.
     pub disk_fails: Option<Down>,
-    /// How long each sync takes, until when.
+    /// The extra time of each sync, and when that ends.
     pub slow_sync: (Micros, Micros),
     started_at: Micros,
     seed: u64,
@@ -153,7 +154,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with an empty disk, that nobody uses.
+    /// A machine with an empty disk, and no node on it.
     pub fn new(seed: u64) -> Machine {
         Machine {
             state: State::Down,
@@ -192,23 +193,23 @@ impl Machine {
         }
     }
 
-    /// Its clock is off by so much per million, from before its first life on.
+    /// Makes the clock wrong by this many parts per million. Call this before the first life.
     pub fn skew(&mut self, skew: i64) {
         self.rate = 1_000_000_u64.saturating_add_signed(skew);
     }
 
-    /// A new life begins: its clock begins at zero.
+    /// Begins a new life. Its clock starts at zero.
     pub fn begin_life(&mut self, now: Micros) {
         self.life += 1;
-        // A daemon draws a number at random.
+        // A daemon draws this number at random.
         self.parts = Parts::new((self.seed << 32) + (self.life << 20), PACKET);
         self.started_at = now;
         (self.ends, self.ended) = (None, None);
     }
 
-    /// Its node is gone, with what it had not read yet.
+    /// Removes the node, and the datagrams that it had not read.
     pub fn end_life(&mut self) {
-        // One failure, and one life that it ends.
+        // One failure ends one life only.
         if self.disk_fails.take().is_some() {
             self.disk.fail(None);
         }
@@ -219,39 +220,40 @@ impl Machine {
         self.wake_at = Micros(u64::MAX);
     }
 
-    /// Whether its disk was lost, or rolled back, or is corrupt.
+    /// Whether the disk was lost, was rolled back, or is corrupt.
     pub fn is_lost(&self) -> bool {
         self.wipes > 0 || self.is_rolled_back || self.flipped.is_some()
     }
 
-    /// Whether what it had learned when a flipped bit took a value is learned again.
+    /// Whether the node has learned everything again that it knew when a flipped bit destroyed a value.
     pub fn has_fetched(&self) -> bool {
         self.lost_below.is_some_and(|below| self.node().is_some_and(|node| node.learned() >= below))
     }
 
-    /// Takes note when that is durable. Says so once.
+    /// Checks whether that is also durable. Returns true once.
     pub fn is_whole_again(&mut self) -> bool {
         let is_whole = self.has_fetched() && self.node().is_some_and(|node| !node.has_lost_values());
         self.lost_below.take_if(|_| is_whole);
         is_whole
     }
 
-    /// What its clock shows.
+    /// The time on the machine's clock, in its present life.
     pub fn clock(&self, now: Micros) -> Micros {
         Micros(now.since(self.started_at).0 * self.rate / 1_000_000)
     }
 
-    /// When its clock will show `clock`.
+    /// The time of the simulation at which the machine's clock will show `clock`.
     pub fn when(&self, clock: Micros) -> Micros {
         self.started_at + Micros((clock.0.min(u64::MAX / 2_000_000) * 1_000_000).div_ceil(self.rate))
     }
 
-    /// Whether its scripts are somebody's own: what they compute is no judge's affair.
+    /// Whether the caller of the simulator supplies the scripts. The checkers do not judge what such scripts
+    /// compute.
     pub fn is_directed(&self) -> bool {
         self.own_scripts.is_some()
     }
 
-    /// An outbox for a life of its node.
+    /// A new outbox for the next life of the node.
     pub fn outbox(&self, id: u16, limits: Limits) -> Outbox {
         let mut out = match &self.hooks {
             Some(hooks) => Outbox::with_hooks(NodeId(id), Rc::clone(hooks)),
@@ -261,7 +263,7 @@ impl Machine {
         out
     }
 
-    /// The node, if it runs.
+    /// The node, if it is running.
     pub fn node(&self) -> Option<&Replica> {
         match &self.state {
             State::Down => None,
@@ -269,7 +271,7 @@ impl Machine {
         }
     }
 
-    /// Queues a datagram; false when there is no room, or nobody to read it.
+    /// Queues a datagram. Returns false if the queue is full or no node is running.
     pub fn receive(&mut self, datagram: Rc<Datagram>) -> bool {
         let is_read = !matches!(self.state, State::Down) && self.queue.len() < QUEUE;
         if is_read {
@@ -278,34 +280,34 @@ impl Machine {
         is_read
     }
 
-    /// Everything that was to go wrong does not.
+    /// Cancels all pending faults of this machine.
     pub fn heal(&mut self) {
         (self.crash_after, self.halt_after, self.tears, self.sync_fails) = (None, None, None, None);
         self.paused_until = Micros(0);
         self.heal_disk();
     }
 
-    /// Everything that was to go wrong with its disk does not.
+    /// Cancels all pending faults of the disk.
     pub fn heal_disk(&mut self) {
         self.slow_sync = (Micros(0), Micros(0));
         self.disk.fail(None);
     }
 
-    /// One more effect; when it is the last, how long the node is down then.
+    /// Counts one effect. If the node crashes now, returns how long it stays down.
     pub fn crashes_now(&mut self) -> Option<Down> {
         let (after, down) = self.crash_after?;
         self.crash_after = Some((after.saturating_sub(1), down));
         (after == 0).then_some(down)
     }
 
-    /// One more effect; when the node stands still after it, for how long.
+    /// Counts one effect. If the node halts now, returns for how long.
     pub fn halts_now(&mut self) -> Option<Micros> {
         let (after, length) = self.halt_after?;
         self.halt_after = after.checked_sub(1).map(|after| (after, length));
         (after == 0).then_some(length)
     }
 
-    /// What its node was doing, if it stands still between two effects.
+    /// Removes the node's work, if the node is halted between two effects.
     pub fn take_halted(&mut self) -> Option<Work> {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Halts(work) => Some(work),

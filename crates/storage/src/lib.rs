@@ -37,6 +37,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;

@@ -2,13 +2,20 @@
 //!
 //! This module owns the order of these steps, and nothing else. The node calls it after every line and every sync.
 
+mod candidacy;
+mod changes;
+mod reads;
+
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::replica::clients::queue::Proposal;
+use crate::replica::clients::replies::Replies;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
 use crate::replica::paxos::digest_writes::Written;
-use crate::replica::state_machine::learned_log::{DedupStatus, Learned};
+use crate::replica::state_machine::learned_log::Learned;
+use crate::replica::state_machine::script_hooks;
+use crate::replica::state_machine::sessions::DedupStatus;
 use crate::replica::{Replica, classic::Wrote};
 use crate::types::{Ballot, Instance, Micros, Tag, Value};
 use crate::wire::Message;
@@ -95,7 +102,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Instance {
         let instance = self.begin_write(value.clone(), wanted, now, out);
-        self.broadcast_writes(vec![(instance, value, None)], out);
+        self.broadcast_writes(&[(instance, value, None)], out);
         instance
     }
 
@@ -118,7 +125,14 @@ impl Replica {
     fn propose(&mut self, now: Micros, out: &mut Outbox) {
         let mut written = Vec::new();
         self.propose_all(&mut written, now, out);
-        self.broadcast_writes(written, out);
+        self.broadcast_writes(&written, out);
+    }
+
+    /// Sends the writes of this node's ballot to the other nodes.
+    fn broadcast_writes(&self, written: &[Written], out: &mut Outbox) {
+        if let Some(ballot) = self.leader.ballot() {
+            self.naming.broadcast(written, ballot, out);
+        }
     }
 
     fn propose_all(&mut self, written: &mut Vec<Written>, now: Micros, out: &mut Outbox) {
@@ -136,25 +150,20 @@ impl Replica {
             let is_kept = self.requests.others_have_first(now);
             let Some(wanted) = self.requests.pop() else { return };
             let is_retry = wanted.tagged().is_some() && self.leader.is_under_way(&wanted);
-            let verdict_at = |tag| self.history.verdict_at(tag, instance);
-            let verdict = wanted.tagged().map_or(DedupStatus::New, |tagged| verdict_at(tagged.tag));
-            if verdict == DedupStatus::Ahead {
-                self.reply_busy(&wanted, Replica::BUSY_PAUSE, now, out);
-            }
-            if verdict == DedupStatus::Ahead
-                || is_retry
-                || (verdict != DedupStatus::New && self.answer_if_done(&wanted, now, out))
-            {
+            let replies = Replies::new(self.context(now), &self.history);
+            if self.requests.answer_instead(&wanted, instance, is_retry, replies, out) {
                 continue;
             }
             let found = match wanted {
-                Proposal::Change(_, change) => match self.change_in_words(change, now) {
-                    Ok(new) => {
-                        self.propose_group(Some(wanted), new, now, out);
-                        continue;
+                Proposal::Change(_, change) => {
+                    match self.changes.group_after(change, &self.group_view(now), &self.bounds) {
+                        Ok(new) => {
+                            self.propose_group(Some(wanted), new, now, out);
+                            continue;
+                        }
+                        Err(reason) => Err(reason),
                     }
-                    Err(reason) => Err(reason),
-                },
+                }
                 _ => self.entry_of(&wanted, instance, out),
             };
             let entry = match found {
@@ -170,6 +179,54 @@ impl Replica {
                 written.push((instance, value, tag));
             }
         }
+    }
+
+    /// The entry to write at `instance` for a request. The scripts see a write, and compose the result of a read.
+    fn entry_of(&self, wanted: &Proposal, instance: Instance, out: &Outbox) -> Result<Entry, String> {
+        let hooks = out.hooks.as_deref();
+        if wanted.is_read() {
+            let value = script_hooks::safe_read(&self.history, wanted.question(), hooks)?;
+            return Ok(wanted.entry(instance, || value));
+        }
+        let entry = wanted.entry(instance, || self.history.safe_read());
+        match wanted.unseen() {
+            Some(unseen) => script_hooks::on_request(entry, unseen, hooks),
+            None => Ok(entry),
+        }
+    }
+
+    /// The entry to write for a request that cannot be carried out. A refusal that is not logged is answered now,
+    /// and nothing is written.
+    fn refusal_of(
+        &mut self,
+        wanted: &Proposal,
+        reason: &str,
+        now: Micros,
+        out: &mut Outbox,
+    ) -> Option<Entry> {
+        if matches!(wanted, Proposal::Change(..)) && !self.election.has_quorum(&self.group, now) {
+            // Another node may lead by now, and decide differently.
+            return None;
+        }
+        let logged = wanted.logged_refusal(reason);
+        if logged.is_none() {
+            self.reject(wanted, reason, now, out);
+        }
+        logged
+    }
+
+    /// Refuses the request, and tells the nodes that would pass it on.
+    pub(in crate::replica) fn reject(
+        &mut self,
+        wanted: &Proposal,
+        reason: &str,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        if let Some(notice) = wanted.drop_notice() {
+            out.send(notice);
+        }
+        self.refuse(Some(wanted), reason, now, out);
     }
 
     /// Learns the next instance of the prefix. True when this node wrote its value in the ballot that it runs.
@@ -196,7 +253,7 @@ impl Replica {
         let words = self.classic.as_ref().map(|_| value.clone());
         let hooks = out.hooks.clone();
         let Learned { entry, verdict, failed } = self.history.learn(instance, value, hooks.as_deref());
-        if self.note_failed(instance, failed, out) {
+        if script_hooks::report_failed(instance, failed, out) {
             return false;
         }
         if out.tells(EventLevel::Learned)
@@ -228,9 +285,10 @@ impl Replica {
                 self.requests.drop_same(&entry);
             }
             if is_own {
-                self.send_reply_for(&entry, instance, verdict, out);
+                self.replies(now).send_for(&entry, instance, verdict, out);
             } else if let Some((_, false)) = waited.filter(|_| !may_be_stale) {
-                self.schedule_reply_for(&entry, instance, verdict, now, out);
+                let replies = Replies::new(self.context(now), &self.history);
+                self.requests.schedule_reply_for(&entry, instance, verdict, replies, out);
             }
         }
         if matches!(entry, Entry::Group(..)) && verdict == DedupStatus::New {
@@ -264,9 +322,12 @@ impl Replica {
         let waited = waited.or_else(|| self.requests.take_done_of(since, &Entry::Write(value)));
         match waited {
             Some(_) if wrote == Some(Wrote::Own) => {
-                self.send_reply_for(&entry, instance, DedupStatus::New, out)
+                self.replies(now).send_for(&entry, instance, DedupStatus::New, out);
             }
-            Some((_, false)) => self.schedule_reply_for(&entry, instance, DedupStatus::New, now, out),
+            Some((_, false)) => {
+                let replies = Replies::new(self.context(now), &self.history);
+                self.requests.schedule_reply_for(&entry, instance, DedupStatus::New, replies, out);
+            }
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 //! and may count wrongly. So it retransmits by itself, and believes nothing but promises and votes. It shares the
 //! acceptor and the learner with the leader of the other mode.
 
-use crate::replica::Timing;
+use crate::replica::config::Timing;
 use crate::replica::outbox::{Event, Outbox};
 use crate::replica::paxos::acceptor::Acceptor;
 use crate::replica::twin::OwnLines;

@@ -2,6 +2,7 @@
 
 pub mod fast_reads;
 pub mod intake;
+pub mod overheard;
 pub mod pending_replies;
 pub mod queue;
 pub mod replies;

@@ -1,6 +1,6 @@
 //! The configuration of a node: its identity, its modes, its pace and its bounds. It never changes in one run.
 
-use crate::replica::Limits;
+use crate::replica::limits::Limits;
 use crate::types::{Micros, NodeId};
 use crate::wire::{GroupName, MAX_PACE_MS};
 

@@ -3,47 +3,22 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
-use crate::digest_write::NamedWrite;
-use crate::entry::{Entry, SAFE_READ};
+mod digest_writes;
+mod non_members;
+mod receive;
+mod requests;
+pub mod senders;
+
+use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
+use crate::replica::Replica;
 use crate::replica::classic::Classic;
-use crate::replica::clients::queue::About;
+use crate::replica::clients::replies::Replies;
 use crate::replica::election::jumps::MAX_ROUND_JUMP;
 use crate::replica::outbox::{Event, EventLevel, Outbox};
-use crate::replica::{Replica, non_members, senders};
-use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Tag, Value};
+use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Value};
+use crate::wire::kinds::{asks, asks_only, ballot_of, instance_of};
 use crate::wire::{Beat, Boot, Message, Stance};
-
-/// The ballot under which a message proposes or votes, and whether only the ballot's owner may send the message.
-pub fn ballot_of(message: &Message) -> Option<(Ballot, bool)> {
-    match message {
-        Message::Propose { ballot, .. }
-        | Message::ProposeAll { ballot, .. }
-        | Message::Write { ballot, .. }
-        | Message::WriteTags(NamedWrite { ballot, .. })
-        | Message::Chosen { ballot, .. } => Some((*ballot, true)),
-        Message::Promise { ballot, .. }
-        | Message::PromiseNone { ballot, .. }
-        | Message::Accept { ballot, .. }
-        | Message::Accepts { ballot, .. }
-        | Message::Fetch { ballot, .. }
-        | Message::Nack { ballot, .. } => Some((*ballot, false)),
-        Message::Beat(Beat { ballot, .. }) => ballot.map(|ballot| (ballot, false)),
-        _ => None,
-    }
-}
-
-/// The instance of a classic line; `None` for lines that name none.
-pub fn instance_of(message: &Message) -> Option<Instance> {
-    match message {
-        Message::Propose { instance, .. }
-        | Message::Promise { instance, .. }
-        | Message::Write { instance, .. }
-        | Message::Accept { instance, .. }
-        | Message::Nack { instance, .. } => Some(*instance),
-        _ => None,
-    }
-}
 
 impl Replica {
     /// Handles a line that claims to be from node `from`.
@@ -67,7 +42,7 @@ impl Replica {
             let is_new = self.classic.is_none() && self.election.on_heard(from, now);
             if is_new {
                 // This node reports the link at once: a link counts when both ends report it.
-                self.beat_at = now;
+                self.candidacy.beat_again_at(now);
             }
             if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message))
                 && ballot.epoch == self.group.epoch
@@ -123,7 +98,7 @@ impl Replica {
         let is_question = match message {
             Message::Register { n, .. } => *n == self.n(),
             Message::Join { .. } | Message::JoinFor { .. } => true,
-            message => senders::asks_only(message),
+            message => asks_only(message),
         };
         if self.foreign.contains(&from) && !is_question {
             self.dropped.foreign += 1;
@@ -144,7 +119,7 @@ impl Replica {
             return false;
         }
         if ballot.epoch != self.group.epoch {
-            self.on_other_epoch(ballot.epoch, non_members::asks(message), now);
+            self.on_other_epoch(ballot.epoch, asks(message), now);
             let is_vote_question =
                 matches!(message, Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags(_));
             let is_far = matches!(message, Message::Write { instance, .. } if !self.is_near(*instance));
@@ -199,10 +174,11 @@ impl Replica {
             self.mark_foreign(from, n, out);
             return false;
         }
-        if is_voter && !self.is_genuine(from, boot) && self.known_by_log(from).is_none() {
+        let view = self.group_view(now);
+        if is_voter && !view.is_genuine(from, boot) && view.known_by_log(from).is_none() {
             self.identity.correct(from, boot, out);
         }
-        if !self.is_genuine(from, boot) {
+        if !self.group_view(now).is_genuine(from, boot) {
             let listed = self.history.membership().incarnation(from).map(Boot::some);
             let root = || self.identity.root(from).map(Boot::some);
             let known = listed.or_else(|| self.identity.remembered(from)).or_else(root).unwrap_or_default();
@@ -261,14 +237,6 @@ impl Replica {
         }
     }
 
-    /// Whether `boot` may speak for member `id`: the log names its incarnation, or this node remembers it.
-    fn is_genuine(&self, id: NodeId, boot: Boot) -> bool {
-        match self.history.membership().incarnation(id) {
-            Some(listed) => listed == boot.incarnation,
-            None => self.identity.is_genuine(id, boot),
-        }
-    }
-
     pub(in crate::replica) fn mark_foreign(&mut self, from: NodeId, n: u16, out: &mut Outbox) {
         if self.foreign.insert(from) {
             out.event(Event::Warning(format!(
@@ -305,7 +273,7 @@ impl Replica {
             Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
                 if self.classic.is_none() && self.is_voter() {
-                    // DigestWrites the whole learned prefix would be as safe as the durable one: its records stand before
+                    // Naming the whole learned prefix would be as safe as the durable one: its records stand before
                     // the promise's in the log, and the answer waits for the sync of both.
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }
@@ -339,13 +307,16 @@ impl Replica {
                 self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
             }
             Message::Dropped { words } => self.requests.on_dropped(words),
-            Message::AskDigest { instance, name } => self.on_ask_digest(instance, &name, out),
-            Message::Digest { instance, digest, script } => {
-                self.on_digest(from, (instance, digest), &script, out);
+            Message::AskDigest { .. }
+            | Message::Digest { .. }
+            | Message::AskChain { .. }
+            | Message::Chain { .. } => {
+                let (digests, mut own) = self.comparison(now);
+                digests.on_message(from, message, &mut own, out);
             }
-            Message::AskChain { instance } => self.on_ask_chain(instance, out),
-            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), out),
-            Message::Relay { value } if self.leader.is_leading() => self.on_relay(value, now),
+            Message::Relay { value } if self.leader.is_leading() => {
+                self.requests.on_relay(value, |wanted| self.leader.is_under_way(wanted), now);
+            }
             Message::Promise { .. }
             | Message::PromiseNone { .. }
             | Message::Accept { .. }
@@ -353,7 +324,7 @@ impl Replica {
                 self.on_copy(&message, out);
                 self.on_vote(from, message, now, out);
             }
-            answer => self.on_answer(from, &answer, out),
+            answer => self.on_answer(from, &answer, now, out),
         }
     }
 
@@ -591,55 +562,17 @@ impl Replica {
         }
     }
 
-    pub(in crate::replica) fn on_answer(&mut self, from: NodeId, answer: &Message, out: &mut Outbox) {
-        if let Message::Ok { instance, value } = answer
-            && self.classic.is_some()
-            && self.history.value_at(*instance).as_ref() != Some(value)
-        {
-            // A classic node may have counted duplicates as votes. Its answer may be false, so it does not replace
-            // this node's answer.
-            return self.note_answer(from, answer, out);
+    /// Handles another node's answer to a client.
+    pub(in crate::replica) fn on_answer(
+        &mut self,
+        from: NodeId,
+        answer: &Message,
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        let replies = Replies::new(self.context(now), &self.history);
+        if self.requests.on_overheard(answer, &mut self.reads, replies) {
+            replies.note(from, answer, out);
         }
-        let mut is_write = false;
-        if let Message::Ok { instance, value } = answer
-            && *instance > self.learner.learned()
-        {
-            // The answer shows the words of the value, not its marks.
-            let entry = match value.as_bytes().starts_with(SAFE_READ.as_bytes()) {
-                true => Entry::Read { instance: *instance, tagged: None, value: value.clone() },
-                false => Entry::Write(value.clone()),
-            };
-            is_write = self.requests.on_answered_untagged(&entry) && !entry.is_untagged_read();
-        }
-        match answer {
-            Message::Ok { instance, .. } | Message::NotYet { instance, .. } => {
-                let was_owed = self.requests.on_answered(&About::Instance(*instance));
-                // An answer that matches nothing else that was asked answers a read.
-                if !was_owed && !is_write && matches!(answer, Message::Ok { .. }) {
-                    self.reads.on_answered_untagged();
-                }
-            }
-            Message::Done { first, last, client, seq } => {
-                let count = (last.0 - first.0).min(self.bounds.window) + 1;
-                self.requests.on_done(Tag { client: *client, seq: *seq }, count);
-            }
-            Message::Answer { client, seq, .. }
-            | Message::Value { client, seq, .. }
-            | Message::Reply { client, seq, .. }
-            | Message::Forgotten { client, seq, .. }
-            | Message::Unknown { client, seq }
-            | Message::Refused { client, seq, .. } => {
-                let tag = Tag { client: *client, seq: *seq };
-                self.reads.on_answered(tag);
-                self.requests.on_answered(&About::Tag(tag));
-                if matches!(answer, Message::Refused { .. }) {
-                    self.requests.on_refused(tag);
-                }
-            }
-            Message::Members { .. } => drop(self.requests.on_answered(&About::Members)),
-            Message::Error { reason } => drop(self.requests.on_answered(&About::Error(reason.clone()))),
-            _ => return,
-        }
-        self.note_answer(from, answer, out);
     }
 }

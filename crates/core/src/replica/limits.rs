@@ -7,9 +7,6 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::replica::clients::queue::{LEAST_AT_LEADER, MAX_WAITING, MAX_WAITING_BYTES, REFUSALS};
-use crate::replica::state_machine::sessions::{MAX_SESSIONS, MAX_TAGS, MAX_TAGS_OF_ONE};
-
 /// The bounds of a node. All nodes of a group must have the same bounds of the session table, which decides by the
 /// log what is a duplicate, and the same window. In practice all nodes have the usual bounds, [`Limits::default`];
 /// small ones are for simulations.
@@ -31,19 +28,19 @@ pub struct Limits {
     pub flight_bytes: usize,
     /// How many writes one tick retransmits.
     pub retransmit: usize,
-    /// How many clients the session table remembers.
+    /// How many clients the session table remembers. With this bound and the next two, the table takes a few MiB.
     pub sessions: usize,
     /// How many carried-out requests of all clients together are remembered.
     pub tags: usize,
     /// How many carried-out requests of one client are remembered. Beyond it, the client's floor is raised.
     pub tags_of_one: usize,
-    /// How many requests may wait; at a leader, three quarters of it.
+    /// How many requests may wait. At a leader fewer may wait ([`Limits::waiting_at_leader`]).
     pub waiting: usize,
     /// How many bytes of values the waiting requests may have.
     pub waiting_bytes: usize,
-    /// How far the room of a leader shrinks when the followers no longer have the requests that it takes up.
+    /// The least room of a leader, when the followers no longer have the requests that it takes up.
     pub least_at_leader: usize,
-    /// How many clients are told in one turn that there is no room.
+    /// How many clients are told in one turn that there is no room. In a flood, the answers would be a second flood.
     pub refusals: usize,
     /// How many answers a node may owe.
     pub owed: usize,
@@ -84,13 +81,13 @@ impl Limits {
         flights: (64, 1024, 4096),
         flight_bytes: 4 << 20,
         retransmit: 256,
-        sessions: MAX_SESSIONS,
-        tags: MAX_TAGS,
-        tags_of_one: MAX_TAGS_OF_ONE,
-        waiting: MAX_WAITING,
-        waiting_bytes: MAX_WAITING_BYTES,
-        least_at_leader: LEAST_AT_LEADER,
-        refusals: REFUSALS,
+        sessions: 16_384,
+        tags: 65_536,
+        tags_of_one: 4_096,
+        waiting: 16_384,
+        waiting_bytes: 32 << 20,
+        least_at_leader: 1_024,
+        refusals: 64,
         owed: 16_384,
         reads: 16_384,
         lookups: 64,

@@ -1,6 +1,6 @@
-//! What a step of the node wants done, in the lanes that safety asks for.
+//! The effects that one step of a node asks for, each in the lane that safety demands.
 //!
-//! Owns no decision. The roles fill it, and the [`Driver`](crate::driver::Driver) empties it in the order that
+//! Owns no decision. The roles fill the outbox. The [`Driver`](crate::driver::Driver) empties it, in the order that
 //! makes a vote durable before it is sent (README, "What is promised", 5).
 
 use std::fmt;
@@ -13,58 +13,59 @@ use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{Ballot, GroupId, Instance, NodeId, Tag, Value};
 use crate::wire::{Line, Message};
 
-/// Old values that the node wants: they stand in the history files, and are no longer held in memory.
+/// A request for old values. They are in the history files, and no longer in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
-    /// From here.
+    /// The first instance to read.
     pub first: Instance,
-    /// To here, or as far as the bytes of a lookup go ([`Limits`](crate::replica::Limits)).
+    /// The last instance to read. The answer may stop earlier, at the byte limit of a lookup
+    /// ([`Limits`](crate::replica::limits::Limits)).
     pub last: Instance,
-    /// What for.
+    /// Why the node needs the values. It decides what the node does with them.
     pub purpose: LookupPurpose,
 }
 
-/// What a lookup is for.
+/// The reason for a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupPurpose {
-    /// A client asked for this instance; who answers as one of this rank.
+    /// A client asked for this instance. This node answers after the delay of this rank.
     Request(usize),
-    /// A request of this tag was carried out there; who answers as one of this rank.
+    /// A request with this tag was carried out there. This node answers after the delay of this rank.
     Tagged(Tag, usize),
-    /// A peer has to learn it.
+    /// A peer lacks the value and must learn it.
     Repair,
-    /// A digest of it is computed anew.
+    /// A digest over the values is computed again.
     Digest,
 }
 
-/// How much a driver wants to know: an event for every request costs as much as the request.
+/// How many events a driver asks for. An event for every request costs as much as the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventLevel {
-    /// Of what happens seldom.
+    /// Only events that are rare.
     Seldom,
-    /// Of every answer, too.
+    /// Also one event for each answer to a client.
     Answers,
-    /// Of every instance that is learned, too.
+    /// Also one event for each learned instance.
     Learned,
 }
 
-/// The effects of a step.
+/// The effects of a step, in lanes. One outbox is reused for all steps of a node.
 #[derive(Debug)]
 pub struct Outbox {
     me: NodeId,
     bounds: Bounds,
-    /// Lines that claim nothing about our disk.
+    /// Lines that claim nothing about this node's disk. They may be sent before the sync.
     pub early: Vec<Line>,
-    /// What must reach the disk, in this order.
+    /// Records to append to the log, in this order.
     pub records: Vec<Record>,
-    /// Lines that claim what `records` says, and so may only follow a sync.
+    /// Lines that claim what `records` says. They may only be sent after a sync.
     pub after_sync: Vec<Line>,
-    /// What people and their programs want to know of.
+    /// Events for the log of the process, and for scripts.
     pub events: Vec<Event>,
-    /// What is to be read from the history, and handed to [`Replica::on_found`](crate::replica::Replica::found), before
-    /// anything else.
+    /// Values to read from the history files and to hand to
+    /// [`Replica::on_found`](crate::replica::Replica::on_found), before anything else.
     pub lookups: Vec<Lookup>,
-    /// The scripts of this node: an argument of every step, as the time is.
+    /// The scripts of this node. Like the time, they are an argument of every step.
     pub hooks: Option<Rc<dyn Hooks>>,
     flush: bool,
     ends: bool,
@@ -72,7 +73,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox of node `me`.
+    /// An empty outbox of node `me`, without scripts, with the default bounds and with all events.
     pub fn new(me: NodeId) -> Outbox {
         let lanes = || (Vec::new(), Vec::new());
         let ((early, after_sync), records, events) = (lanes(), Vec::new(), Vec::new());
@@ -91,12 +92,12 @@ impl Outbox {
         }
     }
 
-    /// The same for a node that has scripts.
+    /// The same, for a node with scripts.
     pub fn with_hooks(me: NodeId, hooks: Rc<dyn Hooks>) -> Outbox {
         Outbox { hooks: Some(hooks), ..Outbox::new(me) }
     }
 
-    /// Says of what its driver wants events; at first of everything.
+    /// Sets which events the driver asks for. The default is all of them.
     pub fn tell(&mut self, detail: EventLevel) {
         self.detail = detail;
     }
@@ -105,17 +106,17 @@ impl Outbox {
         self.detail >= detail
     }
 
-    /// Has other bounds than the usual ones.
+    /// Replaces the default bounds.
     pub fn limit(&mut self, limits: Limits) {
         self.bounds = limits.into();
     }
 
-    /// Which of its bounds were reached.
+    /// The bounds of this outbox that were reached.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
     }
 
-    /// Whether nothing is to be done.
+    /// Whether there are no effects to carry out.
     pub fn is_empty(&self) -> bool {
         self.early.is_empty()
             && self.records.is_empty()
@@ -125,7 +126,7 @@ impl Outbox {
             && !self.flush
     }
 
-    /// Whether what was appended, now or in earlier steps, must be synced now.
+    /// Whether the log must be synced now: all records of this step and of earlier ones.
     pub fn needs_sync(&self) -> bool {
         self.flush || !self.after_sync.is_empty()
     }
@@ -140,7 +141,7 @@ impl Outbox {
         self.flush = false;
     }
 
-    /// Adds a line for now; an answer to a client that goes on from the one before extends it.
+    /// Adds a line to send before the sync. An answer to a client that continues the previous one extends it.
     pub(in crate::replica) fn send(&mut self, message: Message) {
         if let (
             Some(Line::Node(_, Message::Done { first, last, client, seq })),
@@ -168,22 +169,22 @@ impl Outbox {
         }
     }
 
-    /// Whether scripts may run now; where there are none, nothing waits for them.
+    /// Whether scripts have time left in this step. Always true without scripts, since then nothing waits for them.
     pub(in crate::replica) fn has_time(&self) -> bool {
         self.hooks.as_ref().is_none_or(|hooks| hooks.has_time())
     }
 
-    /// Whether the node must end ([`Event::MustEnd`]): none of its effects may be carried out any more.
+    /// Whether the node must end ([`Event::MustEnd`]). If so, no further effect may be carried out.
     pub fn ends(&self) -> bool {
         self.ends
     }
 
-    /// The next lookup, which is carried out from here on.
+    /// Removes the next lookup. The caller carries it out.
     pub(crate) fn take_lookup(&mut self) -> Option<Lookup> {
         (!self.lookups.is_empty()).then(|| self.lookups.remove(0))
     }
 
-    /// Adds an event; a fast read like the one before is counted with it.
+    /// Adds an event. A fast read with the same answer as the previous one is counted in that one.
     pub(in crate::replica) fn event(&mut self, event: Event) {
         if let (
             Some(Event::Read { by, instance, learned, clients, .. }),
@@ -198,13 +199,12 @@ impl Outbox {
         self.events.push(event);
     }
 
-    /// Asks for a sync although nothing waits for it: lazily appended records should not stay
-    /// volatile for long.
+    /// Asks for a sync although no line waits for it. Lazily appended records should not stay volatile for long.
     pub fn flush(&mut self) {
         self.flush = true;
     }
 
-    /// Adds a record; a `chosen` that goes on from the one before extends it.
+    /// Adds a record. A `chosen` that continues the previous one extends it.
     pub(in crate::replica) fn persist(&mut self, record: Record) {
         if let (
             Some(Record::Chosen { last, ballot, .. }),
@@ -219,7 +219,7 @@ impl Outbox {
         self.records.push(record);
     }
 
-    /// Adds a line for after the sync; a range of accepts that goes on from the one before extends it.
+    /// Adds a line to send after the sync. A range of accepts that continues the previous one extends it.
     pub(in crate::replica) fn after_sync(&mut self, message: Message) {
         if let (
             Some(Line::Node(_, Message::Accepts { last, ballot, .. })),
@@ -235,153 +235,157 @@ impl Outbox {
     }
 }
 
-/// Something that happened to this node. `Display` is the text for its log.
+/// An event at this node. `Display` is its text in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// This node learned an instance; `reads` is what `Request I` answers from now on.
+    /// This node learned an instance. `reads` is the answer to `Request I` from now on.
     Learned {
-        /// Which instance.
+        /// The instance that was learned.
         instance: Instance,
-        /// What it reads.
+        /// The value that a client reads there.
         reads: Value,
     },
-    /// A client was answered, by this node or by one that was overheard.
+    /// A client was answered, by this node or by a peer that this node overheard.
     Answered {
-        /// Who answered.
+        /// The node that answered.
         by: NodeId,
-        /// Which instance.
+        /// The instance that the answer is about.
         instance: Instance,
-        /// What the answer says; absent when it names an instance whose value this node does not hold.
+        /// The value in the answer. Absent when the answer names an instance whose value this node does not hold.
         value: Option<Value>,
     },
-    /// Clients were answered without an instance, by this node or by one that was overheard.
+    /// Fast reads were answered, by this node or by a peer that this node overheard. Such a read takes no instance.
     Read {
-        /// Who answered.
+        /// The node that answered.
         by: NodeId,
-        /// Where the last value stands that a user wrote; 0 if none was.
+        /// The instance of the last value that a client wrote; 0 if there is none.
         instance: Instance,
-        /// Up to where all had been learned.
+        /// The answering node had learned all instances up to this one.
         learned: Instance,
-        /// That value.
+        /// The value of `instance`.
         value: Value,
-        /// How many were answered alike.
+        /// How many clients got this same answer.
         clients: u64,
     },
-    /// This node told a client that its request is not carried out.
+    /// This node told a client that its request is not carried out. The text is the reason.
     Refused(Value),
-    /// There was no room for a client's request: it is to ask again.
+    /// There was no room for a client's request. The client must ask again.
     Busy(Tag),
-    /// A client was answered about many instances at once.
+    /// A client was answered about a range of instances at once.
     AnsweredRange {
-        /// Who answered.
+        /// The node that answered.
         by: NodeId,
-        /// From here.
+        /// The first instance of the range.
         first: Instance,
-        /// To here.
+        /// The last instance of the range.
         last: Instance,
     },
-    /// A classic node says this, as one of the roles of Paxos; what it claims is durable.
+    /// A classic node sends this message, in one of the roles of Paxos. Its claim is durable.
     Says(Message),
-    /// A classic node refuses a ballot.
+    /// A classic node refuses a ballot (NACK).
     Refuses {
-        /// Where.
+        /// The instance whose ballot is refused.
         instance: Instance,
-        /// What it refuses.
+        /// The ballot that it refuses.
         refused: Ballot,
-        /// What it has promised.
+        /// The ballot that it has promised.
         promised: Ballot,
     },
-    /// A classic node gives its round up, for a higher ballot.
+    /// A classic node gives up its round for a higher ballot.
     GivesWay {
-        /// Where.
+        /// The instance of the round.
         instance: Instance,
-        /// The ballot given up, for ever.
+        /// The abandoned ballot. The node never uses it again.
         ballot: Ballot,
-        /// What it gives way to.
+        /// The higher ballot.
         to: Ballot,
     },
-    /// This node leads.
+    /// This node became leader, with this ballot.
     Leads(Ballot),
-    /// This node no longer runs its ballot, because it heard of a higher one, or that another value
-    /// stands in its own, or because it got nowhere.
+    /// This node abandoned its ballot. It heard of a higher one, or of another value in its own ballot, or it made
+    /// no progress.
     SteppedDown {
-        /// The ballot given up, for ever.
+        /// The abandoned ballot. The node never uses it again.
         ballot: Ballot,
-        /// What it gave way to; the same where that is no higher one.
+        /// The higher ballot that it yields to. Equal to `ballot` if there is none.
         to: Ballot,
     },
     /// This node follows a new leader.
     Follows {
-        /// The leader.
+        /// The new leader, as its own messages name it.
         leader: NodeId,
-        /// Its ballot.
+        /// The ballot that the leader leads with.
         ballot: Ballot,
     },
-    /// This node has had no quorum of the group at hand for two timeouts on end.
+    /// This node has had two-way links with less than a quorum of the group, for two timeouts in a row.
     LostQuorum {
-        /// The group.
+        /// The members of the group in force.
         members: Vec<NodeId>,
-        /// The others of it that vote and have a two-way link with this node: those that count for a quorum.
+        /// The other members that vote and have a two-way link with this node. Only those count for a quorum.
         linked: Vec<NodeId>,
     },
-    /// This node knows which group it belongs to, for ever.
+    /// This node learned which group it belongs to. That never changes.
     Belongs(GroupId),
-    /// This node may not vote until these nodes have remembered its identity.
+    /// This node may not vote until these nodes have remembered its identity. When the list is empty, it still
+    /// listens for what they remember.
     WaitsFor(Vec<NodeId>),
-    /// Enough peers remember this node, or the log names it: it votes.
+    /// This node may vote: enough peers remember its identity, or the log names it.
     MayVote,
-    /// This node must not vote in this life, and how to come back.
+    /// This node must not vote in this life. The text says why, and how to bring the node back.
     MayNotVote(String),
-    /// Another group governs from the next instance on.
+    /// Another group governs, from the instance after `since` on.
     Governs {
-        /// The instance that chose it: its epoch.
+        /// The instance that chose the group. It is the number of its epoch.
         since: Instance,
-        /// Its members.
+        /// The members of the new group.
         members: Vec<NodeId>,
     },
-    /// This node is no member any more, and a quorum of the group that goes on knows it: it may end.
+    /// This node is no longer a member, and a quorum of the new group knows it. It may end.
     Left {
-        /// The instance that chose the group in force: without it, as a group before that one may have been.
+        /// The instance that chose the group in force. This node is not in that group, and may not have been in the
+        /// one before.
         since: Instance,
     },
-    /// A script raised an error where it should have applied a value: what it had done there is undone, on every
-    /// node.
+    /// A script raised an error while it applied a value. Its changes at that instance are undone, on every node.
     ApplyFailed {
-        /// Which script.
+        /// The script that failed.
         script: Arc<Script>,
-        /// Where.
+        /// The instance whose value it applied.
         instance: Instance,
-        /// What it said.
+        /// The error text of the script.
         error: String,
     },
-    /// A script has computed something else at a peer.
+    /// A script computed a different state at a peer.
     Diverged {
-        /// Which script.
+        /// The script whose states differ.
         script: Arc<Script>,
-        /// Where.
+        /// The peer with the other state.
         peer: NodeId,
-        /// The last instance at which both are known to have computed the same.
+        /// The last instance at which both states are known to be equal.
         after: Instance,
-        /// The first at which they have not: the one after it, unless that was too long ago to be found.
+        /// The first instance at which the states are known to differ. It is the one after `after`, unless that is
+        /// too long ago to be found.
         first: Instance,
     },
-    /// A peer has learned something else: the log is split.
+    /// A peer learned another value: the log is split.
     LogDiverged {
-        /// Where.
+        /// The peer that learned another value.
         peer: NodeId,
-        /// The last instance up to which both are known to have learned the same.
+        /// The last instance up to which both logs are known to be equal.
         after: Instance,
-        /// The first at which they have not: the one after it, unless the peer has not said so much.
+        /// The first instance at which the logs are known to differ. It is the one after `after`, unless the peer
+        /// has not reported so much.
         first: Instance,
     },
-    /// Something an operator may want to know.
+    /// Information for the operator.
     Notice(String),
-    /// Something an operator should look at.
+    /// A condition that the operator should look at.
     Warning(String),
-    /// This node must end, with a fault; why, and what to do. Nothing of this step may be done any more.
+    /// This node must end with an error. The text says why, and what to do. No effect of this step may be carried
+    /// out any more.
     MustEnd(String),
-    /// Somebody asks all nodes to end.
+    /// A client asks all nodes to end (`quit`).
     Quit,
 }
 
@@ -486,12 +490,12 @@ impl fmt::Display for Event {
     }
 }
 
-/// Nodes as people read them: `0,1,2`.
+/// A list of nodes as text: `0,1,2`.
 pub(in crate::replica) fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// What a classic node says, in the words of its log.
+/// Prints a message of a classic node in the form of its log.
 fn say(message: &Message, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match message {
         Message::Propose { instance, ballot } => write!(f, "propose {instance} {ballot}"),

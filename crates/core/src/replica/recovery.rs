@@ -17,10 +17,14 @@ use crate::hooks::{Fault, Hooks};
 use crate::mutant::{self, Mutant};
 use crate::past::Past;
 use crate::record::Record;
+use crate::replica::Replica;
 use crate::replica::classic::Classic;
 use crate::replica::clients::fast_reads::FastReads;
 use crate::replica::clients::queue::RequestQueue;
-use crate::replica::election::candidacy::Quorum;
+use crate::replica::config::Config;
+use crate::replica::dispatch::senders::Others;
+use crate::replica::drop_counters::DropCounters;
+use crate::replica::election::candidacy::Candidacy;
 use crate::replica::election::jumps::Jumps;
 use crate::replica::election::links::Election;
 use crate::replica::paxos::acceptor::Acceptor;
@@ -30,14 +34,12 @@ use crate::replica::paxos::learner::Learner;
 use crate::replica::paxos::proposer::Proposer;
 use crate::replica::reconfig::changes::Changes;
 use crate::replica::reconfig::registration::Registration;
-use crate::replica::senders::Others;
 use crate::replica::state_machine::divergence::Divergence;
 use crate::replica::state_machine::learned_log::LearnedLog;
 use crate::replica::state_machine::script_states::Failed;
 use crate::replica::twin::OwnLines;
-use crate::replica::{Config, DropCounters, Replica};
 use crate::types::{Instance, MAX_NUMBER, Micros, Numbering, Value};
-use crate::wire::{Boot, Dialect, Stance};
+use crate::wire::{Boot, Dialect};
 
 /// Why a log cannot be replayed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,14 @@ pub enum RecoverError {
         /// The cause, and advice for the operator.
         reason: String,
     },
+}
+
+impl RecoverError {
+    /// The error of a script that cannot go on at an instance.
+    pub(in crate::replica) fn of_script(failed: &Failed, instance: Instance) -> RecoverError {
+        let (Fault::Fatal(reason) | Fault::Raised(reason)) = &failed.fault;
+        RecoverError::Script { script: failed.script.name.to_string(), instance, reason: reason.clone() }
+    }
 }
 
 /// A node under construction. It takes the records of its log in the order in which they were written.
@@ -215,10 +225,9 @@ impl Recovery {
             history,
             requests: RequestQueue::new(timing, limits),
             digests: Divergence::default(),
-            reads: FastReads::new(timing.timeout(), boot, limits),
-            fast_read: fast_read && !classic,
+            reads: FastReads::new(fast_read && !classic, timing.timeout(), boot, limits),
             repair: CatchUp::new(limits),
-            naming: DigestWrites::default(),
+            naming: DigestWrites::new(limits),
             durable: learned,
             claimed: (learned, Micros(0)),
             told_older: (id, 0, Micros(0)),
@@ -229,11 +238,8 @@ impl Recovery {
             name,
             others: Others::default(),
             has_heard_own: false,
-            beat_at: Micros(0),
-            stance: Stance::Waits,
-            quorum: Quorum::default(),
+            candidacy: Candidacy::default(),
             warned_of_twin: false,
-            warned_of_pace: BTreeSet::new(),
             dropped: DropCounters::default(),
         }
     }
@@ -275,8 +281,8 @@ impl Recovery {
 /// Stops at a fatal error of a script. An error that the script itself raised is a result, and no reason to stop.
 pub(in crate::replica) fn stop_if_fatal(instance: Instance, failed: &[Failed]) -> Result<(), RecoverError> {
     match failed.last() {
-        Some(Failed { script, fault: Fault::Fatal(reason) }) => {
-            Err(RecoverError::Script { script: script.name.to_string(), instance, reason: reason.clone() })
+        Some(failed @ Failed { fault: Fault::Fatal(_), .. }) => {
+            Err(RecoverError::of_script(failed, instance))
         }
         _ => Ok(()),
     }

@@ -1,14 +1,17 @@
-//! The node and its store: the records of a checkpoint, the values that need not be held, and the results of
-//! lookups.
+//! The node and its store: the records of a checkpoint, the values that need not be held, the values that scripts
+//! lack, and the results of lookups.
 //!
 //! This module owns no state. The driver calls it after commits and lookups.
 
+use crate::hooks::Hooks;
 use crate::past::{Past, Source};
 use crate::record::Record;
 use crate::replica::Replica;
-use crate::replica::clients::queue::About;
+use crate::replica::clients::pending_replies::About;
+use crate::replica::clients::replies::answer_to_stored;
 use crate::replica::limits::Bound;
 use crate::replica::outbox::{Lookup, LookupPurpose, Outbox};
+use crate::replica::recovery::RecoverError;
 use crate::replica::state_machine::learned_log;
 use crate::types::{Instance, Micros, Value};
 use crate::wire::Message;
@@ -47,6 +50,25 @@ impl Replica {
         learned_log::reads(past, self.dialect)
     }
 
+    /// The first known instance that a script has yet to apply: the script was added or changed since the log
+    /// began. Before the node starts, its driver reads the values from there on, and passes them to
+    /// [`Replica::catch_up`].
+    pub fn behind(&self) -> Option<Instance> {
+        self.history.behind()
+    }
+
+    /// Lets the scripts that are behind apply old values. These are the ones in `past`, which starts with the
+    /// instance of [`Replica::behind`]. If `past` is empty, they are the values that the node holds itself. Call this
+    /// until no script is behind.
+    ///
+    /// # Errors
+    /// When a script cannot go on.
+    pub fn catch_up(&mut self, past: &[Past], hooks: &dyn Hooks) -> Result<(), RecoverError> {
+        let caught_up = self.history.catch_up(past, hooks);
+        let next = self.history.behind().unwrap_or_default();
+        caught_up.map_err(|failed| RecoverError::of_script(&failed, next))
+    }
+
     /// Handles the result of a lookup: `past` starts with the first instance that was asked for.
     pub fn on_found(&mut self, now: Micros, lookup: &Lookup, past: Vec<Past>, out: &mut Outbox) {
         let first = past.first().filter(|past| past.instance == lookup.first);
@@ -54,14 +76,15 @@ impl Replica {
         self.bounds.is_over(Bound::LookupBytes, is_cut);
         match (lookup.purpose, first) {
             (LookupPurpose::Repair, _) => self.repair.tell_past(past, now, out),
-            (LookupPurpose::Digest, Some(_)) => self.on_dug(&past, out),
+            (LookupPurpose::Digest, Some(_)) => self.history.on_dug(&past, out),
             (_, None) => {}
             (LookupPurpose::Request(rank), Some(past)) => {
                 let answer = Message::Ok { instance: past.instance, value: self.value_of(past) };
                 self.requests.schedule_reply(About::Instance(past.instance), answer, rank, now);
             }
             (LookupPurpose::Tagged(tag, rank), Some(past)) => {
-                let answer = self.answer_with(tag, past.instance, &past.value, past.void.is_some());
+                let answer =
+                    answer_to_stored(tag, past.instance, &past.value, past.void.is_some(), self.dialect);
                 self.requests.schedule_reply(About::Tag(tag), answer, rank, now);
             }
         }

@@ -50,7 +50,7 @@ fn judges(evidence: &Evidence) -> Checkers {
     Checkers::new(evidence.nodes, evidence.spares, evidence.dialect, Limits::USUAL)
 }
 
-/// Checkers the wire: one value in a ballot, and promises that never regress.
+/// Judges the wire: one value in a ballot, and promises that never regress.
 fn judge_wire(evidence: &Evidence) -> Checkers {
     let mut judges = judges(evidence);
     let mut lost = evidence.lost.clone();
@@ -69,7 +69,7 @@ fn judge_wire(evidence: &Evidence) -> Checkers {
     judges
 }
 
-/// Checkers the clients' requests and answers against the logs of all nodes.
+/// Judges the clients' requests and answers against the logs of all nodes.
 fn judge_outcome(evidence: &Evidence) -> Checkers {
     let mut judges = judges(evidence);
     judges.calls().may_be_refused();

@@ -5,8 +5,8 @@
 
 use upaxos_core::client::{Ask, Outcome};
 use upaxos_core::entry::Entry;
-use upaxos_core::replica::ballot_of;
 use upaxos_core::types::{Instance, Tag, Value};
+use upaxos_core::wire::kinds::ballot_of;
 use upaxos_core::wire::{Line, Message, Request};
 
 use super::{Checkers, Rule};

@@ -1,4 +1,4 @@
-//! One turn of a node, as the [`Driver`](upaxos_core::driver::Driver) gives it, with a place to crash, or to stand still,
+//! One turn of a node, as the [`Driver`](upaxos_core::driver::Driver) orders it. The node can crash, or halt,
 //! between any two effects.
 //!
 //! Owns what each effect does to the simulated machine, and when.
@@ -20,7 +20,7 @@ use crate::machine::{PACKET, Role, State, Work};
 use crate::network::Datagram;
 
 impl<C> Cluster<C> {
-    /// One turn of the daemon's loop: all that came in, then the clock.
+    /// One turn of the daemon's loop: handles all received datagrams, then the clock.
     pub(super) fn wake(&mut self, id: u16) {
         let machine = &mut self.machines[usize::from(id)];
         if machine.wake_at != self.now {
@@ -41,7 +41,8 @@ impl<C> Cluster<C> {
         }
         self.seen.events += 1;
         if machine.sync_fails.is_some() && self.disk_chance.hits(250_000) {
-            // Of a task, or of the next commit; else that is found out only when the sync is over.
+            // The failing sync is that of a task, or of the next commit. Otherwise the failure appears only when
+            // the sync ends.
             machine.disk.fail(Some(Refusal::Sync));
             machine.disk_fails = machine.sync_fails;
         }
@@ -63,8 +64,8 @@ impl<C> Cluster<C> {
         self.act(id, work);
     }
 
-    /// Whether a node has come to belong to another group: one with an empty disk, or that came to join, and heard
-    /// nothing but the other group for a while. It is none of this group's any more.
+    /// Whether a node belongs to another group now. A joiner, or a node with an empty disk, may have heard only the
+    /// other group for a while. It is then no node of this group.
     fn has_strayed(&self, node: &Replica) -> bool {
         let own = GroupId(self.setting.incarnations + incarnation(0, 0));
         self.has_neighbors && node.head().group.is_some_and(|group| group != own)
@@ -77,7 +78,7 @@ impl<C> Cluster<C> {
         }
     }
 
-    /// Carries out one effect after the other, until the node has to wait, ends, or stands still.
+    /// Carries out one effect after another, until the node must wait, ends, or halts.
     fn go_on(&mut self, id: u16, work: Work) {
         let mut next = Some(work);
         while let Some(mut work) = next {
@@ -97,7 +98,7 @@ impl<C> Cluster<C> {
         }
     }
 
-    /// Carries out the next effect that can be seen from outside, and those before it. The work goes on if the node
+    /// Carries out the next effect that is visible from outside, and those before it. Returns the work if the node
     /// need not wait and does not end.
     fn pull(&mut self, id: u16, mut work: Work) -> Option<Work> {
         loop {
@@ -114,7 +115,7 @@ impl<C> Cluster<C> {
                     self.note(id, events);
                     self.compare(id, &work.node, events);
                     if !work.out.ends() {
-                        // What is sent early may name what these records hold.
+                        // An early line may name what these records hold.
                         work.out.records.iter().for_each(|record| self.checkers.on_record(id, record));
                     }
                 }
@@ -163,7 +164,7 @@ impl<C> Cluster<C> {
         self.at(self.now + length, Next::GoOn(id, life));
     }
 
-    /// A node that stood still between two effects goes on with the next.
+    /// Resumes a halted node with its next effect.
     pub(super) fn resume_turn(&mut self, id: u16, life: u64) {
         let machine = &mut self.machines[usize::from(id)];
         if machine.life != life {
@@ -196,7 +197,7 @@ impl<C> Cluster<C> {
         self.at(at, Next::Synced(id, life));
     }
 
-    /// The sync is done: what waited for it follows.
+    /// The sync is done. The effects that waited for it follow.
     pub(super) fn synced(&mut self, id: u16, life: u64) {
         let machine = &mut self.machines[usize::from(id)];
         if machine.life != life || !matches!(machine.state, State::Syncs(_)) {
@@ -258,11 +259,11 @@ impl<C> Cluster<C> {
         self.send(id, datagram);
     }
 
-    /// Lines as datagrams of one packet each; of a classic node, however long they are. Before them comes what is due
-    /// to be said about parts of datagrams.
+    /// Packs lines into datagrams of one packet each. The datagrams of a classic node may be longer. Messages that
+    /// are due about parts of datagrams come first.
     fn packets(&mut self, id: u16, lines: Lines<'_>, head: Head) -> VecDeque<Rc<Datagram>> {
         let life = self.machines[usize::from(id)].life;
-        // A vote that is not sent counts all the same.
+        // A vote that is not sent still counts.
         lines.withheld().for_each(|line| self.checkers.on_sent(id, life, line));
         let dialect = self.setting.dialect;
         let mut packer = Packer::new(dialect, PACKET);

@@ -50,7 +50,7 @@ impl<C> Cluster<C> {
         Ok(true)
     }
 
-    /// Replica `id` reports that its scripts and a peer's diverged between two instances.
+    /// Node `id` reports that its scripts and a peer's diverged between two instances.
     pub(super) fn note_divergence(
         &mut self,
         id: u16,

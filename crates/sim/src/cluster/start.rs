@@ -1,5 +1,5 @@
-//! A life begins: the disk is opened, the log taken up again, and what it says compared with what was
-//! durable. A start may be refused only for a disk that was damaged on purpose, elsewhere than inside values.
+//! The start of a node's life: opens the disk, recovers the log, and compares what the node knows with what was
+//! durable. A node may refuse to start only if its disk was damaged on purpose, and not inside a value.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -18,13 +18,13 @@ use crate::disk::Flip;
 use crate::machine::{Loads, Role, State, Work};
 
 impl<C> Cluster<C> {
-    /// The node starts at that moment, if nobody has started it before.
+    /// Starts the node at that time, unless it has been started before.
     pub(crate) fn start_at(&mut self, id: u16, at: Micros) {
         let life = self.machines[usize::from(id)].life;
         self.at(at, Next::Start(id, life));
     }
 
-    /// The node starts now.
+    /// Starts the node now.
     pub(crate) fn start_now(&mut self, id: u16) {
         self.start(id, self.machines[usize::from(id)].life);
     }
@@ -69,7 +69,7 @@ impl<C> Cluster<C> {
             }
         }
         self.count += 1;
-        // No two lives on one wire have the same number: it would be random.
+        // No two lives on one network have the same number. A daemon draws it at random.
         let boot = (self.setting.incarnations << 32) + self.count;
         let machine = &mut self.machines[usize::from(id)];
         let mut node = recovery.finish(machine.disk.seed(), boot);
@@ -97,7 +97,7 @@ impl<C> Cluster<C> {
         self.act(id, work);
     }
 
-    /// All that was durable must be there, but for what a bit took that was flipped inside a value.
+    /// Checks that all durable records are there, except for what a flipped bit inside a value destroyed.
     fn recovered(&mut self, id: u16, node: &Replica, lost: &[Record]) {
         let machine = &mut self.machines[usize::from(id)];
         if machine.flipped == Some(Flip::Value) && !lost.is_empty() {
@@ -107,7 +107,7 @@ impl<C> Cluster<C> {
         self.checkers.on_recovered(id, &node.checkpoint(), lost);
     }
 
-    /// All that it has learned must read as ever, in memory or in its history.
+    /// Checks that all learned instances read as before, in memory or in the history files.
     fn reread(&mut self, id: u16, node: &Replica) -> Result<(), StoreError> {
         let disk = &self.machines[usize::from(id)].disk;
         let compacted = disk.compacted();
@@ -126,7 +126,7 @@ impl<C> Cluster<C> {
         Ok(())
     }
 
-    /// A node may refuse to start only when its disk was damaged behind its back. Then it is lost.
+    /// A node may refuse to start only if its disk was damaged while it was down. Then the disk is lost.
     fn refuse_start(&mut self, id: u16, error: &StoreError) {
         let machine = &mut self.machines[usize::from(id)];
         if !matches!(machine.flipped, Some(Flip::Else | Flip::Spare)) {

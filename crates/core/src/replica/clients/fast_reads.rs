@@ -5,20 +5,22 @@
 //! under a nonce of its own, and ends when a quorum has answered. A value chosen before the question was sent was
 //! accepted by a quorum, so the highest of these marks is not below its instance. One round serves all reads
 //! received before it was first sent, and no later ones. Time decides only when to ask again and when to stop
-//! waiting, never whether an answer is right. This module neither learns nor answers. The node does that, once it
-//! has learned up to the mark.
+//! waiting, never whether an answer is right. This module neither learns nor sends answers. The node does that, once
+//! it has learned up to the mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mutant::{self, Mutant};
-use crate::replica::Replica;
-use crate::replica::clients::queue::{ANSWER_STEP, Proposal};
+use crate::replica::clients::queue::{ANSWER_STEP, Proposal, RequestQueue};
+use crate::replica::clients::replies::{BUSY_PAUSE, Replies};
+use crate::replica::context::Context;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
+use crate::replica::state_machine::learned_log::LearnedLog;
 use crate::types::{
     Epoch, FIRST_FAST, Group, Instance, MAX_NUMBER, Micros, NodeId, Tag, Tagged, Value, Votes,
 };
-use crate::wire::Message;
+use crate::wire::{Dialect, Message};
 
 /// How soon a question is repeated, at first and at the longest: several round trips.
 const RETRY_MIN: Micros = Micros::from_millis(10);
@@ -34,6 +36,8 @@ type Ticket = u64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FastReads {
     bounds: Bounds,
+    /// Whether an untagged read is a fast one.
+    is_default: bool,
     /// How long a read may wait.
     patience: Micros,
     /// The nonce of the next round.
@@ -64,13 +68,55 @@ impl Asked {
         Asked { tagged: Some(tagged), question: None }
     }
 
-    /// The request for a safe read that replaces a fast read that has waited too long.
-    fn wanted(self) -> Proposal {
+    /// A question to the scripts.
+    pub fn query(tagged: Tagged, question: Value) -> Asked {
+        Asked { tagged: Some(tagged), question: Some(question) }
+    }
+
+    /// The request for a safe read of the same words.
+    pub fn wanted(self) -> Proposal {
         match (self.tagged, self.question) {
             (Some(tagged), Some(question)) => Proposal::Query(tagged, question),
             (Some(tagged), None) => Proposal::TaggedRead(tagged),
             (None, _) => Proposal::Read,
         }
+    }
+
+    /// The safe read that replaces a fast read that has waited too long.
+    ///
+    /// # Errors
+    /// The same request, if its number cannot stand in the log. Its client asks for a safe read, under another number.
+    pub fn fall_back(self) -> Result<Proposal, Proposal> {
+        let is_in_log = self.tagged.is_none_or(|tagged| tagged.tag.seq < FIRST_FAST);
+        if is_in_log { Ok(self.wanted()) } else { Err(self.wanted()) }
+    }
+
+    /// The answer as of the learned prefix. `worded` composes the value. `None` if nothing was written: an untagged
+    /// answer has no form for that.
+    ///
+    /// # Errors
+    /// The reason why a script cannot answer.
+    pub fn answer(
+        &self,
+        learned: Instance,
+        log: &LearnedLog,
+        worded: impl FnOnce(Option<&Value>) -> Result<Value, String>,
+    ) -> Result<Option<Message>, String> {
+        let last = log.last_user().map(|(instance, _)| *instance);
+        if self.tagged.is_none() && last.is_none() {
+            return Ok(None);
+        }
+        let value = worded(self.question.as_ref())?;
+        let instance = last.unwrap_or_default();
+        Ok(Some(match self {
+            Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: Some(_) } => {
+                Message::Reply { learned, client: *client, seq: *seq, value }
+            }
+            Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: None } => {
+                Message::Value { instance, learned, client: *client, seq: *seq, value }
+            }
+            Asked { tagged: None, .. } => Message::Ok { instance, value },
+        }))
     }
 }
 
@@ -104,11 +150,12 @@ struct Marked {
 
 impl FastReads {
     /// No reads. `boot` is the random number of this run. Nonces count up from it, so that no mark for an earlier
-    /// run or for another node counts in a round.
-    pub fn new(patience: Micros, boot: u64, limits: Limits) -> FastReads {
+    /// run or for another node counts in a round. `is_default` makes untagged reads fast.
+    pub fn new(is_default: bool, patience: Micros, boot: u64, limits: Limits) -> FastReads {
         let spread = if mutant::is(Mutant::NonceRestarts) { 0 } else { SPREAD };
         FastReads {
             bounds: limits.into(),
+            is_default,
             patience,
             nonce: boot.wrapping_mul(spread) & MAX_NUMBER,
             next: 0,
@@ -124,6 +171,32 @@ impl FastReads {
     /// Returns the bounds that were reached so far.
     pub fn reached(&self) -> Reached {
         self.bounds.reached()
+    }
+
+    /// Whether an untagged read is a fast one.
+    pub fn is_default(&self) -> bool {
+        self.is_default
+    }
+
+    /// Handles a read that needs no instance. A tagged one may have fallen back to a safe read before.
+    pub fn on_read(
+        &mut self,
+        asked: Asked,
+        requests: &mut RequestQueue,
+        is_in_flight: impl FnOnce(&Proposal) -> bool,
+        is_leading: bool,
+        replies: Replies<'_>,
+        out: &mut Outbox,
+    ) {
+        let wanted = asked.clone().wanted();
+        let is_open = requests.admit(&wanted, is_in_flight, replies, out);
+        if !is_open || (asked.tagged.is_some() && requests.is_waiting(&wanted)) {
+            return;
+        }
+        let Context { rank, now, .. } = replies.context;
+        if !self.add(asked, rank, now) && is_leading {
+            requests.reply_busy(&wanted, BUSY_PAUSE, replies.context, out);
+        }
     }
 
     /// Adds a read, unless it waits already (a retry). The nodes before in rank get time to answer first. False
@@ -297,106 +370,10 @@ impl FastReads {
     }
 }
 
-impl Replica {
-    /// Handles a read that needs no instance. A tagged one may have fallen back to a safe read before.
-    pub(in crate::replica) fn on_fast_read(&mut self, asked: Asked, now: Micros, out: &mut Outbox) {
-        let wanted = asked.clone().wanted();
-        if asked.tagged.is_some() {
-            if self.is_malformed(&wanted, now, out) {
-                return;
-            }
-            let is_done = self.answer_if_done(&wanted, now, out);
-            if is_done || self.leader.is_under_way(&wanted) || self.requests.is_waiting(&wanted) {
-                return;
-            }
-        }
-        if !self.reads.add(asked, self.rank(), now) && self.leader.is_leading() {
-            self.reply_busy(&wanted, Replica::BUSY_PAUSE, now, out);
-        }
-    }
-
-    /// Handles a question to the scripts. A node without a script that answers queries leaves it to the others; the
-    /// leader refuses it.
-    pub(in crate::replica) fn on_fast_query(
-        &mut self,
-        tagged: Tagged,
-        question: Value,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
-        let asked = Asked { tagged: Some(tagged), question: Some(question) };
-        if out.hooks.as_ref().is_some_and(|hooks| hooks.reader().is_some()) {
-            self.on_fast_read(asked, now, out);
-        } else if self.leader.is_leading() {
-            self.refuse(Some(&asked.wanted()), Replica::NO_READER, now, out);
-        }
-    }
-
-    /// Asks for marks, and turns reads that have waited too long into safe reads.
-    pub(in crate::replica) fn read(&mut self, now: Micros, out: &mut Outbox) {
-        let own = self.mark().map(|mark| (self.id, mark));
-        self.reads.tick(&self.group, own, now, out);
-        for late in self.reads.take_late(now) {
-            let is_in_log = late.tagged.is_none_or(|tagged| tagged.tag.seq < FIRST_FAST);
-            match late.wanted() {
-                wanted if is_in_log => self.submit(wanted, now, out),
-                // Its number cannot stand in the log. Its client asks for a safe read, under another number.
-                wanted => self.reply_busy(&wanted, 0, now, out),
-            }
-        }
-    }
-
-    /// Answers the reads whose round is complete, once this node has learned enough.
-    pub(in crate::replica) fn answer_reads(&mut self, now: Micros, out: &mut Outbox) {
-        let learned = self.learner.learned();
-        for asked in self.reads.take_ready(self.group.epoch, learned, now) {
-            match self.fast_answer(&asked, learned, out) {
-                Ok(Some(answer)) => self.send_reply(answer, out),
-                // An untagged answer has no form for "nothing was written".
-                Ok(None) => self.submit(Proposal::Read, now, out),
-                Err(reason) => self.reject(&asked.wanted(), &reason, now, out),
-            }
-        }
-    }
-
-    fn fast_answer(&self, asked: &Asked, learned: Instance, out: &Outbox) -> Result<Option<Message>, String> {
-        let last = self.history.last_user().map(|(instance, _)| *instance);
-        if asked.tagged.is_none() && last.is_none() {
-            return Ok(None);
-        }
-        let value = self.worded(asked.question.as_ref(), out)?;
-        let instance = last.unwrap_or_default();
-        Ok(Some(match asked {
-            Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: Some(_) } => {
-                Message::Reply { learned, client: *client, seq: *seq, value }
-            }
-            Asked { tagged: Some(Tagged { tag: Tag { client, seq }, .. }), question: None } => {
-                Message::Value { instance, learned, client: *client, seq: *seq, value }
-            }
-            Asked { tagged: None, .. } => Message::Ok { instance, value },
-        }))
-    }
-
-    /// `AskMark`: answered only in the epoch in force.
-    pub(in crate::replica) fn on_ask_mark(
-        &mut self,
-        epoch: Epoch,
-        nonce: u64,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
-        if epoch != self.group.epoch {
-            self.on_other_epoch(epoch, true, now);
-        } else if let Some(mark) = self.mark() {
-            out.send(Message::Mark { epoch, nonce, mark });
-        }
-    }
-
-    /// The instance up to which values may have been chosen with this node's vote. A node that may not vote has
-    /// perhaps forgotten its votes, so it has no mark.
-    fn mark(&self) -> Option<Instance> {
-        let may_mark = self.classic.is_none() && self.is_voter();
-        let accepted = self.acceptor.highest_accepted().filter(|_| !mutant::is(Mutant::MarkLearnedOnly));
-        may_mark.then(|| accepted.unwrap_or_default().max(self.learner.learned()))
-    }
+/// The instance up to which values may have been chosen with this node's vote. A node that may not vote has perhaps
+/// forgotten its votes, so it has no mark. `accepted` is the highest instance in which it has accepted a value.
+pub fn mark(context: Context, accepted: Option<Instance>) -> Option<Instance> {
+    let may_mark = context.dialect == Dialect::Extended && context.is_voter;
+    let accepted = accepted.filter(|_| !mutant::is(Mutant::MarkLearnedOnly));
+    may_mark.then(|| accepted.unwrap_or_default().max(context.learned))
 }

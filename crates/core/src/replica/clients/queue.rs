@@ -11,28 +11,18 @@ use crate::entry::Entry;
 use crate::hooks;
 use crate::mutant::{self, Mutant};
 use crate::paged_map::{ByTag, PagedMap};
-use crate::replica::Timing;
-pub use crate::replica::clients::pending_replies::About;
-use crate::replica::clients::pending_replies::PendingReplies;
+use crate::replica::clients::pending_replies::{About, PendingReplies};
+use crate::replica::config::Timing;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
 use crate::types::{Change, Instance, MAX_VALUE, Micros, Tag, Tagged, Value};
 use crate::wire::{Line, Message, Request};
 
-/// How many requests may wait, and how many bytes of values. At a leader fewer may wait: when the leader names a
-/// request, the followers should still have it, whatever else they have heard since.
-pub(in crate::replica) const MAX_WAITING: usize = 16_384;
-pub(in crate::replica) const MAX_WAITING_BYTES: usize = 32 << 20;
-
-/// The bounds of a leader's room. The room halves when the followers no longer have the requests that the leader
-/// takes up, at most once per `PAUSE` and to no less than `LEAST_AT_LEADER`. It grows by `GROWTH_AT_LEADER` in
-/// every tick.
-pub(in crate::replica) const LEAST_AT_LEADER: usize = 1_024;
+/// The pace of a leader's room. The room halves when the followers no longer have the requests that the leader
+/// takes up, at most once per `PAUSE` and to no less than [`Limits::least_at_leader`]. It grows by
+/// `GROWTH_AT_LEADER` in every tick.
 const PAUSE: Micros = Micros::from_millis(100);
 const GROWTH_AT_LEADER: usize = 2;
-
-/// How many clients are told in one turn that there is no room. In a flood, the answers would be a second flood.
-pub(in crate::replica) const REFUSALS: usize = 64;
 
 /// How long a request waits for a leader before it is forgotten: longer than any election, shorter than any client
 /// waits. A write that takes effect minutes after it was typed would surprise.
@@ -130,6 +120,20 @@ impl Proposal {
             Proposal::Again(entry) => entry.clone(),
             Proposal::Change(..) => panic!("only a leader composes the entry of a change"),
         }
+    }
+
+    /// The entry to write for a request that cannot be carried out. If the request has a tag and would have an
+    /// effect, the log records the refusal. Otherwise the next leader, or this one on a copy of the request, might
+    /// decide differently. A logged refusal is answered when it is learned.
+    pub fn logged_refusal(&self, reason: &str) -> Option<Entry> {
+        let tagged = self.tagged().filter(|_| !self.is_read() && !mutant::is(Mutant::RefusedByWord))?;
+        Some(Entry::refused(tagged, reason))
+    }
+
+    /// The line to the nodes that would pass the request on after its refusal, if there are such nodes.
+    pub fn drop_notice(&self) -> Option<Message> {
+        let Proposal::Write(value) = self else { return None };
+        Some(Message::Dropped { words: hooks::fingerprint(value.as_bytes()) })
     }
 
     /// The request that a lost entry carries out, if its client may still want it elsewhere. That is any write. It
@@ -350,6 +354,11 @@ impl RequestQueue {
     /// The request that waits longest, if it was among the first `heard` requests.
     pub fn first_of(&self, heard: u64) -> Option<&Proposal> {
         self.waiting.first().filter(|(_, first)| first.heard <= heard).map(|(_, first)| &first.wanted)
+    }
+
+    /// How far above the learned prefix this node keeps any state.
+    pub fn window(&self) -> u64 {
+        self.bounds.window
     }
 
     /// Returns how many requests expired since the last call, and one of them.

@@ -1,13 +1,14 @@
-//! The candidacy: when this node raises or gives up a ballot of its own. It also sends the heartbeats.
+//! The candidacy: what this node shows of its part in the election, and when.
 //!
-//! This module owns the start and end of this node's own ballots, as the election advises. The leader owns the work
-//! under a ballot.
+//! This module owns the times of the heartbeats, and what the log reports of a lost quorum and of unequal intervals.
+//! The links decide whether a quorum is there. The proposer owns the work under a ballot.
 
-use crate::mutant::{self, Mutant};
-use crate::replica::Replica;
+use std::collections::BTreeSet;
+
+use crate::replica::election::links::Election;
 use crate::replica::outbox::{Event, Outbox};
-use crate::types::{Ballot, Instance, Micros, NodeId};
-use crate::wire::{Beat, Message, Pace, Stance};
+use crate::types::{Group, Micros, NodeId};
+use crate::wire::{Pace, Stance};
 
 /// How many peers with another interval the log names in one run.
 const NAMED: usize = 16;
@@ -17,10 +18,9 @@ const NAMED: usize = 16;
 const MISSED: u64 = 2;
 
 /// Whether a voter has a quorum of its group, as far as the log reports it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Quorum {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quorum {
     /// The node never had a quorum, or does not vote.
-    #[default]
     Never,
     /// The node has a quorum.
     Has,
@@ -30,100 +30,61 @@ pub enum Quorum {
     Lost,
 }
 
-impl Replica {
-    /// The rank of this node among the nodes that answer: the leader comes first.
-    pub(in crate::replica) fn rank(&self) -> usize {
-        match self.election.leader() {
-            _ if self.leader.is_leading() => 0,
-            // Some peers may not trust a node that lost its disk. If it answered first, no other node would answer.
-            _ if !self.is_voter() => self.group.members.len() + 1,
-            None => self.group.rank_after(self.id, None),
-            leader => self.group.rank_after(self.id, leader) + 1,
+/// What this node shows of its part in the election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidacy {
+    beat_at: Micros,
+    stance: Stance,
+    quorum: Quorum,
+    /// The peers whose interval between heartbeats was reported as another one.
+    warned_of_pace: BTreeSet<NodeId>,
+}
+
+impl Default for Candidacy {
+    fn default() -> Candidacy {
+        Candidacy {
+            beat_at: Micros(0),
+            stance: Stance::Waits,
+            quorum: Quorum::Never,
+            warned_of_pace: BTreeSet::new(),
         }
     }
+}
 
-    pub(in crate::replica) fn campaign_if_leaderless(&mut self, now: Micros, out: &mut Outbox) {
-        let runs = self.leader.ballot().is_some();
-        if self.is_voter() {
-            self.election.vote();
-        }
-        if self.is_voter() && self.election.should_run(runs, self.durable, &self.group, now) {
-            self.campaign(now, out);
-        }
+impl Candidacy {
+    /// When the next heartbeat is due.
+    pub fn beat_at(&self) -> Micros {
+        self.beat_at
     }
 
-    /// Raises a ballot of this node's own, unless ballots have run out.
-    pub(in crate::replica) fn campaign(&mut self, now: Micros, out: &mut Outbox) {
-        let above = self.election.ballot().max(self.acceptor.highest_promise());
-        if above.is_some_and(|above| above.epoch > self.group.epoch) {
-            // This node has voted in an epoch whose start it has to learn again.
+    /// Makes the next heartbeat due at `at`, unless it is due earlier.
+    pub fn beat_by(&mut self, at: Micros) {
+        self.beat_at = self.beat_at.min(at);
+    }
+
+    /// Makes the next heartbeat due at `at`.
+    pub fn beat_again_at(&mut self, at: Micros) {
+        self.beat_at = at;
+    }
+
+    /// Shows a stance. A new one is shown at once.
+    pub fn show(&mut self, stance: Stance, election: &Election, now: Micros, out: &mut Outbox) {
+        if stance == self.stance {
             return;
         }
-        let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
-        let reused =
-            above.filter(|top| mutant::is(Mutant::ReuseBallot) && self.numbering.owner(*top) == self.id);
-        let Some(ballot) = reused.or(next) else {
-            out.event(Event::Warning("ballots have run out: this node cannot lead".into()));
-            return;
-        };
-        self.election.observe(ballot, now);
-        let change = self.history.membership().change().cloned();
-        let change = change.map(|value| (Instance(self.group.epoch.0), value));
-        self.leader.start(ballot, self.learner.learned(), change, now, out);
-        let first = self.learner.learned().next();
-        self.acceptor.on_propose_all(first, ballot, self.durable, out);
-    }
-
-    /// Asks again in phase 1, or writes again in phase 2. No node hears its own question. So if one answer of this
-    /// node's own acceptor does not cover everything, it is asked here.
-    pub(in crate::replica) fn retransmit(&mut self, now: Micros, out: &mut Outbox) {
-        if let Some((first, ballot)) = self.leader.asks_itself(self.id, now) {
-            self.acceptor.on_propose_all(first, ballot, self.durable, out);
-        }
-        let Replica { leader, learner, acceptor, group, .. } = self;
-        let mut again = |instance, ballot, value: &_, out: &mut _| {
-            learner.on_write(group, instance, ballot, value);
-            acceptor.on_write(instance, ballot, value, out);
-        };
-        leader.tick(now, &mut again, out);
-    }
-
-    /// Raises a ballot unless this node runs one, even if another node leads, and at any time: a wrong guess of the
-    /// election may cost time, never agreement. Model checks use this, since they have no clock.
-    #[doc(hidden)]
-    pub fn campaign_unasked(&mut self, now: Micros, out: &mut Outbox) {
-        if self.is_voter() && self.leader.ballot().is_none() {
-            self.campaign(now, out);
-        }
-    }
-
-    /// Ends a candidacy that makes no progress, so that the next in rank may try. Also ends that of a node that is
-    /// far behind while others are not.
-    pub(in crate::replica) fn abandon_candidacy_if_stuck(&mut self, now: Micros, out: &mut Outbox) {
-        let patience = self.timing.timeout() * 4;
-        let is_stuck = self.leader.is_stuck(self.learner.learned(), patience, now);
-        let seeks = self.leader.stance() == Some(Stance::Seeks);
-        if (is_stuck || (seeks && self.election.gives_way(self.durable, &self.group, now)))
-            && let Some(ballot) = self.leader.ballot()
+        self.stance = stance;
+        self.beat_at = now;
+        if let (Stance::Follows, Some(ballot), Some(leader)) = (stance, election.ballot(), election.leader())
         {
-            self.step_down(ballot, ballot, now, out);
+            out.event(Event::Follows { leader, ballot });
         }
     }
 
-    /// Records a ballot that another node uses, and gives way to a higher one.
-    pub(in crate::replica) fn observe(&mut self, ballot: Ballot, now: Micros, out: &mut Outbox) {
-        self.election.observe(ballot, now);
-        if let Some(own) = self.leader.ballot().filter(|own| *own < ballot) {
-            self.step_down(own, ballot, now, out);
-        }
-    }
-
-    /// `Pace`: the slower of its two ends judges a link. Unequal intervals delay the detection of failures, so the
-    /// log names them.
-    pub(in crate::replica) fn on_pace(&mut self, from: NodeId, pace: Pace, out: &mut Outbox) {
-        let is_unequal = self.election.on_pace(from, pace);
-        if is_unequal && self.warned_of_pace.len() < NAMED && self.warned_of_pace.insert(from) {
-            let (theirs, own) = (pace.every_ms, self.election.pace().every_ms);
+    /// Names a peer in the log that beats at another interval than this node. Unequal intervals delay the detection
+    /// of failures.
+    pub fn on_unequal_pace(&mut self, from: NodeId, theirs: Pace, own: Pace, out: &mut Outbox) {
+        if self.warned_of_pace.len() < NAMED && self.warned_of_pace.insert(from) {
+            let (theirs, own) = (theirs.every_ms, own.every_ms);
             out.event(Event::Warning(format!(
                 "node {from} beats every {theirs} ms, this node every {own} ms: start all with the same --beat; until \
                  then the slower of two counts"
@@ -132,9 +93,15 @@ impl Replica {
     }
 
     /// Reports a lost quorum once the loss lasts, and reports when it is over.
-    fn note_quorum(&mut self, now: Micros, out: &mut Outbox) {
-        self.quorum = match (self.election.has_quorum(&self.group, now), self.quorum) {
-            _ if !self.is_voter() => Quorum::Never,
+    pub fn note_quorum(
+        &mut self,
+        election: &Election,
+        (group, is_voter): (&Group, bool),
+        now: Micros,
+        out: &mut Outbox,
+    ) {
+        self.quorum = match (election.has_quorum(group, now), self.quorum) {
+            _ if !is_voter => Quorum::Never,
             (true, Quorum::Lost) => {
                 out.event(Event::Notice("hears a quorum again".into()));
                 Quorum::Has
@@ -142,79 +109,14 @@ impl Replica {
             (true, _) => Quorum::Has,
             (false, Quorum::Has) => Quorum::MissedSince(now),
             (false, Quorum::MissedSince(since))
-                if now.since(since) >= self.election.longest_timeout() * MISSED =>
+                if now.since(since) >= election.longest_timeout() * MISSED =>
             {
-                let members = self.group.members.iter().copied();
-                let linked = members.clone().filter(|id| self.election.is_voter(*id, now)).collect();
+                let members = group.members.iter().copied();
+                let linked = members.clone().filter(|id| election.is_voter(*id, now)).collect();
                 out.event(Event::LostQuorum { linked, members: members.collect() });
                 Quorum::Lost
             }
             (false, as_before) => as_before,
         };
-    }
-
-    pub(in crate::replica) fn step_down(&mut self, own: Ballot, to: Ballot, now: Micros, out: &mut Outbox) {
-        let wanted = self.leader.step_down();
-        self.requests.requeue(wanted, now);
-        out.event(Event::SteppedDown { ballot: own, to });
-    }
-
-    pub(in crate::replica) fn heartbeat(&mut self, now: Micros, out: &mut Outbox) {
-        if self.learner.learned() > self.durable && now >= self.beat_at {
-            out.flush();
-        }
-        if self.classic.is_some() {
-            if now >= self.beat_at {
-                self.beat_at = now + self.timing.beat;
-            }
-            return;
-        }
-        let stance = self.election.stance(self.leader.stance(), self.is_voter(), &self.group, now);
-        if stance != self.stance {
-            self.stance = stance;
-            self.beat_at = now;
-            if let (Stance::Follows, Some(ballot), Some(leader)) =
-                (stance, self.election.ballot(), self.election.leader())
-            {
-                out.event(Event::Follows { leader, ballot });
-            }
-        }
-        if now < self.beat_at {
-            return;
-        }
-        self.beat_at = now + self.timing.beat;
-        self.note_quorum(now, out);
-        self.ask_to_join(out);
-        self.tell_digests(out);
-        let beat = Message::Beat(Beat {
-            n: self.n(),
-            boot: self.identity.boot(),
-            ballot: self.election.ballot(),
-            learned: self.durable,
-            stance,
-            heard: self.election.heard(now),
-        });
-        let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();
-        if is_own && out.needs_sync() && !mutant::is(Mutant::BeatShowsBallot) {
-            // The heartbeat may name a ballot that was started in this very step, and perhaps given up already. No
-            // node may see it before it is durable.
-            out.after_sync(beat);
-        } else {
-            out.send(beat);
-        }
-        // None of the ballots that it names was started in this step.
-        out.send(Message::Pace(self.election.pace()));
-        if self.identity.is_barred() {
-            // To its peers this node is a learner; to operators it reports that they must act.
-            let known = self.identity.boot();
-            out.send(Message::Barred { node: self.id, boot: known.boot, known });
-        }
-        if self.group.members.contains(&self.id)
-            && self.identity.wants_registration(self.history.membership())
-            && !self.hears_of_change(now)
-        {
-            let (n, boot, earlier) = (self.n(), self.identity.boot(), self.identity.earlier());
-            out.send(Message::Register { n, boot, earlier });
-        }
     }
 }

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::replica::Timing;
+use crate::replica::config::Timing;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Numbering};
 use crate::wire::{Beat, Boot, MAX_PACE_MS, Pace, Stance};

@@ -11,9 +11,11 @@
 
 use crate::digest_write::{NamedWrite, Names, Payloads};
 use crate::mutant::{self, Mutant};
-use crate::replica::Replica;
-use crate::replica::limits::{Bound, Bounds};
+use crate::replica::clients::queue::RequestQueue;
+use crate::replica::context::Context;
+use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::Outbox;
+use crate::replica::paxos::acceptor::Acceptor;
 use crate::types::{Ballot, Instance, Micros, NodeId, Tag, Value};
 use crate::wire::Message;
 
@@ -27,26 +29,37 @@ const PATIENCE: Micros = Micros::from_millis(5);
 
 /// A write that this node has just made. The tag is that of its request, if the value has the client's words
 /// unchanged.
-pub(in crate::replica) type Written = (Instance, Value, Option<Tag>);
+pub type Written = (Instance, Value, Option<Tag>);
 
-/// Named writes that wait for their requests, each with its sender and the end of its wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// A named write that waits for its requests: its sender, and the end of its wait.
+pub type Waiting = (NodeId, NamedWrite, Micros);
+
+/// The named writes that wait for their requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DigestWrites {
-    waiting: Vec<(NodeId, NamedWrite, Micros)>,
+    bounds: Bounds,
+    waiting: Vec<Waiting>,
 }
 
 impl DigestWrites {
+    /// No named writes.
+    pub fn new(limits: Limits) -> DigestWrites {
+        DigestWrites { bounds: limits.into(), waiting: Vec::new() }
+    }
+
+    /// Returns the bounds that were reached so far.
+    pub fn reached(&self) -> Reached {
+        self.bounds.reached()
+    }
+
     /// The time at which this node must ask for the values of a named write.
     pub fn deadline(&self) -> Option<Micros> {
         self.waiting.iter().map(|(_, _, until)| *until).min()
     }
-}
 
-impl Replica {
-    /// Sends the writes to the other nodes: by name where that is shorter, else in full.
-    pub(in crate::replica) fn broadcast_writes(&mut self, written: Vec<Written>, out: &mut Outbox) {
-        let Some(ballot) = self.leader.ballot() else { return };
-        let mut rest = &written[..];
+    /// Sends the writes of a ballot to the other nodes: by name where that is shorter, else in full.
+    pub fn broadcast(&self, written: &[Written], ballot: Ballot, out: &mut Outbox) {
+        let mut rest = written;
         while let Some((first, _, _)) = rest.first() {
             let (run, behind) = rest.split_at(length_of_run(rest, &self.bounds));
             let bytes: usize = run.iter().map(|(_, value, _)| value.as_bytes().len()).sum();
@@ -66,121 +79,98 @@ impl Replica {
         }
     }
 
-    /// `WriteTags`: handles a named write like that many `Write`s, once the requests are here.
-    pub(in crate::replica) fn on_write_tags(
+    /// `WriteTags`: returns the writes that a named write stands for, once the requests are here. `until` is the end
+    /// of its wait, if it waited already. `may_accept` says that its last instance is near enough.
+    pub fn on_write_tags(
         &mut self,
-        from: NodeId,
-        write: NamedWrite,
-        until: Option<Micros>,
-        now: Micros,
+        (from, write, until): (NodeId, NamedWrite, Option<Micros>),
+        may_accept: bool,
+        acceptor: &Acceptor,
+        requests: &RequestQueue,
+        context: Context,
         out: &mut Outbox,
-    ) {
+    ) -> Vec<(Instance, Tag, Value)> {
+        if !is_open(&write, acceptor, context, out) || !may_accept {
+            return Vec::new();
+        }
         let NamedWrite { first, last, ballot, ref names } = write;
-        let learned = self.learner.learned();
-        // The leader has not heard that these instances are chosen.
-        self.repair.owe_learned(first, last, learned, now);
-        let first_open = first.max(learned.next());
-        let stands = self.acceptor.accepted(first_open).is_some_and(|(at, _)| *at == ballot);
-        if stands && last > learned && mutant::is(Mutant::StandsVotesAll) && self.is_voter() {
-            return out.after_sync(Message::Accepts { first: first_open, last, ballot });
-        }
-        if last <= learned || !self.may_accept(last, now) || stands {
-            return;
-        }
+        let learned = context.learned;
         // Waiting writes are checked in every step, and most of them still lack a request. Nothing is copied for
         // the check.
-        let may_be_whole = until.is_none() || self.has_heard(names);
-        let Some(mut bodies) = may_be_whole.then(|| self.heard(names)).flatten() else {
-            return self.lacks(from, write, until, now, out);
+        let may_be_whole = until.is_none() || has_heard(names, requests);
+        let Some(mut bodies) = may_be_whole.then(|| heard(names, requests)).flatten() else {
+            self.wait((from, write, until), context, out);
+            return Vec::new();
         };
         if bodies.digest() != names.digest && !mutant::is(Mutant::DigestUnchecked) {
-            return self.fetch((first_open, last), ballot, out);
+            fetch((first.max(learned.next()), last), ballot, context, out);
+            return Vec::new();
         }
-        let tags = names.tags();
-        for ((instance, tag), value) in (first.0..).map(Instance).zip(tags).zip(bodies.values()) {
-            if instance > learned {
-                self.requests.on_tag_taken_up(tag, now);
-                self.take_up_write(instance, ballot, &value, out);
-            }
-        }
+        let instances = (first.0..).map(Instance);
+        let writes = instances.zip(names.tags()).zip(bodies.values());
+        let writes = writes.map(|((instance, tag), value)| (instance, tag, value));
+        writes.filter(|(instance, _, _)| *instance > learned).collect()
     }
 
-    /// Handles the waiting writes whose requests are here now. Asks for the ones that have waited too long.
-    pub(in crate::replica) fn take_up_named(&mut self, now: Micros, out: &mut Outbox) {
-        if self.naming.waiting.is_empty() {
-            return;
-        }
-        for (from, write, until) in std::mem::take(&mut self.naming.waiting) {
-            // The group may have changed since the write arrived.
-            let message = Message::WriteTags(write);
-            if self.group.members.contains(&from)
-                && self.is_plausible(from, &message, now, out)
-                && let Message::WriteTags(write) = message
-            {
-                self.on_write_tags(from, write, Some(until), now, out);
-            }
-        }
+    /// Removes and returns the waiting writes. Each is handled anew: the group may have changed since it arrived.
+    pub fn take_waiting(&mut self) -> Vec<Waiting> {
+        std::mem::take(&mut self.waiting)
     }
 
-    /// `Fetch`: a node lacks values that this node named.
-    pub(in crate::replica) fn on_fetch(
+    /// Keeps a named write until its requests are here. Asks for its values once it has waited too long.
+    fn wait(
         &mut self,
-        (first, last): (Instance, Instance),
-        ballot: Ballot,
-        now: Micros,
+        (from, write, until): (NodeId, NamedWrite, Option<Micros>),
+        context: Context,
         out: &mut Outbox,
     ) {
-        if self.leader.ballot() != Some(ballot) {
-            return;
-        }
-        self.requests.on_lacking(now);
-        self.repair.owe_learned(first, last, self.learner.learned(), now);
-        self.leader.write_in_full(first, last, now, out);
-    }
-
-    /// Whether all named requests wait here.
-    fn has_heard(&self, names: &Names) -> bool {
-        names.tags().all(|tag| self.requests.write_of(tag).is_some())
-    }
-
-    /// The bytes of the named requests, if all of them wait here.
-    fn heard(&self, names: &Names) -> Option<Payloads> {
-        let mut bodies = Payloads::default();
-        for tag in names.tags() {
-            let (tagged, value) = self.requests.write_of(tag)?;
-            bodies.push(tagged, value);
-        }
-        Some(bodies)
-    }
-
-    fn lacks(
-        &mut self,
-        from: NodeId,
-        write: NamedWrite,
-        until: Option<Micros>,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
+        let Context { now, learned, .. } = context;
         let NamedWrite { first, last, ballot, .. } = write;
-        if mutant::is(Mutant::VoteWithoutBytes) && self.is_voter() {
+        if mutant::is(Mutant::VoteWithoutBytes) && context.is_voter {
             return out.after_sync(Message::Accepts { first, last, ballot });
         }
         let until = until.unwrap_or(now + PATIENCE);
-        let is_full = self.naming.waiting.len() >= self.bounds.naming;
+        let is_full = self.waiting.len() >= self.bounds.naming;
         if now < until && !self.bounds.is_over(Bound::Naming, is_full) {
-            self.naming.waiting.push((from, write, until));
+            self.waiting.push((from, write, until));
         } else {
-            self.fetch((first.max(self.learner.learned().next()), last), ballot, out);
+            fetch((first.max(learned.next()), last), ballot, context, out);
         }
     }
+}
 
-    /// Asks the leader for values in full. A node that may not vote need not hurry: it learns the chosen values
-    /// later.
-    fn fetch(&mut self, (first, last): (Instance, Instance), ballot: Ballot, out: &mut Outbox) {
-        if self.is_voter() {
-            out.send(Message::Fetch { first, last, ballot });
-        }
+/// Whether this node has neither learned nor accepted what a named write stands for.
+fn is_open(write: &NamedWrite, acceptor: &Acceptor, context: Context, out: &mut Outbox) -> bool {
+    let NamedWrite { first, last, ballot, .. } = *write;
+    let first = first.max(context.learned.next());
+    let stands = acceptor.accepted(first).is_some_and(|(at, _)| *at == ballot);
+    let is_new = last > context.learned;
+    if stands && is_new && mutant::is(Mutant::StandsVotesAll) && context.is_voter {
+        out.after_sync(Message::Accepts { first, last, ballot });
     }
+    is_new && !stands
+}
+
+/// Asks the leader for values in full. A node that may not vote need not hurry: it learns the chosen values later.
+fn fetch((first, last): (Instance, Instance), ballot: Ballot, context: Context, out: &mut Outbox) {
+    if context.is_voter {
+        out.send(Message::Fetch { first, last, ballot });
+    }
+}
+
+/// Whether all named requests wait here.
+fn has_heard(names: &Names, requests: &RequestQueue) -> bool {
+    names.tags().all(|tag| requests.write_of(tag).is_some())
+}
+
+/// The bytes of the named requests, if all of them wait here.
+fn heard(names: &Names, requests: &RequestQueue) -> Option<Payloads> {
+    let mut bodies = Payloads::default();
+    for tag in names.tags() {
+        let (tagged, value) = requests.write_of(tag)?;
+        bodies.push(tagged, value);
+    }
+    Some(bodies)
 }
 
 /// How many of the first writes can be sent together: all in a row that have names, or a single one without.

@@ -113,6 +113,10 @@ impl Membership {
     }
 }
 
+/// The refusal of a chosen change that had no effect.
+pub const STALE: &str =
+    "the group was changed otherwise before: this change is void; ask again if it is still wanted";
+
 #[cfg(test)]
 mod tests {
     use super::*;

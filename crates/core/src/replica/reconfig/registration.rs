@@ -7,7 +7,7 @@
 //! one id. The log names each later joiner with its incarnation; a joiner needs no other registration.
 //!
 //! It also owns the membership in one group. The incarnation of node 0 of the first group is the group's identity.
-//! Replica 0 must be among the peers that remember a member before its first vote, and it remembers one incarnation
+//! Node 0 must be among the peers that remember a member before its first vote, and it remembers one incarnation
 //! for each id. So of two directories made for one id (two joined wires, or two groups on one wire), only one can
 //! ever be the group's.
 
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use crate::mutant::{self, Mutant};
 use crate::record::Record;
-use crate::replica::Timing;
+use crate::replica::config::Timing;
 use crate::replica::outbox::{Event, Outbox};
 use crate::replica::reconfig::membership::Membership;
 use crate::types::{GroupId, Micros, NodeId};
@@ -205,7 +205,7 @@ impl Registration {
         self.hears(Some(group)) || is_whole
     }
 
-    /// Replica 0 of a first group hears a node without a group. If that happens twice, there is no group yet, and this
+    /// Node 0 of a first group hears a node without a group. If that happens twice, there is no group yet, and this
     /// node founds it.
     pub fn hears_founder(&mut self, out: &mut Outbox) {
         if self.me == NodeId(0) && self.hears(None) {
@@ -228,7 +228,7 @@ impl Registration {
     }
 
     /// A node that has learned nothing hears another group. It changes over if its own group is nothing yet, as far
-    /// as it knows. Replica 0 does so if it never remembered a peer on request, so that no node votes on its word, or
+    /// as it knows. Node 0 does so if it never remembered a peer on request, so that no node votes on its word, or
     /// if it has heard no voter for a long time. It then founded its group because of an old datagram, or of a node
     /// that has lost its disk too. It belongs to the other group, and has lost its disk. Any other node does so if
     /// the node that it took for its founder itself names the other group.

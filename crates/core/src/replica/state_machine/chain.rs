@@ -2,7 +2,7 @@
 //!
 //! This module owns the chain. Each link is a hash of the link before, the instance, and the exact bytes of the
 //! value learned there. Two nodes with the same link at an instance have learned the same values everywhere below.
-//! This module compares nothing; `digests` does that.
+//! This module compares nothing; `divergence` does that.
 //!
 //! The last links are held in memory. Of the older ones, only marks at regular distances are kept, in checkpoints
 //! too. The distance grows with the log, so that neither memory nor start-up time does. Links between marks are

@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::hooks::Script;
-use crate::replica::Replica;
-use crate::replica::outbox::{Event, Outbox, list};
+use crate::mutant::{self, Mutant};
+use crate::replica::outbox::{Event, Outbox};
 use crate::types::{Instance, NodeId};
 use crate::wire::Message;
 use search::{PATIENCE, Poll, Search, Stage, TELL_AGAIN};
+pub use subject::OwnDigests;
 use subject::Subject;
 
 /// How many statements of peers are remembered.
@@ -76,32 +77,46 @@ impl Divergence {
     }
 
     /// The peers whose logs are known to differ from this node's, each with the first different instance.
-    fn parted(&self) -> impl Iterator<Item = (NodeId, Instance)> {
+    pub fn parted(&self) -> impl Iterator<Item = (NodeId, Instance)> {
         let is_found = |search: &&Search| search.subject == Subject::Log && search.stage != Stage::Bisects;
         self.searches.iter().filter(is_found).map(|search| (search.peer, search.high))
     }
-}
 
-impl Replica {
-    /// `AskDigest`: sends the digest of a script, as it is durable here.
-    pub(in crate::replica) fn on_ask_digest(&mut self, instance: Instance, name: &str, out: &mut Outbox) {
-        if let Some(script) = self.history.scripts().named(name) {
-            self.tell_digest(Subject::Script(script), instance, out);
+    /// Handles a member's question about a digest, or its own digest.
+    pub fn on_message(&mut self, from: NodeId, message: Message, own: &mut OwnDigests<'_>, out: &mut Outbox) {
+        match message {
+            Message::AskDigest { instance, name } => own.on_ask_digest(instance, &name, out),
+            Message::Digest { instance, digest, script } => {
+                self.on_digest(from, (instance, digest), &script, own, out);
+            }
+            Message::AskChain { instance } => own.on_ask_chain(instance, out),
+            Message::Chain { instance, digest } => self.on_chain(from, (instance, digest), own, out),
+            _ => {}
+        }
+    }
+
+    /// `Chain`: handles a peer's digest of the log up to an instance.
+    fn on_chain(&mut self, from: NodeId, said: (Instance, u128), own: &mut OwnDigests<'_>, out: &mut Outbox) {
+        if own.has_log() && !mutant::is(Mutant::ChainNotCompared) {
+            self.on_said(from, Subject::Log, said, own, out);
         }
     }
 
     /// `Digest`: handles a peer's digest of a script.
-    pub(in crate::replica) fn on_digest(
+    fn on_digest(
         &mut self,
         from: NodeId,
         (instance, digest): (Instance, u64),
         script: &Script,
+        own: &mut OwnDigests<'_>,
         out: &mut Outbox,
     ) {
-        let scripts = self.history.scripts();
+        let scripts = own.log.scripts();
         match scripts.named(&script.name).filter(|at| **scripts.script(*at) == *script) {
-            Some(number) => self.on_said(from, Subject::Script(number), (instance, u128::from(digest)), out),
-            None => self.on_other_script(from, script, out),
+            Some(number) => {
+                self.on_said(from, Subject::Script(number), (instance, u128::from(digest)), own, out);
+            }
+            None => self.on_other_script(from, script, own, out),
         }
     }
 
@@ -111,45 +126,46 @@ impl Replica {
         from: NodeId,
         subject: Subject,
         (instance, digest): (Instance, u128),
+        own: &mut OwnDigests<'_>,
         out: &mut Outbox,
     ) {
-        if instance > self.learner.learned() {
-            self.digests.ahead.entry((from, subject)).or_insert((instance, digest));
+        if instance > own.context.learned {
+            self.ahead.entry((from, subject)).or_insert((instance, digest));
             return;
         }
-        let Some(own) = self.digest_of(subject, instance) else { return self.dig(subject, instance, out) };
-        for search in &mut self.digests.searches {
+        let Some(known) = own.digest_of(subject, instance) else { return own.dig(subject, instance, out) };
+        for search in &mut self.searches {
             if let Stage::Polls(poll) = &mut search.stage
                 && (search.subject, poll.at) == (subject, instance)
             {
                 poll.said.insert(from, digest);
             }
         }
-        if own == digest {
-            self.digests.on_same(from, subject, instance);
+        if known == digest {
+            self.on_same(from, subject, instance);
         } else {
-            self.digests.on_other(from, subject, instance);
+            self.on_other(from, subject, instance);
         }
-        self.search_on(out);
+        self.search_on(own, out);
     }
 
     /// Compares the statements about instances that have been learned since. Callers do this often, before so much
     /// is learned that the digests of these instances are dropped again.
-    pub(in crate::replica) fn compare_ahead(&mut self, out: &mut Outbox) {
-        let learned = self.learner.learned();
-        let ready: Vec<_> = self.digests.ahead.extract_if(.., |_, (at, _)| *at <= learned).collect();
+    pub fn compare_ahead(&mut self, own: &mut OwnDigests<'_>, out: &mut Outbox) {
+        let learned = own.context.learned;
+        let ready: Vec<_> = self.ahead.extract_if(.., |_, (at, _)| *at <= learned).collect();
         for ((from, subject), said) in ready {
-            self.on_said(from, subject, said, out);
+            self.on_said(from, subject, said, own, out);
         }
     }
 
     /// Reports a script with another source. Its results may differ rightly, so they are not compared.
-    fn on_other_script(&mut self, from: NodeId, theirs: &Script, out: &mut Outbox) {
+    fn on_other_script(&mut self, from: NodeId, theirs: &Script, own: &OwnDigests<'_>, out: &mut Outbox) {
         let said = (from, Arc::clone(&theirs.name), theirs.source);
-        if self.digests.others.len() >= MAX_TOLD || !self.digests.others.insert(said) {
+        if self.others.len() >= MAX_TOLD || !self.others.insert(said) {
             return;
         }
-        let scripts = self.history.scripts();
+        let scripts = own.log.scripts();
         out.event(Event::Warning(match scripts.named(&theirs.name) {
             Some(own) => format!(
                 "node {from} runs another version of script {theirs}, this node runs source {:016x}: what they \
@@ -164,85 +180,87 @@ impl Replica {
     }
 
     /// With every heartbeat: sends the digests of the durable prefix, and repeats unanswered questions.
-    pub(in crate::replica) fn tell_digests(&mut self, out: &mut Outbox) {
-        let Divergence { told, beats, .. } = &mut self.digests;
-        let told_before = *told;
-        *beats = beats.saturating_add(1);
-        if (self.durable > *told || *beats >= TELL_AGAIN) && self.durable.0 > 0 {
-            (*told, *beats) = (self.durable, 0);
-            self.subjects().for_each(|subject| self.tell_digest(subject, self.durable, out));
+    pub fn on_beat(&mut self, own: &mut OwnDigests<'_>, out: &mut Outbox) {
+        let (told_before, durable) = (self.told, own.context.durable);
+        self.beats = self.beats.saturating_add(1);
+        if (durable > self.told || self.beats >= TELL_AGAIN) && durable.0 > 0 {
+            (self.told, self.beats) = (durable, 0);
+            own.subjects().for_each(|subject| own.tell(subject, durable, out));
         }
-        self.compare_ahead(out);
-        self.dig_on_with_beat(out);
-        let digs = self.history.chain().digs();
-        self.digests.searches.iter_mut().for_each(|search| search.on_beat(told_before, digs));
-        self.search_on(out);
-        for (peer, first) in self.digests.parted() {
+        self.compare_ahead(own, out);
+        own.log.dig_with_beat(out);
+        let digs = own.log.chain().digs();
+        self.searches.iter_mut().for_each(|search| search.on_beat(told_before, digs));
+        self.search_on(own, out);
+        for (peer, first) in self.parted() {
             out.send(Message::Differs { instance: first, node: peer });
         }
     }
 
     /// Takes every search one step further.
-    fn search_on(&mut self, out: &mut Outbox) {
-        let mut searches = std::mem::take(&mut self.digests.searches);
-        for search in &mut searches {
-            let floor = self.floor_of(search.subject);
+    fn search_on(&mut self, own: &OwnDigests<'_>, out: &mut Outbox) {
+        for search in &mut self.searches {
             if search.stage == Stage::Bisects {
-                match search.next(floor).filter(|_| search.beats < PATIENCE) {
-                    Some(instance) => self.ask_digest(search, instance, out),
+                let next = search.next(own.floor_of(search.subject));
+                match next.filter(|_| search.beats < PATIENCE) {
+                    Some(instance) => own.ask(search, instance, out),
                     None => {
-                        out.event(self.divergence(search));
+                        out.event(own.divergence(search));
                         // So that the peers can decide as well, in case this is the node that has to end.
-                        self.tell_digest(search.subject, search.low, out);
-                        self.tell_digest(search.subject, search.high, out);
+                        own.tell(search.subject, search.low, out);
+                        own.tell(search.subject, search.high, out);
                         search.poll();
                     }
                 }
             }
-            self.poll_on(search, out);
+            poll_on(search, own, out);
         }
-        self.digests.searches = searches;
     }
+}
 
-    /// Ends a poll that has a result, and reports a poll that has none.
-    fn poll_on(&self, search: &mut Search, out: &mut Outbox) {
-        let Stage::Polls(poll) = &mut search.stage else { return };
-        if let Some(event) = self.verdict_on((search.subject, search.peer), search.high, poll) {
-            out.event(event);
-            search.stage = Stage::Done;
-            return;
-        }
-        if search.beats >= PATIENCE && !poll.is_told {
-            (poll.is_told, search.beats) = (true, 0);
-            out.event(Event::Warning(format!(
-                "{}, instance {}: no quorum is known to agree: no node can tell which one is wrong",
-                self.name_of(search.subject),
-                search.high
-            )));
-        }
-        let at = poll.at;
-        self.ask_digest(search, at, out);
+/// Ends a poll that has a result, and reports a poll that has none.
+fn poll_on(search: &mut Search, own: &OwnDigests<'_>, out: &mut Outbox) {
+    let Stage::Polls(poll) = &mut search.stage else { return };
+    if let Some(event) = verdict_on((search.subject, search.peer), search.high, poll, own) {
+        out.event(event);
+        search.stage = Stage::Done;
+        return;
     }
+    if search.beats >= PATIENCE && !poll.is_told {
+        (poll.is_told, search.beats) = (true, 0);
+        out.event(Event::Warning(format!(
+            "{}, instance {}: no quorum is known to agree: no node can tell which one is wrong",
+            own.name_of(search.subject),
+            search.high
+        )));
+    }
+    let at = poll.at;
+    own.ask(search, at, out);
+}
 
-    /// Decides which side is right from the instance `first` on, once a quorum agrees.
-    fn verdict_on(&self, (subject, peer): (Subject, NodeId), first: Instance, poll: &Poll) -> Option<Event> {
-        let own = self.digest_of(subject, poll.at)?;
-        let members = &self.group.members;
-        let mut by_digest: BTreeMap<u128, Vec<NodeId>> = BTreeMap::new();
-        for (from, digest) in poll.said.iter().filter(|(from, _)| members.contains(from)) {
-            by_digest.entry(*digest).or_default().push(*from);
-        }
-        let quorum = self.group.quorum();
-        let against = by_digest.iter().find(|(digest, nodes)| **digest != own && nodes.len() >= quorum);
-        if let Some((_, nodes)) = against {
-            return Some(Event::MustEnd(self.why_to_end(subject, first, nodes)));
-        }
-        let alike = by_digest.get(&own).map_or(0, Vec::len) + usize::from(members.contains(&self.id));
-        (alike >= quorum).then(|| {
-            Event::Warning(format!(
-                "{}, instance {first}: a quorum has the same as this node: node {peer} is wrong",
-                self.name_of(subject)
-            ))
-        })
+/// Decides which side is right from the instance `first` on, once a quorum agrees.
+fn verdict_on(
+    (subject, peer): (Subject, NodeId),
+    first: Instance,
+    poll: &Poll,
+    own: &OwnDigests<'_>,
+) -> Option<Event> {
+    let known = own.digest_of(subject, poll.at)?;
+    let members = &own.group.members;
+    let mut by_digest: BTreeMap<u128, Vec<NodeId>> = BTreeMap::new();
+    for (from, digest) in poll.said.iter().filter(|(from, _)| members.contains(from)) {
+        by_digest.entry(*digest).or_default().push(*from);
     }
+    let quorum = own.group.quorum();
+    let against = by_digest.iter().find(|(digest, nodes)| **digest != known && nodes.len() >= quorum);
+    if let Some((_, nodes)) = against {
+        return Some(Event::MustEnd(own.why_to_end(subject, first, nodes)));
+    }
+    let alike = by_digest.get(&known).map_or(0, Vec::len) + usize::from(members.contains(&own.context.me));
+    (alike >= quorum).then(|| {
+        Event::Warning(format!(
+            "{}, instance {first}: a quorum has the same as this node: node {peer} is wrong",
+            own.name_of(subject)
+        ))
+    })
 }

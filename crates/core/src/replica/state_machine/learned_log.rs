@@ -1,9 +1,10 @@
 //! The learned prefix: the value of every instance, its meaning, and the requests that are done.
 //!
 //! This module owns the meaning of values (through [`crate::entry`]), the table that makes tagged requests happen
-//! exactly once, and the states of scripts (in `scripts`). It is a pure function of the learned values in order. So
-//! every node judges every duplicate alike, and a restart rebuilds it from the log. Old values are dropped here
-//! once they stand in the history files ([`crate::store`]); their effects on the table stay.
+//! exactly once, the states of scripts (in `script_states`) and the digests of the log (in `chain`). It is a pure
+//! function of the learned values in order. So every node judges every duplicate alike, and a restart rebuilds it
+//! from the log. Old values are dropped here once they stand in the history files (see [`crate::past`]); their
+//! effects on the table stay.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,13 +15,16 @@ use crate::mutant::{self, Mutant};
 use crate::past::Past;
 use crate::record::Record;
 use crate::replica::limits::{Limits, Reached};
+use crate::replica::outbox::{LookupPurpose, Outbox};
 use crate::replica::reconfig::membership::Membership;
 use crate::replica::state_machine::chain::Chain;
 use crate::replica::state_machine::script_states::{Failed, Scripts};
-pub use crate::replica::state_machine::sessions::DedupStatus;
-use crate::replica::state_machine::sessions::Sessions;
+use crate::replica::state_machine::sessions::{DedupStatus, Sessions};
 use crate::types::{Instance, Tag, Value};
 use crate::wire::Dialect;
+
+/// How many values in memory one step takes to recompute a digest.
+const HELD: u64 = 1 << 14;
 
 /// The learned prefix, and all state that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -91,11 +95,6 @@ impl LearnedLog {
         &self.chain
     }
 
-    /// The digests, for computing some of them anew.
-    pub fn chain_mut(&mut self) -> &mut Chain {
-        &mut self.chain
-    }
-
     /// Restores one record of a checkpoint.
     ///
     /// # Errors
@@ -134,7 +133,7 @@ impl LearnedLog {
     }
 
     /// The last instance of the learned prefix.
-    fn learned(&self) -> Instance {
+    pub fn learned(&self) -> Instance {
         Instance(self.forgotten.0 + self.values.len() as u64)
     }
 
@@ -244,17 +243,64 @@ impl LearnedLog {
         Learned { entry, verdict, failed }
     }
 
+    /// Starts to recompute a past digest of the log, unless another recomputation is in progress.
+    pub fn dig(&mut self, instance: Instance, out: &mut Outbox) {
+        if !self.chain.digs() {
+            self.chain.dig(instance);
+            self.dig_on(out);
+        }
+    }
+
+    /// Continues a recomputation with every heartbeat. A classic log has no digests.
+    pub fn dig_with_beat(&mut self, out: &mut Outbox) {
+        if self.dialect == Dialect::Extended {
+            self.chain.begin_turn();
+            self.dig_on(out);
+        }
+    }
+
+    /// Takes the values that a lookup found in the history files.
+    pub fn on_dug(&mut self, past: &[Past], out: &mut Outbox) {
+        self.chain.take(past);
+        self.dig_on(out);
+    }
+
+    /// Continues a recomputation, with values in memory or by a lookup of the next ones in the history files.
+    fn dig_on(&mut self, out: &mut Outbox) {
+        let learned = self.learned();
+        while let Some((first, last)) = self.chain.needs(learned) {
+            if self.is_forgotten(first) {
+                return out.look_up(first, last, LookupPurpose::Digest);
+            }
+            let past = self.past(first, last.min(Instance(first.0 + HELD)));
+            self.chain.take(&past);
+        }
+    }
+
     /// The first instance that some script has yet to apply. A script may have been added or changed since the log
     /// began.
     pub fn behind(&self) -> Option<Instance> {
         self.scripts.behind(self.learned())
     }
 
-    /// Lets the scripts that are behind apply past instances, in order.
+    /// Lets the scripts that are behind apply past instances, in order: those in `past`, which starts with the
+    /// instance of [`LearnedLog::behind`], or the held ones if `past` is empty.
     ///
     /// # Errors
     /// When a script cannot go on.
+    ///
+    /// # Panics
+    /// When a script is behind, and no value is given or held.
     pub fn catch_up(&mut self, past: &[Past], hooks: &dyn Hooks) -> Result<(), Failed> {
+        let held = match (past, self.behind()) {
+            ([], Some(next)) => self.past(next, self.learned()),
+            _ => Vec::new(),
+        };
+        let past = if past.is_empty() { &held } else { past };
+        // The history may reach beyond the learned prefix when a value in the log is lost. That part comes later.
+        let known = past.partition_point(|past| past.instance <= self.learned());
+        let past = &past[..known];
+        assert!(!past.is_empty() || self.behind().is_none(), "a value is in memory, or in the history");
         for past in past {
             let entry = Entry::decode(past.instance, &past.value, self.dialect);
             let applied = applied(past.instance, &entry).filter(|_| past.void.is_none());

@@ -3,7 +3,7 @@
 //! For every script with a state, this module owns the state, the last applied instance, and a chain of digests
 //! with one link for every applied value. Two nodes whose chains agree at an instance have computed the same
 //! everywhere below, so one number covers all that went before. This module decides nothing about the log, and
-//! compares nothing; `digests` does that.
+//! compares nothing; `divergence` does that.
 //!
 //! The chain also covers whether an `apply` failed: an error is part of the result.
 
@@ -146,6 +146,11 @@ impl Scripts {
     /// The chain of script number `at` after an instance, if that is applied and recent enough.
     pub fn digest_at(&self, at: usize, instance: Instance) -> Option<u64> {
         self.slots.get(at)?.digest_at(instance)
+    }
+
+    /// The scripts that have a digest at an instance: the name of each, and the digest.
+    pub fn digests(&self, instance: Instance) -> impl Iterator<Item = (&str, u64)> {
+        self.slots.iter().filter_map(move |slot| Some((&*slot.script.name, slot.digest_at(instance)?)))
     }
 
     /// The first instance for which [`Scripts::digest_at`] has an answer.

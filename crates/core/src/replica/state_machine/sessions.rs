@@ -17,13 +17,6 @@ use crate::record::Record;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::types::{FIRST_FAST, Instance, Tag, Tagged};
 
-/// How many clients are remembered. With this bound and the next two, the table takes a few MiB.
-pub const MAX_SESSIONS: usize = 16_384;
-/// How many carried-out requests of all clients together are remembered.
-pub const MAX_TAGS: usize = 65_536;
-/// How many carried-out requests of one client are remembered. Beyond it, the client's floor is raised.
-pub const MAX_TAGS_OF_ONE: usize = 4_096;
-
 /// How far a number may be ahead: of its instance, of the highest number that its session had carried out, and of
 /// the number above which new sessions start. Otherwise one forged number would use up all of them.
 pub const AHEAD: u64 = 1 << 20;
@@ -269,6 +262,10 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX_SESSIONS: usize = Limits::USUAL.sessions;
+    const MAX_TAGS: usize = Limits::USUAL.tags;
+    const MAX_TAGS_OF_ONE: usize = Limits::USUAL.tags_of_one;
 
     fn tagged(client: u64, seq: u64) -> Tagged {
         Tagged { tag: Tag { client, seq }, floor: 0 }

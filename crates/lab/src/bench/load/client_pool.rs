@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use upaxos_core::entry::SAFE_READ;
-use upaxos_core::replica::MAX_TAGS;
+use upaxos_core::replica::Limits;
 use upaxos_core::types::{Instance, Value};
 use upaxos_core::wire::Message;
 
@@ -75,7 +75,7 @@ impl ClientPool {
         let most = outstanding.div_ceil(clients);
         // Nodes remember the answered numbers between the lowest open and the highest. They remember this many in
         // all.
-        let share = MAX_TAGS / clients;
+        let share = Limits::USUAL.tags / clients;
         let session = |at| Session::new(first_client + at as u64, most, share);
         ClientPool {
             first_client,

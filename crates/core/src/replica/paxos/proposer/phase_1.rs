@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::RETRY_MAX;
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
-use crate::replica::Limits;
+use crate::replica::limits::Limits;
 use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
 use crate::wire::Dialect;
 
@@ -164,7 +164,8 @@ impl Preparing {
 mod tests {
     use super::super::{Phase, Proposer};
     use super::*;
-    use crate::replica::{Limits, Outbox};
+    use crate::replica::limits::Limits;
+    use crate::replica::outbox::Outbox;
 
     const LIMITS: Limits = Limits { window: 8, open_bytes: 1_000, ..Limits::USUAL };
     const FROM: NodeId = NodeId(1);

@@ -2,7 +2,7 @@
 //!
 //! This module owns that one number. It grows while written values are learned without retransmission. It halves
 //! when a value needs retransmission: then the network or the slowest disk of a quorum is overloaded, and more in
-//! flight would only be lost. RequestQueue beyond the window wait in the request queue. That queue is bounded too, and
+//! flight would only be lost. Requests beyond the window wait in the request queue. That queue is bounded too, and
 //! refuses requests when it is full.
 
 use crate::types::Micros;
@@ -54,7 +54,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::Limits;
+    use crate::replica::limits::Limits;
 
     const FLIGHTS: (usize, usize, usize) = Limits::USUAL.flights;
     const FIRST: usize = FLIGHTS.1;

@@ -1,6 +1,6 @@
 //! One search for the first instance at which this node and a peer diverge, and the poll that follows.
 //!
-//! This module owns the arithmetic of the bisection, and its patience. The modules `digests` and `subject` own the
+//! This module owns the arithmetic of the bisection, and its patience. The modules `divergence` and `subject` own the
 //! questions and answers.
 
 use std::collections::BTreeMap;

@@ -12,7 +12,8 @@ use crate::mutant::{self, Mutant};
 use crate::replica::Replica;
 use crate::replica::outbox::{Event, Outbox};
 use crate::types::{GroupId, Instance, Micros, NodeId};
-use crate::wire::{Beat, GroupName, Head, Line, Message};
+use crate::wire::kinds::{asks_only, incarnation_in, introduces};
+use crate::wire::{GroupName, Head, Line, Message};
 
 /// How many other groups, and nodes without heads, the log names before this node stops naming more.
 const NAMED: usize = 16;
@@ -52,7 +53,7 @@ pub struct Others {
 }
 
 impl Replica {
-    /// FastReads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
+    /// Reads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
     pub fn hear(&mut self, head: &Head, now: Micros, out: &mut Outbox) -> Speaker {
         if self.classic.is_some() {
             return Speaker(Kind::Classic);
@@ -81,7 +82,7 @@ impl Replica {
         let own = self.identity.group();
         if own != before {
             // The other nodes wait for that.
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
         match (head.group, own) {
             (Some(group), Some(own)) if group != own => self.hear_other(head, out),
@@ -159,7 +160,7 @@ impl Replica {
             && now.since(since) >= self.election.longest_timeout()
         {
             self.identity.belong(group, out);
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
     }
 
@@ -179,8 +180,8 @@ impl Replica {
         };
         match speaker.0 {
             Kind::Node { id, incarnation, is_ours: true } if id == from => {
-                let is_known = self.is_registered_life(id, incarnation);
-                let may_introduce = introduces(message) && !self.objects_falsely(id, message);
+                let is_known = self.group_view(now).is_registered_life(id, incarnation);
+                let may_introduce = introduces(message) && !self.objects_falsely(id, message, now);
                 let is_heard = is_known || may_introduce || asks_only(message) || is_exempt(message);
                 // A line whose incarnation differs from its datagram's is damaged or forged.
                 let is_heard = is_heard && incarnation_in(message).is_none_or(|named| named == incarnation);
@@ -205,36 +206,10 @@ impl Replica {
         }
     }
 
-    /// Whether `incarnation` may speak as `id`. It may if the log names it, or this node remembers it. For a
-    /// non-member its heartbeats name the incarnation. This node itself always may.
-    fn is_registered_life(&self, id: NodeId, incarnation: u64) -> bool {
-        if id == self.id {
-            return true;
-        }
-        self.known_incarnation(id).map_or_else(
-            || !self.group.members.contains(&id) && self.beats_as(id, incarnation),
-            |known| known == incarnation,
-        )
-    }
-
     /// Whether an objection comes from an incarnation of a peer that is not the registered one. Nodes that started
     /// anew under the members' ids remember each other, and would bar every member that comes back.
-    fn objects_falsely(&self, from: NodeId, message: &Message) -> bool {
-        matches!(message, Message::Barred { .. }) && self.known_incarnation(from).is_some()
-    }
-
-    /// The incarnation registered for an id, in the log or with this node.
-    pub(in crate::replica) fn known_incarnation(&self, id: NodeId) -> Option<u64> {
-        self.known_by_log(id).or_else(|| self.identity.remembered(id).map(|boot| boot.incarnation))
-    }
-
-    /// The incarnation of `id` according to the log or the identity of the group.
-    pub(in crate::replica) fn known_by_log(&self, id: NodeId) -> Option<u64> {
-        self.identity.root(id).or_else(|| self.history.membership().incarnation(id))
-    }
-
-    fn beats_as(&self, id: NodeId, incarnation: u64) -> bool {
-        self.election.last_boot(id).is_some_and(|boot| boot.incarnation == incarnation)
+    fn objects_falsely(&self, from: NodeId, message: &Message, now: Micros) -> bool {
+        matches!(message, Message::Barred { .. }) && self.group_view(now).known_incarnation(from).is_some()
     }
 
     /// Handles a node without a group, or any node while this node has none. This node at once reports that it is
@@ -254,7 +229,7 @@ impl Replica {
             && (self.group.members.contains(&from) || self.election.has_room_for(from, &self.group, now))
             && self.election.on_heard(from, now)
         {
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
     }
 
@@ -263,35 +238,6 @@ impl Replica {
         let incarnation = self.identity.boot().incarnation;
         Head { from: Some((self.id, incarnation)), group: self.identity.group(), name: self.name }
     }
-}
-
-/// The incarnation that a line names as its sender's.
-fn incarnation_in(message: &Message) -> Option<u64> {
-    match message {
-        Message::Beat(Beat { boot, .. }) | Message::Register { boot, .. } => Some(boot.incarnation),
-        _ => None,
-    }
-}
-
-/// The lines that introduce a node. Nodes that remember the sender check their content.
-fn introduces(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Beat(_)
-            | Message::Register { .. }
-            | Message::Registered { .. }
-            | Message::Barred { .. }
-            | Message::Join { .. }
-            | Message::JoinFor { .. }
-    )
-}
-
-/// The lines that only ask. A node that has lost its disk may send them.
-pub(in crate::replica) fn asks_only(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Gap { .. } | Message::AskMark { .. } | Message::AskDigest { .. } | Message::AskChain { .. }
-    )
 }
 
 /// The lines that a mutant fails to check.

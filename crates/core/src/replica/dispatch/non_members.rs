@@ -7,6 +7,7 @@ use crate::record::Record;
 use crate::replica::Replica;
 use crate::replica::outbox::Outbox;
 use crate::types::{Epoch, Instance, Micros, NodeId};
+use crate::wire::kinds;
 use crate::wire::{Beat, Boot, Message};
 
 impl Replica {
@@ -21,8 +22,8 @@ impl Replica {
         out: &mut Outbox,
     ) {
         let is_known = self.election.boot_of(from, now).is_some();
-        if let Some((ballot, _)) = crate::replica::dispatch::ballot_of(&message).filter(|_| is_known) {
-            self.on_other_epoch(ballot.epoch, asks(&message), now);
+        if let Some((ballot, _)) = kinds::ballot_of(&message).filter(|_| is_known) {
+            self.on_other_epoch(ballot.epoch, kinds::asks(&message), now);
         }
         match message {
             Message::Beat(beat) => self.on_strange_beat(from, beat, now),
@@ -53,7 +54,7 @@ impl Replica {
             | Message::Members { .. }
                 if is_known =>
             {
-                self.on_answer(from, &message, out);
+                self.on_answer(from, &message, now, out);
             }
             // This node compares its digests with the members'. The members compare theirs with each other.
             Message::Digest { .. } | Message::Chain { .. } | Message::Differs { .. } if is_known => {}
@@ -78,7 +79,7 @@ impl Replica {
             return;
         }
         if self.election.on_heard(from, now) {
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
         if beat.n == self.n() && beat.n > 0 {
             self.election.on_beat(from, beat, now);
@@ -99,15 +100,7 @@ impl Replica {
             self.claim(Instance(epoch.0), now);
         } else if epoch < self.group.epoch && asks {
             // The sender has missed a change of the group. A heartbeat tells it how far it has to learn.
-            self.beat_at = now;
+            self.candidacy.beat_again_at(now);
         }
     }
-}
-
-/// Whether a message asks for votes in a ballot.
-pub(in crate::replica) fn asks(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::ProposeAll { .. } | Message::Propose { .. } | Message::Write { .. } | Message::WriteTags(_)
-    )
 }

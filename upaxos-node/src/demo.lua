@@ -1,0 +1,1 @@
+../../scripts/labs/demo.lua
