@@ -6,7 +6,7 @@
 #[path = "support/imports.rs"]
 mod imports;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,106 +28,33 @@ const CRATES: [(&str, &[&str]); 11] = [
 ];
 
 /// The rooms of the replica, the lowest first: folders and files below `replica`. Names of one row share a rank.
-const ROOMS: [&[&str]; 8] = [
-    &["config", "limits", "outbox", "drop_counters", "context"],
+const ROOMS: [&[&str]; 9] = [
+    &["config", "context", "drop_counters", "limits", "outbox", "own_votes", "senders"],
+    &["election"],
     &["reconfig"],
     &["state_machine"],
     &["clients"],
     &["paxos"],
-    &["election"],
+    &["twin"],
     &["classic"],
-    &[
-        "dispatch",
-        "advance",
-        "receive",
-        "senders",
-        "non_members",
-        "store_source",
-        "recovery",
-        "twin",
-        "replica",
-    ],
-];
-
-/// The files that still stand in a circle with the replica. The list only gets shorter.
-const CIRCLES: &[&str] = &[
-    "driver",
-    "replica",
-    "replica/classic",
-    "replica/clients/fast_reads",
-    "replica/clients/pending_replies",
-    "replica/clients/queue",
-    "replica/config",
-    "replica/dispatch",
-    "replica/election/candidacy",
-    "replica/limits",
-    "replica/non_members",
-    "replica/outbox",
-    "replica/paxos/digest_writes",
-    "replica/paxos/proposer",
-    "replica/paxos/proposer/phase_1",
-    "replica/reconfig/changes",
-    "replica/senders",
-    "replica/state_machine/divergence",
-    "replica/state_machine/divergence/search",
-    "replica/state_machine/divergence/subject",
-    "replica/state_machine/sessions",
-    "rounds",
-];
-
-/// The files in rooms of the replica that still import upwards, or name `Replica`. The list only gets shorter.
-const UPWARDS: &[&str] = &[
-    "replica/classic",
-    "replica/clients/fast_reads",
-    "replica/clients/intake",
-    "replica/clients/replies",
-    "replica/election/candidacy",
-    "replica/limits",
-    "replica/paxos/digest_writes",
-    "replica/reconfig/changes",
-    "replica/state_machine/divergence",
-    "replica/state_machine/divergence/subject",
-    "replica/state_machine/script_hooks",
+    &["advance", "dispatch", "recovery", "replica", "store_source"],
 ];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
 }
 
-/// Fails unless the exempt files are exactly those that need it.
-fn compare(exempt: &[&str], needed: &BTreeMap<String, String>) {
-    let exempt: BTreeSet<_> = exempt.iter().map(|file| (*file).to_owned()).collect();
-    let (new, why): (Vec<_>, BTreeSet<_>) = needed.iter().filter(|(file, _)| !exempt.contains(*file)).unzip();
-    assert!(new.is_empty(), "{new:?}:{}", why.into_iter().map(String::as_str).collect::<String>());
-    let done: Vec<_> = exempt.iter().filter(|file| !needed.contains_key(*file)).collect();
-    assert!(done.is_empty(), "these files need no exemption any more: {done:?}");
-}
-
 #[test]
 fn no_files_of_a_crate_import_from_each_other_in_a_circle() {
     let mut found = String::new();
-    let mut exempt = BTreeMap::new();
     for (name, _) in CRATES {
         let imports = imports::read(&root().join(name));
         for circle in imports::circles(&imports) {
-            let text = format!(
-                "\n{name}, {} files in a circle:{}",
-                circle.len(),
-                imports::describe(&imports, &circle)
-            );
-            if name == "crates/core" && circle.iter().any(|file| is_of_the_replica(file)) {
-                exempt.extend(circle.into_iter().map(|file| (file, text.clone())));
-            } else {
-                found.push_str(&text);
-            }
+            let edges = imports::describe(&imports, &circle);
+            found.push_str(&format!("\n{name}, {} files in a circle:{edges}", circle.len()));
         }
     }
     assert!(found.is_empty(), "{found}");
-    compare(CIRCLES, &exempt);
-}
-
-fn is_of_the_replica(file: &str) -> bool {
-    file == "replica" || file.starts_with("replica/")
 }
 
 #[test]
@@ -167,18 +94,15 @@ fn dependencies(manifest: &str) -> Vec<String> {
 fn rooms_of_the_replica_import_downwards_only_and_never_name_it() {
     let core = root().join("crates/core");
     let imports = imports::read(&core);
-    let mut found = BTreeMap::new();
+    let mut found = String::new();
     for (file, rank) in imports.keys().filter_map(|file| Some((file, rank(file)?))) {
-        let mut why = upward(&imports, file, rank);
+        found.push_str(&upward(&imports, file, rank));
         let text = fs::read_to_string(core.join(format!("src/{file}.rs"))).expect("a source");
         if rank + 1 < ROOMS.len() && imports::words_of(&imports::code_of(&text)).contains("Replica") {
-            why.push_str(&format!("\n  {file}.rs names `Replica`"));
-        }
-        if !why.is_empty() {
-            found.insert(file.clone(), why);
+            found.push_str(&format!("\n  {file}.rs names `Replica`"));
         }
     }
-    compare(UPWARDS, &found);
+    assert!(found.is_empty(), "{found}");
 }
 
 /// The imports of a file from higher rooms.

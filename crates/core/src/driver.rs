@@ -39,9 +39,11 @@
 //! ```
 
 use crate::record::Record;
-use crate::replica::{Event, Lookup, Outbox, Replica};
-use crate::types::{Micros, NodeId, Numbering};
-use crate::wire::{Line, Message};
+use crate::replica::Replica;
+use crate::replica::outbox::{Event, Lookup, Outbox};
+use crate::replica::own_votes::OwnVotes;
+use crate::types::Micros;
+use crate::wire::Line;
 
 /// The next action for the caller. The caller must finish it before it calls [`Driver::next`] again.
 #[derive(Debug)]
@@ -90,21 +92,6 @@ impl<'a> Lines<'a> {
 
     fn is_withheld(self, line: &Line) -> bool {
         self.own_votes.is_some_and(|votes| votes.include(line))
-    }
-}
-
-/// The votes of a leader for its own writes. They need not be sent. When such a vote counts, the leader's `Chosen`
-/// reports it. Until then, no other node can use the vote.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnVotes {
-    pub(crate) me: NodeId,
-    pub(crate) numbering: Numbering,
-}
-
-impl OwnVotes {
-    fn include(self, line: &Line) -> bool {
-        let Line::Node(_, Message::Accepts { ballot, .. }) = line else { return false };
-        self.numbering.owner(*ballot) == self.me
     }
 }
 

@@ -7,7 +7,7 @@ mod digest_writes;
 mod non_members;
 mod receive;
 mod requests;
-pub mod senders;
+mod senders;
 
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};

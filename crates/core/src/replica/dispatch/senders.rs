@@ -11,46 +11,10 @@ use std::collections::BTreeSet;
 use crate::mutant::{self, Mutant};
 use crate::replica::Replica;
 use crate::replica::outbox::{Event, Outbox};
+use crate::replica::senders::{Kind, Speaker};
 use crate::types::{GroupId, Instance, Micros, NodeId};
 use crate::wire::kinds::{asks_only, incarnation_in, introduces};
 use crate::wire::{GroupName, Head, Line, Message};
-
-/// How many other groups, and nodes without heads, the log names before this node stops naming more.
-const NAMED: usize = 16;
-
-/// The sender of a datagram, according to its [`Head`]. The driver passes it to [`Replica::handle`] with each of the
-/// datagram's lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Speaker(Kind);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A sender in a classic group, which uses no heads.
-    Classic,
-    /// A client of this group.
-    Client,
-    /// A node that says that it belongs to this group, or a node where one side does not know its group yet.
-    Node { id: NodeId, incarnation: u64, is_ours: bool },
-    /// A sender in another group, or a client of one.
-    Other,
-}
-
-impl Speaker {
-    /// The incarnation of the sending node; `None` for other senders.
-    pub(in crate::replica) fn incarnation(self) -> Option<u64> {
-        match self.0 {
-            Kind::Node { incarnation, .. } => Some(incarnation),
-            _ => None,
-        }
-    }
-}
-
-/// The other groups and headless nodes that this node has named in its log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Others {
-    groups: BTreeSet<(Option<GroupId>, Option<GroupName>)>,
-    headless: BTreeSet<NodeId>,
-}
 
 impl Replica {
     /// Reads the head of a datagram and returns its sender, for [`handle`](Replica::handle).
@@ -97,8 +61,7 @@ impl Replica {
     /// The names of the other groups that this run has heard and named in the log. `None` stands for a group
     /// without a name.
     pub fn other_names(&self) -> BTreeSet<Option<GroupName>> {
-        let names = self.others.groups.iter().map(|(_, name)| *name);
-        names.filter(|name| *name != self.name).collect()
+        self.others.names().filter(|name| *name != self.name).collect()
     }
 
     /// Whether the group name of this run is confirmed: this node heard another node of its group under that name,
@@ -111,8 +74,7 @@ impl Replica {
         self.dropped.other_groups += 1;
         let Head { from, group, name } = *head;
         if let Some((id, _)) = from
-            && self.others.groups.len() < NAMED
-            && self.others.groups.insert((group, name))
+            && self.others.name_group(group, name)
         {
             let flag = |name: Option<_>| {
                 name.map_or("without --group".into(), |name| format!("with --group {name}"))
@@ -195,7 +157,7 @@ impl Replica {
             Kind::Other => is_exempt(message),
             _ => {
                 self.dropped.headless += 1;
-                if self.others.headless.len() < NAMED && self.others.headless.insert(from) {
+                if self.others.name_headless(from) {
                     out.event(Event::Warning(format!(
                         "lines of node {from} come without a head that names it, as an older version, a classic node \
                          or a forger sends them: they are ignored"

@@ -9,7 +9,7 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phase_1::Preparing;
+use phase_1::{Preparing, RETRY_MAX};
 use window::Window;
 
 use crate::entry::Entry;
@@ -24,7 +24,6 @@ use crate::wire::{Dialect, Message, Stance};
 
 /// The bounds of the first retransmission. The delay is four round trips within these bounds.
 const RETRY_MIN: Micros = Micros::from_millis(10);
-const RETRY_MAX: Micros = Micros::from_millis(250);
 
 /// The shortest time between two full writes of one value, however many nodes ask for it.
 const FETCH_STEP: Micros = Micros::from_millis(5);

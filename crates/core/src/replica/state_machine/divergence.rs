@@ -19,9 +19,8 @@ use crate::mutant::{self, Mutant};
 use crate::replica::outbox::{Event, Outbox};
 use crate::types::{Instance, NodeId};
 use crate::wire::Message;
-use search::{PATIENCE, Poll, Search, Stage, TELL_AGAIN};
+use search::{PATIENCE, Poll, Search, Stage, Subject, TELL_AGAIN};
 pub use subject::OwnDigests;
-use subject::Subject;
 
 /// How many statements of peers are remembered.
 const MAX_TOLD: usize = 1_024;

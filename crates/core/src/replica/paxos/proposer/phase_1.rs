@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::RETRY_MAX;
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::replica::limits::Limits;
@@ -13,6 +12,9 @@ use crate::types::{Ballot, Group, Instance, Micros, NodeId, Value};
 use crate::wire::Dialect;
 
 /// The state of phase 1: the promises of each acceptor, and the progress of asking.
+/// The longest time between two sendings of a question or a write.
+pub(super) const RETRY_MAX: Micros = Micros::from_millis(250);
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Preparing {
     pub(super) first: Instance,

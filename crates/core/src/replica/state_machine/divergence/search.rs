@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use super::subject::Subject;
 use crate::types::{Instance, NodeId};
 
 /// How many heartbeats may pass without news before a search ends with what it knows.
@@ -13,6 +12,15 @@ pub const PATIENCE: u8 = 20;
 
 /// After how many heartbeats a node repeats its statements and questions, for nodes that started later.
 pub const TELL_AGAIN: u8 = 10;
+
+/// A subject in which two nodes may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// The learned values.
+    Log,
+    /// The state that this script computed, by its number.
+    Script(usize),
+}
 
 /// The search for the first instance at which a peer has a different digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,22 +5,13 @@
 
 use std::sync::Arc;
 
-use super::search::Search;
+use super::search::{Search, Subject};
 use crate::hooks::Script;
 use crate::replica::context::Context;
 use crate::replica::outbox::{Event, Outbox, list};
 use crate::replica::state_machine::learned_log::LearnedLog;
 use crate::types::{Group, Instance, NodeId};
 use crate::wire::{Dialect, Message};
-
-/// A subject in which two nodes may differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
-    /// The learned values.
-    Log,
-    /// The state that this script computed, by its number.
-    Script(usize),
-}
 
 /// This node's side of a comparison: its digests, and the group whose quorum decides.
 #[derive(Debug)]
