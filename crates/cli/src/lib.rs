@@ -8,7 +8,7 @@ mod json;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-mod readme {}
+struct Readme;
 
 use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, Write};

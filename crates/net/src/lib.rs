@@ -29,7 +29,7 @@ mod watch;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-mod readme {}
+struct Readme;
 
 use upaxos_core::parts::Lost;
 use upaxos_core::wire::MAX_DATAGRAM;

@@ -24,7 +24,7 @@ mod tests;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-mod readme {}
+struct Readme;
 
 use std::cell::Cell;
 use std::path::PathBuf;

@@ -39,7 +39,7 @@ mod tests;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-mod readme {}
+struct Readme;
 
 use std::collections::BTreeMap;
 use std::io;
