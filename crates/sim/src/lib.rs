@@ -5,10 +5,10 @@
 //! crash. Only time, the network, the disks and the clients are simulated. The seed determines all of them: the
 //! same seed gives the same run on every machine, which the trace hash shows.
 //!
-//! Every event happens on a [`cluster`], the simulated cluster. Either a drawn plan ([`world`]) or a script that
-//! gives each step ([`play`]) directs it.
+//! Every event happens on a [`cluster`], the simulated cluster. Either a drawn plan ([`chaos`]) or a script that
+//! gives each step ([`scripted`]) directs it.
 //!
-//! A run of a plan has phases: a quiet start, then chaos drawn from the seed ([`swarm`]), then healing. After
+//! A run of a plan has phases: a quiet start, then chaos drawn from the seed ([`fault_plan`]), then healing. After
 //! healing the group must make progress. Then the power of all nodes fails, and afterwards every acknowledged value
 //! must still be there. The [`checkers`] check every step. In some runs ([`Kind`]) only links fail, or the group is a
 //! classic one.

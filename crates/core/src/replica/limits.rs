@@ -114,7 +114,7 @@ impl Limits {
     }
 
     /// How many instances one acceptor may report: more than one can hold. Far above what it has learned, each
-    /// counts as [`ENTRY_BYTES`] of the bytes that may be accepted.
+    /// counts as `ENTRY_BYTES` of the bytes that may be accepted.
     pub fn promised_entries(&self) -> usize {
         2 * (self.window as usize) + self.open_bytes / ENTRY_BYTES
     }

@@ -10,7 +10,7 @@ use crate::wire::GroupName;
 /// How many other groups, and nodes without heads, the log names before this node stops naming more.
 const NAMED: usize = 16;
 
-/// The sender of a datagram, according to its [`Head`]. The driver passes it to `Replica::handle` with each of the
+/// The sender of a datagram, according to its [`Head`](crate::wire::Head). The driver passes it to `Replica::handle` with each of the
 /// datagram's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speaker(pub(in crate::replica) Kind);
