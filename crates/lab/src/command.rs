@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "SCRIPT.lua", required = true)]
     pub scripts: Vec<PathBuf>,
 
-    /// Backend: sim (virtual time), raw (processes over IP) or udp (processes on loopback)
+    /// World: sim (virtual time), raw (processes over IP) or udp (processes on loopback)
     #[arg(long, value_enum, hide_possible_values = true, value_name = "WORLD", default_value = "sim")]
     pub on: Kind,
 
