@@ -38,6 +38,8 @@
 //! assert!(!log.is_empty());
 //! ```
 
+use std::collections::VecDeque;
+
 use crate::record::Record;
 use crate::replica::Replica;
 use crate::replica::outbox::{Event, Lookup, Outbox};
@@ -101,6 +103,8 @@ enum Step {
     /// The effects of a start, a tick or a sync are ready.
     #[default]
     Effects,
+    /// The lookups of this round are carried out, one after the other.
+    LookUp,
     /// The events are reported.
     Broadcast,
     Append,
@@ -116,6 +120,9 @@ enum Step {
 #[derive(Debug, Default)]
 pub struct Driver {
     step: Step,
+    /// The lookups of this round. A lookup that such an answer asks for is dropped, and the node asks again in a later
+    /// turn: a search through a long history must not hold up votes.
+    lookups: VecDeque<Lookup>,
     /// The lines that waited for the last sync.
     waited: Vec<Line>,
 }
@@ -143,9 +150,13 @@ impl Driver {
             self.waited.clear();
             self.step = Step::Effects;
         }
+        if self.step == Step::Effects {
+            self.lookups.extend(out.lookups.drain(..));
+            self.step = Step::LookUp;
+        }
         match self.step {
-            Step::Effects => {
-                if let Some(lookup) = out.take_lookup() {
+            Step::LookUp => {
+                if let Some(lookup) = self.lookups.pop_front() {
                     return Action::LookUp(lookup);
                 }
                 self.step = Step::Broadcast;
@@ -184,7 +195,7 @@ impl Driver {
                     own_votes: node.own_votes(),
                 })
             }
-            Step::Count => unreachable!("votes were counted above"),
+            Step::Effects | Step::Count => unreachable!("both were handled above"),
             Step::Idle => Action::Idle(node.deadline(now)),
         }
     }

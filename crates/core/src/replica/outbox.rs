@@ -179,11 +179,6 @@ impl Outbox {
         self.ends
     }
 
-    /// Removes the next lookup. The caller carries it out.
-    pub(crate) fn take_lookup(&mut self) -> Option<Lookup> {
-        (!self.lookups.is_empty()).then(|| self.lookups.remove(0))
-    }
-
     /// Adds an event. A fast read with the same answer as the previous one is counted in that one.
     pub(in crate::replica) fn event(&mut self, event: Event) {
         if let (
