@@ -205,7 +205,9 @@ impl Session {
         let (mut driver, mut effects) = (Driver::new(), Effects::default());
         loop {
             match driver.next(&mut self.node, self.now, &mut out) {
-                Action::LookUp(_) | Action::End(_) => {}
+                Action::LookUp(_) => {}
+                // The process exits, and its operator starts it again.
+                Action::End(_) => return self.restart(),
                 Action::Report(events) => effects = Effects { count: events.len(), bytes: 0 },
                 Action::Broadcast(lines) => {
                     effects.add(lines.all());

@@ -168,11 +168,11 @@ impl Lone {
         out.flush();
         loop {
             match driver.next(&mut self.node, self.now, &mut out) {
-                Action::LookUp(_) | Action::End(_) | Action::Sync => {}
+                Action::LookUp(_) | Action::Sync => {}
                 Action::Report(events) => self.events.extend_from_slice(events),
                 Action::Broadcast(lines) => self.said.extend_from_slice(lines.all()),
                 Action::Append(records) => self.durable.extend_from_slice(records),
-                Action::Idle(_) => return,
+                Action::Idle(_) | Action::End(_) => return,
             }
         }
     }

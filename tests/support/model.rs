@@ -126,7 +126,7 @@ impl Member {
         let (mut driver, mut said) = (Driver::new(), Vec::new());
         loop {
             match driver.next(&mut self.node, NOW, &mut out) {
-                driver::Action::LookUp(_) | driver::Action::Report(_) | driver::Action::End(_) => {}
+                driver::Action::LookUp(_) | driver::Action::Report(_) => {}
                 driver::Action::Broadcast(lines) => {
                     let all = lines.all().to_vec();
                     if lines.is_after_sync {
@@ -136,7 +136,7 @@ impl Member {
                 }
                 driver::Action::Append(records) => self.volatile.extend_from_slice(records),
                 driver::Action::Sync => self.durable.append(&mut self.volatile),
-                driver::Action::Idle(_) => return said,
+                driver::Action::Idle(_) | driver::Action::End(_) => return said,
             }
         }
     }

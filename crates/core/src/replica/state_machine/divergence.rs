@@ -191,8 +191,22 @@ impl Divergence {
         let digs = own.log.chain().digs();
         self.searches.iter_mut().for_each(|search| search.on_beat(told_before, digs));
         self.search_on(own, out);
+        self.show_polls(own, out);
         for (peer, first) in self.parted() {
             out.send(Message::Differs { instance: first, node: peer });
+        }
+    }
+
+    /// With every heartbeat until it is done once: sends this node's digests on both sides of each divergence, so
+    /// that the peers find it as well.
+    fn show_polls(&mut self, own: &OwnDigests<'_>, out: &mut Outbox) {
+        for search in &mut self.searches {
+            let Stage::Polls(poll) = &mut search.stage else { continue };
+            if !poll.has_shown && search.high <= own.context.durable {
+                poll.has_shown = true;
+                own.tell(search.subject, search.low, out);
+                own.tell(search.subject, search.high, out);
+            }
         }
     }
 
@@ -205,9 +219,6 @@ impl Divergence {
                     Some(instance) => own.ask(search, instance, out),
                     None => {
                         out.event(own.divergence(search));
-                        // So that the peers can decide as well, in case this is the node that has to end.
-                        own.tell(search.subject, search.low, out);
-                        own.tell(search.subject, search.high, out);
                         search.poll();
                     }
                 }
@@ -221,6 +232,9 @@ impl Divergence {
 fn poll_on(search: &mut Search, own: &OwnDigests<'_>, out: &mut Outbox) {
     let Stage::Polls(poll) = &mut search.stage else { return };
     if let Some(event) = verdict_on((search.subject, search.peer), search.high, poll, own) {
+        if matches!(event, Event::MustEnd(_)) && !poll.has_shown {
+            return;
+        }
         out.event(event);
         search.stage = Stage::Done;
         return;

@@ -52,6 +52,9 @@ pub struct Poll {
     pub said: BTreeMap<NodeId, u128>,
     /// Whether the log has reported that no quorum agrees.
     pub is_told: bool,
+    /// Whether this node has sent its own digests, in a heartbeat before this one. Then peers can find the
+    /// divergence, too, before this node ends.
+    pub has_shown: bool,
 }
 
 impl Search {
@@ -76,7 +79,7 @@ impl Search {
 
     /// Starts the poll of all nodes: the bisection cannot narrow the range any further.
     pub fn poll(&mut self) {
-        let poll = Poll { at: self.high, said: BTreeMap::new(), is_told: false };
+        let poll = Poll { at: self.high, said: BTreeMap::new(), is_told: false, has_shown: false };
         (self.stage, self.beats, self.asks) = (Stage::Polls(poll), 0, Instance(0));
     }
 
@@ -94,7 +97,8 @@ impl Search {
                 return;
             }
             self.beats = 0;
-            *poll = Poll { at: learned_by_all.max(self.high), said: BTreeMap::new(), is_told: true };
+            poll.at = learned_by_all.max(self.high);
+            poll.said.clear();
         }
         self.asks = Instance(0);
     }
