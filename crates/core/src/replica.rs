@@ -6,9 +6,12 @@
 
 /// The view of the group that changes are judged by. A macro, so that the borrow is of these fields alone.
 macro_rules! group_view {
-    ($replica:expr, $context:expr) => {
+    ($replica:expr, $now:expr) => {
         crate::replica::reconfig::group_view::GroupView {
-            context: $context,
+            now: $now,
+            me: $replica.id,
+            learned: $replica.learner.learned(),
+            durable: $replica.durable,
             group: &$replica.group,
             membership: $replica.history.membership(),
             registration: &$replica.identity,
@@ -342,7 +345,7 @@ impl Replica {
 
     /// The view of the group that changes are judged by, at this moment.
     fn group_view(&self, now: Micros) -> GroupView<'_> {
-        group_view!(self, self.context(now))
+        group_view!(self, now)
     }
 
     /// The context that the parts get, at this moment.

@@ -116,7 +116,6 @@ impl Replica {
     }
 
     fn send_heartbeat(&mut self, now: Micros, out: &mut Outbox) {
-        let stance = self.election.stance(self.leader.stance(), self.is_voter(), &self.group, now);
         let is_voter = self.is_voter();
         self.candidacy.note_quorum(&self.election, (&self.group, is_voter), now, out);
         self.ask_to_join(out);
@@ -126,7 +125,7 @@ impl Replica {
             boot: self.identity.boot(),
             ballot: self.election.ballot(),
             learned: self.durable,
-            stance,
+            stance: self.candidacy.stance(),
             heard: self.election.heard(now),
         });
         let is_own = self.election.leader() == Some(self.id) && !self.leader.is_leading();

@@ -36,8 +36,7 @@ impl Replica {
         now: Micros,
         out: &mut Outbox,
     ) {
-        let context = self.context(now);
-        let view = group_view!(self, context);
+        let view = group_view!(self, now);
         self.changes.on_join(from, (learned, replaces), &view, (&self.bounds, self.timing), out);
     }
 
@@ -74,8 +73,7 @@ impl Replica {
         if !has_room || self.leader.fence().is_some() || self.changes.is_empty() {
             return;
         }
-        let context = self.context(now);
-        let view = group_view!(self, context);
+        let view = group_view!(self, now);
         if let Some(new) = self.changes.next_joiner(&view, &self.bounds, out) {
             self.propose_group(None, new, now, out);
         }
@@ -161,8 +159,7 @@ impl Replica {
 
     /// Reports once that this node has left.
     pub(in crate::replica) fn announce_departure(&mut self, now: Micros, out: &mut Outbox) {
-        let context = self.context(now);
-        let view = group_view!(self, context);
+        let view = group_view!(self, now);
         if let Some(since) = self.changes.departure(&view) {
             out.event(Event::Left { since });
         }

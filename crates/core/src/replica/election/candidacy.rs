@@ -57,6 +57,11 @@ impl Candidacy {
         self.beat_at
     }
 
+    /// The stance that was shown last.
+    pub fn stance(&self) -> Stance {
+        self.stance
+    }
+
     /// Makes the next heartbeat due at `at`, unless it is due earlier.
     pub fn beat_by(&mut self, at: Micros) {
         self.beat_at = self.beat_at.min(at);

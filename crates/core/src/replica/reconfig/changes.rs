@@ -93,7 +93,7 @@ impl Changes {
         (bounds, timing): (&Bounds, Timing),
         out: &mut Outbox,
     ) {
-        let now = view.context.now;
+        let now = view.now;
         let Some(Boot { incarnation, boot, .. }) = view.election.boot_of(from, now) else { return };
         if view.group.members.contains(&from) {
             return;
@@ -111,7 +111,7 @@ impl Changes {
         match self.candidates.entry(from) {
             Place::Occupied(known) => known.into_mut().hear(said, learned, apart, now),
             Place::Vacant(new) => {
-                new.insert(Candidate::new(said, learned, view.context.learned, now));
+                new.insert(Candidate::new(said, learned, view.learned, now));
             }
         }
     }
@@ -161,7 +161,7 @@ impl Changes {
 
     /// Whether a joiner has asked for long enough, and has caught up.
     fn is_near_enough(&self, id: NodeId, view: &GroupView<'_>, bounds: &Bounds) -> bool {
-        let now = view.context.now;
+        let now = view.now;
         self.candidates.get(&id).is_some_and(|known| {
             let timeout = view.election.timeout_for(id);
             // An old datagram that is delivered again is no joiner.
@@ -171,7 +171,7 @@ impl Changes {
             lives
                 && known.wish.is_some()
                 && known.learned >= known.goal
-                && known.learned.0 + near >= view.context.learned.0
+                && known.learned.0 + near >= view.learned.0
         })
     }
 
@@ -217,7 +217,7 @@ impl Changes {
         Err(match self.candidates.get(&id) {
             Some(known) => format!(
                 "node {id} is still catching up, at instance {} of {}; try again",
-                known.learned, view.context.learned
+                known.learned, view.learned
             ),
             None => format!("node {id} does not ask to join: start it with --join -i {id}"),
         })
@@ -240,18 +240,18 @@ impl Changes {
 
     /// The change by which this node has left, once. A quorum of the new group must have learned it first.
     pub fn departure(&mut self, view: &GroupView<'_>) -> Option<Instance> {
-        let GroupView { context, group, election, .. } = *view;
+        let GroupView { now, me, group, election, .. } = *view;
         if self.has_left
-            || group.members.contains(&context.me)
-            || !view.membership.was_member(context.me)
-            || context.durable.0 < group.epoch.0
+            || group.members.contains(&me)
+            || !view.membership.was_member(me)
+            || view.durable.0 < group.epoch.0
         {
             return None;
         }
         let has_it = |id: &&NodeId| {
-            let learned = election.learned_by(**id, context.now);
+            let learned = election.learned_by(**id, now);
             let has_learned = |learned: Instance| learned.0 >= group.epoch.0;
-            election.is_voter(**id, context.now)
+            election.is_voter(**id, now)
                 && learned.is_some_and(|learned| has_learned(learned) || mutant::is(Mutant::LeavesEarly))
         };
         self.has_left = group.members.iter().filter(has_it).count() >= group.quorum();

@@ -6,18 +6,23 @@
 use std::collections::BTreeSet;
 
 use crate::entry::NewGroup;
-use crate::replica::context::Context;
 use crate::replica::election::links::Election;
 use crate::replica::reconfig::membership::Membership;
 use crate::replica::reconfig::registration::Registration;
-use crate::types::{Group, NodeId};
+use crate::types::{Group, Instance, Micros, NodeId};
 use crate::wire::Boot;
 
 /// The group in force, and what this node knows of its members.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupView<'a> {
-    /// The context of this step.
-    pub context: Context,
+    /// The time of this step.
+    pub now: Micros,
+    /// The id of this node.
+    pub me: NodeId,
+    /// The learned prefix.
+    pub learned: Instance,
+    /// The part of the learned prefix that is durable.
+    pub durable: Instance,
     /// The group in force.
     pub group: &'a Group,
     /// The group and its changes according to the log.
@@ -52,7 +57,7 @@ impl GroupView<'_> {
     /// Whether `incarnation` may speak as `id`. It may if the log names it, or this node remembers it. For a
     /// non-member its heartbeats name the incarnation. This node itself always may.
     pub fn is_registered_life(&self, id: NodeId, incarnation: u64) -> bool {
-        if id == self.context.me {
+        if id == self.me {
             return true;
         }
         self.known_incarnation(id).map_or_else(
@@ -69,12 +74,12 @@ impl GroupView<'_> {
     /// proof, so it does not end the node. But while it hears that, it does not start to vote. The change itself,
     /// once learned, is proof.
     pub fn hears_of_change(&self) -> bool {
-        self.registration.is_new_founder() && self.election.hears_later_epoch(self.context.now)
+        self.registration.is_new_founder() && self.election.hears_later_epoch(self.now)
     }
 
     /// Whether a quorum of the group was heard lately, and says how far it has learned.
     pub fn hears_quorum(&self) -> bool {
-        let now = self.context.now;
+        let now = self.now;
         let heard = self.group.members.iter().filter(|id| self.election.learned_by(**id, now).is_some());
         heard.count() >= self.group.quorum()
     }
@@ -90,7 +95,7 @@ impl GroupView<'_> {
     /// joiners learn the incarnations from the log.
     pub fn listed(&self) -> NewGroup {
         let mut members = self.membership.members();
-        if let Some(own) = members.get_mut(&self.context.me) {
+        if let Some(own) = members.get_mut(&self.me) {
             *own = Some(self.registration.boot().incarnation);
         }
         for (id, incarnation) in &mut members {
@@ -106,7 +111,7 @@ impl GroupView<'_> {
     /// # Errors
     /// The reason, when too few are alive.
     pub fn must_live(&self, new: NewGroup) -> Result<NewGroup, String> {
-        let (now, me) = (self.context.now, self.context.me);
+        let (now, me) = (self.now, self.me);
         let lives = |id: &NodeId| {
             *id == me
                 || match self.group.members.contains(id) {
@@ -130,7 +135,7 @@ impl GroupView<'_> {
     /// The reason, when the group could never decide again, which no command could undo.
     pub fn must_be_able_to_live(&self, new: NewGroup) -> Result<NewGroup, String> {
         let was_never_up = |id: &&NodeId| {
-            **id != self.context.me
+            **id != self.me
                 && id.0 < self.membership.n()
                 && self.membership.incarnation(**id).is_none()
                 && self.registration.remembered(**id).is_none()
