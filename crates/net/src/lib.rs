@@ -11,7 +11,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "cli")]
 mod args;
@@ -62,6 +62,8 @@ pub struct Socket {
     send_errors: u64,
     /// The drops of the sockets that this one has replaced.
     drops_before: u64,
+    /// The number of drops at the last look at the network.
+    drops: u64,
     max_payload: usize,
     is_local: bool,
 }
@@ -79,6 +81,7 @@ impl Socket {
             options: options.clone(),
             watch: Watch::new(opened.place),
             drops_before: 0,
+            drops: 0,
             destination: opened.destination,
             inbox: Inbox::new(),
             outgoing: Outgoing::new(opened.destination),
@@ -113,7 +116,7 @@ impl Socket {
     /// # Errors
     /// When the socket itself is unusable.
     pub fn send(&mut self, datagrams: &[Vec<u8>]) -> io::Result<()> {
-        self.look_around();
+        self.look_around(Instant::now());
         let pieces = self.pieces.as_ref().and_then(|pieces| pieces.cut(datagrams));
         self.offer(pieces.as_deref().unwrap_or(datagrams))
     }
@@ -140,13 +143,19 @@ impl Socket {
         wait: Option<Duration>,
         each: &mut dyn FnMut(&[u8], Ipv4Addr),
     ) -> io::Result<usize> {
-        self.look_around();
-        let until_look = self.watch.until_due();
+        let now = Instant::now();
+        self.look_around(now);
+        let until_look = self.watch.until_due(now);
         let Socket { inbox, socket, pieces, .. } = self;
         let wait = wait.map_or(until_look, |wait| wait.min(until_look));
         let wait = pieces.as_ref().map_or(Some(wait), |pieces| pieces.shorten(Some(wait)));
+        // All datagrams of a batch were queued by the time when the first of them is looked at.
+        let mut batch_at = None;
         let mut whole = |datagram: &[u8], from| match pieces {
-            Some(pieces) => pieces.take(datagram, &mut |whole| each(whole, from)),
+            Some(pieces) => {
+                let now = *batch_at.get_or_insert_with(|| pieces.now());
+                pieces.take(datagram, now, &mut |whole| each(whole, from));
+            }
             None => each(datagram, from),
         };
         let received = match self.options.transport {
@@ -162,8 +171,11 @@ impl Socket {
                 })
             }
         }?;
-        if let Some(due) = self.pieces.as_ref().map(Pieces::due).filter(|due| !due.is_empty()) {
-            self.offer(&due)?;
+        if let Some(pieces) = &self.pieces {
+            let due = pieces.due(batch_at.unwrap_or_else(|| pieces.now()));
+            if !due.is_empty() {
+                self.offer(&due)?;
+            }
         }
         Ok(received)
     }
@@ -171,10 +183,11 @@ impl Socket {
     /// Checks the network once a second, and follows its changes.
     ///
     /// None of this needs privilege, so it works after a daemon has dropped its own.
-    fn look_around(&mut self) {
-        if !self.watch.until_due().is_zero() {
+    fn look_around(&mut self, now: Instant) {
+        if !self.watch.until_due(now).is_zero() {
             return;
         }
+        self.drops = self.drops_before + setup::drops(&self.socket);
         let found = match self.options.transport {
             Transport::Raw => raw::place(&self.options),
             Transport::Udp => udp::place(&self.options),
@@ -196,7 +209,7 @@ impl Socket {
             // new socket.
             Transport::Udp if udp::tied_to(place).is_some() => {
                 let opened = udp::open(&self.options)?;
-                self.drops_before = self.drops();
+                self.drops_before += setup::drops(&self.socket);
                 self.socket = opened.socket;
                 Ok(())
             }
@@ -228,9 +241,9 @@ impl Socket {
     }
 
     /// The number of datagrams that the kernel dropped since the socket was opened, nearly always because the
-    /// receive queue was full. It is 0 if the kernel does not report it.
+    /// receive queue was full, as counted within the last second of calls. It is 0 if the kernel does not report it.
     pub fn drops(&self) -> u64 {
-        self.drops_before + setup::drops(&self.socket)
+        self.drops
     }
 
     /// The size that the kernel grants the receive queue in bytes, its own bookkeeping included.

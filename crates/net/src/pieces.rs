@@ -37,8 +37,8 @@ impl Pieces {
         self.lock().cut(datagrams, self.now())
     }
 
-    pub(super) fn take(&self, datagram: &[u8], each: &mut dyn FnMut(&[u8])) {
-        let taken = self.lock().take(datagram, self.now());
+    pub(super) fn take(&self, datagram: &[u8], now: Micros, each: &mut dyn FnMut(&[u8])) {
+        let taken = self.lock().take(datagram, now);
         match taken {
             Taken::AsItIs => each(datagram),
             Taken::Whole(whole) => each(&whole),
@@ -46,8 +46,8 @@ impl Pieces {
         }
     }
 
-    pub(super) fn due(&self) -> Vec<Vec<u8>> {
-        self.lock().tick(self.now())
+    pub(super) fn due(&self, now: Micros) -> Vec<Vec<u8>> {
+        self.lock().tick(now)
     }
 
     /// Shortens a wait so that it ends when something is due.
@@ -56,7 +56,7 @@ impl Pieces {
         [wait, due].into_iter().flatten().min()
     }
 
-    fn now(&self) -> Micros {
+    pub(super) fn now(&self) -> Micros {
         self.origin.elapsed().into()
     }
 

@@ -87,8 +87,8 @@ impl Watch {
     }
 
     /// The time until the next check; zero when it is due.
-    pub fn until_due(&self) -> Duration {
-        self.next.saturating_duration_since(Instant::now())
+    pub fn until_due(&self, now: Instant) -> Duration {
+        self.next.saturating_duration_since(now)
     }
 
     /// Notes how many datagrams were sent and how many refused.
