@@ -12,7 +12,7 @@ macro_rules! group_view {
             me: $replica.id,
             learned: $replica.learner.learned(),
             durable: $replica.durable,
-            group: &$replica.group,
+            group: $replica.history.group(),
             membership: $replica.history.membership(),
             registration: &$replica.identity,
             election: &$replica.election,
@@ -87,10 +87,7 @@ pub struct Replica {
     numbering: Numbering,
     timing: Timing,
     bounds: Bounds,
-    group: Group,
     changes: Changes,
-    /// The group before the one in force. Only a mutant reads it.
-    old_group: Option<Group>,
     identity: Registration,
     election: Election,
     jumps: Jumps,
@@ -179,8 +176,8 @@ impl Replica {
             let wants = (self.requests.first().is_some(), self.requests.heard());
             classic.tick(wants, &mut self.acceptor, now, out);
         } else {
-            if self.group.members.contains(&self.id) {
-                if !self.identity.may_vote() && self.group.epoch > Epoch(0) {
+            if self.history.group().members.contains(&self.id) {
+                if !self.identity.may_vote() && self.history.group().epoch > Epoch(0) {
                     self.identity.on_late(out);
                 }
                 if !self.group_view(now).hears_of_change() {
@@ -202,7 +199,7 @@ impl Replica {
             self.repair_gaps(now, out);
         }
         self.read(now, out);
-        let leads = self.leader.is_leading() || self.classic.is_some();
+        let leads = self.writes_requests();
         let rank = self.rank();
         let due = self.requests.tick(leads, rank, now, out);
         let replies = self.replies(now);
@@ -210,6 +207,11 @@ impl Replica {
         self.requests.note_expired(self.dialect, out);
         self.settle(now, out);
         self.heartbeat(now, out);
+    }
+
+    /// Whether this node itself writes the requests that wait here: a leader, or any node of a classic group.
+    fn writes_requests(&self) -> bool {
+        self.leader.is_leading() || self.classic.is_some()
     }
 
     /// The votes that this node need not send. A classic node sends all of them.
@@ -225,14 +227,7 @@ impl Replica {
         self.identity.on_synced(out);
         let (digests, mut own) = self.comparison(now);
         digests.compare_ahead(&mut own, out);
-        if let Some(classic) = &mut self.classic {
-            for line in sent {
-                classic.own.note(line);
-                if let (Line::Node(_, message), true) = (line, out.tells(EventLevel::Answers)) {
-                    out.event(Event::Says(message.clone()));
-                }
-            }
-        }
+        self.note_classic_lines(sent, out);
         for line in sent {
             if let Line::Node(from, message) = line
                 && *from == self.id
@@ -253,7 +248,7 @@ impl Replica {
         if self.is_deferred || self.changes.leads_on() {
             return now;
         }
-        let leads = self.leader.is_leading() || self.classic.is_some();
+        let leads = self.writes_requests();
         let times = [
             Some(self.candidacy.beat_at()),
             self.leader.deadline(),
@@ -261,7 +256,7 @@ impl Replica {
             self.reads.deadline(),
             self.repair.deadline(),
             self.naming.deadline(),
-            self.election.run_at(self.durable, &self.group, now).filter(|at| *at > now),
+            self.election.run_at(self.durable, self.history.group(), now).filter(|at| *at > now),
             self.election.next_expiry(now),
             self.classic.as_ref().and_then(Classic::deadline),
         ];
@@ -305,7 +300,7 @@ impl Replica {
 
     /// The group that governs the instance after the learned prefix.
     pub fn group(&self) -> &Group {
-        &self.group
+        self.history.group()
     }
 
     /// The numbers of dropped datagrams and lines, by reason.
@@ -337,9 +332,9 @@ impl Replica {
         match self.election.leader() {
             _ if self.leader.is_leading() => 0,
             // Some peers may not trust a node that lost its disk. If it answered first, no other node would answer.
-            _ if !self.is_voter() => self.group.members.len() + 1,
-            None => self.group.rank_after(self.id, None),
-            leader => self.group.rank_after(self.id, leader) + 1,
+            _ if !self.is_voter() => self.history.group().members.len() + 1,
+            None => self.history.group().rank_after(self.id, None),
+            leader => self.history.group().rank_after(self.id, leader) + 1,
         }
     }
 
@@ -364,7 +359,7 @@ impl Replica {
     /// The comparison of digests, with this node's side of it.
     fn comparison(&mut self, now: Micros) -> (&mut Divergence, OwnDigests<'_>) {
         let context = self.context(now);
-        (&mut self.digests, OwnDigests { context, group: &self.group, log: &mut self.history })
+        (&mut self.digests, OwnDigests { context, log: &mut self.history })
     }
 
     /// With every heartbeat: sends this node's digests, and continues the search for differences.

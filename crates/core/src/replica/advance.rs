@@ -53,8 +53,7 @@ impl Replica {
             out.send(Message::Chosen { first, last, ballot });
         }
         let learned = self.learner.learned();
-        let asked = self.old_group.as_ref().unwrap_or(&self.group);
-        if let Some(values) = self.leader.finish_phase_1(asked, learned) {
+        if let Some(values) = self.leader.finish_phase_1(self.history.membership().promising(), learned) {
             out.events.extend(self.leader.ballot().map(Event::Leads));
             self.repropose(values, now, out);
         }
@@ -116,7 +115,7 @@ impl Replica {
     ) -> Instance {
         let instance = self.leader.propose(value.clone(), wanted, &mut self.acceptor, now, out);
         if let Some(ballot) = self.leader.ballot() {
-            self.learner.on_write(&self.group, instance, ballot, &value);
+            self.learner.on_write(self.history.group(), instance, ballot, &value);
         }
         instance
     }
@@ -204,7 +203,7 @@ impl Replica {
         now: Micros,
         out: &mut Outbox,
     ) -> Option<Entry> {
-        if matches!(wanted, Proposal::Change(..)) && !self.election.has_quorum(&self.group, now) {
+        if matches!(wanted, Proposal::Change(..)) && !self.election.has_quorum(self.history.group(), now) {
             // Another node may lead by now, and decide differently.
             return None;
         }

@@ -3,6 +3,7 @@
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
 //! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
 
+mod classic;
 mod digest_writes;
 mod non_members;
 mod receive;
@@ -12,12 +13,11 @@ mod senders;
 use crate::entry::Entry;
 use crate::mutant::{self, Mutant};
 use crate::replica::Replica;
-use crate::replica::classic::Classic;
 use crate::replica::clients::replies::Replies;
 use crate::replica::election::jumps::MAX_ROUND_JUMP;
-use crate::replica::outbox::{Event, EventLevel, Outbox};
+use crate::replica::outbox::{Event, Outbox};
 use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId, Value};
-use crate::wire::kinds::{asks, asks_only, ballot_of, instance_of};
+use crate::wire::kinds::{asks, asks_only, ballot_of};
 use crate::wire::{Beat, Boot, Message, Stance};
 
 impl Replica {
@@ -29,23 +29,19 @@ impl Replica {
         now: Micros,
         out: &mut Outbox,
     ) {
-        if from == self.id {
+        if self.classic.is_some() {
+            self.on_classic_line(from, message, now, out);
+        } else if from == self.id {
             self.on_own(&message, out);
-        } else if !self.group.members.contains(&from) {
-            if self.classic.is_some() {
-                self.dropped.strangers += 1;
-                self.warn_of_n(&format!("node {from} speaks, which is none of"), out);
-            } else {
-                self.on_stranger(from, message, now, out);
-            }
+        } else if !self.history.group().members.contains(&from) {
+            self.on_stranger(from, message, now, out);
         } else if self.is_plausible(from, &message, now, out) {
-            let is_new = self.classic.is_none() && self.election.on_heard(from, now);
-            if is_new {
+            if self.election.on_heard(from, now) {
                 // This node reports the link at once: a link counts when both ends report it.
                 self.candidacy.beat_again_at(now);
             }
-            if let (None, Some((ballot, _))) = (&self.classic, ballot_of(&message))
-                && ballot.epoch == self.group.epoch
+            if let Some((ballot, _)) = ballot_of(&message)
+                && ballot.epoch == self.history.group().epoch
                 && self.is_within_reach(ballot)
             {
                 self.observe(ballot, now, out);
@@ -57,14 +53,6 @@ impl Replica {
     /// Handles this node's own broadcasts, looped back, or the lines of another node with the same id. Own votes
     /// are counted in [`Replica::synced`], once they are durable, never here.
     fn on_own(&mut self, message: &Message, out: &mut Outbox) {
-        let is_of_twin = |classic: &Classic| classic.own.is_of_twin(message, &self.acceptor);
-        if !self.warned_of_twin && self.classic.as_ref().is_some_and(is_of_twin) {
-            self.warned_of_twin = true;
-            out.event(Event::Warning(format!(
-                "another node goes by id {}: lines came under this id that this node never sent; stop one of them",
-                self.id
-            )));
-        }
         if let Message::Beat(Beat { boot, .. }) = message
             && *boot != self.identity.boot()
             && !self.warned_of_twin
@@ -104,7 +92,7 @@ impl Replica {
             self.dropped.foreign += 1;
             return false;
         }
-        if self.classic.is_none() && matches!(message, Message::Accept { .. }) {
+        if matches!(message, Message::Accept { .. }) {
             // The voter was started with --classic by mistake. It reads a run of blanks as one blank, so the value
             // in its vote may differ from the written one.
             self.dropped.classic_votes += 1;
@@ -113,12 +101,9 @@ impl Replica {
         let Some((ballot, only_owner)) = ballot_of(message) else { return true };
         if only_owner && self.numbering.owner(ballot) != from {
             self.dropped.not_owner += 1;
-            if self.classic.is_some() {
-                self.warn_of_n(&format!("node {from} uses ballot {ballot}, which is not its own among"), out);
-            }
             return false;
         }
-        if ballot.epoch != self.group.epoch {
+        if ballot.epoch != self.history.group().epoch {
             self.on_other_epoch(ballot.epoch, asks(message), now);
             let is_vote_question =
                 matches!(message, Message::ProposeAll { .. } | Message::Write { .. } | Message::WriteTags(_));
@@ -128,7 +113,11 @@ impl Replica {
             // A heartbeat carries more than its ballot.
             return early || mutant::is(Mutant::DropEpoch) || matches!(message, Message::Beat(_));
         }
-        self.takes_jump(from, message, ballot, now)
+        // A heartbeat is always handled, since it carries more than its ballot. Only heartbeats claim a ballot.
+        let is_beat = matches!(message, Message::Beat(_));
+        let is_believed = self.weigh_jump(from, is_beat.then_some(Instance(0)), ballot, now);
+        self.dropped.absurd += u64::from(!is_beat && !is_believed);
+        is_beat || is_believed
     }
 
     /// Whether a ballot is so near to the known ones that it is believed from any node.
@@ -139,15 +128,10 @@ impl Replica {
         self.numbering.round(ballot) <= highest_round + MAX_ROUND_JUMP
     }
 
-    /// Whether to handle a line although it may name a far ballot. A heartbeat is always handled: it carries more
-    /// than the ballot. A ballot that a member claims again and again is believed in the end, however far it jumps.
-    /// In a classic group nodes send no heartbeats, so each of its lines with an instance counts as a claim for
-    /// that instance.
-    fn takes_jump(&mut self, from: NodeId, message: &Message, ballot: Ballot, now: Micros) -> bool {
-        let is_beat = matches!(message, Message::Beat(_));
-        let claimed_at =
-            if self.classic.is_some() { instance_of(message) } else { is_beat.then_some(Instance(0)) };
-        let by = claimed_at.map(|instance| (from, instance));
+    /// Whether a ballot that a line names is believed. A far ballot is believed in the end, however far it jumps, if a
+    /// member claims it again and again. `claims_at` is the instance that the line claims the ballot for, 0 for all.
+    fn weigh_jump(&mut self, from: NodeId, claims_at: Option<Instance>, ballot: Ballot, now: Micros) -> bool {
+        let by = claims_at.map(|instance| (from, instance));
         if self.is_within_reach(ballot) {
             by.into_iter().for_each(|by| self.jumps.contradict(by));
             return true;
@@ -156,9 +140,7 @@ impl Replica {
         if let Some(by) = by.filter(|_| self.numbering.round(ballot) <= half) {
             self.jumps.claim(by, ballot, self.election.timeout_for(from), now);
         }
-        let is_taken = is_beat || self.is_within_reach(ballot);
-        self.dropped.absurd += u64::from(!is_taken);
-        is_taken
+        self.is_within_reach(ballot)
     }
 
     /// Whether a member's heartbeat comes from the incarnation registered for its id, and from a group of this
@@ -224,7 +206,7 @@ impl Replica {
     /// later group, or to none: its objection stops a voter only when it is repeated.
     fn on_barred(&mut self, from: NodeId, message: (NodeId, u64, Boot), now: Micros, out: &mut Outbox) {
         let (node, boot, known) = message;
-        if self.identity.may_vote() && !self.group.members.contains(&from) {
+        if self.identity.may_vote() && !self.history.group().members.contains(&from) {
             let since = *self.barred_by_stranger.get_or_insert(now);
             if now.since(since) < Micros(self.timing.beat.0 / 2) {
                 self.dropped.strangers += 1;
@@ -247,21 +229,6 @@ impl Replica {
         }
     }
 
-    /// Warns once of a likely mismatch of `-n`. A classic node does not state its `-n`, but its lines may show it.
-    fn warn_of_n(&mut self, what: &str, out: &mut Outbox) {
-        let n = self.n();
-        if let Some(classic) = &mut self.classic
-            && !classic.warned_of_n
-        {
-            classic.warned_of_n = true;
-            out.event(Event::Warning(format!(
-                "{what} the ids 0 to {}: its line is ignored; start all nodes of a classic group with the same -n \
-                 (here {n}); the group never changes, and no node can join",
-                n - 1
-            )));
-        }
-    }
-
     pub(in crate::replica) fn on_message(
         &mut self,
         from: NodeId,
@@ -270,25 +237,21 @@ impl Replica {
         out: &mut Outbox,
     ) {
         match message {
-            Message::Propose { instance, ballot } => self.on_propose(from, instance, ballot, now, out),
+            Message::Propose { instance, ballot } => self.on_propose(instance, ballot, now, out),
             Message::ProposeAll { first, ballot } => {
-                if self.classic.is_none() && self.is_voter() {
+                if self.is_voter() {
                     // Naming the whole learned prefix would be as safe as the durable one: its records stand before
                     // the promise's in the log, and the answer waits for the sync of both.
                     self.acceptor.on_propose_all(first, ballot, self.durable, out);
                 }
             }
-            Message::Write { instance, ballot, value } => {
-                self.on_write((instance, ballot), value, from, now, out)
-            }
-            Message::WriteTags(write) if self.classic.is_none() => {
-                self.on_write_tags(from, write, None, now, out);
-            }
+            Message::Write { instance, ballot, value } => self.on_write((instance, ballot), value, now, out),
+            Message::WriteTags(write) => self.on_write_tags(from, write, None, now, out),
             Message::Fetch { first, last, ballot } => self.on_fetch((first, last), ballot, now, out),
             Message::Nack { instance, ballot } => self.on_nack(instance, ballot, now, out),
             Message::Written { instance, value } => self.on_written(instance, value, now),
             Message::Chosen { first, last, ballot } => self.on_chosen(first, last, ballot, now),
-            Message::Gap { first, last } if self.classic.is_none() => {
+            Message::Gap { first, last } => {
                 self.repair.on_overheard(first, last, self.learner.learned(), now);
                 let rank = self.rank();
                 self.repair.schedule_reply(first, last, rank, now);
@@ -304,7 +267,7 @@ impl Replica {
             Message::Barred { node, boot, known } => self.on_barred(from, (node, boot, known), now, out),
             Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),
             Message::Mark { epoch, nonce, mark } => {
-                self.reads.on_mark(from, (epoch, nonce), mark, &self.group);
+                self.reads.on_mark(from, (epoch, nonce), mark, self.history.group());
             }
             Message::Dropped { words } => self.requests.on_dropped(words),
             Message::AskDigest { .. }
@@ -360,13 +323,10 @@ impl Replica {
 
     /// Counts a vote: a peer's on receipt, this node's own once it is durable.
     pub(in crate::replica) fn on_vote(&mut self, from: NodeId, vote: Message, now: Micros, out: &mut Outbox) {
-        if let Some(classic) = &mut self.classic {
-            classic.rounds.observe(from, &vote, self.requests.heard());
+        if self.classic.is_some() {
+            return self.on_classic_vote(from, vote, now, out);
         }
         match vote {
-            Message::Promise { instance, ballot, accepted } if self.classic.is_some() => {
-                self.on_classic_promise(from, (instance, ballot), accepted, now, out);
-            }
             Message::Promise { instance, ballot, accepted } => {
                 self.leader.on_promise(from, instance, ballot, accepted);
             }
@@ -374,42 +334,14 @@ impl Replica {
                 self.leader.on_promise_none(from, (first, last), ballot, learned);
             }
             Message::Accept { instance, ballot, value } => {
-                if let Some(classic) = &mut self.classic {
-                    classic.on_used(instance);
-                }
-                self.learner.on_accept(&self.group, from, instance, ballot, Some(&value));
+                self.learner.on_accept(self.history.group(), from, instance, ballot, Some(&value));
             }
             Message::Accepts { first, last, ballot } => {
                 for instance in self.open(first, last) {
-                    self.learner.on_accept(&self.group, from, instance, ballot, None);
+                    self.learner.on_accept(self.history.group(), from, instance, ballot, None);
                 }
             }
             _ => {}
-        }
-    }
-
-    fn on_classic_promise(
-        &mut self,
-        from: NodeId,
-        (instance, ballot): (Instance, Ballot),
-        accepted: Option<(Ballot, Value)>,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
-        let Some(classic) = &mut self.classic else { return };
-        let own = |heard| {
-            let entry = self.requests.first_of(heard)?.entry(instance, || self.history.safe_read());
-            Some(entry.encode(self.dialect))
-        };
-        if let Some(value) = classic.on_promise(from, (instance, ballot), accepted, own, now) {
-            let write = Message::Write { instance, ballot, value: value.clone() };
-            classic.rounds.observe(self.id, &write, self.requests.heard());
-            if out.tells(EventLevel::Answers) {
-                out.event(Event::Says(write.clone()));
-            }
-            out.send(write);
-            self.learner.on_write(&self.group, instance, ballot, &value);
-            self.acceptor.on_write(instance, ballot, &value, out);
         }
     }
 
@@ -419,23 +351,8 @@ impl Replica {
         (first.0.max(learned + 1)..=last.0.min(learned + self.bounds.window)).map(Instance)
     }
 
-    fn on_propose(
-        &mut self,
-        from: NodeId,
-        instance: Instance,
-        ballot: Ballot,
-        now: Micros,
-        out: &mut Outbox,
-    ) {
-        let is_near = self.is_near(instance);
-        if let Some(classic) = &mut self.classic {
-            classic.observe(from, instance, ballot, now, out);
-            if is_near {
-                classic.rounds.observe(from, &Message::Propose { instance, ballot }, self.requests.heard());
-            }
-            // A node that proposes at this instance has learned everything before it.
-            classic.on_used(Instance(instance.0 - 1));
-        } else if instance <= self.learner.learned() {
+    fn on_propose(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
+        if instance <= self.learner.learned() {
             self.repair.schedule_reply(instance, instance, 0, now);
             return;
         }
@@ -448,23 +365,10 @@ impl Replica {
         &mut self,
         (instance, ballot): (Instance, Ballot),
         value: Value,
-        from: NodeId,
         now: Micros,
         out: &mut Outbox,
     ) {
-        if let Some(classic) = &mut self.classic {
-            classic.observe(from, instance, ballot, now, out);
-            classic.on_used(instance);
-            let write = Message::Write { instance, ballot, value: value.clone() };
-            classic.rounds.observe(from, &write, self.requests.heard());
-            // A classic node that counted duplicates as promises may write a value other than the chosen one. A
-            // correct node does so only in an overtaken ballot; the refusal makes it find out what is chosen.
-            if self.history.value(instance).is_some_and(|chosen| *chosen != value) {
-                self.dropped.conflicts += 1;
-                self.acceptor.refuse(instance, ballot, out);
-                return;
-            }
-        } else if instance <= self.learner.learned() {
+        if instance <= self.learner.learned() {
             // The leader has not heard that this instance is chosen.
             self.repair.schedule_reply(instance, instance, 0, now);
             return;
@@ -484,7 +388,7 @@ impl Replica {
         value: &Value,
         out: &mut Outbox,
     ) {
-        self.learner.on_write(&self.group, instance, ballot, value);
+        self.learner.on_write(self.history.group(), instance, ballot, value);
         if self.is_voter() {
             self.acceptor.on_write(instance, ballot, value, out);
         }
@@ -515,16 +419,13 @@ impl Replica {
     /// The prefixes that members report decide about room alone. A false report costs memory, which `has_room_far`
     /// bounds.
     pub(in crate::replica) fn may_accept(&self, instance: Instance, now: Micros) -> bool {
-        let best = || self.election.best(self.learner.learned(), &self.group, now);
-        let is_far = || self.classic.is_none() && instance.0 <= best().0 + self.bounds.window;
+        let best = || self.election.best(self.learner.learned(), self.history.group(), now);
+        let is_far = || instance.0 <= best().0 + self.bounds.window;
         self.is_near(instance) || (is_far() && self.acceptor.has_room_far())
     }
 
     fn on_nack(&mut self, instance: Instance, ballot: Ballot, now: Micros, out: &mut Outbox) {
-        if let Some(classic) = &mut self.classic {
-            classic.observe(self.id, instance, ballot, now, out);
-            classic.on_nack(instance, ballot, now, out);
-        } else if self.leader.ballot() == Some(ballot)
+        if self.leader.ballot() == Some(ballot)
             && self.leader.is_stuck_at(instance, self.timing.timeout(), now)
         {
             // A refusal names the ballot that stands in the way, also when it refuses another leader's write: an
@@ -536,10 +437,6 @@ impl Replica {
     }
 
     fn on_written(&mut self, instance: Instance, value: Value, now: Micros) {
-        // A classic node may have counted duplicates as votes, so its claim proves nothing.
-        if self.classic.is_some() {
-            return;
-        }
         self.repair.on_told(instance, now);
         match self.history.value(instance) {
             Some(known) if *known != value => self.dropped.conflicts += 1,

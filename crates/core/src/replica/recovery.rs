@@ -196,7 +196,6 @@ impl Recovery {
         let Config { id, n, classic, fast_read, timing, joins, name, limits } = config;
         let (incarnation, boot) = (incarnation & MAX_NUMBER, boot & MAX_NUMBER);
         identity.begin(Boot { incarnation, start: starts + 1, boot });
-        let group = history.membership().group().clone();
         let numbering = if classic { Numbering::Classic(n) } else { Numbering::Standard };
         // A value that an earlier run accepted may have been chosen since. No other node will report that unasked.
         let accepted = acceptor.last_accepted().unwrap_or_default();
@@ -210,12 +209,11 @@ impl Recovery {
             joins,
             bounds: limits.into(),
             changes: Changes::default(),
-            old_group: None,
             dialect: if classic { Dialect::Classic } else { Dialect::Extended },
             numbering,
             timing,
-            classic: classic.then(|| Classic::new(id, group.clone(), numbering, timing, learned, used, own)),
-            group,
+            classic: classic
+                .then(|| Classic::new(id, history.group().clone(), numbering, timing, learned, used, own)),
             identity,
             election: Election::new(id, numbering, timing, limits),
             jumps: Jumps::default(),

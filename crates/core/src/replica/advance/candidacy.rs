@@ -14,7 +14,7 @@ impl Replica {
         if self.is_voter() {
             self.election.vote();
         }
-        if self.is_voter() && self.election.should_run(runs, self.durable, &self.group, now) {
+        if self.is_voter() && self.election.should_run(runs, self.durable, self.history.group(), now) {
             self.campaign(now, out);
         }
     }
@@ -22,11 +22,11 @@ impl Replica {
     /// Raises a ballot of this node's own, unless ballots have run out.
     pub(in crate::replica) fn campaign(&mut self, now: Micros, out: &mut Outbox) {
         let above = self.election.ballot().max(self.acceptor.highest_promise());
-        if above.is_some_and(|above| above.epoch > self.group.epoch) {
+        if above.is_some_and(|above| above.epoch > self.history.group().epoch) {
             // This node has voted in an epoch whose start it has to learn again.
             return;
         }
-        let next = self.numbering.next_owned_by(self.id, self.group.epoch, above);
+        let next = self.numbering.next_owned_by(self.id, self.history.group().epoch, above);
         let reused =
             above.filter(|top| mutant::is(Mutant::ReuseBallot) && self.numbering.owner(*top) == self.id);
         let Some(ballot) = reused.or(next) else {
@@ -35,7 +35,7 @@ impl Replica {
         };
         self.election.observe(ballot, now);
         let change = self.history.membership().change().cloned();
-        let change = change.map(|value| (Instance(self.group.epoch.0), value));
+        let change = change.map(|value| (Instance(self.history.group().epoch.0), value));
         self.leader.start(ballot, self.learner.learned(), change, now, out);
         let first = self.learner.learned().next();
         self.acceptor.on_propose_all(first, ballot, self.durable, out);
@@ -47,9 +47,9 @@ impl Replica {
         if let Some((first, ballot)) = self.leader.asks_itself(self.id, now) {
             self.acceptor.on_propose_all(first, ballot, self.durable, out);
         }
-        let Replica { leader, learner, acceptor, group, .. } = self;
+        let Replica { leader, learner, acceptor, history, .. } = self;
         let mut again = |instance, ballot, value: &_, out: &mut _| {
-            learner.on_write(group, instance, ballot, value);
+            learner.on_write(history.group(), instance, ballot, value);
             acceptor.on_write(instance, ballot, value, out);
         };
         leader.tick(now, &mut again, out);
@@ -70,7 +70,7 @@ impl Replica {
         let patience = self.timing.timeout() * 4;
         let is_stuck = self.leader.is_stuck(self.learner.learned(), patience, now);
         let seeks = self.leader.stance() == Some(Stance::Seeks);
-        if (is_stuck || (seeks && self.election.gives_way(self.durable, &self.group, now)))
+        if (is_stuck || (seeks && self.election.gives_way(self.durable, self.history.group(), now)))
             && let Some(ballot) = self.leader.ballot()
         {
             self.step_down(ballot, ballot, now, out);
@@ -103,7 +103,8 @@ impl Replica {
             out.flush();
         }
         if self.classic.is_none() {
-            let stance = self.election.stance(self.leader.stance(), self.is_voter(), &self.group, now);
+            let stance =
+                self.election.stance(self.leader.stance(), self.is_voter(), self.history.group(), now);
             self.candidacy.show(stance, &self.election, now, out);
         }
         if now < self.candidacy.beat_at() {
@@ -117,7 +118,7 @@ impl Replica {
 
     fn send_heartbeat(&mut self, now: Micros, out: &mut Outbox) {
         let is_voter = self.is_voter();
-        self.candidacy.note_quorum(&self.election, (&self.group, is_voter), now, out);
+        self.candidacy.note_quorum(&self.election, (self.history.group(), is_voter), now, out);
         self.ask_to_join(out);
         self.tell_digests(now, out);
         let beat = Message::Beat(Beat {
@@ -143,7 +144,7 @@ impl Replica {
             let known = self.identity.boot();
             out.send(Message::Barred { node: self.id, boot: known.boot, known });
         }
-        if self.group.members.contains(&self.id)
+        if self.history.group().members.contains(&self.id)
             && self.identity.wants_registration(self.history.membership())
             && !self.group_view(now).hears_of_change()
         {

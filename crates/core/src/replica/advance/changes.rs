@@ -9,7 +9,7 @@ use crate::replica::clients::pending_replies::About;
 use crate::replica::clients::queue::Proposal;
 use crate::replica::clients::replies::BUSY_PAUSE;
 use crate::replica::outbox::{Event, Outbox};
-use crate::types::{Ballot, Epoch, Group, Instance, MAX_NUMBER, Micros, NodeId};
+use crate::types::{Ballot, Instance, MAX_NUMBER, Micros, NodeId};
 use crate::wire::{Dialect, Message};
 
 /// How soon a node sends a heartbeat after a client asks for the members.
@@ -18,7 +18,7 @@ const SOON: Micros = Micros::from_millis(100);
 impl Replica {
     /// Whether this node's votes count in the group in force: it is a member, and may vote.
     pub fn is_voter(&self) -> bool {
-        let is_member = self.group.members.contains(&self.id) && self.identity.may_vote();
+        let is_member = self.history.group().members.contains(&self.id) && self.identity.may_vote();
         is_member || (self.joins.is_some() && mutant::is(Mutant::JoinerVotesEarly))
     }
 
@@ -81,7 +81,7 @@ impl Replica {
 
     /// Ends a joiner that asks to replace a node that is no member. It must have caught up, so that it knows that.
     pub(in crate::replica) fn check_place(&mut self, now: Micros, out: &mut Outbox) {
-        let is_free = |old: &NodeId| *old != self.id && !self.group.members.contains(old);
+        let is_free = |old: &NodeId| *old != self.id && !self.history.group().members.contains(old);
         let Some(old) = self.joins.flatten().filter(is_free) else { return };
         let knows = self.group_view(now).hears_quorum() && self.learned() >= self.claimed(now);
         let membership = self.history.membership();
@@ -113,30 +113,22 @@ impl Replica {
         let value = Entry::Group(tagged, new).encode(Dialect::Extended);
         let instance = self.propose_value(value, wanted, now, out);
         if mutant::is(Mutant::GroupBeforeChosen) {
-            self.group = Group { epoch: self.group.epoch, members };
+            self.history.count_early(members);
         }
         self.leader.set_fence(instance, tagged.map(|tagged| tagged.tag));
     }
 
     /// Handles a learned change: another group governs from the instance after `instance` on.
     pub(in crate::replica) fn on_new_group(&mut self, instance: Instance, now: Micros, out: &mut Outbox) {
-        let group = self.history.membership().group().clone();
         let led = self.leader.is_leading();
-        let members = group.members.iter().copied().collect();
+        let members = self.history.group().members.iter().copied().collect();
         out.event(Event::Governs { since: instance, members });
-        if mutant::is(Mutant::Phase1InOldGroup) && led {
-            self.old_group = Some(self.group.clone());
-        }
-        self.group = group;
-        if mutant::is(Mutant::DropEpoch) {
-            self.group.epoch = Epoch(0);
-        }
         // Values written above the change in the ending epoch are never chosen.
         let wanted = self.leader.step_down().into_iter().map(|(_, wanted)| (None, wanted)).collect();
         self.requests.requeue(wanted, now);
         self.learner.begin_epoch();
-        self.election.begin_epoch(&self.group, now);
-        self.changes.on_new_group(&self.group, self.id, led);
+        self.election.begin_epoch(self.history.group(), now);
+        self.changes.on_new_group(self.history.group(), self.id, led);
         self.list(out);
         // Other nodes wait for the durable word of a quorum of the new group.
         out.flush();
@@ -145,7 +137,7 @@ impl Replica {
 
     /// Tells the identity what the log says about this node.
     pub(in crate::replica) fn list(&mut self, out: &mut Outbox) {
-        if self.group.members.contains(&self.id) {
+        if self.history.group().members.contains(&self.id) {
             self.identity.on_listed(self.history.membership().incarnation(self.id), out);
         }
     }
@@ -174,9 +166,9 @@ impl Replica {
             return;
         }
         let answer = Message::Members {
-            epoch: self.group.epoch,
+            epoch: self.history.group().epoch,
             learned: self.learned(),
-            members: self.group.members.iter().copied().collect(),
+            members: self.history.group().members.iter().copied().collect(),
         };
         let rank = self.rank();
         self.requests.schedule_reply(About::Members, answer, rank, now);
@@ -199,7 +191,7 @@ impl Replica {
                 return false;
             }
             let reason = format!("another change of the group is under way, at instance {fence}; try again");
-            if self.election.has_quorum(&self.group, now) {
+            if self.election.has_quorum(self.history.group(), now) {
                 self.refuse(Some(wanted), &reason, now, out);
             }
             return false;

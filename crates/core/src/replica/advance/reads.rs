@@ -12,7 +12,7 @@ impl Replica {
     /// Asks for marks, and turns reads that have waited too long into safe reads.
     pub(in crate::replica) fn read(&mut self, now: Micros, out: &mut Outbox) {
         let own = self.mark(now).map(|mark| (self.id, mark));
-        self.reads.tick(&self.group, own, now, out);
+        self.reads.tick(self.history.group(), own, now, out);
         for late in self.reads.take_late(now) {
             match late.fall_back() {
                 Ok(wanted) => self.submit(wanted, now, out),
@@ -24,7 +24,7 @@ impl Replica {
     /// Answers the reads whose round is complete, once this node has learned enough.
     pub(in crate::replica) fn answer_reads(&mut self, now: Micros, out: &mut Outbox) {
         let learned = self.learner.learned();
-        for asked in self.reads.take_ready(self.group.epoch, learned, now) {
+        for asked in self.reads.take_ready(self.history.group().epoch, learned, now) {
             match asked.answer(learned, &self.history, |question| {
                 script_hooks::read(&self.history, question, out.hooks.as_deref())
             }) {

@@ -40,7 +40,7 @@ impl Replica {
         for (from, write, until) in self.naming.take_waiting() {
             // The group may have changed since the write arrived.
             let message = Message::WriteTags(write);
-            if self.group.members.contains(&from)
+            if self.history.group().members.contains(&from)
                 && self.is_plausible(from, &message, now, out)
                 && let Message::WriteTags(write) = message
             {

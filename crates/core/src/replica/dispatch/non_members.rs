@@ -70,11 +70,10 @@ impl Replica {
         {
             let genesis = self.history.recover(&Record::Genesis { n: beat.n });
             genesis.expect("the size of a group says nothing about scripts");
-            self.group = self.history.membership().group().clone();
         }
         // A joiner does not know its n before a peer names it.
         let is_ours = beat.n == self.n() || beat.n == 0 || self.n() == 0;
-        if !is_ours || !self.election.has_room_for(from, &self.group, now) {
+        if !is_ours || !self.election.has_room_for(from, self.history.group(), now) {
             self.dropped.strangers += 1;
             return;
         }
@@ -95,10 +94,10 @@ impl Replica {
 
     /// Handles a line that names another epoch than the one in force. `asks` says that it asks for votes.
     pub(in crate::replica) fn on_other_epoch(&mut self, epoch: Epoch, asks: bool, now: Micros) {
-        if epoch > self.group.epoch {
+        if epoch > self.history.group().epoch {
             // A chosen change at that instance started the epoch, so this node must learn up to there.
             self.claim(Instance(epoch.0), now);
-        } else if epoch < self.group.epoch && asks {
+        } else if epoch < self.history.group().epoch && asks {
             // The sender has missed a change of the group. A heartbeat tells it how far it has to learn.
             self.candidacy.beat_again_at(now);
         }

@@ -66,7 +66,7 @@ impl Replica {
         now: Micros,
         out: &mut Outbox,
     ) {
-        if epoch != self.group.epoch {
+        if epoch != self.history.group().epoch {
             self.on_other_epoch(epoch, true, now);
         } else if let Some(mark) = self.mark(now) {
             out.send(Message::Mark { epoch, nonce, mark });

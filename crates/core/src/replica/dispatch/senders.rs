@@ -67,7 +67,7 @@ impl Replica {
     /// Whether the group name of this run is confirmed: this node heard another node of its group under that name,
     /// or it votes and is the only member.
     pub fn has_company(&self) -> bool {
-        self.has_heard_own || (self.is_voter() && self.group.members.len() == 1)
+        self.has_heard_own || (self.is_voter() && self.history.group().members.len() == 1)
     }
 
     fn hear_other(&mut self, head: &Head, out: &mut Outbox) -> Speaker {
@@ -188,7 +188,8 @@ impl Replica {
         }
         if matches!(message, Message::Beat(_))
             && from != self.id
-            && (self.group.members.contains(&from) || self.election.has_room_for(from, &self.group, now))
+            && (self.history.group().members.contains(&from)
+                || self.election.has_room_for(from, self.history.group(), now))
             && self.election.on_heard(from, now)
         {
             self.candidacy.beat_again_at(now);

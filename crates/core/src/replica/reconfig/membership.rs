@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entry::{Entry, NewGroup};
+use crate::mutant::{self, Mutant};
 use crate::record::Record;
 use crate::types::{Epoch, Group, Instance, NodeId, Value};
 use crate::wire::Dialect;
@@ -22,6 +23,9 @@ pub struct Membership {
     ever: BTreeSet<NodeId>,
     /// The value that started the epoch; `None` in the first epoch.
     change: Option<Value>,
+    /// The group of the epoch before. Only a mutant reads it.
+    #[cfg(feature = "mutants")]
+    before: Option<Group>,
 }
 
 impl Membership {
@@ -29,7 +33,15 @@ impl Membership {
     pub fn new(n: u16) -> Membership {
         let group = Group::first(n);
         let ever = group.members.clone();
-        Membership { n, group, incarnations: BTreeMap::new(), ever, change: None }
+        Membership {
+            n,
+            group,
+            incarnations: BTreeMap::new(),
+            ever,
+            change: None,
+            #[cfg(feature = "mutants")]
+            before: None,
+        }
     }
 
     /// The size of the first group; 0 while it is not known.
@@ -40,6 +52,20 @@ impl Membership {
     /// The group in force, which governs the next instance.
     pub fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// The group of which a quorum must promise before a candidate leads.
+    pub fn promising(&self) -> &Group {
+        #[cfg(feature = "mutants")]
+        if let (Some(before), true) = (&self.before, mutant::is(Mutant::Phase1InOldGroup)) {
+            return before;
+        }
+        &self.group
+    }
+
+    /// Lets a proposed group count before it is chosen. Only a mutant does that.
+    pub fn count_early(&mut self, members: BTreeSet<NodeId>) {
+        self.group.members = members;
     }
 
     /// The value that started the epoch in force, encoded as in the log.
@@ -83,6 +109,11 @@ impl Membership {
     }
 
     fn begin(&mut self, epoch: Epoch, new: &NewGroup, value: &Value) {
+        #[cfg(feature = "mutants")]
+        {
+            self.before = Some(self.group.clone());
+        }
+        let epoch = if mutant::is(Mutant::DropEpoch) { Epoch(0) } else { epoch };
         self.group = Group { epoch, members: new.members.keys().copied().collect() };
         self.incarnations = new.members.iter().filter_map(|(id, known)| Some((*id, (*known)?))).collect();
         self.change = Some(value.clone());

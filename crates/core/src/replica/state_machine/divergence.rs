@@ -259,12 +259,12 @@ fn verdict_on(
     own: &OwnDigests<'_>,
 ) -> Option<Event> {
     let known = own.digest_of(subject, poll.at)?;
-    let members = &own.group.members;
+    let members = &own.log.group().members;
     let mut by_digest: BTreeMap<u128, Vec<NodeId>> = BTreeMap::new();
     for (from, digest) in poll.said.iter().filter(|(from, _)| members.contains(from)) {
         by_digest.entry(*digest).or_default().push(*from);
     }
-    let quorum = own.group.quorum();
+    let quorum = own.log.group().quorum();
     let against = by_digest.iter().find(|(digest, nodes)| **digest != known && nodes.len() >= quorum);
     if let Some((_, nodes)) = against {
         return Some(Event::MustEnd(own.why_to_end(subject, first, nodes)));

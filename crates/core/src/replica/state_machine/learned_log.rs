@@ -6,7 +6,7 @@
 //! from the log. Old values are dropped here once they stand in the history files (see [`crate::past`]); their
 //! effects on the table stay.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::entry::{Entry, SAFE_READ};
@@ -20,7 +20,7 @@ use crate::replica::reconfig::membership::Membership;
 use crate::replica::state_machine::chain::Chain;
 use crate::replica::state_machine::script_states::{Failed, Scripts};
 use crate::replica::state_machine::sessions::{DedupStatus, Sessions};
-use crate::types::{Instance, Tag, Value};
+use crate::types::{Group, Instance, NodeId, Tag, Value};
 use crate::wire::Dialect;
 
 /// How many values in memory one step takes to recompute a digest.
@@ -125,6 +125,16 @@ impl LearnedLog {
     /// The group that governs the next instance, and its history.
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// The group that governs the instance after the learned prefix.
+    pub fn group(&self) -> &Group {
+        self.membership.group()
+    }
+
+    /// Lets a proposed group count before it is chosen, as only a mutant does.
+    pub fn count_early(&mut self, members: BTreeSet<NodeId>) {
+        self.membership.count_early(members);
     }
 
     /// Whether `instance`, whose value is held, had no effect.

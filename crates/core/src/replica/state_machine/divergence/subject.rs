@@ -10,17 +10,15 @@ use crate::hooks::Script;
 use crate::replica::context::Context;
 use crate::replica::outbox::{Event, Outbox, list};
 use crate::replica::state_machine::learned_log::LearnedLog;
-use crate::types::{Group, Instance, NodeId};
+use crate::types::{Instance, NodeId};
 use crate::wire::{Dialect, Message};
 
-/// This node's side of a comparison: its digests, and the group whose quorum decides.
+/// This node's side of a comparison: its digests, and the log with the group whose quorum decides.
 #[derive(Debug)]
 pub struct OwnDigests<'a> {
     /// The context of this step.
     pub context: Context,
-    /// The group in force.
-    pub group: &'a Group,
-    /// The learned log, with its scripts and their digests.
+    /// The learned log, with its scripts, their digests, and the group in force.
     pub log: &'a mut LearnedLog,
 }
 
