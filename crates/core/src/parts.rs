@@ -11,6 +11,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::types::{MAX_NUMBER, Micros, NodeId};
 use crate::wire::part::{MAX_ASKED, MAX_PARTS, Missing, PART_HEAD, Part, Piece};
 use crate::wire::{self, Dialect, Head, MAX_DATAGRAM};
@@ -26,6 +28,9 @@ const TRIES: u32 = 8;
 const SAID_LATELY: Micros = Micros::from_millis(4);
 /// The memory for cut datagrams, and for incomplete ones, in bytes each. The oldest are dropped first.
 const KEPT_BYTES: usize = 8 << 20;
+/// The maximum memory that is reserved for an incomplete datagram when its first part arrives, in bytes. A forged
+/// part may name any number of parts.
+const RESERVED: usize = 16 << 10;
 /// The maximum number of incomplete datagrams.
 const OPEN: usize = 1_024;
 /// The number of completed datagrams that are remembered. Further parts of them are ignored.
@@ -97,49 +102,94 @@ impl Sent {
 
 #[derive(Debug)]
 struct Open {
-    head: Vec<u8>,
-    /// The texts that arrived, by position from 0.
-    texts: Vec<Option<Vec<u8>>>,
-    missing: usize,
-    bytes: usize,
+    /// The head, then the text as far as it reaches; zeros stand for parts that are missing between.
+    whole: Vec<u8>,
+    head: usize,
+    count: u16,
+    /// The length of every part but the last; 0 until one of these arrives.
+    chunk: usize,
+    /// The last part, if it arrived while `chunk` was not known.
+    tail: Vec<u8>,
+    /// The positions that arrived, from 0, as bits.
+    arrived: SmallVec<[u64; 2]>,
+    missing: u16,
     ask_at: Micros,
     wait: Micros,
     tries: u32,
 }
 
 impl Open {
-    fn new(head: &[u8], count: u16, now: Micros) -> Open {
-        let texts = vec![None; usize::from(count)];
-        let (missing, bytes) = (texts.len(), head.len());
-        Open { head: head.into(), texts, missing, bytes, ask_at: now, wait: ASK_AGAIN, tries: 0 }
+    fn new(head: &[u8], part: &Part<'_>, now: Micros) -> Open {
+        let count = part.count;
+        let text = usize::from(count) * part.text.len();
+        let mut whole = Vec::with_capacity(head.len() + text.min(RESERVED));
+        whole.extend_from_slice(head);
+        Open {
+            whole,
+            head: head.len(),
+            count,
+            chunk: 0,
+            tail: Vec::new(),
+            arrived: smallvec![0; usize::from(count).div_ceil(64)],
+            missing: count,
+            ask_at: now,
+            wait: ASK_AGAIN,
+            tries: 0,
+        }
+    }
+
+    fn has(&self, place: u16) -> bool {
+        let at = usize::from(place - 1);
+        self.arrived[at / 64] & (1 << (at % 64)) != 0
     }
 
     /// Takes a part if it belongs to this datagram and is new.
     fn take(&mut self, head: &[u8], part: &Part<'_>, now: Micros) {
-        let is_of_this = self.head == head && self.texts.len() == usize::from(part.count);
-        if !is_of_this || self.bytes + part.text.len() > MAX_DATAGRAM {
-            return;
+        let is_of_this = self.count == part.count && self.whole[..self.head] == *head;
+        if is_of_this && !self.has(part.place) && self.put(part) {
+            let at = usize::from(part.place - 1);
+            self.arrived[at / 64] |= 1 << (at % 64);
+            self.missing -= 1;
+            self.ask_at = now + PATIENCE;
+            (self.wait, self.tries) = (ASK_AGAIN, 0);
         }
-        let text = &mut self.texts[usize::from(part.place) - 1];
-        if text.is_some() {
-            return;
+    }
+
+    /// Puts the text of a part in its place. False if its length does not fit those of the others.
+    fn put(&mut self, part: &Part<'_>) -> bool {
+        let is_last = part.place == self.count;
+        if is_last && self.chunk == 0 {
+            self.tail = part.text.into();
+            return true;
         }
-        *text = Some(part.text.into());
-        self.bytes += part.text.len();
-        self.missing -= 1;
-        self.ask_at = now + PATIENCE;
-        (self.wait, self.tries) = (ASK_AGAIN, 0);
+        let chunk = if self.chunk == 0 { part.text.len() } else { self.chunk };
+        let at = self.head + usize::from(part.place - 1) * chunk;
+        let end = at + part.text.len();
+        let is_fit = if is_last { part.text.len() <= chunk } else { part.text.len() == chunk };
+        // The shortest datagram with this many parts of this length.
+        let least = self.head + usize::from(self.count - 1) * chunk + 1;
+        if !is_fit || self.tail.len() > chunk || end.max(least) > MAX_DATAGRAM {
+            return false;
+        }
+        self.chunk = chunk;
+        if at == self.whole.len() {
+            self.whole.extend_from_slice(part.text);
+        } else {
+            self.whole.resize(self.whole.len().max(end), 0);
+            self.whole[at..end].copy_from_slice(part.text);
+        }
+        true
     }
 
     /// The approximate memory that it takes, in bytes; never 0.
     fn size(&self) -> usize {
-        self.bytes + self.texts.len() * size_of::<Option<Vec<u8>>>()
+        size_of::<Open>() + self.whole.capacity() + self.tail.len() + 8 * self.arrived.len()
     }
 
     /// The missing parts, as ranges of positions; at most [`MAX_ASKED`] ranges.
     fn places(&self) -> Vec<(u16, u16)> {
         let mut places: Vec<(u16, u16)> = Vec::new();
-        for (place, _) in (1..).zip(&self.texts).filter(|(_, text)| text.is_none()) {
+        for place in (1..=self.count).filter(|place| !self.has(*place)) {
             match places.last_mut() {
                 Some((_, last)) if *last + 1 == place => *last = place,
                 _ => places.push((place, place)),
@@ -149,11 +199,9 @@ impl Open {
         places
     }
 
-    fn whole(self) -> Vec<u8> {
-        let mut whole = self.head;
-        whole.reserve(self.bytes - whole.len());
-        self.texts.into_iter().flatten().for_each(|text| whole.extend(text));
-        whole
+    fn whole(mut self) -> Vec<u8> {
+        self.whole.extend_from_slice(&self.tail);
+        self.whole
     }
 }
 
@@ -306,7 +354,7 @@ impl Parts {
         if before == 0 {
             self.begun.push_back(number);
         }
-        let open = self.open.entry(number).or_insert_with(|| Open::new(head, part.count, now));
+        let open = self.open.entry(number).or_insert_with(|| Open::new(head, part, now));
         open.take(head, part, now);
         self.open_bytes = self.open_bytes + open.size() - before;
         // The last part may have moved its own deadline beyond this one. Nothing is due then, and `tick` finds the
@@ -361,8 +409,7 @@ impl Parts {
     fn give_up(&mut self, number: u64) {
         let Some(open) = self.close(number) else { return };
         self.lost.given_up += 1;
-        let has_last_only =
-            open.missing + 1 == open.texts.len() && open.texts.last().is_some_and(Option::is_some);
+        let has_last_only = open.missing + 1 == open.count && open.has(open.count);
         self.lost.too_long += u64::from(has_last_only && open.tries == TRIES);
     }
 

@@ -110,6 +110,23 @@ fn what_never_comes_is_given_up() {
 }
 
 #[test]
+fn parts_whose_lengths_do_not_fit_together_are_left_out() {
+    let (mut from, mut to) = pair();
+    let large = said(&head(2, 5), 3_000);
+    let parts = from.cut(std::slice::from_ref(&large), NOW).expect("it is too long");
+    let count = parts.len() as u16;
+    let forged = |place: u16, length: usize| {
+        let part = Part { number: 1_000, place, count, text: &vec![b'x'; length] };
+        part.print(Some(NodeId(2)), &head(2, 5))
+    };
+    // The last part comes first, so the length of the others is not known yet; then it is.
+    hear(&mut to, &parts[parts.len() - 1..], NOW);
+    hear(&mut to, &parts[3..4], NOW);
+    hear(&mut to, &[forged(1, 5), forged(2, 70_000), forged(count, 1)], NOW);
+    assert_eq!(hear(&mut to, &parts, NOW), [large]);
+}
+
+#[test]
 fn parts_of_another_group_of_a_client_and_ones_own_are_not_put_together() {
     let (mut from, _) = pair();
     let parts = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long");
