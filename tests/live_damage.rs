@@ -126,6 +126,10 @@ impl Device {
     /// Makes a file system of 128 MiB. The error says why that is not possible.
     fn new() -> Result<Device, String> {
         let device = Device { dir: TempDir::new().expect("a temporary directory") };
+        // Other processes create mount namespaces at any time, and each copies this mount. Below a shared mount, the copies
+        // are unmounted together with the original.
+        run(Command::new("mount").arg("--bind").args([device.dir.path(); 2]))?;
+        run(Command::new("mount").arg("--make-shared").arg(device.dir.path()))?;
         fs::create_dir(device.root()).expect("makes a mount point");
         let image = fs::File::create(device.image()).expect("makes an image");
         image.set_len(128 << 20).expect("grows");
@@ -161,6 +165,7 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         let _ = self.unmount();
+        let _ = run(Command::new("umount").arg(self.dir.path()));
     }
 }
 
@@ -179,7 +184,6 @@ fn a_power_cut_of_the_whole_group_loses_nothing_that_was_acknowledged() {
             return;
         }
     };
-    // Hosts with their own mount namespaces would keep the old file system mounted.
     let hosts = Hosts::on(Isolation::Udp, 3).expect("UDP works everywhere");
     for index in 0..3 {
         let place = device.root().join(index.to_string());
@@ -197,8 +201,7 @@ fn a_power_cut_of_the_whole_group_loses_nothing_that_was_acknowledged() {
         load.take(&group, &client, count);
         device.cut_power().expect("the ioctl is there");
         group.nodes.iter_mut().for_each(|node| node.kill9());
-        // A mount namespace that another process creates at this moment keeps the file system mounted for a while.
-        // Then the new mount still has no power.
+        // A killed process keeps the file system mounted for a moment. Then the new mount still has no power.
         eventually("it is mounted again", || {
             let is_mounted = device.unmount().is_ok() && device.mount().is_ok();
             is_mounted && fs::write(device.root().join("probe"), b"power").is_ok()
