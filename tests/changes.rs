@@ -243,6 +243,19 @@ fn an_operator_replaces_a_member_by_a_node_that_stands_by() {
     group.write("two", &[0, 2, 3]);
 }
 
+#[test]
+fn a_joiner_that_has_fallen_silent_does_not_ask_to_join_any_more() {
+    let mut group = Group::ready(3);
+    assert_eq!(group.join(Some(3)), 3);
+    group.run_for(3_000);
+    group.crash(3);
+    group.run_for(2_000);
+    group.say("Change 7 1 1 replace 1 3");
+    group.run_until("a refusal", |group| !group.said("Refused 7 1").is_empty());
+    let refusal = group.said("Refused 7 1").remove(0);
+    assert!(refusal.contains("node 3 does not ask to join: start it with --join -i 3"), "{refusal}");
+}
+
 /// A standby node's line, damaged or from an earlier life, names a healthy member. No member is replaced. The
 /// directory that joins is the present one.
 #[test]

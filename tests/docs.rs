@@ -82,6 +82,17 @@ fn the_readme_has_at_most_150_lines() {
 }
 
 #[test]
+fn every_rule_of_the_readme_has_a_test_named_after_it() {
+    let (readme, tests) = (read("README.md"), read("tests/safety.rs"));
+    let promised = readme.split("## What is promised").nth(1).expect("the section").split("\n## ").next();
+    let numbers = promised.into_iter().flat_map(str::lines).filter_map(|line| line.split_once(". "));
+    let rules: Vec<u32> = numbers.filter_map(|(number, _)| number.parse().ok()).collect();
+    assert!(rules.iter().copied().eq(1..=rules.len() as u32) && rules.len() > 10, "{rules:?}");
+    let has_test = |rule: &&u32| tests.contains(&format!("fn rule_{rule}_"));
+    assert_eq!(rules.iter().filter(|rule| !has_test(rule)).collect::<Vec<_>>(), [&0; 0]);
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let mut count = 0;
     for page in pages() {

@@ -462,6 +462,13 @@ fn rule_12_a_leader_says_chosen_only_of_what_it_wrote() {
     assert_eq!(said, [format!("0 Chosen 1 1 {ballot}"), format!("0 Chosen 3 3 {ballot}")]);
 }
 
+// Rule 13: nodes that have learned different values find that out, and name the first instance that differs.
+
+#[test]
+fn rule_13_a_log_that_a_quorum_disagrees_with_ends_its_node() {
+    assert!(directed::a_log_that_a_quorum_disagrees_with_ends_its_node());
+}
+
 #[test]
 fn a_read_is_never_done_by_an_older_read_that_a_new_leader_finds() {
     let mut node = Lone::member(3, 0);

@@ -25,8 +25,7 @@ use upaxos_storage::disk::{self, Disk};
 
 use crate::join_progress::{Progress, Standing};
 
-/// The maximum bytes of a datagram of several lines. One lost fragment loses a whole datagram. So batches stay
-/// within what one packet carries on most links, even if the path would allow more.
+/// The maximum bytes of a datagram of several lines over loopback. Elsewhere a datagram is one packet.
 const MAX_BATCH: usize = 60_000;
 
 /// The maximum number of batches that one turn receives. Between these batches there is no sync. So the node sheds

@@ -110,7 +110,7 @@ impl<W: Write> Printer<W> {
             },
             Record::Group { epoch, .. } => {
                 let members = listed(self.membership.group());
-                self.say(&format!("group {members} governs since instance {epoch}"));
+                self.say(&format!("group {members} (governs from {} on)", Instance(epoch.0).next()));
             }
             other => self.say(&other.to_string()),
         }

@@ -71,7 +71,7 @@
 //! | `S Chain I D` | the digest of all values that S has learned up to I is D | `1 Chain 20 0123456789abcdef0123456789abcdef` |
 //! | `S Differs I T` | S and T hold different values at I, the first such instance that S knows of | `1 Differs 3 0` |
 //! | `S Relay [V]` | S passes on an untagged write, or safe read, that no leader has taken | `1 Relay one` |
-//! | `S Beat N C K B P L R H` | the heartbeat of S: see [`Beat`] | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
+//! | `S Beat N C K B P L R H` | the heartbeat of S: size N of the first group; C, K and B its incarnation, start and boot; its ballot P; its durable prefix L; R, its stance (leads, seeks, follows, waits or learns); H, whom it hears | `1 Beat 3 77 2 9 65538 4 follows 0,2` |
 //! | `S Pace M P` | S beats every M milliseconds; P was the highest ballot it knew when it began to vote in this life (`-`: none, or it does not vote) | `1 Pace 100 65537` |
 //! | `S Register N C K B [B' …]` | S asks its peers to remember its incarnation C, start K, boot B; B' … are the boots of its earlier starts, the latest first | `1 Register 3 77 2 9 5` |
 //! | `S Registered T B` | S has durably remembered T as it started in boot B | `0 Registered 1 9` |
@@ -277,7 +277,7 @@ pub const CLIENT_FORMS: [(&str, &str); 7] = [
     ("Request 0 VALUE", "write VALUE into the log; answered when a quorum has it on disk"),
     ("Request 0", "safe read: the last value written, through an instance of its own"),
     ("Request I", "history: what was chosen at instance I"),
-    ("members", "who governs the group, and since which instance"),
+    ("members", "who governs the group, and from which instance on"),
     ("leave ID [force]", "take node ID out of the group; `force`: even if too few stay alive"),
     ("replace ID NEW [force]", "put NEW, which runs with --join, in the place of ID, in one change"),
     ("quit", "end every node that honours it (exit and bye mean the same on the wire)"),

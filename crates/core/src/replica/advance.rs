@@ -1,6 +1,7 @@
 //! The steps that follow each input: instances are learned in order, and requests are proposed.
 //!
-//! This module owns the order of these steps, and nothing else. The node calls it after every line and every sync.
+//! This module owns the order of these steps, and of the others that involve several parts: candidacies, heartbeats,
+//! changes of the group and fast reads, in the files beside it. The node calls it after every line and every sync.
 
 mod candidacy;
 mod changes;

@@ -1,7 +1,7 @@
 //! The dispatch of lines: plausibility checks first, then the roles.
 //!
 //! This module owns the decision whether a line is believed at all. No input may cause a panic, cost unbounded
-//! memory, or wedge an instance. `Replica::handle` calls it for every line of another node.
+//! memory, or wedge an instance. `Replica::handle` calls it for every line of a node, its own included.
 
 mod classic;
 mod digest_writes;
@@ -51,7 +51,7 @@ impl Replica {
     }
 
     /// Handles this node's own broadcasts, looped back, or the lines of another node with the same id. Own votes
-    /// are counted in [`Replica::synced`], once they are durable, never here.
+    /// are counted in [`Replica::on_synced`], once they are durable, never here.
     fn on_own(&mut self, message: &Message, out: &mut Outbox) {
         if let Message::Beat(Beat { boot, .. }) = message
             && *boot != self.identity.boot()
@@ -262,7 +262,7 @@ impl Replica {
             }
             Message::Pace(pace) => self.on_pace(from, pace, out),
             Message::Register { boot, earlier, .. } => self.on_register(from, boot, &earlier, out),
-            // Counted elsewhere, where the sender's incarnation is known.
+            // `Replica::handle` counts them: it knows the sender's incarnation.
             Message::Registered { .. } => {}
             Message::Barred { node, boot, known } => self.on_barred(from, (node, boot, known), now, out),
             Message::AskMark { epoch, nonce } => self.on_ask_mark(epoch, nonce, now, out),

@@ -214,7 +214,8 @@ impl Changes {
         if self.is_near_enough(id, view, bounds) {
             return self.with(id, Some(old), view);
         }
-        Err(match self.candidates.get(&id) {
+        let is_heard = |known: &&Candidate| view.now.since(known.at) < view.election.timeout_for(id);
+        Err(match self.candidates.get(&id).filter(is_heard) {
             Some(known) => format!(
                 "node {id} is still catching up, at instance {} of {}; try again",
                 known.learned, view.learned
