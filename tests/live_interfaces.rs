@@ -152,6 +152,17 @@ fn a_node_whose_address_goes_says_so_and_takes_part_again_when_it_is_back() {
 }
 
 #[test]
+fn a_node_whose_route_leads_nowhere_for_a_while_takes_part_again_when_it_leads_to_the_group() {
+    let change = |hosts: &Hosts, node: &Node| {
+        ip(hosts, Host::Node(1), "route add blackhole default metric 4096");
+        ip(hosts, Host::Node(1), "route del default dev ring0");
+        is_lost(node);
+        ip(hosts, Host::Node(1), "route add default dev ring0");
+    };
+    follows(&BY_ROUTE, change, "has the network: it sends from 10.77.0.11 on ring0 again");
+}
+
+#[test]
 fn a_node_whose_interface_goes_down_takes_part_again_when_it_is_up() {
     let change = |hosts: &Hosts, node: &Node| {
         ip(hosts, Host::Node(1), "link set ring0 down");

@@ -238,6 +238,9 @@ impl Daemon {
             wait = Duration::ZERO;
         }
         let now = self.now();
+        if self.socket.is_mending() {
+            self.node.on_mending(now);
+        }
         self.driver.begin(&mut self.node, now, &mut self.out);
         self.report_drops();
         self.report_network();

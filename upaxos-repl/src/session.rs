@@ -2,7 +2,7 @@
 //!
 //! Owns the exit status of a run. `main` calls it; it never touches the network.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader};
 use std::iter;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -100,7 +100,10 @@ pub fn lines(mut stream: impl BufRead) -> impl Iterator<Item = io::Result<Input>
 pub fn at_prompt(settings: Settings, json: bool) -> Result<Status> {
     let (place, patience) = (settings.place.clone(), settings.patience);
     let mut prompt = Prompt::open().context("cannot take over the terminal; pipe commands in instead")?;
-    let printer = prompt.printer().context("cannot print above the prompt; pipe commands in instead")?;
+    // A terminal without a cursor to move (TERM=dumb) shows the lines one after the other.
+    let Ok(printer) = prompt.printer() else {
+        return Session::piped(settings, json)?.run("line", lines(BufReader::new(io::stdin())));
+    };
     let engine = engine::start(settings, Output::above_prompt(printer, json))?;
     if !json {
         cli::print(format_args!(

@@ -24,6 +24,8 @@ const ASK_AGAIN: Micros = Micros::from_millis(20);
 const ASK_AGAIN_MAX: Micros = Micros::from_millis(160);
 /// The number of requests without any new part after which the datagram is given up.
 const TRIES: u32 = 8;
+/// How long a requested part that arrived shows that the rest is on its way, too.
+const MENDING: Micros = Micros::from_millis(200);
 /// A part is not retransmitted again within this time: several nodes may have requested it.
 const SAID_LATELY: Micros = Micros::from_millis(4);
 /// The memory for cut datagrams, and for incomplete ones, in bytes each. The oldest are dropped first.
@@ -38,8 +40,11 @@ const DONE: usize = 4_096;
 /// The maximum number of parts queued for retransmission: a request is short, and its answer must not crowd out
 /// other traffic.
 const AGAIN: usize = 256;
-/// The maximum number of datagrams that one tick requests parts of.
-const ASKS_AT_ONCE: usize = 64;
+/// How many parts may be requested in one round, and how long a round takes. Their number halves when less than half of
+/// those requested arrived: the way to here carries no more. Otherwise it doubles.
+const ROUND: Micros = Micros::from_millis(20);
+const ASKED_LEAST: usize = 2;
+const ASKED_MOST: usize = 256;
 
 /// Large datagrams, in both directions.
 #[derive(Debug)]
@@ -62,9 +67,39 @@ pub struct Parts {
     done_order: VecDeque<u64>,
     /// The earliest time of the next request for missing parts.
     ask_at: Option<Micros>,
+    round: Round,
+    /// When a part of a datagram whose parts were requested arrived last.
+    mended_at: Option<Micros>,
     /// The parts to retransmit.
     again: Vec<Vec<u8>>,
     lost: Lost,
+}
+
+/// The requests for missing parts in the present round: a receiver requests no more than the way to it carries.
+#[derive(Debug)]
+struct Round {
+    began: Micros,
+    /// How many parts may be requested in it.
+    most: usize,
+    asked: usize,
+    /// How many new parts arrived in it.
+    came: usize,
+}
+
+impl Round {
+    /// Starts another round if this one is over. Returns how many parts may still be requested.
+    fn room(&mut self, now: Micros) -> usize {
+        if now.since(self.began) >= ROUND {
+            // A round without requests says nothing.
+            let most = match self.came * 2 >= self.asked {
+                _ if self.asked == 0 => self.most,
+                true => self.most * 2,
+                false => self.most / 2,
+            };
+            *self = Round { began: now, most: most.clamp(ASKED_LEAST, ASKED_MOST), asked: 0, came: 0 };
+        }
+        self.most.saturating_sub(self.asked)
+    }
 }
 
 /// Counts of lost datagrams.
@@ -116,6 +151,8 @@ struct Open {
     ask_at: Micros,
     wait: Micros,
     tries: u32,
+    /// Whether parts of it were requested.
+    is_asked_for: bool,
 }
 
 impl Open {
@@ -135,6 +172,7 @@ impl Open {
             ask_at: now,
             wait: ASK_AGAIN,
             tries: 0,
+            is_asked_for: false,
         }
     }
 
@@ -143,16 +181,18 @@ impl Open {
         self.arrived[at / 64] & (1 << (at % 64)) != 0
     }
 
-    /// Takes a part if it belongs to this datagram and is new.
-    fn take(&mut self, head: &[u8], part: &Part<'_>, now: Micros) {
+    /// Takes a part if it belongs to this datagram and is new. Returns whether it did.
+    fn take(&mut self, head: &[u8], part: &Part<'_>, now: Micros) -> bool {
         let is_of_this = self.count == part.count && self.whole[..self.head] == *head;
-        if is_of_this && !self.has(part.place) && self.put(part) {
+        let is_taken = is_of_this && !self.has(part.place) && self.put(part);
+        if is_taken {
             let at = usize::from(part.place - 1);
             self.arrived[at / 64] |= 1 << (at % 64);
             self.missing -= 1;
             self.ask_at = now + PATIENCE;
             (self.wait, self.tries) = (ASK_AGAIN, 0);
         }
+        is_taken
     }
 
     /// Puts the text of a part in its place. False if its length does not fit those of the others.
@@ -186,10 +226,10 @@ impl Open {
         size_of::<Open>() + self.whole.capacity() + self.tail.len() + 8 * self.arrived.len()
     }
 
-    /// The missing parts, as ranges of positions; at most [`MAX_ASKED`] ranges.
-    fn places(&self) -> Vec<(u16, u16)> {
+    /// The first `most` missing parts, as ranges of positions; at most [`MAX_ASKED`] ranges.
+    fn places(&self, most: usize) -> Vec<(u16, u16)> {
         let mut places: Vec<(u16, u16)> = Vec::new();
-        for place in (1..=self.count).filter(|place| !self.has(*place)) {
+        for place in (1..=self.count).filter(|place| !self.has(*place)).take(most) {
             match places.last_mut() {
                 Some((_, last)) if *last + 1 == place => *last = place,
                 _ => places.push((place, place)),
@@ -232,6 +272,8 @@ impl Parts {
             done: BTreeSet::new(),
             done_order: VecDeque::new(),
             ask_at: None,
+            round: Round { began: Micros(0), most: ASKED_MOST, asked: 0, came: 0 },
+            mended_at: None,
             again: Vec::new(),
             lost: Lost::default(),
         }
@@ -302,15 +344,25 @@ impl Parts {
         if self.ask_at.is_none_or(|at| now < at) {
             return due;
         }
-        let late = self.open.iter().filter(|(_, open)| now >= open.ask_at).map(|(number, _)| *number);
-        for number in late.take(ASKS_AT_ONCE).collect::<Vec<_>>() {
-            let open = self.open.get_mut(&number).expect("it was found there");
+        // The oldest first: what is complete soonest helps most.
+        let is_late = |number: &&u64| self.open.get(number).is_some_and(|open| now >= open.ask_at);
+        for number in self.begun.iter().filter(is_late).copied().collect::<Vec<_>>() {
+            let room = self.round.room(now);
+            let Some(open) = self.open.get_mut(&number).filter(|open| now >= open.ask_at) else { continue };
+            if room == 0 {
+                open.ask_at = self.round.began + ROUND;
+                continue;
+            }
             if open.tries == TRIES {
                 self.give_up(number);
                 continue;
             }
-            due.push(Missing { number, places: open.places() }.print());
+            let places = open.places(room);
+            self.round.asked +=
+                places.iter().map(|(first, last)| usize::from(last - first + 1)).sum::<usize>();
+            due.push(Missing { number, places }.print());
             open.tries += 1;
+            open.is_asked_for = true;
             open.ask_at = now + open.wait;
             open.wait = (open.wait * 2).min(ASK_AGAIN_MAX);
         }
@@ -321,6 +373,12 @@ impl Parts {
     /// The time when [`tick`](Parts::tick) has something to do next, if nothing arrives before.
     pub fn deadline(&self) -> Option<Micros> {
         if self.again.is_empty() { self.ask_at } else { Some(Micros(0)) }
+    }
+
+    /// Whether requested parts are arriving, while others are still missing. To ask for the same values in another way would
+    /// only crowd them out.
+    pub fn is_mending(&self, now: Micros) -> bool {
+        !self.open.is_empty() && self.mended_at.is_some_and(|at| now.since(at) < MENDING)
     }
 
     /// The counts of lost datagrams so far.
@@ -355,7 +413,10 @@ impl Parts {
             self.begun.push_back(number);
         }
         let open = self.open.entry(number).or_insert_with(|| Open::new(head, part, now));
-        open.take(head, part, now);
+        if open.take(head, part, now) {
+            self.round.came += 1;
+            self.mended_at = if open.is_asked_for { Some(now) } else { self.mended_at };
+        }
         self.open_bytes = self.open_bytes + open.size() - before;
         // The last part may have moved its own deadline beyond this one. Nothing is due then, and `tick` finds the
         // new minimum.
@@ -377,7 +438,7 @@ impl Parts {
         if let Some(open) = self.open.get_mut(&missing.number) {
             // Another node requests the same parts, and this node receives the answer, too.
             let is_covered = open
-                .places()
+                .places(usize::MAX)
                 .iter()
                 .all(|(first, last)| missing.places.iter().any(|(from, to)| from <= first && last <= to));
             if is_covered {

@@ -230,6 +230,11 @@ impl Socket {
         self.watch.trouble()
     }
 
+    /// Whether requested pieces of large datagrams are arriving, while others are still missing.
+    pub fn is_mending(&self) -> bool {
+        self.pieces.as_ref().is_some_and(Pieces::is_mending)
+    }
+
     /// Counts of other processes' large datagrams that were never completed.
     pub fn lost(&self) -> Lost {
         self.pieces.as_ref().map_or_else(Lost::default, Pieces::lost)

@@ -50,6 +50,10 @@ impl Pieces {
         self.lock().tick(now)
     }
 
+    pub(super) fn is_mending(&self) -> bool {
+        self.lock().is_mending(self.now())
+    }
+
     /// Shortens a wait so that it ends when something is due.
     pub(super) fn shorten(&self, wait: Option<Duration>) -> Option<Duration> {
         let due = self.lock().deadline().map(|at| Duration::from(at.since(self.now())));

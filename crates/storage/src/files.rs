@@ -89,6 +89,7 @@ pub fn cannot(act: impl Display, path: &Path) -> impl FnOnce(io::Error) -> io::E
             ErrorKind::IsADirectory => {
                 "a directory there has the name of a file that upaxos makes: move that one away, not all of --dir"
             }
+            ErrorKind::InvalidInput => "move it away: upaxos makes a regular file of that name",
             ErrorKind::FileTooLarge => "allow longer files (ulimit -f), then start again",
             _ => "look into the kernel's log (dmesg) for the device, then start again",
         };

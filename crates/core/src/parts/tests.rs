@@ -110,6 +110,29 @@ fn what_never_comes_is_given_up() {
 }
 
 #[test]
+fn over_a_slow_way_no_more_parts_are_requested_than_it_carries() {
+    let (mut from, mut to) = pair();
+    let large: Vec<_> = (0..10).map(|_| said(&head(2, 5), 12_000)).collect();
+    let parts = from.cut(&large, NOW).expect("they are too long");
+    let first: Vec<_> = parts.iter().step_by(parts.len() / large.len()).cloned().collect();
+    hear(&mut to, &first, NOW);
+    let (needed, mut sent, mut done, mut now) = (parts.len(), parts.len(), 0, NOW);
+    // From now on the way carries a part in 5 ms, and drops the rest.
+    while done < large.len() {
+        now = now + Micros::from_millis(5);
+        let asked = to.tick(now);
+        hear(&mut from, &asked, now);
+        let mut offered = from.tick(now);
+        sent += offered.len();
+        offered.truncate(1);
+        done += hear(&mut to, &offered, now).len();
+        assert!(now < NOW + Micros::from_millis(60_000), "{done} arrived");
+    }
+    assert!(sent < 5 * needed, "{sent} parts sent for {needed}");
+    assert_eq!(to.lost(), Lost::default());
+}
+
+#[test]
 fn parts_whose_lengths_do_not_fit_together_are_left_out() {
     let (mut from, mut to) = pair();
     let large = said(&head(2, 5), 3_000);

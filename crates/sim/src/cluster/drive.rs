@@ -60,6 +60,9 @@ impl<C> Cluster<C> {
                 Taken::Nothing => 0,
             };
         }
+        if machine.parts.is_mending(clock) {
+            node.on_mending(clock);
+        }
         driver.begin(node, clock, out);
         self.act(id, work);
     }

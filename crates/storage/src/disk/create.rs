@@ -100,7 +100,7 @@ pub(super) fn without_identity(dir: &Path) -> Result<Option<DiskError>, DiskErro
 }
 
 fn is_written(path: &Path) -> Result<bool, DiskError> {
-    let bytes = fs::read(path).map_err(cannot("read", path))?;
+    let bytes = lock::must_be_regular(path).and_then(|()| fs::read(path)).map_err(cannot("read", path))?;
     let head = Head::parse(&bytes);
     let (_, at) = head.ok_or_else(|| damaged(path.into(), "its head is missing or damaged".into()))?;
     Ok(bytes[at..].iter().any(|byte| *byte != 0))

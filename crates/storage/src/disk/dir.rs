@@ -43,11 +43,14 @@ impl Files for Dir {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        lock::private().create(true).truncate(true).open(self.path.join(name))
+        let path = self.path.join(name);
+        lock::must_be_regular(&path)?;
+        lock::private().create(true).truncate(true).open(path)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
+        lock::must_be_regular(&path)?;
         if self.is_read_only { File::open(path) } else { lock::private().open(path) }
     }
 

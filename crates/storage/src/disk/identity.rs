@@ -115,7 +115,7 @@ impl Identity {
     /// The identity of `dir`, if it has one.
     pub(super) fn load(dir: &Path) -> Result<Option<Identity>, DiskError> {
         let file = path(dir);
-        let bytes = match fs::read(&file) {
+        let bytes = match lock::must_be_regular(&file).and_then(|()| fs::read(&file)) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(cannot("read", &file)(cause).into()),

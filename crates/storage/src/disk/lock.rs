@@ -19,12 +19,24 @@ pub(super) const NAME: &str = "lock";
 /// Locks the directory, or fails at once if another process has it.
 pub(super) fn lock(dir: &Path) -> Result<Lock, DiskError> {
     let path = dir.join(NAME);
-    let file = private().create(true).truncate(false).open(&path);
+    let file = must_be_regular(&path).and_then(|()| private().create(true).truncate(false).open(&path));
     let file = file.map_err(cannot("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(DiskError::InUse { dir: dir.into() }),
         Err(TryLockError::Error(cause)) => Err(DiskError::NoLocks { path, cause }),
+    }
+}
+
+/// Fails if something else than a regular file has this name: to open a fifo may block for ever. Directories have a message of
+/// their own.
+pub(super) fn must_be_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Err(io::Error::new(ErrorKind::InvalidInput, format!("{name} is no regular file")))
+        }
+        _ => Ok(()),
     }
 }
 

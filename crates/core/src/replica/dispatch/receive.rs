@@ -12,6 +12,11 @@ use crate::types::Micros;
 use crate::wire::{self, Line, ParseError};
 
 impl Replica {
+    /// Parts of long datagrams are arriving late, one after the other (see [`Parts::is_mending`](crate::parts::Parts::is_mending)).
+    pub fn on_mending(&mut self, now: Micros) {
+        self.repair.on_mending(now);
+    }
+
     /// Handles a datagram from the network: passes each line to [`Replica::handle`], after `note` has seen it. Returns
     /// how many lines did not parse.
     ///

@@ -21,6 +21,10 @@ const RANK_STEP: Micros = Micros::from_millis(2);
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
+/// While parts of long answers still arrive, a question is not repeated: how long the arrival of one counts, and how long a
+/// question may wait for that in all.
+const MENDING: Micros = Micros::from_millis(200);
+const MENDING_MOST: Micros = Micros::from_millis(4_000);
 /// How many instances a question asks for at most after one without an answer. Each further one asks for a quarter.
 const AFTER_VAIN: u64 = 16;
 /// How long each rank waits for the one before it to answer.
@@ -38,8 +42,9 @@ pub struct CatchUp {
     has_asked: bool,
     /// How many instances the next question asks for.
     window: u64,
-    /// The learned prefix at the time of the last question.
+    /// The learned prefix at the time of the last question, and that time.
     asked_at: Instance,
+    last_asked: Micros,
     owed: BTreeMap<Instance, (Micros, Instance)>,
     told: BTreeMap<Instance, Micros>,
 }
@@ -55,6 +60,7 @@ impl CatchUp {
             has_asked: false,
             window: u64::MAX,
             asked_at: Instance(0),
+            last_asked: Micros(0),
             owed: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -84,6 +90,7 @@ impl CatchUp {
         if now < *self.ask_at.get_or_insert(now + patience) {
             return;
         }
+        self.last_asked = now;
         // Asks for twice the number that arrived since the last question, so that the answering nodes do not repeat
         // what a lossy or slow network cannot carry. A node without progress asks for less and less, since less
         // arrives sooner.
@@ -99,6 +106,13 @@ impl CatchUp {
         self.has_asked = true;
         self.ask_at = Some(now + self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
+    }
+
+    /// Parts of long datagrams are arriving late, one after the other. The answer may be among them.
+    pub fn on_mending(&mut self, now: Micros) {
+        if self.has_asked && now.since(self.last_asked) < MENDING_MOST {
+            self.ask_at = self.ask_at.max(Some(now + MENDING));
+        }
     }
 
     /// Records that another node asks. This node need not, if that question covers its own gap.

@@ -118,3 +118,16 @@ fn what_is_no_directory_is_told_with_what_it_is() {
     symlink(&target, &good).expect("links");
     assert!(try_open(&good).expect("a link to a directory is one").0.is_new);
 }
+
+#[test]
+fn a_fifo_under_the_name_of_a_file_of_ours_is_named_and_does_not_block_the_start() {
+    for name in ["identity", "lock", "00000001.log"] {
+        let (_parent, dir) = fresh();
+        fill(&dir, 1);
+        let path = dir.join(name);
+        fs::remove_file(&path).expect("removes");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("makes a fifo");
+        let error = try_open(&dir).map(|_| ()).expect_err("it is no file").to_string();
+        assert!(error.contains(&format!("{name} is no regular file")), "{error}");
+    }
+}
