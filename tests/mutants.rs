@@ -136,3 +136,10 @@ fn seeds_with_rolled_back_disks_catch_who_does_not_object_or_compare() {
         assert_eq!(rule, Rule::RollbackIsFound, "{mutant:?}, seed {seed}");
     }
 }
+
+/// Random seeds also find a node that reads damaged datagrams: the simulated network damages any byte.
+#[test]
+fn seeds_catch_who_reads_a_damaged_datagram() {
+    let (seed, rule) = caught_by_seed(Mutant::DamageIsRead).expect("it is caught within the budget");
+    println!("{seed}: {rule:?}");
+}
