@@ -10,7 +10,7 @@ mod support;
 
 use upaxos_core::replica::{Event, Outbox};
 use upaxos_core::types::{Instance, Micros, NodeId};
-use upaxos_core::wire::{Line, Message};
+use upaxos_core::wire::{self, Line, Message, SUM_LINE};
 
 use lone::Lone;
 use support::Group;
@@ -418,4 +418,74 @@ fn values_that_nobody_completes_leave_room_for_the_next_instance() {
         lone.hear(&format!("2 Accepts {instance} {instance} 131074"));
     }
     assert_eq!(lone.learned(), ["v1", "v2", "v3", "v4"]);
+}
+
+#[test]
+fn a_damaged_chosen_is_not_read() {
+    assert!(directed::a_damaged_datagram_is_not_read());
+}
+
+/// The datagrams of a leader and of a voter. Each would have an effect.
+const OF_PEERS: [&str; 9] = [
+    "1 Write 4 65537 d",
+    "1 Chosen 1 1 65537",
+    "1 Written 1 a\n& b",
+    "2 Accepts 1 3 65537",
+    "2 Promise 1 131072 65537 a\n2 PromiseNone 2 * 131072 0",
+    "1 Beat 3 1001 1 501 65537 0 leads 0,2\n1 Pace 100 -",
+    "1 Barred 0 9 1000 5",
+    "2 JoinFor 0 1",
+    "1 ProposeAll 1 131073",
+];
+
+/// No damaged bit of a member's datagram reaches the roles, whichever line it is in: value, vote, number or head.
+#[test]
+fn one_damaged_bit_of_a_members_datagram_says_nothing_to_a_node() {
+    for lines in OF_PEERS {
+        let mut lone = Lone::member(3, 0);
+        lone.hear("1 Write 1 65537 a\n1 Write 2 65537 b\n1 Write 3 65537 c");
+        let sent = lone.datagram(lines);
+        let ballot = lone.node.ballot();
+        lone.take();
+        for bit in 0..8 * sent.len() {
+            let mut damaged = sent.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            lone.receive(&damaged);
+        }
+        assert_eq!(lone.take(), [""; 0], "{lines}");
+        assert_eq!(lone.learned(), [""; 0], "{lines}");
+        assert_eq!(lone.node.ballot(), ballot, "{lines}");
+        let dropped = lone.node.dropped();
+        assert_eq!(dropped.damaged + dropped.without_sum, 8 * sent.len() as u64, "{lines}");
+        assert_eq!((dropped.headless, dropped.other_lives, dropped.other_groups), (0, 0, 0), "{lines}");
+    }
+}
+
+#[test]
+fn a_member_without_checksums_is_named_once_and_not_heard() {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 Write 1 65537 a");
+    let sent = lone.datagram("1 Chosen 1 1 65537");
+    let old = &sent[..sent.len() - SUM_LINE];
+    (0..5).for_each(|_| lone.receive(old));
+    assert_eq!(lone.learned(), [""; 0]);
+    assert_eq!(lone.node.dropped().without_sum, 5);
+    let is_named =
+        |event: &&Event| event.to_string().contains("a datagram of node 1 came without a checksum");
+    assert_eq!(lone.events.iter().filter(is_named).count(), 1);
+    lone.receive(&sent);
+    assert_eq!(lone.learned(), ["a"]);
+}
+
+#[test]
+fn a_person_needs_no_checksum_and_a_client_with_a_head_does() {
+    let mut lone = Lone::member(3, 0);
+    let ballot = lone.lead();
+    lone.receive(b"Request 0 one");
+    lone.receive(b"For -\nRequest 0 two");
+    let mut sent = b"For -\nRequest 0 three".to_vec();
+    wire::complete(&mut sent);
+    lone.receive(&sent);
+    lone.hear(&format!("1 Accepts 1 2 {ballot}"));
+    assert_eq!(lone.learned(), ["one", "three"]);
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use upaxos_core::wire;
 use upaxos_net::{Options, Socket};
 use upaxos_testbed::hosts::{Client, Host, Hosts};
 
@@ -63,9 +64,12 @@ fn incarnation(group: &Group, index: usize) -> u64 {
 fn forge(group: &Group, id: usize, line: &str) {
     // The incarnation of node 0 names the group.
     let head = format!("{id} From {} {:016x}", incarnation(group, id), incarnation(group, 0));
+    let mut datagram = format!("{head}\n{id} {line}").into_bytes();
+    wire::complete(&mut datagram);
+    let text = String::from_utf8(datagram).expect("it is text");
     let program = env::current_exe().expect("a test has a path");
     let mut command = group.hosts.command(Host::Client, program);
-    command.args(["--exact", "say", "--ignored"]).env("UPAXOS_DATAGRAM", format!("{head}\n{id} {line}"));
+    command.args(["--exact", "say", "--ignored"]).env("UPAXOS_DATAGRAM", text);
     let status = command.stdout(Stdio::null()).status().expect("the test program starts again");
     assert!(status.success());
 }

@@ -56,6 +56,7 @@ const DIRECTED: &[Schedule] = &[
     (Mutant::LeavesEarly, directed::who_leaves_goes_on_until_a_quorum_has_the_change),
     (Mutant::FarVoteForgotten, directed::a_vote_far_above_is_remembered_across_a_restart),
     (Mutant::FarOfAnyEpoch, directed::a_vote_far_above_is_in_the_epoch_in_force_alone),
+    (Mutant::DamageIsRead, directed::a_damaged_datagram_is_not_read),
     (Mutant::ForgetsForgotten, directed::what_a_forgotten_client_had_done_is_never_done_again),
 ];
 
@@ -134,4 +135,11 @@ fn seeds_with_rolled_back_disks_catch_who_does_not_object_or_compare() {
         println!("{mutant:?}: seed {seed}");
         assert_eq!(rule, Rule::RollbackIsFound, "{mutant:?}, seed {seed}");
     }
+}
+
+/// Random seeds also find a node that reads damaged datagrams: the simulated network damages any byte.
+#[test]
+fn seeds_catch_who_reads_a_damaged_datagram() {
+    let (seed, rule) = caught_by_seed(Mutant::DamageIsRead).expect("it is caught within the budget");
+    println!("{seed}: {rule:?}");
 }

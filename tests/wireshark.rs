@@ -92,10 +92,7 @@ fn dissect(datagrams: &[Vec<u8>]) -> Option<Vec<Dissected>> {
 
 /// Whether a node accepts every line of the datagram.
 fn is_whole(datagram: &[u8]) -> bool {
-    // Nodes ignore a node's part that has no head. The line is well formed all the same.
-    let digits: Vec<u8> = datagram.iter().copied().take_while(u8::is_ascii_digit).collect();
-    let with_head = [&digits, b" From 7 -\n".as_slice(), datagram].concat();
-    if Piece::parse(datagram).or(Piece::parse(&with_head)).is_some() {
+    if Piece::parse(datagram).is_some() {
         return true;
     }
     match wire::open(datagram, Dialect::Extended) {
@@ -118,9 +115,19 @@ fn rows() -> Vec<(String, String)> {
     rows.map(row).collect()
 }
 
-/// A datagram that contains the example. A continuation needs a line before it.
+/// A datagram that contains the example. A continuation needs a line before it, a part a head, a head a checksum, and
+/// the checksum of the table just these lines.
 fn with_context(line: &[u8]) -> Vec<u8> {
-    if line.starts_with(b"&") { [b"2 Write 1 2 one\n", line].concat() } else { line.to_vec() }
+    let digits: Vec<u8> = line.iter().copied().take_while(u8::is_ascii_digit).collect();
+    let mut datagram = match &line[digits.len()..] {
+        [b'&', ..] => [b"2 Write 1 2 one\n", line].concat(),
+        [b'S', b'u', b'm', ..] => return [b"For 5f3a9c01d2b4e6f8\nmembers\n", line].concat(),
+        rest if rest.starts_with(b"Part ") => [b"For -\n", line].concat(),
+        rest if rest.starts_with(b" Part ") => [&digits, b" From 7 -\n".as_slice(), line].concat(),
+        _ => line.to_vec(),
+    };
+    wire::complete(&mut datagram);
+    datagram
 }
 
 fn compare(datagrams: &[Vec<u8>]) {
@@ -207,7 +214,7 @@ fn a_head_and_a_continuation_are_marked_where_they_do_not_belong() {
         format!("2 Write {last} 2 one\n& two"),
         "2 Written 1 a\\x\n& b".into(),
     ];
-    let datagrams = datagrams.map(String::into_bytes);
+    let datagrams = datagrams.map(|text| with_context(text.as_bytes()));
     compare(&datagrams);
     let Some(dissected) = dissect(&datagrams[..1]) else { return };
     assert_eq!(dissected[0].field("instance"), "1|2|3");
@@ -242,7 +249,7 @@ fn bytes_that_are_no_text_do_no_harm() {
 
 #[test]
 fn parts_of_a_long_datagram_and_the_question_for_them_are_shown_and_not_looked_into() {
-    let well = ["2 Part 91 2 3 2 Write 1 2 x", "Part 91 1 2 ", "Missing 91 1,3-5,7", "Missing 91 1"];
+    let well = ["2 Part 91 2 3 2 Write 1 2 x\ny\nSu", "Part 91 1 2 ", "Missing 91 1,3-5,7", "Missing 91 1"];
     let ill = [
         "2 Part 91 0 3 x",
         "2 Part 91 4 3 x",
@@ -256,12 +263,29 @@ fn parts_of_a_long_datagram_and_the_question_for_them_are_shown_and_not_looked_i
         "Missing 91 1 2",
         "Missing 91 0",
     ];
-    let datagrams: Vec<_> = well.iter().chain(&ill).map(|line| line.as_bytes().to_vec()).collect();
+    let datagrams: Vec<_> = well.iter().chain(&ill).map(|line| with_context(line.as_bytes())).collect();
     let Some(dissected) = dissect(&datagrams) else { return };
     for (at, shown) in dissected.iter().enumerate() {
         assert_eq!(shown.is_malformed(), at >= well.len(), "{shown:?}");
     }
-    assert_eq!((dissected[0].field("verb"), dissected[0].field("text")), ("Part", "2 Write 1 2 x"));
+    assert_eq!(dissected[0].field("verb"), "From|Part|Sum");
+    assert!(dissected[0].field("text").starts_with("2 Write 1 2 x"), "{:?}", dissected[0]);
     assert_eq!(dissected[0].field("instance"), "");
     assert_eq!(dissected[2].field("missing"), "1,3-5,7");
+}
+
+#[test]
+fn a_datagram_with_a_wrong_checksum_or_none_is_marked_just_where_nodes_drop_it() {
+    let right = with_context(b"2 From 77 -\n2 Chosen 3 3 65537");
+    let flipped = (0..8 * right.len()).map(|bit| {
+        let mut damaged = right.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        damaged
+    });
+    let cut = (1..right.len()).map(|end| right[..end].to_vec());
+    let whole = std::iter::once(right.clone());
+    let datagrams: Vec<_> = whole.chain(flipped).chain(cut).collect();
+    compare(&datagrams);
+    let part = with_context(b"2 Part 91 2 3 x");
+    compare(&[part[..part.len() - 1].to_vec(), part]);
 }

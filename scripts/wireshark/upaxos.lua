@@ -5,7 +5,7 @@
 -- Filters: upaxos.verb == "Write", upaxos.instance == 7, upaxos.from == 2, upaxos.value contains "one",
 -- upaxos.malformed.
 --
--- The grammar is the table in docs/protocol.md, "The wire". A line that no node would accept is marked as malformed, with the
+-- The checksum of each datagram is verified. The grammar is the table in docs/protocol.md, "The wire". A line that no node would accept is marked as malformed, with the
 -- reason. Tests compare that with the parser of the nodes, for every verb. The same rules apply to lines of classic
 -- groups, though classic nodes are less strict about white space.
 
@@ -52,6 +52,7 @@ local f = {
   parts = ProtoField.uint32("upaxos.parts", "Parts in all"),
   missing = ProtoField.string("upaxos.missing", "Missing parts"),
   text = ProtoField.string("upaxos.text", "Text of the part"),
+  sum = ProtoField.string("upaxos.sum", "Checksum"),
   malformed = ProtoField.string("upaxos.malformed", "Malformed"),
 }
 upaxos.fields = f
@@ -127,6 +128,8 @@ local node_forms = {
   Barred = "node boot incarnation start ? boot",
   Part = "datagram place parts text",
 }
+-- The last line of a datagram with a head is `Sum H`: the newline before it, the verb, 8 digits.
+local SUM_LINE = #"\nSum 12345678"
 -- The verb that `& V` continues, and the number that it increases.
 local continued = { Submit = "seq", Write = "instance", Written = "instance" }
 
@@ -166,6 +169,27 @@ end
 
 local function is_hex(text, length)
   return #text == length and text:match("^[0-9a-f]+$") ~= nil
+end
+
+-- The remainders of CRC-32C, for every byte.
+local remainders = {}
+for byte = 0, 255 do
+  local rest = byte
+  for _ = 1, 8 do
+    local odd = bit.band(rest, 1) == 1
+    rest = bit.rshift(rest, 1)
+    if odd then rest = bit.bxor(rest, 0x82f63b78) end
+  end
+  remainders[byte] = rest
+end
+
+-- The CRC-32C of a text, as 8 hexadecimal digits.
+local function crc32c(text)
+  local rest = 0xffffffff
+  for at = 1, #text do
+    rest = bit.bxor(remainders[bit.band(bit.bxor(rest, text:byte(at)), 0xff)], bit.rshift(rest, 8))
+  end
+  return bit.tohex(bit.bnot(rest))
 end
 
 local stances = { leads = true, seeks = true, follows = true, waits = true, learns = true }
@@ -393,20 +417,53 @@ local function dissect_line(range, tree, state)
   return verb
 end
 
+-- Shows the checksum, the last line. Nodes drop the whole datagram if it is wrong.
+local function dissect_sum(range, tree, text)
+  local branch = tree:add(upaxos, range, range:string(ENC_UTF_8))
+  local line = setmetatable({ range = range, tree = branch, text = range:raw(), at = 1, seen = {} }, Line)
+  local verb, first = line:next()
+  assert(verb == "Sum")
+  line:add("verb", verb, first)
+  local sum, place = line:next()
+  line:add("sum", sum, place)
+  local right = crc32c(text)
+  if sum ~= right then line:complain("the datagram was damaged: the checksum of its bytes is " .. right, place, #sum) end
+  return line.is_malformed and "Sum (malformed)" or "Sum"
+end
+
+-- Whether the datagram is one that nodes and clients send with a checksum: it has a head, or is a part.
+local function needs_sum(bytes)
+  local first = bytes:match("^[^\n]*")
+  return first:find("^%d* From ") or first:find("^For ") or first:find("^Part ")
+end
+
 function upaxos.dissector(buffer, packet, root)
   packet.cols.protocol = "upaxos"
   local tree = root:add(upaxos, buffer())
   local verbs, count, at = {}, {}, 0
   local state, bytes = {}, buffer:raw()
-  while at < #bytes do
-    local stop = (bytes:find("\n", at + 1, true) or #bytes + 1) - 1
+  local has_sum = bytes:find("\nSum %x%x%x%x%x%x%x%x$") and not bytes:find("%u", #bytes - 7)
+  local last = has_sum and #bytes - SUM_LINE or #bytes
+  local function note(verb)
+    if not count[verb] then verbs[#verbs + 1] = verb end
+    count[verb] = (count[verb] or 0) + 1
+  end
+  while at < last do
+    local stop = math.min((bytes:find("\n", at + 1, true) or #bytes + 1) - 1, last)
+    -- The text of a part goes on to the checksum, newlines included.
+    if bytes:find("^%d* ?Part ", at + 1) then stop = last end
     if stop > at then
       state.is_first = at == 0
-      local verb = dissect_line(buffer(at, stop - at), tree, state)
-      if not count[verb] then verbs[#verbs + 1] = verb end
-      count[verb] = (count[verb] or 0) + 1
+      note(dissect_line(buffer(at, stop - at), tree, state))
     end
     at = stop + 1
+  end
+  if has_sum then
+    note(dissect_sum(buffer(last + 1, SUM_LINE - 1), tree, bytes:sub(1, last + 1)))
+  elseif needs_sum(bytes) then
+    tree:add(f.malformed, "a head without a checksum at the end")
+    tree:add_proto_expert_info(e.malformed, "a head without a checksum at the end")
+    note("no Sum (malformed)")
   end
   for place, verb in ipairs(verbs) do
     if count[verb] > 1 then verbs[place] = verb .. " x" .. count[verb] end

@@ -72,6 +72,23 @@ pub fn chosen_of_another_life_is_not_believed() -> bool {
     })
 }
 
+/// One damaged number in a datagram of a member, with the head that it should have, is not believed: the checksum
+/// drops the datagram.
+///
+/// Of a, b and c, only a is chosen: the last instance in the leader's `Chosen` is damaged.
+pub fn a_damaged_datagram_is_not_read() -> bool {
+    let mut lone = Lone::member(3, 0);
+    lone.hear("1 Write 1 65537 a\n1 Write 2 65537 b\n1 Write 3 65537 c");
+    let sent = lone.datagram("1 Chosen 1 1 65537");
+    let at = sent.len() - " 65537\nSum 00000000".len() - 1;
+    let mut damaged = sent.clone();
+    damaged[at] = b'3';
+    lone.receive(&damaged);
+    let believes = !lone.learned().is_empty();
+    lone.receive(&sent);
+    !believes && lone.learned() == ["a"]
+}
+
 /// A promise that the network duplicates counts once. Of five, its sender and the leader are no quorum.
 ///
 /// Nodes 2, 3 and 4 accepted y in node 4's ballot: y is chosen. Node 0 is a candidate and has to write b. It

@@ -245,6 +245,7 @@ impl Life {
         let mut datagram = Vec::new();
         head.encode(&mut datagram);
         Line::Node(NodeId(0), message).encode(Dialect::Extended, &mut datagram);
+        wire::complete(&mut datagram);
         self.socket.send(&[datagram]).expect("send");
     }
 }

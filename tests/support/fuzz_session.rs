@@ -185,10 +185,12 @@ impl Session {
         }
     }
 
-    /// Delivers a datagram. An empty one only lets time pass.
+    /// Delivers a datagram. An empty one only lets time pass. A datagram with a head gets a checksum.
     fn hear(&mut self, datagram: &[u8]) {
         let mut out = Outbox::new(NodeId(self.id));
-        if let Ok((head, lines)) = wire::open(datagram, self.dialect()) {
+        let mut datagram = datagram.to_vec();
+        wire::complete(&mut datagram);
+        if let Ok((head, lines)) = wire::open(&datagram, self.dialect()) {
             for line in lines.flatten() {
                 // A datagram without a head gets the head of the life that its lines name.
                 let own = head_of(&line, head);

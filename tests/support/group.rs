@@ -234,9 +234,11 @@ impl Group {
         self.queue.push_back((None, line.as_bytes().to_vec()));
     }
 
-    /// Delivers a datagram to one node now, whatever the datagram contains.
+    /// Delivers a datagram to one node now, whatever the datagram contains. If it has a head, it gets a checksum.
     pub fn hear(&mut self, id: u16, datagram: &[u8]) {
-        if let Ok((head, lines)) = wire::open(datagram, self.dialect()) {
+        let mut datagram = datagram.to_vec();
+        wire::complete(&mut datagram);
+        if let Ok((head, lines)) = wire::open(&datagram, self.dialect()) {
             let lines: Vec<Line> = lines.flatten().collect();
             self.hear_lines(id, &head, &lines);
         }

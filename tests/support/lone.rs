@@ -89,6 +89,25 @@ impl Lone {
         self.finish(out);
     }
 
+    /// The datagram that a peer sends with these lines: its head, the lines and the checksum.
+    pub fn datagram(&self, lines: &str) -> Vec<u8> {
+        let first = lines.lines().next().expect("there is a line");
+        let line = wire::parse_line(first.as_bytes(), Dialect::Extended).expect("a line of the wire");
+        let mut datagram = Vec::new();
+        self.head_for(&line).encode(&mut datagram);
+        datagram.extend_from_slice(lines.as_bytes());
+        wire::complete(&mut datagram);
+        datagram
+    }
+
+    /// Delivers a datagram to the node as the network delivers it, and carries out its effects.
+    pub fn receive(&mut self, datagram: &[u8]) {
+        let mut out = Outbox::new(NodeId(self.id));
+        self.node.receive(self.now, datagram, &mut |_| (), &mut out);
+        self.node.tick(self.now, &mut out);
+        self.finish(out);
+    }
+
     /// Delivers the lines of one datagram from another life of the peer, or from another group.
     pub fn hear_from(&mut self, life: Life, datagram: &str) {
         let mut out = Outbox::new(NodeId(self.id));

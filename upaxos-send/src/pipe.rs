@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use upaxos_cli::{self as cli, Input};
 use upaxos_core::client::Status;
-use upaxos_core::wire::{self, Dialect, Head, Line, MAX_DATAGRAM, Request};
+use upaxos_core::wire::{self, Dialect, Head, Line, MAX_DATAGRAM, Request, SUM_LINE};
 use upaxos_net::Socket;
 
 /// Maximum datagrams that are sent without a pause.
@@ -92,7 +92,7 @@ impl Complain {
     }
 }
 
-/// Sends every line as a datagram of its own, which begins with `head`. No line is dropped silently.
+/// Sends every line as a datagram of its own, which begins with `head`, and then ends with a checksum. No line is dropped silently.
 pub fn send_all<R: Read>(
     mut socket: Socket,
     mut lines: Lines<R>,
@@ -103,15 +103,18 @@ pub fn send_all<R: Read>(
     let mut batch = Batch::default();
     let mut first = Vec::new();
     head.encode(&mut first);
+    let head_and_sum = if first.is_empty() { 0 } else { first.len() + SUM_LINE };
     while let Some((number, line)) =
         lines.read(complain, &mut status).context("cannot read standard input")?
     {
-        if let Some(why) = refusal(&line, MAX_DATAGRAM - first.len()) {
+        if let Some(why) = refusal(&line, MAX_DATAGRAM - head_and_sum) {
             complain.line(number, &why);
             status = Status::Fault;
             continue;
         }
-        batch.push([first.as_slice(), &line].concat());
+        let mut datagram = [first.as_slice(), &line].concat();
+        wire::complete(&mut datagram);
+        batch.push(datagram);
         if batch.is_full() || !lines.has_more() {
             batch.send(&mut socket)?;
         }

@@ -74,6 +74,7 @@ pub enum Mutant {
     LostKeepsOlder,
     FarVoteForgotten,
     FarOfAnyEpoch,
+    DamageIsRead,
 }
 
 impl Mutant {
@@ -147,6 +148,7 @@ impl Mutant {
         (Mutant::LostKeepsOlder, "a lost value falls back to an older one"),
         (Mutant::FarVoteForgotten, "forget a vote far above at a restart"),
         (Mutant::FarOfAnyEpoch, "accept far above in an epoch that is not known"),
+        (Mutant::DamageIsRead, "read a damaged datagram"),
     ];
 }
 

@@ -7,7 +7,8 @@
 //! because a lost part can then be requested alone. It owns the datagrams that were cut lately, in order to
 //! retransmit parts of them, and those that are not complete yet. It never reads a clock: time is an argument. It
 //! sits between the packing of lines and the socket, for nodes and clients, real and simulated ones alike. It
-//! passes on whole datagrams, as if one packet had carried each.
+//! passes on whole datagrams, as if one packet had carried each. Every part has a checksum. The checksum of the whole
+//! datagram travels as the last bytes of its text, and whoever reads the datagram verifies it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,7 +16,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::types::{MAX_NUMBER, Micros, NodeId};
 use crate::wire::part::{MAX_ASKED, MAX_PARTS, Missing, PART_HEAD, Part, Piece};
-use crate::wire::{self, Dialect, Head, MAX_DATAGRAM};
+use crate::wire::{self, Dialect, Head, MAX_DATAGRAM, SUM_LINE};
 
 /// The time that missing parts have to arrive unrequested, after the last part that arrived.
 const PATIENCE: Micros = Micros::from_millis(5);
@@ -116,7 +117,7 @@ pub struct Lost {
 #[derive(Debug)]
 struct Sent {
     number: u64,
-    /// The whole datagram: head and line.
+    /// The whole datagram: head, line and checksum.
     datagram: Vec<u8>,
     from: Option<NodeId>,
     /// The length of its head, and of each part of the rest, in bytes.
@@ -307,9 +308,12 @@ impl Parts {
         }
         self.note_own(datagram);
         let (head, from) = (self.own.1.len(), self.own.0.from.map(|(id, _)| id));
-        let line = datagram.get(head..).filter(|line| memchr::memchr(b'\n', line).is_none())?;
-        let chunk = self.limit.checked_sub(head + PART_HEAD).filter(|chunk| *chunk > 0)?;
-        let count = line.len().div_ceil(chunk);
+        let line = wire::without_sum(datagram).unwrap_or(datagram).get(head..)?;
+        if memchr::memchr(b'\n', line).is_some() {
+            return None;
+        }
+        let chunk = self.limit.checked_sub(head + PART_HEAD + SUM_LINE).filter(|chunk| *chunk > 0)?;
+        let count = (datagram.len() - head).div_ceil(chunk);
         if !(2..=usize::from(MAX_PARTS)).contains(&count) {
             return None;
         }

@@ -42,6 +42,12 @@ pub enum ParseError {
     /// A head in a classic group: the following lines are for another group.
     #[error("a head, which classic datagrams do not have")]
     HeadInClassic,
+    /// The checksum of a datagram is that of other bytes: the datagram was damaged on its way.
+    #[error("a wrong checksum")]
+    WrongSum,
+    /// A datagram has a head, perhaps of this node, and no checksum: an older version sent it, or its end is missing.
+    #[error("a head without a checksum at the end")]
+    NoSum(Option<NodeId>),
 }
 
 /// Reads a plain decimal of at most `max`: digits only.

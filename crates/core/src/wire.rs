@@ -20,6 +20,9 @@
 //! parse invalidates the whole datagram. So does a first line, of several, that does not parse at all. A head that
 //! is not the first line is dropped.
 //!
+//! Raw IP has no checksum of its own. So every datagram with a head ends with one, `Sum`: without it, or with a wrong
+//! one, the whole datagram is dropped. A datagram without a head needs none, because people write such datagrams.
+//!
 //! | line | says | example |
 //! | --- | --- | --- |
 //! | `For G [NAME]` | a client, first in a datagram: the following lines are for the group G (`-`: any), named NAME | `For 5f3a9c01d2b4e6f8` |
@@ -79,6 +82,7 @@
 //! | `S Part X K N TEXT`, or without S | alone in its datagram: part K of N of the datagram X, which is longer than a packet; a client sends it without S | `Part 9007 1 2 Submit 7 1 1 o` |
 //! | `Missing X K,K-K` | alone in its datagram: these parts of X were not received; the sender of X retransmits them | `Missing 9007 2` |
 //! | `& V` | the line before it again, with the next number and this value | `& two` |
+//! | `Sum H` | last in every datagram that begins with a head: H is the CRC-32C of all bytes before this line (example: after `For 5f3a9c01d2b4e6f8` and `members`) | `Sum 7a256bb1` |
 //!
 //! A continuation may follow `Submit` (next sequence number), `Write` and `Written` (next instance). It never comes
 //! first in a datagram. Every participant ignores unknown verbs; known verbs never change their meaning. Only
@@ -91,12 +95,14 @@ mod parse;
 pub mod part;
 mod print;
 mod size;
+mod sum;
 
 pub use head::{BadGroupName, GroupName, Head, MAX_GROUP_NAME};
 pub use open::open;
 pub use parse::{Lines, joined_words, lines, parse_line};
 pub use print::Packer;
 pub use size::{MAX_DATAGRAM, MAX_HEAD, value_refusal};
+pub use sum::{SUM_LINE, append_sum, complete, without_sum};
 
 pub use crate::dialect::Dialect;
 pub use crate::text::ParseError;

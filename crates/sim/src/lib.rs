@@ -24,6 +24,7 @@ pub mod chaos;
 pub mod checkers;
 pub mod clients;
 pub mod cluster;
+pub mod damage;
 pub mod disk;
 pub mod double;
 pub mod fault_plan;

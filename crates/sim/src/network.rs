@@ -1,9 +1,10 @@
 //! The network decides which nodes a datagram reaches, when, how often, and whether its bytes are damaged.
 //!
 //! It owns the links, the cuts and old datagrams. Every datagram goes to every node, its sender included. An answer
-//! to a client goes to the clients as well. The network damages bytes, too. But when damaged bytes happen to parse
-//! as another line, it drops the datagram, as a link's checksum would. A party that can forge lines can break a
-//! group without a key, and no simulation changes that.
+//! to a client goes to the clients as well. The network damages any bytes, too: the checksum of the datagram has to
+//! drop them. Some damage leaves no trace in the checksum, and some datagrams have none. Where such damaged bytes
+//! happen to parse as another line, the network drops the datagram, as a link's checksum would. A party that can forge
+//! lines can break a group without a key, and no simulation changes that.
 
 use std::rc::Rc;
 use std::slice;
@@ -13,6 +14,7 @@ use upaxos_core::types::Micros;
 use upaxos_core::wire::part::Piece;
 use upaxos_core::wire::{self, Dialect, Head, Line, Message};
 
+use super::damage::{self, Protection};
 use super::fault_plan::{Rates, Topology};
 use super::rng::Rng;
 
@@ -307,20 +309,13 @@ impl Network {
         }
     }
 
-    /// The datagram with some bytes changed or cut off. `None` if a checksum has to drop it.
+    /// The datagram with some bytes changed or cut off. `None` if a link's checksum has to drop it.
     fn damaged(&mut self, datagram: &Datagram) -> Option<Rc<Datagram>> {
-        let mut bytes = datagram.bytes.clone();
-        let length = bytes.len() as u64;
-        match self.chance.below(3) {
-            0 => bytes.truncate(self.chance.below(length) as usize),
-            1 => bytes.extend((0..20).map(|_| self.chance.below(256) as u8)),
-            _ => {
-                for _ in 0..=self.chance.below(8) {
-                    bytes[self.chance.below(length) as usize] = self.chance.below(256) as u8;
-                }
-            }
-        }
+        let (bytes, protection) = damage::damaged(&datagram.bytes, true, &mut self.chance);
         let damaged = Datagram::new(bytes, self.dialect);
+        if protection == Protection::Sum {
+            return Some(damaged);
+        }
         let piece = Piece::parse(&damaged.bytes);
         let is_forged = (piece.is_some() && piece != Piece::parse(&datagram.bytes))
             || (damaged.head != datagram.head && damaged.head != Head::default())

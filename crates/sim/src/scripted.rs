@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use upaxos_core::client::{Ask, Status};
 use upaxos_core::replica::{Event, Replica};
 use upaxos_core::types::Micros;
-use upaxos_core::wire::{Dialect, Head, Line};
+use upaxos_core::wire::{self, Dialect, Head, Line};
 
 use super::checkers::{Rule, Violation};
 use super::cluster::{Cluster, Happened, Said, Setting, Watch};
@@ -299,7 +299,7 @@ impl Scripted {
     }
 
     /// Sends these bytes to all nodes as one datagram, as if written by hand. A line that names a node gets the
-    /// head of the node's present life, unless the datagram has a head.
+    /// head of the node's present life, unless the datagram has a head. With a head goes a checksum.
     ///
     /// # Errors
     /// When the bytes do not fit into a datagram.
@@ -309,14 +309,19 @@ impl Scripted {
             return Err(Misuse(format!("cannot send {length} bytes in one datagram: choose 1 to {LONGEST}")));
         }
         let dialect = self.cluster.setting.dialect;
-        let mut datagram = Datagram::new(bytes.to_vec(), dialect);
+        let mut bytes = bytes.to_vec();
+        if dialect == Dialect::Extended {
+            wire::complete(&mut bytes);
+        }
+        let mut datagram = Datagram::new(bytes.clone(), dialect);
         if let (Some(Line::Node(from, _)), true) = (datagram.lines.first(), datagram.head == Head::default())
             && dialect == Dialect::Extended
             && let Some(head) = self.cluster.head_of(*from)
         {
             let mut with_head = Vec::new();
             head.encode(&mut with_head);
-            with_head.extend_from_slice(bytes);
+            with_head.extend_from_slice(&bytes);
+            wire::complete(&mut with_head);
             datagram = Datagram::new(with_head, dialect);
         }
         datagram.lines.iter().for_each(|line| self.cluster.checkers.on_asked(line));

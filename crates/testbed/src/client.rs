@@ -214,18 +214,24 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Prefixes lines of a node that have no head with the head of that node's current incarnation.
-    fn with_head(&self, lines: Vec<u8>) -> Vec<u8> {
+    /// Prefixes lines of a node that have no head with the head of that node's current incarnation, and appends the
+    /// checksum that goes with a head.
+    fn with_head(&self, mut lines: Vec<u8>) -> Vec<u8> {
+        if self.dialect == Dialect::Classic {
+            return lines;
+        }
+        wire::complete(&mut lines);
         let Ok((head, mut read)) = wire::open(&lines, self.dialect) else { return lines };
         let Some(Ok(Line::Node(from, _))) = read.next().filter(|_| head == Head::default()) else {
             return lines;
         };
         let beat = self.view.nodes(self.now()).find(|(id, _)| *id == from).map(|(_, beat)| beat);
-        let Some(beat) = beat.filter(|_| self.dialect == Dialect::Extended) else { return lines };
+        let Some(beat) = beat else { return lines };
         let (from, group) = (Some((from, beat.boot.incarnation)), self.scope.group());
         let mut datagram = Vec::new();
         Head { from, group, name: self.scope.name() }.encode(&mut datagram);
         datagram.extend(lines);
+        wire::complete(&mut datagram);
         datagram
     }
 

@@ -43,6 +43,8 @@ pub struct Scope {
     others: BTreeMap<Other, Micros>,
     /// The time when a classic client heard a node that is not classic.
     heard_extended: Option<Micros>,
+    /// The time when a node was heard that sends no checksums.
+    heard_older: Option<Micros>,
     refusal: Option<String>,
     ask_at: Micros,
 }
@@ -64,6 +66,7 @@ impl Scope {
             has_begun: false,
             others: BTreeMap::new(),
             heard_extended: None,
+            heard_older: None,
             refusal: None,
             ask_at: Micros(0),
         }
@@ -147,6 +150,10 @@ impl Scope {
                 self.heard_extended = Some(now);
                 None
             }
+            Err(ParseError::NoSum(Some(_))) => {
+                self.heard_older = Some(now);
+                None
+            }
             Err(_) => None,
         }
     }
@@ -185,6 +192,11 @@ impl Scope {
             return "nodes were heard that do not speak the classic grammar: leave out --classic".into();
         }
         let is_silent = view.nodes(now).next().is_none();
+        if is_silent && self.heard_older.is_some_and(|at| now.since(at) < REMEMBERED) {
+            return "only datagrams without checksums were heard, as nodes of an older version send them: run the \
+                    same version everywhere"
+                .into();
+        }
         let others = (is_silent && view.trouble().is_none()).then(|| self.explain_others(now)).flatten();
         others.unwrap_or_else(|| view.explain_silence(now))
     }
@@ -238,7 +250,9 @@ mod tests {
     const NOW: Micros = Micros(1_000);
 
     fn beat(group: u64, name: &str) -> Vec<u8> {
-        format!("0 From 7 {}{name}\n0 NotYet 9 4", GroupId(group)).into_bytes()
+        let mut datagram = format!("0 From 7 {}{name}\n0 NotYet 9 4", GroupId(group)).into_bytes();
+        wire::complete(&mut datagram);
+        datagram
     }
 
     #[test]

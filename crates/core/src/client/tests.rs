@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::{Act, Ballot, Epoch, NodeId};
-use crate::wire::{Beat, Boot, Pace, Stance};
+use crate::wire::{Beat, Boot, Pace, Stance, complete};
 
 const PATIENCE: Micros = Micros::from_millis(2_000);
 
@@ -99,6 +99,31 @@ fn answers_to_other_clients_and_other_kinds_of_requests_settle_nothing() {
     ] {
         assert_eq!(client.on_message(NodeId(0), &message, at(1)), [], "{message:?}");
     }
+}
+
+/// Request 2 waits, and the answer to request 1 is damaged so that it reads as the answer to both.
+#[test]
+fn one_damaged_bit_of_an_answer_deceives_no_client() {
+    let mut client = Client::new(7, Dialect::Extended);
+    ask(&mut client, write("one"), at(0), PATIENCE);
+    ask(&mut client, write("two"), at(0), PATIENCE);
+    sent(&mut client, 0);
+    let mut view = View::new(Dialect::Extended);
+    for answer in
+        ["1 Done 1 1 7 1", "1 Answer 1 7 1 x", "1 OK 1 one", "1 Refused 7 1 no", "1 Forgotten 7 1 1"]
+    {
+        let mut datagram = format!("1 From 9 00000000000000ff\n{answer}").into_bytes();
+        complete(&mut datagram);
+        for bit in 0..8 * datagram.len() {
+            let mut damaged = datagram.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let settled = client.on_datagram(&damaged, &mut view, at(1));
+            assert!(settled.is_empty(), "{:?}", String::from_utf8_lossy(&damaged));
+        }
+    }
+    let mut datagram = b"1 From 9 00000000000000ff\n1 Done 1 1 7 1".to_vec();
+    complete(&mut datagram);
+    assert_eq!(client.on_datagram(&datagram, &mut view, at(1)).len(), 1);
 }
 
 #[test]

@@ -14,7 +14,9 @@ fn head(id: u16, group: u64) -> Vec<u8> {
 
 fn said(head: &[u8], length: usize) -> Vec<u8> {
     let text = (0..length).map(|at| b'a' + (at % 26) as u8);
-    head.iter().copied().chain(*b"2 Written 1 ").chain(text).collect()
+    let mut datagram: Vec<u8> = head.iter().copied().chain(*b"2 Written 1 ").chain(text).collect();
+    wire::complete(&mut datagram);
+    datagram
 }
 
 /// A sender and a receiver of the same group.
@@ -166,7 +168,9 @@ fn parts_of_another_group_of_a_client_and_ones_own_are_not_put_together() {
     let asked =
         from.cut(&[[b"Submit 7 1 1 ".as_slice(), &[b'x'; 900]].concat()], NOW).expect("it is too long");
     let mut client = Parts::new(1, LIMIT);
-    client.cut(&[b"For 0000000000000005\nmembers".to_vec()], NOW);
+    let mut request = b"For 0000000000000005\nmembers".to_vec();
+    wire::complete(&mut request);
+    client.cut(&[request], NOW);
     assert_eq!(hear(&mut client, &asked, NOW).len(), 0);
     let (_, mut node) = pair();
     assert_eq!(hear(&mut node, &asked, NOW).len(), 1);
@@ -178,7 +182,8 @@ fn no_forged_part_costs_more_than_a_bound_or_ends_the_process() {
     let parts = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long");
     hear(&mut to, &parts[..1], NOW);
     for forged in ["1000 1024 1024 x", "1000 2 3 x", "1000 1 11 y"] {
-        let forged = [&head(2, 5), b"2 Part ".as_slice(), forged.as_bytes()].concat();
+        let mut forged = [&head(2, 5), b"2 Part ".as_slice(), forged.as_bytes()].concat();
+        wire::complete(&mut forged);
         assert_eq!(to.take(&forged, NOW), Taken::Nothing);
     }
     for number in 0..20_000 {
@@ -193,4 +198,42 @@ fn no_forged_part_costs_more_than_a_bound_or_ends_the_process() {
     let missing = Missing { number: 1_000, places: vec![(1, MAX_PARTS)] };
     hear(&mut from, &[missing.print()], NOW + SAID_LATELY);
     assert_eq!(from.tick(NOW).len(), parts.len());
+}
+
+#[test]
+fn a_datagram_put_together_from_parts_has_its_own_checksum() {
+    let (mut from, mut to) = pair();
+    let large = said(&head(2, 5), 3_000);
+    let parts = from.cut(std::slice::from_ref(&large), NOW).expect("it is too long");
+    for part in &parts {
+        let Some(Piece::Part(_, _, part)) = Piece::parse(part) else { panic!("it is a part") };
+        assert!(part.text.len() + PART_HEAD + SUM_LINE <= LIMIT);
+    }
+    let whole = hear(&mut to, &parts, NOW);
+    assert_eq!(whole, [large]);
+    assert!(wire::open(&whole[0], Dialect::Extended).is_ok());
+    // A part of another text, with the right number and a right checksum: the whole is not right.
+    let (mut from, mut to) = pair();
+    let count = from.cut(&[said(&head(2, 5), 3_000)], NOW).expect("it is too long").len() as u16;
+    let Some(Piece::Part(_, _, first)) = Piece::parse(&parts[0]) else { panic!("it is a part") };
+    let text = vec![b'x'; first.text.len()];
+    let other =
+        Part { number: first.number, place: 1, count, text: &text }.print(Some(NodeId(2)), &head(2, 5));
+    let whole = hear(&mut to, &[&[other], &parts[1..]].concat(), NOW);
+    assert_eq!(wire::open(&whole[0], Dialect::Extended).err(), Some(wire::ParseError::WrongSum));
+}
+
+#[test]
+fn a_damaged_part_is_left_to_the_reader_of_datagrams_and_asked_for_again() {
+    let (mut from, mut to) = pair();
+    let large = said(&head(2, 5), 3_000);
+    let parts = from.cut(std::slice::from_ref(&large), NOW).expect("it is too long");
+    let mut damaged = parts[2].clone();
+    let last = damaged.len() - SUM_LINE - 1;
+    damaged[last] ^= 1;
+    assert_eq!(to.take(&damaged, NOW), Taken::AsItIs);
+    assert_eq!(wire::open(&damaged, Dialect::Extended).err(), Some(wire::ParseError::WrongSum));
+    hear(&mut to, &[&parts[..2], &parts[3..]].concat(), NOW);
+    let later = to.deadline().expect("something is missing");
+    assert_eq!(to.tick(later), [b"Missing 1000 3".to_vec()]);
 }

@@ -5,6 +5,10 @@ use std::fmt;
 /// How much input was dropped, by reason. The counters never decrease. `Display` names the reasons that occurred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DropCounters {
+    /// Whole datagrams whose checksum is wrong.
+    pub damaged: u64,
+    /// Whole datagrams with a head and without a checksum.
+    pub without_sum: u64,
     /// Whole datagrams of nodes or clients of another group.
     pub other_groups: u64,
     /// Lines of nodes in a datagram without a head, or with a head that names another sender.
@@ -28,6 +32,8 @@ pub struct DropCounters {
 impl fmt::Display for DropCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = [
+            (self.damaged, "damaged datagrams"),
+            (self.without_sum, "datagrams without a checksum"),
             (self.other_groups, "datagrams of other groups"),
             (self.headless, "without a head that names their sender"),
             (self.other_lives, "from an incarnation that is not registered"),

@@ -37,11 +37,12 @@ impl Speaker {
     }
 }
 
-/// The other groups and headless nodes that this node has named in its log.
+/// The other groups, and the nodes that send no heads or no checksums, that this node has named in its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Others {
     groups: BTreeSet<(Option<GroupId>, Option<GroupName>)>,
     headless: BTreeSet<NodeId>,
+    without_sum: BTreeSet<Option<NodeId>>,
 }
 
 impl Others {
@@ -53,6 +54,12 @@ impl Others {
     /// Records a node whose datagrams have no head. Returns true when the log should name it.
     pub(in crate::replica) fn name_headless(&mut self, id: NodeId) -> bool {
         self.headless.len() < NAMED && self.headless.insert(id)
+    }
+
+    /// Records the sender of a datagram without a checksum; `None` stands for all clients. Returns true when the log
+    /// should name it.
+    pub(in crate::replica) fn name_without_sum(&mut self, from: Option<NodeId>) -> bool {
+        self.without_sum.len() < NAMED && self.without_sum.insert(from)
     }
 
     /// The names of the recorded groups; `None` stands for a group without a name.

@@ -4,7 +4,8 @@
 //! This module owns their grammar. [`Parts`](crate::parts::Parts) handles them, between the packing of lines and
 //! the socket. Nodes and clients never see them.
 
-use super::head::{Head, head_of};
+use super::head::{Head, head_of, is_head};
+use super::sum::{SUM_LINE, Sum, append_sum, verify};
 use crate::text::{decimal, print_decimal};
 use crate::types::{MAX_NUMBER, NodeId};
 
@@ -26,7 +27,8 @@ pub struct Part<'a> {
     pub place: u16,
     /// N: the number of parts.
     pub count: u16,
-    /// The text itself: bytes of the datagram after its head, unchanged.
+    /// The text itself: bytes of the datagram after its head, unchanged. The last bytes are those of the checksum of
+    /// the whole datagram, so the text may contain a newline.
     pub text: &'a [u8],
 }
 
@@ -49,24 +51,29 @@ pub enum Piece<'a> {
 }
 
 impl<'a> Piece<'a> {
-    /// Reads a datagram as one of the two; `None` if it is neither.
+    /// Reads a datagram as one of the two; `None` if it is neither, or is a part that was damaged.
     pub fn parse(datagram: &'a [u8]) -> Option<Piece<'a>> {
         // No other line begins with this word: the first bytes decide for most datagrams.
         if let Some(fields) = datagram.strip_prefix(b"Missing ") {
             return Missing::parse(fields).map(Piece::Missing);
         }
-        let (bytes, line) = datagram.split_at(memchr::memchr(b'\n', datagram).map_or(0, |end| end + 1));
+        let end = memchr::memchr(b'\n', datagram).filter(|end| is_head(&datagram[..*end]));
+        let (bytes, line) = datagram.split_at(end.map_or(0, |end| end + 1));
         let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let fields = match digits {
-            0 => line.strip_prefix(b"Part ")?,
-            _ => line[digits..].strip_prefix(b" Part ")?,
+        let verb: &[u8] = if digits == 0 { b"Part " } else { b" Part " };
+        if !line[digits..].starts_with(verb) {
+            return None;
+        }
+        let fields = match verify(datagram) {
+            Sum::Right(whole) => whole.get(bytes.len() + digits + verb.len()..)?,
+            Sum::Missing | Sum::Wrong => return None,
         };
         let head = if bytes.is_empty() { Head::default() } else { head_of(&bytes[..bytes.len() - 1])? };
         let said_by = match digits {
             0 => None,
             _ => Some(decimal(&line[..digits], u64::from(u16::MAX))? as u16),
         };
-        if said_by != head.from.map(|(id, _)| id.0) || memchr::memchr(b'\n', line).is_some() {
+        if said_by != head.from.map(|(id, _)| id.0) {
             return None;
         }
         Some(Piece::Part(bytes, head, Part::parse(fields)?))
@@ -83,9 +90,10 @@ impl<'a> Part<'a> {
         (1 <= place && place <= count && count > 1).then_some(Part { number, place, count, text })
     }
 
-    /// Prints the part as a datagram of its own. `head` is the printed head of the whole datagram.
+    /// Prints the part as a datagram of its own, with a checksum of its own. `head` is the printed head of the whole
+    /// datagram.
     pub fn print(&self, from: Option<NodeId>, head: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(head.len() + PART_HEAD + self.text.len());
+        let mut out = Vec::with_capacity(head.len() + PART_HEAD + self.text.len() + SUM_LINE);
         out.extend_from_slice(head);
         if let Some(from) = from {
             print_decimal(&mut out, u64::from(from.0));
@@ -98,6 +106,7 @@ impl<'a> Part<'a> {
         }
         out.push(b' ');
         out.extend_from_slice(self.text);
+        append_sum(&mut out);
         out
     }
 }
@@ -123,7 +132,7 @@ impl Missing {
     }
 
     /// Prints the request as a datagram of its own. It has no head: the number identifies the datagram and thereby
-    /// its sender.
+    /// its sender. Nor has it a checksum: if it is damaged, parts are retransmitted in vain, or asked for again.
     pub fn print(&self) -> Vec<u8> {
         let mut out = b"Missing ".to_vec();
         print_decimal(&mut out, self.number);
@@ -150,9 +159,33 @@ mod tests {
         for head in [whole, Head::default(), Head { from: None, ..whole }] {
             let mut text = Vec::new();
             head.encode(&mut text);
-            let part = Part { number: MAX_NUMBER, place: 3, count: 7, text: b"some  text \xff" };
+            let part = Part { number: MAX_NUMBER, place: 3, count: 7, text: b"some  text \xff\nSum" };
             let printed = part.print(head.from.map(|(id, _)| id), &text);
             assert_eq!(Piece::parse(&printed), Some(Piece::Part(&text, head, part)));
+        }
+    }
+
+    #[test]
+    fn one_damaged_bit_in_a_part_drops_it() {
+        let mut head = Vec::new();
+        Head { from: Some((NodeId(2), 77)), group: Some(GroupId(9)), name: None }.encode(&mut head);
+        let part = Part { number: 9_007, place: 3, count: 7, text: b"some text" };
+        for (from, head) in [(Some(NodeId(2)), head.as_slice()), (None, b"For -\n"), (None, b"")] {
+            let printed = part.print(from, head);
+            assert!(Piece::parse(&printed).is_some());
+            for bit in 0..8 * printed.len() {
+                let mut damaged = printed.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Piece::parse(&damaged), None, "{:?}", String::from_utf8_lossy(&damaged));
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_without_its_checksum_is_none() {
+        for text in ["2 From 7 -\n2 Part 1 1 2 x", "2 From 7 -\n2 Part 1 1 2 x\nSum 00000000", "Part 1 1 2 x"]
+        {
+            assert_eq!(Piece::parse(text.as_bytes()), None, "{text}");
         }
     }
 
@@ -191,6 +224,9 @@ mod tests {
             "Missing 1 1-1025",
         ] {
             assert_eq!(Piece::parse(text.as_bytes()), None, "{text}");
+            let mut with_sum = text.as_bytes().to_vec();
+            append_sum(&mut with_sum);
+            assert_eq!(Piece::parse(&with_sum), None, "{text}");
         }
     }
 }

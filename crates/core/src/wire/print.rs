@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Head, Line, Message, Request};
+use super::{Head, Line, Message, Request, SUM_LINE, append_sum};
 use crate::dialect::Dialect;
 use crate::digest_write::{NamedWrite, print_runs};
 use crate::text::{escape, print_ballot, print_decimal, print_digest, print_ids};
@@ -267,8 +267,8 @@ impl Print<'_> {
     fn done(&mut self) {}
 }
 
-/// Packs lines into datagrams: as many as fit, in order, as continuations where possible. Under
-/// [`Dialect::Classic`] every line gets a datagram of its own.
+/// Packs lines into datagrams: as many as fit, in order, as continuations where possible. A datagram with a head ends
+/// with its checksum. Under [`Dialect::Classic`] every line gets a datagram of its own.
 #[derive(Debug)]
 pub struct Packer {
     dialect: Dialect,
@@ -277,6 +277,8 @@ pub struct Packer {
     head: (Head, Vec<u8>),
     full: Vec<Vec<u8>>,
     open: Vec<u8>,
+    /// Whether the open datagram has a head.
+    has_head: bool,
     /// The line that the next one may continue.
     before: Option<Line>,
     line: Vec<u8>,
@@ -286,7 +288,7 @@ impl Packer {
     /// A packer of datagrams of at most `limit` bytes. A single line that is longer gets a datagram of its own.
     pub fn new(dialect: Dialect, limit: usize) -> Packer {
         let (full, open, line) = Default::default();
-        Packer { dialect, limit, head: Default::default(), full, open, before: None, line }
+        Packer { dialect, limit, head: Default::default(), full, open, has_head: false, before: None, line }
     }
 
     /// Sets the head of every datagram from the next one on. Under [`Dialect::Classic`] there are no heads.
@@ -313,6 +315,7 @@ impl Packer {
             line.encode(self.dialect, &mut self.line);
         }
         if self.open.is_empty() {
+            self.has_head = !self.head.1.is_empty();
             self.open.extend_from_slice(&self.head.1);
         } else {
             self.open.push(b'\n');
@@ -328,11 +331,15 @@ impl Packer {
     }
 
     fn fits(&self) -> bool {
-        self.dialect == Dialect::Extended && self.open.len() + 1 + self.line.len() <= self.limit
+        let sum = if self.has_head { SUM_LINE } else { 0 };
+        self.dialect == Dialect::Extended && self.open.len() + 1 + self.line.len() + sum <= self.limit
     }
 
     fn close(&mut self) {
         if !self.open.is_empty() {
+            if self.has_head {
+                append_sum(&mut self.open);
+            }
             self.full.push(std::mem::take(&mut self.open));
         }
         self.before = None;

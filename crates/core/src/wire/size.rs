@@ -8,8 +8,8 @@ use crate::types::MAX_VALUE;
 /// The largest datagram. It can carry a legal value with any head of this grammar. In bytes.
 pub const MAX_DATAGRAM: usize = 65_507;
 
-/// The bytes reserved for heads and marks beside a value in [`MAX_DATAGRAM`].
-pub const MAX_HEAD: usize = 256;
+/// The bytes reserved for heads, marks and the checksum beside a value in [`MAX_DATAGRAM`].
+pub const MAX_HEAD: usize = 272;
 
 /// The reason why a value cannot be carried, if there is one: it is too long, or too long once newlines, carriage
 /// returns and backslashes are escaped. The text names the sizes.

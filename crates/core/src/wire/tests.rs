@@ -21,15 +21,26 @@ fn every_example_of_the_documentation_reads_and_prints_back() {
     let examples = examples();
     assert!(examples.len() >= 32, "the table has a line for every verb: {}", examples.len());
     for example in examples.iter().filter(|example| !example.starts_with('&')) {
-        if let Some(piece) = part::Piece::parse(example.as_bytes()) {
+        let mut datagram = example.clone().into_bytes();
+        match example.split(' ').next() {
+            Some("Part") => append_sum(&mut datagram),
+            Some("Sum") => {
+                let mut datagram = b"For 5f3a9c01d2b4e6f8\nmembers".to_vec();
+                complete(&mut datagram);
+                assert!(datagram.ends_with(format!("\n{example}").as_bytes()));
+                continue;
+            }
+            _ => complete(&mut datagram),
+        }
+        if let Some(piece) = part::Piece::parse(&datagram) {
             let printed = match piece {
                 part::Piece::Part(head, _, part) => part.print(None, head),
                 part::Piece::Missing(missing) => missing.print(),
             };
-            assert_eq!(String::from_utf8(printed).unwrap(), *example);
+            assert_eq!(printed, datagram);
             continue;
         }
-        let (head, mut lines) = open(example.as_bytes(), Dialect::Extended).unwrap();
+        let (head, mut lines) = open(&datagram, Dialect::Extended).unwrap();
         let mut text = Vec::new();
         match lines.next() {
             Some(line) => line.unwrap().encode(Dialect::Extended, &mut text),
@@ -329,8 +340,11 @@ proptest! {
     }
 }
 
+/// Opens a datagram made by hand, with the checksum that it needs.
 fn opened(datagram: &str) -> Result<(Head, usize), ParseError> {
-    open(datagram.as_bytes(), Dialect::Extended).map(|(head, lines)| (head, lines.flatten().count()))
+    let mut datagram = datagram.as_bytes().to_vec();
+    complete(&mut datagram);
+    open(&datagram, Dialect::Extended).map(|(head, lines)| (head, lines.flatten().count()))
 }
 
 #[test]
@@ -388,6 +402,7 @@ fn the_longest_head_and_the_longest_line_leave_room_for_a_value() {
     let mut text = Vec::new();
     Head { from: Some((NodeId(u16::MAX), max)), group: Some(GroupId(u64::MAX)), name }.encode(&mut text);
     line.encode(Dialect::Extended, &mut text);
+    append_sum(&mut text);
     assert!(text.len() - value.as_bytes().len() <= MAX_HEAD, "{}", text.len() - value.as_bytes().len());
 }
 
@@ -407,4 +422,100 @@ fn every_datagram_of_a_packer_begins_with_its_head() {
         read.extend(lines.map(Result::unwrap));
     }
     assert_eq!(read, lines);
+}
+
+/// Datagrams as members and clients send them, of one line or several.
+const SAMPLES: [&str; 10] = [
+    "1 From 9 00000000000000ff\n1 Chosen 3 3 65537",
+    "1 From 9 00000000000000ff kitchen\n1 Written 30 V\n& W\n& X",
+    "1 From 9 00000000000000ff\n1 Done 1 1 7 1",
+    "1 From 9 00000000000000ff\n1 Beat 3 9 1 9 65537 4 follows 0,2\n1 Pace 100 -",
+    "1 From 9 00000000000000ff\n1 Accepts 1 9 65537",
+    "1 From 9 00000000000000ff\n1 Promise 3 65538 65537 some value\n1 PromiseNone 4 * 65538 2",
+    "1 From 9 -\n1 Barred 2 9 77 5\n1 JoinFor 41 2",
+    "1 From 9 00000000000000ff\n1 Write 7 65537 a value\n& another",
+    "For 00000000000000ff\nSubmit 7 1 1 some value\n& another",
+    "For - kitchen\nRequest 0 some value",
+];
+
+fn sample(text: &str) -> Vec<u8> {
+    let mut datagram = text.as_bytes().to_vec();
+    complete(&mut datagram);
+    datagram
+}
+
+#[test]
+fn one_damaged_bit_anywhere_in_a_datagram_drops_it() {
+    for text in SAMPLES {
+        let datagram = sample(text);
+        assert!(open(&datagram, Dialect::Extended).is_ok(), "{text}");
+        for (at, bit) in (0..datagram.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut damaged = datagram.clone();
+            damaged[at] ^= 1 << bit;
+            let read = open(&damaged, Dialect::Extended);
+            assert!(read.is_err(), "{:?}: {read:?}", String::from_utf8_lossy(&damaged));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn of_a_datagram_with_a_few_damaged_bytes_no_line_is_read(which in 0..SAMPLES.len(), damage in prop::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..5)) {
+        let datagram = sample(SAMPLES[which]);
+        let mut damaged = datagram.clone();
+        for (at, mask) in damage {
+            let at = at.index(damaged.len());
+            damaged[at] ^= mask;
+        }
+        let lines = open(&damaged, Dialect::Extended).map_or(0, |(_, lines)| lines.flatten().count());
+        prop_assert!(lines == 0 || damaged == datagram, "{:?}", String::from_utf8_lossy(&damaged));
+    }
+
+    #[test]
+    fn a_datagram_that_lost_its_end_says_nothing(which in 0..SAMPLES.len(), end in any::<prop::sample::Index>()) {
+        let datagram = sample(SAMPLES[which]);
+        let rest = &datagram[..end.index(datagram.len())];
+        let lines = open(rest, Dialect::Extended).map_or(0, |(_, lines)| lines.flatten().count());
+        prop_assert_eq!(lines, 0);
+    }
+
+    #[test]
+    fn a_packed_datagram_keeps_its_limit_with_its_checksum(lines_in in prop::collection::vec(any_line(), 1..30), limit in 200..600usize) {
+        let mut packer = Packer::new(Dialect::Extended, limit);
+        let head = Head { from: Some((NodeId(2), 77)), group: Some(GroupId(9)), name: None };
+        packer.set_head(head);
+        lines_in.iter().for_each(|line| packer.push(line));
+        let mut out = Vec::new();
+        for datagram in packer.finish() {
+            let (found, lines) = open(&datagram, Dialect::Extended).unwrap();
+            let lines: Vec<_> = lines.map(Result::unwrap).collect();
+            prop_assert_eq!(found, head);
+            prop_assert!(datagram.len() <= limit || lines.len() == 1);
+            out.extend(lines);
+        }
+        prop_assert_eq!(out, lines_in);
+    }
+}
+
+#[test]
+fn a_head_needs_a_checksum_and_a_line_of_a_person_needs_none() {
+    let open =
+        |text: &str| open(text.as_bytes(), Dialect::Extended).map(|(_, lines)| lines.flatten().count());
+    assert_eq!(open("2 From 77 -\n2 NACK 1 2"), Err(ParseError::NoSum(Some(NodeId(2)))));
+    assert_eq!(open("2 From 77 -\n2 NACK 1 2\nSum 00000000"), Err(ParseError::WrongSum));
+    assert_eq!(open("For -\nmembers"), Err(ParseError::NoSum(None)));
+    assert_eq!(open("members"), Ok(1));
+    assert_eq!(open("Request 0 one\nRequest 0 two"), Ok(2));
+    assert_eq!(open("Request 0 one\nSum 00000000"), Err(ParseError::WrongSum), "its head may be damaged");
+    assert_eq!(open("Sum 00000000"), Ok(0), "there is nothing before it");
+}
+
+#[test]
+fn a_datagram_of_a_classic_group_has_no_checksum() {
+    let (head, lines) = open(b"0 Write 1 2 one\nSum 00000000", Dialect::Classic).unwrap();
+    assert_eq!((head, lines.flatten().count()), (Head::default(), 1));
+    let mut packer = Packer::new(Dialect::Classic, 100);
+    packer.set_head(Head { from: Some((NodeId(2), 77)), group: None, name: None });
+    packer.push(&parsed("2 NACK 1 2"));
+    assert_eq!(packer.finish(), [b"2 NACK 1 2".to_vec()]);
 }

@@ -155,7 +155,7 @@ pub fn run(args: &Args) -> Result<()> {
             load.packing.set_head(load.scope.head());
             load.ask(now);
         }
-        socket.send(load.packing.datagrams()).context("cannot send requests")?;
+        socket.send(load.packing.finish()).context("cannot send requests")?;
         load.packing.clear();
         let wait = load.wait(now);
         let start = load.start;

@@ -391,7 +391,7 @@ mod tests {
         packing.clear();
         let asks = Asks::Reads(Reads::History);
         crowd.ask(asks, 2, 3, 3, &mut packing);
-        assert_eq!(packing.datagrams(), [b"Request 102\nRequest 103".to_vec()]);
+        assert_eq!(packing.finish(), [b"Request 102\nRequest 103".to_vec()]);
         let ok = |instance| Message::Ok { instance: Instance(instance), value: "x".into() };
         assert_eq!(heard(&mut crowd, &ok(103), 4).len(), 1);
         assert_eq!(heard(&mut crowd, &ok(103), 4).len(), 0);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use upaxos_core::wire::Head;
+use upaxos_core::wire::{self, Head, SUM_LINE};
 
 use super::session::Session;
 
@@ -91,9 +91,12 @@ impl Packing {
         decimal(datagram, instance);
     }
 
-    /// The datagrams to send.
-    pub fn datagrams(&self) -> &[Vec<u8>] {
-        &self.datagrams[..self.used]
+    /// The datagrams to send, each with the checksum that goes with a head. None may be added before they are
+    /// [cleared](Packing::clear).
+    pub fn finish(&mut self) -> &[Vec<u8>] {
+        let used = &mut self.datagrams[..self.used];
+        used.iter_mut().for_each(wire::complete);
+        used
     }
 
     /// Frees the buffers, after the datagrams were sent.
@@ -104,10 +107,11 @@ impl Packing {
     /// The datagram for `bytes` more bytes (0 for a continuation): the last one, or a new one. Starts a new line in
     /// it.
     fn open(&mut self, bytes: usize) -> &mut Vec<u8> {
+        let room = self.room();
         let Packing { limit, head: (_, head), datagrams, used, .. } = self;
-        if *used == 0 || datagrams[*used - 1].len() + bytes > *limit {
+        if *used == 0 || datagrams[*used - 1].len() + bytes > room {
             if *used == datagrams.len() {
-                datagrams.push(Vec::with_capacity((*limit).max(bytes + head.len())));
+                datagrams.push(Vec::with_capacity((*limit).max(bytes + head.len() + SUM_LINE)));
             }
             datagrams[*used].clear();
             datagrams[*used].extend_from_slice(head);
@@ -119,7 +123,12 @@ impl Packing {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        self.used > 0 && self.datagrams[self.used - 1].len() + bytes <= self.limit
+        self.used > 0 && self.datagrams[self.used - 1].len() + bytes <= self.room()
+    }
+
+    /// The bytes of a datagram before its checksum.
+    fn room(&self) -> usize {
+        if self.head.1.is_empty() { self.limit } else { self.limit.saturating_sub(SUM_LINE) }
     }
 }
 
@@ -148,12 +157,12 @@ fn decimal(out: &mut Vec<u8>, mut number: u64) {
 #[cfg(test)]
 mod tests {
     use upaxos_core::types::Value;
-    use upaxos_core::wire::{self, Dialect, Line, Request};
+    use upaxos_core::wire::{Dialect, Line, Request};
 
     use super::*;
 
-    fn submits(packing: &Packing) -> Vec<(u64, u64, Value)> {
-        let lines = packing.datagrams().iter().flat_map(|datagram| wire::lines(datagram, Dialect::Extended));
+    fn submits(packing: &mut Packing) -> Vec<(u64, u64, Value)> {
+        let lines = packing.finish().iter().flat_map(|datagram| wire::lines(datagram, Dialect::Extended));
         let submit = |line| match line {
             Ok(Line::Client(Request::Submit(tagged, value))) => (tagged.tag.client, tagged.tag.seq, value),
             other => panic!("{other:?}"),
@@ -173,15 +182,28 @@ mod tests {
                 packing.writes(&a, first);
                 packing.writes(&b, second);
                 let mut value = filling(size);
-                for ((client, seq, said), wanted) in submits(&packing).into_iter().zip(&wanted) {
+                for ((client, seq, said), wanted) in submits(&mut packing).into_iter().zip(&wanted) {
                     value_of(seq, &mut value);
                     assert_eq!((client, seq, said.as_bytes()), (wanted.0, wanted.1, value.as_slice()));
                 }
-                assert_eq!(submits(&packing).len(), wanted.len());
-                assert!(packing.datagrams().iter().all(|d| d.len() <= limit.max(HEAD_BYTES + size)));
+                assert_eq!(submits(&mut packing).len(), wanted.len());
+                assert!(packing.finish().iter().all(|d| d.len() <= limit.max(HEAD_BYTES + size)));
                 packing.clear();
             }
         }
+    }
+
+    #[test]
+    fn a_datagram_with_a_head_keeps_its_limit_with_its_checksum() {
+        let mut packing = Packing::new(200, 16);
+        packing.set_head(Head { name: Some("lab".parse().unwrap()), ..Head::default() });
+        let mut session = Session::new(7, 400, 4_096);
+        let seqs = session.ask(300, 1, 1);
+        packing.writes(&session, seqs);
+        let datagrams = packing.finish();
+        assert!(datagrams.len() > 20 && datagrams.iter().all(|datagram| datagram.len() <= 200));
+        let opened = datagrams.iter().map(|datagram| wire::open(datagram, Dialect::Extended).unwrap());
+        assert_eq!(opened.map(|(_, lines)| lines.map(Result::unwrap).count()).sum::<usize>(), 300);
     }
 
     #[test]
@@ -191,7 +213,7 @@ mod tests {
         packing.reads(b"FastRead", &session, session.floor()..3);
         packing.history(19);
         session.ask(1, 1, 1);
-        let lines = packing.datagrams().iter().flat_map(|d| wire::lines(d, Dialect::Extended));
+        let lines = packing.finish().iter().flat_map(|d| wire::lines(d, Dialect::Extended));
         let lines: Vec<_> = lines.map(|line| line.unwrap().to_string()).collect();
         assert_eq!(lines, ["FastRead 7 1 1", "FastRead 7 2 1", "Request 19"]);
     }
