@@ -326,6 +326,17 @@ mod tests {
     }
 
     #[test]
+    fn a_client_says_that_the_nodes_send_no_checksums() {
+        let mut scope = Scope::new(Dialect::Extended, None);
+        let view = View::new(Dialect::Extended);
+        let datagram = beat(1, "");
+        let old = wire::without_sum(&datagram).expect("it has one");
+        assert!(scope.hear(old, NOW).is_none() && scope.group().is_none());
+        assert!(scope.explain_silence(&view, NOW).contains("older version"));
+        assert!(!scope.explain_silence(&view, NOW + REMEMBERED).contains("older version"));
+    }
+
+    #[test]
     fn a_client_with_a_name_hears_what_names_it_and_nothing_else() {
         let name: GroupName = "lab".parse().expect("a name");
         let mut scope = Scope::new(Dialect::Extended, Some(name));
