@@ -557,7 +557,7 @@ impl Registration {
             "{what}. What a lost disk promised is not known here, so a vote could undo an agreement. If another \
              node {me} still runs, this id is taken: choose another one. If not, bring \
              the old directory back, or come back under a new id in the place of {me}, with the network flags as \
-             here: upaxos-node --join -i NEW_ID --replace {me} (without --replace if {me} is no member any more)"
+             here (without --replace if {me} is no member any more): upaxos-node --join -i NEW_ID --replace {me}"
         );
         self.bar(text, out);
     }
