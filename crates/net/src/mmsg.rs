@@ -16,9 +16,6 @@ pub const BATCH: usize = 128;
 /// The memory per datagram, in bytes: an IP packet is never longer. The kernel commits only the pages that
 /// datagrams have actually touched, so a batch of small ones stays small.
 const ROOM: usize = 65_536;
-/// The distance between the rooms of two datagrams, in bytes. If it were a power of two, the beginnings of all datagrams
-/// would displace each other in the processor's caches.
-const STRIDE: usize = ROOM + 1_088;
 /// The upper bound for one wait, because `ppoll` refuses a wait that its time type cannot hold. A longer wait ends
 /// early, once a day.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,7 +34,7 @@ impl std::fmt::Debug for Inbox {
 
 impl Inbox {
     pub fn new() -> Inbox {
-        Inbox { headers: MultiHeaders::preallocate(BATCH, None), room: vec![0; BATCH * STRIDE] }
+        Inbox { headers: MultiHeaders::preallocate(BATCH, None), room: vec![0; BATCH * ROOM] }
     }
 
     /// Passes on the queued datagrams, and waits for some if none are queued. Returns the number that `each` took.
@@ -63,7 +60,7 @@ impl Inbox {
         socket: &socket2::Socket,
         each: &mut dyn FnMut(&[u8], Ipv4Addr) -> bool,
     ) -> io::Result<Option<usize>> {
-        let mut rooms = self.room.chunks_exact_mut(STRIDE).map(|room| &mut room[..ROOM]);
+        let mut rooms = self.room.chunks_exact_mut(ROOM);
         let mut slices: [_; BATCH] =
             array::from_fn(|_| [IoSliceMut::new(rooms.next().expect("room holds BATCH datagrams"))]);
         let flags = MsgFlags::MSG_DONTWAIT;
