@@ -92,7 +92,8 @@ impl Complain {
     }
 }
 
-/// Sends every line as a datagram of its own, which begins with `head`, and then ends with a checksum. No line is dropped silently.
+/// Sends every line as a datagram of its own. If `head` is not empty, each begins with it and ends with a checksum. No
+/// line is dropped silently.
 pub fn send_all<R: Read>(
     mut socket: Socket,
     mut lines: Lines<R>,

@@ -26,7 +26,7 @@ const ASK_AGAIN_MAX: Micros = Micros::from_millis(160);
 /// The number of requests without any new part after which the datagram is given up.
 const TRIES: u32 = 8;
 /// How long a requested part that arrived shows that the rest is on its way, too.
-const MENDING: Micros = Micros::from_millis(200);
+pub const MENDING: Micros = Micros::from_millis(200);
 /// A part is not retransmitted again within this time: several nodes may have requested it.
 const SAID_LATELY: Micros = Micros::from_millis(4);
 /// The memory for cut datagrams, and for incomplete ones, in bytes each. The oldest are dropped first.
@@ -41,8 +41,8 @@ const DONE: usize = 4_096;
 /// The maximum number of parts queued for retransmission: a request is short, and its answer must not crowd out
 /// other traffic.
 const AGAIN: usize = 256;
-/// How many parts may be requested in one round, and how long a round takes. Their number halves when less than half of
-/// those requested arrived: the way to here carries no more. Otherwise it doubles.
+/// How long a round of requests takes, and the bounds of the number of parts requested in it. The number halves when
+/// less than half of those requested arrived: the way to here carries no more. Otherwise it doubles.
 const ROUND: Micros = Micros::from_millis(20);
 const ASKED_LEAST: usize = 2;
 const ASKED_MOST: usize = 256;
@@ -379,8 +379,8 @@ impl Parts {
         if self.again.is_empty() { self.ask_at } else { Some(Micros(0)) }
     }
 
-    /// Whether requested parts are arriving, while others are still missing. To ask for the same values in another way would
-    /// only crowd them out.
+    /// Whether requested parts are arriving, while others are still missing. To ask for the same values in another
+    /// way would only crowd them out.
     pub fn is_mending(&self, now: Micros) -> bool {
         !self.open.is_empty() && self.mended_at.is_some_and(|at| now.since(at) < MENDING)
     }
@@ -419,7 +419,9 @@ impl Parts {
         let open = self.open.entry(number).or_insert_with(|| Open::new(head, part, now));
         if open.take(head, part, now) {
             self.round.came += 1;
-            self.mended_at = if open.is_asked_for { Some(now) } else { self.mended_at };
+            if open.is_asked_for {
+                self.mended_at = Some(now);
+            }
         }
         self.open_bytes = self.open_bytes + open.size() - before;
         // The last part may have moved its own deadline beyond this one. Nothing is due then, and `tick` finds the

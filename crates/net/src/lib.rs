@@ -171,11 +171,10 @@ impl Socket {
                 })
             }
         }?;
-        if let Some(pieces) = &self.pieces {
-            let due = pieces.due(batch_at.unwrap_or_else(|| pieces.now()));
-            if !due.is_empty() {
-                self.offer(&due)?;
-            }
+        if let Some(due) =
+            self.pieces.as_ref().map(|pieces| pieces.due(batch_at)).filter(|due| !due.is_empty())
+        {
+            self.offer(&due)?;
         }
         Ok(received)
     }

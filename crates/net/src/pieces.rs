@@ -46,12 +46,19 @@ impl Pieces {
         }
     }
 
-    pub(super) fn due(&self, now: Micros) -> Vec<Vec<u8>> {
-        self.lock().tick(now)
+    /// The datagrams to send. `now` is the time, if the caller has read the clock already.
+    pub(super) fn due(&self, now: Option<Micros>) -> Vec<Vec<u8>> {
+        let mut parts = self.lock();
+        match parts.deadline() {
+            Some(_) => parts.tick(now.unwrap_or_else(|| self.now())),
+            None => Vec::new(),
+        }
     }
 
     pub(super) fn is_mending(&self) -> bool {
-        self.lock().is_mending(self.now())
+        let parts = self.lock();
+        // Where nothing is missing, there is nothing to ask the clock for.
+        parts.deadline().is_some() && parts.is_mending(self.now())
     }
 
     /// Shortens a wait so that it ends when something is due.

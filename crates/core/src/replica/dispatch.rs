@@ -55,12 +55,18 @@ impl Replica {
     fn on_own(&mut self, message: &Message, out: &mut Outbox) {
         if let Message::Beat(Beat { boot, .. }) = message
             && *boot != self.identity.boot()
-            && !self.warned_of_twin
         {
-            self.warned_of_twin = true;
+            let Boot { incarnation, start, boot } = boot;
+            self.warn_of_twin(&format!(" (incarnation {incarnation}, start {start}, boot {boot})"), out);
+        }
+    }
+
+    /// Warns once of another node with this node's id. `shown_by` is the evidence, as the text goes on behind the id.
+    fn warn_of_twin(&mut self, shown_by: &str, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.warned_of_twin, true) {
             out.event(Event::Warning(format!(
-                "another node goes by id {} (incarnation {}, start {}, boot {}): stop one of them",
-                self.id, boot.incarnation, boot.start, boot.boot
+                "another node goes by id {}{shown_by}; stop one of them",
+                self.id
             )));
         }
     }

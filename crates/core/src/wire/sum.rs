@@ -32,7 +32,7 @@ pub(super) enum Sum<'a> {
 pub(super) fn verify(datagram: &[u8]) -> Sum<'_> {
     match said(datagram) {
         None => Sum::Missing,
-        Some((bytes, sum)) if sum_of(bytes) == sum => Sum::Right(bytes),
+        Some((bytes, sum)) if sum_of(&datagram[..=bytes.len()]) == sum => Sum::Right(bytes),
         Some(_) => Sum::Wrong,
     }
 }
@@ -44,8 +44,9 @@ pub fn without_sum(datagram: &[u8]) -> Option<&[u8]> {
 
 /// Appends the checksum of a datagram to it.
 pub fn append_sum(datagram: &mut Vec<u8>) {
-    let sum = sum_of(datagram);
+    let newline = datagram.len();
     datagram.extend_from_slice(PREFIX);
+    let sum = sum_of(&datagram[..=newline]);
     let digit = |at: usize| b"0123456789abcdef"[(sum >> (4 * (DIGITS - 1 - at))) as usize & 15];
     datagram.extend((0..DIGITS).map(digit));
 }
@@ -70,7 +71,7 @@ fn said(datagram: &[u8]) -> Option<(&[u8], u32)> {
     Some((bytes, digits.iter().try_fold(0, value)?))
 }
 
-/// CRC-32C of these bytes and of the newline behind them.
+/// The checksum of these bytes, which end with the newline before the line.
 fn sum_of(bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(bytes), &PREFIX[..1])
+    crc32c::crc32c(bytes)
 }

@@ -28,8 +28,8 @@ pub(super) fn lock(dir: &Path) -> Result<Lock, DiskError> {
     }
 }
 
-/// Fails if something else than a regular file has this name: to open a fifo may block for ever. Directories have a message of
-/// their own.
+/// Fails if something else than a regular file has this name: to open a fifo may block for ever. Directories have a
+/// message of their own.
 pub(super) fn must_be_regular(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {

@@ -25,15 +25,11 @@ impl Replica {
         }
     }
 
-    /// Warns once of a line under this node's id that this node cannot have sent.
+    /// Detects a line under this node's id that this node cannot have sent.
     fn detect_classic_twin(&mut self, message: &Message, out: &mut Outbox) {
         let Some(classic) = &self.classic else { return };
-        if !self.warned_of_twin && classic.own.is_of_twin(message, &self.acceptor) {
-            self.warned_of_twin = true;
-            out.event(Event::Warning(format!(
-                "another node goes by id {}: lines came under this id that this node never sent; stop one of them",
-                self.id
-            )));
+        if classic.own.is_of_twin(message, &self.acceptor) {
+            self.warn_of_twin(": lines came under this id that this node never sent", out);
         }
     }
 

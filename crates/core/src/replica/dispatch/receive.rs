@@ -12,7 +12,8 @@ use crate::types::Micros;
 use crate::wire::{self, Line, ParseError};
 
 impl Replica {
-    /// Parts of long datagrams are arriving late, one after the other (see [`Parts::is_mending`](crate::parts::Parts::is_mending)).
+    /// Parts of long datagrams are arriving late, one after the other, as
+    /// [`Parts::is_mending`](crate::parts::Parts::is_mending) says.
     pub fn on_mending(&mut self, now: Micros) {
         self.repair.on_mending(now);
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use crate::parts::MENDING;
 use crate::past::Past;
 use crate::replica::limits::{Bound, Bounds, Limits, Reached};
 use crate::replica::outbox::{LookupPurpose, Outbox};
@@ -21,9 +22,7 @@ const RANK_STEP: Micros = Micros::from_millis(2);
 const ASK_ON: Micros = Micros::from_millis(4);
 const RETRY_MIN: Micros = Micros::from_millis(50);
 const RETRY_MAX: Micros = Micros::from_millis(400);
-/// While parts of long answers still arrive, a question is not repeated: how long the arrival of one counts, and how long a
-/// question may wait for that in all.
-const MENDING: Micros = Micros::from_millis(200);
+/// While parts of long answers still arrive, a question is not repeated: how long it may wait for that in all.
 const MENDING_MOST: Micros = Micros::from_millis(4_000);
 /// How many instances a question asks for at most after one without an answer. Each further one asks for a quarter.
 const AFTER_VAIN: u64 = 16;

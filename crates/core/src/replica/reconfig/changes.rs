@@ -66,6 +66,11 @@ impl Candidate {
         }
         (self.at, self.learned) = (now, learned);
     }
+
+    /// Whether it has asked lately. `id` is its own.
+    fn is_heard(&self, id: NodeId, view: &GroupView<'_>) -> bool {
+        view.now.since(self.at) < view.election.timeout_for(id)
+    }
 }
 
 impl Changes {
@@ -102,7 +107,7 @@ impl Changes {
             out.send(Message::Barred { node: from, boot, known: Boot::default() });
             return;
         }
-        self.candidates.retain(|id, known| now.since(known.at) < view.election.timeout_for(*id));
+        self.candidates.retain(|id, known| known.is_heard(*id, view));
         let is_full = self.candidates.len() >= bounds.candidates;
         if !self.candidates.contains_key(&from) && bounds.is_over(Bound::Candidates, is_full) {
             return;
@@ -165,7 +170,7 @@ impl Changes {
         self.candidates.get(&id).is_some_and(|known| {
             let timeout = view.election.timeout_for(id);
             // An old datagram that is delivered again is no joiner.
-            let lives = now.since(known.at) < timeout && now.since(known.since) >= timeout;
+            let lives = known.is_heard(id, view) && now.since(known.since) >= timeout;
             // A joiner that is no further behind than this can still learn from the values in flight.
             let near = bounds.window / 2;
             lives
@@ -214,8 +219,7 @@ impl Changes {
         if self.is_near_enough(id, view, bounds) {
             return self.with(id, Some(old), view);
         }
-        let is_heard = |known: &&Candidate| view.now.since(known.at) < view.election.timeout_for(id);
-        Err(match self.candidates.get(&id).filter(is_heard) {
+        Err(match self.candidates.get(&id).filter(|known| known.is_heard(id, view)) {
             Some(known) => format!(
                 "node {id} is still catching up, at instance {} of {}; try again",
                 known.learned, view.learned
